@@ -1,0 +1,133 @@
+//! Identifiers. Those we draw are UUIDs of version 7, so that they sort by time; a delivery's
+//! id is computed from its event and its hook, so that a fan-out that is repeated after a
+//! crash makes the same one.
+
+use crate::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::fmt;
+use std::str::FromStr;
+use uuid::Uuid;
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub Uuid);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = uuid::Error;
+            fn from_str(text: &str) -> Result<Self, uuid::Error> {
+                Uuid::from_str(text).map(Self)
+            }
+        }
+
+        impl From<Uuid> for $name {
+            fn from(uuid: Uuid) -> Self {
+                Self(uuid)
+            }
+        }
+    };
+}
+
+macro_rules! drawn {
+    ($($name:ident),*) => {$(
+        impl $name {
+            /// Draws a new id, a UUID of version 7 whose time is `now`.
+            pub fn draw(now: Timestamp) -> Self {
+                Self(uuid_v7(now))
+            }
+        }
+    )*};
+}
+
+id! {
+    /// One event; receivers see it as `webhook-id`.
+    EventId
+}
+id! {
+    /// One subscriber.
+    HookId
+}
+id! {
+    /// One event for one hook.
+    DeliveryId
+}
+id! {
+    /// One HTTP request; tells a replayed settlement from a new one.
+    AttemptId
+}
+id! {
+    /// The fence of a lease: who holds another token may settle nothing.
+    LeaseToken
+}
+drawn!(EventId, HookId, AttemptId, LeaseToken);
+
+impl DeliveryId {
+    /// The delivery of `event` to `hook`: always the same for the same two.
+    ///
+    /// A UUID of version 8: the event's 48 bits of time, so that deliveries sort as their
+    /// events do, then bits of the SHA-256 of both ids.
+    pub fn of(event: EventId, hook: HookId) -> Self {
+        let mut hasher = Sha256::new();
+        hasher.update(event.0.as_bytes());
+        hasher.update(hook.0.as_bytes());
+        let digest = hasher.finalize();
+        let mut bytes = [0u8; 16];
+        bytes[..6].copy_from_slice(&event.0.as_bytes()[..6]);
+        bytes[6..].copy_from_slice(&digest[..10]);
+        Self(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+    }
+}
+
+fn uuid_v7(now: Timestamp) -> Uuid {
+    let millis = u64::try_from(now.timestamp_millis()).unwrap_or(0);
+    let random: [u8; 10] = rand::random();
+    uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::{TimeZone, Utc};
+
+    #[test]
+    fn drawn_ids_sort_by_time() {
+        let early = EventId::draw(Utc.timestamp_millis_opt(1_000).unwrap());
+        let late = EventId::draw(Utc.timestamp_millis_opt(2_000).unwrap());
+        assert!(early < late);
+        assert_eq!(late.0.get_version_num(), 7);
+    }
+
+    #[test]
+    fn a_delivery_id_is_a_function_of_event_and_hook() {
+        let now = Utc.timestamp_millis_opt(1_700_000_000_000).unwrap();
+        let (event, hook) = (EventId::draw(now), HookId::draw(now));
+        assert_eq!(DeliveryId::of(event, hook), DeliveryId::of(event, hook));
+        assert_ne!(
+            DeliveryId::of(event, hook),
+            DeliveryId::of(event, HookId::draw(now))
+        );
+        assert_ne!(
+            DeliveryId::of(event, hook),
+            DeliveryId::of(EventId::draw(now), hook)
+        );
+        assert_eq!(
+            DeliveryId::of(event, hook).0.as_bytes()[..6],
+            event.0.as_bytes()[..6]
+        );
+    }
+}

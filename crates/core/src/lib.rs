@@ -1,0 +1,45 @@
+//! The nouns and rules of Postrider, without input or output.
+//!
+//! An [`Event`] is something that happened in an application. A [`Hook`] is a subscriber. One
+//! event for one hook is a delivery, made by one or more attempts, each with an [`Outcome`].
+//! What happens next is decided by plain functions of their arguments: [`next_step`] for the
+//! delivery, [`Health::after`] for the hook, [`RetrySchedule::delay_after`] for the time
+//! between. Nothing here reads a clock, a database or a socket.
+
+mod attempt;
+mod body;
+mod clock;
+mod duration;
+mod event;
+mod health;
+mod hook;
+mod id;
+mod limits;
+mod outcome;
+mod pattern;
+mod retry;
+mod seal;
+mod signature;
+mod slot;
+
+pub use attempt::{Attempt, scrub};
+pub use body::{BodyForm, standard_body};
+pub use clock::{Clock, TestClock, Timestamp};
+pub use duration::{Span, SpanError};
+pub use event::{Event, EventError, EventType, NewEvent, Payload};
+pub use health::{Health, HealthPolicy, Observation, Verdict};
+pub use hook::{
+    BasicAuth, Disabled, DisabledReason, Hook, HookCredentials, HookError, HookSettings,
+    HookStatus, NewHook, RotatingSecret, parse_hook_url,
+};
+pub use id::{AttemptId, DeliveryId, EventId, HookId, LeaseToken};
+pub use limits::{
+    EVENT_TYPE_MAX_BYTES, EXCERPT_MAX_BYTES, HOOK_URL_MAX_BYTES, KEY_MAX_BYTES, PAYLOAD_MAX_BYTES,
+    RETRY_AFTER_MAX,
+};
+pub use outcome::{NextStep, Outcome, Reason, next_step};
+pub use pattern::{EventPattern, PatternError};
+pub use retry::RetrySchedule;
+pub use seal::{KeyRing, SealError};
+pub use signature::{SecretError, Signer, SigningSecret, VerifyError, verify};
+pub use slot::slot_of;

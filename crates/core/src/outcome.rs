@@ -1,0 +1,210 @@
+//! What came of an attempt, and what becomes of its delivery.
+
+use crate::{DeliveryId, RETRY_AFTER_MAX, RetrySchedule};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// What came of one attempt. A receiver's failure is a value; ours is an error elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The receiver took the delivery (2xx).
+    Accepted {
+        /// The HTTP status.
+        status: u16,
+    },
+    /// The receiver answered, but did not take it. Redirects count here: they are not followed.
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// How long the receiver asks to wait (RFC 9110 §10.2.3).
+        retry_after: Option<Duration>,
+    },
+    /// The whole exchange, from connecting to the last byte of the body, took too long.
+    TimedOut,
+    /// No answer: the name did not resolve, the connection was refused or broke, TLS failed.
+    Unreachable {
+        /// What went wrong, in words, without the URL.
+        reason: String,
+    },
+    /// The address is one that must not be called; no connection was made.
+    Blocked {
+        /// The address that was refused.
+        address: IpAddr,
+    },
+    /// The worker that held the lease was lost three times in a row with this delivery.
+    WorkerLost,
+}
+
+impl Outcome {
+    /// The outcome's name, as it is stored, shown and counted.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Accepted { .. } => "accepted",
+            Self::Refused { .. } => "refused",
+            Self::TimedOut => "timed_out",
+            Self::Unreachable { .. } => "unreachable",
+            Self::Blocked { .. } => "blocked",
+            Self::WorkerLost => "worker_lost",
+        }
+    }
+
+    /// The HTTP status, where there was an answer.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Accepted { status } | Self::Refused { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+
+    /// Whether the delivery was taken.
+    pub fn is_accepted(&self) -> bool {
+        matches!(self, Self::Accepted { .. })
+    }
+
+    /// Whether the failure, if it is one, is the hook's: losing a worker is not.
+    pub fn is_hook_failure(&self) -> bool {
+        !matches!(self, Self::Accepted { .. } | Self::WorkerLost)
+    }
+
+    fn retry_after(&self) -> Duration {
+        match self {
+            Self::Refused {
+                retry_after: Some(wait),
+                ..
+            } => (*wait).min(RETRY_AFTER_MAX),
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+/// A sentence for people: "answered 503", "took too long".
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Accepted { status } | Self::Refused { status, .. } => {
+                write!(f, "answered {status}")
+            }
+            Self::TimedOut => f.write_str("took longer than the request timeout"),
+            Self::Unreachable { reason } => write!(f, "unreachable: {reason}"),
+            Self::Blocked { address } => write!(
+                f,
+                "blocked: {address} is a private or special-purpose address; list it in worker.allow_addresses to allow it"
+            ),
+            Self::WorkerLost => f.write_str("the worker was lost three times in a row"),
+        }
+    }
+}
+
+/// Why a delivery ended without being taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// The receiver answered 410: it wants no more (Standard Webhooks).
+    Gone,
+    /// The retry schedule is used up.
+    Exhausted,
+    /// The hook was deleted.
+    HookDeleted,
+    /// A person discarded it.
+    Discarded,
+    /// It outlived the retention.
+    Expired,
+}
+
+impl Reason {
+    /// The reason's name, as it is stored and shown.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gone => "gone",
+            Self::Exhausted => "exhausted",
+            Self::HookDeleted => "hook_deleted",
+            Self::Discarded => "discarded",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+/// What becomes of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NextStep {
+    /// It is done.
+    Delivered,
+    /// It is attempted again after this wait.
+    RetryIn(Duration),
+    /// It has failed for good, until a person sends it again.
+    Failed(Reason),
+}
+
+/// What becomes of `delivery` after its `attempt`-th attempt (the first is 1, counted anew
+/// when a person sends it again) came to `outcome`.
+pub fn next_step(
+    outcome: &Outcome,
+    delivery: DeliveryId,
+    attempt: u32,
+    schedule: &RetrySchedule,
+) -> NextStep {
+    match (outcome, schedule.delay_after(delivery, attempt)) {
+        (Outcome::Accepted { .. }, _) => NextStep::Delivered,
+        (Outcome::Refused { status: 410, .. }, _) => NextStep::Failed(Reason::Gone),
+        (_, Some(delay)) => NextStep::RetryIn(delay.max(outcome.retry_after())),
+        (_, None) => NextStep::Failed(Reason::Exhausted),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Span;
+    use uuid::Uuid;
+
+    fn refused(status: u16, retry_after: Option<u64>) -> Outcome {
+        Outcome::Refused {
+            status,
+            retry_after: retry_after.map(Duration::from_secs),
+        }
+    }
+
+    #[test]
+    fn the_outcome_decides_the_next_step() {
+        let schedule = RetrySchedule::new(vec![Span::secs(100)]);
+        let delivery = DeliveryId(Uuid::from_u128(1));
+        let planned = schedule.delay_after(delivery, 1).unwrap();
+        let unreachable = Outcome::Unreachable {
+            reason: "refused".into(),
+        };
+        let blocked = Outcome::Blocked {
+            address: [127, 0, 0, 1].into(),
+        };
+        let retry = NextStep::RetryIn(planned);
+        let table = [
+            (Outcome::Accepted { status: 200 }, 1, NextStep::Delivered),
+            (Outcome::Accepted { status: 204 }, 2, NextStep::Delivered),
+            (refused(301, None), 1, retry),
+            (refused(400, None), 1, retry),
+            (refused(410, None), 1, NextStep::Failed(Reason::Gone)),
+            (refused(429, Some(7)), 1, retry),
+            (
+                refused(429, Some(1_000)),
+                1,
+                NextStep::RetryIn(Duration::from_secs(1_000)),
+            ),
+            (
+                refused(503, Some(86_400)),
+                1,
+                NextStep::RetryIn(RETRY_AFTER_MAX),
+            ),
+            (refused(500, None), 2, NextStep::Failed(Reason::Exhausted)),
+            (Outcome::TimedOut, 1, retry),
+            (unreachable, 1, retry),
+            (blocked, 1, retry),
+            (Outcome::WorkerLost, 1, retry),
+            (Outcome::WorkerLost, 2, NextStep::Failed(Reason::Exhausted)),
+        ];
+        for (outcome, attempt, expected) in table {
+            let step = next_step(&outcome, delivery, attempt, &schedule);
+            assert_eq!(step, expected, "{outcome:?} at attempt {attempt}");
+        }
+    }
+}

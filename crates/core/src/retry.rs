@@ -1,0 +1,106 @@
+//! When a delivery is attempted again: a pure function of the delivery and the attempt.
+
+use crate::{DeliveryId, Span};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::time::Duration;
+
+/// How much a delay may be lengthened or shortened: a tenth either way.
+const JITTER: f64 = 0.1;
+
+/// The waits between the attempts of a delivery. With `n` waits there are `n + 1` attempts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RetrySchedule(Vec<Span>);
+
+impl Default for RetrySchedule {
+    /// The schedule that Standard Webhooks gives as an example: ten attempts over three days.
+    fn default() -> Self {
+        let hours = |h: u64| Span::secs(h * 3600);
+        Self(vec![
+            Span::secs(5),
+            Span::secs(5 * 60),
+            Span::secs(30 * 60),
+            hours(2),
+            hours(5),
+            hours(10),
+            hours(14),
+            hours(20),
+            hours(24),
+        ])
+    }
+}
+
+impl RetrySchedule {
+    /// A schedule of these waits.
+    pub fn new(delays: Vec<Span>) -> Self {
+        Self(delays)
+    }
+
+    /// The waits, without jitter.
+    pub fn delays(&self) -> &[Span] {
+        &self.0
+    }
+
+    /// How long to wait after the `attempt`-th failed attempt (the first is 1), with jitter of
+    /// up to a tenth either way; `None` when the schedule is used up.
+    ///
+    /// The same delivery and attempt always wait equally long, wherever it is computed.
+    pub fn delay_after(&self, delivery: DeliveryId, attempt: u32) -> Option<Duration> {
+        let delay = self.0.get(attempt.checked_sub(1)? as usize)?.get();
+        Some(delay.mul_f64(1.0 - JITTER + 2.0 * JITTER * fraction(delivery, attempt)))
+    }
+}
+
+/// A number from 0 to 1 that only depends on the delivery and the attempt.
+fn fraction(delivery: DeliveryId, attempt: u32) -> f64 {
+    let mut hasher = Sha256::new();
+    hasher.update(delivery.0.as_bytes());
+    hasher.update(attempt.to_be_bytes());
+    let digest = hasher.finalize();
+    let number = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
+    f64::from(number) / f64::from(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    #[test]
+    fn the_default_makes_ten_attempts_over_three_days() {
+        let schedule = RetrySchedule::default();
+        assert_eq!(schedule.delays().len(), 9);
+        let total: u64 = schedule.delays().iter().map(|d| d.get().as_secs()).sum();
+        assert_eq!(total, 75 * 3600 + 35 * 60 + 5);
+    }
+
+    proptest! {
+        #[test]
+        fn a_delay_is_within_a_tenth_and_always_the_same(id in any::<u128>(), attempt in 1u32..=9) {
+            let schedule = RetrySchedule::default();
+            let delivery = DeliveryId(Uuid::from_u128(id));
+            let delay = schedule.delay_after(delivery, attempt).unwrap();
+            let plain = schedule.delays()[attempt as usize - 1].get();
+            prop_assert!(delay >= plain.mul_f64(0.899) && delay <= plain.mul_f64(1.101));
+            prop_assert_eq!(Some(delay), schedule.delay_after(delivery, attempt));
+        }
+
+        #[test]
+        fn a_used_up_schedule_gives_no_delay(id in any::<u128>(), attempt in 10u32..) {
+            let delivery = DeliveryId(Uuid::from_u128(id));
+            prop_assert_eq!(RetrySchedule::default().delay_after(delivery, attempt), None);
+            prop_assert_eq!(RetrySchedule::default().delay_after(delivery, 0), None);
+        }
+    }
+
+    #[test]
+    fn two_deliveries_do_not_retry_in_step() {
+        let schedule = RetrySchedule::default();
+        let delays: std::collections::BTreeSet<_> = (0..100u128)
+            .map(|n| schedule.delay_after(DeliveryId(Uuid::from_u128(n)), 1))
+            .collect();
+        assert!(delays.len() > 90);
+    }
+}

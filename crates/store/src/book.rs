@@ -1,0 +1,87 @@
+//! The hooks as a store last read them, kept current by their version.
+
+use postrider_core::{Hook, HookId};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// All hooks that are not deleted, by id and by account.
+///
+/// A book is immutable; a store that finds a newer version in the database makes a new one
+/// from it by [`with`](Self::with). A fan-out reads the version in the statement that reads
+/// the outbox rows, so it never matches a row against hooks older than the row.
+#[derive(Clone, Debug, Default)]
+pub struct HookBook {
+    version: i64,
+    hooks: HashMap<HookId, Arc<Hook>>,
+    by_account: HashMap<String, Vec<HookId>>,
+}
+
+/// One change to a book.
+#[derive(Clone, Debug)]
+pub(crate) enum HookUpdate {
+    /// The hook was made or changed.
+    Put(Arc<Hook>),
+    /// The hook was deleted.
+    Gone(HookId),
+}
+
+impl HookBook {
+    /// The version of the hooks this book holds.
+    pub fn version(&self) -> i64 {
+        self.version
+    }
+
+    /// One hook.
+    pub fn get(&self, id: HookId) -> Option<&Arc<Hook>> {
+        self.hooks.get(&id)
+    }
+
+    /// How many hooks there are.
+    pub fn len(&self) -> usize {
+        self.hooks.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.hooks.is_empty()
+    }
+
+    /// The hooks of `account` that an event of this type is for, in the order of their ids.
+    pub fn matching<'a>(
+        &'a self,
+        account: &str,
+        event_type: &'a str,
+    ) -> impl Iterator<Item = &'a Arc<Hook>> {
+        self.by_account
+            .get(account)
+            .into_iter()
+            .flatten()
+            .filter_map(|id| self.hooks.get(id))
+            .filter(move |hook| hook.takes_deliveries() && hook.matches(event_type))
+    }
+
+    /// The book after these changes, at `version`.
+    pub(crate) fn with(&self, updates: Vec<HookUpdate>, version: i64) -> Self {
+        let mut book = self.clone();
+        book.version = version;
+        for update in updates {
+            match update {
+                HookUpdate::Put(hook) => {
+                    let ids = book.by_account.entry(hook.account.clone()).or_default();
+                    if let Err(place) = ids.binary_search(&hook.id) {
+                        ids.insert(place, hook.id);
+                    }
+                    book.hooks.insert(hook.id, hook);
+                }
+                HookUpdate::Gone(id) => {
+                    if let Some(hook) = book.hooks.remove(&id)
+                        && let Some(ids) = book.by_account.get_mut(&hook.account)
+                    {
+                        ids.retain(|other| *other != id);
+                    }
+                }
+            }
+        }
+        book
+    }
+}

@@ -1,0 +1,96 @@
+//! Which deliveries a batch of outbox rows makes, and which of them start at once.
+
+use crate::{HookBook, Room};
+use postrider_core::{DeliveryId, Event, EventId, Hook, HookStatus, Timestamp};
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// An outbox row as it was read.
+#[derive(Clone, Debug)]
+pub(crate) struct OutboxRow {
+    pub seq: i64,
+    pub event: Arc<Event>,
+    pub dedup_key: Option<String>,
+    pub deliver_after: Option<Timestamp>,
+}
+
+/// One delivery to be made.
+#[derive(Clone, Debug)]
+pub(crate) struct Planned {
+    pub id: DeliveryId,
+    pub seq: i64,
+    pub event: Arc<Event>,
+    pub hook: Arc<Hook>,
+    pub next_attempt_at: Timestamp,
+    /// Leased to the caller in the same transaction.
+    pub starts: bool,
+}
+
+/// What becomes of a batch of outbox rows.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Plan {
+    /// How many of the rows, from the first on, the plan covers; the rest stay.
+    pub covered: usize,
+    pub deliveries: Vec<Planned>,
+}
+
+/// Why the row cannot be accepted, if it cannot.
+pub(crate) fn objection(row: &OutboxRow, deliver_before: Timestamp) -> Option<String> {
+    if let Err(error) = row.event.check(row.dedup_key.as_deref()) {
+        return Some(error.to_string());
+    }
+    match row.deliver_after {
+        Some(at) if at > deliver_before => Some(format!(
+            "deliver_after ({at}) lies beyond the retention of events, which ends {deliver_before}"
+        )),
+        _ => None,
+    }
+}
+
+/// Splits off the ids of rows whose key already occurred earlier in the batch.
+pub(crate) fn repeated_in_batch(rows: &[OutboxRow]) -> HashSet<EventId> {
+    let mut seen = HashSet::new();
+    rows.iter()
+        .filter_map(|row| Some((row, row.dedup_key.as_deref()?)))
+        .filter(|(row, key)| !seen.insert((row.event.account.as_str(), *key)))
+        .map(|(row, _)| row.event.id)
+        .collect()
+}
+
+/// The deliveries of `rows`, in order, until `max_deliveries` would be exceeded; the first row
+/// is always covered.
+pub(crate) fn plan(
+    rows: &[OutboxRow],
+    book: &HookBook,
+    room: &mut Room,
+    now: Timestamp,
+    max_deliveries: u32,
+) -> Plan {
+    let mut plan = Plan::default();
+    for row in rows {
+        let matching: Vec<_> = book
+            .matching(&row.event.account, &row.event.event_type)
+            .collect();
+        let size = plan.deliveries.len() + matching.len();
+        if plan.covered > 0 && size > max_deliveries as usize {
+            break;
+        }
+        let next_attempt_at = row.deliver_after.map_or(now, |at| at.max(now));
+        for hook in matching {
+            let starts = hook.status == HookStatus::Active
+                && !hook.locked
+                && next_attempt_at <= now
+                && room.take(hook.id);
+            plan.deliveries.push(Planned {
+                id: DeliveryId::of(row.event.id, hook.id),
+                seq: row.seq,
+                event: row.event.clone(),
+                hook: hook.clone(),
+                next_attempt_at,
+                starts,
+            });
+        }
+        plan.covered += 1;
+    }
+    plan
+}

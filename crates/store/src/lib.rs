@@ -1,0 +1,32 @@
+//! Postrider's storage: one contract, kept by PostgreSQL and by SQLite.
+//!
+//! [`Store`] says in prose what every store does. `postgres/` and `sqlite/` mirror each other
+//! file by file and statement by statement; the conformance suite in `tests/` runs every case
+//! on both by name. Nothing outside this crate and the producer knows `sqlx`.
+
+mod book;
+mod error;
+mod fan_out;
+mod migrations;
+mod open;
+pub mod postgres;
+mod report;
+mod room;
+pub mod sqlite;
+mod store;
+mod work;
+
+pub use error::{Error, Result};
+pub use migrations::{MIGRATIONS, Migrated, SCHEMA_LEVEL, SchemaState};
+pub use open::{Backend, DatabaseSettings, open};
+pub use report::{
+    AttemptReport, DeliveryReport, DeliveryState, EventReport, EventState, HookReport,
+    RejectedReport,
+};
+pub use room::Room;
+pub use store::{
+    DeliveryFilter, DueHook, EventFilter, FanOut, HookChange, HookFilter, Lease, Store, Upkeep,
+};
+pub use work::{
+    Disabling, FannedOut, HookBook, Leased, Peek, Recovered, Settled, Settlement, Step,
+};

@@ -1,0 +1,192 @@
+//! What people and programs are shown: the JSON of the command line and the API.
+
+use postrider_core::{AttemptId, DeliveryId, EventId, HookId, HookSettings, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// A hook as it is shown. The secret is shown at creation and rotation only.
+#[derive(Clone, Debug, Serialize)]
+pub struct HookReport {
+    /// Its id.
+    pub id: HookId,
+    /// Whose events it gets.
+    pub account: String,
+    /// Where its deliveries go.
+    pub url: String,
+    /// Which events it asks for.
+    pub events: Vec<String>,
+    /// The delivery format and policy.
+    pub profile: String,
+    /// The signing secret, only in the answer that made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+    /// `active`, `paused` or `disabled`.
+    pub status: String,
+    /// Failed attempts in a row.
+    pub fail_count: u32,
+    /// When the first of them failed.
+    pub first_failure_at: Option<Timestamp>,
+    /// How the last of them failed.
+    pub last_error: Option<String>,
+    /// Why it is disabled: `failures`, `gone` or `manual`.
+    pub disabled_reason: Option<String>,
+    /// When it was disabled.
+    pub disabled_at: Option<Timestamp>,
+    /// By whom: `postrider` or a person's way in.
+    pub disabled_by: Option<String>,
+    /// Deliveries that wait for it to become active; counted up to 10,000.
+    pub held: u32,
+    /// What it sets for itself.
+    pub settings: HookSettings,
+    /// When it was registered.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+}
+
+/// Where an event is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventState {
+    /// In the outbox, not yet fanned out.
+    Queued,
+    /// Its deliveries have been made.
+    FannedOut,
+    /// It could not be accepted; see `postrider_rejected`.
+    Rejected,
+}
+
+/// An event as it is shown.
+#[derive(Clone, Debug, Serialize)]
+pub struct EventReport {
+    /// Its id.
+    pub id: EventId,
+    /// Whose hooks it is for.
+    pub account: String,
+    /// What happened.
+    pub event_type: String,
+    /// Where it is.
+    pub state: EventState,
+    /// When it happened.
+    pub occurred_at: Option<Timestamp>,
+    /// When it was fanned out.
+    pub fanned_out_at: Option<Timestamp>,
+    /// Its ordering key.
+    pub ordering_key: Option<String>,
+    /// Its deduplication key.
+    pub dedup_key: Option<String>,
+    /// The payload, verbatim; only where one event is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payload: Option<Box<RawValue>>,
+}
+
+/// Where a delivery is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeliveryState {
+    /// It is due, or waits for its next attempt.
+    Pending,
+    /// A worker holds its lease.
+    InFlight,
+    /// It waits because its hook is not active.
+    Held,
+    /// It was taken.
+    Delivered,
+    /// It was given up; it can be sent again.
+    Failed,
+    /// Its hook was deleted, or a person discarded it.
+    Cancelled,
+    /// It outlived the retention.
+    Expired,
+}
+
+impl DeliveryState {
+    /// All states, in the order of a delivery's life.
+    pub const ALL: [Self; 7] = [
+        Self::Pending,
+        Self::InFlight,
+        Self::Held,
+        Self::Delivered,
+        Self::Failed,
+        Self::Cancelled,
+        Self::Expired,
+    ];
+
+    /// The state's name, as it is shown.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::InFlight => "in_flight",
+            Self::Held => "held",
+            Self::Delivered => "delivered",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Expired => "expired",
+        }
+    }
+
+    /// The state of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+}
+
+/// A delivery as it is shown, whether it waits, runs or has ended.
+#[derive(Clone, Debug, Serialize)]
+pub struct DeliveryReport {
+    /// Its id.
+    pub id: DeliveryId,
+    /// The event.
+    pub event_id: EventId,
+    /// The hook.
+    pub hook_id: HookId,
+    /// The event's type.
+    pub event_type: String,
+    /// Where it is.
+    pub state: DeliveryState,
+    /// Attempts made.
+    pub attempts: u32,
+    /// When it is attempted next; `null` when it has ended or is in flight.
+    pub next_attempt_at: Option<Timestamp>,
+    /// Why it ended otherwise than delivered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// An attempt as it is shown.
+#[derive(Clone, Debug, Serialize)]
+pub struct AttemptReport {
+    /// Its id.
+    pub id: AttemptId,
+    /// The delivery's first attempt is 1.
+    pub number: u32,
+    /// When it started.
+    pub at: Timestamp,
+    /// `accepted`, `refused`, `timed_out`, `unreachable`, `blocked` or `worker_lost`.
+    pub outcome: String,
+    /// The HTTP status, where there was an answer.
+    pub status: Option<u16>,
+    /// What went wrong.
+    pub error: Option<String>,
+    /// How long the exchange took.
+    pub duration_ms: u32,
+    /// The beginning of the response's body; bytes that are not UTF-8 are replaced.
+    pub response: Option<String>,
+    /// Whether the lease was lost by then, so that it changed nothing.
+    pub late: bool,
+}
+
+/// An outbox row that could not be accepted.
+#[derive(Clone, Debug, Serialize)]
+pub struct RejectedReport {
+    /// The event's id.
+    pub id: EventId,
+    /// Why.
+    pub reason: String,
+    /// When.
+    pub rejected_at: Timestamp,
+    /// Whose it was.
+    pub account: Option<String>,
+    /// Its type.
+    pub event_type: Option<String>,
+}

@@ -1,0 +1,74 @@
+//! How many deliveries a worker can take on now, in all and for each hook.
+
+use postrider_core::HookId;
+use std::collections::HashMap;
+
+/// A worker's free room: fan-out and lease take from it what they hand over.
+#[derive(Clone, Debug)]
+pub struct Room {
+    total: u32,
+    per_hook: u32,
+    left: HashMap<HookId, u32>,
+}
+
+impl Room {
+    /// Room for `total` deliveries, at most `per_hook` of each hook.
+    pub fn new(total: u32, per_hook: u32) -> Self {
+        Self {
+            total,
+            per_hook,
+            left: HashMap::new(),
+        }
+    }
+
+    /// Leaves `hook` room for this many, instead of what every hook has.
+    pub fn set(&mut self, hook: HookId, left: u32) {
+        self.left.insert(hook, left);
+    }
+
+    /// How many more fit for `hook`.
+    pub fn left(&self, hook: HookId) -> u32 {
+        self.left
+            .get(&hook)
+            .copied()
+            .unwrap_or(self.per_hook)
+            .min(self.total)
+    }
+
+    /// How many more fit in all.
+    pub fn total(&self) -> u32 {
+        self.total
+    }
+
+    /// Takes a place for one delivery of `hook`; `false` when there is none.
+    pub fn take(&mut self, hook: HookId) -> bool {
+        let left = self.left(hook);
+        if left == 0 {
+            return false;
+        }
+        self.total -= 1;
+        let own = self.left.entry(hook).or_insert(self.per_hook);
+        *own -= 1;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    #[test]
+    fn both_bounds_hold() {
+        let (a, b) = (HookId(Uuid::from_u128(1)), HookId(Uuid::from_u128(2)));
+        let mut room = Room::new(4, 2);
+        assert!(room.take(a) && room.take(a));
+        assert!(!room.take(a));
+        assert!(room.take(b) && room.take(b));
+        assert_eq!((room.left(b), room.total()), (0, 0));
+        let mut shut = Room::new(4, 2);
+        shut.set(a, 0);
+        assert!(!shut.take(a));
+        assert_eq!(shut.left(b), 2);
+    }
+}

@@ -1,0 +1,291 @@
+//! The contract of every store, in prose. The conformance cases are named after its sentences.
+
+use crate::{
+    AttemptReport, DeliveryReport, DeliveryState, EventReport, FannedOut, HookBook, HookReport,
+    Leased, Migrated, Peek, Recovered, RejectedReport, Result, Room, SchemaState, Settled,
+    Settlement,
+};
+use async_trait::async_trait;
+use postrider_core::{
+    DeliveryId, EventId, Hook, HookId, LeaseToken, NewEvent, NewHook, RetrySchedule, SigningSecret,
+    Timestamp,
+};
+use std::sync::Arc;
+
+/// One worker's wish to fan out a batch of one slot.
+#[derive(Clone, Debug)]
+pub struct FanOut {
+    /// The slot.
+    pub slot: i16,
+    /// The worker's clock.
+    pub now: Timestamp,
+    /// The token of the deliveries that start at once.
+    pub token: LeaseToken,
+    /// When their lease ends.
+    pub until: Timestamp,
+    /// What can start at once.
+    pub room: Room,
+    /// Outbox rows taken at most.
+    pub max_events: u32,
+    /// Deliveries made at most (a single event may exceed it).
+    pub max_deliveries: u32,
+    /// Rows whose `deliver_after` is later than this are rejected: their history would be gone.
+    pub deliver_before: Timestamp,
+}
+
+/// One worker's wish to lease due deliveries of one slot.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    /// The slot.
+    pub slot: i16,
+    /// The worker's clock.
+    pub now: Timestamp,
+    /// The token of the lease.
+    pub token: LeaseToken,
+    /// When it ends.
+    pub until: Timestamp,
+    /// From which hooks, and how many of each at most.
+    pub wanted: Vec<(HookId, u32)>,
+}
+
+/// A hook with deliveries that wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DueHook {
+    /// Which hook.
+    pub hook: HookId,
+    /// When the first of them is due.
+    pub first_due: Timestamp,
+}
+
+/// A change of a hook by a person.
+#[derive(Clone, Debug)]
+pub enum HookChange {
+    /// Hold its deliveries.
+    Pause,
+    /// Let its deliveries go on; its failures are forgotten.
+    Enable,
+    /// Hold its deliveries, and say that a person did it.
+    Disable,
+    /// Sign with this secret from now on; the one before signs too until the given moment.
+    Rotate {
+        /// The new secret.
+        secret: SigningSecret,
+        /// Until when the old one signs too.
+        overlap_until: Timestamp,
+    },
+}
+
+/// Which hooks to list.
+#[derive(Clone, Debug, Default)]
+pub struct HookFilter {
+    /// Only this account's.
+    pub account: Option<String>,
+    /// Only hooks registered after this one (by id, which sorts by time).
+    pub after: Option<HookId>,
+    /// At most this many.
+    pub limit: u32,
+}
+
+/// Which events to list, newest first.
+#[derive(Clone, Debug, Default)]
+pub struct EventFilter {
+    /// Only this account's.
+    pub account: Option<String>,
+    /// Only this exact type.
+    pub event_type: Option<String>,
+    /// Only events older than this one.
+    pub before: Option<EventId>,
+    /// At most this many.
+    pub limit: u32,
+}
+
+/// Which deliveries to list, newest first.
+#[derive(Clone, Debug, Default)]
+pub struct DeliveryFilter {
+    /// Only to this hook.
+    pub hook: Option<HookId>,
+    /// Only of this event.
+    pub event: Option<EventId>,
+    /// Only in this state.
+    pub state: Option<DeliveryState>,
+    /// Only deliveries older than this one.
+    pub before: Option<DeliveryId>,
+    /// At most this many.
+    pub limit: u32,
+}
+
+/// What one turn of upkeep did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Upkeep {
+    /// Deliveries of deleted hooks that were cancelled.
+    pub cancelled: u32,
+    /// Whether there is more to cancel.
+    pub more: bool,
+}
+
+/// Where events, hooks, deliveries and attempts are kept.
+///
+/// Methods that change anything are one transaction each: after an error nothing of the call
+/// has happened, except where the connection broke during the commit; calling again is then
+/// safe. `now` always comes from the caller's clock.
+#[async_trait]
+pub trait Store: Send + Sync {
+    // ---- the database itself
+
+    /// The database's clock.
+    async fn now(&self) -> Result<Timestamp>;
+
+    /// Where the database stands between no tables and too new for this binary.
+    async fn schema(&self) -> Result<SchemaState>;
+
+    /// Makes or updates the tables, and spreads the outbox over `slots` (PostgreSQL only).
+    ///
+    /// May be repeated and run by several processes at once: one does the work, the others
+    /// wait and find it done. A database too new for this binary is refused. Slots only grow,
+    /// and not while the outbox holds rows with keys. Partitions for today and the next days
+    /// are made.
+    async fn migrate(&self, slots: Option<u16>, now: Timestamp) -> Result<Migrated>;
+
+    /// A sentence naming the database for people, without its password.
+    fn describe(&self) -> String;
+
+    /// Closes every connection; calls after this fail.
+    async fn close(&self);
+
+    // ---- events in
+
+    /// Inserts events into the outbox, all or none, and returns their ids in the same order.
+    /// The commit is durable when this returns. Events that break a bound are refused before
+    /// anything is written.
+    async fn enqueue(&self, events: &[NewEvent]) -> Result<Vec<EventId>>;
+
+    // ---- the hot path: each call names one slot
+
+    /// Which slots have outbox rows, and the version of the hooks. Cheap at any backlog.
+    async fn peek(&self) -> Result<Peek>;
+
+    /// Turns outbox rows of one slot into events and deliveries.
+    ///
+    /// The rows leave the outbox in the transaction that makes the deliveries, one for each
+    /// hook of the account that matches the event and takes deliveries, as the hooks stood
+    /// when the row was read or later. Rows of one slot are taken in the order of `seq`; no
+    /// row is taken by two callers. Deliveries to active hooks that fit into the room, and are
+    /// due, come back leased; all others are due for anyone, or wait for `deliver_after`.
+    ///
+    /// A row whose `dedup_key` was seen before in its account is dropped and counted. A row
+    /// that breaks a bound, or that the database refuses to keep, moves to
+    /// `postrider_rejected` with the reason; it never stops the others.
+    async fn fan_out(&self, request: FanOut) -> Result<FannedOut>;
+
+    /// Hooks of the slot that have deliveries waiting without a lease, by id, after `after`,
+    /// at most `limit`, with the time the first is due. The cost grows with `limit`, not with
+    /// the backlog. Includes hooks that are not active.
+    async fn due_hooks(&self, slot: i16, after: Option<HookId>, limit: u32)
+    -> Result<Vec<DueHook>>;
+
+    /// The slots that have deliveries at all. Cheap at any backlog.
+    async fn slots(&self) -> Result<Vec<i16>>;
+
+    /// Leases due deliveries of the wanted hooks, of each the longest due first.
+    ///
+    /// Due: without a lease and `next_attempt_at <= now`. No delivery is leased to two callers
+    /// at once. Hooks that are not active give none, whatever is wanted. A delivery whose event
+    /// is gone, or whose hook's credentials cannot be opened, is not leased.
+    async fn lease(&self, request: Lease) -> Result<Vec<Leased>>;
+
+    /// Records attempts and gives their deliveries the next step, under the lease.
+    ///
+    /// All settlements are of one slot. The attempt, the step and the hook's fail count are
+    /// one transaction. A settlement whose token is not the delivery's any more changes
+    /// nothing: its attempt is recorded as late and its delivery returned. A settlement that
+    /// was made before (the same attempt id) changes nothing at all. The fail count is written
+    /// only when it changes. A hook whose verdict is to be disabled is disabled once, with
+    /// reason and time, if it is active. A settlement that the database refuses is made
+    /// without the response and with a plain error text; it never stops the others.
+    async fn settle(&self, now: Timestamp, settlements: &[Settlement]) -> Result<Settled>;
+
+    /// Gives leases back unused: the deliveries are due at once for anyone, and neither an
+    /// attempt nor a lost lease is counted. Those under another token are left alone. Returns
+    /// how many were given back.
+    async fn release(
+        &self,
+        slot: i16,
+        token: LeaseToken,
+        deliveries: &[DeliveryId],
+        now: Timestamp,
+    ) -> Result<u32>;
+
+    /// Makes deliveries due again whose lease expired before `now`, at most `limit`.
+    ///
+    /// One whose lease expired for the third time in a row is recorded as an attempt with the
+    /// outcome `worker_lost` and waits by `schedule` (its hook's own, if it has one), or fails
+    /// when that is used up.
+    async fn recover(
+        &self,
+        slot: i16,
+        now: Timestamp,
+        limit: u32,
+        schedule: &RetrySchedule,
+    ) -> Result<Recovered>;
+
+    /// The hooks as of the latest call of this store that read them.
+    fn hooks_book(&self) -> Arc<HookBook>;
+
+    // ---- upkeep
+
+    /// Makes partitions ahead (today and the next three days by `now`), and cancels up to
+    /// `limit` deliveries of deleted hooks that are not leased.
+    async fn upkeep(&self, now: Timestamp, limit: u32) -> Result<Upkeep>;
+
+    // ---- hooks
+
+    /// Registers a hook. Its credentials are sealed.
+    async fn create_hook(&self, hook: NewHook, now: Timestamp) -> Result<HookReport>;
+
+    /// Changes a hook and returns it as it then is. `by` names the way in, such as `cli`.
+    /// Enabling sets the fail count to 0; its held deliveries go on.
+    async fn change_hook(
+        &self,
+        id: HookId,
+        change: HookChange,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<HookReport>;
+
+    /// Deletes a hook: no delivery is made for it from now on, and what it has is cancelled by
+    /// upkeep. Returns it as it was.
+    async fn remove_hook(&self, id: HookId, now: Timestamp) -> Result<HookReport>;
+
+    /// One hook. Deleted ones are not found.
+    async fn hook(&self, id: HookId) -> Result<HookReport>;
+
+    /// One hook with its credentials opened.
+    async fn hook_with_credentials(&self, id: HookId) -> Result<Hook>;
+
+    /// Hooks in the order of their ids.
+    async fn hooks(&self, filter: HookFilter) -> Result<Vec<HookReport>>;
+
+    // ---- history
+
+    /// One event with its payload, also while it is in the outbox or was rejected.
+    async fn event(&self, id: EventId) -> Result<EventReport>;
+
+    /// Events without their payloads, newest first, those in the outbox included.
+    async fn events(&self, filter: EventFilter) -> Result<Vec<EventReport>>;
+
+    /// One delivery, whether it waits, runs or has ended.
+    async fn delivery(&self, id: DeliveryId) -> Result<DeliveryReport>;
+
+    /// Deliveries, newest event first, whether they wait, run or have ended.
+    async fn deliveries(&self, filter: DeliveryFilter) -> Result<Vec<DeliveryReport>>;
+
+    /// The attempts of one delivery, in the order they were made.
+    async fn attempts(&self, id: DeliveryId) -> Result<Vec<AttemptReport>>;
+
+    /// Makes a delivery due now, with its schedule begun anew, whether it waits or has ended.
+    /// One in flight is a conflict, and so is one whose hook was deleted.
+    async fn redeliver(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport>;
+
+    /// The latest rejected outbox rows, newest first.
+    async fn rejected(&self, limit: u32) -> Result<Vec<RejectedReport>>;
+}

@@ -1,0 +1,124 @@
+//! What passes between a worker and the store: leased deliveries out, settlements in.
+
+use chrono::NaiveDate;
+use postrider_core::{
+    Attempt, DeliveryId, DisabledReason, Event, HealthPolicy, Hook, HookId, LeaseToken, Reason,
+    Timestamp,
+};
+use std::sync::Arc;
+
+pub use crate::book::HookBook;
+
+/// A delivery that is this worker's to attempt until the lease expires.
+#[derive(Clone, Debug)]
+pub struct Leased {
+    /// Its slot.
+    pub slot: i16,
+    /// Its id.
+    pub id: DeliveryId,
+    /// The partition of its history: the day of the event's fan-out.
+    pub day: NaiveDate,
+    /// What is delivered.
+    pub event: Arc<Event>,
+    /// To whom.
+    pub hook: Arc<Hook>,
+    /// Attempts made before this one.
+    pub attempts: u32,
+    /// How many of those belong to rounds before the latest redelivery.
+    pub earlier_attempts: u32,
+    /// The fence: a settlement under another token changes nothing.
+    pub token: LeaseToken,
+    /// When the lease ends.
+    pub expires_at: Timestamp,
+}
+
+/// What a look at the database tells an idle worker.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Peek {
+    /// The slots whose outbox has rows.
+    pub outbox: Vec<i16>,
+    /// Grows with every change of a hook.
+    pub hooks_version: i64,
+}
+
+/// What one fan-out did.
+#[derive(Clone, Debug, Default)]
+pub struct FannedOut {
+    /// Outbox rows that became events.
+    pub events: u32,
+    /// Deliveries made of them, the started ones included.
+    pub deliveries: u32,
+    /// Rows dropped because their `dedup_key` had been seen.
+    pub duplicates: u32,
+    /// Rows moved to `postrider_rejected`.
+    pub rejected: u32,
+    /// Deliveries that are leased to this worker already.
+    pub started: Vec<Leased>,
+    /// Hooks that have deliveries due at once which did not fit into the room.
+    pub waiting: Vec<HookId>,
+    /// Whether the outbox may hold more rows for this slot.
+    pub more: bool,
+}
+
+/// What becomes of a delivery, with the moment worked out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It was taken: its row goes.
+    Delivered,
+    /// It waits until then.
+    Retry(Timestamp),
+    /// It has failed for good: its row goes, a row of `postrider_ended` stays.
+    Failed(Reason),
+}
+
+/// One finished attempt and what it means.
+#[derive(Clone, Debug)]
+pub struct Settlement {
+    /// The delivery as it was leased.
+    pub leased: Leased,
+    /// The request and its outcome.
+    pub attempt: Attempt,
+    /// What becomes of the delivery.
+    pub step: Step,
+    /// When its hook is disabled.
+    pub policy: HealthPolicy,
+}
+
+/// What settling a batch did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// Settlements that took effect.
+    pub settled: u32,
+    /// Deliveries whose lease was lost by then: the attempt is recorded as late, nothing else
+    /// changed.
+    pub late: Vec<DeliveryId>,
+    /// Settlements that had taken effect before: the call repeats one whose answer was lost.
+    pub replayed: u32,
+    /// Hooks that were disabled by this batch.
+    pub disabled: Vec<Disabling>,
+    /// Settlements whose text the database refused; they were settled without it.
+    pub scrubbed: u32,
+}
+
+/// A hook that was disabled because of its failures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disabling {
+    /// Which hook.
+    pub hook: HookId,
+    /// Why.
+    pub reason: DisabledReason,
+    /// Its failures in a row.
+    pub fail_count: u32,
+    /// How the last of them failed.
+    pub last_error: String,
+}
+
+/// What looking for expired leases did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Deliveries that are due again.
+    pub recovered: u32,
+    /// Deliveries that lost their worker three times in a row: recorded as an attempt, they
+    /// wait by their schedule, or have failed when it is used up.
+    pub worker_lost: u32,
+}

@@ -1,0 +1,217 @@
+-- The outbox, the events and deliveries made from it, the hooks, and the history of attempts.
+--
+-- Every table of the hot path begins its primary key and its indexes with `slot`, so that a
+-- statement that names one slot touches one shard. History is partitioned by `day`, the day of
+-- fan-out by the database's clock, so that retention drops partitions and a lease reads one.
+
+CREATE TABLE postrider_meta (
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    -- Grows with every change of a hook; a change holds this row until it commits, so that
+    -- versions become visible in their order.
+    hooks_version bigint NOT NULL DEFAULT 0,
+    -- The oldest binary that can live with this database, as the number of the newest
+    -- migration that binary knows.
+    oldest_binary integer NOT NULL,
+    slots smallint NOT NULL DEFAULT 1 CHECK (slots BETWEEN 1 AND 1024)
+);
+INSERT INTO postrider_meta (oldest_binary) VALUES (1);
+
+-- A uuid of version 7: 48 bits of milliseconds, then random bits. PostgreSQL has one of its own
+-- from 18 on; this one serves all versions alike.
+CREATE FUNCTION postrider_uuid_v7() RETURNS uuid
+LANGUAGE sql VOLATILE PARALLEL SAFE
+AS $$
+    -- Bits 52 and 53 turn the version nibble of gen_random_uuid(), 4, into 7.
+    SELECT encode(
+        set_bit(set_bit(
+            overlay(
+                uuid_send(gen_random_uuid())
+                PLACING substring(int8send(floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint) FROM 3)
+                FROM 1 FOR 6
+            ), 52, 1), 53, 1),
+        'hex'
+    )::uuid
+$$;
+
+-- The slot of a key: the first two bytes of its SHA-256 as a big-endian number, modulo the
+-- number of slots. `postrider migrate --slots N` replaces the 1.
+CREATE FUNCTION postrider_slot(key text) RETURNS smallint
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+AS $$
+    SELECT ((get_byte(sha256(convert_to(key, 'UTF8')), 0) * 256
+           + get_byte(sha256(convert_to(key, 'UTF8')), 1)) % 1)::smallint
+$$;
+
+-- The public contract. An application needs USAGE on the schema, INSERT on the columns
+-- (slot, account, event_type, payload, ordering_key, dedup_key, deliver_after, occurred_at,
+-- headers) and SELECT (id). No trigger, no foreign key, no NOTIFY.
+CREATE TABLE postrider_outbox (
+    slot smallint NOT NULL DEFAULT 0,
+    seq bigint GENERATED ALWAYS AS IDENTITY,
+    id uuid NOT NULL DEFAULT postrider_uuid_v7(),
+    account text NOT NULL DEFAULT 'default',
+    event_type text NOT NULL,
+    payload json NOT NULL,
+    ordering_key text,
+    dedup_key text,
+    deliver_after timestamptz,
+    occurred_at timestamptz,
+    headers json,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (slot, seq),
+    CONSTRAINT "postrider: the payload is larger than 512 KiB"
+        CHECK (octet_length(payload::text) <= 524288)
+) WITH (
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+    autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 100000,
+    autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off
+);
+
+CREATE TABLE postrider_rejected (
+    slot smallint NOT NULL DEFAULT 0,
+    id uuid NOT NULL,
+    reason text NOT NULL,
+    rejected_at timestamptz NOT NULL,
+    account text,
+    event_type text,
+    payload text,
+    ordering_key text,
+    dedup_key text,
+    deliver_after timestamptz,
+    occurred_at timestamptz,
+    headers text,
+    PRIMARY KEY (slot, id)
+);
+
+CREATE TABLE postrider_dedup (
+    slot smallint NOT NULL DEFAULT 0,
+    account text NOT NULL,
+    key text NOT NULL,
+    day date NOT NULL,
+    PRIMARY KEY (slot, account, key)
+);
+CREATE INDEX postrider_dedup_by_day ON postrider_dedup (slot, day);
+
+CREATE TABLE postrider_hooks (
+    id uuid PRIMARY KEY,
+    account text NOT NULL,
+    url text NOT NULL,
+    events text[] NOT NULL,
+    profile text NOT NULL,
+    status text NOT NULL CHECK (status IN ('active', 'paused', 'disabled')),
+    disabled_reason text CHECK (disabled_reason IN ('failures', 'gone', 'manual')),
+    disabled_at timestamptz,
+    disabled_by text,
+    settings json NOT NULL,
+    -- Sealed: see the documentation of secrets.key.
+    credentials text NOT NULL,
+    created_at timestamptz NOT NULL,
+    updated_at timestamptz NOT NULL,
+    -- Deleting is a mark first; upkeep cancels what is left of the hook's deliveries.
+    deleted_at timestamptz,
+    version bigint NOT NULL,
+    CHECK ((status = 'disabled') = (disabled_reason IS NOT NULL))
+);
+CREATE INDEX postrider_hooks_by_account ON postrider_hooks (account, id);
+CREATE INDEX postrider_hooks_by_version ON postrider_hooks (version);
+
+-- A hook without a row here has no failures. Written when something changes, never on a
+-- success that finds the fail count at 0.
+CREATE TABLE postrider_hook_health (
+    hook_id uuid PRIMARY KEY,
+    fail_count integer NOT NULL DEFAULT 0,
+    first_failure_at timestamptz,
+    last_failure_at timestamptz,
+    last_error text,
+    -- The hook as a whole is left alone until then.
+    not_before timestamptz
+) WITH (fillfactor = 50);
+
+CREATE TABLE postrider_events (
+    slot smallint NOT NULL DEFAULT 0,
+    day date NOT NULL,
+    id uuid NOT NULL,
+    seq bigint NOT NULL,
+    account text NOT NULL,
+    event_type text NOT NULL,
+    payload json NOT NULL,
+    ordering_key text,
+    dedup_key text,
+    headers json,
+    occurred_at timestamptz NOT NULL,
+    fanned_out_at timestamptz NOT NULL,
+    PRIMARY KEY (slot, day, id)
+) PARTITION BY RANGE (day);
+
+-- What has not ended. The row goes when the delivery ends; history tells the rest.
+CREATE TABLE postrider_deliveries (
+    slot smallint NOT NULL DEFAULT 0,
+    id uuid NOT NULL,
+    day date NOT NULL,
+    event_id uuid NOT NULL,
+    hook_id uuid NOT NULL,
+    event_seq bigint NOT NULL,
+    ordering_key text,
+    -- Attempts made, and how many of them belong to earlier rounds: sending a delivery again
+    -- starts its schedule anew.
+    attempts integer NOT NULL DEFAULT 0,
+    earlier_attempts integer NOT NULL DEFAULT 0,
+    -- Leases in a row that ended without a settlement.
+    lost_leases smallint NOT NULL DEFAULT 0,
+    next_attempt_at timestamptz NOT NULL,
+    lease_token uuid,
+    lease_expires_at timestamptz,
+    -- For formats that send several events in one request, never re-cut on a retry.
+    batch_id uuid,
+    -- For formats that keep what the hook was when the event happened; sealed.
+    snapshot text,
+    PRIMARY KEY (slot, id),
+    CHECK ((lease_token IS NULL) = (lease_expires_at IS NULL))
+) WITH (
+    fillfactor = 90,
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+    autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 100000,
+    autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 20000,
+    autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off
+);
+-- What waits, hook by hook, and what is leased: a fresh delivery that starts at once never
+-- enters the first.
+CREATE INDEX postrider_deliveries_waiting
+    ON postrider_deliveries (slot, hook_id, next_attempt_at) WHERE lease_token IS NULL;
+CREATE INDEX postrider_deliveries_leased
+    ON postrider_deliveries (slot, lease_expires_at) WHERE lease_token IS NOT NULL;
+
+CREATE TABLE postrider_attempts (
+    slot smallint NOT NULL DEFAULT 0,
+    day date NOT NULL,
+    delivery_id uuid NOT NULL,
+    id uuid NOT NULL,
+    event_id uuid NOT NULL,
+    hook_id uuid NOT NULL,
+    number integer NOT NULL,
+    at timestamptz NOT NULL,
+    duration_ms integer NOT NULL,
+    outcome text NOT NULL,
+    status smallint,
+    error text,
+    response bytea,
+    -- The lease was lost by then: the attempt happened, and changed nothing.
+    late boolean NOT NULL,
+    PRIMARY KEY (slot, day, delivery_id, id)
+) PARTITION BY RANGE (day);
+CREATE INDEX postrider_attempts_by_hook ON postrider_attempts (slot, hook_id, id);
+
+-- Deliveries that ended otherwise than delivered, also those never attempted.
+CREATE TABLE postrider_ended (
+    slot smallint NOT NULL DEFAULT 0,
+    day date NOT NULL,
+    delivery_id uuid NOT NULL,
+    event_id uuid NOT NULL,
+    hook_id uuid NOT NULL,
+    state text NOT NULL CHECK (state IN ('failed', 'cancelled', 'expired')),
+    reason text NOT NULL,
+    attempts integer NOT NULL,
+    ended_at timestamptz NOT NULL,
+    PRIMARY KEY (slot, day, delivery_id)
+) PARTITION BY RANGE (day);
+CREATE INDEX postrider_ended_by_hook ON postrider_ended (slot, hook_id, delivery_id);
