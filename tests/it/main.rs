@@ -1,0 +1,3 @@
+//! Postrider from outside: what the whole workspace and the built programs must keep.
+
+mod borders;
