@@ -1,5 +1,28 @@
 //! Fans out, leases, delivers and settles.
+//!
+//! A [`Worker`] is three parts around one queue: the dispatcher finds work in the store, the
+//! senders make the requests, the settler records what came of them. No transaction is open
+//! while a request is in flight.
 
+mod address;
+mod client;
+mod clock;
+mod dispatch;
+mod metrics;
+mod profiles;
+mod ready;
+mod send;
 mod settings;
+mod settle;
+#[cfg(test)]
+mod testing;
+mod worker;
 
+pub use address::{AddressGuard, BlockedAddress};
+pub use client::{Client, Exchange, Request};
+pub use clock::{DatabaseClock, WorkerClock};
+pub use metrics::Metrics;
+pub use profiles::{PROFILES, PrepareError, Profile};
+pub use send::Sender;
 pub use settings::{HookDefaults, WorkerSettings};
+pub use worker::{Drained, Progress, Shutdown, Waker, Worker, WorkerParts};

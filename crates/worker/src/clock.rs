@@ -1,0 +1,174 @@
+//! The database's clock, kept between looks by a monotonic one.
+//!
+//! Workers on several machines must agree on when a lease ends, so all of them go by the
+//! database's time. It is read at the start and every few seconds; between readings the
+//! machine's monotonic clock carries it on, so that setting this machine's wall clock changes
+//! nothing.
+
+use async_trait::async_trait;
+use chrono::TimeDelta;
+use postrider_core::{Clock, Timestamp};
+use postrider_store::{Result, Store};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::warn;
+
+const RE_ANCHOR_EVERY: Duration = Duration::from_secs(10);
+/// A reading that lies further from what was expected is not believed at once: nothing is
+/// leased until a second reading agrees with it.
+const STEADY_WITHIN: TimeDelta = TimeDelta::seconds(2);
+
+/// A clock that a worker goes by.
+#[async_trait]
+pub trait WorkerClock: Clock {
+    /// Whether the clock may be relied on; while not, nothing is leased.
+    fn is_steady(&self) -> bool {
+        true
+    }
+
+    /// How far the latest reading lay from what was expected, in seconds.
+    fn drift_seconds(&self) -> f64 {
+        0.0
+    }
+}
+
+impl WorkerClock for postrider_core::TestClock {}
+
+/// The database's clock.
+pub struct DatabaseClock {
+    anchor: Arc<Mutex<Anchor>>,
+    _keeper: AbortOnDropHandle<()>,
+}
+
+#[derive(Clone, Copy)]
+struct Anchor {
+    time: Timestamp,
+    read_at: Instant,
+    drift: TimeDelta,
+    steady: bool,
+}
+
+impl DatabaseClock {
+    /// Reads the database's clock and goes on reading it until dropped.
+    ///
+    /// # Errors
+    /// When the first reading fails.
+    pub async fn start(store: Arc<dyn Store>) -> Result<Arc<Self>> {
+        let (time, read_at) = read(store.as_ref()).await?;
+        let anchor = Arc::new(Mutex::new(Anchor {
+            time,
+            read_at,
+            drift: TimeDelta::zero(),
+            steady: true,
+        }));
+        let keeper = tokio::spawn(keep(store, anchor.clone(), CancellationToken::new()));
+        Ok(Arc::new(Self {
+            anchor,
+            _keeper: AbortOnDropHandle::new(keeper),
+        }))
+    }
+
+    fn anchor(&self) -> Anchor {
+        *self.anchor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Clock for DatabaseClock {
+    fn now(&self) -> Timestamp {
+        self.anchor().carried_to(Instant::now())
+    }
+}
+
+impl WorkerClock for DatabaseClock {
+    fn is_steady(&self) -> bool {
+        self.anchor().steady
+    }
+
+    fn drift_seconds(&self) -> f64 {
+        self.anchor().drift.as_seconds_f64()
+    }
+}
+
+impl Anchor {
+    fn carried_to(&self, instant: Instant) -> Timestamp {
+        let passed = instant.saturating_duration_since(self.read_at);
+        self.time + TimeDelta::microseconds(i64::try_from(passed.as_micros()).unwrap_or(i64::MAX))
+    }
+
+    /// The anchor after another reading. A jump is taken over at once, but trusted only when
+    /// the next reading confirms it.
+    fn after(&self, time: Timestamp, read_at: Instant) -> Self {
+        let drift = time - self.carried_to(read_at);
+        Self {
+            time,
+            read_at,
+            drift,
+            steady: drift.abs() <= STEADY_WITHIN,
+        }
+    }
+}
+
+/// The database's time, and the instant in the middle of asking for it.
+async fn read(store: &dyn Store) -> Result<(Timestamp, Instant)> {
+    let asked = Instant::now();
+    let time = store.now().await?;
+    Ok((time, asked + asked.elapsed() / 2))
+}
+
+async fn keep(store: Arc<dyn Store>, anchor: Arc<Mutex<Anchor>>, stop: CancellationToken) {
+    let mut wait = RE_ANCHOR_EVERY;
+    while stop
+        .run_until_cancelled(tokio::time::sleep(wait))
+        .await
+        .is_some()
+    {
+        // A database that does not answer is told elsewhere; the clock carries on.
+        let Ok((time, read_at)) = read(store.as_ref()).await else {
+            continue;
+        };
+        let mut current = anchor.lock().unwrap_or_else(PoisonError::into_inner);
+        *current = current.after(time, read_at);
+        wait = RE_ANCHOR_EVERY;
+        if !current.steady {
+            wait = Duration::from_secs(1);
+            warn!(
+                drift_seconds = current.drift.as_seconds_f64(),
+                "The database's clock jumped by {:.1} s; nothing is leased until it is steady",
+                current.drift.as_seconds_f64()
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::now;
+
+    #[test]
+    fn a_jump_is_taken_over_and_trusted_when_confirmed() {
+        let start = Instant::now();
+        let anchor = Anchor {
+            time: now(),
+            read_at: start,
+            drift: TimeDelta::zero(),
+            steady: true,
+        };
+        let second = Duration::from_secs(1);
+        let fine = anchor.after(now() + TimeDelta::milliseconds(1_100), start + second);
+        assert!(fine.steady);
+        let jumped = anchor.after(now() - TimeDelta::hours(1), start + second);
+        assert!(!jumped.steady);
+        assert_eq!(
+            jumped.carried_to(start + second),
+            now() - TimeDelta::hours(1)
+        );
+        let confirmed = jumped.after(
+            now() - TimeDelta::hours(1) + TimeDelta::seconds(1),
+            start + 2 * second,
+        );
+        assert!(confirmed.steady);
+    }
+}

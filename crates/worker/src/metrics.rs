@@ -1,0 +1,261 @@
+//! The catalogue of metrics: every name, unit and label stands here.
+//!
+//! Labels are few and bounded: never a hook, an account or a URL. All series exist at 0 from
+//! the start.
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
+    Registry, TextEncoder,
+};
+
+const OUTCOMES: [&str; 6] = [
+    "accepted",
+    "refused",
+    "timed_out",
+    "unreachable",
+    "blocked",
+    "worker_lost",
+];
+const OPERATIONS: [&str; 6] = ["peek", "fan_out", "lease", "settle", "recover", "upkeep"];
+const ATTEMPT_BUCKETS: [f64; 14] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0,
+];
+const LATENCY_BUCKETS: [f64; 14] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1800.0,
+];
+const STORE_BUCKETS: [f64; 10] = [
+    0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5,
+];
+
+/// Every metric of a process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    pub(crate) events_fanned_out: IntCounter,
+    pub(crate) events_duplicate: IntCounter,
+    pub(crate) events_rejected: IntCounter,
+    pub(crate) deliveries: IntCounterVec,
+    pub(crate) attempts: IntCounterVec,
+    pub(crate) attempt_seconds: Histogram,
+    pub(crate) delivery_latency_seconds: Histogram,
+    pub(crate) leases_expired: IntCounter,
+    pub(crate) settlements_late: IntCounter,
+    pub(crate) settlements_scrubbed: IntCounter,
+    pub(crate) leases_released: IntCounter,
+    pub(crate) hooks_disabled: IntCounterVec,
+    pub(crate) inflight_requests: IntGauge,
+    pub(crate) queued_deliveries: IntGauge,
+    pub(crate) clock_drift_milliseconds: IntGauge,
+    pub(crate) store_seconds: HistogramVec,
+    pub(crate) store_errors: IntCounterVec,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// A catalogue with every series at 0.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let r = &registry;
+        let metrics = Self {
+            events_fanned_out: counter(
+                r,
+                "postrider_events_fanned_out_total",
+                "Outbox rows that became events.",
+            ),
+            events_duplicate: counter(
+                r,
+                "postrider_events_duplicate_total",
+                "Outbox rows dropped because their dedup_key had been seen.",
+            ),
+            events_rejected: counter(
+                r,
+                "postrider_events_rejected_total",
+                "Outbox rows moved to postrider_rejected.",
+            ),
+            deliveries: counters(
+                r,
+                "postrider_deliveries_total",
+                "Deliveries by what an attempt made of them.",
+                "result",
+                &["delivered", "retried", "failed"],
+            ),
+            attempts: counters(
+                r,
+                "postrider_attempts_total",
+                "Attempts by outcome.",
+                "outcome",
+                &OUTCOMES,
+            ),
+            attempt_seconds: histogram(
+                r,
+                "postrider_attempt_duration_seconds",
+                "Time of a whole exchange, from connecting to the last byte of the body.",
+                &ATTEMPT_BUCKETS,
+            ),
+            delivery_latency_seconds: histogram(
+                r,
+                "postrider_delivery_latency_seconds",
+                "Time from the event to the start of its first attempt.",
+                &LATENCY_BUCKETS,
+            ),
+            leases_expired: counter(
+                r,
+                "postrider_leases_expired_total",
+                "Leases that ran out without a settlement: a worker was lost or too slow.",
+            ),
+            settlements_late: counter(
+                r,
+                "postrider_settlements_late_total",
+                "Attempts recorded as late, because their lease was lost by then.",
+            ),
+            settlements_scrubbed: counter(
+                r,
+                "postrider_settlements_scrubbed_total",
+                "Attempts recorded without their response, because the database refused it.",
+            ),
+            leases_released: counter(
+                r,
+                "postrider_leases_released_total",
+                "Leases given back unused.",
+            ),
+            hooks_disabled: counters(
+                r,
+                "postrider_hooks_disabled_total",
+                "Hooks disabled by Postrider.",
+                "reason",
+                &["failures", "gone"],
+            ),
+            inflight_requests: gauge(
+                r,
+                "postrider_inflight_requests",
+                "Requests in flight in this process.",
+            ),
+            queued_deliveries: gauge(
+                r,
+                "postrider_queued_deliveries",
+                "Leased deliveries of this process that are not being sent yet.",
+            ),
+            clock_drift_milliseconds: gauge(
+                r,
+                "postrider_clock_drift_milliseconds",
+                "How far the latest reading of the database's clock lay from what was expected.",
+            ),
+            store_seconds: {
+                let metric = HistogramVec::new(
+                    HistogramOpts::new("postrider_store_seconds", "Time of one call of the store.")
+                        .buckets(STORE_BUCKETS.to_vec()),
+                    &["operation"],
+                );
+                let metric = register(r, metric);
+                for operation in OPERATIONS {
+                    metric.with_label_values(&[operation]);
+                }
+                metric
+            },
+            store_errors: counters(
+                r,
+                "postrider_store_errors_total",
+                "Calls of the store that failed.",
+                "operation",
+                &OPERATIONS,
+            ),
+            registry: registry.clone(),
+        };
+        let build = counters(
+            r,
+            "postrider_build_info",
+            "The version that runs.",
+            "version",
+            &[env!("CARGO_PKG_VERSION")],
+        );
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).inc();
+        let process = prometheus::process_collector::ProcessCollector::for_self();
+        // The process metrics are a bonus: a system without them loses nothing else.
+        let _ = registry.register(Box::new(process));
+        metrics
+    }
+
+    /// All metrics in the text format of Prometheus.
+    pub fn encode(&self) -> String {
+        let mut buffer = Vec::new();
+        match TextEncoder::new().encode(&self.registry.gather(), &mut buffer) {
+            Ok(()) => String::from_utf8(buffer).unwrap_or_default(),
+            Err(_) => String::new(),
+        }
+    }
+}
+
+/// Registers a metric of this catalogue. Names and labels are constants and each is used once,
+/// which the test of the catalogue shows; so this cannot fail at run time.
+fn register<M: prometheus::core::Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: prometheus::Result<M>,
+) -> M {
+    let metric = metric.expect("the catalogue's names and labels are valid");
+    registry
+        .register(Box::new(metric.clone()))
+        .expect("the catalogue's names are unique");
+    metric
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
+    register(registry, IntCounter::new(name, help))
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    register(registry, IntGauge::new(name, help))
+}
+
+fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> Histogram {
+    let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+    register(registry, Histogram::with_opts(options))
+}
+
+fn counters(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    label: &str,
+    values: &[&str],
+) -> IntCounterVec {
+    let metric = register(
+        registry,
+        IntCounterVec::new(Opts::new(name, help), &[label]),
+    );
+    for value in values {
+        metric.with_label_values(&[value]);
+    }
+    metric
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_series_exists_at_zero_from_the_start() {
+        let text = Metrics::new().encode();
+        for line in [
+            "postrider_attempts_total{outcome=\"timed_out\"} 0",
+            "postrider_deliveries_total{result=\"delivered\"} 0",
+            "postrider_hooks_disabled_total{reason=\"gone\"} 0",
+            "postrider_store_seconds_count{operation=\"settle\"} 0",
+            "postrider_leases_expired_total 0",
+            concat!(
+                "postrider_build_info{version=\"",
+                env!("CARGO_PKG_VERSION"),
+                "\"} 1"
+            ),
+        ] {
+            assert!(
+                text.lines().any(|l| l == line),
+                "{line} is missing in\n{text}"
+            );
+        }
+    }
+}

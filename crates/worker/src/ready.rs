@@ -1,0 +1,285 @@
+//! What is leased to this process and not yet being sent: a queue for each hook, served in
+//! turn.
+//!
+//! No hook has more than its cap in flight, and hooks take turns, so that a hook with a long
+//! queue keeps no other waiting. What waits here spends its lease, so each hook may queue only
+//! as much as it has lately shown to take quickly: its window doubles whenever it runs dry and
+//! falls back when it fails.
+
+use postrider_core::HookId;
+use postrider_store::{Leased, Room};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+
+/// Deliveries queued at most, over all hooks.
+const QUEUE_MAX: u32 = 4096;
+/// Bytes of payload queued at most, over all hooks, before nothing more is taken.
+const QUEUE_MAX_BYTES: usize = 48 * 1024 * 1024;
+/// The largest window of one hook.
+const WINDOW_MAX: u32 = 2048;
+
+/// The queue between the dispatcher and the senders.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    per_hook: u32,
+    state: Mutex<State>,
+    /// Wakes one sender: something may be started.
+    startable: Notify,
+    /// Wakes the dispatcher: the queue has run low.
+    low: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    hooks: HashMap<HookId, HookQueue>,
+    /// Hooks that have something to start and room in flight, each once.
+    turns: VecDeque<HookId>,
+    queued: u32,
+    queued_bytes: usize,
+    in_flight: u32,
+    closed: bool,
+}
+
+#[derive(Debug, Default)]
+struct HookQueue {
+    waiting: VecDeque<Leased>,
+    in_flight: u32,
+    has_turn: bool,
+    window: u32,
+}
+
+impl Ready {
+    pub(crate) fn new(per_hook: u32) -> Self {
+        Self {
+            per_hook,
+            state: Mutex::default(),
+            startable: Notify::new(),
+            low: Notify::new(),
+        }
+    }
+
+    /// Queues what was leased.
+    pub(crate) fn push(&self, leased: Vec<Leased>) {
+        if leased.is_empty() {
+            return;
+        }
+        let mut state = self.lock();
+        for delivery in leased {
+            let hook = delivery.hook.id;
+            state.queued += 1;
+            state.queued_bytes += delivery.event.payload.as_str().len();
+            let queue = state.hooks.entry(hook).or_default();
+            queue.waiting.push_back(delivery);
+            if queue.in_flight < self.per_hook && !queue.has_turn {
+                queue.has_turn = true;
+                state.turns.push_back(hook);
+            }
+        }
+        drop(state);
+        self.startable.notify_one();
+    }
+
+    /// The next delivery to send, in turn over the hooks, counted as in flight from here on;
+    /// `None` when there is nothing to start now.
+    pub(crate) fn try_next(&self) -> Option<Leased> {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let hook = state.turns.pop_front()?;
+        let queue = state.hooks.get_mut(&hook)?;
+        let delivery = queue.waiting.pop_front()?;
+        queue.in_flight += 1;
+        queue.has_turn = queue.in_flight < self.per_hook && !queue.waiting.is_empty();
+        if queue.has_turn {
+            state.turns.push_back(hook);
+        }
+        if queue.waiting.is_empty() {
+            queue.window = (self.window(queue) * 2).min(WINDOW_MAX);
+        }
+        state.queued -= 1;
+        state.queued_bytes -= delivery.event.payload.as_str().len();
+        state.in_flight += 1;
+        let (more, low) = (!state.turns.is_empty(), state.queued <= self.per_hook);
+        drop(guard);
+        if more {
+            self.startable.notify_one();
+        }
+        if low {
+            self.low.notify_one();
+        }
+        Some(delivery)
+    }
+
+    /// Waits for the next delivery to send; `None` once the queue is closed.
+    pub(crate) async fn next(&self) -> Option<Leased> {
+        loop {
+            if self.lock().closed {
+                // Pass it on, so that every sender learns of it.
+                self.startable.notify_one();
+                return None;
+            }
+            if let Some(delivery) = self.try_next() {
+                return Some(delivery);
+            }
+            self.startable.notified().await;
+        }
+    }
+
+    /// An attempt for `hook` has ended.
+    pub(crate) fn done(&self, hook: HookId, accepted: bool) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        state.in_flight -= 1;
+        let Some(queue) = state.hooks.get_mut(&hook) else {
+            return;
+        };
+        queue.in_flight -= 1;
+        if !accepted {
+            queue.window = 0;
+        }
+        let startable = !queue.waiting.is_empty() && !queue.has_turn;
+        if startable {
+            queue.has_turn = true;
+            state.turns.push_back(hook);
+        } else if queue.in_flight == 0 && queue.waiting.is_empty() && queue.window == 0 {
+            state.hooks.remove(&hook);
+        }
+        drop(guard);
+        if startable {
+            self.startable.notify_one();
+        }
+    }
+
+    /// How much more may be leased now.
+    pub(crate) fn room(&self) -> Room {
+        let state = self.lock();
+        let total = match state.queued_bytes < QUEUE_MAX_BYTES {
+            true => QUEUE_MAX.saturating_sub(state.queued),
+            false => 0,
+        };
+        let mut room = Room::new(total, self.per_hook * 2);
+        for (hook, queue) in &state.hooks {
+            let held = queue.waiting.len() as u32 + queue.in_flight;
+            room.set(*hook, self.window(queue).saturating_sub(held));
+        }
+        room
+    }
+
+    /// Whether so little is queued that the senders may soon have nothing to do.
+    pub(crate) fn is_low(&self) -> bool {
+        self.lock().queued <= self.per_hook
+    }
+
+    /// Waits until little is queued.
+    pub(crate) async fn until_low(&self) {
+        while !self.is_low() {
+            self.low.notified().await;
+        }
+    }
+
+    /// How many are queued and how many are in flight.
+    pub(crate) fn counts(&self) -> (u32, u32) {
+        let state = self.lock();
+        (state.queued, state.in_flight)
+    }
+
+    /// Ends [`next`](Self::next) for everyone and hands back what was not started.
+    pub(crate) fn close(&self) -> Vec<Leased> {
+        let mut state = self.lock();
+        state.closed = true;
+        state.turns.clear();
+        state.queued = 0;
+        state.queued_bytes = 0;
+        let unstarted = state
+            .hooks
+            .values_mut()
+            .flat_map(|queue| {
+                queue.has_turn = false;
+                queue.waiting.drain(..)
+            })
+            .collect();
+        drop(state);
+        self.startable.notify_one();
+        unstarted
+    }
+
+    fn window(&self, queue: &HookQueue) -> u32 {
+        queue.window.max(self.per_hook * 2)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::leased_for;
+    use uuid::Uuid;
+
+    fn hook(n: u128) -> HookId {
+        HookId(Uuid::from_u128(n))
+    }
+
+    #[test]
+    fn hooks_take_turns_and_keep_their_cap() {
+        let ready = Ready::new(2);
+        ready.push((0..5).map(|_| leased_for(hook(1))).collect());
+        ready.push((0..2).map(|_| leased_for(hook(2))).collect());
+        let order: Vec<_> = std::iter::from_fn(|| ready.try_next())
+            .map(|d| d.hook.id)
+            .collect();
+        assert_eq!(order, [hook(1), hook(2), hook(1), hook(2)]);
+        ready.done(hook(1), true);
+        assert_eq!(ready.try_next().map(|d| d.hook.id), Some(hook(1)));
+        assert!(ready.try_next().is_none());
+        assert_eq!(ready.counts(), (2, 4));
+    }
+
+    #[test]
+    fn a_full_hook_has_no_room_and_leaves_the_others_theirs() {
+        let ready = Ready::new(2);
+        ready.push((0..4).map(|_| leased_for(hook(1))).collect());
+        let room = ready.room();
+        assert_eq!((room.left(hook(1)), room.left(hook(2))), (0, 4));
+    }
+
+    #[test]
+    fn a_window_doubles_when_it_runs_dry_and_falls_back_on_a_failure() {
+        let ready = Ready::new(1);
+        ready.push(vec![leased_for(hook(1))]);
+        assert!(ready.try_next().is_some());
+        assert_eq!(ready.room().left(hook(1)), 3);
+        ready.done(hook(1), true);
+        assert_eq!(ready.room().left(hook(1)), 4);
+        ready.push(vec![leased_for(hook(1))]);
+        assert!(ready.try_next().is_some());
+        ready.done(hook(1), false);
+        assert_eq!(ready.room().left(hook(1)), 2);
+    }
+
+    #[tokio::test]
+    async fn closing_ends_every_wait_and_hands_back_what_was_not_started() {
+        let ready = std::sync::Arc::new(Ready::new(1));
+        let waiters: Vec<_> = (0..3)
+            .map(|_| {
+                tokio::spawn({
+                    let ready = ready.clone();
+                    async move { ready.next().await.is_none() }
+                })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        assert!(ready.close().is_empty());
+        for waiter in waiters {
+            assert!(waiter.await.unwrap());
+        }
+        let ready = Ready::new(1);
+        ready.push((0..3).map(|_| leased_for(hook(1))).collect());
+        assert!(ready.try_next().is_some());
+        assert_eq!(ready.close().len(), 2);
+        ready.done(hook(1), true);
+        assert!(ready.next().await.is_none());
+    }
+}

@@ -1,0 +1,190 @@
+//! Sends one leased delivery to its hook and says what is to be settled.
+//!
+//! No transaction is open while the request is in flight: the lease keeps other workers away.
+//! If this worker dies the lease runs out and the delivery is attempted again, so a receiver
+//! sees each event at least once and knows a repeat by its `webhook-id`.
+
+use crate::client::{Client, Exchange};
+use crate::metrics::Metrics;
+use crate::profiles::{PrepareError, Prepared};
+use crate::settings::HookDefaults;
+use postrider_core::{
+    Attempt, AttemptId, Clock, Event, EventId, Hook, HookId, NextStep, Outcome, Payload, Timestamp,
+    next_step,
+};
+use postrider_store::{Leased, Settlement, Step};
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+use tracing::error;
+
+/// How much of a lease must be left beyond the request's deadline when an attempt starts.
+const START_MARGIN: Duration = Duration::from_secs(1);
+
+/// What became of a leased delivery.
+pub(crate) enum Sent {
+    /// It was attempted.
+    Settle(Box<Settlement>),
+    /// It was not: its lease is given back.
+    GiveBack(Leased),
+}
+
+/// Sends deliveries; keeps what the requests of a hook share.
+pub struct Sender {
+    client: Client,
+    clock: Arc<dyn Clock>,
+    defaults: Arc<HookDefaults>,
+    request_timeout: Duration,
+    metrics: Arc<Metrics>,
+    prepared: RwLock<HashMap<HookId, Arc<Prepared>>>,
+}
+
+impl Sender {
+    /// A sender whose requests never take longer than `request_timeout`.
+    pub fn new(
+        client: Client,
+        clock: Arc<dyn Clock>,
+        defaults: Arc<HookDefaults>,
+        request_timeout: Duration,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            client,
+            clock,
+            defaults,
+            request_timeout,
+            metrics,
+            prepared: RwLock::default(),
+        }
+    }
+
+    /// Attempts a leased delivery, unless too little of its lease is left.
+    pub(crate) async fn send(&self, leased: Leased) -> Sent {
+        let started_at = self.clock.now();
+        let left = (leased.expires_at - started_at)
+            .to_std()
+            .unwrap_or_default();
+        if left < self.request_timeout + START_MARGIN {
+            return Sent::GiveBack(leased);
+        }
+        let prepared = match self.prepared(&leased.hook, started_at) {
+            Ok(prepared) => prepared,
+            Err(problem) => {
+                error!(hook.id = %leased.hook.id, "Cannot send to hook {}: {problem}", leased.hook.id);
+                return Sent::GiveBack(leased);
+            }
+        };
+        let attempt = self
+            .attempt(
+                &prepared,
+                &leased.hook,
+                &leased.event,
+                leased.attempts + 1,
+                started_at,
+            )
+            .await;
+        self.observe(&leased, &attempt);
+        Sent::Settle(Box::new(self.settlement(leased, attempt)))
+    }
+
+    /// Sends `hook` a test event of the type `postrider.test`; nothing is recorded.
+    ///
+    /// # Errors
+    /// When the hook cannot be sent to by this worker.
+    pub async fn send_test(&self, hook: &Hook) -> Result<Attempt, PrepareError> {
+        let now = self.clock.now();
+        let event = Event {
+            id: EventId::draw(now),
+            account: hook.account.clone(),
+            event_type: "postrider.test".into(),
+            payload: Payload::from_checked(r#"{"message":"A test of this hook by Postrider"}"#),
+            ordering_key: None,
+            headers: None,
+            occurred_at: now,
+        };
+        let prepared = Prepared::new(hook, self.request_timeout, now)?;
+        Ok(self.attempt(&prepared, hook, &event, 1, now).await)
+    }
+
+    async fn attempt(
+        &self,
+        prepared: &Prepared,
+        hook: &Hook,
+        event: &Event,
+        number: u32,
+        at: Timestamp,
+    ) -> Attempt {
+        let request = prepared.request(hook, event, at);
+        let begun = Instant::now();
+        let exchange = self.client.send(request).await;
+        let duration = begun.elapsed();
+        let (outcome, response) = match exchange {
+            Exchange::Answered {
+                status,
+                headers,
+                excerpt,
+            } => (
+                (prepared.profile.judge)(status, &headers, self.clock.now()),
+                excerpt,
+            ),
+            Exchange::TimedOut { excerpt } => (Outcome::TimedOut, excerpt),
+            Exchange::Unreachable { reason, excerpt } => (Outcome::Unreachable { reason }, excerpt),
+            Exchange::Blocked(address) => (Outcome::Blocked { address }, Vec::new()),
+        };
+        Attempt {
+            id: AttemptId::draw(at),
+            number,
+            at,
+            duration,
+            outcome,
+            response,
+        }
+    }
+
+    fn settlement(&self, leased: Leased, attempt: Attempt) -> Settlement {
+        let in_round = attempt.number - leased.earlier_attempts;
+        let schedule = self.defaults.schedule_of(&leased.hook);
+        let step = match next_step(&attempt.outcome, leased.id, in_round, schedule) {
+            NextStep::Delivered => Step::Delivered,
+            NextStep::RetryIn(wait) => Step::Retry(self.clock.now() + wait),
+            NextStep::Failed(reason) => Step::Failed(reason),
+        };
+        Settlement {
+            policy: self.defaults.policy_of(&leased.hook),
+            leased,
+            attempt,
+            step,
+        }
+    }
+
+    fn observe(&self, leased: &Leased, attempt: &Attempt) {
+        let metrics = &self.metrics;
+        metrics
+            .attempts
+            .with_label_values(&[attempt.outcome.name()])
+            .inc();
+        metrics
+            .attempt_seconds
+            .observe(attempt.duration.as_secs_f64());
+        if attempt.number == 1 {
+            let latency = (attempt.at - leased.event.occurred_at).as_seconds_f64();
+            metrics.delivery_latency_seconds.observe(latency.max(0.0));
+        }
+    }
+
+    fn prepared(&self, hook: &Hook, now: Timestamp) -> Result<Arc<Prepared>, PrepareError> {
+        let known = self.prepared.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(prepared) = known.get(&hook.id)
+            && prepared.is_current(hook, now)
+        {
+            return Ok(prepared.clone());
+        }
+        drop(known);
+        let prepared = Arc::new(Prepared::new(hook, self.request_timeout, now)?);
+        self.prepared
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(hook.id, prepared.clone());
+        Ok(prepared)
+    }
+}

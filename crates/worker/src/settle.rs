@@ -1,0 +1,165 @@
+//! Gives the store what came of the attempts, in batches.
+//!
+//! A batch is whatever has gathered while the one before was written: one attempt when little
+//! happens, hundreds in one transaction under load. A database that does not answer is asked
+//! again until it does: what was sent must be recorded, or it is sent again.
+
+use crate::dispatch::Hints;
+use crate::metrics::Metrics;
+use crate::send::Sent;
+use postrider_core::{Clock, DeliveryId, LeaseToken};
+use postrider_store::{Leased, Result, Settled, Settlement, Step, Store};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tracing::{error, info, warn};
+
+/// Settlements written in one transaction at most.
+const BATCH_MAX: usize = 1_000;
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// Writes settlements and gives back leases.
+pub(crate) struct Settler {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) hints: Arc<Hints>,
+}
+
+impl Settler {
+    /// Settles until the channel is closed and empty.
+    pub(crate) async fn run(&self, mut sent: mpsc::Receiver<Sent>) {
+        let mut batch = Vec::with_capacity(BATCH_MAX);
+        while sent.recv_many(&mut batch, BATCH_MAX).await > 0 {
+            self.settle(std::mem::take(&mut batch)).await;
+        }
+    }
+
+    /// Settles one batch, however long the database takes.
+    pub(crate) async fn settle(&self, batch: Vec<Sent>) {
+        let mut by_slot: BTreeMap<i16, Vec<Settlement>> = BTreeMap::new();
+        let mut unused = Vec::new();
+        for sent in batch {
+            match sent {
+                Sent::Settle(settlement) => by_slot
+                    .entry(settlement.leased.slot)
+                    .or_default()
+                    .push(*settlement),
+                Sent::GiveBack(leased) => unused.push(leased),
+            }
+        }
+        for settlements in by_slot.into_values() {
+            self.settle_slot(&settlements).await;
+        }
+        self.give_back(unused).await;
+    }
+
+    async fn settle_slot(&self, settlements: &[Settlement]) {
+        let timer = self
+            .metrics
+            .store_seconds
+            .with_label_values(&["settle"])
+            .start_timer();
+        let mut wait = RETRY_FIRST;
+        let settled = loop {
+            match self.store.settle(self.clock.now(), settlements).await {
+                Ok(settled) => break settled,
+                Err(problem) => {
+                    self.metrics
+                        .store_errors
+                        .with_label_values(&["settle"])
+                        .inc();
+                    warn!(
+                        settlements = settlements.len(),
+                        "Could not record {} attempts, trying again in {wait:?}: {problem}",
+                        settlements.len()
+                    );
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(RETRY_MAX);
+                }
+            }
+        };
+        timer.observe_duration();
+        self.report(settlements, &settled);
+    }
+
+    fn report(&self, settlements: &[Settlement], settled: &Settled) {
+        let metrics = &self.metrics;
+        for settlement in settlements {
+            let result = match settlement.step {
+                Step::Delivered => "delivered",
+                Step::Retry(at) => {
+                    self.hints
+                        .due(settlement.leased.slot, settlement.leased.hook.id, at);
+                    "retried"
+                }
+                Step::Failed(_) => "failed",
+            };
+            metrics.deliveries.with_label_values(&[result]).inc();
+        }
+        metrics.settlements_late.inc_by(settled.late.len() as u64);
+        metrics
+            .settlements_scrubbed
+            .inc_by(u64::from(settled.scrubbed));
+        if !settled.late.is_empty() {
+            warn!(
+                deliveries = settled.late.len(),
+                first = %settled.late[0],
+                "The lease of {} deliveries was lost before their attempts could be recorded; \
+                 the attempts are kept as late and another worker repeats them",
+                settled.late.len()
+            );
+        }
+        if settled.scrubbed > 0 {
+            warn!(
+                "The database refused the responses of {} attempts; they are recorded without",
+                settled.scrubbed
+            );
+        }
+        for disabling in &settled.disabled {
+            let reason = disabling.reason.name();
+            metrics.hooks_disabled.with_label_values(&[reason]).inc();
+            warn!(
+                hook.id = %disabling.hook, hook.fail_count = disabling.fail_count, reason,
+                "Disabled hook {} after {} failures in a row ({reason}); its deliveries are held. Last error: {}",
+                disabling.hook, disabling.fail_count, disabling.last_error
+            );
+        }
+    }
+
+    /// Gives leases back unused.
+    pub(crate) async fn give_back(&self, unused: Vec<Leased>) {
+        let mut by_lease: HashMap<(i16, LeaseToken), Vec<DeliveryId>> = HashMap::new();
+        for leased in &unused {
+            by_lease
+                .entry((leased.slot, leased.token))
+                .or_default()
+                .push(leased.id);
+        }
+        let mut released = 0;
+        for ((slot, token), deliveries) in by_lease {
+            match self.release(slot, token, &deliveries).await {
+                Ok(count) => released += count,
+                // The lease runs out by itself; nothing is lost but time.
+                Err(problem) => error!(
+                    "Could not give back {} leases; they run out by themselves: {problem}",
+                    deliveries.len()
+                ),
+            }
+        }
+        self.metrics.leases_released.inc_by(u64::from(released));
+        if released > 0 {
+            info!(deliveries = released, "Gave back {released} leases unused");
+        }
+        let now = self.clock.now();
+        for leased in unused {
+            self.hints.due(leased.slot, leased.hook.id, now);
+        }
+    }
+
+    async fn release(&self, slot: i16, token: LeaseToken, ids: &[DeliveryId]) -> Result<u32> {
+        self.store.release(slot, token, ids, self.clock.now()).await
+    }
+}

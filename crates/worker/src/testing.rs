@@ -1,0 +1,58 @@
+//! Values that the unit tests share.
+
+use chrono::{NaiveDate, TimeZone, Utc};
+use postrider_core::{
+    DeliveryId, Event, EventId, EventPattern, Hook, HookCredentials, HookId, HookSettings,
+    HookStatus, LeaseToken, Payload, SigningSecret, Timestamp,
+};
+use postrider_store::Leased;
+use std::sync::Arc;
+
+pub(crate) fn now() -> Timestamp {
+    Utc.with_ymd_and_hms(2026, 11, 21, 10, 0, 0).unwrap()
+}
+
+pub(crate) fn hook(id: HookId, url: &str) -> Hook {
+    Hook {
+        id,
+        account: "default".into(),
+        url: url.into(),
+        events: vec![EventPattern::Any],
+        profile: "standard".into(),
+        status: HookStatus::Active,
+        disabled: None,
+        settings: HookSettings::default(),
+        credentials: HookCredentials::signed_with(SigningSecret::generate()),
+        locked: false,
+        created_at: now(),
+        updated_at: now(),
+        version: 1,
+    }
+}
+
+pub(crate) fn event() -> Event {
+    Event {
+        id: EventId::draw(now()),
+        account: "default".into(),
+        event_type: "order.paid".into(),
+        payload: Payload::from_checked("{\"id\":1}"),
+        ordering_key: None,
+        headers: None,
+        occurred_at: now(),
+    }
+}
+
+pub(crate) fn leased_for(id: HookId) -> Leased {
+    let event = event();
+    Leased {
+        slot: 0,
+        id: DeliveryId::of(event.id, id),
+        day: NaiveDate::from_ymd_opt(2026, 11, 21).unwrap(),
+        event: Arc::new(event),
+        hook: Arc::new(hook(id, "http://127.0.0.1:1/")),
+        attempts: 0,
+        earlier_attempts: 0,
+        token: LeaseToken::draw(now()),
+        expires_at: now() + chrono::TimeDelta::seconds(60),
+    }
+}

@@ -1,0 +1,350 @@
+//! A worker: dispatcher, senders and settler, started and stopped together.
+//!
+//! The first signal drains: nothing more is leased, unstarted leases are given back at once,
+//! what is in flight is finished and recorded. The second signal, or the deadline, cuts.
+
+use crate::address::AddressGuard;
+use crate::client::Client;
+use crate::clock::WorkerClock;
+use crate::dispatch::{Dispatcher, Found, Hints, State};
+use crate::metrics::Metrics;
+use crate::ready::Ready;
+use crate::send::{Sender, Sent};
+use crate::settings::{HookDefaults, WorkerSettings};
+use crate::settle::Settler;
+use postrider_store::{Result, Store};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// Finished attempts that may wait for the settler before senders wait for it.
+const SENT_MAX: usize = 8_192;
+/// How often a worker looks for work that has lately found some.
+const POLL_BUSY: Duration = Duration::from_millis(4);
+/// For how long it then counts as busy.
+const BUSY_FOR: Duration = Duration::from_secs(1);
+/// The longest wait for the queue to run low before the outbox is looked at all the same.
+const LOW_WAIT: Duration = Duration::from_millis(50);
+const ERROR_WAIT_FIRST: Duration = Duration::from_millis(100);
+const ERROR_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// What a worker is made of.
+pub struct WorkerParts {
+    /// Where the work is.
+    pub store: Arc<dyn Store>,
+    /// What it goes by.
+    pub clock: Arc<dyn WorkerClock>,
+    /// How it works.
+    pub settings: WorkerSettings,
+    /// What holds for hooks that do not say otherwise.
+    pub hooks: HookDefaults,
+    /// How long events are kept: nothing may be delivered later.
+    pub keep_events: Duration,
+    /// What it counts.
+    pub metrics: Arc<Metrics>,
+}
+
+/// A worker.
+pub struct Worker {
+    dispatcher: Mutex<Dispatcher>,
+    settler: Arc<Settler>,
+    sender: Arc<Sender>,
+    ready: Arc<Ready>,
+    settings: WorkerSettings,
+    progress: Arc<Progress>,
+}
+
+/// Stops a worker.
+#[derive(Clone, Debug, Default)]
+pub struct Shutdown {
+    /// Lease nothing more and finish what is in flight.
+    pub drain: CancellationToken,
+    /// Stop now; what is in flight is repeated by another worker.
+    pub cut: CancellationToken,
+}
+
+/// What a worker did while it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// Leases given back unused.
+    pub released: usize,
+    /// Requests that were cut off.
+    pub cut: u32,
+}
+
+/// Whether the worker moves.
+#[derive(Debug)]
+pub struct Progress {
+    last_look: std::sync::Mutex<Instant>,
+    draining: AtomicBool,
+}
+
+impl Progress {
+    /// How long ago the database was last looked at with success.
+    pub fn since_last_look(&self) -> Duration {
+        self.last_look
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .elapsed()
+    }
+
+    /// Whether the worker is ending.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    fn looked(&self) {
+        *self
+            .last_look
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = Instant::now();
+    }
+}
+
+impl Worker {
+    /// A worker that has not begun.
+    ///
+    /// # Errors
+    /// When the HTTP client cannot be set up.
+    pub fn new(parts: WorkerParts) -> std::result::Result<Self, reqwest::Error> {
+        let WorkerParts {
+            store,
+            clock,
+            settings,
+            hooks,
+            keep_events,
+            metrics,
+        } = parts;
+        let defaults = Arc::new(hooks);
+        let ready = Arc::new(Ready::new(settings.per_hook));
+        let hints = Arc::new(Hints::default());
+        let client = Client::new(AddressGuard::new(&settings.allow_addresses))?;
+        let sender = Sender::new(
+            client,
+            clock.clone(),
+            defaults.clone(),
+            settings.request_timeout.get(),
+            metrics.clone(),
+        );
+        let settler = Settler {
+            store: store.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            hints: hints.clone(),
+        };
+        let dispatcher = Dispatcher {
+            store,
+            clock,
+            settings: settings.clone(),
+            defaults,
+            keep_events,
+            metrics,
+            ready: ready.clone(),
+            hints,
+            state: State::default(),
+        };
+        Ok(Self {
+            dispatcher: Mutex::new(dispatcher),
+            settler: Arc::new(settler),
+            sender: Arc::new(sender),
+            ready,
+            settings,
+            progress: Arc::new(Progress {
+                last_look: std::sync::Mutex::new(Instant::now()),
+                draining: AtomicBool::new(false),
+            }),
+        })
+    }
+
+    /// Whether the worker moves.
+    pub fn progress(&self) -> Arc<Progress> {
+        self.progress.clone()
+    }
+
+    /// A handle that tells this worker of a new event, so that it need not wait for its next
+    /// look.
+    pub fn waker(&self) -> Waker {
+        Waker(self.settler.hints.clone())
+    }
+
+    /// Works until told to stop; returns when everything is recorded or cut.
+    pub async fn run(&self, shutdown: Shutdown) -> Drained {
+        let (sent, to_settle) = mpsc::channel(SENT_MAX);
+        let mut senders = JoinSet::new();
+        for _ in 0..self.settings.concurrency {
+            senders.spawn(send_until_closed(
+                self.ready.clone(),
+                self.sender.clone(),
+                sent.clone(),
+            ));
+        }
+        drop(sent);
+        let settler = self.settler.clone();
+        let settling = tokio::spawn(async move { settler.run(to_settle).await });
+
+        self.dispatch(&shutdown.drain).await;
+        self.progress.draining.store(true, Ordering::Relaxed);
+        let unstarted = self.ready.close();
+        let mut drained = Drained {
+            released: unstarted.len(),
+            cut: 0,
+        };
+        let finish = async {
+            self.settler.give_back(unstarted).await;
+            while senders.join_next().await.is_some() {}
+        };
+        if shutdown.cut.run_until_cancelled(finish).await.is_none() {
+            drained.cut = self.ready.counts().1;
+            senders.shutdown().await;
+        }
+        // What was sent must be recorded, unless the database does not answer even now.
+        let mut settling = settling;
+        tokio::select! {
+            _ = &mut settling => {}
+            () = async { shutdown.cut.cancelled().await; tokio::time::sleep(LAST_WRITE).await } => {
+                settling.abort();
+                warn!("Some finished attempts could not be recorded in time; their deliveries are repeated");
+            }
+        }
+        drained
+    }
+
+    /// One round of work, for tests: leases everything that is due and fits, attempts it, and
+    /// settles it. Returns how many events were fanned out and deliveries leased.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn tick(&self) -> Result<u32> {
+        let mut dispatcher = self.dispatcher.lock().await;
+        dispatcher.look_over_everything();
+        let mut work = 0;
+        loop {
+            let found = dispatcher.step().await?;
+            work += found.work;
+            self.send_all().await;
+            if !found.more {
+                return Ok(work);
+            }
+        }
+    }
+
+    async fn send_all(&self) {
+        let mut sending = JoinSet::new();
+        let mut sent = Vec::new();
+        loop {
+            while sending.len() < self.settings.concurrency as usize
+                && let Some(leased) = self.ready.try_next()
+            {
+                let (ready, sender) = (self.ready.clone(), self.sender.clone());
+                sending.spawn(async move { send_one(&ready, &sender, leased).await });
+            }
+            match sending.join_next().await {
+                Some(Ok(result)) => sent.push(result),
+                Some(Err(_)) => {}
+                None => break,
+            }
+        }
+        self.settler.settle(sent).await;
+    }
+
+    /// Looks for work until told to drain.
+    async fn dispatch(&self, drain: &CancellationToken) {
+        let mut dispatcher = self.dispatcher.lock().await;
+        let mut last_work = Instant::now();
+        let mut error_wait = None;
+        while let Some(found) = drain.run_until_cancelled(dispatcher.step()).await {
+            let wait = match found {
+                Ok(found) => {
+                    if error_wait.take().is_some() {
+                        info!("The database answers again");
+                    }
+                    self.progress.looked();
+                    if found.work > 0 {
+                        last_work = Instant::now();
+                    }
+                    self.idle(found, last_work)
+                }
+                Err(problem) => {
+                    let wait = error_wait.map_or(ERROR_WAIT_FIRST, |last: Duration| {
+                        (last * 2).min(ERROR_WAIT_MAX)
+                    });
+                    if error_wait.is_none() || !problem.is_passing() {
+                        warn!("Could not look for work, trying again until it works: {problem}");
+                    }
+                    error_wait = Some(wait);
+                    Idle::Sleep(wait)
+                }
+            };
+            match wait {
+                Idle::No => {}
+                Idle::UntilLow => {
+                    let low = tokio::time::timeout(LOW_WAIT, self.ready.until_low());
+                    drain.run_until_cancelled(low).await;
+                }
+                Idle::Sleep(wait) => {
+                    let woken = tokio::time::timeout(wait, self.settler.hints.woken());
+                    drain.run_until_cancelled(woken).await;
+                }
+            }
+        }
+    }
+
+    fn idle(&self, found: Found, last_work: Instant) -> Idle {
+        if found.more {
+            match self.ready.is_low() {
+                true => Idle::No,
+                false => Idle::UntilLow,
+            }
+        } else if found.work > 0 {
+            Idle::Sleep(Duration::from_millis(1))
+        } else if last_work.elapsed() < BUSY_FOR {
+            Idle::Sleep(POLL_BUSY.min(self.settings.poll_interval.get()))
+        } else {
+            Idle::Sleep(self.settings.poll_interval.get())
+        }
+    }
+}
+
+/// How long recording may go on after a cut.
+const LAST_WRITE: Duration = Duration::from_secs(2);
+
+enum Idle {
+    No,
+    UntilLow,
+    Sleep(Duration),
+}
+
+/// Tells a worker of the same process that something was inserted into the outbox.
+#[derive(Clone, Debug)]
+pub struct Waker(Arc<Hints>);
+
+impl Waker {
+    /// Wakes the worker.
+    pub fn wake(&self) {
+        self.0.wake();
+    }
+}
+
+async fn send_until_closed(ready: Arc<Ready>, sender: Arc<Sender>, sent: mpsc::Sender<Sent>) {
+    while let Some(leased) = ready.next().await {
+        let result = send_one(&ready, &sender, leased).await;
+        if sent.send(result).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn send_one(ready: &Ready, sender: &Sender, leased: postrider_store::Leased) -> Sent {
+    let hook = leased.hook.id;
+    let result = sender.send(leased).await;
+    let accepted = match &result {
+        Sent::Settle(settlement) => settlement.attempt.outcome.is_accepted(),
+        Sent::GiveBack(_) => false,
+    };
+    ready.done(hook, accepted);
+    result
+}

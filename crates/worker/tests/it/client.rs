@@ -1,0 +1,255 @@
+//! Every way an exchange can end, made by a receiver that answers byte by byte as told.
+
+use http::HeaderMap;
+use postrider_core::EXCERPT_MAX_BYTES;
+use postrider_worker::{AddressGuard, Client, Exchange, Request};
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+const LONG: Duration = Duration::from_secs(20);
+const SHORT: Duration = Duration::from_millis(200);
+
+/// Answers each connection with `answer`, after having read one request's head and body.
+async fn receiver<F, Fut>(answer: F) -> SocketAddr
+where
+    F: Fn(TcpStream) -> Fut + Send + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut buffer = vec![0; 64 * 1024];
+            let _ = stream.read(&mut buffer).await;
+            tokio::spawn(answer(stream));
+        }
+    });
+    address
+}
+
+/// A receiver that writes these bytes and closes.
+async fn answering(bytes: &'static [u8]) -> SocketAddr {
+    receiver(move |mut stream| async move {
+        let _ = stream.write_all(bytes).await;
+    })
+    .await
+}
+
+fn client() -> Client {
+    let allowed = ["127.0.0.0/8", "::1/128"].map(|range| range.parse().unwrap());
+    Client::new(AddressGuard::new(&allowed)).unwrap()
+}
+
+fn request(url: &str, timeout: Duration) -> Request {
+    Request {
+        url: url.parse().unwrap(),
+        headers: HeaderMap::new(),
+        body: "{}".into(),
+        timeout,
+    }
+}
+
+async fn post(address: SocketAddr, timeout: Duration) -> Exchange {
+    client()
+        .send(request(&format!("http://{address}/"), timeout))
+        .await
+}
+
+#[tokio::test]
+async fn an_answer_is_returned_with_the_beginning_of_its_body() {
+    let address = answering(b"HTTP/1.1 201 Created\r\nx-a: b\r\ncontent-length: 2\r\n\r\nok").await;
+    let Exchange::Answered {
+        status,
+        headers,
+        excerpt,
+    } = post(address, LONG).await
+    else {
+        panic!("not answered");
+    };
+    assert_eq!(
+        (
+            status.as_u16(),
+            headers["x-a"].to_str().unwrap(),
+            &excerpt[..]
+        ),
+        (201, "b", &b"ok"[..])
+    );
+}
+
+#[tokio::test]
+async fn redirects_are_not_followed() {
+    let address = answering(
+        b"HTTP/1.1 307 Away\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n",
+    )
+    .await;
+    let exchange = post(address, LONG).await;
+    assert!(
+        matches!(exchange, Exchange::Answered { status, .. } if status.as_u16() == 307),
+        "{exchange:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_endless_body_is_cut_at_the_excerpt() {
+    let address = receiver(|mut stream| async move {
+        let _ = stream
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10000000000\r\n\r\n")
+            .await;
+        let block = [b'x'; 4096];
+        while stream.write_all(&block).await.is_ok() {}
+    })
+    .await;
+    let Exchange::Answered {
+        status, excerpt, ..
+    } = post(address, LONG).await
+    else {
+        panic!("not answered");
+    };
+    assert_eq!((status.as_u16(), excerpt.len()), (200, EXCERPT_MAX_BYTES));
+}
+
+#[tokio::test]
+async fn a_receiver_that_never_answers_times_out() {
+    let address = receiver(|stream| async move {
+        let _open = stream;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let exchange = post(address, SHORT).await;
+    assert!(
+        matches!(exchange, Exchange::TimedOut { .. }),
+        "{exchange:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_body_that_drips_times_out_with_what_came() {
+    let address = receiver(|mut stream| async move {
+        let _ = stream
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\ndrip")
+            .await;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let exchange = post(address, SHORT).await;
+    assert!(
+        matches!(exchange, Exchange::TimedOut { ref excerpt } if excerpt == b"drip"),
+        "{exchange:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_is_unreachable() {
+    for answer in [
+        &b""[..],
+        b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf",
+        b"no http at all\r\n\r\n",
+    ] {
+        let exchange = post(answering(answer).await, LONG).await;
+        assert!(
+            matches!(exchange, Exchange::Unreachable { .. }),
+            "{answer:?}: {exchange:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_refused_connection_says_so_without_the_url() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let url = format!("http://{address}/?token=secret");
+    let Exchange::Unreachable { reason, .. } = client().send(request(&url, LONG)).await else {
+        panic!("reachable");
+    };
+    assert!(
+        reason.contains("refused") && !reason.contains("secret"),
+        "{reason}"
+    );
+}
+
+#[tokio::test]
+async fn an_unknown_name_is_unreachable() {
+    let exchange = client()
+        .send(request("http://no-such-host.invalid/", LONG))
+        .await;
+    assert!(
+        matches!(exchange, Exchange::Unreachable { .. }),
+        "{exchange:?}"
+    );
+}
+
+#[tokio::test]
+async fn private_addresses_are_blocked_in_every_spelling_before_connecting() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let guarded = Client::new(AddressGuard::new(&[])).unwrap();
+    for host in [
+        "127.0.0.1",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:7f00:1]",
+        "0x7f.1",
+        "2130706433",
+        "0177.0.0.1",
+        "127.1",
+        "localhost",
+        "LOCALHOST",
+        "[::1]",
+        "0.0.0.0",
+        "169.254.169.254",
+        "10.0.0.1",
+    ] {
+        let exchange = guarded
+            .send(request(&format!("http://{host}:{port}/"), LONG))
+            .await;
+        assert!(
+            matches!(exchange, Exchange::Blocked(_)),
+            "{host}: {exchange:?}"
+        );
+    }
+    let accepted = tokio::time::timeout(Duration::ZERO, listener.accept()).await;
+    assert!(accepted.is_err(), "a connection was made");
+}
+
+#[tokio::test]
+async fn what_is_allowed_is_reached_by_literal_and_by_name() {
+    let address = answering(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+    for host in ["127.0.0.1", "localhost", "0x7f.1"] {
+        let url = format!("http://{host}:{}/", address.port());
+        let exchange = client().send(request(&url, LONG)).await;
+        assert!(
+            matches!(exchange, Exchange::Answered { .. }),
+            "{host}: {exchange:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn one_connection_serves_many_requests() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let connections = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut buffer = vec![0; 64 * 1024];
+        for _ in 0..5 {
+            let _ = stream.read(&mut buffer).await.unwrap();
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+                .await
+                .unwrap();
+        }
+    });
+    let client = client();
+    for _ in 0..5 {
+        let exchange = client
+            .send(request(&format!("http://{address}/"), LONG))
+            .await;
+        assert!(
+            matches!(exchange, Exchange::Answered { .. }),
+            "{exchange:?}"
+        );
+    }
+    connections.await.unwrap();
+}

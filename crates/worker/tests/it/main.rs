@@ -1,0 +1,3 @@
+//! The worker's HTTP client against real sockets.
+
+mod client;
