@@ -1,6 +1,6 @@
 //! The arguments: one global set, and a command.
 
-use crate::commands::{check, delivery, event, hook, listen, migrate};
+use crate::commands::{check, delivery, demo, event, hook, listen, migrate, serve};
 use crate::config::{ConfigFile, Settings, Sources, load};
 use crate::failure::{Misuse, Result};
 use crate::logging::LogFormat;
@@ -24,7 +24,7 @@ First steps:
 
 /// Durable webhook delivery from an outbox table in your own database.
 #[derive(Debug, Parser)]
-#[command(name = "postrider", version, after_help = AFTER_HELP, propagate_version = true)]
+#[command(name = "postrider", version, after_help = AFTER_HELP)]
 pub struct Cli {
     /// What holds for every command.
     #[command(flatten)]
@@ -68,10 +68,10 @@ pub struct Globals {
     pub log_format: LogFormat,
 }
 
-/// What to do.
+/// What to do. A command says itself what it is for.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make or update the tables
+    Serve(serve::Serve),
     Migrate(migrate::Migrate),
     /// Register, list and change hooks
     #[command(subcommand)]
@@ -82,10 +82,9 @@ pub enum Command {
     /// Look at deliveries and send them again
     #[command(subcommand)]
     Delivery(delivery::DeliveryCommand),
-    /// Check the configuration and the database
     Check(check::Check),
-    /// Receive webhooks: verify signatures and print what arrives
     Listen(listen::Listen),
+    Demo(demo::Demo),
 }
 
 impl Globals {
@@ -110,18 +109,25 @@ impl Globals {
 impl Command {
     /// The log level unless the environment says otherwise.
     pub fn log_level(&self) -> &'static str {
-        "warn"
+        match self {
+            Self::Serve(_) => "info",
+            // It tells everything itself.
+            Self::Demo(_) => "off",
+            _ => "warn",
+        }
     }
 
     /// Runs the command.
     pub async fn run(self, globals: &Globals) -> Result<()> {
         match self {
+            Self::Serve(command) => command.run(globals).await,
             Self::Migrate(command) => command.run(globals).await,
             Self::Hook(command) => command.run(globals).await,
             Self::Event(command) => command.run(globals).await,
             Self::Delivery(command) => command.run(globals).await,
             Self::Check(command) => command.run(globals).await,
             Self::Listen(command) => command.run(globals).await,
+            Self::Demo(command) => command.run(globals).await,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A receiver of webhooks: verifies what arrives, answers as told, and counts repeats.
 //!
-//! A request whose signature does not verify is answered 401 and never counts as accepted,
-//! whatever the receiver was told to answer: that is what a receiver owes its application.
+//! A request whose signature does not verify is answered 401 and counts for nothing, whatever
+//! the receiver was told to answer: that is what a receiver owes its application.
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
@@ -27,7 +27,7 @@ const REMEMBERED_IDS: usize = 100_000;
 pub struct Answers {
     /// The status of a request that is not failed on purpose.
     pub status: StatusCode,
-    /// So many requests are failed first, counted over all of them …
+    /// So many requests are failed first, whatever their ids …
     pub fail_first: u64,
     /// … with this status.
     pub failure: StatusCode,
@@ -77,6 +77,18 @@ struct Current {
     seen: Seen,
 }
 
+impl Answers {
+    /// Every request is accepted at once.
+    pub fn accepting() -> Self {
+        Self {
+            status: StatusCode::OK,
+            fail_first: 0,
+            failure: StatusCode::INTERNAL_SERVER_ERROR,
+            delay: Duration::ZERO,
+        }
+    }
+}
+
 impl Receiver {
     /// A receiver that verifies with any of `secrets`, and hands each arrival to `on_arrival`
     /// before it is answered.
@@ -99,6 +111,13 @@ impl Receiver {
         }))
     }
 
+    /// Answers like this from now on.
+    pub fn answer_with(&self, answers: Answers) {
+        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.answers = answers;
+        state.requests = 0;
+    }
+
     /// Routes that take every path and method.
     pub fn router(&self) -> Router {
         Router::new().fallback(receive).with_state(self.clone())
@@ -112,7 +131,7 @@ impl Receiver {
         let id = text("webhook-id").map(str::to_owned);
         let checked = check_signature(&inner.secrets, headers, body, at);
         let mut state = inner.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.requests += 1;
+        state.requests += u64::from(!matches!(checked, Some(Err(_))));
         let answers = &state.answers;
         let status = match checked {
             Some(Err(_)) => StatusCode::UNAUTHORIZED,
@@ -244,15 +263,6 @@ mod tests {
         Utc.timestamp_opt(NOW, 0).unwrap()
     }
 
-    fn answers() -> Answers {
-        Answers {
-            status: StatusCode::OK,
-            fail_first: 0,
-            failure: StatusCode::INTERNAL_SERVER_ERROR,
-            delay: Duration::ZERO,
-        }
-    }
-
     fn receiver(secrets: &[&SigningSecret], answers: Answers) -> Receiver {
         let secrets = secrets.iter().map(|secret| secret.verification_key());
         Receiver::new(secrets.collect(), answers, now, |_| {})
@@ -271,7 +281,7 @@ mod tests {
     fn a_signed_request_is_accepted_and_repeats_are_counted() {
         let secret = SigningSecret::generate();
         let other = SigningSecret::generate();
-        let receiver = receiver(&[&other, &secret], answers());
+        let receiver = receiver(&[&other, &secret], Answers::accepting());
         for repeat in 0..3 {
             let (arrival, _) = receiver.judge(&signed(&secret, "a", NOW, b"body"), b"body");
             assert_eq!(arrival.verified, Some(true));
@@ -284,7 +294,7 @@ mod tests {
     #[test]
     fn what_does_not_verify_is_refused() {
         let secret = SigningSecret::generate();
-        let receiver = receiver(&[&secret], answers());
+        let receiver = receiver(&[&secret], Answers::accepting());
         let mut unsigned = signed(&secret, "a", NOW, b"body");
         unsigned.remove("webhook-signature");
         let stranger = SigningSecret::generate();
@@ -307,7 +317,7 @@ mod tests {
 
     #[test]
     fn without_a_secret_nothing_is_claimed() {
-        let receiver = receiver(&[], answers());
+        let receiver = receiver(&[], Answers::accepting());
         let (arrival, _) = receiver.judge(&HeaderMap::new(), b"\xff");
         assert_eq!((arrival.verified, arrival.status_answered), (None, 200));
         assert_eq!(arrival.body, "\u{fffd}");
@@ -318,7 +328,7 @@ mod tests {
         let failing = Answers {
             fail_first: 2,
             failure: StatusCode::SERVICE_UNAVAILABLE,
-            ..answers()
+            ..Answers::accepting()
         };
         let receiver = receiver(&[], failing);
         let statuses: Vec<_> = (0..4)
@@ -332,7 +342,7 @@ mod tests {
         let secret: SigningSecret = "whsk_BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc="
             .parse()
             .unwrap();
-        let receiver = receiver(&[&secret], answers());
+        let receiver = receiver(&[&secret], Answers::accepting());
         let (arrival, _) = receiver.judge(&signed(&secret, "a", NOW, b"body"), b"body");
         assert_eq!(arrival.verified, Some(true));
     }

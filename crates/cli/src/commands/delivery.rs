@@ -1,6 +1,7 @@
 //! `postrider delivery …`.
 
 use super::paging::{Listing, SHOWN};
+use super::parse::id;
 use super::show;
 use crate::cli::Globals;
 use crate::database;
@@ -14,7 +15,6 @@ use serde::Serialize;
 /// Look at deliveries and send them again.
 #[derive(Debug, Subcommand)]
 pub enum DeliveryCommand {
-    /// List deliveries, newest first
     List(List),
     /// Show one delivery and its attempts
     Show(One),
@@ -31,10 +31,10 @@ Examples:
   postrider delivery list --event 0193a5c9-…")]
 pub struct List {
     /// Only to this hook
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = id::<HookId>)]
     hook: Option<HookId>,
     /// Only of this event
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = id::<EventId>)]
     event: Option<EventId>,
     /// Only in this state
     #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(DeliveryState::ALL.map(DeliveryState::name)))]
@@ -48,6 +48,7 @@ pub struct List {
 #[derive(Debug, Args)]
 pub struct One {
     /// The delivery's id
+    #[arg(value_parser = id::<DeliveryId>)]
     id: DeliveryId,
 }
 

@@ -2,7 +2,7 @@
 
 use super::event_file::{self, FileArgs};
 use super::paging::{Listing, SHOWN};
-use super::parse::{moment_argument, text_argument};
+use super::parse::{Moment, id, text_argument};
 use super::show;
 use crate::cli::Globals;
 use crate::config::Settings;
@@ -17,9 +17,7 @@ use serde::Serialize;
 /// Send events and look at them.
 #[derive(Debug, Subcommand)]
 pub enum EventCommand {
-    /// Put one event, or a file of events, into the outbox
     Send(Box<Send>),
-    /// List events, newest first
     List(List),
     /// Show one event with its payload
     Show(One),
@@ -30,6 +28,9 @@ pub enum EventCommand {
 /// The command returns when the event is committed; workers deliver it from there. The payload
 /// is stored, signed and sent byte for byte as given.
 #[derive(Debug, Args)]
+#[command(override_usage = "\
+postrider event send --type <TYPE> --payload <JSON> [OPTIONS]
+       postrider event send --file <FILE> [OPTIONS]")]
 #[command(after_long_help = "\
 Examples:
   postrider event send --type invoice.paid --payload '{\"id\":1}'
@@ -69,11 +70,11 @@ pub struct Send {
     #[arg(long, value_name = "KEY", conflicts_with = "file")]
     dedup_key: Option<String>,
     /// Not before: 2030-01-31T18:00:00Z, or a duration from now such as 10m
-    #[arg(long, value_name = "TIME", conflicts_with = "file")]
-    deliver_after: Option<String>,
+    #[arg(long, value_name = "TIME", conflicts_with = "file", value_parser = Moment::parse)]
+    deliver_after: Option<Moment>,
     /// When it happened: 2030-01-31T18:00:00Z; now unless given
-    #[arg(long, value_name = "TIME", conflicts_with = "file")]
-    occurred_at: Option<String>,
+    #[arg(long, value_name = "TIME", conflicts_with = "file", value_parser = Moment::parse)]
+    occurred_at: Option<Moment>,
     /// A file of events.
     #[command(flatten)]
     file: FileArgs,
@@ -97,6 +98,7 @@ pub struct List {
 #[derive(Debug, Args)]
 pub struct One {
     /// The event's id: what receivers see as webhook-id
+    #[arg(value_parser = id::<EventId>)]
     id: EventId,
 }
 
@@ -154,13 +156,8 @@ impl Send {
     }
 
     fn timed(&self, mut event: NewEvent, settings: &Settings, now: Timestamp) -> Result<NewEvent> {
-        let moment = |option, text: &Option<String>| {
-            let text = text.as_deref();
-            text.map(|text| moment_argument(option, text, now))
-                .transpose()
-        };
-        event.deliver_after = moment("--deliver-after", &self.deliver_after)?;
-        event.occurred_at = moment("--occurred-at", &self.occurred_at)?;
+        event.deliver_after = self.deliver_after.map(|moment| moment.from(now));
+        event.occurred_at = self.occurred_at.map(|moment| moment.from(now));
         check_deliver_after(&event, settings, now).map_err(Misuse::new)?;
         Ok(event)
     }

@@ -1,20 +1,22 @@
 //! `postrider hook …`.
 
 use super::paging::Listing;
-use super::parse::{header_argument, text_argument};
+use super::parse::{Moment, header_argument, id, text_argument};
 use super::show;
 use crate::cli::Globals;
 use crate::database;
 use crate::failure::{Misuse, Result};
 use crate::output::{at_a_terminal, notice};
 use crate::secrets::Need;
-use chrono::TimeDelta;
 use clap::{Args, Subcommand, ValueEnum};
 use postrider_core::{
     BodyForm, EventPattern, HookCredentials, HookId, HookSettings, NewHook, RetrySchedule,
-    SigningSecret, Span,
+    SigningSecret, Span, parse_hook_url,
 };
 use postrider_store::{HookChange, HookFilter, HookReport};
+use postrider_worker::{AddressGuard, WorkerSettings};
+use std::net::{IpAddr, Ipv4Addr};
+use url::Host;
 
 /// Who changed a hook, as it is recorded.
 const BY: &str = "cli";
@@ -22,9 +24,7 @@ const BY: &str = "cli";
 /// Register, list and change hooks.
 #[derive(Debug, Subcommand)]
 pub enum HookCommand {
-    /// Register a hook and print its secret, once
     Add(Box<Add>),
-    /// List hooks
     List(List),
     /// Show one hook
     Show(One),
@@ -34,9 +34,8 @@ pub enum HookCommand {
     Enable(One),
     /// Hold a hook's deliveries, and mark it as disabled by a person
     Disable(One),
-    /// Delete a hook and cancel its deliveries
     Remove(Remove),
-    /// Sign with a new secret; the old one signs too for a while
+    Test(super::hook_test::Test),
     RotateSecret(RotateSecret),
 }
 
@@ -111,6 +110,7 @@ pub struct List {
 #[derive(Debug, Args)]
 pub struct One {
     /// The hook's id
+    #[arg(value_parser = id::<HookId>)]
     id: HookId,
 }
 
@@ -121,6 +121,7 @@ pub struct One {
 #[derive(Debug, Args)]
 pub struct Remove {
     /// The hook's id
+    #[arg(value_parser = id::<HookId>)]
     id: HookId,
     /// Do not ask
     #[arg(long)]
@@ -139,6 +140,7 @@ Examples:
   postrider hook rotate-secret 0193a5c8-… --overlap 0s     the old one has leaked")]
 pub struct RotateSecret {
     /// The hook's id
+    #[arg(value_parser = id::<HookId>)]
     id: HookId,
     /// The new secret (whsec_… or whsk_…); @FILE or @- keeps it off the command line; one is
     /// made unless given
@@ -165,6 +167,7 @@ impl HookCommand {
             Self::Enable(One { id }) => change(globals, id, HookChange::Enable).await,
             Self::Disable(One { id }) => change(globals, id, HookChange::Disable).await,
             Self::Remove(command) => command.run(globals).await,
+            Self::Test(command) => command.run(globals).await,
             Self::RotateSecret(command) => command.run(globals).await,
         }
     }
@@ -181,6 +184,13 @@ impl Add {
         let mut report = store.create_hook(hook, store.now().await?).await?;
         store.close().await;
         report.secret = Some(secret.reveal());
+        if let Some(address) = blocked(&report.url, &settings.worker) {
+            notice(format_args!(
+                "{address} is a private or local address: workers call it only when \
+                 worker.allow_addresses allows it, as in \
+                 POSTRIDER_WORKER__ALLOW_ADDRESSES={address} postrider serve"
+            ));
+        }
         globals.output().result(&report, || {
             format!(
                 "Registered hook {}.\n{}\n\n{}",
@@ -267,13 +277,9 @@ impl RotateSecret {
         let secret = signing_secret(self.secret.as_deref())?;
         let store = database::open(&globals.settings()?, Need::Secrets).await?;
         let now = store.now().await?;
-        let overlap_until = TimeDelta::from_std(self.overlap.get())
-            .ok()
-            .and_then(|overlap| now.checked_add_signed(overlap))
-            .ok_or_else(|| Misuse::new("--overlap is too long: write a duration such as 24h"))?;
         let change = HookChange::Rotate {
             secret: secret.clone(),
-            overlap_until,
+            overlap_until: Moment::In(self.overlap).from(now),
         };
         let mut report = store.change_hook(self.id, change, BY, now).await?;
         store.close().await;
@@ -316,6 +322,18 @@ fn said(report: &HookReport) -> String {
     }
 }
 
+/// The address that the URL names as such, if workers with these settings would not call it.
+fn blocked(url: &str, settings: &WorkerSettings) -> Option<IpAddr> {
+    let address = match parse_hook_url(url).ok()?.host()? {
+        Host::Ipv4(address) => address.into(),
+        Host::Ipv6(address) => address.into(),
+        Host::Domain("localhost") => Ipv4Addr::LOCALHOST.into(),
+        Host::Domain(_) => return None,
+    };
+    let guard = AddressGuard::new(&settings.allow_addresses);
+    guard.check(address).is_err().then_some(address)
+}
+
 fn signing_secret(argument: Option<&str>) -> Result<SigningSecret> {
     match argument {
         None => Ok(SigningSecret::generate()),
@@ -343,4 +361,27 @@ fn confirmed(question: &str) -> Result<bool> {
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_local_address_is_noticed_unless_it_is_allowed() {
+        let mut settings = WorkerSettings::default();
+        for url in [
+            "http://127.0.0.1:9000",
+            "http://localhost",
+            "http://[::1]/",
+            "http://0x7f.1",
+        ] {
+            assert!(blocked(url, &settings).is_some(), "{url}");
+        }
+        for url in ["https://example.com/hook", "http://93.184.215.14"] {
+            assert_eq!(blocked(url, &settings), None, "{url}");
+        }
+        settings.allow_addresses = vec!["127.0.0.0/8".parse().unwrap()];
+        assert_eq!(blocked("http://127.0.0.1:9000", &settings), None);
+    }
 }

@@ -23,7 +23,8 @@ const BODY_CHARS: usize = 160;
 /// Receive webhooks: verify signatures and print what arrives.
 ///
 /// Takes every path and method. With --secret a request whose Standard Webhooks signature does
-/// not fit, or whose timestamp is more than 5 minutes off, is answered 401. Ends on Ctrl-C.
+/// not fit, or whose timestamp is more than 5 minutes off, is answered 401 and not counted. Ends
+/// on Ctrl-C.
 ///
 /// With --json each arrival is one object a line: id, timestamp, verified (null without
 /// --secret), repeat (how often the id had arrived before), status_answered, headers, body.
@@ -53,7 +54,7 @@ pub struct Listen {
     /// Wait so long before each answer
     #[arg(long, value_name = "DURATION", default_value = "0s")]
     delay: Span,
-    /// Fail the first N requests, whatever their id, with 500 or --status; then accept
+    /// Fail the first N requests, whatever their ids, with 500 or --status; then accept
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     fail_first: u64,
     /// End, with success, after N requests were accepted

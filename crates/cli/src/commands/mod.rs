@@ -2,11 +2,14 @@
 
 pub mod check;
 pub mod delivery;
+pub mod demo;
 pub mod event;
 mod event_file;
 pub mod hook;
+mod hook_test;
 pub mod listen;
 pub mod migrate;
 mod paging;
 mod parse;
+pub mod serve;
 mod show;

@@ -2,8 +2,16 @@
 
 use crate::failure::{Misuse, Result};
 use anyhow::Context;
+use chrono::TimeDelta;
 use postrider_core::{Span, Timestamp};
 use std::io::Read;
+use std::str::FromStr;
+
+/// An id, as every listing prints it.
+pub fn id<T: FromStr>(text: &str) -> std::result::Result<T, String> {
+    text.parse()
+        .map_err(|_| "not an id: write it as a listing prints it, 0193a5c8-…".to_owned())
+}
 
 /// An argument's text: itself, the content of a file (`@FILE`) or of standard input (`@-`).
 pub fn text_argument(argument: &str) -> Result<String> {
@@ -21,20 +29,36 @@ pub fn text_argument(argument: &str) -> Result<String> {
     }
 }
 
-/// A moment: RFC 3339, or a duration from `now` on.
-pub fn moment_argument(option: &str, text: &str, now: Timestamp) -> Result<Timestamp> {
-    if let Ok(at) = chrono::DateTime::parse_from_rfc3339(text) {
-        return Ok(at.to_utc());
-    }
-    text.parse::<Span>()
-        .ok()
-        .and_then(|span| now.checked_add_signed(chrono::TimeDelta::from_std(span.get()).ok()?))
-        .ok_or_else(|| {
-            Misuse::new(format!(
-                "{option} {text:?} is not a moment: write it as 2030-01-31T18:00:00Z, or as a \
-                 duration from now such as 10m"
-            ))
+/// A moment on a command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// This one.
+    At(Timestamp),
+    /// So long from now.
+    In(Span),
+}
+
+impl Moment {
+    /// Reads RFC 3339, or a duration.
+    pub fn parse(text: &str) -> std::result::Result<Self, String> {
+        if let Ok(at) = chrono::DateTime::parse_from_rfc3339(text) {
+            return Ok(Self::At(at.to_utc()));
+        }
+        text.parse().map(Self::In).map_err(|_| {
+            "write it as 2030-01-31T18:00:00Z, or as a duration from now such as 10m".to_owned()
         })
+    }
+
+    /// The moment, seen from `now`; the end of time when it is too far away.
+    pub fn from(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::At(at) => at,
+            Self::In(span) => TimeDelta::from_std(span.get())
+                .ok()
+                .and_then(|wait| now.checked_add_signed(wait))
+                .unwrap_or(Timestamp::MAX_UTC),
+        }
+    }
 }
 
 /// `NAME=VALUE`. The value may be a secret, so it is not repeated in an error.
@@ -50,22 +74,19 @@ pub fn header_argument(text: &str) -> Result<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chrono::{TimeDelta, TimeZone, Utc};
+    use chrono::{TimeZone, Utc};
 
     #[test]
     fn a_moment_is_absolute_or_from_now() {
         let now = Utc.timestamp_opt(1_700_000_000, 0).unwrap();
-        let parse = |text| moment_argument("--deliver-after", text, now);
-        assert_eq!(parse("10m").unwrap(), now + TimeDelta::minutes(10));
+        let parse = |text| Moment::parse(text).map(|moment| moment.from(now));
+        assert_eq!(parse("10m"), Ok(now + TimeDelta::minutes(10)));
         assert_eq!(
-            parse("2030-01-31T19:00:00+01:00").unwrap(),
-            Utc.with_ymd_and_hms(2030, 1, 31, 18, 0, 0).unwrap()
+            parse("2030-01-31T19:00:00+01:00"),
+            Ok(Utc.with_ymd_and_hms(2030, 1, 31, 18, 0, 0).unwrap())
         );
-        let problem = parse("tomorrow").unwrap_err().to_string();
-        assert!(
-            problem.starts_with("--deliver-after \"tomorrow\""),
-            "{problem}"
-        );
+        assert_eq!(parse("999999999999d"), Ok(Timestamp::MAX_UTC));
+        assert!(parse("tomorrow").is_err());
     }
 
     #[test]
