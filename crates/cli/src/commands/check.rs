@@ -137,11 +137,7 @@ fn configuration(report: &mut Report, settings: &Settings) -> Result<()> {
 async fn database(report: &mut Report, settings: &Settings) -> Result<()> {
     let file = sqlite_file(&settings.database.url);
     if let Some(path) = file.filter(|path| !path.exists()) {
-        let made = format!(
-            "{} does not exist yet: the first command that needs it makes it",
-            path.display()
-        );
-        return report.ok("database", made);
+        return to_be_made(report, &path);
     }
     let store = match connect(settings, Need::Nothing).await {
         Ok(store) => store,
@@ -150,6 +146,27 @@ async fn database(report: &mut Report, settings: &Settings) -> Result<()> {
     let outcome = opened(report, settings, store.as_ref()).await;
     store.close().await;
     outcome
+}
+
+/// A SQLite database that does not exist yet.
+fn to_be_made(report: &mut Report, path: &Path) -> Result<()> {
+    let shown = path.display();
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    match folder.filter(|folder| !folder.is_dir()) {
+        Some(folder) => report.problem(
+            "database",
+            format!(
+                "{shown} cannot be made: there is no folder {}",
+                folder.display()
+            ),
+        ),
+        None => report.ok(
+            "database",
+            format!("{shown} does not exist yet: the first command that needs it makes it"),
+        ),
+    }
 }
 
 async fn opened(report: &mut Report, settings: &Settings, store: &dyn Store) -> Result<()> {

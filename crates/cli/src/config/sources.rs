@@ -3,7 +3,7 @@
 use super::Settings;
 use super::known::Known;
 use crate::failure::{Misuse, Result};
-use config::{Config, Environment, File, FileFormat};
+use config::{Config, ConfigError, Environment, File, FileFormat};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -73,8 +73,34 @@ pub fn load(sources: &Sources) -> Result<Settings> {
     Ok(settings)
 }
 
-fn unusable(error: config::ConfigError) -> anyhow::Error {
-    Misuse::new(format!("the configuration cannot be used: {error}"))
+/// Says which key cannot be used and why. The value of a key that may hold a secret is not
+/// repeated.
+fn unusable(error: ConfigError) -> anyhow::Error {
+    let (key, why) = match error {
+        ConfigError::At {
+            key: Some(key),
+            error,
+            ..
+        } => (key, error.to_string()),
+        ConfigError::Type {
+            key: Some(key),
+            expected,
+            unexpected,
+            ..
+        } => (key, format!("{unexpected} is not {expected}")),
+        other => return Misuse::new(format!("the configuration cannot be used: {other}")),
+    };
+    if key.starts_with("secrets.") || key.starts_with("database.") {
+        return Misuse::new(format!(
+            "{key}: the value is of the wrong kind: previous_keys takes a list of texts, the \
+             others a text"
+        ));
+    }
+    let hint = match key.starts_with("worker.allow_addresses") {
+        true => "; write networks, such as 127.0.0.0/8 or 10.1.2.3/32",
+        false => "",
+    };
+    Misuse::new(format!("{key}: {why}{hint}"))
 }
 
 fn read_file(file: &ConfigFile) -> Result<Option<(String, String)>> {
@@ -408,6 +434,15 @@ mod tests {
             let problem = case.problem();
             assert!(problem.contains(expected), "{problem}");
         }
+    }
+
+    #[test]
+    fn a_key_in_the_wrong_form_is_not_repeated() {
+        let problem = Case::new()
+            .file("[secrets]\nprevious_keys = \"hunter2\"")
+            .problem();
+        assert!(problem.starts_with("secrets.previous_keys: "), "{problem}");
+        assert!(!problem.contains("hunter2"), "{problem}");
     }
 
     #[test]
