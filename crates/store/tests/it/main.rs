@@ -72,6 +72,7 @@ on_every_store! {
         a_broken_bound_is_refused_before_anything_is_written,
         a_payload_of_the_largest_size_is_kept,
         a_payload_is_kept_byte_for_byte,
+        any_json_is_a_payload,
         every_field_of_an_event_is_kept,
         an_event_without_a_time_happened_when_it_was_inserted,
         a_key_decides_the_slot,
@@ -228,6 +229,7 @@ on_every_store! {
         one_that_is_sent_again_is_listed_once,
         one_that_fails_again_keeps_its_latest_reason,
         one_in_flight_is_a_conflict,
+        one_whose_lease_has_run_out_is_sent_again,
         one_whose_hook_was_deleted_is_a_conflict,
         one_of_a_paused_hook_is_held,
         an_unknown_one_is_not_found,
@@ -259,6 +261,7 @@ mod postgres_only {
         },
         rejected::{
             a_missing_partition_is_our_own_fault,
+            a_time_beyond_the_calendar_is_rejected_alone,
         },
         secrets::{
             without_a_key_no_secret_is_stored,
@@ -266,12 +269,15 @@ mod postgres_only {
     }
 }
 
-/// What only SQLite has: one slot.
+/// What only SQLite has: one slot, and text that is none.
 mod sqlite_only {
     use super::*;
     on_one_store! { Sqlite:
         schema::{
             more_than_one_slot_is_refused,
+        },
+        rejected::{
+            what_is_not_text_is_rejected_alone,
         },
     }
 }
