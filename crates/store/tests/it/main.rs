@@ -255,6 +255,7 @@ mod postgres_only {
             slots_do_not_grow_while_rows_with_keys_are_queued,
             bare_inserts_spread_over_the_slots_and_keys_keep_theirs,
             a_password_is_not_told,
+            any_number_of_workers_may_claim_a_server,
         },
         fan_out::{
             a_transaction_still_open_delays_only_its_own_rows,
@@ -275,6 +276,7 @@ mod sqlite_only {
     on_one_store! { Sqlite:
         schema::{
             more_than_one_slot_is_refused,
+            one_worker_at_a_time_claims_a_file,
         },
         rejected::{
             what_is_not_text_is_rejected_alone,
