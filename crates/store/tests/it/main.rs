@@ -108,6 +108,7 @@ on_every_store! {
         a_bad_row_among_a_thousand_is_rejected_alone,
         a_row_the_database_refuses_to_keep_is_rejected_alone,
         several_rows_the_database_refuses_are_rejected_alone,
+        an_id_used_before_is_rejected_alone,
         a_refused_event_leaves_no_delivery_behind,
         a_rejected_row_uses_up_no_deduplication_key,
         what_was_rejected_is_kept_as_it_was,

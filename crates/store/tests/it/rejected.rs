@@ -56,6 +56,29 @@ pub async fn several_rows_the_database_refuses_are_rejected_alone(t: &TestStore)
     assert_eq!(ids_of(&all.started), [ids[1], ids[3], ids[4]]);
 }
 
+pub async fn an_id_used_before_is_rejected_alone(t: &TestStore) {
+    t.hook("*").await;
+    let [a, b, c] = [t.next_id(), t.next_id(), t.next_id()];
+    t.insert_as(&[a, b, a], &["a", "b", "a"].map(event)).await;
+    let mut rejected = 0;
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        loop {
+            let done = t.fan_out().await;
+            rejected += done.rejected;
+            seen.extend(ids_of(&done.started));
+            if !done.more {
+                break;
+            }
+        }
+        if seen.len() == 2 {
+            t.insert_as(&[b, c], &["d", "d"].map(event)).await;
+        }
+    }
+    assert_eq!((seen, rejected), (vec![a, b, c], 2));
+    assert_eq!(t.store.rejected(10).await.unwrap().len(), 2);
+}
+
 pub async fn a_refused_event_leaves_no_delivery_behind(t: &TestStore) {
     t.hook("*").await;
     t.refuse("postrider_events", "NEW.event_type = 'cursed'")
