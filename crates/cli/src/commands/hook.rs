@@ -9,6 +9,7 @@ use crate::failure::{Misuse, Result};
 use crate::output::{at_a_terminal, notice};
 use crate::secrets::Need;
 use clap::{Args, Subcommand, ValueEnum};
+use ipnet::IpNet;
 use postrider_core::{
     BodyForm, EventPattern, HookCredentials, HookId, HookSettings, NewHook, RetrySchedule,
     SigningSecret, Span, parse_hook_url,
@@ -188,7 +189,8 @@ impl Add {
             notice(format_args!(
                 "{address} is a private or local address: workers call it only when \
                  worker.allow_addresses allows it, as in \
-                 POSTRIDER_WORKER__ALLOW_ADDRESSES={address} postrider serve"
+                 POSTRIDER_WORKER__ALLOW_ADDRESSES={} postrider serve",
+                IpNet::from(address)
             ));
         }
         globals.output().result(&report, || {
