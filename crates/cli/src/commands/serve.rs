@@ -5,7 +5,7 @@
 
 use crate::cli::Globals;
 use crate::config::Settings;
-use crate::database;
+use crate::database::{self, try_write};
 use crate::failure::{Result, Silent};
 use crate::secrets::Need;
 use anyhow::Context;
@@ -96,7 +96,10 @@ impl Serve {
         };
         let store = database::open(&settings, need).await?;
         let claim = match works {
-            true => store.claim_worker().await?,
+            true => {
+                try_write(store.as_ref()).await?;
+                store.claim_worker().await?
+            }
             false => WorkerClaim::default(),
         };
         let outcome = self.serve(globals, &settings, &store, signals).await;
