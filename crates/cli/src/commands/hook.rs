@@ -190,7 +190,7 @@ impl Add {
                 "{address} is a private or local address: workers call it only when \
                  worker.allow_addresses allows it, as in \
                  POSTRIDER_WORKER__ALLOW_ADDRESSES={} postrider serve",
-                IpNet::from(address)
+                allowing(address)
             ));
         }
         globals.output().result(&report, || {
@@ -334,6 +334,14 @@ fn blocked(url: &str, settings: &WorkerSettings) -> Option<IpAddr> {
     };
     let guard = AddressGuard::new(&settings.allow_addresses);
     guard.check(address).is_err().then_some(address)
+}
+
+/// What to set `worker.allow_addresses` to; a name such as localhost has both loopbacks.
+fn allowing(address: IpAddr) -> String {
+    match address.is_loopback() {
+        true => "127.0.0.0/8,::1/128".into(),
+        false => IpNet::from(address).to_string(),
+    }
 }
 
 fn signing_secret(argument: Option<&str>) -> Result<SigningSecret> {

@@ -217,7 +217,7 @@ fn url_of(listener: &TcpListener) -> Result<String> {
 }
 
 fn said(started: &Started, settings: &Settings) -> String {
-    let mut lines = vec![format!("Using the {}.", started.database)];
+    let mut lines = vec![format!("Database: {}.", started.database)];
     lines.push(format!(
         "Metrics and health on {} (/metrics, /livez, /readyz).",
         started.metrics
