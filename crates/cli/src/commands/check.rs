@@ -145,7 +145,10 @@ async fn database(report: &mut Report, settings: &Settings) -> Result<()> {
     };
     let outcome = opened(report, settings, store.as_ref()).await;
     store.close().await;
-    outcome
+    match outcome {
+        Err(error) if error.is::<Error>() => report.problem("database", failure::sentence(&error)),
+        outcome => outcome,
+    }
 }
 
 /// A SQLite database that does not exist yet.

@@ -235,7 +235,10 @@ impl List {
             limit: None,
             shown: u32::MAX,
             human: show::hooks,
-            none: "No hooks. Register one: postrider hook add --url URL --event PATTERN",
+            none: match self.account {
+                None => "No hooks. Register one: postrider hook add --url URL --event PATTERN",
+                Some(_) => "No hooks of this account.",
+            },
         };
         let page = async |after, limit| {
             let filter = HookFilter {
