@@ -43,7 +43,8 @@ const LAST_ANSWERS: Duration = Duration::from_secs(1);
 ///
 /// Opens metrics.listen with /metrics, /livez and /readyz in every role. SIGTERM or Ctrl-C
 /// drains: nothing new is started, what is in flight is finished and recorded, at most
-/// worker.request_timeout and 5 s. A second signal cuts; what is cut is delivered again.
+/// worker.request_timeout and 5 s. A second signal cuts; what is cut is delivered again, and the
+/// exit code is 1.
 ///
 /// Says on standard output where it listens and when it is ready; with --json one object:
 /// ready, role, database, metrics, api.
