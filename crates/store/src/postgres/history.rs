@@ -31,7 +31,7 @@ impl PostgresStore {
             FROM unnest($2::smallint[]) AS s (slot) CROSS JOIN unnest($3::date[]) AS d (day)
             CROSS JOIN LATERAL (
                 SELECT * FROM postrider_events
-                WHERE slot = s.slot AND day = d.day AND id = $1
+                WHERE slot = s.slot AND day = d.day AND id = $1 LIMIT 1
             ) AS e
             UNION ALL
             SELECT id, account, event_type, 'queued', coalesce(occurred_at, created_at), NULL,
@@ -40,7 +40,7 @@ impl PostgresStore {
             UNION ALL
             SELECT id, coalesce(account, ''), coalesce(event_type, ''), 'rejected', occurred_at,
                    NULL, ordering_key, dedup_key, payload
-            FROM postrider_rejected WHERE id = $1
+            FROM postrider_rejected WHERE slot = ANY($2) AND id = $1
             LIMIT 1",
         )
         .bind(id.0)
@@ -85,7 +85,7 @@ impl PostgresStore {
             FROM unnest($2::smallint[]) AS s (slot) CROSS JOIN unnest($3::date[]) AS d (day)
             CROSS JOIN LATERAL (
                 SELECT * FROM postrider_attempts
-                WHERE slot = s.slot AND day = d.day AND delivery_id = $1
+                WHERE slot = s.slot AND day = d.day AND delivery_id = $1 OFFSET 0
             ) AS a
             ORDER BY a.at, a.number, a.id",
         )

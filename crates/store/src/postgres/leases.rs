@@ -1,7 +1,9 @@
 //! Who may attempt which delivery: leased, given back, recovered.
 //!
 //! No statement looks at more of a backlog than it takes: hooks are stepped through by the
-//! first columns of an index, and each gives at most what was asked of it.
+//! first columns of an index, and each gives at most what was asked of it. Rows are looked up
+//! one by one through the primary key and changed at the place where they were found, which no
+//! outdated estimate can turn into a walk over all of them.
 
 use super::PostgresStore;
 use super::errors::Result;
@@ -121,7 +123,12 @@ impl PostgresStore {
             UPDATE postrider_deliveries
             SET lease_token = NULL, lease_expires_at = NULL,
                 next_attempt_at = least(next_attempt_at, $4)
-            WHERE slot = $1 AND id = ANY($3) AND lease_token = $2",
+            WHERE slot = $1 AND lease_token = $2 AND ctid = ANY(ARRAY(
+                SELECT d.place FROM unnest($3::uuid[]) AS i (id) CROSS JOIN LATERAL (
+                    SELECT ctid AS place FROM postrider_deliveries
+                    WHERE slot = $1 AND id = i.id LIMIT 1
+                ) AS d
+            ))",
         )
         .bind(slot)
         .bind(token.0)
@@ -220,16 +227,15 @@ async fn take(
     request: &Lease,
     wanted: &BTreeMap<HookId, u32>,
 ) -> Result<(Option<i64>, Vec<Taken>)> {
-    // The array keeps the update on the primary key, whatever the planner thinks of the rest.
     let rows = sqlx::query(
         "-- postrider: lease
         WITH due AS MATERIALIZED (
-            SELECT d.id
+            SELECT d.place
             FROM unnest($2::uuid[], $3::bigint[]) AS wanted (hook_id, places)
             JOIN postrider_hooks AS h
               ON h.id = wanted.hook_id AND h.status = 'active' AND h.deleted_at IS NULL
             CROSS JOIN LATERAL (
-                SELECT id FROM postrider_deliveries
+                SELECT ctid AS place FROM postrider_deliveries
                 WHERE slot = $1 AND hook_id = wanted.hook_id AND lease_token IS NULL
                   AND next_attempt_at <= $4
                 ORDER BY next_attempt_at LIMIT wanted.places
@@ -237,7 +243,7 @@ async fn take(
             ) AS d
         )
         UPDATE postrider_deliveries SET lease_token = $5, lease_expires_at = $6
-        WHERE slot = $1 AND id = ANY(ARRAY(SELECT id FROM due))
+        WHERE slot = $1 AND ctid = ANY(ARRAY(SELECT place FROM due))
         RETURNING id, day, event_id, hook_id, attempts, earlier_attempts, next_attempt_at,
                   (SELECT hooks_version FROM postrider_meta WHERE singleton)",
     )
@@ -280,9 +286,12 @@ async fn events_of(
     for (day, ids) in by_day {
         let rows = sqlx::query(
             "-- postrider: lease_events
-            SELECT id, account, event_type, payload::text, ordering_key, headers::text,
-                   occurred_at
-            FROM postrider_events WHERE slot = $1 AND day = $2 AND id = ANY($3)",
+            SELECT e.*
+            FROM unnest($3::uuid[]) AS i (id) CROSS JOIN LATERAL (
+                SELECT id, account, event_type, payload::text, ordering_key, headers::text,
+                       occurred_at
+                FROM postrider_events WHERE slot = $1 AND day = $2 AND id = i.id LIMIT 1
+            ) AS e",
         )
         .bind(slot)
         .bind(day)
@@ -346,7 +355,11 @@ async fn give_back(connection: &mut PgConnection, request: &Lease, unfit: &[Unfi
         SET lease_token = NULL, lease_expires_at = NULL,
             next_attempt_at = coalesce(u.later, d.next_attempt_at)
         FROM unnest($3::uuid[], $4::timestamptz[]) AS u (id, later)
-        WHERE d.slot = $1 AND d.id = u.id AND d.lease_token = $2",
+        CROSS JOIN LATERAL (
+            SELECT ctid AS place FROM postrider_deliveries
+            WHERE slot = $1 AND id = u.id LIMIT 1
+        ) AS found
+        WHERE d.slot = $1 AND d.ctid = found.place AND d.lease_token = $2",
     )
     .bind(request.slot)
     .bind(request.token.0)
@@ -415,7 +428,12 @@ async fn make_due(
         UPDATE postrider_deliveries
         SET lease_token = NULL, lease_expires_at = NULL, next_attempt_at = $2,
             lost_leases = lost_leases + 1
-        WHERE slot = $1 AND id = ANY($3)",
+        WHERE slot = $1 AND ctid = ANY(ARRAY(
+            SELECT d.place FROM unnest($3::uuid[]) AS i (id) CROSS JOIN LATERAL (
+                SELECT ctid AS place FROM postrider_deliveries
+                WHERE slot = $1 AND id = i.id LIMIT 1
+            ) AS d
+        ))",
     )
     .bind(slot)
     .bind(now)
@@ -449,18 +467,23 @@ async fn record_lost(
     sqlx::query(
         "-- postrider: recover_lost
         WITH input AS MATERIALIZED (
-            SELECT * FROM unnest($3::uuid[], $4::date[], $5::uuid[], $6::uuid[], $7::uuid[],
-                                 $8::integer[], $9::timestamptz[], $10::text[])
+            SELECT i.*, found.place
+            FROM unnest($3::uuid[], $4::date[], $5::uuid[], $6::uuid[], $7::uuid[],
+                        $8::integer[], $9::timestamptz[], $10::text[])
                 AS i (id, day, event_id, hook_id, attempt_id, number, next_attempt_at, reason)
+            CROSS JOIN LATERAL (
+                SELECT ctid AS place FROM postrider_deliveries
+                WHERE slot = $1 AND id = i.id LIMIT 1
+            ) AS found
         ), waiting AS (
             UPDATE postrider_deliveries AS d
             SET lease_token = NULL, lease_expires_at = NULL, lost_leases = 0,
                 attempts = i.number, next_attempt_at = i.next_attempt_at
             FROM input AS i
-            WHERE d.slot = $1 AND d.id = i.id AND i.next_attempt_at IS NOT NULL
+            WHERE d.slot = $1 AND d.ctid = i.place AND i.next_attempt_at IS NOT NULL
         ), gone AS (
             DELETE FROM postrider_deliveries AS d USING input AS i
-            WHERE d.slot = $1 AND d.id = i.id AND i.next_attempt_at IS NULL
+            WHERE d.slot = $1 AND d.ctid = i.place AND i.next_attempt_at IS NULL
         ), ended AS (
             INSERT INTO postrider_ended
                 (slot, day, delivery_id, event_id, hook_id, state, reason, attempts, ended_at)

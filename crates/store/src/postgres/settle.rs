@@ -144,19 +144,26 @@ async fn write(
                     $13::smallint[], $14::text[], $15::bytea[], $16::timestamptz[], $17::text[]
                 ) AS i (delivery_id, token, day, event_id, hook_id, id, number, at, duration_ms,
                         outcome, status, error, response, next_attempt_at, reason)
+            ), found AS MATERIALIZED (
+                SELECT i.id, i.token, i.number, i.next_attempt_at, d.place
+                FROM input AS i CROSS JOIN LATERAL (
+                    SELECT ctid AS place, lease_token FROM postrider_deliveries
+                    WHERE slot = $1 AND id = i.delivery_id LIMIT 1
+                ) AS d
+                WHERE d.lease_token = i.token
             ), gone AS (
-                DELETE FROM postrider_deliveries AS d USING input AS i
-                WHERE d.slot = $1 AND d.id = i.delivery_id AND d.lease_token = i.token
-                  AND i.next_attempt_at IS NULL
-                RETURNING i.id
+                DELETE FROM postrider_deliveries AS d USING found AS f
+                WHERE d.slot = $1 AND d.ctid = f.place AND d.lease_token = f.token
+                  AND f.next_attempt_at IS NULL
+                RETURNING f.id
             ), waiting AS (
                 UPDATE postrider_deliveries AS d
-                SET next_attempt_at = i.next_attempt_at, attempts = i.number, lost_leases = 0,
+                SET next_attempt_at = f.next_attempt_at, attempts = f.number, lost_leases = 0,
                     lease_token = NULL, lease_expires_at = NULL
-                FROM input AS i
-                WHERE d.slot = $1 AND d.id = i.delivery_id AND d.lease_token = i.token
-                  AND i.next_attempt_at IS NOT NULL
-                RETURNING i.id
+                FROM found AS f
+                WHERE d.slot = $1 AND d.ctid = f.place AND d.lease_token = f.token
+                  AND f.next_attempt_at IS NOT NULL
+                RETURNING f.id
             ), fenced AS MATERIALIZED (
                 SELECT id FROM gone UNION ALL SELECT id FROM waiting
             ), ended AS (
@@ -166,7 +173,7 @@ async fn write(
                 SELECT $1, i.day, i.delivery_id, i.event_id, i.hook_id, 'failed', i.reason,
                        i.number, $2
                 FROM input AS i
-                WHERE i.reason IS NOT NULL AND i.id IN (SELECT id FROM gone)
+                WHERE i.reason IS NOT NULL AND (i.id IN (SELECT id FROM fenced)) IS TRUE
                 ON CONFLICT (slot, day, delivery_id) DO UPDATE
                 SET state = excluded.state, reason = excluded.reason,
                     attempts = excluded.attempts, ended_at = excluded.ended_at
