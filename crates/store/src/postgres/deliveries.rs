@@ -1,4 +1,4 @@
-//! Deliveries as they are shown, wherever they stand by now, and sent again.
+//! Deliveries as they are shown, wherever they stand by now.
 //!
 //! One that waits or runs has a row of its own; one that ended otherwise than delivered has a
 //! row of history; one that was delivered is told by its last attempt and the lack of both.
@@ -32,23 +32,9 @@ impl PostgresStore {
         };
         reports(&mut tx, found).await
     }
-
-    pub(super) async fn redeliver(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport> {
-        let mut tx = self.calm.begin().await?;
-        let extent = Extent::read(&mut tx).await?;
-        if !hasten(&mut tx, &extent, id, now).await? {
-            let past = by_ids(&mut tx, &extent.slots, &extent.days, &[id.0]).await?;
-            let past = past.first().ok_or_else(|| not_found(id))?;
-            revive(&mut tx, past, now).await?;
-        }
-        let found = by_ids(&mut tx, &extent.slots, &extent.days, &[id.0]).await?;
-        let mut reports = reports(&mut tx, found).await?;
-        tx.commit().await?;
-        Ok(reports.pop().ok_or_else(|| not_found(id))?)
-    }
 }
 
-fn not_found(id: DeliveryId) -> Error {
+pub(super) fn not_found(id: DeliveryId) -> Error {
     Error::NotFound {
         what: "delivery",
         id: id.to_string(),
@@ -56,14 +42,14 @@ fn not_found(id: DeliveryId) -> Error {
 }
 
 /// A delivery that was found.
-struct Found {
-    slot: i16,
-    day: NaiveDate,
-    id: DeliveryId,
-    event: Uuid,
-    hook: Uuid,
+pub(super) struct Found {
+    pub slot: i16,
+    pub day: NaiveDate,
+    pub id: DeliveryId,
+    pub event: Uuid,
+    pub hook: Uuid,
     state: DeliveryState,
-    attempts: i32,
+    pub attempts: i32,
     next_attempt_at: Option<Timestamp>,
     reason: Option<String>,
 }
@@ -108,7 +94,7 @@ async fn of_event(
 }
 
 /// The deliveries with these ids, newest first, each as it stands now.
-async fn by_ids(
+pub(super) async fn by_ids(
     connection: &mut PgConnection,
     slots: &[i16],
     days: &[NaiveDate],
@@ -339,7 +325,10 @@ fn found_from(row: &PgRow) -> std::result::Result<Found, sqlx::Error> {
 }
 
 /// The deliveries with the types of their events.
-async fn reports(connection: &mut PgConnection, found: Vec<Found>) -> Result<Vec<DeliveryReport>> {
+pub(super) async fn reports(
+    connection: &mut PgConnection,
+    found: Vec<Found>,
+) -> Result<Vec<DeliveryReport>> {
     let types: Vec<(Uuid, String)> = sqlx::query_as(
         "-- postrider: event_types
         SELECT e.id, e.event_type
@@ -366,106 +355,4 @@ async fn reports(connection: &mut PgConnection, found: Vec<Found>) -> Result<Vec
         reason: found.reason,
     });
     Ok(reports.collect())
-}
-
-/// Makes a delivery that waits due now, its schedule begun anew; `false` when none waits.
-async fn hasten(
-    connection: &mut PgConnection,
-    extent: &Extent,
-    id: DeliveryId,
-    now: Timestamp,
-) -> Result<bool> {
-    let row: Option<(i16, Uuid, Option<Timestamp>)> = sqlx::query_as(
-        "-- postrider: redeliver_read
-        SELECT slot, hook_id, lease_expires_at FROM postrider_deliveries
-        WHERE slot = ANY($1) AND id = $2 FOR UPDATE",
-    )
-    .bind(&extent.slots)
-    .bind(id.0)
-    .fetch_optional(&mut *connection)
-    .await?;
-    let Some((slot, hook, lease_expires_at)) = row else {
-        return Ok(false);
-    };
-    if lease_expires_at.is_some_and(|end| end > now) {
-        return Err(Error::Conflict(format!(
-            "delivery {id} is in flight: send it again when its attempt has ended"
-        ))
-        .into());
-    }
-    require_hook(connection, id, hook).await?;
-    sqlx::query(
-        "-- postrider: redeliver_waiting
-        UPDATE postrider_deliveries
-        SET next_attempt_at = $3, earlier_attempts = attempts, lost_leases = 0,
-            lease_token = NULL, lease_expires_at = NULL
-        WHERE slot = $1 AND id = $2",
-    )
-    .bind(slot)
-    .bind(id.0)
-    .bind(now)
-    .execute(connection)
-    .await?;
-    Ok(true)
-}
-
-/// Makes a delivery that has ended wait again.
-async fn revive(connection: &mut PgConnection, past: &Found, now: Timestamp) -> Result<()> {
-    require_hook(connection, past.id, past.hook).await?;
-    let event = sqlx::query(
-        "-- postrider: redeliver_event
-        SELECT FROM postrider_events WHERE slot = $1 AND day = $2 AND id = $3",
-    )
-    .bind(past.slot)
-    .bind(past.day)
-    .bind(past.event)
-    .fetch_optional(&mut *connection)
-    .await?;
-    if event.is_none() {
-        return Err(Error::Conflict(format!(
-            "the event of delivery {} is past its retention: there is nothing left to send",
-            past.id
-        ))
-        .into());
-    }
-    // Someone else may have sent it again meanwhile: then it is due already.
-    sqlx::query(
-        "-- postrider: redeliver_ended
-        WITH forgotten AS (
-            DELETE FROM postrider_ended WHERE slot = $1 AND day = $2 AND delivery_id = $3
-        )
-        INSERT INTO postrider_deliveries
-            (slot, day, id, event_id, hook_id, event_seq, ordering_key, attempts,
-             earlier_attempts, next_attempt_at)
-        SELECT slot, day, $3, id, $5, seq, ordering_key, $6, $6, $7
-        FROM postrider_events WHERE slot = $1 AND day = $2 AND id = $4
-        ON CONFLICT (slot, id) DO NOTHING",
-    )
-    .bind(past.slot)
-    .bind(past.day)
-    .bind(past.id.0)
-    .bind(past.event)
-    .bind(past.hook)
-    .bind(past.attempts)
-    .bind(now)
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-async fn require_hook(connection: &mut PgConnection, id: DeliveryId, hook: Uuid) -> Result<()> {
-    let there: bool = sqlx::query_scalar(
-        "-- postrider: redeliver_hook
-        SELECT EXISTS (SELECT FROM postrider_hooks WHERE id = $1 AND deleted_at IS NULL)",
-    )
-    .bind(hook)
-    .fetch_one(connection)
-    .await?;
-    match there {
-        true => Ok(()),
-        false => Err(Error::Conflict(format!(
-            "the hook of delivery {id} was deleted: there is nowhere to send it"
-        ))
-        .into()),
-    }
 }

@@ -294,3 +294,34 @@ fn attempt_report(row: &PgRow) -> std::result::Result<AttemptReport, sqlx::Error
         late: row.try_get("late")?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::{Days, TimeZone, Utc};
+
+    #[test]
+    fn stretches_cover_every_day_once_and_grow() {
+        let newest = NaiveDate::from_ymd_opt(2026, 3, 1).unwrap();
+        let days: Vec<_> = (0..33).map(|n| newest - Days::new(n)).collect();
+        let extent = Extent {
+            slots: vec![0],
+            days: days.clone(),
+        };
+        let stretches: Vec<_> = extent.stretches().collect();
+        assert_eq!(stretches.concat(), days);
+        assert_eq!(
+            stretches.iter().map(|s| s.len()).collect::<Vec<_>>(),
+            [4, 16, 13]
+        );
+    }
+
+    #[test]
+    fn a_page_is_full_when_nothing_newer_can_lie_in_older_days() {
+        let day = NaiveDate::from_ymd_opt(2026, 3, 1).unwrap();
+        let at = |hour| EventId::draw(Utc.with_ymd_and_hms(2026, 3, 1, hour, 0, 0).unwrap());
+        assert!(reaches(at(0).0, &[day]));
+        assert!(!reaches(at(23).0, &[day + Days::new(1)]));
+        assert!(!reaches(at(0).0, &[]));
+    }
+}

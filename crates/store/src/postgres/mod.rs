@@ -8,10 +8,13 @@
 mod book;
 mod deliveries;
 mod errors;
+mod health;
 mod history;
 mod hooks;
 mod leases;
 mod outbox;
+mod recover;
+mod redeliver;
 mod schema;
 mod settle;
 mod upkeep;
