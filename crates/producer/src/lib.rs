@@ -1,9 +1,7 @@
-//! Writes events into Postrider's outbox inside the application's own transaction.
-//!
-//! Each function takes a connection, so that an open transaction fits and a pool does not: the
-//! event commits with the application's data or not at all.
+#![doc = include_str!("../README.md")]
 
 pub mod postgres;
+pub mod sqlite;
 
 pub use postrider_core::{EventError, EventId, NewEvent};
 
@@ -13,7 +11,8 @@ pub enum EnqueueError {
     /// The event breaks a bound; nothing was sent to the database.
     #[error(transparent)]
     Event(#[from] EventError),
-    /// The database did not take it; the transaction is as it is after any failed statement.
-    #[error("the database did not take the event: {0}")]
+    /// The database did not take it; the transaction is as it is after any failed statement,
+    /// and best rolled back.
+    #[error("the event could not be written to the outbox: {0}")]
     Database(#[from] sqlx::Error),
 }
