@@ -13,11 +13,13 @@ mod history;
 mod hooks;
 mod leases;
 mod outbox;
+mod outbox_rows;
 mod recover;
 mod redeliver;
 mod schema;
 mod settle;
 mod upkeep;
+mod values;
 
 use crate::{
     AttemptReport, DeliveryFilter, DeliveryReport, DueHook, Error, EventFilter, EventReport,

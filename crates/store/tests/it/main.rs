@@ -109,6 +109,9 @@ on_every_store! {
         a_row_the_database_refuses_to_keep_is_rejected_alone,
         several_rows_the_database_refuses_are_rejected_alone,
         an_id_used_before_is_rejected_alone,
+        a_time_beyond_the_calendar_is_rejected_alone,
+        headers_that_are_none_are_rejected_alone,
+        a_rejected_id_is_rejected_again_beside_itself,
         a_refused_event_leaves_no_delivery_behind,
         a_rejected_row_uses_up_no_deduplication_key,
         what_was_rejected_is_kept_as_it_was,
@@ -263,7 +266,6 @@ mod postgres_only {
         },
         rejected::{
             a_missing_partition_is_our_own_fault,
-            a_time_beyond_the_calendar_is_rejected_alone,
         },
         secrets::{
             without_a_key_no_secret_is_stored,
