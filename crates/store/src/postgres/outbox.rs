@@ -156,7 +156,7 @@ impl Sorted {
         let repeated = repeated_in_batch(&events);
         if !repeated.is_empty() {
             events.retain(|row| {
-                let stays = !repeated.contains(&row.event.id);
+                let stays = !repeated.contains(&row.seq);
                 if !stays {
                     duplicates.push(row.seq);
                 }

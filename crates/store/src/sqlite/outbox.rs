@@ -194,8 +194,7 @@ async fn sort(tx: &mut SqliteConnection, batch: Vec<RawRow>, request: &FanOut) -
     }
     let repeated = repeated_in_batch(&sorted.kept);
     let seen = seen_keys(tx, &sorted.kept).await?;
-    let is_duplicate =
-        |row: &OutboxRow| repeated.contains(&row.event.id) || seen.contains(&row.seq);
+    let is_duplicate = |row: &OutboxRow| repeated.contains(&row.seq) || seen.contains(&row.seq);
     let (duplicates, kept) = sorted.kept.into_iter().partition(is_duplicate);
     sorted.kept = kept;
     sorted.duplicates = duplicates.iter().map(|row: &OutboxRow| row.seq).collect();
