@@ -8,6 +8,7 @@ use super::SqliteStore;
 use super::errors::from_sqlx;
 use super::outbox_rows::{RawRow, Verdict};
 use super::values::{day_number, micros, rows};
+use crate::error::words;
 use crate::fan_out::{OutboxRow, Plan, plan, repeated_in_batch};
 use crate::{Error, FanOut, FannedOut, Leased, Peek, Result};
 use postrider_core::{EventId, HookId, HookStatus, NewEvent, Timestamp};
@@ -162,7 +163,7 @@ impl SqliteStore {
         .await
         .map_err(from_sqlx)?;
         let id = RawRow::kept_id(&id, request.now);
-        reject(&mut tx, &[(seq, id, error.to_string())], request.now).await?;
+        reject(&mut tx, &[(seq, id, words(error))], request.now).await?;
         delete_through(&mut tx, seq).await?;
         tx.commit().await.map_err(from_sqlx)?;
         Ok(FannedOut {
