@@ -199,7 +199,9 @@ CREATE TABLE postrider_attempts (
     late boolean NOT NULL,
     PRIMARY KEY (slot, day, delivery_id, id)
 ) PARTITION BY RANGE (day);
-CREATE INDEX postrider_attempts_by_hook ON postrider_attempts (slot, hook_id, id);
+-- Delivered ones, in the order they are listed in.
+CREATE INDEX postrider_attempts_by_hook ON postrider_attempts (slot, hook_id, delivery_id)
+    WHERE outcome = 'accepted' AND NOT late;
 
 -- Deliveries that ended otherwise than delivered, also those never attempted.
 CREATE TABLE postrider_ended (

@@ -1,1 +1,203 @@
--- stub
+-- The outbox, the events and deliveries made from it, the hooks, and the history of attempts.
+--
+-- The same tables as on PostgreSQL. What is written by applications (the outbox) keeps to what
+-- SQLite 3.38 has, however new the SQLite inside Postrider is: an application brings its own.
+-- In our other tables an id is a BLOB of 16 bytes, a time is microseconds since 1970 in UTC,
+-- and a day is days since 1970. There is one slot, 0; the column keeps the statements alike.
+
+CREATE TABLE postrider_meta (
+    singleton INTEGER PRIMARY KEY DEFAULT 1 CHECK (singleton = 1),
+    -- Grows with every change of a hook.
+    hooks_version INTEGER NOT NULL DEFAULT 0,
+    -- The oldest binary that can live with this database, as the number of the newest
+    -- migration that binary knows.
+    oldest_binary INTEGER NOT NULL,
+    slots INTEGER NOT NULL DEFAULT 1 CHECK (slots = 1)
+) STRICT;
+INSERT INTO postrider_meta (oldest_binary) VALUES (1);
+
+-- The public contract: INSERT of the columns (slot, account, event_type, payload, ordering_key,
+-- dedup_key, deliver_after, occurred_at, headers). No trigger, no foreign key. Whatever slot
+-- is given, the row counts as one of slot 0.
+CREATE TABLE postrider_outbox (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    slot INTEGER NOT NULL DEFAULT 0,
+    -- A uuid of version 7: 48 bits of milliseconds, then random bits. 2440587.5 is the Julian
+    -- day of 1970-01-01.
+    id TEXT NOT NULL DEFAULT (lower(
+        printf('%08x', CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) / 65536)
+        || '-' || printf('%04x', CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) % 65536)
+        || '-7' || substr(hex(randomblob(2)), 2)
+        || '-' || substr('89ab', 1 + (random() & 3), 1) || substr(hex(randomblob(2)), 2)
+        || '-' || hex(randomblob(6))
+    )),
+    account TEXT NOT NULL DEFAULT 'default',
+    event_type TEXT NOT NULL,
+    payload TEXT NOT NULL,
+    ordering_key TEXT,
+    dedup_key TEXT,
+    -- ISO 8601, such as 2026-01-31T12:00:00Z or 2026-01-31 12:00:00; UTC unless it names an
+    -- offset.
+    deliver_after TEXT,
+    occurred_at TEXT,
+    headers TEXT,
+    created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
+    CONSTRAINT "postrider: the payload is larger than 512 KiB"
+        CHECK (length(CAST(payload AS BLOB)) <= 524288),
+    CONSTRAINT "postrider: the payload is not valid JSON"
+        CHECK (json_valid(payload)),
+    CONSTRAINT "postrider: the headers are not valid JSON"
+        CHECK (headers IS NULL OR json_valid(headers)),
+    CONSTRAINT "postrider: deliver_after is not a time such as 2026-01-31T12:00:00Z"
+        CHECK (deliver_after IS NULL OR (deliver_after GLOB '????-??-??*'
+            AND julianday(deliver_after) IS NOT NULL)),
+    CONSTRAINT "postrider: occurred_at is not a time such as 2026-01-31T12:00:00Z"
+        CHECK (occurred_at IS NULL OR (occurred_at GLOB '????-??-??*'
+            AND julianday(occurred_at) IS NOT NULL))
+) STRICT;
+
+CREATE TABLE postrider_rejected (
+    slot INTEGER NOT NULL DEFAULT 0,
+    id BLOB NOT NULL,
+    reason TEXT NOT NULL,
+    rejected_at INTEGER NOT NULL,
+    -- As they were, byte for byte, which may not be UTF-8.
+    account TEXT,
+    event_type TEXT,
+    payload TEXT,
+    ordering_key TEXT,
+    dedup_key TEXT,
+    deliver_after TEXT,
+    occurred_at TEXT,
+    headers TEXT,
+    PRIMARY KEY (slot, id)
+) STRICT;
+
+CREATE TABLE postrider_dedup (
+    slot INTEGER NOT NULL DEFAULT 0,
+    account TEXT NOT NULL,
+    key TEXT NOT NULL,
+    day INTEGER NOT NULL,
+    PRIMARY KEY (slot, account, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX postrider_dedup_by_day ON postrider_dedup (slot, day);
+
+CREATE TABLE postrider_hooks (
+    id BLOB PRIMARY KEY NOT NULL,
+    account TEXT NOT NULL,
+    url TEXT NOT NULL,
+    -- A JSON array of strings.
+    events TEXT NOT NULL,
+    profile TEXT NOT NULL,
+    status TEXT NOT NULL CHECK (status IN ('active', 'paused', 'disabled')),
+    disabled_reason TEXT CHECK (disabled_reason IN ('failures', 'gone', 'manual')),
+    disabled_at INTEGER,
+    disabled_by TEXT,
+    settings TEXT NOT NULL,
+    -- Sealed: see the documentation of secrets.key.
+    credentials TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    -- Deleting is a mark first; upkeep cancels what is left of the hook's deliveries.
+    deleted_at INTEGER,
+    version INTEGER NOT NULL,
+    CHECK ((status = 'disabled') = (disabled_reason IS NOT NULL))
+) STRICT;
+CREATE INDEX postrider_hooks_by_account ON postrider_hooks (account, id);
+CREATE INDEX postrider_hooks_by_version ON postrider_hooks (version);
+
+-- A hook without a row here has no failures. Written when something changes, never on a
+-- success that finds the fail count at 0.
+CREATE TABLE postrider_hook_health (
+    hook_id BLOB PRIMARY KEY NOT NULL,
+    fail_count INTEGER NOT NULL DEFAULT 0,
+    first_failure_at INTEGER,
+    last_failure_at INTEGER,
+    last_error TEXT,
+    -- The hook as a whole is left alone until then.
+    not_before INTEGER
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE postrider_events (
+    slot INTEGER NOT NULL DEFAULT 0,
+    day INTEGER NOT NULL,
+    id BLOB NOT NULL,
+    seq INTEGER NOT NULL,
+    account TEXT NOT NULL,
+    event_type TEXT NOT NULL,
+    ordering_key TEXT,
+    dedup_key TEXT,
+    headers TEXT,
+    occurred_at INTEGER NOT NULL,
+    fanned_out_at INTEGER NOT NULL,
+    -- Last, so that a listing does not read through it.
+    payload TEXT NOT NULL,
+    PRIMARY KEY (slot, day, id)
+) STRICT;
+
+-- What has not ended. The row goes when the delivery ends; history tells the rest.
+CREATE TABLE postrider_deliveries (
+    slot INTEGER NOT NULL DEFAULT 0,
+    id BLOB NOT NULL,
+    day INTEGER NOT NULL,
+    event_id BLOB NOT NULL,
+    hook_id BLOB NOT NULL,
+    event_seq INTEGER NOT NULL,
+    ordering_key TEXT,
+    -- Attempts made, and how many of them belong to earlier rounds: sending a delivery again
+    -- starts its schedule anew.
+    attempts INTEGER NOT NULL DEFAULT 0,
+    earlier_attempts INTEGER NOT NULL DEFAULT 0,
+    -- Leases in a row that ended without a settlement.
+    lost_leases INTEGER NOT NULL DEFAULT 0,
+    next_attempt_at INTEGER NOT NULL,
+    lease_token BLOB,
+    lease_expires_at INTEGER,
+    -- For formats that send several events in one request, never re-cut on a retry.
+    batch_id BLOB,
+    -- For formats that keep what the hook was when the event happened; sealed.
+    snapshot TEXT,
+    PRIMARY KEY (slot, id),
+    CHECK ((lease_token IS NULL) = (lease_expires_at IS NULL))
+) STRICT, WITHOUT ROWID;
+-- What waits, hook by hook, and what is leased: a fresh delivery that starts at once never
+-- enters the first.
+CREATE INDEX postrider_deliveries_waiting
+    ON postrider_deliveries (slot, hook_id, next_attempt_at) WHERE lease_token IS NULL;
+CREATE INDEX postrider_deliveries_leased
+    ON postrider_deliveries (slot, lease_expires_at) WHERE lease_token IS NOT NULL;
+
+CREATE TABLE postrider_attempts (
+    slot INTEGER NOT NULL DEFAULT 0,
+    day INTEGER NOT NULL,
+    delivery_id BLOB NOT NULL,
+    id BLOB NOT NULL,
+    event_id BLOB NOT NULL,
+    hook_id BLOB NOT NULL,
+    number INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    duration_ms INTEGER NOT NULL,
+    outcome TEXT NOT NULL,
+    status INTEGER,
+    -- The lease was lost by then: the attempt happened, and changed nothing.
+    late INTEGER NOT NULL CHECK (late IN (0, 1)),
+    error TEXT,
+    response BLOB,
+    PRIMARY KEY (slot, day, delivery_id, id)
+) STRICT;
+CREATE INDEX postrider_attempts_by_hook ON postrider_attempts (slot, hook_id, delivery_id);
+
+-- Deliveries that ended otherwise than delivered, also those never attempted.
+CREATE TABLE postrider_ended (
+    slot INTEGER NOT NULL DEFAULT 0,
+    day INTEGER NOT NULL,
+    delivery_id BLOB NOT NULL,
+    event_id BLOB NOT NULL,
+    hook_id BLOB NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('failed', 'cancelled', 'expired')),
+    reason TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    ended_at INTEGER NOT NULL,
+    PRIMARY KEY (slot, day, delivery_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX postrider_ended_by_hook ON postrider_ended (slot, hook_id, delivery_id);

@@ -1,2 +1,32 @@
-//! stub
-fn main() {}
+//! The `postrider` binary: configuration, logging, shutdown and commands.
+//!
+//! Everything it does to the database goes through [`postrider_store::Store`]; standard output
+//! holds results, standard error everything else.
+
+mod cli;
+mod clock;
+mod commands;
+mod config;
+mod database;
+mod failure;
+mod logging;
+mod output;
+mod receiver;
+mod secrets;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli::Cli { globals, command } = cli::Cli::parse();
+    let started = logging::start(globals.log_format, command.log_level());
+    let result = match started {
+        Ok(()) => command.run(&globals).await,
+        Err(error) => Err(error),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failure::report(&error),
+    }
+}

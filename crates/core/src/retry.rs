@@ -48,7 +48,9 @@ impl RetrySchedule {
     /// The same delivery and attempt always wait equally long, wherever it is computed.
     pub fn delay_after(&self, delivery: DeliveryId, attempt: u32) -> Option<Duration> {
         let delay = self.0.get(attempt.checked_sub(1)? as usize)?.get();
-        Some(delay.mul_f64(1.0 - JITTER + 2.0 * JITTER * fraction(delivery, attempt)))
+        let jittered = delay.mul_f64(1.0 - JITTER + 2.0 * JITTER * fraction(delivery, attempt));
+        // To the millisecond: a moment that is stored and read again is still the same.
+        Some(Duration::from_millis(jittered.as_millis() as u64))
     }
 }
 

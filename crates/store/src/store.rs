@@ -3,7 +3,7 @@
 use crate::{
     AttemptReport, DeliveryReport, DeliveryState, EventReport, FannedOut, HookBook, HookReport,
     Leased, Migrated, Peek, Recovered, RejectedReport, Result, Room, SchemaState, Settled,
-    Settlement,
+    Settlement, WorkerClaim,
 };
 use async_trait::async_trait;
 use postrider_core::{
@@ -151,6 +151,17 @@ pub trait Store: Send + Sync {
 
     /// Closes every connection; calls after this fail.
     async fn close(&self);
+
+    /// Takes the right to work on this database, held until the claim is dropped.
+    ///
+    /// PostgreSQL gives it to any number of workers. SQLite gives it to one process, because
+    /// its workers could only wait for each other; others get [`Error::Conflict`], which says
+    /// what to do. Command line and applications need no claim.
+    ///
+    /// [`Error::Conflict`]: crate::Error::Conflict
+    async fn claim_worker(&self) -> Result<WorkerClaim> {
+        Ok(WorkerClaim::default())
+    }
 
     // ---- events in
 

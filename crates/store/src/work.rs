@@ -5,6 +5,7 @@ use postrider_core::{
     Attempt, DeliveryId, DisabledReason, Event, HealthPolicy, Hook, HookId, LeaseToken, Reason,
     Timestamp,
 };
+use std::fs::File;
 use std::sync::Arc;
 
 pub use crate::book::HookBook;
@@ -30,6 +31,22 @@ pub struct Leased {
     pub token: LeaseToken,
     /// When the lease ends.
     pub expires_at: Timestamp,
+}
+
+/// The right to run a worker on a database, until it is dropped.
+#[derive(Debug, Default)]
+pub struct WorkerClaim(Option<File>);
+
+impl WorkerClaim {
+    /// A claim that lasts as long as this file is open, and locked.
+    pub(crate) fn locked(file: File) -> Self {
+        Self(Some(file))
+    }
+
+    /// Whether other processes are kept away.
+    pub fn is_exclusive(&self) -> bool {
+        self.0.is_some()
+    }
 }
 
 /// What a look at the database tells an idle worker.

@@ -1,60 +1,252 @@
-//! stub
-use crate::*;
-use async_trait::async_trait;
-use postrider_core::*;
-use std::sync::Arc;
+//! The store on PostgreSQL.
+//!
+//! The hot path has connections of its own, whose commits do not wait for the disk: a crash of
+//! the database may take the last of them back, which repeats deliveries and loses none.
+//! Everything else commits durably. No session state is kept beyond what a connection starts
+//! with, so that a pooler in transaction mode may stand in between.
 
-/// stub
-pub struct PostgresStore;
+mod book;
+mod deliveries;
+mod errors;
+mod health;
+mod history;
+mod hooks;
+mod leases;
+mod outbox;
+mod recover;
+mod redeliver;
+mod schema;
+mod settle;
+mod upkeep;
+
+use crate::{
+    AttemptReport, DeliveryFilter, DeliveryReport, DueHook, Error, EventFilter, EventReport,
+    FanOut, FannedOut, HookBook, HookChange, HookFilter, HookReport, Lease, Leased, Migrated, Peek,
+    Recovered, RejectedReport, Result, SchemaState, Settled, Settlement, Store, Upkeep,
+};
+use async_trait::async_trait;
+use chrono::NaiveDate;
+use postrider_core::{
+    DeliveryId, EventId, Hook, HookId, KeyRing, LeaseToken, NewEvent, NewHook, RetrySchedule,
+    Timestamp,
+};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection, PgConnection, PgPool};
+use std::collections::BTreeSet;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+const HOT_CONNECTIONS: u32 = 8;
+const CALM_CONNECTIONS: u32 = 6;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const OLDEST_SERVER: u32 = 15;
+
+/// Guard rails of every connection: whatever hangs is cut, and tried again.
+const HOT_LIMITS: [(&str, &str); 3] = [
+    ("statement_timeout", "30s"),
+    ("lock_timeout", "5s"),
+    ("idle_in_transaction_session_timeout", "30s"),
+];
+const CALM_LIMITS: [(&str, &str); 3] = [
+    ("statement_timeout", "60s"),
+    ("lock_timeout", "10s"),
+    ("idle_in_transaction_session_timeout", "60s"),
+];
+
+/// The hot statements are made for one plan each: through an index, in its order, and from
+/// there to the rows by their place. The tables are empty in one moment and hold a backlog in
+/// the next, so that neither statistics nor costs may talk the planner into anything else.
+const HOT_PLANS: [(&str, &str); 8] = [
+    ("synchronous_commit", "off"),
+    ("plan_cache_mode", "force_generic_plan"),
+    ("jit", "off"),
+    ("enable_seqscan", "off"),
+    ("enable_bitmapscan", "off"),
+    ("enable_sort", "off"),
+    ("random_page_cost", "0.001"),
+    ("cpu_tuple_cost", "0.001"),
+];
+
+/// The others differ from call to call, and are planned for what they ask.
+const CALM_PLANS: [(&str, &str); 2] = [("plan_cache_mode", "force_custom_plan"), ("jit", "off")];
+
+/// The store on PostgreSQL.
+pub struct PostgresStore {
+    /// Fan-out, lease, settle, release, recover and peek.
+    hot: PgPool,
+    /// Everything else.
+    calm: PgPool,
+    options: PgConnectOptions,
+    place: String,
+    keys: KeyRing,
+    book: RwLock<Arc<HookBook>>,
+    /// Days whose partitions are known to exist.
+    days: Mutex<BTreeSet<NaiveDate>>,
+}
+
 impl PostgresStore {
-    /// stub
-    pub async fn connect(_url: &str, _keys: KeyRing) -> Result<Self> {
-        todo!()
+    /// Connects once, to tell at once what is wrong with the URL or the server.
+    ///
+    /// # Errors
+    /// When the server cannot be reached, does not let us in, or is not one we can use.
+    pub async fn connect(url: &str, keys: KeyRing) -> Result<Self> {
+        let mut options = PgConnectOptions::from_str(url).map_err(|error| {
+            Error::Database(format!("the database URL cannot be used: {error}"))
+        })?;
+        if options.get_application_name().is_none() {
+            options = options.application_name("postrider");
+        }
+        let place = place(&options);
+        check_server(&options, &place).await?;
+        let pool = |connections| {
+            PgPoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(CONNECT_TIMEOUT)
+        };
+        Ok(Self {
+            hot: pool(HOT_CONNECTIONS)
+                .test_before_acquire(false)
+                .connect_lazy_with(options.clone().options(HOT_LIMITS).options(HOT_PLANS)),
+            calm: pool(CALM_CONNECTIONS)
+                .connect_lazy_with(options.clone().options(CALM_LIMITS).options(CALM_PLANS)),
+            options,
+            place,
+            keys,
+            book: RwLock::default(),
+            days: Mutex::default(),
+        })
+    }
+
+    fn current_book(&self) -> Arc<HookBook> {
+        self.book
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
+
+/// The database in words, without its password.
+fn place(options: &PgConnectOptions) -> String {
+    let database = options.get_database().unwrap_or(options.get_username());
+    let (host, port) = (options.get_host(), options.get_port());
+    match options.get_socket() {
+        Some(socket) => format!(
+            "PostgreSQL database {database} at {}:{port}",
+            socket.display()
+        ),
+        None => format!("PostgreSQL database {database} at {host}:{port}"),
+    }
+}
+
+async fn check_server(options: &PgConnectOptions, place: &str) -> Result<()> {
+    let connecting = PgConnection::connect_with(options);
+    let mut connection = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return Err(cannot_connect(place, options, &error)),
+        Err(_) => {
+            return Err(Error::Database(format!(
+                "the {place} did not answer within {} s: check host and port, and that no \
+                 firewall is in the way",
+                CONNECT_TIMEOUT.as_secs()
+            )));
+        }
+    };
+    let (version, encoding): (String, String) = sqlx::query_as(
+        "-- postrider: server
+        SELECT current_setting('server_version_num'), current_setting('server_encoding')",
+    )
+    .fetch_one(&mut connection)
+    .await
+    .map_err(|error| cannot_connect(place, options, &error))?;
+    let major = version.parse::<u32>().unwrap_or_default() / 10_000;
+    if major < OLDEST_SERVER {
+        return Err(Error::Database(format!(
+            "the {place} is on PostgreSQL {major}; Postrider needs {OLDEST_SERVER} or later"
+        )));
+    }
+    if encoding != "UTF8" {
+        return Err(Error::Database(format!(
+            "the {place} has the encoding {encoding}; Postrider needs UTF8: create the database \
+             with ENCODING 'UTF8'"
+        )));
+    }
+    // The server notices by itself if saying goodbye fails.
+    connection.close().await.ok();
+    Ok(())
+}
+
+fn cannot_connect(place: &str, options: &PgConnectOptions, error: &sqlx::Error) -> Error {
+    let code = error.as_database_error().and_then(|e| e.code());
+    let hint = match code.as_deref() {
+        Some("3D000") => "create the database, or check its name in the URL".to_owned(),
+        Some(code) if code.starts_with("28") => format!(
+            "check the password of {} and what pg_hba.conf allows",
+            options.get_username()
+        ),
+        Some(_) => "see what the server says about it in its log".to_owned(),
+        None => "check that the server runs, and the host and port of the URL".to_owned(),
+    };
+    let words = errors::words(error);
+    Error::Database(format!("cannot connect to the {place} ({words}): {hint}"))
+}
+
 #[async_trait]
 impl Store for PostgresStore {
     async fn now(&self) -> Result<Timestamp> {
-        todo!()
+        Ok(self.now().await?)
     }
+
     async fn schema(&self) -> Result<SchemaState> {
-        todo!()
+        Ok(self.schema().await?)
     }
+
     async fn migrate(&self, slots: Option<u16>, now: Timestamp) -> Result<Migrated> {
-        todo!()
+        Ok(self.migrate(slots, now).await?)
     }
+
     fn describe(&self) -> String {
-        todo!()
+        self.place.clone()
     }
+
     async fn close(&self) {
-        todo!()
+        self.hot.close().await;
+        self.calm.close().await;
     }
+
     async fn enqueue(&self, events: &[NewEvent]) -> Result<Vec<EventId>> {
-        todo!()
+        Ok(self.enqueue(events).await?)
     }
+
     async fn peek(&self) -> Result<Peek> {
-        todo!()
+        Ok(self.peek().await?)
     }
+
     async fn fan_out(&self, request: FanOut) -> Result<FannedOut> {
-        todo!()
+        Ok(self.fan_out(&request).await?)
     }
+
     async fn due_hooks(
         &self,
         slot: i16,
         after: Option<HookId>,
         limit: u32,
     ) -> Result<Vec<DueHook>> {
-        todo!()
+        Ok(self.due_hooks(slot, after, limit).await?)
     }
+
     async fn slots(&self) -> Result<Vec<i16>> {
-        todo!()
+        Ok(self.slots().await?)
     }
+
     async fn lease(&self, request: Lease) -> Result<Vec<Leased>> {
-        todo!()
+        Ok(self.lease(&request).await?)
     }
+
     async fn settle(&self, now: Timestamp, settlements: &[Settlement]) -> Result<Settled> {
-        todo!()
+        Ok(self.settle(now, settlements).await?)
     }
+
     async fn release(
         &self,
         slot: i16,
@@ -62,8 +254,9 @@ impl Store for PostgresStore {
         deliveries: &[DeliveryId],
         now: Timestamp,
     ) -> Result<u32> {
-        todo!()
+        Ok(self.release(slot, token, deliveries, now).await?)
     }
+
     async fn recover(
         &self,
         slot: i16,
@@ -71,17 +264,21 @@ impl Store for PostgresStore {
         limit: u32,
         schedule: &RetrySchedule,
     ) -> Result<Recovered> {
-        todo!()
+        Ok(self.recover(slot, now, limit, schedule).await?)
     }
+
     fn hooks_book(&self) -> Arc<HookBook> {
-        todo!()
+        self.current_book()
     }
+
     async fn upkeep(&self, now: Timestamp, limit: u32) -> Result<Upkeep> {
-        todo!()
+        Ok(self.upkeep(now, limit).await?)
     }
+
     async fn create_hook(&self, hook: NewHook, now: Timestamp) -> Result<HookReport> {
-        todo!()
+        Ok(self.create_hook(&hook, now).await?)
     }
+
     async fn change_hook(
         &self,
         id: HookId,
@@ -89,39 +286,50 @@ impl Store for PostgresStore {
         by: &str,
         now: Timestamp,
     ) -> Result<HookReport> {
-        todo!()
+        Ok(self.change_hook(id, change, by, now).await?)
     }
+
     async fn remove_hook(&self, id: HookId, now: Timestamp) -> Result<HookReport> {
-        todo!()
+        Ok(self.remove_hook(id, now).await?)
     }
+
     async fn hook(&self, id: HookId) -> Result<HookReport> {
-        todo!()
+        Ok(self.hook(id).await?)
     }
+
     async fn hook_with_credentials(&self, id: HookId) -> Result<Hook> {
-        todo!()
+        Ok(self.hook_with_credentials(id).await?)
     }
+
     async fn hooks(&self, filter: HookFilter) -> Result<Vec<HookReport>> {
-        todo!()
+        Ok(self.hooks(&filter).await?)
     }
+
     async fn event(&self, id: EventId) -> Result<EventReport> {
-        todo!()
+        Ok(self.event(id).await?)
     }
+
     async fn events(&self, filter: EventFilter) -> Result<Vec<EventReport>> {
-        todo!()
+        Ok(self.events(&filter).await?)
     }
+
     async fn delivery(&self, id: DeliveryId) -> Result<DeliveryReport> {
-        todo!()
+        Ok(self.delivery(id).await?)
     }
+
     async fn deliveries(&self, filter: DeliveryFilter) -> Result<Vec<DeliveryReport>> {
-        todo!()
+        Ok(self.deliveries(&filter).await?)
     }
+
     async fn attempts(&self, id: DeliveryId) -> Result<Vec<AttemptReport>> {
-        todo!()
+        Ok(self.attempts(id).await?)
     }
+
     async fn redeliver(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport> {
-        todo!()
+        Ok(self.redeliver(id, now).await?)
     }
+
     async fn rejected(&self, limit: u32) -> Result<Vec<RejectedReport>> {
-        todo!()
+        Ok(self.rejected(limit).await?)
     }
 }

@@ -1,0 +1,30 @@
+# What a developer runs by hand. `make help` lists it; the work is done by scripts/.
+
+# The PostgreSQL to test with: 15, 18, or the URL of a server's superuser.
+PG ?= 15
+
+.PHONY: help test test-all fmt lint doc deny
+
+help: ## Say what there is.
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
+
+test: ## Run every test; installs what is missing. PG=18 or PG=postgres://… picks the server.
+	scripts/test "$(PG)"
+
+test-all: ## Run every test on PostgreSQL 15 and 18, and once more with 8 slots.
+	unset POSTRIDER_TEST_POSTGRES; scripts/test 15
+	unset POSTRIDER_TEST_POSTGRES; scripts/test 18
+	unset POSTRIDER_TEST_POSTGRES; POSTRIDER_TEST_SLOTS=8 scripts/test 15
+
+fmt: ## Format the code.
+	cargo fmt
+
+lint: ## Check format and lints; warnings are errors.
+	cargo fmt --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+doc: ## Build the documentation; warnings are errors.
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
+
+deny: ## Check licences, advisories and banned crates; needs cargo-deny and the network.
+	cargo deny check

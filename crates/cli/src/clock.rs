@@ -1,0 +1,12 @@
+//! The wall clock of this machine, for the few things that are not the database's: how old a
+//! received signature is, and how far the two clocks are apart.
+
+use chrono::DateTime;
+use postrider_core::Timestamp;
+
+/// The time by this machine.
+pub fn wall_clock() -> Timestamp {
+    let since_1970 = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+    let micros = i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX);
+    DateTime::from_timestamp_micros(micros).unwrap_or_default()
+}

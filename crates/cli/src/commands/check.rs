@@ -1,0 +1,322 @@
+//! `postrider check`: what would keep Postrider from working, said before it does.
+//!
+//! Changes nothing: it neither makes nor migrates a database.
+
+use crate::cli::Globals;
+use crate::clock::wall_clock;
+use crate::config::Settings;
+use crate::database::{connect, sqlite_file, try_write};
+use crate::failure::{self, Result, Silent};
+use crate::output::{Output, moment, shortened};
+use crate::secrets::{Need, key_file};
+use clap::Args;
+use postrider_core::SealError;
+use postrider_store::{Backend, Error, HookFilter, SchemaState, Store};
+use serde::Serialize;
+use std::path::Path;
+use std::time::Duration;
+
+/// How far the clocks may be apart before it is worth a word.
+const SKEW: Duration = Duration::from_secs(2);
+
+/// How many hooks' secrets are tried.
+const HOOKS_TRIED: u32 = 200;
+
+/// How many rejected outbox rows are shown.
+const REJECTED_SHOWN: u32 = 10;
+
+/// Check the configuration and the database.
+///
+/// Prints a line for each check: ok, warning or problem. Changes nothing. Exit code 1 when
+/// there is a problem, 0 when there are only warnings.
+#[derive(Debug, Args)]
+pub struct Check {}
+
+/// How a check ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Status {
+    Ok,
+    Warning,
+    Problem,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    check: &'a str,
+    status: Status,
+    message: &'a str,
+}
+
+impl Check {
+    /// Runs the command.
+    pub async fn run(self, globals: &Globals) -> Result<()> {
+        let mut report = Report {
+            output: globals.output(),
+            problems: 0,
+        };
+        match globals.settings() {
+            Err(error) => report.problem("configuration", failure::sentence(&error))?,
+            Ok(settings) => {
+                configuration(&mut report, &settings)?;
+                database(&mut report, &settings).await?;
+            }
+        }
+        match report.problems {
+            0 => Ok(()),
+            _ => Err(Silent.into()),
+        }
+    }
+}
+
+struct Report {
+    output: Output,
+    problems: u32,
+}
+
+impl Report {
+    fn ok(&mut self, check: &str, message: impl AsRef<str>) -> Result<()> {
+        self.line(check, Status::Ok, message.as_ref())
+    }
+
+    fn warning(&mut self, check: &str, message: impl AsRef<str>) -> Result<()> {
+        self.line(check, Status::Warning, message.as_ref())
+    }
+
+    fn problem(&mut self, check: &str, message: impl AsRef<str>) -> Result<()> {
+        self.problems += 1;
+        self.line(check, Status::Problem, message.as_ref())
+    }
+
+    fn line(&mut self, check: &str, status: Status, message: &str) -> Result<()> {
+        let line = Line {
+            check,
+            status,
+            message,
+        };
+        self.output.result(&line, || {
+            let status = match status {
+                Status::Ok => "ok",
+                Status::Warning => "warning",
+                Status::Problem => "problem",
+            };
+            format!("{status:8} {check:14} {message}")
+        })
+    }
+}
+
+fn configuration(report: &mut Report, settings: &Settings) -> Result<()> {
+    report.ok("configuration", "can be used")?;
+    let waits = settings.hooks.retry_schedule.delays();
+    let longest: Duration = waits.iter().map(|span| span.get()).sum();
+    let kept = settings.retention.events;
+    if longest > kept.get() {
+        report.warning(
+            "configuration",
+            format!(
+                "retention.events ({kept}) is shorter than hooks.retry_schedule in all ({}): \
+                 deliveries expire before their last attempt",
+                postrider_core::Span::from(longest)
+            ),
+        )?;
+    }
+    for network in &settings.worker.allow_addresses {
+        if network.prefix_len() == 0 {
+            report.warning(
+                "configuration",
+                format!(
+                    "worker.allow_addresses holds {network}: hooks may reach every address of \
+                     your own network; list only what they must reach"
+                ),
+            )?;
+        }
+    }
+    Ok(())
+}
+
+async fn database(report: &mut Report, settings: &Settings) -> Result<()> {
+    let file = sqlite_file(&settings.database.url);
+    if let Some(path) = file.filter(|path| !path.exists()) {
+        return to_be_made(report, &path);
+    }
+    let store = match connect(settings, Need::Nothing).await {
+        Ok(store) => store,
+        Err(error) => return report.problem("database", failure::sentence(&error)),
+    };
+    let outcome = opened(report, settings, store.as_ref()).await;
+    store.close().await;
+    match outcome {
+        Err(error) if error.is::<Error>() => report.problem("database", failure::sentence(&error)),
+        outcome => outcome,
+    }
+}
+
+/// A SQLite database that does not exist yet.
+fn to_be_made(report: &mut Report, path: &Path) -> Result<()> {
+    let shown = path.display();
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    match folder.filter(|folder| !folder.is_dir()) {
+        Some(folder) => report.problem(
+            "database",
+            format!(
+                "{shown} cannot be made: there is no folder {}",
+                folder.display()
+            ),
+        ),
+        None => report.ok(
+            "database",
+            format!("{shown} does not exist yet: the first command that needs it makes it"),
+        ),
+    }
+}
+
+async fn opened(report: &mut Report, settings: &Settings, store: &dyn Store) -> Result<()> {
+    let before = wall_clock();
+    let now = match store.now().await {
+        Ok(now) => now,
+        Err(error) => return report.problem("database", error.to_string()),
+    };
+    let asked = wall_clock() - before;
+    report.ok("database", store.describe())?;
+    let apart = (now - before - asked / 2)
+        .abs()
+        .to_std()
+        .unwrap_or_default();
+    match apart > SKEW {
+        true => report.warning(
+            "clock",
+            format!(
+                "the database's clock ({}) and this machine's are {} s apart: receivers refuse \
+                 signatures that are 5 minutes old; set both by NTP",
+                moment(now),
+                apart.as_secs()
+            ),
+        )?,
+        false => report.ok("clock", "agrees with the database's")?,
+    }
+    if !tables(report, settings, store).await? {
+        return Ok(());
+    }
+    match try_write(store).await {
+        Ok(()) => report.ok("writing", "the database takes writes")?,
+        Err(error) => report.problem("writing", failure::sentence(&error))?,
+    }
+    secrets(report, settings, store).await?;
+    rejected(report, store).await
+}
+
+/// Whether the tables can be used.
+async fn tables(report: &mut Report, settings: &Settings, store: &dyn Store) -> Result<bool> {
+    let state = store.schema().await?;
+    let by_itself = settings.backend()? == Backend::Sqlite
+        && matches!(state, SchemaState::Empty | SchemaState::Behind { .. });
+    match (state.problem(), state) {
+        _ if by_itself => {
+            report.ok("migrations", "missing: the next command makes them")?;
+            Ok(false)
+        }
+        (Some(problem), _) => {
+            report.problem("migrations", problem)?;
+            Ok(false)
+        }
+        (None, SchemaState::Current { slots }) if slots > 1 => {
+            report.ok("migrations", format!("current, {slots} slots"))?;
+            Ok(true)
+        }
+        (None, _) => {
+            report.ok("migrations", "current")?;
+            Ok(true)
+        }
+    }
+}
+
+async fn secrets(report: &mut Report, settings: &Settings, store: &dyn Store) -> Result<()> {
+    let file = key_file(settings)?.filter(|path| path.exists());
+    if let Some(path) = &file {
+        check_mode(report, path)?;
+    }
+    let configured = &settings.secrets;
+    let filter = HookFilter {
+        limit: HOOKS_TRIED,
+        ..HookFilter::default()
+    };
+    let hooks = store.hooks(filter).await?;
+    let (mut closed, mut why) = (0_u32, None);
+    for hook in &hooks {
+        match store.hook_with_credentials(hook.id).await {
+            Ok(hook) if !hook.locked => {}
+            Ok(_) => closed += 1,
+            Err(Error::Seal(error)) => {
+                closed += 1;
+                why.get_or_insert(error.to_string());
+            }
+            // Deleted meanwhile.
+            Err(Error::NotFound { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if closed > 0 {
+        let why = why.unwrap_or_else(|| "their key is not configured".into());
+        let count = format!("{closed} of {} hooks tried", hooks.len());
+        return report.problem(
+            "secrets",
+            format!("the secrets of {count} cannot be opened, so nothing is sent to them: {why}"),
+        );
+    }
+    match (&configured.key, &file, settings.backend()?) {
+        (Some(_), ..) => report.ok("secrets", "secrets.key is set"),
+        (None, Some(path), _) => report.ok("secrets", format!("key file {}", path.display())),
+        (None, None, Backend::Sqlite) => report.ok(
+            "secrets",
+            "no key yet: one is made in a file when the first hook is registered",
+        ),
+        (None, None, Backend::Postgres) => report.problem("secrets", SealError::NoKey.to_string()),
+    }
+}
+
+#[cfg(unix)]
+fn check_mode(report: &mut Report, path: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let others = std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o077 != 0);
+    match others {
+        true => report.warning(
+            "secrets",
+            format!(
+                "others than its owner can read {}: chmod 600 it",
+                path.display()
+            ),
+        ),
+        false => Ok(()),
+    }
+}
+
+#[cfg(not(unix))]
+fn check_mode(_: &mut Report, _: &Path) -> Result<()> {
+    Ok(())
+}
+
+async fn rejected(report: &mut Report, store: &dyn Store) -> Result<()> {
+    let rows = store.rejected(REJECTED_SHOWN + 1).await?;
+    if rows.is_empty() {
+        return report.ok("outbox", "no rejected rows");
+    }
+    for row in rows.iter().take(REJECTED_SHOWN as usize) {
+        let event_type = row.event_type.as_deref().unwrap_or("unknown type");
+        report.warning(
+            "outbox",
+            format!(
+                "event {} ({}) was rejected at {}: {}",
+                row.id,
+                shortened(event_type, 60),
+                moment(row.rejected_at),
+                shortened(&row.reason, 300)
+            ),
+        )?;
+    }
+    if rows.len() > REJECTED_SHOWN as usize {
+        report.warning("outbox", "more rows were rejected: see postrider_rejected")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,124 @@
+//! `postrider delivery …`.
+
+use super::paging::{Listing, SHOWN};
+use super::parse::id;
+use super::show;
+use crate::cli::Globals;
+use crate::database;
+use crate::failure::Result;
+use crate::secrets::Need;
+use clap::{Args, Subcommand};
+use postrider_core::{DeliveryId, EventId, HookId};
+use postrider_store::{AttemptReport, DeliveryFilter, DeliveryReport, DeliveryState, Store};
+use serde::Serialize;
+
+/// Look at deliveries and send them again.
+#[derive(Debug, Subcommand)]
+pub enum DeliveryCommand {
+    List(List),
+    /// Show one delivery and its attempts
+    Show(One),
+    /// Send one delivery again, now and with its schedule begun anew
+    Redeliver(One),
+}
+
+/// List deliveries, newest first: those that wait, are in flight, or have ended.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  postrider delivery list --state failed
+  postrider delivery list --hook 0193a5c8-… --json
+  postrider delivery list --event 0193a5c9-…")]
+pub struct List {
+    /// Only to this hook
+    #[arg(long, value_name = "ID", value_parser = id::<HookId>)]
+    hook: Option<HookId>,
+    /// Only of this event
+    #[arg(long, value_name = "ID", value_parser = id::<EventId>)]
+    event: Option<EventId>,
+    /// Only in this state
+    #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(DeliveryState::ALL.map(DeliveryState::name)))]
+    state: Option<String>,
+    /// At most this many [default: 100; with --json all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+}
+
+/// One delivery.
+#[derive(Debug, Args)]
+pub struct One {
+    /// The delivery's id
+    #[arg(value_parser = id::<DeliveryId>)]
+    id: DeliveryId,
+}
+
+/// A delivery and its attempts.
+#[derive(Serialize)]
+struct WithHistory {
+    #[serde(flatten)]
+    delivery: DeliveryReport,
+    history: Vec<AttemptReport>,
+}
+
+impl DeliveryCommand {
+    /// Runs the command.
+    pub async fn run(self, globals: &Globals) -> Result<()> {
+        let output = globals.output();
+        let store = database::open(&globals.settings()?, Need::Nothing).await?;
+        match self {
+            Self::List(list) => list.run(globals, store.as_ref()).await?,
+            Self::Show(One { id }) => {
+                let shown = WithHistory {
+                    delivery: store.delivery(id).await?,
+                    history: store.attempts(id).await?,
+                };
+                output.result(&shown, || {
+                    let delivery = show::delivery(&shown.delivery);
+                    match shown.history.as_slice() {
+                        [] => format!("{delivery}\n\nNo attempts yet."),
+                        history => format!("{delivery}\n\n{}", show::attempts(history)),
+                    }
+                })?;
+            }
+            Self::Redeliver(One { id }) => {
+                let report = store.redeliver(id, store.now().await?).await?;
+                output.result(&report, || match report.state {
+                    DeliveryState::Held => format!(
+                        "Delivery {id} goes out as soon as its hook is active: postrider hook \
+                         enable {}",
+                        report.hook_id
+                    ),
+                    _ => format!("Delivery {id} is due now."),
+                })?;
+            }
+        }
+        store.close().await;
+        Ok(())
+    }
+}
+
+impl List {
+    async fn run(self, globals: &Globals, store: &dyn Store) -> Result<()> {
+        let state = self.state.as_deref().and_then(DeliveryState::from_name);
+        let listing = Listing {
+            output: globals.output(),
+            limit: self.limit,
+            shown: SHOWN,
+            human: show::deliveries,
+            none: "No deliveries.",
+        };
+        let page = async |before, limit| {
+            let filter = DeliveryFilter {
+                hook: self.hook,
+                event: self.event,
+                state,
+                before,
+                limit,
+            };
+            Ok(store.deliveries(filter).await?)
+        };
+        listing
+            .write(|delivery: &DeliveryReport| delivery.id, page)
+            .await
+    }
+}

@@ -1,0 +1,218 @@
+//! `postrider event …`.
+
+use super::event_file::{self, FileArgs};
+use super::paging::{Listing, SHOWN};
+use super::parse::{Moment, id, text_argument};
+use super::show;
+use crate::cli::Globals;
+use crate::config::Settings;
+use crate::database;
+use crate::failure::{Misuse, Result};
+use crate::secrets::Need;
+use clap::{Args, Subcommand};
+use postrider_core::{EventId, NewEvent, Timestamp};
+use postrider_store::{EventFilter, EventReport};
+use serde::Serialize;
+
+/// Send events and look at them.
+#[derive(Debug, Subcommand)]
+pub enum EventCommand {
+    Send(Box<Send>),
+    List(List),
+    /// Show one event with its payload
+    Show(One),
+}
+
+/// Put one event, or a file of events, into the outbox.
+///
+/// The command returns when the event is committed; workers deliver it from there. The payload
+/// is stored, signed and sent byte for byte as given.
+#[derive(Debug, Args)]
+#[command(override_usage = "\
+postrider event send --type <TYPE> --payload <JSON> [OPTIONS]
+       postrider event send --file <FILE> [OPTIONS]")]
+#[command(after_long_help = "\
+Examples:
+  postrider event send --type invoice.paid --payload '{\"id\":1}'
+  postrider event send --type invoice.paid --payload @invoice.json --account acme
+  echo '{\"id\":1}' | postrider event send --type invoice.paid --payload @-
+  postrider event send --file events.ndjson
+  produce | postrider event send --file -
+
+A file has one event a line: {\"event_type\": \"invoice.paid\", \"payload\": {\"id\": 1}}, optionally
+with account, ordering_key, dedup_key, deliver_after, occurred_at and headers. Lines are sent in
+order, up to 500 in a transaction. A line that cannot be sent ends the command: the lines before
+it are committed, and --from-line goes on from there once it is mended.")]
+pub struct Send {
+    /// What happened, such as invoice.paid
+    #[arg(
+        long = "type",
+        value_name = "TYPE",
+        required_unless_present = "file",
+        conflicts_with = "file"
+    )]
+    event_type: Option<String>,
+    /// The payload: JSON, @FILE, or @- for standard input
+    #[arg(
+        long,
+        value_name = "JSON",
+        required_unless_present = "file",
+        conflicts_with = "file"
+    )]
+    payload: Option<String>,
+    /// Whose hooks it is for; with --file, for lines that do not say
+    #[arg(long, default_value = "default")]
+    account: String,
+    /// Events of one key reach ordered hooks in their order
+    #[arg(long, value_name = "KEY", conflicts_with = "file")]
+    ordering_key: Option<String>,
+    /// A second event of the account with this key is dropped
+    #[arg(long, value_name = "KEY", conflicts_with = "file")]
+    dedup_key: Option<String>,
+    /// Not before: 2030-01-31T18:00:00Z, or a duration from now such as 10m
+    #[arg(long, value_name = "TIME", conflicts_with = "file", value_parser = Moment::parse)]
+    deliver_after: Option<Moment>,
+    /// When it happened: 2030-01-31T18:00:00Z; now unless given
+    #[arg(long, value_name = "TIME", conflicts_with = "file", value_parser = Moment::parse)]
+    occurred_at: Option<Moment>,
+    /// A file of events.
+    #[command(flatten)]
+    file: FileArgs,
+}
+
+/// List events, newest first, those in the outbox included.
+#[derive(Debug, Args)]
+pub struct List {
+    /// Only this account's
+    #[arg(long)]
+    account: Option<String>,
+    /// Only this exact type
+    #[arg(long = "type", value_name = "TYPE")]
+    event_type: Option<String>,
+    /// At most this many [default: 100; with --json all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+}
+
+/// One event.
+#[derive(Debug, Args)]
+pub struct One {
+    /// The event's id: what receivers see as webhook-id
+    #[arg(value_parser = id::<EventId>)]
+    id: EventId,
+}
+
+#[derive(Serialize)]
+struct Sent {
+    id: EventId,
+}
+
+impl EventCommand {
+    /// Runs the command.
+    pub async fn run(self, globals: &Globals) -> Result<()> {
+        match self {
+            Self::Send(command) => command.run(globals).await,
+            Self::List(command) => command.run(globals).await,
+            Self::Show(One { id }) => {
+                let store = database::open(&globals.settings()?, Need::Nothing).await?;
+                let report = store.event(id).await?;
+                store.close().await;
+                globals.output().result(&report, || show::event(&report))
+            }
+        }
+    }
+}
+
+impl Send {
+    async fn run(self, globals: &Globals) -> Result<()> {
+        let settings = globals.settings()?;
+        if self.file.is_given() {
+            return event_file::send(globals, &settings, self.file, &self.account).await;
+        }
+        let event = self.event()?;
+        let store = database::open(&settings, Need::Nothing).await?;
+        let event = self.timed(event, &settings, store.now().await?)?;
+        let ids = store.enqueue(&[event]).await?;
+        store.close().await;
+        let id = ids
+            .first()
+            .copied()
+            .ok_or_else(|| anyhow::anyhow!("the database took the event but gave it no id"))?;
+        globals
+            .output()
+            .result(&Sent { id }, || format!("Sent event {id}."))
+    }
+
+    /// The event without its times, checked.
+    fn event(&self) -> Result<NewEvent> {
+        let payload = text_argument(self.payload.as_deref().unwrap_or_default())?;
+        let event_type = self.event_type.as_deref().unwrap_or_default();
+        let mut event = NewEvent::from_json(event_type, payload).map_err(refused)?;
+        event.account.clone_from(&self.account);
+        event.ordering_key.clone_from(&self.ordering_key);
+        event.dedup_key.clone_from(&self.dedup_key);
+        event.check().map_err(refused)?;
+        Ok(event)
+    }
+
+    fn timed(&self, mut event: NewEvent, settings: &Settings, now: Timestamp) -> Result<NewEvent> {
+        event.deliver_after = self.deliver_after.map(|moment| moment.from(now));
+        event.occurred_at = self.occurred_at.map(|moment| moment.from(now));
+        check_deliver_after(&event, settings, now).map_err(Misuse::new)?;
+        Ok(event)
+    }
+}
+
+/// An event that would only be due when its history is gone would be rejected at fan-out.
+pub(super) fn check_deliver_after(
+    event: &NewEvent,
+    settings: &Settings,
+    now: Timestamp,
+) -> std::result::Result<(), String> {
+    let retention = settings.retention.events;
+    let beyond = |at: Timestamp| {
+        let wait = at.signed_duration_since(now).to_std().unwrap_or_default();
+        wait > retention.get()
+    };
+    match event.deliver_after {
+        Some(at) if beyond(at) => Err(format!(
+            "deliver_after ({at}) lies beyond retention.events ({retention}): the event would be \
+             dropped before it is due; choose an earlier time or keep events for longer"
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn refused(error: postrider_core::EventError) -> anyhow::Error {
+    Misuse::new(error.to_string())
+}
+
+impl List {
+    async fn run(self, globals: &Globals) -> Result<()> {
+        let store = database::open(&globals.settings()?, Need::Nothing).await?;
+        let listing = Listing {
+            output: globals.output(),
+            limit: self.limit,
+            shown: SHOWN,
+            human: show::events,
+            none: match (&self.account, &self.event_type) {
+                (None, None) => {
+                    "No events. Send one: postrider event send --type TYPE --payload JSON"
+                }
+                _ => "No such events.",
+            },
+        };
+        let page = async |before, limit| {
+            let filter = EventFilter {
+                account: self.account.clone(),
+                event_type: self.event_type.clone(),
+                before,
+                limit,
+            };
+            Ok(store.events(filter).await?)
+        };
+        listing.write(|event: &EventReport| event.id, page).await?;
+        store.close().await;
+        Ok(())
+    }
+}

@@ -1,0 +1,400 @@
+//! `postrider hook …`.
+
+use super::paging::Listing;
+use super::parse::{Moment, header_argument, id, text_argument};
+use super::show;
+use crate::cli::Globals;
+use crate::database;
+use crate::failure::{Misuse, Result};
+use crate::output::{at_a_terminal, notice};
+use crate::secrets::Need;
+use clap::{Args, Subcommand, ValueEnum};
+use ipnet::IpNet;
+use postrider_core::{
+    BodyForm, EventPattern, HookCredentials, HookId, HookSettings, NewHook, RetrySchedule,
+    SigningSecret, Span, parse_hook_url,
+};
+use postrider_store::{HookChange, HookFilter, HookReport};
+use postrider_worker::{AddressGuard, WorkerSettings};
+use std::net::{IpAddr, Ipv4Addr};
+use url::Host;
+
+/// Who changed a hook, as it is recorded.
+const BY: &str = "cli";
+
+/// Register, list and change hooks.
+#[derive(Debug, Subcommand)]
+pub enum HookCommand {
+    Add(Box<Add>),
+    List(List),
+    /// Show one hook
+    Show(One),
+    /// Hold a hook's deliveries until it is enabled again
+    Pause(One),
+    /// Let a hook's deliveries go on, and forget its failures
+    Enable(One),
+    /// Hold a hook's deliveries, and mark it as disabled by a person
+    Disable(One),
+    Remove(Remove),
+    Test(super::hook_test::Test),
+    RotateSecret(RotateSecret),
+}
+
+/// Register a hook and print its secret, once.
+///
+/// The secret is what the receiver verifies signatures with (Standard Webhooks). It is stored
+/// sealed and never shown again; `postrider hook rotate-secret` makes a new one.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  postrider hook add --url https://example.com/hook --event 'invoice.*'
+  postrider hook add --url https://example.com/hook --event '*' --account acme --json
+  postrider hook add --url https://example.com/hook --event order.paid \\
+      --header X-Environment=production --timeout 5s --retry-schedule 10s,1m,10m,1h
+  postrider hook add --url https://example.com/hook --event '*' --secret @secret.txt
+
+A private or local address is only called when worker.allow_addresses lists it, as in
+POSTRIDER_WORKER__ALLOW_ADDRESSES=127.0.0.0/8,::1/128 postrider serve")]
+pub struct Add {
+    /// Where deliveries go: http:// or https://
+    #[arg(long)]
+    url: String,
+    /// Which events: a type ("invoice.paid"), a prefix ("invoice.*") or "*"; may be repeated
+    #[arg(long = "event", value_name = "PATTERN", required = true)]
+    events: Vec<EventPattern>,
+    /// Whose events
+    #[arg(long, default_value = "default")]
+    account: String,
+    /// The delivery format and policy
+    #[arg(long, default_value = "standard", value_parser = ["standard"])]
+    profile: String,
+    /// The signing secret (whsec_… or whsk_…); @FILE or @- keeps it off the command line; one
+    /// is made unless given
+    #[arg(long, hide_default_value = true)]
+    secret: Option<String>,
+    /// What stands in the body: {"type", "timestamp", "data"}, or the payload alone
+    #[arg(long, value_enum, default_value_t = Body::Envelope)]
+    body: Body,
+    /// An extra request header; may be repeated; stored sealed
+    #[arg(long = "header", value_name = "NAME=VALUE")]
+    headers: Vec<String>,
+    /// The deadline of a request; never longer than worker.request_timeout
+    #[arg(long, value_name = "DURATION")]
+    timeout: Option<Span>,
+    /// The waits between attempts, such as 5s,5m,1h; n waits make n + 1 attempts
+    #[arg(long, value_name = "DURATIONS", value_delimiter = ',', num_args = 1)]
+    retry_schedule: Option<Vec<Span>>,
+    /// Disable it at so many failures in a row …
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    disable_after_failures: Option<u32>,
+    /// … that span at least this time
+    #[arg(long, value_name = "DURATION")]
+    disable_after: Option<Span>,
+}
+
+/// What stands in the body.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Body {
+    Envelope,
+    Payload,
+}
+
+/// List hooks, oldest first.
+#[derive(Debug, Args)]
+pub struct List {
+    /// Only this account's
+    #[arg(long)]
+    account: Option<String>,
+}
+
+/// One hook.
+#[derive(Debug, Args)]
+pub struct One {
+    /// The hook's id
+    #[arg(value_parser = id::<HookId>)]
+    id: HookId,
+}
+
+/// Delete a hook and cancel its deliveries.
+///
+/// Cannot be undone: its pending and held deliveries are cancelled. `postrider hook pause`
+/// holds them instead. Asks first when it is called at a terminal.
+#[derive(Debug, Args)]
+pub struct Remove {
+    /// The hook's id
+    #[arg(value_parser = id::<HookId>)]
+    id: HookId,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+}
+
+/// Sign with a new secret; the old one signs too for a while.
+///
+/// During the overlap each request carries two signatures, so that the receiver may change
+/// over at any moment. The new secret is printed once.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  postrider hook rotate-secret 0193a5c8-…
+  postrider hook rotate-secret 0193a5c8-… --overlap 7d
+  postrider hook rotate-secret 0193a5c8-… --overlap 0s     the old one has leaked")]
+pub struct RotateSecret {
+    /// The hook's id
+    #[arg(value_parser = id::<HookId>)]
+    id: HookId,
+    /// The new secret (whsec_… or whsk_…); @FILE or @- keeps it off the command line; one is
+    /// made unless given
+    #[arg(long)]
+    secret: Option<String>,
+    /// How long the old secret signs too
+    #[arg(long, value_name = "DURATION", default_value = "24h")]
+    overlap: Span,
+}
+
+impl HookCommand {
+    /// Runs the command.
+    pub async fn run(self, globals: &Globals) -> Result<()> {
+        match self {
+            Self::Add(command) => command.run(globals).await,
+            Self::List(command) => command.run(globals).await,
+            Self::Show(One { id }) => {
+                let store = database::open(&globals.settings()?, Need::Nothing).await?;
+                let report = store.hook(id).await?;
+                store.close().await;
+                globals.output().result(&report, || show::hook(&report))
+            }
+            Self::Pause(One { id }) => change(globals, id, HookChange::Pause).await,
+            Self::Enable(One { id }) => change(globals, id, HookChange::Enable).await,
+            Self::Disable(One { id }) => change(globals, id, HookChange::Disable).await,
+            Self::Remove(command) => command.run(globals).await,
+            Self::Test(command) => command.run(globals).await,
+            Self::RotateSecret(command) => command.run(globals).await,
+        }
+    }
+}
+
+impl Add {
+    async fn run(self, globals: &Globals) -> Result<()> {
+        let settings = globals.settings()?;
+        let secret = signing_secret(self.secret.as_deref())?;
+        let hook = self.into_hook(&secret)?;
+        hook.check()
+            .map_err(|error| Misuse::new(error.to_string()))?;
+        let store = database::open(&settings, Need::Secrets).await?;
+        let mut report = store.create_hook(hook, store.now().await?).await?;
+        store.close().await;
+        report.secret = Some(secret.reveal());
+        if let Some(address) = blocked(&report.url, &settings.worker) {
+            notice(format_args!(
+                "{address} is a private or local address: workers call it only when \
+                 worker.allow_addresses allows it, as in \
+                 POSTRIDER_WORKER__ALLOW_ADDRESSES={} postrider serve",
+                allowing(address)
+            ));
+        }
+        globals.output().result(&report, || {
+            format!(
+                "Registered hook {}.\n{}\n\n{}",
+                report.id,
+                show::hook(&report),
+                secret_once(&secret)
+            )
+        })
+    }
+
+    fn into_hook(self, secret: &SigningSecret) -> Result<NewHook> {
+        let headers = self.headers.iter().map(|text| header_argument(text));
+        let mut credentials = HookCredentials::signed_with(secret.clone());
+        credentials.headers = headers.collect::<Result<_>>()?;
+        Ok(NewHook {
+            account: self.account,
+            url: self.url,
+            events: self.events,
+            profile: self.profile,
+            settings: HookSettings {
+                body: match self.body {
+                    Body::Envelope => BodyForm::Envelope,
+                    Body::Payload => BodyForm::Payload,
+                },
+                timeout: self.timeout,
+                retry_schedule: self.retry_schedule.map(RetrySchedule::new),
+                disable_after_failures: self.disable_after_failures,
+                disable_after: self.disable_after,
+            },
+            credentials,
+        })
+    }
+}
+
+impl List {
+    async fn run(self, globals: &Globals) -> Result<()> {
+        let store = database::open(&globals.settings()?, Need::Nothing).await?;
+        let listing = Listing {
+            output: globals.output(),
+            limit: None,
+            shown: u32::MAX,
+            human: show::hooks,
+            none: match self.account {
+                None => "No hooks. Register one: postrider hook add --url URL --event PATTERN",
+                Some(_) => "No hooks of this account.",
+            },
+        };
+        let page = async |after, limit| {
+            let filter = HookFilter {
+                account: self.account.clone(),
+                after,
+                limit,
+            };
+            Ok(store.hooks(filter).await?)
+        };
+        listing.write(|hook: &HookReport| hook.id, page).await?;
+        store.close().await;
+        Ok(())
+    }
+}
+
+impl Remove {
+    async fn run(self, globals: &Globals) -> Result<()> {
+        let store = database::open(&globals.settings()?, Need::Nothing).await?;
+        if !self.yes && at_a_terminal() {
+            let hook = store.hook(self.id).await?;
+            notice(show::hook(&hook));
+            if !confirmed("Delete this hook and cancel its deliveries? [y/N] ")? {
+                store.close().await;
+                notice("Nothing was changed.");
+                return Ok(());
+            }
+        }
+        let report = store.remove_hook(self.id, store.now().await?).await?;
+        store.close().await;
+        globals.output().result(&report, || {
+            format!(
+                "Deleted hook {} ({}); its deliveries are being cancelled.",
+                report.id, report.url
+            )
+        })
+    }
+}
+
+impl RotateSecret {
+    async fn run(self, globals: &Globals) -> Result<()> {
+        let secret = signing_secret(self.secret.as_deref())?;
+        let store = database::open(&globals.settings()?, Need::Secrets).await?;
+        let now = store.now().await?;
+        let change = HookChange::Rotate {
+            secret: secret.clone(),
+            overlap_until: Moment::In(self.overlap).from(now),
+        };
+        let mut report = store.change_hook(self.id, change, BY, now).await?;
+        store.close().await;
+        report.secret = Some(secret.reveal());
+        globals.output().result(&report, || {
+            let old = match self.overlap.get().is_zero() {
+                true => "The old secret signs no more.".to_owned(),
+                false => format!("The old secret signs too for {}.", self.overlap),
+            };
+            format!(
+                "Hook {} has a new secret. {old}\n\n{}",
+                report.id,
+                secret_once(&secret)
+            )
+        })
+    }
+}
+
+async fn change(globals: &Globals, id: HookId, change: HookChange) -> Result<()> {
+    let store = database::open(&globals.settings()?, Need::Nothing).await?;
+    let report = store
+        .change_hook(id, change, BY, store.now().await?)
+        .await?;
+    store.close().await;
+    globals.output().result(&report, || said(&report))
+}
+
+fn said(report: &HookReport) -> String {
+    let held = match report.held {
+        0 => String::new(),
+        1 => " 1 delivery is held for it.".into(),
+        held => format!(" {held} deliveries are held for it."),
+    };
+    match report.status.as_str() {
+        "active" => format!("Hook {} is active.", report.id),
+        status => format!(
+            "Hook {} is {status}.{held} Go on with: postrider hook enable {}",
+            report.id, report.id
+        ),
+    }
+}
+
+/// The address that the URL names as such, if workers with these settings would not call it.
+fn blocked(url: &str, settings: &WorkerSettings) -> Option<IpAddr> {
+    let address = match parse_hook_url(url).ok()?.host()? {
+        Host::Ipv4(address) => address.into(),
+        Host::Ipv6(address) => address.into(),
+        Host::Domain("localhost") => Ipv4Addr::LOCALHOST.into(),
+        Host::Domain(_) => return None,
+    };
+    let guard = AddressGuard::new(&settings.allow_addresses);
+    guard.check(address).is_err().then_some(address)
+}
+
+/// What to set `worker.allow_addresses` to; a name such as localhost has both loopbacks.
+fn allowing(address: IpAddr) -> String {
+    match address.is_loopback() {
+        true => "127.0.0.0/8,::1/128".into(),
+        false => IpNet::from(address).to_string(),
+    }
+}
+
+fn signing_secret(argument: Option<&str>) -> Result<SigningSecret> {
+    match argument {
+        None => Ok(SigningSecret::generate()),
+        Some(argument) => text_argument(argument)?
+            .parse()
+            .map_err(|error: postrider_core::SecretError| Misuse::new(error.to_string())),
+    }
+}
+
+fn secret_once(secret: &SigningSecret) -> String {
+    let revealed = secret.reveal();
+    let public = secret.verification_key();
+    let for_receiver = match public == revealed {
+        true => String::new(),
+        false => format!("\nFor the receiver to verify with: {public}"),
+    };
+    format!("Secret, shown this once: {revealed}{for_receiver}")
+}
+
+fn confirmed(question: &str) -> Result<bool> {
+    use std::io::Write;
+    let mut out = std::io::stderr();
+    write!(out, "{question}")?;
+    out.flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_local_address_is_noticed_unless_it_is_allowed() {
+        let mut settings = WorkerSettings::default();
+        for url in [
+            "http://127.0.0.1:9000",
+            "http://localhost",
+            "http://[::1]/",
+            "http://0x7f.1",
+        ] {
+            assert!(blocked(url, &settings).is_some(), "{url}");
+        }
+        for url in ["https://example.com/hook", "http://93.184.215.14"] {
+            assert_eq!(blocked(url, &settings), None, "{url}");
+        }
+        settings.allow_addresses = vec!["127.0.0.0/8".parse().unwrap()];
+        assert_eq!(blocked("http://127.0.0.1:9000", &settings), None);
+    }
+}

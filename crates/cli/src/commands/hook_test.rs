@@ -1,0 +1,77 @@
+//! `postrider hook test`.
+
+use super::parse::id;
+use super::show;
+use crate::cli::Globals;
+use crate::database;
+use crate::failure::{Result, Silent};
+use crate::output::shortened;
+use crate::secrets::Need;
+use anyhow::Context;
+use clap::Args;
+use postrider_core::{Attempt, HookId};
+use postrider_store::AttemptReport;
+use postrider_worker::{AddressGuard, Client, DatabaseClock, Metrics, Sender};
+use std::sync::Arc;
+
+/// Send a hook a test event now, and show how it answers.
+///
+/// The request is made by this command, signed like any delivery, with an event of the type
+/// postrider.test. Nothing is recorded and no failure is counted, whatever the hook's status.
+/// Exit code 0 when the receiver accepts it, else 1.
+#[derive(Debug, Args)]
+pub struct Test {
+    /// The hook's id
+    #[arg(value_parser = id::<HookId>)]
+    id: HookId,
+}
+
+impl Test {
+    /// Runs the command.
+    pub async fn run(self, globals: &Globals) -> Result<()> {
+        let settings = globals.settings()?;
+        let store = database::open(&settings, Need::Secrets).await?;
+        let hook = store.hook_with_credentials(self.id).await?;
+        let guard = AddressGuard::new(&settings.worker.allow_addresses);
+        let sender = Sender::new(
+            Client::new(guard).context("the HTTP client cannot be set up")?,
+            DatabaseClock::start(store.clone()).await?,
+            Arc::new(settings.hooks.clone()),
+            settings.worker.request_timeout.get(),
+            Arc::new(Metrics::new()),
+        );
+        let attempt = sender.send_test(&hook).await?;
+        store.close().await;
+        let accepted = attempt.outcome.is_accepted();
+        let report = reported(attempt);
+        globals.output().result(&report, || {
+            let verdict = match (&report.error, accepted) {
+                (Some(error), false) => format!("Not accepted: {}.", shortened(error, 500)),
+                _ => "Accepted.".to_owned(),
+            };
+            format!(
+                "{}\n\n{verdict}",
+                show::attempts(std::slice::from_ref(&report))
+            )
+        })?;
+        match accepted {
+            true => Ok(()),
+            false => Err(Silent.into()),
+        }
+    }
+}
+
+fn reported(attempt: Attempt) -> AttemptReport {
+    let body = String::from_utf8_lossy(&attempt.response);
+    AttemptReport {
+        id: attempt.id,
+        number: attempt.number,
+        at: attempt.at,
+        outcome: attempt.outcome.name().into(),
+        status: attempt.outcome.status(),
+        error: attempt.error(),
+        duration_ms: u32::try_from(attempt.duration.as_millis()).unwrap_or(u32::MAX),
+        response: (!body.is_empty()).then(|| body.into_owned()),
+        late: false,
+    }
+}

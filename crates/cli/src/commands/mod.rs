@@ -1,0 +1,15 @@
+//! The commands, a file for each group.
+
+pub mod check;
+pub mod delivery;
+pub mod demo;
+pub mod event;
+mod event_file;
+pub mod hook;
+mod hook_test;
+pub mod listen;
+pub mod migrate;
+mod paging;
+mod parse;
+pub mod serve;
+mod show;

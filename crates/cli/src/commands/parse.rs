@@ -1,0 +1,101 @@
+//! Reading arguments that are more than a word.
+
+use crate::failure::{Misuse, Result};
+use anyhow::Context;
+use chrono::TimeDelta;
+use postrider_core::{Span, Timestamp};
+use std::io::Read;
+use std::str::FromStr;
+
+/// An id, as every listing prints it.
+pub fn id<T: FromStr>(text: &str) -> std::result::Result<T, String> {
+    text.parse()
+        .map_err(|_| "not an id: write it as a listing prints it, 0193a5c8-…".to_owned())
+}
+
+/// An argument's text: itself, the content of a file (`@FILE`) or of standard input (`@-`).
+pub fn text_argument(argument: &str) -> Result<String> {
+    match argument.strip_prefix('@') {
+        None => Ok(argument.to_owned()),
+        Some("-") => {
+            let mut text = String::new();
+            std::io::stdin()
+                .read_to_string(&mut text)
+                .context("cannot read standard input")?;
+            Ok(text)
+        }
+        Some(path) => std::fs::read_to_string(path)
+            .map_err(|error| Misuse::new(format!("the file {path} cannot be read: {error}"))),
+    }
+}
+
+/// A moment on a command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// This one.
+    At(Timestamp),
+    /// So long from now.
+    In(Span),
+}
+
+impl Moment {
+    /// Reads RFC 3339, or a duration.
+    pub fn parse(text: &str) -> std::result::Result<Self, String> {
+        if let Ok(at) = chrono::DateTime::parse_from_rfc3339(text) {
+            return Ok(Self::At(at.to_utc()));
+        }
+        text.parse().map(Self::In).map_err(|_| {
+            "write it as 2030-01-31T18:00:00Z, or as a duration from now such as 10m".to_owned()
+        })
+    }
+
+    /// The moment, seen from `now`; the end of time when it is too far away.
+    pub fn from(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::At(at) => at,
+            Self::In(span) => TimeDelta::from_std(span.get())
+                .ok()
+                .and_then(|wait| now.checked_add_signed(wait))
+                .unwrap_or(Timestamp::MAX_UTC),
+        }
+    }
+}
+
+/// `NAME=VALUE`. The value may be a secret, so it is not repeated in an error.
+pub fn header_argument(text: &str) -> Result<(String, String)> {
+    match text.split_once('=') {
+        Some((name, value)) => Ok((name.trim().to_owned(), value.to_owned())),
+        None => Err(Misuse::new(
+            "--header takes NAME=VALUE, such as --header X-Environment=production",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::{TimeZone, Utc};
+
+    #[test]
+    fn a_moment_is_absolute_or_from_now() {
+        let now = Utc.timestamp_opt(1_700_000_000, 0).unwrap();
+        let parse = |text| Moment::parse(text).map(|moment| moment.from(now));
+        assert_eq!(parse("10m"), Ok(now + TimeDelta::minutes(10)));
+        assert_eq!(
+            parse("2030-01-31T19:00:00+01:00"),
+            Ok(Utc.with_ymd_and_hms(2030, 1, 31, 18, 0, 0).unwrap())
+        );
+        assert_eq!(parse("999999999999d"), Ok(Timestamp::MAX_UTC));
+        assert!(parse("tomorrow").is_err());
+    }
+
+    #[test]
+    fn a_malformed_header_is_not_repeated() {
+        assert_eq!(
+            header_argument("X-Token=a=b").unwrap(),
+            ("X-Token".into(), "a=b".into())
+        );
+        let problem = header_argument("hunter2").unwrap_err().to_string();
+        assert!(!problem.contains("hunter2"));
+    }
+}

@@ -1,0 +1,331 @@
+//! `postrider serve`: the worker pool, the HTTP interface, and their end.
+//!
+//! The first signal drains: nothing more is leased, what is in flight is finished and
+//! recorded. The second, or the deadline, cuts; what is cut is repeated by the next worker.
+
+use crate::cli::Globals;
+use crate::config::Settings;
+use crate::database::{self, try_write};
+use crate::failure::{Result, Silent};
+use crate::secrets::Need;
+use anyhow::Context;
+use async_trait::async_trait;
+use axum::Router;
+use axum::http::header;
+use axum::routing::get;
+use clap::{Args, ValueEnum};
+use postrider_api::{Readiness, probes};
+use postrider_store::{Store, WorkerClaim};
+use postrider_worker::{DatabaseClock, Metrics, Progress, Shutdown, Worker, WorkerParts};
+use serde::Serialize;
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// How much longer than the longest request a drain may take.
+const DRAIN_MARGIN: Duration = Duration::from_secs(5);
+
+/// How long `/readyz` waits for the database.
+const READY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A worker that has not looked for work for so long, and some polls, does not move.
+const STUCK_AFTER: Duration = Duration::from_secs(10);
+
+/// How long HTTP clients get to read their answers at the end.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// Deliver: run the worker pool and the HTTP interface until stopped.
+///
+/// Opens metrics.listen with /metrics, /livez and /readyz in every role. SIGTERM or Ctrl-C
+/// drains: nothing new is started, what is in flight is finished and recorded, at most
+/// worker.request_timeout and 5 s. A second signal cuts; what is cut is delivered again, and the
+/// exit code is 1.
+///
+/// Says on standard output where it listens and when it is ready; with --json one object:
+/// ready, role, database, metrics, api.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  postrider serve
+  postrider serve --role worker --database postgres://postrider@db/app
+  POSTRIDER_WORKER__ALLOW_ADDRESSES=127.0.0.0/8,::1/128 postrider serve    try with local receivers
+
+PostgreSQL takes any number of worker processes, SQLite one for each file.")]
+pub struct Serve {
+    /// What this process does
+    #[arg(long, value_enum, default_value_t = Role::All)]
+    role: Role,
+}
+
+/// What a process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Role {
+    /// Everything
+    All,
+    /// Deliver
+    Worker,
+    /// Serve the management API
+    Api,
+}
+
+/// What is said when the process is ready.
+#[derive(Serialize)]
+struct Started {
+    ready: bool,
+    role: Role,
+    database: String,
+    metrics: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    api: Option<String>,
+}
+
+impl Serve {
+    /// Runs the command.
+    pub async fn run(self, globals: &Globals) -> Result<()> {
+        let settings = globals.settings()?;
+        let signals = Signals::new()?;
+        let works = self.role != Role::Api;
+        let need = match works {
+            true => Need::Secrets,
+            false => Need::Nothing,
+        };
+        let store = database::open(&settings, need).await?;
+        let claim = match works {
+            true => {
+                try_write(store.as_ref()).await?;
+                store.claim_worker().await?
+            }
+            false => WorkerClaim::default(),
+        };
+        let outcome = self.serve(globals, &settings, &store, signals).await;
+        drop(claim);
+        store.close().await;
+        outcome
+    }
+
+    async fn serve(
+        self,
+        globals: &Globals,
+        settings: &Settings,
+        store: &Arc<dyn Store>,
+        signals: Signals,
+    ) -> Result<()> {
+        let metrics_listener = bind("metrics", &settings.metrics.listen).await?;
+        let api_listener = match self.role {
+            Role::Worker => None,
+            Role::All | Role::Api => Some(bind("api", &settings.api.listen).await?),
+        };
+        let metrics = Arc::new(Metrics::new());
+        let worker = match self.role {
+            Role::Api => None,
+            Role::All | Role::Worker => Some(worker(settings, store, metrics.clone()).await?),
+        };
+        let started = Started {
+            ready: true,
+            role: self.role,
+            database: store.describe(),
+            metrics: url_of(&metrics_listener)?,
+            api: api_listener.as_ref().map(url_of).transpose()?,
+        };
+        let shutdown = Shutdown::default();
+        let readiness: Arc<dyn Readiness> = Arc::new(Ready {
+            store: store.clone(),
+            progress: worker.as_ref().map(Worker::progress),
+            stuck_after: STUCK_AFTER + 3 * settings.worker.poll_interval.get(),
+            drain: shutdown.drain.clone(),
+        });
+        let closed = CancellationToken::new();
+        let mut servers = JoinSet::new();
+        let metrics_router = metrics_routes(metrics).merge(probes(readiness.clone()));
+        servers.spawn(answer(metrics_listener, metrics_router, closed.clone()));
+        if let Some(listener) = api_listener {
+            let router = postrider_api::router().merge(probes(readiness));
+            servers.spawn(answer(listener, router, closed.clone()));
+        }
+        let deadline = settings.worker.request_timeout.get() + DRAIN_MARGIN;
+        let signals = tokio::spawn(signals.obey(shutdown.clone(), deadline));
+        globals
+            .output()
+            .result(&started, || said(&started, settings))?;
+        let cut = match worker {
+            Some(worker) => {
+                let drained = worker.run(shutdown).await;
+                info!(
+                    released = drained.released,
+                    cut = drained.cut,
+                    "Stopped: {} unstarted leases given back, {} requests cut",
+                    drained.released,
+                    drained.cut
+                );
+                drained.cut > 0
+            }
+            None => {
+                shutdown.drain.cancelled().await;
+                false
+            }
+        };
+        signals.abort();
+        closed.cancel();
+        let answered = async { while servers.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(LAST_ANSWERS, answered).await;
+        match cut {
+            true => Err(Silent.into()),
+            false => Ok(()),
+        }
+    }
+}
+
+async fn worker(
+    settings: &Settings,
+    store: &Arc<dyn Store>,
+    metrics: Arc<Metrics>,
+) -> Result<Worker> {
+    Worker::new(WorkerParts {
+        store: store.clone(),
+        clock: DatabaseClock::start(store.clone()).await?,
+        settings: settings.worker.clone(),
+        hooks: settings.hooks.clone(),
+        keep_events: settings.retention.events.get(),
+        metrics,
+    })
+    .context("the HTTP client cannot be set up")
+}
+
+async fn bind(section: &str, address: &str) -> Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let variable = format!("POSTRIDER_{}__LISTEN", section.to_uppercase());
+        let advice = match error.kind() {
+            ErrorKind::AddrInUse => format!(
+                "another process listens there, perhaps another postrider: stop it, or set \
+                 {section}.listen ({variable}) to another port"
+            ),
+            _ => {
+                format!("{error}; set {section}.listen ({variable}) to an address of this machine")
+            }
+        };
+        anyhow::anyhow!("cannot listen on {address}: {advice}")
+    })
+}
+
+fn url_of(listener: &TcpListener) -> Result<String> {
+    Ok(format!("http://{}", listener.local_addr()?))
+}
+
+fn said(started: &Started, settings: &Settings) -> String {
+    let mut lines = vec![format!("Database: {}.", started.database)];
+    lines.push(format!(
+        "Metrics and health on {} (/metrics, /livez, /readyz).",
+        started.metrics
+    ));
+    lines.extend(
+        started
+            .api
+            .as_ref()
+            .map(|url| format!("API on {url} (health only in this release).")),
+    );
+    lines.push(match started.role {
+        Role::Api => "Ready. Ctrl-C stops.".into(),
+        Role::All | Role::Worker => format!(
+            "Ready: delivering, up to {} requests at a time. Ctrl-C drains and stops.",
+            settings.worker.concurrency
+        ),
+    });
+    lines.join("\n")
+}
+
+fn metrics_routes(metrics: Arc<Metrics>) -> Router {
+    let encode = move || {
+        let metrics = metrics.clone();
+        async move {
+            let kind = (header::CONTENT_TYPE, "text/plain; version=0.0.4");
+            ([kind], metrics.encode())
+        }
+    };
+    Router::new().route("/metrics", get(encode))
+}
+
+async fn answer(listener: TcpListener, router: Router, closed: CancellationToken) {
+    let server = axum::serve(listener, router).with_graceful_shutdown(closed.cancelled_owned());
+    if let Err(error) = server.await {
+        warn!("The HTTP interface stopped: {error}");
+    }
+}
+
+/// What makes this process ready.
+struct Ready {
+    store: Arc<dyn Store>,
+    progress: Option<Arc<Progress>>,
+    stuck_after: Duration,
+    drain: CancellationToken,
+}
+
+#[async_trait]
+impl Readiness for Ready {
+    async fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.drain.is_cancelled() {
+            problems.push("draining".into());
+        }
+        match tokio::time::timeout(READY_TIMEOUT, self.store.schema()).await {
+            Err(_) => problems.push(format!(
+                "the database did not answer within {} s",
+                READY_TIMEOUT.as_secs()
+            )),
+            Ok(Err(error)) => problems.push(error.to_string()),
+            Ok(Ok(state)) => problems.extend(state.problem()),
+        }
+        let looked = self.progress.as_ref().map(|p| p.since_last_look());
+        if let Some(since) = looked.filter(|since| *since > self.stuck_after) {
+            problems.push(format!(
+                "the worker has not looked for work for {} s",
+                since.as_secs()
+            ));
+        }
+        problems
+    }
+}
+
+/// SIGTERM and SIGINT, heard from the beginning on.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// Drains at the first signal, cuts at the second or after `deadline`.
+    async fn obey(mut self, shutdown: Shutdown, deadline: Duration) {
+        self.next().await;
+        info!(
+            "Draining: finishing what is in flight, for at most {} s; a second signal cuts it",
+            deadline.as_secs()
+        );
+        shutdown.drain.cancel();
+        tokio::select! {
+            () = self.next() => warn!("Cut by a second signal; what was in flight is repeated"),
+            () = tokio::time::sleep(deadline) => {
+                warn!("Cut at the deadline; what was in flight is repeated");
+            }
+        }
+        shutdown.cut.cancel();
+    }
+}

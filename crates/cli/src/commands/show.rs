@@ -1,0 +1,211 @@
+//! How hooks, events, deliveries and attempts look to people.
+
+use crate::output::{fields, moment, moment_or, shortened, table};
+use postrider_store::{AttemptReport, DeliveryReport, EventReport, EventState, HookReport};
+
+const RESPONSE_CHARS: usize = 60;
+const ERROR_CHARS: usize = 200;
+const PAYLOAD_CHARS: usize = 2_000;
+
+/// One hook.
+pub fn hook(hook: &HookReport) -> String {
+    let settings = &hook.settings;
+    let mut shown = vec![
+        ("id", hook.id.to_string()),
+        ("account", hook.account.clone()),
+        ("url", hook.url.clone()),
+        ("events", hook.events.join(", ")),
+        ("profile", hook.profile.clone()),
+        ("status", status(hook)),
+        ("failures", failures(hook)),
+        ("held", held(hook.held)),
+        ("created", moment(hook.created_at)),
+        ("updated", moment(hook.updated_at)),
+    ];
+    if settings.body != postrider_core::BodyForm::default() {
+        shown.push(("body", "the payload alone".into()));
+    }
+    let own: [(&str, Option<String>); 4] = [
+        ("timeout", settings.timeout.map(|span| span.to_string())),
+        (
+            "retries",
+            settings.retry_schedule.as_ref().map(|schedule| {
+                let waits: Vec<_> = schedule.delays().iter().map(ToString::to_string).collect();
+                format!("after {}", waits.join(", "))
+            }),
+        ),
+        (
+            "disable",
+            settings
+                .disable_after_failures
+                .map(|count| format!("after {count} failures in a row")),
+        ),
+        (
+            "disable",
+            settings
+                .disable_after
+                .map(|span| format!("after failing for {span}")),
+        ),
+    ];
+    shown.extend(
+        own.into_iter()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
+    fields(&shown)
+}
+
+/// Many hooks.
+pub fn hooks(hooks: &[HookReport]) -> String {
+    let rows = hooks.iter().map(|hook| {
+        [
+            hook.id.to_string(),
+            hook.account.clone(),
+            hook.status.clone(),
+            hook.fail_count.to_string(),
+            held(hook.held),
+            hook.events.join(", "),
+            hook.url.clone(),
+        ]
+    });
+    table(
+        ["ID", "ACCOUNT", "STATUS", "FAILS", "HELD", "EVENTS", "URL"],
+        rows,
+    )
+}
+
+/// One event.
+pub fn event(event: &EventReport) -> String {
+    let mut shown = vec![
+        ("id", event.id.to_string()),
+        ("account", event.account.clone()),
+        ("type", event.event_type.clone()),
+        ("state", state_of(event).to_owned()),
+        ("occurred", moment_or(event.occurred_at, "-")),
+        ("fanned out", moment_or(event.fanned_out_at, "-")),
+    ];
+    for (name, key) in [
+        ("ordering key", &event.ordering_key),
+        ("dedup key", &event.dedup_key),
+    ] {
+        shown.extend(key.clone().map(|key| (name, key)));
+    }
+    let payload = event.payload.as_ref().map(|payload| payload.get());
+    shown.extend(payload.map(|text| ("payload", shortened(text, PAYLOAD_CHARS))));
+    fields(&shown)
+}
+
+/// Many events.
+pub fn events(events: &[EventReport]) -> String {
+    let rows = events.iter().map(|event| {
+        [
+            event.id.to_string(),
+            event.account.clone(),
+            state_of(event).to_owned(),
+            moment_or(event.fanned_out_at.or(event.occurred_at), "-"),
+            event.event_type.clone(),
+        ]
+    });
+    table(["ID", "ACCOUNT", "STATE", "TIME", "TYPE"], rows)
+}
+
+/// One delivery.
+pub fn delivery(delivery: &DeliveryReport) -> String {
+    fields(&[
+        ("id", delivery.id.to_string()),
+        ("event", delivery.event_id.to_string()),
+        ("hook", delivery.hook_id.to_string()),
+        ("type", delivery.event_type.clone()),
+        ("state", delivery_state(delivery)),
+        ("attempts", delivery.attempts.to_string()),
+        ("next", moment_or(delivery.next_attempt_at, "-")),
+    ])
+}
+
+/// Many deliveries.
+pub fn deliveries(deliveries: &[DeliveryReport]) -> String {
+    let rows = deliveries.iter().map(|delivery| {
+        [
+            delivery.id.to_string(),
+            delivery_state(delivery),
+            delivery.attempts.to_string(),
+            moment_or(delivery.next_attempt_at, "-"),
+            delivery.event_type.clone(),
+            delivery.hook_id.to_string(),
+            delivery.event_id.to_string(),
+        ]
+    });
+    table(
+        ["ID", "STATE", "ATTEMPTS", "NEXT", "TYPE", "HOOK", "EVENT"],
+        rows,
+    )
+}
+
+/// The attempts of a delivery.
+pub fn attempts(attempts: &[AttemptReport]) -> String {
+    let rows = attempts.iter().map(|attempt| {
+        let late = if attempt.late { " (late)" } else { "" };
+        let answer = attempt.response.as_deref().filter(|text| !text.is_empty());
+        let said = match (answer, &attempt.error) {
+            (Some(text), _) => shortened(text, RESPONSE_CHARS),
+            (None, Some(error)) => shortened(error, ERROR_CHARS),
+            (None, None) => "-".to_owned(),
+        };
+        [
+            attempt.number.to_string(),
+            moment(attempt.at),
+            format!("{}{late}", attempt.outcome),
+            attempt
+                .status
+                .map_or("-".into(), |status| status.to_string()),
+            format!("{} ms", attempt.duration_ms),
+            said,
+        ]
+    });
+    table(
+        ["ATTEMPT", "TIME", "OUTCOME", "STATUS", "TOOK", "ANSWER"],
+        rows,
+    )
+}
+
+fn status(hook: &HookReport) -> String {
+    let Some(reason) = &hook.disabled_reason else {
+        return hook.status.clone();
+    };
+    let by = hook.disabled_by.as_deref().unwrap_or("postrider");
+    let at = moment_or(hook.disabled_at, "an unknown time");
+    format!("{} ({reason}, at {at}, by {by})", hook.status)
+}
+
+fn failures(hook: &HookReport) -> String {
+    let since = |at| format!(" in a row since {}", moment(at));
+    let last = |error: &String| format!("; the last: {}", shortened(error, ERROR_CHARS));
+    format!(
+        "{}{}{}",
+        hook.fail_count,
+        hook.first_failure_at.map(since).unwrap_or_default(),
+        hook.last_error.as_ref().map(last).unwrap_or_default()
+    )
+}
+
+/// Held deliveries are counted up to 10,000.
+fn held(count: u32) -> String {
+    match count {
+        10_000.. => "10000 or more".into(),
+        count => count.to_string(),
+    }
+}
+
+fn state_of(event: &EventReport) -> &'static str {
+    match event.state {
+        EventState::Queued => "queued",
+        EventState::FannedOut => "fanned_out",
+        EventState::Rejected => "rejected",
+    }
+}
+
+fn delivery_state(delivery: &DeliveryReport) -> String {
+    match &delivery.reason {
+        Some(reason) => format!("{} ({reason})", delivery.state.name()),
+        None => delivery.state.name().into(),
+    }
+}

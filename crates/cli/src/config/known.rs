@@ -1,0 +1,157 @@
+//! Which sections and keys there are, and what to say about one there is not.
+
+use super::Settings;
+use crate::failure::{Misuse, Result};
+use std::collections::BTreeMap;
+
+/// The known keys by section.
+pub struct Known(BTreeMap<String, Vec<String>>);
+
+impl Known {
+    /// The sections and keys of [`Settings`].
+    pub fn new() -> Self {
+        let keys = |section: &serde_json::Value| {
+            let keys = section.as_object().into_iter().flatten();
+            keys.map(|(key, _)| key.clone()).collect()
+        };
+        let defaults = serde_json::to_value(Settings::default()).unwrap_or_default();
+        let sections = defaults.as_object().into_iter().flatten();
+        Self(
+            sections
+                .map(|(name, section)| (name.clone(), keys(section)))
+                .collect(),
+        )
+    }
+
+    /// Whether there is such a key.
+    pub fn has(&self, section: &str, key: &str) -> bool {
+        self.0
+            .get(section)
+            .is_some_and(|keys| keys.iter().any(|known| known == key))
+    }
+
+    /// All keys, as `section.key`.
+    pub fn paths(&self) -> impl Iterator<Item = String> {
+        self.0
+            .iter()
+            .flat_map(|(section, keys)| keys.iter().map(move |key| format!("{section}.{key}")))
+    }
+
+    /// Refuses a section that does not exist.
+    pub fn check_section(&self, origin: &str, section: &str) -> Result<()> {
+        if self.0.contains_key(section) {
+            return Ok(());
+        }
+        let homes: Vec<_> = self
+            .0
+            .keys()
+            .filter(|home| self.has(home, section))
+            .map(|home| format!("[{home}]"))
+            .collect();
+        let advice = match nearest(section, self.0.keys()) {
+            _ if !homes.is_empty() => {
+                format!("it is a key and stands under {}", homes.join(" or "))
+            }
+            Some(known) => format!("did you mean [{known}]?"),
+            None => format!("the sections are {}", list(self.0.keys())),
+        };
+        Err(Misuse::new(format!(
+            "{origin}: unknown section \"{section}\"; {advice}"
+        )))
+    }
+
+    /// Refuses a key that does not exist, and its section if that does not.
+    pub fn check_key(&self, origin: &str, section: &str, key: &str) -> Result<()> {
+        self.check_section(origin, section)?;
+        if self.has(section, key) {
+            return Ok(());
+        }
+        let keys = self.0.get(section).into_iter().flatten();
+        let advice = match nearest(key, keys.clone()) {
+            Some(known) => format!("did you mean \"{section}.{known}\"?"),
+            None if keys.clone().next().is_none() => format!("[{section}] has no keys"),
+            None => format!("[{section}] knows {}", list(keys)),
+        };
+        Err(Misuse::new(format!(
+            "{origin}: unknown key \"{section}.{key}\"; {advice}"
+        )))
+    }
+}
+
+fn list<'a>(names: impl Iterator<Item = &'a String>) -> String {
+    names.map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// The name that `text` most likely means, if any is close.
+fn nearest<'a>(text: &str, names: impl Iterator<Item = &'a String>) -> Option<&'a String> {
+    names
+        .map(|name| (strsim::normalized_damerau_levenshtein(text, name), name))
+        .filter(|(likeness, _)| *likeness > 0.65)
+        .max_by(|(one, _), (other, _)| one.total_cmp(other))
+        .map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(section: &str, key: &str) -> String {
+        Known::new()
+            .check_key("postrider.toml", section, key)
+            .unwrap_err()
+            .to_string()
+    }
+
+    #[test]
+    fn every_documented_key_is_known() {
+        let documented = [
+            "api.listen",
+            "database.url",
+            "hooks.back_off_after",
+            "hooks.back_off_max",
+            "hooks.disable_after",
+            "hooks.disable_after_failures",
+            "hooks.retry_schedule",
+            "metrics.listen",
+            "misskey.server_url",
+            "misskey.webhook_limit",
+            "retention.attempts",
+            "retention.events",
+            "secrets.key",
+            "secrets.previous_keys",
+            "solapi.batch_window",
+            "solapi.events",
+            "worker.allow_addresses",
+            "worker.concurrency",
+            "worker.lease",
+            "worker.per_hook",
+            "worker.poll_interval",
+            "worker.request_timeout",
+        ];
+        let known: Vec<_> = Known::new().paths().collect();
+        for path in documented {
+            assert!(known.iter().any(|known| known == path), "{path}");
+        }
+        assert!(
+            Known::new()
+                .check_section("postrider.toml", "thulium")
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn an_unknown_key_is_answered_with_the_nearest_or_with_all() {
+        assert_eq!(
+            problem("worker", "concurency"),
+            "postrider.toml: unknown key \"worker.concurency\"; did you mean \"worker.concurrency\"?"
+        );
+        assert_eq!(
+            problem("database", "pool_size"),
+            "postrider.toml: unknown key \"database.pool_size\"; [database] knows url"
+        );
+        assert!(problem("workers", "lease").ends_with("did you mean [worker]?"));
+        assert!(problem("concurrency", "").ends_with("stands under [worker]"));
+        assert!(problem("zebra", "x").contains("the sections are api, database, "));
+        assert!(problem("thulium", "x").ends_with("[thulium] has no keys"));
+    }
+}

@@ -1,0 +1,71 @@
+//! The configuration: what can be set, where it may stand, and the rules across sections.
+//!
+//! Later sources win: `postrider.toml`, then `DATABASE_URL`, then `POSTRIDER_SECTION__KEY`,
+//! then flags. A key nobody knows and a contradiction stop the program before it does
+//! anything, with a sentence that says what to change.
+
+mod known;
+mod sections;
+mod sources;
+
+pub use sections::{
+    ApiSettings, MetricsSettings, MisskeySettings, RetentionSettings, SecretsSettings,
+    SolapiSettings, ThuliumSettings,
+};
+pub use sources::{ConfigFile, Sources, load};
+
+use crate::failure::{Misuse, Result};
+use postrider_store::{Backend, DatabaseSettings};
+use postrider_worker::{HookDefaults, WorkerSettings};
+use serde::{Deserialize, Serialize};
+
+/// Every section. The known keys are read off its default, so a key added here is known.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Where everything is kept.
+    pub database: DatabaseSettings,
+    /// The management API.
+    pub api: ApiSettings,
+    /// Metrics and health.
+    pub metrics: MetricsSettings,
+    /// How a worker works.
+    pub worker: WorkerSettings,
+    /// What holds for every hook that does not say otherwise.
+    pub hooks: HookDefaults,
+    /// How long history is kept.
+    pub retention: RetentionSettings,
+    /// The keys of stored secrets.
+    pub secrets: SecretsSettings,
+    /// The SOLAPI dialect.
+    pub solapi: SolapiSettings,
+    /// The Thulium dialect.
+    pub thulium: ThuliumSettings,
+    /// The Misskey dialect.
+    pub misskey: MisskeySettings,
+}
+
+impl Settings {
+    /// Checks every value and the rules across sections.
+    fn check(&self) -> Result<()> {
+        let backend = self.backend()?;
+        self.api.check().map_err(Misuse::new)?;
+        self.metrics.check().map_err(Misuse::new)?;
+        if sections::same_address(&self.api.listen, &self.metrics.listen) {
+            return Err(Misuse::new(format!(
+                "api.listen and metrics.listen are both {}: give one of them another port",
+                self.api.listen
+            )));
+        }
+        self.worker.check().map_err(Misuse::new)?;
+        self.hooks.check().map_err(Misuse::new)?;
+        self.retention.check().map_err(Misuse::new)?;
+        self.secrets.check(backend).map_err(Misuse::new)?;
+        self.misskey.check().map_err(Misuse::new)
+    }
+
+    /// Which database the URL names.
+    pub fn backend(&self) -> Result<Backend> {
+        Backend::of(&self.database.url).map_err(|error| Misuse::new(error.to_string()))
+    }
+}

@@ -1,0 +1,237 @@
+//! The sections that belong to the binary itself, each with its defaults and its own checks.
+
+use postrider_core::{KeyRing, Span};
+use postrider_store::Backend;
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+
+/// A value cannot be used; the sentence says what to change.
+type Checked = Result<(), String>;
+
+/// The section `[api]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ApiSettings {
+    /// Where the management API listens.
+    pub listen: String,
+}
+
+/// The section `[metrics]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsSettings {
+    /// Where `/metrics`, `/livez` and `/readyz` are served, in every role.
+    pub listen: String,
+}
+
+/// The section `[retention]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetentionSettings {
+    /// How long events and their deliveries are kept.
+    pub events: Span,
+    /// How long attempts are kept.
+    pub attempts: Span,
+}
+
+/// The section `[secrets]`. It has no `Debug`: a key must not reach a log.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SecretsSettings {
+    /// The key that seals secrets: 32 bytes in base64.
+    pub key: Option<String>,
+    /// Keys that only open what they sealed before.
+    pub previous_keys: Vec<String>,
+}
+
+/// The section `[solapi]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SolapiSettings {
+    /// The events that can be registered for.
+    pub events: Vec<SolapiEvent>,
+    /// How long items are collected for one request.
+    pub batch_window: Option<Span>,
+}
+
+/// An entry of `solapi.events`: an event type, or the id and name under which it is known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum SolapiEvent {
+    /// An event type that is its own name.
+    Type(String),
+    /// An event type with an id and a name of its own.
+    Named {
+        /// The id, as clients register it.
+        id: String,
+        /// The name, as clients are shown it.
+        name: String,
+        /// The event type.
+        event_type: String,
+    },
+}
+
+/// The section `[thulium]`. It has no keys yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ThuliumSettings {}
+
+/// The section `[misskey]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MisskeySettings {
+    /// What stands in the body's `server`.
+    pub server_url: Option<String>,
+    /// How many hooks an account may have.
+    pub webhook_limit: u32,
+}
+
+impl Default for ApiSettings {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:8080".into(),
+        }
+    }
+}
+
+impl Default for MetricsSettings {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:9464".into(),
+        }
+    }
+}
+
+impl Default for RetentionSettings {
+    fn default() -> Self {
+        let month = Span::secs(30 * 24 * 3600);
+        Self {
+            events: month,
+            attempts: month,
+        }
+    }
+}
+
+impl Default for MisskeySettings {
+    fn default() -> Self {
+        Self {
+            server_url: None,
+            webhook_limit: 3,
+        }
+    }
+}
+
+impl ApiSettings {
+    pub(super) fn check(&self) -> Checked {
+        check_listen("api.listen", &self.listen)
+    }
+}
+
+impl MetricsSettings {
+    pub(super) fn check(&self) -> Checked {
+        check_listen("metrics.listen", &self.listen)
+    }
+}
+
+impl RetentionSettings {
+    pub(super) fn check(&self) -> Checked {
+        if self.events.get().is_zero() || self.attempts.get().is_zero() {
+            return Err(
+                "retention.events and retention.attempts must be longer than 0s, such as \"30d\""
+                    .into(),
+            );
+        }
+        Ok(())
+    }
+}
+
+impl SecretsSettings {
+    pub(super) fn check(&self, backend: Backend) -> Checked {
+        KeyRing::new(self.key.as_deref()).map_err(|error| error.to_string())?;
+        KeyRing::new(self.previous_keys.iter().map(String::as_str)).map_err(|_| {
+            "every entry of secrets.previous_keys must be 32 bytes in base64, as secrets.key was"
+                .to_owned()
+        })?;
+        // SQLite has a key of its own in a file beside the database.
+        if self.key.is_none() && !self.previous_keys.is_empty() && backend == Backend::Postgres {
+            return Err(
+                "secrets.previous_keys is set, but secrets.key is not: the previous keys only \
+                 open old secrets, set secrets.key to the one that seals new ones"
+                    .into(),
+            );
+        }
+        Ok(())
+    }
+}
+
+impl MisskeySettings {
+    pub(super) fn check(&self) -> Checked {
+        if self.webhook_limit == 0 {
+            return Err("misskey.webhook_limit must be at least 1".into());
+        }
+        match &self.server_url {
+            Some(text) if !is_web_url(text) => Err(format!(
+                "misskey.server_url {text:?} is not a URL: write it as https://host"
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether two listeners would want the same port; port 0 is any free one.
+pub(super) fn same_address(one: &str, other: &str) -> bool {
+    one == other && !one.ends_with(":0")
+}
+
+fn is_web_url(text: &str) -> bool {
+    url::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https"))
+}
+
+fn check_listen(key: &str, text: &str) -> Checked {
+    let host_and_port = || {
+        let (host, port) = text.rsplit_once(':')?;
+        let plain = !host.is_empty() && !host.contains([':', '/', ' ']);
+        (plain && port.parse::<u16>().is_ok()).then_some(())
+    };
+    if text.parse::<SocketAddr>().is_ok() || host_and_port().is_some() {
+        return Ok(());
+    }
+    Err(format!(
+        "{key} {text:?} is not an address to listen on: write host:port, such as \
+         \"127.0.0.1:8080\", \"0.0.0.0:8080\" or \"[::]:8080\""
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_to_listen_on_are_checked() {
+        for good in ["127.0.0.1:8080", "[::1]:0", "localhost:80"] {
+            assert_eq!(check_listen("api.listen", good), Ok(()), "{good}");
+        }
+        for bad in [
+            "",
+            "8080",
+            ":8080",
+            "127.0.0.1",
+            "http://127.0.0.1:80",
+            "::1:80",
+            "a:99999",
+        ] {
+            let problem = check_listen("api.listen", bad).unwrap_err();
+            assert!(problem.contains("host:port"), "{bad}: {problem}");
+        }
+    }
+
+    #[test]
+    fn previous_keys_need_a_key_on_postgres() {
+        let settings = SecretsSettings {
+            key: None,
+            previous_keys: vec![KeyRing::generate_key()],
+        };
+        assert!(settings.check(Backend::Postgres).is_err());
+        assert_eq!(settings.check(Backend::Sqlite), Ok(()));
+    }
+}

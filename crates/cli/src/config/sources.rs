@@ -1,0 +1,473 @@
+//! Where settings come from, and how the sources are laid over each other.
+
+use super::Settings;
+use super::known::Known;
+use crate::failure::{Misuse, Result};
+use config::{Config, ConfigError, Environment, File, FileFormat};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+const PREFIX: &str = "POSTRIDER_";
+const BETWEEN_SECTION_AND_KEY: &str = "__";
+const FROM_FILE: &str = "_FILE";
+
+/// The keys that hold lists, which are comma-separated in the environment.
+const LISTS: [(&str, &str); 4] = [
+    ("worker", "allow_addresses"),
+    ("hooks", "retry_schedule"),
+    ("secrets", "previous_keys"),
+    ("solapi", "events"),
+];
+
+/// The configuration file.
+#[derive(Clone, Debug)]
+pub enum ConfigFile {
+    /// This one, which must be there.
+    Named(PathBuf),
+    /// This one if it is there.
+    IfPresent(PathBuf),
+}
+
+/// Everything that settings are read from, handed in so that a test owns it.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// The configuration file.
+    pub file: ConfigFile,
+    /// The environment.
+    pub environment: Vec<(String, String)>,
+    /// `--database`.
+    pub database: Option<String>,
+}
+
+/// Reads, checks and combines the sources.
+pub fn load(sources: &Sources) -> Result<Settings> {
+    let known = Known::new();
+    let mut builder = Config::builder();
+    if let Some((name, text)) = read_file(&sources.file)? {
+        check_file(&known, &name, &text)?;
+        builder = builder.add_source(File::from_str(&text, FileFormat::Toml));
+    }
+    let environment = read_environment(&known, &sources.environment)?;
+    builder = builder.add_source(
+        Environment::with_prefix("POSTRIDER")
+            .prefix_separator("_")
+            .separator(BETWEEN_SECTION_AND_KEY)
+            .source(Some(environment.plain)),
+    );
+    let overrides = environment.lists.into_iter().map(|(path, list)| {
+        let list: config::Value = list.into();
+        (path, list)
+    });
+    let database = sources.database.clone().map(|url| {
+        let url: config::Value = url.into();
+        ("database.url".to_owned(), url)
+    });
+    for (path, value) in overrides.chain(database) {
+        builder = builder.set_override(path, value).map_err(unusable)?;
+    }
+    let settings: Settings = builder
+        .build()
+        .and_then(Config::try_deserialize)
+        .map_err(unusable)?;
+    settings.check()?;
+    Ok(settings)
+}
+
+/// Says which key cannot be used and why. The value of a key that may hold a secret is not
+/// repeated.
+fn unusable(error: ConfigError) -> anyhow::Error {
+    let (key, why) = match error {
+        ConfigError::At {
+            key: Some(key),
+            error,
+            ..
+        } => (key, error.to_string()),
+        ConfigError::Type {
+            key: Some(key),
+            expected,
+            unexpected,
+            ..
+        } => (key, format!("{unexpected} is not {expected}")),
+        other => return Misuse::new(format!("the configuration cannot be used: {other}")),
+    };
+    if key.starts_with("secrets.") || key.starts_with("database.") {
+        return Misuse::new(format!(
+            "{key}: the value is of the wrong kind: previous_keys takes a list of texts, the \
+             others a text"
+        ));
+    }
+    let hint = match key.starts_with("worker.allow_addresses") {
+        true => "; write networks, such as 127.0.0.0/8 or 10.1.2.3/32",
+        false => "",
+    };
+    Misuse::new(format!("{key}: {why}{hint}"))
+}
+
+fn read_file(file: &ConfigFile) -> Result<Option<(String, String)>> {
+    let (path, required) = match file {
+        ConfigFile::Named(path) => (path, true),
+        ConfigFile::IfPresent(path) => (path, false),
+    };
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some((path.display().to_string(), text))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => Ok(None),
+        Err(error) => Err(Misuse::new(format!(
+            "the configuration file {} cannot be read: {error}",
+            path.display()
+        ))),
+    }
+}
+
+/// Refuses what is not TOML or holds unknown keys. The line itself is not repeated: it may
+/// hold a secret.
+fn check_file(known: &Known, name: &str, text: &str) -> Result<()> {
+    let table: toml::Table = toml::from_str(text).map_err(|error| {
+        let before = error.span().and_then(|span| text.get(..span.start));
+        let line = before.map_or(1, |before| before.matches('\n').count() + 1);
+        Misuse::new(format!(
+            "{name}, line {line}: not valid TOML: {}",
+            error.message().trim()
+        ))
+    })?;
+    for (section, keys) in &table {
+        known.check_section(name, section)?;
+        let Some(keys) = keys.as_table() else {
+            return Err(Misuse::new(format!(
+                "{name}: \"{section}\" is a section: write its keys under [{section}]"
+            )));
+        };
+        for key in keys.keys() {
+            known.check_key(name, section, key)?;
+        }
+    }
+    Ok(())
+}
+
+/// What the environment sets: plain values by variable name, lists by path.
+#[derive(Default)]
+struct FromEnvironment {
+    plain: HashMap<String, String>,
+    lists: Vec<(String, Vec<String>)>,
+}
+
+fn read_environment(known: &Known, variables: &[(String, String)]) -> Result<FromEnvironment> {
+    let mut read = FromEnvironment::default();
+    let mut named: HashMap<String, &str> = HashMap::new();
+    for (name, value) in variables {
+        refuse_single_underscore(known, name)?;
+        let Some(variable) = Variable::parse(known, name)? else {
+            continue;
+        };
+        let path = variable.path();
+        if let Some(other) = named.insert(path.clone(), name) {
+            return Err(Misuse::new(format!(
+                "{other} and {name} are both set: keep one of them"
+            )));
+        }
+        let value = match variable.from_file {
+            true => read_value(name, Path::new(value))?,
+            false => value.clone(),
+        };
+        if LISTS.contains(&(&variable.section, &variable.key)) {
+            let entries = value.split(',').map(str::trim).filter(|e| !e.is_empty());
+            read.lists
+                .push((path, entries.map(str::to_owned).collect()));
+        } else if !value.is_empty() {
+            // An empty variable is how compose files and shells leave one out.
+            read.plain.insert(variable.plain_name(), value);
+        }
+    }
+    let shared = variables
+        .iter()
+        .find(|(name, value)| name == "DATABASE_URL" && !value.is_empty());
+    if let Some((_, url)) = shared {
+        let name = format!("{PREFIX}DATABASE{BETWEEN_SECTION_AND_KEY}URL");
+        read.plain.entry(name).or_insert_with(|| url.clone());
+    }
+    Ok(read)
+}
+
+/// A variable that names a setting.
+struct Variable {
+    section: String,
+    key: String,
+    from_file: bool,
+}
+
+impl Variable {
+    /// `None` when the name is not of the form `POSTRIDER_SECTION__KEY`.
+    fn parse(known: &Known, name: &str) -> Result<Option<Self>> {
+        let Some((section, key)) = name
+            .strip_prefix(PREFIX)
+            .and_then(|rest| rest.split_once(BETWEEN_SECTION_AND_KEY))
+        else {
+            return Ok(None);
+        };
+        let (section, key) = (section.to_lowercase(), key.to_lowercase());
+        let stem = key.strip_suffix(&FROM_FILE.to_lowercase());
+        if let Some(stem) = stem.filter(|stem| known.has(&section, stem)) {
+            return Ok(Some(Self {
+                key: stem.into(),
+                section,
+                from_file: true,
+            }));
+        }
+        known.check_key(&format!("environment variable {name}"), &section, &key)?;
+        Ok(Some(Self {
+            section,
+            key,
+            from_file: false,
+        }))
+    }
+
+    fn path(&self) -> String {
+        format!("{}.{}", self.section, self.key)
+    }
+
+    fn plain_name(&self) -> String {
+        let between = BETWEEN_SECTION_AND_KEY;
+        format!("{PREFIX}{}{between}{}", self.section, self.key).to_uppercase()
+    }
+}
+
+/// `POSTRIDER_DATABASE_URL` would be passed over in silence, and is an easy slip. Other names
+/// with one underscore are not ours to judge: container platforms make some up.
+fn refuse_single_underscore(known: &Known, name: &str) -> Result<()> {
+    let Some(rest) = name.strip_prefix(PREFIX) else {
+        return Ok(());
+    };
+    let plain = rest.to_lowercase();
+    let plain = plain.strip_suffix("_file").unwrap_or(&plain);
+    match known.paths().find(|path| path.replace('.', "_") == plain) {
+        Some(path) => Err(Misuse::new(format!(
+            "environment variable {name}: section and key are joined by two underscores; write \
+             {PREFIX}{}",
+            path.replace('.', BETWEEN_SECTION_AND_KEY).to_uppercase()
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn read_value(name: &str, path: &Path) -> Result<String> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(text.trim().to_owned()),
+        Err(error) => Err(Misuse::new(format!(
+            "environment variable {name}: the file {} cannot be read: {error}",
+            path.display()
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use postrider_core::Span;
+
+    struct Case(Sources, tempfile::TempDir);
+
+    impl Case {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let sources = Sources {
+                file: ConfigFile::IfPresent(folder.path().join("postrider.toml")),
+                environment: Vec::new(),
+                database: None,
+            };
+            Self(sources, folder)
+        }
+
+        fn file(self, text: &str) -> Self {
+            std::fs::write(self.1.path().join("postrider.toml"), text).unwrap();
+            self
+        }
+
+        fn env(mut self, name: &str, value: &str) -> Self {
+            self.0.environment.push((name.into(), value.into()));
+            self
+        }
+
+        fn env_file(self, name: &str, text: &str) -> Self {
+            let path = self.1.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            let path = path.display().to_string();
+            self.env(name, &path)
+        }
+
+        fn database(mut self, url: &str) -> Self {
+            self.0.database = Some(url.into());
+            self
+        }
+
+        fn load(&self) -> Settings {
+            load(&self.0).map_err(|error| error.to_string()).unwrap()
+        }
+
+        fn problem(&self) -> String {
+            match load(&self.0) {
+                Ok(_) => panic!("the configuration was accepted"),
+                Err(error) => error.to_string(),
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_at_all_gives_the_defaults() {
+        let settings = Case::new().load();
+        assert_eq!(settings.database.url, "sqlite://postrider.db");
+        assert_eq!(settings.worker.concurrency, 256);
+    }
+
+    #[test]
+    fn later_sources_win() {
+        let case = Case::new().file("[database]\nurl = \"sqlite://file.db\"");
+        assert_eq!(case.load().database.url, "sqlite://file.db");
+        let case = case.env("DATABASE_URL", "sqlite://shared.db");
+        assert_eq!(case.load().database.url, "sqlite://shared.db");
+        let case = case.env("POSTRIDER_DATABASE__URL", "sqlite://own.db");
+        assert_eq!(case.load().database.url, "sqlite://own.db");
+        let case = case.database("sqlite://flag.db");
+        assert_eq!(case.load().database.url, "sqlite://flag.db");
+    }
+
+    #[test]
+    fn the_environment_speaks_text_and_comma_separated_lists() {
+        let settings = Case::new()
+            .env("POSTRIDER_WORKER__CONCURRENCY", "12")
+            .env("POSTRIDER_WORKER__REQUEST_TIMEOUT", "3s")
+            .env("POSTRIDER_WORKER__ALLOW_ADDRESSES", "127.0.0.0/8, ::1/128")
+            .env("POSTRIDER_HOOKS__RETRY_SCHEDULE", "1s")
+            .env("POSTRIDER_SECRETS__KEY", "")
+            .load();
+        assert_eq!(settings.worker.concurrency, 12);
+        assert_eq!(settings.worker.request_timeout, Span::secs(3));
+        assert_eq!(settings.worker.allow_addresses.len(), 2);
+        assert_eq!(settings.hooks.retry_schedule.delays(), [Span::secs(1)]);
+        assert!(settings.secrets.key.is_none());
+    }
+
+    #[test]
+    fn an_empty_list_in_the_environment_empties_the_list() {
+        let case = Case::new()
+            .file("[worker]\nallow_addresses = [\"10.0.0.0/8\"]")
+            .env("POSTRIDER_WORKER__ALLOW_ADDRESSES", "");
+        assert!(case.load().worker.allow_addresses.is_empty());
+    }
+
+    #[test]
+    fn a_value_can_stand_in_a_file_of_its_own() {
+        let key = postrider_core::KeyRing::generate_key();
+        let case = Case::new().env_file("POSTRIDER_SECRETS__KEY_FILE", &format!("{key}\n"));
+        assert_eq!(case.load().secrets.key.as_deref(), Some(key.as_str()));
+        let case = case.env("POSTRIDER_SECRETS__KEY", &key);
+        assert_eq!(
+            case.problem(),
+            "POSTRIDER_SECRETS__KEY_FILE and POSTRIDER_SECRETS__KEY are both set: keep one of them"
+        );
+        let case = Case::new().env("POSTRIDER_SECRETS__KEY_FILE", "/nowhere/key");
+        assert!(case.problem().contains("/nowhere/key cannot be read"));
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_wherever_they_stand() {
+        let table = [
+            (
+                Case::new().file("[worker]\nconcurency = 3"),
+                "unknown key \"worker.concurency\"; did you mean \"worker.concurrency\"?",
+            ),
+            (
+                Case::new().file("concurrency = 3"),
+                "unknown section \"concurrency\"; it is a key and stands under [worker]",
+            ),
+            (
+                Case::new().file("worker = 3"),
+                "write its keys under [worker]",
+            ),
+            (
+                Case::new().env("POSTRIDER_WORKERS__LEASE", "60s"),
+                "environment variable POSTRIDER_WORKERS__LEASE: unknown section \"workers\"",
+            ),
+            (
+                Case::new().env("POSTRIDER_DATABASE_URL", "sqlite://a.db"),
+                "write POSTRIDER_DATABASE__URL",
+            ),
+        ];
+        for (case, expected) in table {
+            let problem = case.problem();
+            assert!(problem.contains(expected), "{problem}");
+        }
+    }
+
+    #[test]
+    fn variables_that_are_not_settings_are_left_alone() {
+        Case::new()
+            .env("POSTRIDER_LOG", "debug")
+            .env("POSTRIDER_PORT", "tcp://10.0.0.1:80")
+            .env("POSTRIDER_API_SERVICE_HOST", "10.0.0.1")
+            .load();
+    }
+
+    #[test]
+    fn values_that_cannot_be_used_name_their_key() {
+        let table = [
+            (
+                Case::new().file("[worker]\nlease = \"soon\""),
+                "worker.lease",
+            ),
+            (
+                Case::new().env("POSTRIDER_WORKER__CONCURRENCY", "many"),
+                "worker.concurrency",
+            ),
+            (
+                Case::new().env("POSTRIDER_WORKER__ALLOW_ADDRESSES", "127.0.0.1/99"),
+                "worker.allow_addresses",
+            ),
+            (
+                Case::new().database("mysql://root@localhost/a"),
+                "must begin with sqlite:// or postgres://",
+            ),
+            (
+                Case::new().env("POSTRIDER_SECRETS__KEY", "c2hvcnQ="),
+                "secrets.key must be 32 random bytes",
+            ),
+        ];
+        for (case, expected) in table {
+            let problem = case.problem();
+            assert!(problem.contains(expected), "{problem}");
+        }
+    }
+
+    #[test]
+    fn a_key_in_the_wrong_form_is_not_repeated() {
+        let problem = Case::new()
+            .file("[secrets]\nprevious_keys = \"hunter2\"")
+            .problem();
+        assert!(problem.starts_with("secrets.previous_keys: "), "{problem}");
+        assert!(!problem.contains("hunter2"), "{problem}");
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        let lease = Case::new().env("POSTRIDER_WORKER__LEASE", "15s").problem();
+        assert!(lease.contains("raise worker.lease"), "{lease}");
+        let ports = Case::new()
+            .file("[api]\nlisten = \"127.0.0.1:9464\"")
+            .problem();
+        assert!(ports.contains("give one of them another port"), "{ports}");
+    }
+
+    #[test]
+    fn a_broken_file_is_named_with_its_line_but_not_its_text() {
+        let problem = Case::new()
+            .file("[secrets]\nkey = \"hunter2\nurl = 1")
+            .problem();
+        assert!(problem.contains("postrider.toml, line 2"), "{problem}");
+        assert!(!problem.contains("hunter2"), "{problem}");
+    }
+
+    #[test]
+    fn a_named_file_must_be_there() {
+        let mut case = Case::new();
+        case.0.file = ConfigFile::Named("/nowhere/postrider.toml".into());
+        assert!(case.problem().contains("/nowhere/postrider.toml"));
+    }
+}

@@ -1,0 +1,86 @@
+//! Opening the database for a command.
+//!
+//! SQLite is made and migrated by whoever opens it; PostgreSQL only by `postrider migrate`,
+//! because there other processes may be at work on it.
+
+use crate::config::Settings;
+use crate::failure::Result;
+use crate::output::notice;
+use crate::secrets::{Need, key_ring};
+use postrider_core::{DeliveryId, EventId, HookId, LeaseToken};
+use postrider_store::{Backend, SchemaState, Store};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tracing::debug;
+
+/// Opens the database, ready for use.
+pub async fn open(settings: &Settings, need: Need) -> Result<Arc<dyn Store>> {
+    let store = connect(settings, need).await?;
+    let state = store.schema().await?;
+    match (settings.backend()?, &state) {
+        (Backend::Sqlite, SchemaState::Empty | SchemaState::Behind { .. }) => {
+            let migrated = store.migrate(None, store.now().await?).await?;
+            debug!(migrations = ?migrated.applied, "Migrated {}", store.describe());
+        }
+        _ => {
+            if let Some(problem) = state.problem() {
+                store.close().await;
+                return Err(postrider_store::Error::Schema(problem).into());
+            }
+        }
+    }
+    Ok(store)
+}
+
+/// Shows that the database takes writes, by one that changes nothing: a worker that cannot
+/// record what it did must not begin.
+pub async fn try_write(store: &dyn Store) -> Result<()> {
+    let now = store.now().await?;
+    let nothing = DeliveryId::of(EventId::draw(now), HookId::draw(now));
+    store
+        .release(0, LeaseToken::draw(now), &[nothing], now)
+        .await?;
+    Ok(())
+}
+
+/// Opens the database without a look at its tables.
+pub async fn connect(settings: &Settings, need: Need) -> Result<Arc<dyn Store>> {
+    let keys = key_ring(settings, need)?;
+    let new_file = match settings.backend()? {
+        Backend::Sqlite => sqlite_file(&settings.database.url).filter(|path| !path.exists()),
+        Backend::Postgres => None,
+    };
+    let store = postrider_store::open(&settings.database, keys).await?;
+    if let Some(path) = new_file {
+        notice(format_args!("Created {}.", path.display()));
+    }
+    Ok(store)
+}
+
+/// The file that a `sqlite:` URL names; `None` for a database in memory.
+pub fn sqlite_file(url: &str) -> Option<PathBuf> {
+    let rest = url
+        .strip_prefix("sqlite://")
+        .or_else(|| url.strip_prefix("sqlite:"))?;
+    let path = rest.split('?').next().unwrap_or(rest);
+    let in_memory = path.is_empty() || path == ":memory:" || rest.contains("mode=memory");
+    (!in_memory).then(|| Path::new(path).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_of_a_sqlite_url() {
+        for (url, file) in [
+            ("sqlite://postrider.db", Some("postrider.db")),
+            ("sqlite:postrider.db", Some("postrider.db")),
+            ("sqlite:///var/lib/p.db?mode=rwc", Some("/var/lib/p.db")),
+            ("sqlite::memory:", None),
+            ("sqlite://", None),
+        ] {
+            assert_eq!(sqlite_file(url), file.map(PathBuf::from), "{url}");
+        }
+    }
+}

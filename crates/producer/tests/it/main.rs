@@ -1,0 +1,3 @@
+//! The producer against real databases.
+
+mod sqlite;

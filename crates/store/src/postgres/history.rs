@@ -1,0 +1,327 @@
+//! What happened: events, attempts, and rows that were rejected.
+//!
+//! History is partitioned by day and slot, and every look names both: a page is read from the
+//! newest day on, through an index, and never by scanning what lies behind it.
+
+use super::PostgresStore;
+use super::errors::Result;
+use crate::{AttemptReport, Error, EventFilter, EventReport, EventState, RejectedReport};
+use chrono::{NaiveDate, NaiveTime};
+use postrider_core::{AttemptId, DeliveryId, EventId, Timestamp};
+use serde_json::value::RawValue;
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Postgres, Row, Transaction};
+use uuid::Uuid;
+
+/// One snapshot for all the looks of an answer: what moves meanwhile is seen once.
+const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
+impl PostgresStore {
+    pub(super) async fn snapshot(&self) -> Result<Transaction<'static, Postgres>> {
+        Ok(self.calm.begin_with(SNAPSHOT).await?)
+    }
+
+    pub(super) async fn event(&self, id: EventId) -> Result<EventReport> {
+        let mut tx = self.snapshot().await?;
+        let extent = Extent::read(&mut tx).await?;
+        let row = sqlx::query(
+            "-- postrider: event
+            SELECT e.id, e.account, e.event_type, 'fanned_out' AS state, e.occurred_at,
+                   e.fanned_out_at, e.ordering_key, e.dedup_key, e.payload::text
+            FROM unnest($2::smallint[]) AS s (slot) CROSS JOIN unnest($3::date[]) AS d (day)
+            CROSS JOIN LATERAL (
+                SELECT * FROM postrider_events
+                WHERE slot = s.slot AND day = d.day AND id = $1 LIMIT 1
+            ) AS e
+            UNION ALL
+            SELECT id, account, event_type, 'queued', coalesce(occurred_at, created_at), NULL,
+                   ordering_key, dedup_key, payload::text
+            FROM postrider_outbox WHERE id = $1
+            UNION ALL
+            SELECT id, coalesce(account, ''), coalesce(event_type, ''), 'rejected', occurred_at,
+                   NULL, ordering_key, dedup_key, payload
+            FROM postrider_rejected WHERE slot = ANY($2) AND id = $1
+            LIMIT 1",
+        )
+        .bind(id.0)
+        .bind(&extent.slots)
+        .bind(&extent.days)
+        .fetch_optional(&mut *tx)
+        .await?;
+        let not_found = || Error::NotFound {
+            what: "event",
+            id: id.to_string(),
+        };
+        let row = row.ok_or_else(not_found)?;
+        let mut report = event_report(&row)?;
+        let payload: Option<String> = row.try_get("payload")?;
+        report.payload = payload.and_then(|text| RawValue::from_string(text).ok());
+        Ok(report)
+    }
+
+    pub(super) async fn events(&self, filter: &EventFilter) -> Result<Vec<EventReport>> {
+        let limit = filter.limit as usize;
+        let mut tx = self.snapshot().await?;
+        let extent = Extent::read(&mut tx).await?;
+        let mut found = queued_events(&mut tx, filter).await?;
+        for days in extent.stretches() {
+            found.extend(kept_events(&mut tx, &extent.slots, days, filter).await?);
+            found.sort_by_key(|event| std::cmp::Reverse(event.id));
+            found.truncate(limit);
+            if found.len() == limit && found.last().is_some_and(|e| reaches(e.id.0, days)) {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    pub(super) async fn attempts(&self, id: DeliveryId) -> Result<Vec<AttemptReport>> {
+        let mut tx = self.snapshot().await?;
+        let extent = Extent::read(&mut tx).await?;
+        let rows = sqlx::query(
+            "-- postrider: attempts
+            SELECT a.id, a.number, a.at, a.outcome, a.status, a.error, a.duration_ms, a.response,
+                   a.late
+            FROM unnest($2::smallint[]) AS s (slot) CROSS JOIN unnest($3::date[]) AS d (day)
+            CROSS JOIN LATERAL (
+                SELECT * FROM postrider_attempts
+                WHERE slot = s.slot AND day = d.day AND delivery_id = $1 OFFSET 0
+            ) AS a
+            ORDER BY a.at, a.number, a.id",
+        )
+        .bind(id.0)
+        .bind(&extent.slots)
+        .bind(&extent.days)
+        .try_map(|row: PgRow| attempt_report(&row))
+        .fetch_all(&mut *tx)
+        .await?;
+        tx.rollback().await?;
+        if rows.is_empty() {
+            // Without attempts there may still be a delivery; without one it is not found.
+            self.delivery(id).await?;
+        }
+        Ok(rows)
+    }
+
+    pub(super) async fn rejected(&self, limit: u32) -> Result<Vec<RejectedReport>> {
+        let rows = sqlx::query(
+            "-- postrider: rejected
+            WITH RECURSIVE occupied AS (
+                (SELECT slot FROM postrider_rejected ORDER BY slot LIMIT 1)
+                UNION ALL
+                SELECT (SELECT next.slot FROM postrider_rejected AS next
+                        WHERE next.slot > o.slot ORDER BY next.slot LIMIT 1)
+                FROM occupied AS o WHERE o.slot IS NOT NULL
+            )
+            SELECT r.id, r.reason, r.rejected_at, r.account, r.event_type
+            FROM occupied AS o CROSS JOIN LATERAL (
+                SELECT * FROM postrider_rejected WHERE slot = o.slot ORDER BY id DESC LIMIT $1
+            ) AS r
+            ORDER BY r.rejected_at DESC, r.id DESC LIMIT $1",
+        )
+        .bind(i64::from(limit))
+        .try_map(|row: PgRow| {
+            Ok(RejectedReport {
+                id: EventId(row.try_get("id")?),
+                reason: row.try_get("reason")?,
+                rejected_at: row.try_get("rejected_at")?,
+                account: row.try_get("account")?,
+                event_type: row.try_get("event_type")?,
+            })
+        })
+        .fetch_all(&self.calm)
+        .await?;
+        Ok(rows)
+    }
+}
+
+/// The slots and days that history has.
+pub(super) struct Extent {
+    pub slots: Vec<i16>,
+    /// Newest first.
+    pub days: Vec<NaiveDate>,
+}
+
+impl Extent {
+    pub(super) async fn read(connection: &mut PgConnection) -> Result<Self> {
+        let (slots, days) = sqlx::query_as(
+            "-- postrider: extent
+            WITH RECURSIVE occupied AS (
+                (SELECT slot FROM postrider_events ORDER BY slot LIMIT 1)
+                UNION ALL
+                SELECT (SELECT next.slot FROM postrider_events AS next
+                        WHERE next.slot > o.slot ORDER BY next.slot LIMIT 1)
+                FROM occupied AS o WHERE o.slot IS NOT NULL
+            )
+            SELECT ARRAY(
+                       SELECT slot FROM occupied WHERE slot IS NOT NULL
+                       UNION
+                       SELECT generate_series(0, slots - 1)::smallint
+                       FROM postrider_meta WHERE singleton
+                       ORDER BY 1
+                   ),
+                   ARRAY(
+                       SELECT to_date(right(part.relname, 8), 'YYYYMMDD')
+                       FROM pg_inherits AS i JOIN pg_class AS part ON part.oid = i.inhrelid
+                       WHERE i.inhparent = 'postrider_events'::regclass
+                         AND part.relname ~ '_[0-9]{8}$'
+                       ORDER BY 1 DESC
+                   )",
+        )
+        .fetch_one(connection)
+        .await?;
+        Ok(Self { slots, days })
+    }
+
+    /// The days from the newest on, in stretches that grow: a full page is mostly found in
+    /// the first, a sparse one in few looks.
+    pub(super) fn stretches(&self) -> impl Iterator<Item = &[NaiveDate]> {
+        let mut rest = self.days.as_slice();
+        let mut size = 4;
+        std::iter::from_fn(move || {
+            let (stretch, older) = rest.split_at_checked(size).unwrap_or((rest, &[]));
+            rest = older;
+            size *= 4;
+            (!stretch.is_empty()).then_some(stretch)
+        })
+    }
+}
+
+/// Whether what is older than `last` cannot lie in the days of this stretch or before: ids
+/// begin with their time, and no event is fanned out before it happens.
+pub(super) fn reaches(last: Uuid, stretch: &[NaiveDate]) -> bool {
+    let born = i64::try_from(last.as_u128() >> 80).unwrap_or(i64::MAX);
+    let begins = |day: &NaiveDate| day.and_time(NaiveTime::MIN).and_utc().timestamp_millis();
+    stretch.last().is_some_and(|oldest| born >= begins(oldest))
+}
+
+async fn queued_events(
+    connection: &mut PgConnection,
+    filter: &EventFilter,
+) -> Result<Vec<EventReport>> {
+    let rows = sqlx::query(
+        "-- postrider: events_queued
+        WITH RECURSIVE occupied AS (
+            (SELECT slot FROM postrider_outbox ORDER BY slot LIMIT 1)
+            UNION ALL
+            SELECT (SELECT next.slot FROM postrider_outbox AS next
+                    WHERE next.slot > o.slot ORDER BY next.slot LIMIT 1)
+            FROM occupied AS o WHERE o.slot IS NOT NULL
+        )
+        SELECT e.id, e.account, e.event_type, 'queued' AS state,
+               coalesce(e.occurred_at, e.created_at) AS occurred_at,
+               NULL::timestamptz AS fanned_out_at, e.ordering_key, e.dedup_key
+        FROM occupied AS o CROSS JOIN LATERAL (
+            SELECT * FROM postrider_outbox
+            WHERE slot = o.slot AND id < $1
+              AND ($2::text IS NULL OR account = $2) AND ($3::text IS NULL OR event_type = $3)
+            ORDER BY id DESC LIMIT $4
+        ) AS e
+        ORDER BY e.id DESC LIMIT $4",
+    )
+    .bind(filter.before.map_or(Uuid::max(), |id| id.0))
+    .bind(&filter.account)
+    .bind(&filter.event_type)
+    .bind(i64::from(filter.limit))
+    .try_map(|row: PgRow| event_report(&row))
+    .fetch_all(connection)
+    .await?;
+    Ok(rows)
+}
+
+async fn kept_events(
+    connection: &mut PgConnection,
+    slots: &[i16],
+    days: &[NaiveDate],
+    filter: &EventFilter,
+) -> Result<Vec<EventReport>> {
+    let rows = sqlx::query(
+        "-- postrider: events
+        SELECT e.id, e.account, e.event_type, 'fanned_out' AS state, e.occurred_at,
+               e.fanned_out_at, e.ordering_key, e.dedup_key
+        FROM unnest($1::smallint[]) AS s (slot) CROSS JOIN unnest($2::date[]) AS d (day)
+        CROSS JOIN LATERAL (
+            SELECT * FROM postrider_events
+            WHERE slot = s.slot AND day = d.day AND id < $3
+              AND ($4::text IS NULL OR account = $4) AND ($5::text IS NULL OR event_type = $5)
+            ORDER BY id DESC LIMIT $6
+        ) AS e
+        ORDER BY e.id DESC LIMIT $6",
+    )
+    .bind(slots)
+    .bind(days)
+    .bind(filter.before.map_or(Uuid::max(), |id| id.0))
+    .bind(&filter.account)
+    .bind(&filter.event_type)
+    .bind(i64::from(filter.limit))
+    .try_map(|row: PgRow| event_report(&row))
+    .fetch_all(connection)
+    .await?;
+    Ok(rows)
+}
+
+fn event_report(row: &PgRow) -> std::result::Result<EventReport, sqlx::Error> {
+    Ok(EventReport {
+        id: EventId(row.try_get("id")?),
+        account: row.try_get("account")?,
+        event_type: row.try_get("event_type")?,
+        state: match row.try_get("state")? {
+            "queued" => EventState::Queued,
+            "rejected" => EventState::Rejected,
+            _ => EventState::FannedOut,
+        },
+        occurred_at: row.try_get::<Option<Timestamp>, _>("occurred_at")?,
+        fanned_out_at: row.try_get("fanned_out_at")?,
+        ordering_key: row.try_get("ordering_key")?,
+        dedup_key: row.try_get("dedup_key")?,
+        payload: None,
+    })
+}
+
+fn attempt_report(row: &PgRow) -> std::result::Result<AttemptReport, sqlx::Error> {
+    let response: Option<&[u8]> = row.try_get("response")?;
+    Ok(AttemptReport {
+        id: AttemptId(row.try_get("id")?),
+        number: row.try_get::<i32, _>("number")?.unsigned_abs(),
+        at: row.try_get("at")?,
+        outcome: row.try_get("outcome")?,
+        status: row
+            .try_get::<Option<i16>, _>("status")?
+            .map(i16::unsigned_abs),
+        error: row.try_get("error")?,
+        duration_ms: row.try_get::<i32, _>("duration_ms")?.unsigned_abs(),
+        response: response.map(|bytes| String::from_utf8_lossy(bytes).into_owned()),
+        late: row.try_get("late")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::{Days, TimeZone, Utc};
+
+    #[test]
+    fn stretches_cover_every_day_once_and_grow() {
+        let newest = NaiveDate::from_ymd_opt(2026, 3, 1).unwrap();
+        let days: Vec<_> = (0..33).map(|n| newest - Days::new(n)).collect();
+        let extent = Extent {
+            slots: vec![0],
+            days: days.clone(),
+        };
+        let stretches: Vec<_> = extent.stretches().collect();
+        assert_eq!(stretches.concat(), days);
+        assert_eq!(
+            stretches.iter().map(|s| s.len()).collect::<Vec<_>>(),
+            [4, 16, 13]
+        );
+    }
+
+    #[test]
+    fn a_page_is_full_when_nothing_newer_can_lie_in_older_days() {
+        let day = NaiveDate::from_ymd_opt(2026, 3, 1).unwrap();
+        let at = |hour| EventId::draw(Utc.with_ymd_and_hms(2026, 3, 1, hour, 0, 0).unwrap());
+        assert!(reaches(at(0).0, &[day]));
+        assert!(!reaches(at(23).0, &[day + Days::new(1)]));
+        assert!(!reaches(at(0).0, &[]));
+    }
+}

@@ -1,0 +1,299 @@
+//! Hooks: registered, changed, removed and listed.
+//!
+//! Every change of a hook holds the one row of `postrider_meta` until it commits, so that the
+//! versions of hooks become visible in their order and no book can miss one.
+
+use super::PostgresStore;
+use super::book::{hook_columns, hook_from, open, seal};
+use super::errors::Result;
+use crate::{Error, HookChange, HookFilter, HookReport};
+use postrider_core::{Hook, HookCredentials, HookId, HookSettings, HookStatus, NewHook, Timestamp};
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Row};
+
+impl PostgresStore {
+    pub(super) async fn create_hook(&self, new: &NewHook, now: Timestamp) -> Result<HookReport> {
+        new.check()?;
+        let id = HookId::draw(now);
+        let credentials = seal(&self.keys, id, &new.credentials)?;
+        let mut tx = self.calm.begin().await?;
+        let version = next_version(&mut tx).await?;
+        sqlx::query(
+            "-- postrider: create_hook
+            INSERT INTO postrider_hooks
+                (id, account, url, events, profile, status, settings, credentials, created_at,
+                 updated_at, version)
+            VALUES ($1, $2, $3, $4, $5, 'active', $6::json, $7, $8, $8, $9)",
+        )
+        .bind(id.0)
+        .bind(&new.account)
+        .bind(&new.url)
+        .bind(
+            new.events
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>(),
+        )
+        .bind(&new.profile)
+        .bind(settings_text(&new.settings))
+        .bind(credentials)
+        .bind(now)
+        .bind(version)
+        .execute(&mut *tx)
+        .await?;
+        let mut report = report(&mut tx, id).await?;
+        tx.commit().await?;
+        let secret = new.credentials.secrets.first();
+        report.secret = secret.map(|current| current.secret.reveal());
+        Ok(report)
+    }
+
+    pub(super) async fn change_hook(
+        &self,
+        id: HookId,
+        change: HookChange,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<HookReport> {
+        let mut tx = self.calm.begin().await?;
+        let mut revealed = None;
+        match change {
+            HookChange::Enable => {
+                // Before the version: settling locks the health first too.
+                forget_failures(&mut tx, id).await?;
+                set_status(&mut tx, id, HookStatus::Active, by, now).await?;
+            }
+            HookChange::Pause => set_status(&mut tx, id, HookStatus::Paused, by, now).await?,
+            HookChange::Disable => set_status(&mut tx, id, HookStatus::Disabled, by, now).await?,
+            HookChange::Rotate {
+                secret,
+                overlap_until,
+            } => {
+                revealed = Some(secret.reveal());
+                let version = next_version(&mut tx).await?;
+                let mut credentials = self.credentials(&mut tx, id).await?;
+                credentials.rotate(secret, now, overlap_until);
+                sqlx::query(
+                    "-- postrider: rotate_secret
+                    UPDATE postrider_hooks SET credentials = $2, updated_at = $3, version = $4
+                    WHERE id = $1",
+                )
+                .bind(id.0)
+                .bind(seal(&self.keys, id, &credentials)?)
+                .bind(now)
+                .bind(version)
+                .execute(&mut *tx)
+                .await?;
+            }
+        }
+        let mut report = report(&mut tx, id).await?;
+        tx.commit().await?;
+        report.secret = revealed;
+        Ok(report)
+    }
+
+    pub(super) async fn remove_hook(&self, id: HookId, now: Timestamp) -> Result<HookReport> {
+        let mut tx = self.calm.begin().await?;
+        let version = next_version(&mut tx).await?;
+        let report = report(&mut tx, id).await?;
+        sqlx::query(
+            "-- postrider: remove_hook
+            UPDATE postrider_hooks SET deleted_at = $2, updated_at = $2, version = $3
+            WHERE id = $1",
+        )
+        .bind(id.0)
+        .bind(now)
+        .bind(version)
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(report)
+    }
+
+    pub(super) async fn hook(&self, id: HookId) -> Result<HookReport> {
+        report(&mut *self.calm.acquire().await?, id).await
+    }
+
+    pub(super) async fn hook_with_credentials(&self, id: HookId) -> Result<Hook> {
+        let row = sqlx::query(concat!(
+            "-- postrider: hook_with_credentials
+            SELECT ",
+            hook_columns!(),
+            " FROM postrider_hooks AS h WHERE h.id = $1 AND h.deleted_at IS NULL",
+        ))
+        .bind(id.0)
+        .fetch_optional(&self.calm)
+        .await?
+        .ok_or_else(|| not_found(id))?;
+        let mut hook = hook_from(&row)?;
+        hook.credentials = open(&self.keys, id, row.try_get("credentials")?)?;
+        Ok(hook)
+    }
+
+    pub(super) async fn hooks(&self, filter: &HookFilter) -> Result<Vec<HookReport>> {
+        list(&mut *self.calm.acquire().await?, None, filter).await
+    }
+
+    async fn credentials(
+        &self,
+        connection: &mut PgConnection,
+        id: HookId,
+    ) -> Result<HookCredentials> {
+        let sealed: Option<String> = sqlx::query_scalar(
+            "-- postrider: credentials
+            SELECT credentials FROM postrider_hooks WHERE id = $1 AND deleted_at IS NULL",
+        )
+        .bind(id.0)
+        .fetch_optional(connection)
+        .await?;
+        Ok(open(&self.keys, id, &sealed.ok_or_else(|| not_found(id))?)?)
+    }
+}
+
+/// Takes the next version of the hooks, and with it the turn to change them.
+async fn next_version(connection: &mut PgConnection) -> Result<i64> {
+    let version = sqlx::query_scalar(
+        "-- postrider: next_version
+        UPDATE postrider_meta SET hooks_version = hooks_version + 1 WHERE singleton
+        RETURNING hooks_version",
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(version)
+}
+
+fn not_found(id: HookId) -> Error {
+    Error::NotFound {
+        what: "hook",
+        id: id.to_string(),
+    }
+}
+
+fn settings_text(settings: &HookSettings) -> String {
+    serde_json::to_string(settings).unwrap_or_else(|_| "{}".into())
+}
+
+/// A hook that is disabled already keeps why, when and by whom.
+async fn set_status(
+    connection: &mut PgConnection,
+    id: HookId,
+    status: HookStatus,
+    by: &str,
+    now: Timestamp,
+) -> Result<()> {
+    let version = next_version(connection).await?;
+    sqlx::query(
+        "-- postrider: set_status
+        UPDATE postrider_hooks SET
+            status = $2,
+            disabled_reason = CASE WHEN $2 = 'disabled' THEN coalesce(disabled_reason, 'manual') END,
+            disabled_at = CASE WHEN $2 = 'disabled' THEN coalesce(disabled_at, $3) END,
+            disabled_by = CASE WHEN $2 = 'disabled' THEN coalesce(disabled_by, $4) END,
+            updated_at = $3,
+            version = $5
+        WHERE id = $1 AND deleted_at IS NULL",
+    )
+    .bind(id.0)
+    .bind(status.name())
+    .bind(now)
+    .bind(by)
+    .bind(version)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn forget_failures(connection: &mut PgConnection, id: HookId) -> Result<()> {
+    sqlx::query(
+        "-- postrider: forget_failures
+        UPDATE postrider_hook_health
+        SET fail_count = 0, first_failure_at = NULL, last_failure_at = NULL, last_error = NULL,
+            not_before = NULL
+        WHERE hook_id = $1",
+    )
+    .bind(id.0)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// One hook as it is shown; unknown and deleted ones are not found.
+async fn report(connection: &mut PgConnection, id: HookId) -> Result<HookReport> {
+    let filter = HookFilter {
+        limit: 1,
+        ..HookFilter::default()
+    };
+    let mut reports = list(connection, Some(id), &filter).await?;
+    Ok(reports.pop().ok_or_else(|| not_found(id))?)
+}
+
+async fn list(
+    connection: &mut PgConnection,
+    only: Option<HookId>,
+    filter: &HookFilter,
+) -> Result<Vec<HookReport>> {
+    let rows = sqlx::query(concat!(
+        "-- postrider: hooks
+        WITH RECURSIVE occupied AS (
+            (SELECT slot FROM postrider_deliveries ORDER BY slot LIMIT 1)
+            UNION ALL
+            SELECT (SELECT d.slot FROM postrider_deliveries AS d
+                    WHERE d.slot > o.slot ORDER BY d.slot LIMIT 1)
+            FROM occupied AS o WHERE o.slot IS NOT NULL
+        ), listed AS MATERIALIZED (
+            SELECT * FROM postrider_hooks
+            WHERE deleted_at IS NULL
+              AND ($1::uuid IS NULL OR id = $1) AND ($2::text IS NULL OR account = $2)
+              AND ($3::uuid IS NULL OR id > $3)
+            ORDER BY id LIMIT $4
+        )
+        SELECT ",
+        hook_columns!(),
+        ", coalesce(health.fail_count, 0) AS fail_count, health.first_failure_at,
+               health.last_error,
+               CASE WHEN h.status = 'active' THEN 0 ELSE (
+                   SELECT count(*) FROM (
+                       SELECT FROM occupied AS o CROSS JOIN LATERAL (
+                           SELECT FROM postrider_deliveries AS d
+                           WHERE d.slot = o.slot AND d.hook_id = h.id AND d.lease_token IS NULL
+                           LIMIT 10000
+                       ) AS waiting
+                       LIMIT 10000
+                   ) AS counted
+               ) END AS held
+        FROM listed AS h LEFT JOIN postrider_hook_health AS health ON health.hook_id = h.id
+        ORDER BY h.id",
+    ))
+    .bind(only.map(|id| id.0))
+    .bind(&filter.account)
+    .bind(filter.after.map(|id| id.0))
+    .bind(i64::from(filter.limit))
+    .fetch_all(connection)
+    .await?;
+    let reports = rows.iter().map(report_from);
+    Ok(reports.collect::<std::result::Result<_, _>>()?)
+}
+
+fn report_from(row: &PgRow) -> std::result::Result<HookReport, sqlx::Error> {
+    let hook = hook_from(row)?;
+    let (fail_count, held): (i32, i64) = (row.try_get("fail_count")?, row.try_get("held")?);
+    Ok(HookReport {
+        id: hook.id,
+        account: hook.account,
+        url: hook.url,
+        events: row.try_get("events")?,
+        profile: hook.profile,
+        secret: None,
+        status: hook.status.name().to_owned(),
+        fail_count: u32::try_from(fail_count).unwrap_or_default(),
+        first_failure_at: row.try_get("first_failure_at")?,
+        last_error: row.try_get("last_error")?,
+        disabled_reason: row.try_get("disabled_reason")?,
+        disabled_at: row.try_get("disabled_at")?,
+        disabled_by: row.try_get("disabled_by")?,
+        held: u32::try_from(held).unwrap_or_default(),
+        settings: hook.settings,
+        created_at: hook.created_at,
+        updated_at: hook.updated_at,
+    })
+}

@@ -1,0 +1,326 @@
+//! Who may attempt which delivery: leased, and given back.
+//!
+//! No statement looks at more of a backlog than it takes: hooks are stepped through by the
+//! first columns of an index, and each gives at most what was asked of it. Rows are looked up
+//! one by one through the primary key and changed at the place where they were found, which no
+//! outdated estimate can turn into a walk over all of them.
+
+use super::PostgresStore;
+use super::errors::Result;
+use crate::{DueHook, HookBook, Lease, Leased};
+use chrono::{NaiveDate, TimeDelta};
+use postrider_core::{DeliveryId, Event, EventId, HookId, LeaseToken, Payload, Timestamp};
+use sqlx::postgres::PgBindIterExt;
+use sqlx::{PgConnection, Row};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// How long a delivery is left alone whose event is gone: it must not stand in the way of
+/// those behind it.
+const WITHOUT_EVENT_WAIT: TimeDelta = TimeDelta::hours(1);
+
+impl PostgresStore {
+    pub(super) async fn due_hooks(
+        &self,
+        slot: i16,
+        after: Option<HookId>,
+        limit: u32,
+    ) -> Result<Vec<DueHook>> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let rows: Vec<(Uuid, Timestamp)> = sqlx::query_as(
+            "-- postrider: due_hooks
+            WITH RECURSIVE due AS (
+                (SELECT hook_id, next_attempt_at, 1 AS place FROM postrider_deliveries
+                 WHERE slot = $1 AND lease_token IS NULL AND hook_id > $2
+                 ORDER BY hook_id, next_attempt_at LIMIT 1)
+                UNION ALL
+                SELECT next.hook_id, next.next_attempt_at, due.place + 1
+                FROM due CROSS JOIN LATERAL (
+                    SELECT hook_id, next_attempt_at FROM postrider_deliveries
+                    WHERE slot = $1 AND lease_token IS NULL AND hook_id > due.hook_id
+                    ORDER BY hook_id, next_attempt_at LIMIT 1
+                ) AS next
+                WHERE due.place < $3
+            )
+            SELECT hook_id, next_attempt_at FROM due",
+        )
+        .bind(slot)
+        .bind(after.map_or(Uuid::nil(), |hook| hook.0))
+        .bind(i32::try_from(limit).unwrap_or(i32::MAX))
+        .fetch_all(&self.hot)
+        .await?;
+        let due = rows.into_iter().map(|(hook, first_due)| DueHook {
+            hook: HookId(hook),
+            first_due,
+        });
+        Ok(due.collect())
+    }
+
+    pub(super) async fn slots(&self) -> Result<Vec<i16>> {
+        let slots = sqlx::query_scalar(
+            "-- postrider: slots
+            WITH RECURSIVE occupied AS (
+                (SELECT slot FROM postrider_deliveries ORDER BY slot LIMIT 1)
+                UNION ALL
+                SELECT (SELECT next.slot FROM postrider_deliveries AS next
+                        WHERE next.slot > o.slot ORDER BY next.slot LIMIT 1)
+                FROM occupied AS o WHERE o.slot IS NOT NULL
+            )
+            SELECT slot FROM occupied WHERE slot IS NOT NULL",
+        )
+        .fetch_all(&self.hot)
+        .await?;
+        Ok(slots)
+    }
+
+    pub(super) async fn lease(&self, request: &Lease) -> Result<Vec<Leased>> {
+        let wanted = wanted(request, &self.current_book());
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut tx = self.hot.begin().await?;
+        let (version, taken) = take(&mut tx, request, &wanted).await?;
+        let Some(version) = version else {
+            tx.rollback().await?;
+            return Ok(Vec::new());
+        };
+        let book = self.book_at(&mut tx, version).await?;
+        let events = events_of(&mut tx, request.slot, &taken).await?;
+        let (leased, unfit): (Vec<_>, Vec<_>) = taken
+            .into_iter()
+            .map(|taken| fit_out(taken, request, &book, &events))
+            .partition(std::result::Result::is_ok);
+        let unfit: Vec<_> = unfit
+            .into_iter()
+            .filter_map(std::result::Result::err)
+            .collect();
+        if !unfit.is_empty() {
+            give_back(&mut tx, request, &unfit).await?;
+        }
+        tx.commit().await?;
+        Ok(leased.into_iter().flatten().collect())
+    }
+
+    pub(super) async fn release(
+        &self,
+        slot: i16,
+        token: LeaseToken,
+        deliveries: &[DeliveryId],
+        now: Timestamp,
+    ) -> Result<u32> {
+        let released = sqlx::query(
+            "-- postrider: release
+            UPDATE postrider_deliveries
+            SET lease_token = NULL, lease_expires_at = NULL,
+                next_attempt_at = least(next_attempt_at, $4)
+            WHERE slot = $1 AND lease_token = $2 AND ctid = ANY(ARRAY(
+                SELECT d.place FROM unnest($3::uuid[]) AS i (id) CROSS JOIN LATERAL (
+                    SELECT ctid AS place FROM postrider_deliveries
+                    WHERE slot = $1 AND id = i.id LIMIT 1
+                ) AS d
+            ))",
+        )
+        .bind(slot)
+        .bind(token.0)
+        .bind(deliveries.iter().map(|id| id.0).bind_iter())
+        .bind(now)
+        .execute(&self.hot)
+        .await?;
+        Ok(u32::try_from(released.rows_affected()).unwrap_or(u32::MAX))
+    }
+}
+
+/// What may be leased, each hook once; hooks that became active since are told by the
+/// statement itself.
+fn wanted(request: &Lease, book: &HookBook) -> BTreeMap<HookId, u32> {
+    let locked = |hook: &HookId| book.get(*hook).is_some_and(|hook| hook.locked);
+    let wanted = request.wanted.iter().copied();
+    wanted
+        .filter(|(hook, places)| *places > 0 && !locked(hook))
+        .collect()
+}
+
+/// A delivery that was leased, without what is needed to attempt it.
+struct Taken {
+    id: DeliveryId,
+    day: NaiveDate,
+    event: EventId,
+    hook: HookId,
+    attempts: i32,
+    earlier_attempts: i32,
+    due: Timestamp,
+}
+
+/// Why a delivery that was leased is given back.
+enum Unfit {
+    /// Its hook is not to be sent to.
+    Hook(DeliveryId),
+    /// Its event is gone.
+    Event(DeliveryId),
+}
+
+impl Unfit {
+    fn id(&self) -> DeliveryId {
+        match self {
+            Self::Hook(id) | Self::Event(id) => *id,
+        }
+    }
+}
+
+/// Leases, longest due first, and tells the version of the hooks that decided; `None` when
+/// nothing was due.
+async fn take(
+    connection: &mut PgConnection,
+    request: &Lease,
+    wanted: &BTreeMap<HookId, u32>,
+) -> Result<(Option<i64>, Vec<Taken>)> {
+    let rows = sqlx::query(
+        "-- postrider: lease
+        WITH due AS MATERIALIZED (
+            SELECT d.place
+            FROM unnest($2::uuid[], $3::bigint[]) AS wanted (hook_id, places)
+            JOIN postrider_hooks AS h
+              ON h.id = wanted.hook_id AND h.status = 'active' AND h.deleted_at IS NULL
+            CROSS JOIN LATERAL (
+                SELECT ctid AS place FROM postrider_deliveries
+                WHERE slot = $1 AND hook_id = wanted.hook_id AND lease_token IS NULL
+                  AND next_attempt_at <= $4
+                ORDER BY next_attempt_at LIMIT wanted.places
+                FOR UPDATE SKIP LOCKED
+            ) AS d
+        )
+        UPDATE postrider_deliveries SET lease_token = $5, lease_expires_at = $6
+        WHERE slot = $1 AND ctid = ANY(ARRAY(SELECT place FROM due))
+        RETURNING id, day, event_id, hook_id, attempts, earlier_attempts, next_attempt_at,
+                  (SELECT hooks_version FROM postrider_meta WHERE singleton)",
+    )
+    .bind(request.slot)
+    .bind(wanted.keys().map(|hook| hook.0).bind_iter())
+    .bind(wanted.values().map(|places| i64::from(*places)).bind_iter())
+    .bind(request.now)
+    .bind(request.token.0)
+    .bind(request.until)
+    .fetch_all(connection)
+    .await?;
+    let version = rows.first().map(|row| row.try_get(7)).transpose()?;
+    let taken = rows.iter().map(|row| {
+        Ok(Taken {
+            id: DeliveryId(row.try_get(0)?),
+            day: row.try_get(1)?,
+            event: EventId(row.try_get(2)?),
+            hook: HookId(row.try_get(3)?),
+            attempts: row.try_get(4)?,
+            earlier_attempts: row.try_get(5)?,
+            due: row.try_get(6)?,
+        })
+    });
+    let mut taken = taken.collect::<std::result::Result<Vec<_>, sqlx::Error>>()?;
+    taken.sort_unstable_by_key(|taken| (taken.due, taken.id));
+    Ok((version, taken))
+}
+
+/// The events of the deliveries, one look at one partition for each day.
+async fn events_of(
+    connection: &mut PgConnection,
+    slot: i16,
+    taken: &[Taken],
+) -> Result<HashMap<EventId, Arc<Event>>> {
+    let mut by_day: BTreeMap<NaiveDate, BTreeSet<Uuid>> = BTreeMap::new();
+    for taken in taken {
+        by_day.entry(taken.day).or_default().insert(taken.event.0);
+    }
+    let mut events = HashMap::with_capacity(taken.len());
+    for (day, ids) in by_day {
+        let rows = sqlx::query(
+            "-- postrider: lease_events
+            SELECT e.*
+            FROM unnest($3::uuid[]) AS i (id) CROSS JOIN LATERAL (
+                SELECT id, account, event_type, payload::text, ordering_key, headers::text,
+                       occurred_at
+                FROM postrider_events WHERE slot = $1 AND day = $2 AND id = i.id LIMIT 1
+            ) AS e",
+        )
+        .bind(slot)
+        .bind(day)
+        .bind(ids.into_iter().bind_iter())
+        .fetch_all(&mut *connection)
+        .await?;
+        for row in &rows {
+            let id = EventId(row.try_get(0)?);
+            let event = Event {
+                id,
+                account: row.try_get(1)?,
+                event_type: row.try_get(2)?,
+                payload: Payload::from_checked(row.try_get::<&str, _>(3)?),
+                ordering_key: row.try_get(4)?,
+                headers: row.try_get(5)?,
+                occurred_at: row.try_get(6)?,
+            };
+            events.insert(id, Arc::new(event));
+        }
+    }
+    Ok(events)
+}
+
+fn fit_out(
+    taken: Taken,
+    request: &Lease,
+    book: &HookBook,
+    events: &HashMap<EventId, Arc<Event>>,
+) -> std::result::Result<Leased, Unfit> {
+    let hook = book.get(taken.hook).filter(|hook| !hook.locked);
+    let hook = hook.ok_or(Unfit::Hook(taken.id))?.clone();
+    let event = events.get(&taken.event).ok_or(Unfit::Event(taken.id))?;
+    Ok(Leased {
+        slot: request.slot,
+        id: taken.id,
+        day: taken.day,
+        event: event.clone(),
+        hook,
+        attempts: taken.attempts.unsigned_abs(),
+        earlier_attempts: taken.earlier_attempts.unsigned_abs(),
+        token: request.token,
+        expires_at: request.until,
+    })
+}
+
+async fn give_back(connection: &mut PgConnection, request: &Lease, unfit: &[Unfit]) -> Result<()> {
+    let later = request.now + WITHOUT_EVENT_WAIT;
+    let without_event = unfit
+        .iter()
+        .filter(|u| matches!(u, Unfit::Event(_)))
+        .count();
+    if without_event > 0 {
+        tracing::error!(
+            deliveries = without_event,
+            "The events of {without_event} deliveries are gone: they are not attempted"
+        );
+    }
+    sqlx::query(
+        "-- postrider: lease_give_back
+        UPDATE postrider_deliveries AS d
+        SET lease_token = NULL, lease_expires_at = NULL,
+            next_attempt_at = coalesce(u.later, d.next_attempt_at)
+        FROM unnest($3::uuid[], $4::timestamptz[]) AS u (id, later)
+        CROSS JOIN LATERAL (
+            SELECT ctid AS place FROM postrider_deliveries
+            WHERE slot = $1 AND id = u.id LIMIT 1
+        ) AS found
+        WHERE d.slot = $1 AND d.ctid = found.place AND d.lease_token = $2",
+    )
+    .bind(request.slot)
+    .bind(request.token.0)
+    .bind(unfit.iter().map(|unfit| unfit.id().0).bind_iter())
+    .bind(
+        unfit
+            .iter()
+            .map(|unfit| matches!(unfit, Unfit::Event(_)).then_some(later))
+            .bind_iter(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}

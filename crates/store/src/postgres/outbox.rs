@@ -1,0 +1,442 @@
+//! The outbox: events go in, and leave it as deliveries.
+//!
+//! An outbox row leaves in the transaction that makes its deliveries, and is never matched
+//! against hooks older than itself. Payloads stay in the database on their way to the events.
+//!
+//! Rows are deleted by the stretch of `seq` they lie in, filtered by a hash of those meant: the
+//! one form that no outdated estimate turns into a walk over the whole backlog.
+
+use super::PostgresStore;
+use super::errors::Result;
+use crate::fan_out::{OutboxRow, Plan, Planned, objection, plan, repeated_in_batch};
+use crate::{Error, FanOut, FannedOut, HookBook, Leased, Peek};
+use chrono::NaiveDate;
+use postrider_core::{Event, EventId, HookId, HookStatus, NewEvent, Payload, Timestamp, scrub};
+use postrider_producer::postgres::enqueue_many;
+use sqlx::postgres::{PgBindIterExt, PgRow};
+use sqlx::{PgConnection, Row};
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+
+impl PostgresStore {
+    pub(super) async fn enqueue(&self, events: &[NewEvent]) -> Result<Vec<EventId>> {
+        let mut tx = self.calm.begin().await?;
+        let ids = enqueue_many(&mut tx, events).await?;
+        tx.commit().await?;
+        Ok(ids)
+    }
+
+    pub(super) async fn peek(&self) -> Result<Peek> {
+        let (hooks_version, outbox) = sqlx::query_as(
+            "-- postrider: peek
+            WITH RECURSIVE occupied AS (
+                (SELECT slot FROM postrider_outbox ORDER BY slot LIMIT 1)
+                UNION ALL
+                SELECT (SELECT next.slot FROM postrider_outbox AS next
+                        WHERE next.slot > o.slot ORDER BY next.slot LIMIT 1)
+                FROM occupied AS o WHERE o.slot IS NOT NULL
+            )
+            SELECT hooks_version,
+                   ARRAY(SELECT slot FROM occupied WHERE slot IS NOT NULL)
+            FROM postrider_meta WHERE singleton",
+        )
+        .fetch_one(&self.hot)
+        .await?;
+        Ok(Peek {
+            outbox,
+            hooks_version,
+        })
+    }
+
+    /// Fans out a batch; one that holds a row the database refuses is halved until that row
+    /// stands alone and can be put aside.
+    pub(super) async fn fan_out(&self, request: &FanOut) -> Result<FannedOut> {
+        let mut size = request.max_events.max(1);
+        loop {
+            let mut tx = self.hot.begin().await?;
+            let batch = self.read_batch(&mut tx, request, size).await?;
+            let Some(first) = batch.rows.first() else {
+                tx.rollback().await?;
+                return Ok(FannedOut::default());
+            };
+            let (first, taken) = (first.seq, count(batch.rows.len()));
+            match write_batch(&mut tx, request, batch).await {
+                Ok(mut fanned_out) => {
+                    tx.commit().await?;
+                    fanned_out.more |= taken >= size;
+                    return Ok(fanned_out);
+                }
+                Err(failure) => match failure.refusal() {
+                    Some(reason) if taken == 1 => {
+                        tx.rollback().await?;
+                        return self.put_aside(request, first, &reason).await;
+                    }
+                    Some(_) => {
+                        tx.rollback().await?;
+                        size = taken.div_ceil(2);
+                    }
+                    None => {
+                        if matches!(failure.0, Error::Schema(_)) {
+                            self.forget_partitions();
+                        }
+                        return Err(failure);
+                    }
+                },
+            }
+        }
+    }
+
+    async fn read_batch(
+        &self,
+        connection: &mut PgConnection,
+        request: &FanOut,
+        size: u32,
+    ) -> Result<Batch> {
+        let rows = sqlx::query(
+            "-- postrider: fan_out_read
+            SELECT o.seq, o.id, o.account, o.event_type, o.payload::text, o.ordering_key,
+                   o.dedup_key, o.deliver_after, coalesce(o.occurred_at, o.created_at),
+                   o.headers::text,
+                   (SELECT hooks_version FROM postrider_meta WHERE singleton)
+            FROM postrider_outbox AS o
+            WHERE o.slot = $1
+            ORDER BY o.seq LIMIT $2
+            FOR UPDATE OF o SKIP LOCKED",
+        )
+        .bind(request.slot)
+        .bind(i64::from(size))
+        .fetch_all(&mut *connection)
+        .await?;
+        let book = match rows.first() {
+            Some(row) => self.book_at(connection, row.try_get(10)?).await?,
+            None => self.current_book(),
+        };
+        let rows = rows.iter().map(outbox_row);
+        Ok(Batch {
+            rows: rows.collect::<std::result::Result<_, _>>()?,
+            book,
+        })
+    }
+
+    /// Moves the one row that the database refuses to keep out of the way.
+    async fn put_aside(&self, request: &FanOut, seq: i64, reason: &str) -> Result<FannedOut> {
+        let mut tx = self.hot.begin().await?;
+        let rejected = reject(&mut tx, request, &[(seq, scrub(reason))]).await?;
+        tx.commit().await?;
+        Ok(FannedOut {
+            rejected,
+            more: true,
+            ..FannedOut::default()
+        })
+    }
+}
+
+/// Outbox rows, locked, and the hooks they are matched against.
+struct Batch {
+    rows: Vec<OutboxRow>,
+    book: Arc<HookBook>,
+}
+
+fn outbox_row(row: &PgRow) -> std::result::Result<OutboxRow, sqlx::Error> {
+    Ok(OutboxRow {
+        seq: row.try_get(0)?,
+        event: Arc::new(Event {
+            id: EventId(row.try_get(1)?),
+            account: row.try_get(2)?,
+            event_type: row.try_get(3)?,
+            payload: Payload::from_checked(row.try_get::<&str, _>(4)?),
+            ordering_key: row.try_get(5)?,
+            occurred_at: row.try_get(8)?,
+            headers: row.try_get(9)?,
+        }),
+        dedup_key: row.try_get(6)?,
+        deliver_after: row.try_get(7)?,
+    })
+}
+
+async fn write_batch(
+    connection: &mut PgConnection,
+    request: &FanOut,
+    batch: Batch,
+) -> Result<FannedOut> {
+    let day = request.now.date_naive();
+    let mut sorted = Sorted::of(batch, request);
+    let dropped = seen_before(connection, request.slot, day, &sorted.events).await?;
+    sorted.drop_seen(&dropped, request);
+    if !sorted.duplicates.is_empty() {
+        drop_rows(connection, request.slot, &sorted.duplicates).await?;
+    }
+    let rejected = match sorted.rejected.is_empty() {
+        true => 0,
+        false => reject(connection, request, &sorted.rejected).await?,
+    };
+    if !sorted.events.is_empty() {
+        keep(connection, request, day, &sorted).await?;
+    }
+    Ok(FannedOut {
+        events: count(sorted.events.len()),
+        deliveries: count(sorted.plan.deliveries.len()),
+        duplicates: count(sorted.duplicates.len()),
+        rejected,
+        waiting: waiting(&sorted.plan.deliveries, request.now),
+        more: sorted.more,
+        started: started(sorted.plan.deliveries, request, day),
+    })
+}
+
+/// A batch, sorted into what becomes of each row.
+struct Sorted {
+    /// Rows that become events, in order, all of them covered by the plan.
+    events: Vec<OutboxRow>,
+    plan: Plan,
+    duplicates: Vec<i64>,
+    rejected: Vec<(i64, String)>,
+    book: Arc<HookBook>,
+    /// Whether rows were left for the next batch.
+    more: bool,
+}
+
+impl Sorted {
+    fn of(batch: Batch, request: &FanOut) -> Self {
+        let mut rejected = Vec::new();
+        let mut events = Vec::with_capacity(batch.rows.len());
+        for row in batch.rows {
+            match objection(&row, request.deliver_before) {
+                Some(reason) => rejected.push((row.seq, scrub(&reason))),
+                None => events.push(row),
+            }
+        }
+        let mut duplicates = Vec::new();
+        let repeated = repeated_in_batch(&events);
+        if !repeated.is_empty() {
+            events.retain(|row| {
+                let stays = !repeated.contains(&row.seq);
+                if !stays {
+                    duplicates.push(row.seq);
+                }
+                stays
+            });
+        }
+        let plan = make_plan(&events, &batch.book, request);
+        let horizon = events.get(plan.covered).map(|row| row.seq);
+        events.truncate(plan.covered);
+        // What lies beyond the plan is looked at again with the rows it stands among.
+        if let Some(horizon) = horizon {
+            duplicates.retain(|seq| *seq < horizon);
+            rejected.retain(|(seq, _)| *seq < horizon);
+        }
+        Self {
+            events,
+            plan,
+            duplicates,
+            rejected,
+            book: batch.book,
+            more: horizon.is_some(),
+        }
+    }
+
+    fn drop_seen(&mut self, seen: &HashSet<i64>, request: &FanOut) {
+        if seen.is_empty() {
+            return;
+        }
+        self.duplicates.extend(seen);
+        self.events.retain(|row| !seen.contains(&row.seq));
+        self.plan = make_plan(&self.events, &self.book, request);
+    }
+}
+
+fn make_plan(rows: &[OutboxRow], book: &HookBook, request: &FanOut) -> Plan {
+    let mut room = request.room.clone();
+    plan(rows, book, &mut room, request.now, request.max_deliveries)
+}
+
+/// Which of the rows repeat an earlier event; the keys of the others are taken.
+async fn seen_before(
+    connection: &mut PgConnection,
+    slot: i16,
+    day: NaiveDate,
+    rows: &[OutboxRow],
+) -> Result<HashSet<i64>> {
+    let mut keyed: Vec<_> = rows
+        .iter()
+        .filter_map(|row| {
+            Some((
+                row.event.account.as_str(),
+                row.dedup_key.as_deref()?,
+                row.seq,
+            ))
+        })
+        .collect();
+    if keyed.is_empty() {
+        return Ok(HashSet::new());
+    }
+    // In order, so that two fan-outs with the same keys wait for each other and never in a
+    // circle.
+    keyed.sort_unstable();
+    let taken: Vec<(String, String)> = sqlx::query_as(
+        "-- postrider: fan_out_dedup
+        INSERT INTO postrider_dedup (slot, account, key, day)
+        SELECT $1, account, key, $2
+        FROM unnest($3::text[], $4::text[]) WITH ORDINALITY AS k (account, key, place)
+        ORDER BY place
+        ON CONFLICT (slot, account, key) DO NOTHING
+        RETURNING account, key",
+    )
+    .bind(slot)
+    .bind(day)
+    .bind(keyed.iter().map(|(account, ..)| *account).bind_iter())
+    .bind(keyed.iter().map(|(_, key, _)| *key).bind_iter())
+    .fetch_all(connection)
+    .await?;
+    let taken: HashSet<_> = taken
+        .iter()
+        .map(|(a, k)| (a.as_str(), k.as_str()))
+        .collect();
+    let repeats = keyed
+        .iter()
+        .filter(|(account, key, _)| !taken.contains(&(account, key)));
+    Ok(repeats.map(|(.., seq)| *seq).collect())
+}
+
+async fn drop_rows(connection: &mut PgConnection, slot: i16, seqs: &[i64]) -> Result<()> {
+    sqlx::query(
+        "-- postrider: fan_out_drop
+        DELETE FROM postrider_outbox
+        WHERE slot = $1 AND seq BETWEEN (SELECT min(s) FROM unnest($2::bigint[]) AS s)
+                                    AND (SELECT max(s) FROM unnest($2::bigint[]) AS s)
+          AND (seq IN (SELECT unnest($2::bigint[]))) IS TRUE",
+    )
+    .bind(slot)
+    .bind(seqs)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn reject(
+    connection: &mut PgConnection,
+    request: &FanOut,
+    rows: &[(i64, String)],
+) -> Result<u32> {
+    let moved = sqlx::query(
+        "-- postrider: fan_out_reject
+        WITH taken AS (
+            DELETE FROM postrider_outbox
+            WHERE slot = $1 AND seq BETWEEN (SELECT min(s) FROM unnest($2::bigint[]) AS s)
+                                        AND (SELECT max(s) FROM unnest($2::bigint[]) AS s)
+              AND (seq IN (SELECT unnest($2::bigint[]))) IS TRUE
+            RETURNING *
+        ), kept AS (
+            INSERT INTO postrider_rejected
+                (slot, id, reason, rejected_at, account, event_type, payload, ordering_key,
+                 dedup_key, deliver_after, occurred_at, headers)
+            SELECT $1, t.id, r.reason, $4, t.account, t.event_type, t.payload::text,
+                   t.ordering_key, t.dedup_key, t.deliver_after,
+                   coalesce(t.occurred_at, t.created_at), t.headers::text
+            FROM taken AS t JOIN unnest($2::bigint[], $3::text[]) AS r (seq, reason)
+                 ON r.seq = t.seq
+            ON CONFLICT (slot, id) DO NOTHING
+        )
+        SELECT count(*) FROM taken",
+    )
+    .bind(request.slot)
+    .bind(rows.iter().map(|(seq, _)| *seq).bind_iter())
+    .bind(rows.iter().map(|(_, reason)| reason.as_str()).bind_iter())
+    .bind(request.now)
+    .fetch_one(connection)
+    .await?
+    .try_get::<i64, _>(0)?;
+    Ok(u32::try_from(moved).unwrap_or(u32::MAX))
+}
+
+/// Turns the rows into events and makes their deliveries.
+async fn keep(
+    connection: &mut PgConnection,
+    request: &FanOut,
+    day: NaiveDate,
+    sorted: &Sorted,
+) -> Result<()> {
+    let made = || sorted.plan.deliveries.iter();
+    sqlx::query(
+        "-- postrider: fan_out
+        WITH taken AS (
+            DELETE FROM postrider_outbox
+            WHERE slot = $1 AND seq BETWEEN (SELECT min(s) FROM unnest($4::bigint[]) AS s)
+                                        AND (SELECT max(s) FROM unnest($4::bigint[]) AS s)
+              AND (seq IN (SELECT unnest($4::bigint[]))) IS TRUE
+            RETURNING id, seq, account, event_type, payload, ordering_key, dedup_key, headers,
+                      coalesce(occurred_at, created_at) AS happened_at
+        ), kept AS (
+            INSERT INTO postrider_events
+                (slot, day, id, seq, account, event_type, payload, ordering_key, dedup_key,
+                 headers, occurred_at, fanned_out_at)
+            SELECT $1, $2, id, seq, account, event_type, payload, ordering_key, dedup_key,
+                   headers, happened_at, $3
+            FROM taken
+        )
+        INSERT INTO postrider_deliveries
+            (slot, day, id, event_id, hook_id, event_seq, ordering_key, next_attempt_at,
+             lease_token, lease_expires_at)
+        SELECT $1, $2, d.id, d.event_id, d.hook_id, d.event_seq, d.ordering_key,
+               d.next_attempt_at, d.lease_token, d.lease_expires_at
+        FROM unnest($5::uuid[], $6::uuid[], $7::uuid[], $8::bigint[], $9::text[],
+                    $10::timestamptz[], $11::uuid[], $12::timestamptz[])
+             AS d (id, event_id, hook_id, event_seq, ordering_key, next_attempt_at,
+                   lease_token, lease_expires_at)",
+    )
+    .bind(request.slot)
+    .bind(day)
+    .bind(request.now)
+    .bind(sorted.events.iter().map(|row| row.seq).bind_iter())
+    .bind(made().map(|d| d.id.0).bind_iter())
+    .bind(made().map(|d| d.event.id.0).bind_iter())
+    .bind(made().map(|d| d.hook.id.0).bind_iter())
+    .bind(made().map(|d| d.seq).bind_iter())
+    .bind(made().map(|d| d.event.ordering_key.as_deref()).bind_iter())
+    .bind(made().map(|d| d.next_attempt_at).bind_iter())
+    .bind(
+        made()
+            .map(|d| d.starts.then_some(request.token.0))
+            .bind_iter(),
+    )
+    .bind(
+        made()
+            .map(|d| d.starts.then_some(request.until))
+            .bind_iter(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The hooks that could have started more than there was room for.
+fn waiting(deliveries: &[Planned], now: Timestamp) -> Vec<HookId> {
+    let left_over = deliveries.iter().filter(|d| {
+        !d.starts
+            && d.next_attempt_at <= now
+            && d.hook.status == HookStatus::Active
+            && !d.hook.locked
+    });
+    let hooks: BTreeSet<_> = left_over.map(|d| d.hook.id).collect();
+    hooks.into_iter().collect()
+}
+
+fn started(deliveries: Vec<Planned>, request: &FanOut, day: NaiveDate) -> Vec<Leased> {
+    let starting = deliveries.into_iter().filter(|planned| planned.starts);
+    let leased = starting.map(|planned| Leased {
+        slot: request.slot,
+        id: planned.id,
+        day,
+        event: planned.event,
+        hook: planned.hook,
+        attempts: 0,
+        earlier_attempts: 0,
+        token: request.token,
+        expires_at: request.until,
+    });
+    leased.collect()
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,203 @@
+//! What is done beside the work: partitions are made ahead, and the deliveries of deleted
+//! hooks are cancelled.
+//!
+//! A partition is made beside its parent and then attached, which waits for nobody who reads
+//! or writes; making it as a part from the start would stop them all.
+
+use super::PostgresStore;
+use super::errors::Result;
+use crate::Upkeep;
+use chrono::{Days, NaiveDate};
+use postrider_core::{Reason, Timestamp};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+use uuid::Uuid;
+
+/// The tables that are partitioned by day.
+const PARTITIONED: [&str; 3] = ["postrider_events", "postrider_attempts", "postrider_ended"];
+
+/// Days made ahead, beside today.
+const DAYS_AHEAD: u64 = 3;
+
+/// The key of the lock that makes one process at a time make partitions: the bytes of
+/// `postride`.
+const PARTITIONS_LOCK: i64 = i64::from_be_bytes(*b"postride");
+
+impl PostgresStore {
+    pub(super) async fn upkeep(&self, now: Timestamp, limit: u32) -> Result<Upkeep> {
+        let mut connection = self.calm.acquire().await?;
+        if !self.knows_partitions(now) {
+            self.make_partitions(&mut connection, now).await?;
+        }
+        let cancelled = cancel(&mut connection, now, limit).await?;
+        Ok(Upkeep {
+            cancelled,
+            more: cancelled >= limit,
+        })
+    }
+
+    fn knows_partitions(&self, now: Timestamp) -> bool {
+        let known = self.days.lock().unwrap_or_else(PoisonError::into_inner);
+        days_ahead(now).iter().all(|day| known.contains(day))
+    }
+
+    /// Makes the partitions of today and the next days, unless they are there.
+    pub(super) async fn make_partitions(
+        &self,
+        connection: &mut PgConnection,
+        now: Timestamp,
+    ) -> Result<()> {
+        let days = days_ahead(now);
+        if !missing_partitions(connection, &days).await?.is_empty() {
+            let mut tx = connection.begin().await?;
+            sqlx::query(
+                "-- postrider: partitions_lock
+                SELECT pg_advisory_xact_lock($1)",
+            )
+            .bind(PARTITIONS_LOCK)
+            .execute(&mut *tx)
+            .await?;
+            sqlx::raw_sql("SET LOCAL lock_timeout = '2s'")
+                .execute(&mut *tx)
+                .await?;
+            for partition in missing_partitions(&mut tx, &days).await? {
+                sqlx::raw_sql(AssertSqlSafe(partition.statements()))
+                    .execute(&mut *tx)
+                    .await?;
+            }
+            tx.commit().await?;
+        }
+        let mut known = self.days.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = days.into_iter().collect();
+        Ok(())
+    }
+
+    /// Looks at the partitions again at the next turn of upkeep: one was missed.
+    pub(super) fn forget_partitions(&self) {
+        self.days
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+    }
+}
+
+fn days_ahead(now: Timestamp) -> Vec<NaiveDate> {
+    let today = now.date_naive();
+    (0..=DAYS_AHEAD)
+        .filter_map(|ahead| today.checked_add_days(Days::new(ahead)))
+        .collect()
+}
+
+/// A partition that is to be made.
+struct Partition {
+    /// The parent's schema, quoted.
+    schema: String,
+    table: String,
+    day: NaiveDate,
+}
+
+impl Partition {
+    fn statements(&self) -> String {
+        let Self { schema, table, day } = self;
+        let name = format!("{schema}.{table}_{}", day.format("%Y%m%d"));
+        let next = day.checked_add_days(Days::new(1)).unwrap_or(*day);
+        format!(
+            "CREATE TABLE IF NOT EXISTS {name} (LIKE {schema}.{table} INCLUDING ALL);
+            ALTER TABLE {schema}.{table} ATTACH PARTITION {name}
+                FOR VALUES FROM ('{day}') TO ('{next}');"
+        )
+    }
+}
+
+async fn missing_partitions(
+    connection: &mut PgConnection,
+    days: &[NaiveDate],
+) -> Result<Vec<Partition>> {
+    let rows: Vec<(String, String, NaiveDate)> = sqlx::query_as(
+        "-- postrider: missing_partitions
+        SELECT quote_ident(n.nspname), p.name, d.day
+        FROM unnest($1::text[]) AS p (name)
+        JOIN pg_class AS c ON c.oid = to_regclass(p.name)
+        JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        CROSS JOIN unnest($2::date[]) AS d (day)
+        WHERE NOT EXISTS (
+            SELECT FROM pg_inherits AS i JOIN pg_class AS part ON part.oid = i.inhrelid
+            WHERE i.inhparent = c.oid AND part.relname = p.name || to_char(d.day, '_YYYYMMDD')
+        )
+        ORDER BY p.name, d.day",
+    )
+    .bind(&PARTITIONED[..])
+    .bind(days)
+    .fetch_all(connection)
+    .await?;
+    let missing = rows
+        .into_iter()
+        .map(|(schema, table, day)| Partition { schema, table, day });
+    Ok(missing.collect())
+}
+
+/// Cancels deliveries of deleted hooks that are not leased, at most `limit`.
+async fn cancel(connection: &mut PgConnection, now: Timestamp, limit: u32) -> Result<u32> {
+    let mut cancelled = 0;
+    for (slot, hooks) in deleted_hooks_waiting(connection).await? {
+        if cancelled >= limit {
+            break;
+        }
+        let ended = sqlx::query(
+            "-- postrider: cancel
+            WITH doomed AS MATERIALIZED (
+                SELECT ctid AS place FROM postrider_deliveries
+                WHERE slot = $1 AND hook_id = ANY($2) AND lease_token IS NULL
+                LIMIT $3 FOR UPDATE SKIP LOCKED
+            ), gone AS (
+                DELETE FROM postrider_deliveries
+                WHERE slot = $1 AND ctid = ANY(ARRAY(SELECT place FROM doomed))
+                RETURNING day, id, event_id, hook_id, attempts
+            )
+            INSERT INTO postrider_ended
+                (slot, day, delivery_id, event_id, hook_id, state, reason, attempts, ended_at)
+            SELECT $1, day, id, event_id, hook_id, 'cancelled', $4, attempts, $5 FROM gone
+            ON CONFLICT (slot, day, delivery_id) DO UPDATE
+            SET state = excluded.state, reason = excluded.reason, attempts = excluded.attempts,
+                ended_at = excluded.ended_at",
+        )
+        .bind(slot)
+        .bind(hooks)
+        .bind(i64::from(limit - cancelled))
+        .bind(Reason::HookDeleted.name())
+        .bind(now)
+        .execute(&mut *connection)
+        .await?;
+        cancelled += u32::try_from(ended.rows_affected()).unwrap_or(u32::MAX);
+    }
+    Ok(cancelled)
+}
+
+/// Deleted hooks with deliveries that wait, by slot. Costs a step for each hook that has any
+/// waiting, and nothing for those that were deleted long ago.
+async fn deleted_hooks_waiting(connection: &mut PgConnection) -> Result<BTreeMap<i16, Vec<Uuid>>> {
+    let rows: Vec<(i16, Uuid)> = sqlx::query_as(
+        "-- postrider: deleted_hooks
+        WITH RECURSIVE waiting AS (
+            (SELECT slot, hook_id FROM postrider_deliveries WHERE lease_token IS NULL
+             ORDER BY slot, hook_id LIMIT 1)
+            UNION ALL
+            SELECT next.slot, next.hook_id FROM waiting AS w CROSS JOIN LATERAL (
+                SELECT slot, hook_id FROM postrider_deliveries AS d
+                WHERE d.lease_token IS NULL AND (d.slot, d.hook_id) > (w.slot, w.hook_id)
+                ORDER BY slot, hook_id LIMIT 1
+            ) AS next
+        )
+        SELECT w.slot, w.hook_id
+        FROM waiting AS w JOIN postrider_hooks AS h ON h.id = w.hook_id
+        WHERE h.deleted_at IS NOT NULL",
+    )
+    .fetch_all(connection)
+    .await?;
+    let mut by_slot: BTreeMap<i16, Vec<Uuid>> = BTreeMap::new();
+    for (slot, hook) in rows {
+        by_slot.entry(slot).or_default().push(hook);
+    }
+    Ok(by_slot)
+}

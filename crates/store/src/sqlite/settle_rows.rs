@@ -1,0 +1,186 @@
+//! What is written when attempts are recorded and deliveries end, by settling and by recovery.
+
+use super::errors::from_sqlx;
+use super::values::{hex, micros, rows};
+use crate::Result;
+use postrider_core::Timestamp;
+use serde::Serialize;
+use sqlx::SqliteConnection;
+use std::collections::HashSet;
+use uuid::Uuid;
+use uuid::fmt::Simple;
+
+/// A row of `postrider_attempts`.
+pub(super) struct AttemptRow {
+    pub day: i32,
+    pub delivery_id: Simple,
+    pub id: Simple,
+    pub event_id: Simple,
+    pub hook_id: Simple,
+    pub number: u32,
+    pub at: i64,
+    pub duration_ms: u32,
+    pub outcome: &'static str,
+    pub status: Option<u16>,
+    pub late: bool,
+    pub error: Option<String>,
+    /// In hexadecimal.
+    pub response: Option<String>,
+}
+
+/// A row of `postrider_ended`.
+pub(super) struct EndedRow {
+    pub day: i32,
+    pub delivery_id: Simple,
+    pub event_id: Simple,
+    pub hook_id: Simple,
+    pub state: &'static str,
+    pub reason: &'static str,
+    pub attempts: u32,
+}
+
+impl AttemptRow {
+    fn columns(&self) -> impl Serialize {
+        (
+            self.day,
+            self.delivery_id,
+            self.id,
+            self.event_id,
+            self.hook_id,
+            self.number,
+            self.at,
+            self.duration_ms,
+            self.outcome,
+            self.status,
+            self.late,
+            &self.error,
+            &self.response,
+        )
+    }
+}
+
+impl EndedRow {
+    fn columns(&self) -> impl Serialize {
+        (
+            self.day,
+            self.delivery_id,
+            self.event_id,
+            self.hook_id,
+            self.state,
+            self.reason,
+            self.attempts,
+        )
+    }
+}
+
+/// A response's excerpt as it travels; nothing when it is empty.
+pub(super) fn excerpt(response: &[u8]) -> Option<String> {
+    (!response.is_empty()).then(|| hex(response))
+}
+
+/// Records attempts and returns the ids of those that were not recorded before.
+pub(super) async fn insert_attempts(
+    tx: &mut SqliteConnection,
+    attempts: &[AttemptRow],
+) -> Result<HashSet<Uuid>> {
+    if attempts.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let recorded: Vec<Uuid> = sqlx::query_scalar(
+        "-- postrider: settle_attempts
+        WITH s (v) AS MATERIALIZED (SELECT value FROM json_each(?1))
+        INSERT INTO postrider_attempts
+            (slot, day, delivery_id, id, event_id, hook_id, number, at, duration_ms, outcome,
+             status, late, error, response)
+        SELECT 0, v ->> 0, unhex(v ->> 1), unhex(v ->> 2), unhex(v ->> 3), unhex(v ->> 4),
+            v ->> 5, v ->> 6, v ->> 7, v ->> 8, v ->> 9, v ->> 10, v ->> 11, unhex(v ->> 12)
+        FROM s WHERE true
+        ON CONFLICT (slot, day, delivery_id, id) DO NOTHING
+        RETURNING id",
+    )
+    .bind(rows(attempts.iter().map(AttemptRow::columns)))
+    .fetch_all(tx)
+    .await
+    .map_err(from_sqlx)?;
+    Ok(recorded.into_iter().collect())
+}
+
+/// Keeps what became of deliveries that ended otherwise than delivered.
+pub(super) async fn insert_ended(
+    tx: &mut SqliteConnection,
+    ended: &[EndedRow],
+    now: Timestamp,
+) -> Result<()> {
+    if ended.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "-- postrider: settle_ended
+        WITH s (v) AS MATERIALIZED (SELECT value FROM json_each(?1))
+        INSERT INTO postrider_ended
+            (slot, day, delivery_id, event_id, hook_id, state, reason, attempts, ended_at)
+        SELECT 0, v ->> 0, unhex(v ->> 1), unhex(v ->> 2), unhex(v ->> 3), v ->> 4, v ->> 5,
+            v ->> 6, ?2
+        FROM s WHERE true
+        ON CONFLICT (slot, day, delivery_id) DO UPDATE
+        SET state = excluded.state, reason = excluded.reason, attempts = excluded.attempts,
+            ended_at = excluded.ended_at",
+    )
+    .bind(rows(ended.iter().map(EndedRow::columns)))
+    .bind(micros(now))
+    .execute(tx)
+    .await
+    .map_err(from_sqlx)?;
+    Ok(())
+}
+
+/// Takes deliveries out of the hot table.
+pub(super) async fn delete_deliveries(
+    tx: &mut SqliteConnection,
+    ids: impl IntoIterator<Item = Simple>,
+) -> Result<()> {
+    let ids = rows(ids);
+    if ids.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "-- postrider: settle_end
+        DELETE FROM postrider_deliveries
+        WHERE slot = 0 AND id IN (SELECT unhex(value) FROM json_each(?1))",
+    )
+    .bind(ids)
+    .execute(tx)
+    .await
+    .map_err(from_sqlx)?;
+    Ok(())
+}
+
+/// What a delivery that goes on waits for: its id, `next_attempt_at`, attempts made, and leases
+/// lost in a row.
+pub(super) type Waiting = (Simple, i64, u32, u32);
+
+/// Lets deliveries go and wait. The batch is taken apart first and joined by an index of its
+/// own: SQLite would otherwise walk through it for each delivery.
+pub(super) async fn reschedule(tx: &mut SqliteConnection, waiting: &[Waiting]) -> Result<()> {
+    if waiting.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "-- postrider: settle_retry
+        WITH t (v) AS MATERIALIZED (SELECT value FROM json_each(?1)),
+        s AS MATERIALIZED (
+            SELECT unhex(v ->> 0) AS id, v ->> 1 AS next_attempt_at, v ->> 2 AS attempts,
+                v ->> 3 AS lost_leases
+            FROM t
+        )
+        UPDATE postrider_deliveries AS d
+        SET next_attempt_at = s.next_attempt_at, attempts = s.attempts,
+            lost_leases = s.lost_leases, lease_token = NULL, lease_expires_at = NULL
+        FROM s WHERE d.slot = 0 AND d.id IN (SELECT id FROM s) AND s.id = d.id",
+    )
+    .bind(rows(waiting))
+    .execute(tx)
+    .await
+    .map_err(from_sqlx)?;
+    Ok(())
+}

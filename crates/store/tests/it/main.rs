@@ -1,0 +1,286 @@
+//! One suite, every store: each case runs by its own name on PostgreSQL and on SQLite.
+//!
+//! A case is named after a sentence of the contract in `Store`. It is handed a store on a
+//! database of its own and a clock that stands still; nothing sleeps.
+
+mod dedup;
+mod enqueue;
+mod fan_out;
+mod health;
+mod history;
+mod hooks;
+mod leases;
+mod recover;
+mod redeliver;
+mod rejected;
+mod schema;
+mod secrets;
+mod settle;
+mod support;
+mod upkeep;
+
+use postrider_store::Backend;
+use postrider_tests::TestStore;
+
+/// Makes a test of each case, on one store.
+macro_rules! on_one_store {
+    ($backend:ident: $($module:ident::{$($case:ident),+ $(,)?}),+ $(,)?) => {$(
+        mod $module {
+            use super::*;
+
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    crate::$module::$case(&TestStore::on(Backend::$backend).await).await;
+                }
+            )+
+        }
+    )+};
+}
+
+/// Makes a test of each case on every store.
+macro_rules! on_every_store {
+    ($($cases:tt)+) => {
+        mod postgres {
+            use super::*;
+            on_one_store! { Postgres: $($cases)+ }
+        }
+
+        mod sqlite {
+            use super::*;
+            on_one_store! { Sqlite: $($cases)+ }
+        }
+    };
+}
+
+on_every_store! {
+    schema::{
+        migrating_an_empty_database_makes_it_current,
+        migrating_again_changes_nothing,
+        of_several_that_migrate_at_once_one_does_the_work,
+        a_database_too_new_for_the_binary_is_refused,
+        tables_without_a_record_of_their_migration_are_damage,
+        a_missing_table_is_damage,
+        a_database_without_our_tables_says_what_to_do,
+        no_table_of_others_is_needed_or_touched,
+        the_databases_clock_goes_forward,
+        after_closing_every_call_fails,
+    },
+    enqueue::{
+        ids_come_back_in_the_order_of_the_events,
+        all_events_of_a_call_are_inserted_or_none,
+        a_broken_bound_is_refused_before_anything_is_written,
+        a_payload_of_the_largest_size_is_kept,
+        a_payload_is_kept_byte_for_byte,
+        any_json_is_a_payload,
+        every_field_of_an_event_is_kept,
+        an_event_without_a_time_happened_when_it_was_inserted,
+        a_key_decides_the_slot,
+        thousands_of_events_fit_into_one_call,
+        no_events_are_no_work,
+        the_documented_insert_is_enough,
+        the_outbox_refuses_what_is_no_payload,
+        peek_names_the_slots_that_have_rows,
+        the_version_grows_with_every_change_of_a_hook,
+        what_breaks_a_bound_is_named,
+    },
+    fan_out::{
+        each_matching_hook_of_the_account_gets_a_delivery,
+        rows_leave_the_outbox_with_their_deliveries,
+        what_was_rolled_back_is_never_delivered,
+        a_hook_made_just_before_the_event_gets_it,
+        a_hook_removed_elsewhere_gets_nothing_more,
+        an_event_for_no_hook_is_kept,
+        only_what_fits_into_the_room_starts,
+        the_room_of_each_hook_is_its_own,
+        deliver_after_is_waited_for,
+        deliver_after_beyond_the_retention_is_rejected,
+        a_paused_hook_gets_deliveries_that_are_held,
+        events_are_taken_in_the_order_of_insertion,
+        a_full_batch_says_that_there_may_be_more,
+        a_batch_is_bounded_by_its_deliveries,
+        no_row_is_taken_by_two_callers,
+        only_the_named_slot_is_worked_on,
+        thousands_of_deliveries_come_of_one_batch,
+        a_delivery_finds_its_event_on_a_later_day,
+    },
+    rejected::{
+        a_bad_row_among_a_thousand_is_rejected_alone,
+        a_row_the_database_refuses_to_keep_is_rejected_alone,
+        several_rows_the_database_refuses_are_rejected_alone,
+        an_id_used_before_is_rejected_alone,
+        a_refused_event_leaves_no_delivery_behind,
+        a_rejected_row_uses_up_no_deduplication_key,
+        what_was_rejected_is_kept_as_it_was,
+        rejected_rows_are_listed_newest_first,
+    },
+    dedup::{
+        a_repeat_in_the_same_batch_is_dropped,
+        a_repeat_in_a_later_batch_is_dropped,
+        accounts_do_not_share_keys,
+        events_without_a_key_are_never_repeats,
+        what_is_left_for_the_next_batch_is_judged_there,
+        of_two_workers_with_the_same_key_one_delivers,
+    },
+    leases::{
+        only_what_is_due_is_leased,
+        the_longest_due_comes_first,
+        a_leased_delivery_carries_all_that_an_attempt_needs,
+        each_hook_gives_at_most_what_is_wanted_of_it,
+        only_the_wanted_hooks_give_any,
+        no_delivery_is_leased_to_two_callers,
+        a_hook_that_is_not_active_gives_none,
+        a_removed_hook_gives_none,
+        an_expired_lease_is_leased_again_once_recovered,
+        a_delivery_whose_event_is_gone_is_not_leased,
+        events_of_several_days_are_leased_together,
+        due_hooks_are_those_with_deliveries_that_wait,
+        due_hooks_are_walked_by_id,
+        a_hook_whose_deliveries_are_all_leased_is_not_due,
+        slots_are_those_that_have_deliveries,
+        what_is_released_is_due_at_once,
+        releasing_counts_neither_an_attempt_nor_a_lost_lease,
+        under_another_token_nothing_is_released,
+    },
+    recover::{
+        a_lease_that_has_not_ended_is_left_alone,
+        exactly_what_was_not_settled_comes_back,
+        at_most_the_limit_is_recovered,
+        two_that_recover_at_once_share_the_work,
+        the_third_loss_in_a_row_is_an_attempt,
+        the_losses_are_counted_anew_after_an_attempt,
+        a_hooks_own_schedule_counts,
+        a_lost_worker_uses_up_the_schedule_too,
+        a_lost_lease_of_a_hook_not_active_comes_back_held,
+    },
+    settle::{
+        a_delivered_one_is_over_and_its_attempt_tells,
+        a_retry_waits_for_its_time,
+        a_failed_one_stands_with_its_reason,
+        a_stale_token_changes_nothing,
+        a_settlement_of_an_ended_delivery_is_late,
+        a_settlement_made_before_changes_nothing_at_all,
+        a_batch_may_mix_new_late_and_repeated_settlements,
+        a_late_attempt_is_recorded_once,
+        a_response_is_stored_whatever_bytes_it_has,
+        an_error_text_loses_its_nul,
+        a_refused_response_is_scrubbed_while_the_others_settle,
+        a_thousand_settle_in_one_call,
+        nothing_to_settle_is_no_work,
+        settling_does_not_depend_on_the_hook_still_being_there,
+    },
+    health::{
+        the_fail_count_goes_one_two_zero,
+        a_success_that_finds_no_failures_writes_no_health,
+        a_success_after_a_reset_writes_no_health,
+        settling_never_writes_the_hook_itself,
+        attempts_count_in_the_order_they_ended,
+        failures_are_each_hooks_own,
+        count_and_span_together_disable,
+        the_count_without_the_span_disables_nothing,
+        the_span_without_the_count_disables_nothing,
+        a_success_in_the_same_batch_spares_the_hook,
+        an_answer_of_410_disables_at_once_as_gone,
+        a_hook_disabled_for_failures_still_gets_deliveries,
+        a_hook_is_disabled_once,
+        only_an_active_hook_is_disabled,
+        enabling_delivers_what_was_held,
+        a_blocked_address_counts_as_a_failure,
+        settling_many_hooks_at_once_does_not_deadlock,
+    },
+    hooks::{
+        a_registered_hook_is_shown_as_it_was_given,
+        a_hook_that_cannot_work_is_refused,
+        a_person_pauses_disables_and_enables,
+        the_same_change_may_be_made_twice,
+        enabling_forgets_the_failures,
+        a_rotated_secret_signs_beside_the_old_one_for_a_while,
+        a_change_made_elsewhere_is_seen_at_once,
+        a_removed_hook_is_not_found,
+        an_unknown_hook_is_not_found,
+        hooks_are_listed_page_by_page,
+        held_deliveries_are_counted,
+        health_is_shown_in_the_list_too,
+        what_is_in_flight_ends_as_it_does_when_its_hook_is_paused,
+    },
+    secrets::{
+        no_secret_stands_in_the_database_in_the_clear,
+        what_was_sealed_opens_again,
+        a_hook_whose_secret_cannot_be_opened_waits,
+        one_locked_hook_does_not_stop_the_others,
+    },
+    history::{
+        an_event_is_shown_wherever_it_is,
+        events_are_listed_newest_first_wherever_they_are,
+        events_are_listed_page_by_page,
+        events_are_listed_by_account_and_type,
+        a_delivery_is_shown_wherever_it_is,
+        deliveries_are_listed_newest_first_wherever_they_are,
+        deliveries_are_listed_by_state,
+        deliveries_are_listed_by_hook_and_by_event,
+        deliveries_are_listed_page_by_page,
+        a_removed_hooks_deliveries_can_still_be_looked_up,
+        attempts_come_in_the_order_they_were_made,
+        history_spans_the_slots,
+    },
+    redeliver::{
+        one_that_waits_is_due_now_with_its_schedule_begun_anew,
+        one_that_failed_is_sent_again,
+        one_that_was_delivered_is_sent_again,
+        one_that_is_sent_again_is_listed_once,
+        one_that_fails_again_keeps_its_latest_reason,
+        one_in_flight_is_a_conflict,
+        one_whose_lease_has_run_out_is_sent_again,
+        one_whose_hook_was_deleted_is_a_conflict,
+        one_of_a_paused_hook_is_held,
+        an_unknown_one_is_not_found,
+        two_that_ask_at_once_make_one_delivery,
+    },
+    upkeep::{
+        deliveries_of_a_deleted_hook_are_cancelled_in_batches,
+        deliveries_of_other_hooks_are_left_alone,
+        what_is_in_flight_is_cancelled_when_it_comes_back,
+        deliveries_still_to_come_are_cancelled_too,
+        a_jump_of_the_clock_finds_room_after_upkeep,
+        several_may_do_upkeep_at_once,
+    },
+}
+
+/// What only PostgreSQL has: several slots, open transactions beside ours, partitions, a
+/// password, and no key of its own making.
+mod postgres_only {
+    use super::*;
+    on_one_store! { Postgres:
+        schema::{
+            slots_only_grow,
+            slots_do_not_grow_while_rows_with_keys_are_queued,
+            bare_inserts_spread_over_the_slots_and_keys_keep_theirs,
+            a_password_is_not_told,
+            any_number_of_workers_may_claim_a_server,
+        },
+        fan_out::{
+            a_transaction_still_open_delays_only_its_own_rows,
+        },
+        rejected::{
+            a_missing_partition_is_our_own_fault,
+            a_time_beyond_the_calendar_is_rejected_alone,
+        },
+        secrets::{
+            without_a_key_no_secret_is_stored,
+        },
+    }
+}
+
+/// What only SQLite has: one slot, and text that is none.
+mod sqlite_only {
+    use super::*;
+    on_one_store! { Sqlite:
+        schema::{
+            more_than_one_slot_is_refused,
+            one_worker_at_a_time_claims_a_file,
+        },
+        rejected::{
+            what_is_not_text_is_rejected_alone,
+        },
+    }
+}

@@ -1,0 +1,187 @@
+//! Sending one delivery again.
+
+use postrider_core::{DeliveryId, Reason};
+use postrider_store::{DeliveryFilter, DeliveryState, Error, HookChange, Step};
+use postrider_tests::{TestStore, refusal};
+use std::time::Duration;
+use uuid::Uuid;
+
+pub async fn one_that_waits_is_due_now_with_its_schedule_begun_anew(t: &TestStore) {
+    let hook = t.hook("work").await;
+    let leased = t.started(hook, 1).await.remove(0);
+    t.settle(&[t.refused(&leased, 3_600)]).await;
+    t.advance(10);
+    let report = t.store.redeliver(leased.id, t.now()).await.unwrap();
+    assert_eq!(
+        (report.id, report.state),
+        (leased.id, DeliveryState::Pending)
+    );
+    assert_eq!(report.next_attempt_at, Some(t.now()));
+    let again = t.lease(&[hook]).await.remove(0);
+    assert_eq!((again.attempts, again.earlier_attempts), (1, 1));
+}
+
+pub async fn one_that_failed_is_sent_again(t: &TestStore) {
+    let hook = t.hook("work").await;
+    let leased = t.started(hook, 1).await.remove(0);
+    let step = Step::Failed(Reason::Exhausted);
+    t.settle(&[t.settlement(&leased, refusal(500), step)]).await;
+    again(t, leased.id).await;
+    let report = t.delivery(leased.id).await;
+    assert_eq!(report.state, DeliveryState::Delivered);
+    assert_eq!((report.attempts, report.reason), (2, None));
+    let numbers: Vec<_> = t
+        .attempts(leased.id)
+        .await
+        .iter()
+        .map(|a| a.number)
+        .collect();
+    assert_eq!(numbers, [1, 2]);
+}
+
+pub async fn one_that_was_delivered_is_sent_again(t: &TestStore) {
+    let hook = t.hook("work").await;
+    let leased = t.started(hook, 1).await.remove(0);
+    t.settle(&[t.accepted(&leased)]).await;
+    again(t, leased.id).await;
+    assert_eq!(t.attempts(leased.id).await.len(), 2);
+    again(t, leased.id).await;
+    let report = t.delivery(leased.id).await;
+    assert_eq!(
+        (report.state, report.attempts),
+        (DeliveryState::Delivered, 3)
+    );
+}
+
+pub async fn one_that_is_sent_again_is_listed_once(t: &TestStore) {
+    let hook = t.hook("work").await;
+    let leased = t.started(hook, 1).await.remove(0);
+    t.settle(&[t.accepted(&leased)]).await;
+    t.store.redeliver(leased.id, t.now()).await.unwrap();
+    for state in [None, Some(DeliveryState::Pending)] {
+        let filter = DeliveryFilter {
+            state,
+            limit: 10,
+            ..DeliveryFilter::default()
+        };
+        let listed = t.store.deliveries(filter).await.unwrap();
+        let listed: Vec<_> = listed.iter().map(|d| (d.id, d.state)).collect();
+        assert_eq!(listed, [(leased.id, DeliveryState::Pending)]);
+    }
+    let delivered = DeliveryFilter {
+        state: Some(DeliveryState::Delivered),
+        limit: 10,
+        ..DeliveryFilter::default()
+    };
+    assert!(t.store.deliveries(delivered).await.unwrap().is_empty());
+}
+
+pub async fn one_that_fails_again_keeps_its_latest_reason(t: &TestStore) {
+    let hook = t.hook("work").await;
+    let leased = t.started(hook, 1).await.remove(0);
+    let step = Step::Failed(Reason::Exhausted);
+    t.settle(&[t.settlement(&leased, refusal(500), step)]).await;
+    t.store.redeliver(leased.id, t.now()).await.unwrap();
+    let leased = t.lease(&[hook]).await.remove(0);
+    let step = Step::Failed(Reason::Gone);
+    t.settle(&[t.settlement(&leased, refusal(410), step)]).await;
+    let report = t.delivery(leased.id).await;
+    assert_eq!(report.state, DeliveryState::Failed);
+    assert_eq!(report.reason.as_deref(), Some("gone"));
+    assert_eq!(report.attempts, 2);
+}
+
+pub async fn one_in_flight_is_a_conflict(t: &TestStore) {
+    let hook = t.hook("work").await;
+    let leased = t.started(hook, 1).await.remove(0);
+    let error = t.store.redeliver(leased.id, t.now()).await.unwrap_err();
+    assert!(matches!(error, Error::Conflict(_)), "{error:?}");
+    let settled = t.settle(&[t.accepted(&leased)]).await;
+    assert_eq!(settled.settled, 1, "its lease still holds");
+}
+
+pub async fn one_whose_lease_has_run_out_is_sent_again(t: &TestStore) {
+    let hook = t.hook("work").await;
+    let lost = t.started(hook, 1).await.remove(0);
+    t.outlive_leases();
+    t.store.redeliver(lost.id, t.now()).await.unwrap();
+    let leased = t.lease(&[hook]).await.remove(0);
+    assert_eq!(t.settle(&[t.accepted(&lost)]).await.late, [lost.id]);
+    assert_eq!(t.settle(&[t.accepted(&leased)]).await.settled, 1);
+}
+
+pub async fn one_whose_hook_was_deleted_is_a_conflict(t: &TestStore) {
+    let hook = t.hook("work").await;
+    let started = t.started(hook, 3).await;
+    let failed = Step::Failed(Reason::Exhausted);
+    t.settle(&[
+        t.accepted(&started[0]),
+        t.settlement(&started[1], refusal(500), failed),
+        t.refused(&started[2], 60),
+    ])
+    .await;
+    t.store.remove_hook(hook, t.now()).await.unwrap();
+    for leased in &started {
+        let error = t.store.redeliver(leased.id, t.now()).await.unwrap_err();
+        assert!(matches!(error, Error::Conflict(_)), "{error:?}");
+    }
+}
+
+pub async fn one_of_a_paused_hook_is_held(t: &TestStore) {
+    let hook = t.hook("work").await;
+    let leased = t.started(hook, 1).await.remove(0);
+    t.settle(&[t.accepted(&leased)]).await;
+    t.store
+        .change_hook(hook, HookChange::Pause, "test", t.now())
+        .await
+        .unwrap();
+    let report = t.store.redeliver(leased.id, t.now()).await.unwrap();
+    assert_eq!(report.state, DeliveryState::Held);
+    assert!(t.lease(&[hook]).await.is_empty());
+}
+
+pub async fn an_unknown_one_is_not_found(t: &TestStore) {
+    let unknown = DeliveryId(Uuid::from_u128(7));
+    let error = t.store.redeliver(unknown, t.now()).await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            Error::NotFound {
+                what: "delivery",
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+}
+
+pub async fn two_that_ask_at_once_make_one_delivery(t: &TestStore) {
+    let hook = t.hook("work").await;
+    let leased = t.started(hook, 1).await.remove(0);
+    t.settle(&[t.accepted(&leased)]).await;
+    let second = t.another().await;
+    let mut callers = Vec::new();
+    for store in [t.store.clone(), second.clone(), t.store.clone(), second] {
+        let (id, now) = (leased.id, t.now());
+        callers.push(tokio::spawn(async move { store.redeliver(id, now).await }));
+    }
+    for caller in callers {
+        caller.await.unwrap().unwrap();
+    }
+    assert_eq!(t.lease(&[hook]).await.len(), 1);
+}
+
+/// Redelivers and delivers.
+async fn again(t: &TestStore, id: DeliveryId) {
+    t.clock.advance(Duration::from_secs(3_600));
+    let before = t.attempts(id).await.len() as u32;
+    let report = t.store.redeliver(id, t.now()).await.unwrap();
+    assert_eq!(report.state, DeliveryState::Pending);
+    assert_eq!(report.next_attempt_at, Some(t.now()));
+    assert_eq!(report.reason, None);
+    let leased = t.lease(&[report.hook_id]).await.remove(0);
+    assert_eq!((leased.id, leased.attempts), (id, before));
+    assert_eq!(leased.earlier_attempts, before);
+    let settled = t.settle(&[t.accepted(&leased)]).await;
+    assert_eq!(settled.settled, 1);
+}

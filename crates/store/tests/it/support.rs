@@ -1,0 +1,33 @@
+//! What several of the cases do.
+
+use postrider_core::EventId;
+use postrider_store::{FanOut, FannedOut, Leased};
+use postrider_tests::TestStore;
+
+/// Fans out every slot until the outbox is empty, as a worker on its round does.
+pub async fn drained(t: &TestStore) -> FannedOut {
+    let mut all = FannedOut::default();
+    loop {
+        let slots = t.store.peek().await.unwrap().outbox;
+        if slots.is_empty() {
+            return all;
+        }
+        for slot in slots {
+            let request = FanOut {
+                slot,
+                ..t.request()
+            };
+            let done = t.store.fan_out(request).await.unwrap();
+            all.events += done.events;
+            all.deliveries += done.deliveries;
+            all.duplicates += done.duplicates;
+            all.rejected += done.rejected;
+            all.started.extend(done.started);
+        }
+    }
+}
+
+/// The events of these deliveries, in their order.
+pub fn ids_of(leased: &[Leased]) -> Vec<EventId> {
+    leased.iter().map(|leased| leased.event.id).collect()
+}

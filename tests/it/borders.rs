@@ -1,0 +1,132 @@
+//! The borders between the crates, as `Cargo.toml` draws them.
+//!
+//! Arrows: core ← producer ← store ← {worker, api} ← cli. Each crate is given here whatever it
+//! may use of ours and of the libraries that belong to one layer; anything more fails.
+
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::process::Command;
+
+/// What each crate may use of ours.
+const OURS: &[(&str, &[&str])] = &[
+    ("postrider-core", &[]),
+    ("postrider-producer", &["postrider-core"]),
+    ("postrider-store", &["postrider-core", "postrider-producer"]),
+    ("postrider-worker", &["postrider-core", "postrider-store"]),
+    ("postrider-api", &["postrider-core", "postrider-store"]),
+    (
+        "postrider",
+        &[
+            "postrider-api",
+            "postrider-core",
+            "postrider-producer",
+            "postrider-store",
+            "postrider-worker",
+        ],
+    ),
+];
+
+/// Which crates may use a library that belongs to one layer.
+const THEIRS: &[(&str, &[&str])] = &[
+    ("sqlx", &["postrider-producer", "postrider-store"]),
+    ("axum", &["postrider-api", "postrider"]),
+    ("reqwest", &["postrider-worker"]),
+    ("hyper", &["postrider-worker"]),
+    ("hyper-util", &["postrider-worker"]),
+];
+
+/// What would give the core input or output.
+const NOT_IN_THE_CORE: &[&str] = &["tokio", "sqlx", "reqwest", "hyper", "axum", "tracing"];
+
+/// The black-box tests see everything.
+const TESTS: &str = "postrider-tests";
+
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    name: String,
+    dependencies: Vec<Dependency>,
+}
+
+#[derive(Deserialize)]
+struct Dependency {
+    name: String,
+    /// Absent for an ordinary one; a crate's own tests may use more.
+    kind: Option<String>,
+}
+
+#[test]
+fn each_crate_uses_only_the_crates_of_ours_below_it() {
+    let allowed: BTreeMap<_, _> = OURS.iter().copied().collect();
+    for (package, dependencies) in workspace() {
+        if package == TESTS {
+            continue;
+        }
+        let Some(allowed) = allowed.get(package.as_str()) else {
+            panic!("{package} is new: say in borders.rs what it may use");
+        };
+        for dependency in dependencies {
+            let ours = dependency == "postrider" || dependency.starts_with("postrider-");
+            assert!(
+                !ours || allowed.contains(&dependency.as_str()),
+                "{package} must not know {dependency}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_layers_library_is_used_by_that_layer_only() {
+    for (package, dependencies) in workspace() {
+        for (library, users) in THEIRS {
+            assert!(
+                package == TESTS
+                    || users.contains(&package.as_str())
+                    || !dependencies.iter().any(|name| name == library),
+                "{package} must not use {library}: only {} may",
+                users.join(" and ")
+            );
+        }
+    }
+}
+
+#[test]
+fn the_core_has_no_input_or_output() {
+    let workspace = workspace();
+    let core = workspace.get("postrider-core").expect("the core");
+    for library in NOT_IN_THE_CORE {
+        assert!(
+            !core.iter().any(|name| name == library),
+            "postrider-core must not use {library}"
+        );
+    }
+}
+
+/// The workspace's packages and what each depends on, its own tests apart.
+fn workspace() -> BTreeMap<String, Vec<String>> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--no-deps"])
+        .arg("--manifest-path")
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
+        .output()
+        .expect("run cargo metadata");
+    assert!(output.status.success(), "{output:?}");
+    let metadata: Metadata = serde_json::from_slice(&output.stdout).expect("cargo's metadata");
+    metadata
+        .packages
+        .into_iter()
+        .map(|package| {
+            let dependencies = package
+                .dependencies
+                .into_iter()
+                .filter(|dependency| dependency.kind.as_deref() != Some("dev"))
+                .map(|dependency| dependency.name)
+                .collect();
+            (package.name, dependencies)
+        })
+        .collect()
+}

@@ -1,0 +1,403 @@
+//! A store on a database of its own, with a clock that stands still, and the steps that most
+//! cases begin with.
+//!
+//! Events are put into the outbox by bare SQL, in one slot, under ids that grow: what a case
+//! then sees is the store's doing.
+
+use crate::{Connection, TestDatabase, slots};
+use chrono::TimeZone;
+use postrider_core::{
+    Attempt, AttemptId, Clock, DeliveryId, EventId, HealthPolicy, HookCredentials, HookId,
+    HookSettings, KeyRing, LeaseToken, NewEvent, NewHook, Outcome, SigningSecret, TestClock,
+    Timestamp,
+};
+use postrider_store::{
+    AttemptReport, Backend, DatabaseSettings, DeliveryReport, FanOut, FannedOut, HookReport, Lease,
+    Leased, Room, Settled, Settlement, Step, Store, open,
+};
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// How long the leases of a test last.
+const LEASE: Duration = Duration::from_secs(60);
+
+/// How long the events of a test may wait for `deliver_after`.
+const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// The moment at which a test's clock starts.
+pub fn start() -> Timestamp {
+    chrono::Utc
+        .with_ymd_and_hms(2026, 3, 2, 10, 0, 0)
+        .single()
+        .expect("a moment")
+}
+
+/// An event of the account `default`.
+pub fn event(event_type: &str) -> NewEvent {
+    NewEvent::new(event_type, &serde_json::json!({ "of": event_type })).expect("a payload")
+}
+
+/// The policy a hook has without settings of its own.
+pub fn policy() -> HealthPolicy {
+    HealthPolicy {
+        back_off_after: 5,
+        back_off_max: Duration::from_secs(900),
+        disable_after_failures: 20,
+        disable_after: Duration::from_secs(24 * 3600),
+    }
+}
+
+/// A store on a database of its own.
+pub struct TestStore {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// The clock that the steps below go by.
+    pub clock: TestClock,
+    /// The slot that events are inserted into: the last.
+    pub slot: i16,
+    keys: KeyRing,
+    drawn: AtomicI64,
+    /// Last, so that it goes last.
+    pub database: TestDatabase,
+}
+
+impl TestStore {
+    /// A store on a migrated database.
+    pub async fn on(backend: Backend) -> Self {
+        let database = TestDatabase::migrated(backend).await;
+        let keys = KeyRing::new([KeyRing::generate_key().as_str()]).expect("a key");
+        Self {
+            store: opened(database.url(), &keys).await,
+            clock: TestClock::at(start()),
+            slot: i16::try_from(slots(backend) - 1).expect("a slot"),
+            keys,
+            drawn: AtomicI64::new(0),
+            database,
+        }
+    }
+
+    /// Which database it is on.
+    pub fn backend(&self) -> Backend {
+        self.database.backend()
+    }
+
+    /// The same database opened again, as another process does.
+    pub async fn another(&self) -> Arc<dyn Store> {
+        opened(self.database.url(), &self.keys).await
+    }
+
+    /// The same database opened with these keys.
+    pub async fn with_keys(&self, keys: &KeyRing) -> Arc<dyn Store> {
+        opened(self.database.url(), keys).await
+    }
+
+    /// A connection for raw SQL.
+    pub async fn sql(&self) -> Connection {
+        self.database.connect().await
+    }
+
+    /// How raw SQL writes an id in every table but the outbox, where it is always text.
+    pub fn id(&self, id: Uuid) -> String {
+        match self.backend() {
+            Backend::Postgres => format!("'{id}'"),
+            Backend::Sqlite => format!("x'{}'", id.simple()),
+        }
+    }
+
+    /// How raw SQL writes bytes.
+    pub fn bytes(&self, bytes: &[u8]) -> String {
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        match self.backend() {
+            Backend::Postgres => format!("'\\x{hex}'::bytea"),
+            Backend::Sqlite => format!("x'{hex}'"),
+        }
+    }
+
+    /// The present moment.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Moves the clock.
+    pub fn advance(&self, seconds: u64) {
+        self.clock.advance(Duration::from_secs(seconds));
+    }
+
+    /// Moves the clock just past the end of every lease taken so far.
+    pub fn outlive_leases(&self) {
+        self.clock.advance(LEASE + Duration::from_secs(1));
+    }
+
+    // ---- hooks
+
+    /// A hook of the account `default` that asks for what `pattern` matches.
+    pub async fn hook(&self, pattern: &str) -> HookId {
+        self.hook_of("default", pattern).await
+    }
+
+    /// A hook of this account.
+    pub async fn hook_of(&self, account: &str, pattern: &str) -> HookId {
+        self.register(new_hook(account, &[pattern])).await.id
+    }
+
+    /// Registers a hook.
+    pub async fn register(&self, hook: NewHook) -> HookReport {
+        let registered = self.store.create_hook(hook, self.now()).await;
+        registered.expect("register the hook")
+    }
+
+    /// The hook as it is.
+    pub async fn shown(&self, hook: HookId) -> HookReport {
+        self.store.hook(hook).await.expect("find the hook")
+    }
+
+    // ---- events
+
+    /// Inserts events by bare SQL, in this order, and returns their ids.
+    pub async fn insert(&self, events: &[NewEvent]) -> Vec<EventId> {
+        let ids: Vec<_> = events.iter().map(|_| self.next_id()).collect();
+        self.insert_as(&ids, events).await;
+        ids
+    }
+
+    /// The same under ids of the caller's choice.
+    pub async fn insert_as(&self, ids: &[EventId], events: &[NewEvent]) {
+        let sql = self.insertion(ids, events);
+        self.sql().await.run(sql).await;
+    }
+
+    /// The statement that inserts these events.
+    pub fn insertion(&self, ids: &[EventId], events: &[NewEvent]) -> String {
+        let mut sql = String::from(
+            "INSERT INTO postrider_outbox (slot, id, account, event_type, payload, ordering_key, \
+             dedup_key, deliver_after, occurred_at, headers) VALUES ",
+        );
+        for (number, (id, event)) in ids.iter().zip(events).enumerate() {
+            let separator = if number == 0 { "" } else { ", " };
+            let time = |at: Option<Timestamp>| quoted(at.map(|at| at.to_rfc3339()).as_deref());
+            write!(
+                sql,
+                "{separator}({}, '{id}', {}, {}, {}, {}, {}, {}, {}, {})",
+                self.slot,
+                quoted(Some(&event.account)),
+                quoted(Some(&event.event_type)),
+                quoted(Some(event.payload.get())),
+                quoted(event.ordering_key.as_deref()),
+                quoted(event.dedup_key.as_deref()),
+                time(event.deliver_after),
+                time(event.occurred_at),
+                quoted(event.headers.as_deref()),
+            )
+            .expect("write to a string");
+        }
+        sql
+    }
+
+    /// Inserts `count` events of this type.
+    pub async fn insert_many(&self, event_type: &str, count: usize) -> Vec<EventId> {
+        self.insert(&vec![event(event_type); count]).await
+    }
+
+    /// An id later than all before it.
+    pub fn next_id(&self) -> EventId {
+        let number = self.drawn.fetch_add(1, Ordering::Relaxed);
+        EventId::draw(start() + Duration::from_millis(number.unsigned_abs()))
+    }
+
+    // ---- the path of a delivery
+
+    /// A request to fan out everything, with room for all of it.
+    pub fn request(&self) -> FanOut {
+        let now = self.now();
+        FanOut {
+            slot: self.slot,
+            now,
+            token: LeaseToken::draw(now),
+            until: now + LEASE,
+            room: Room::new(10_000, 10_000),
+            max_events: 1_000,
+            max_deliveries: 10_000,
+            deliver_before: now + RETENTION,
+        }
+    }
+
+    /// Fans out; what is due starts.
+    pub async fn fan_out(&self) -> FannedOut {
+        let done = self.store.fan_out(self.request()).await;
+        done.expect("fan out")
+    }
+
+    /// Fans out; nothing starts.
+    pub async fn fan_out_without_room(&self) -> FannedOut {
+        let request = FanOut {
+            room: Room::new(0, 0),
+            ..self.request()
+        };
+        self.store.fan_out(request).await.expect("fan out")
+    }
+
+    /// `count` deliveries to `hook`, leased since their fan-out. The hook must be the only one
+    /// that asks for `work`.
+    pub async fn started(&self, hook: HookId, count: usize) -> Vec<Leased> {
+        self.insert_many("work", count).await;
+        let started = self.fan_out().await.started;
+        assert_eq!(started.len(), count, "everything starts");
+        assert!(started.iter().all(|leased| leased.hook.id == hook));
+        started
+    }
+
+    /// `count` deliveries to `hook` that wait without a lease. The hook must be the only one
+    /// that asks for `work`.
+    pub async fn waiting(&self, hook: HookId, count: usize) -> Vec<DeliveryId> {
+        let events = self.insert_many("work", count).await;
+        let done = self.fan_out_without_room().await;
+        assert_eq!(done.deliveries as usize, count);
+        events
+            .into_iter()
+            .map(|event| DeliveryId::of(event, hook))
+            .collect()
+    }
+
+    /// A request to lease from these hooks whatever is due.
+    pub fn lease_request(&self, hooks: &[HookId]) -> Lease {
+        let now = self.now();
+        Lease {
+            slot: self.slot,
+            now,
+            token: LeaseToken::draw(now),
+            until: now + LEASE,
+            wanted: hooks.iter().map(|hook| (*hook, 1_000)).collect(),
+        }
+    }
+
+    /// Leases from these hooks whatever is due.
+    pub async fn lease(&self, hooks: &[HookId]) -> Vec<Leased> {
+        let leased = self.store.lease(self.lease_request(hooks)).await;
+        leased.expect("lease")
+    }
+
+    /// A settlement of an attempt made now.
+    pub fn settlement(&self, leased: &Leased, outcome: Outcome, step: Step) -> Settlement {
+        Settlement {
+            leased: leased.clone(),
+            attempt: Attempt {
+                id: AttemptId::draw(self.now()),
+                number: leased.attempts + 1,
+                at: self.now(),
+                duration: Duration::from_millis(20),
+                outcome,
+                response: b"the response".to_vec(),
+            },
+            step,
+            policy: policy(),
+        }
+    }
+
+    /// The receiver took it.
+    pub fn accepted(&self, leased: &Leased) -> Settlement {
+        let outcome = Outcome::Accepted { status: 200 };
+        self.settlement(leased, outcome, Step::Delivered)
+    }
+
+    /// The receiver answered 500; the delivery waits for this long.
+    pub fn refused(&self, leased: &Leased, seconds: u64) -> Settlement {
+        let step = Step::Retry(self.now() + Duration::from_secs(seconds));
+        self.settlement(leased, refusal(500), step)
+    }
+
+    /// Settles.
+    pub async fn settle(&self, settlements: &[Settlement]) -> Settled {
+        let settled = self.store.settle(self.now(), settlements).await;
+        settled.expect("settle")
+    }
+
+    /// The delivery as it is.
+    pub async fn delivery(&self, id: DeliveryId) -> DeliveryReport {
+        self.store.delivery(id).await.expect("find the delivery")
+    }
+
+    /// The attempts of a delivery.
+    pub async fn attempts(&self, id: DeliveryId) -> Vec<AttemptReport> {
+        self.store.attempts(id).await.expect("find the attempts")
+    }
+
+    /// From now on the database refuses to change this table.
+    pub async fn forbid_changes_of(&self, table: &str) {
+        let mut sql = self.sql().await;
+        match self.backend() {
+            Backend::Postgres => {
+                sql.run(format!(
+                    "CREATE FUNCTION forbid() RETURNS trigger LANGUAGE plpgsql AS \
+                     $$ BEGIN RAISE EXCEPTION 'nothing was to change here'; END $$; \
+                     CREATE TRIGGER forbid BEFORE INSERT OR UPDATE OR DELETE ON {table} \
+                     FOR EACH ROW EXECUTE FUNCTION forbid()"
+                ))
+                .await;
+            }
+            Backend::Sqlite => {
+                for change in ["INSERT", "UPDATE", "DELETE"] {
+                    sql.run(format!(
+                        "CREATE TRIGGER forbid_{change} BEFORE {change} ON {table} \
+                         BEGIN SELECT RAISE(ABORT, 'nothing was to change here'); END"
+                    ))
+                    .await;
+                }
+            }
+        }
+    }
+
+    /// From now on the database refuses rows of this table for which `condition` holds; `NEW.`
+    /// stands before each of its columns.
+    pub async fn refuse(&self, table: &str, condition: &str) {
+        let sql = match self.backend() {
+            Backend::Postgres => {
+                let condition = condition.replace("NEW.", "");
+                format!("ALTER TABLE {table} ADD CONSTRAINT refused CHECK (NOT ({condition}))")
+            }
+            Backend::Sqlite => format!(
+                "CREATE TRIGGER refused BEFORE INSERT ON {table} WHEN {condition} \
+                 BEGIN SELECT RAISE(ABORT, 'refused by a trigger'); END"
+            ),
+        };
+        self.sql().await.run(sql).await;
+    }
+}
+
+/// A hook with a fresh secret.
+pub fn new_hook(account: &str, patterns: &[&str]) -> NewHook {
+    NewHook {
+        account: account.into(),
+        url: "https://receiver.example/hook".into(),
+        events: patterns
+            .iter()
+            .map(|pattern| pattern.parse().expect("a pattern"))
+            .collect(),
+        profile: "standard".into(),
+        settings: HookSettings::default(),
+        credentials: HookCredentials::signed_with(SigningSecret::generate()),
+    }
+}
+
+/// The receiver answered with this status.
+pub fn refusal(status: u16) -> Outcome {
+    Outcome::Refused {
+        status,
+        retry_after: None,
+    }
+}
+
+async fn opened(url: &str, keys: &KeyRing) -> Arc<dyn Store> {
+    let settings = DatabaseSettings { url: url.into() };
+    open(&settings, keys.clone())
+        .await
+        .expect("open the database")
+}
+
+fn quoted(text: Option<&str>) -> String {
+    text.map_or("NULL".into(), |text| {
+        format!("'{}'", text.replace('\'', "''"))
+    })
+}
