@@ -84,7 +84,7 @@ pub(super) fn words(error: &sqlx::Error) -> String {
     }
 }
 
-fn explain(error: sqlx::Error) -> Error {
+pub(crate) fn explain(error: sqlx::Error) -> Error {
     let sqlx::Error::Database(refusal) = &error else {
         return match error {
             sqlx::Error::ColumnDecode { .. }

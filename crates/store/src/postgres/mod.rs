@@ -26,6 +26,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use chrono::NaiveDate;
+pub(crate) use errors::explain;
 use postrider_core::{
     DeliveryId, EventId, Hook, HookId, KeyRing, LeaseToken, NewEvent, NewHook, RetrySchedule,
     Timestamp,
