@@ -57,21 +57,27 @@ pub(super) async fn open(path: &Path) -> Result<(PathBuf, SqliteConnection)> {
         .create_if_missing(true)
         .auto_vacuum(SqliteAutoVacuum::Incremental)
         .journal_mode(SqliteJournalMode::Wal);
-    let began = Instant::now();
-    // Changing the journal mode does not wait for other processes by itself.
-    let connection = loop {
-        match options.connect().await {
-            Ok(connection) => break connection,
-            Err(error) if is_busy(&error) && began.elapsed() < BUSY_TIMEOUT => {
-                sleep(Duration::from_millis(20)).await;
-            }
-            Err(error) => return Err(refined(path, from_sqlx(error))),
-        }
-    };
+    let connection = connect(&options)
+        .await
+        .map_err(|error| refined(path, error))?;
     let path = path
         .canonicalize()
         .map_err(|error| Error::Database(format!("{} cannot be used: {error}", path.display())))?;
     Ok((path, connection))
+}
+
+/// Connects, waiting for others as long as for any lock. Neither a change of the journal mode
+/// nor a file that its last user is just closing makes SQLite wait by itself.
+pub(super) async fn connect(options: &SqliteConnectOptions) -> Result<SqliteConnection> {
+    let asked = Instant::now();
+    loop {
+        match options.connect().await {
+            Err(error) if is_busy(&error) && asked.elapsed() < BUSY_TIMEOUT => {
+                sleep(LOOK_AGAIN).await;
+            }
+            done => return done.map_err(from_sqlx),
+        }
+    }
 }
 
 /// How every connection to the file is set up.

@@ -14,10 +14,10 @@
 //! millisecond or two.
 
 use super::errors::{from_sqlx, is_busy};
-use super::file::BUSY_TIMEOUT;
+use super::file::{BUSY_TIMEOUT, connect};
 use crate::{Error, Result};
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions, Connection, SqliteConnection};
+use sqlx::{Connection, SqliteConnection};
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 use tokio::sync::{Mutex, MutexGuard};
@@ -96,7 +96,7 @@ impl Writer {
         }
         let mut connection = match place.connection.take() {
             Some(connection) => connection,
-            None => self.options.connect().await.map_err(from_sqlx)?,
+            None => connect(&self.options).await?,
         };
         let asked = Instant::now();
         while let Err(error) = sqlx::query("BEGIN IMMEDIATE")
