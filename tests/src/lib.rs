@@ -1,12 +1,26 @@
-//! What tests need around Postrider: databases of their own, raw SQL, and a store to work with.
+//! What tests need around Postrider: databases of their own, raw SQL, a store or a whole
+//! application to work with, receivers that answer as told, and the program itself.
 //!
 //! A test that needs a PostgreSQL server fails when there is none, and says how to get one:
 //! nothing is skipped.
 
+mod app;
 mod connection;
 mod database;
+mod http;
+mod on_both;
+mod process;
+mod programs;
+mod receiver;
 mod store;
+mod wait;
 
+pub use app::{KEY, TestApp, hook_to, value_of};
 pub use connection::Connection;
 pub use database::{TestDatabase, slots};
+pub use http::get;
+pub use process::{Ended, Postrider, Process};
+pub use programs::{ended, psql, python, script};
+pub use receiver::{Answer, PATIENCE, Received, Receiver};
 pub use store::{TestStore, event, new_hook, policy, refusal, start};
+pub use wait::eventually;
