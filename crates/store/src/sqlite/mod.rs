@@ -1,60 +1,142 @@
-//! stub
-use crate::*;
-use async_trait::async_trait;
-use postrider_core::*;
-use std::sync::Arc;
+//! The store in one SQLite file: everything in one process and one file, nothing to install.
+//!
+//! One connection writes, in short transactions that take the right to write before they look
+//! ([`writer`]); a few read beside it. The hard rule: a commit is on the disk when it returns.
 
-/// stub
-pub struct SqliteStore;
+mod deliveries;
+mod errors;
+mod file;
+mod health;
+mod history;
+mod hook_rows;
+mod hooks;
+mod leases;
+mod lock;
+mod outbox;
+mod outbox_rows;
+mod redeliver;
+mod schema;
+mod settle;
+mod settle_rows;
+#[cfg(test)]
+mod tests;
+mod upkeep;
+mod values;
+mod writer;
+
+use crate::{
+    AttemptReport, DeliveryFilter, DeliveryReport, DueHook, EventFilter, EventReport, FanOut,
+    FannedOut, HookBook, HookChange, HookFilter, HookReport, Lease, Leased, Migrated, Peek,
+    Recovered, RejectedReport, Result, SchemaState, Settled, Settlement, Store, Upkeep,
+    WorkerClaim,
+};
+use async_trait::async_trait;
+use errors::from_sqlx;
+use postrider_core::{
+    DeliveryId, EventId, Hook, HookId, KeyRing, LeaseToken, NewEvent, NewHook, RetrySchedule,
+    Timestamp,
+};
+use sqlx::SqlitePool;
+use std::path::PathBuf;
+use std::sync::{Arc, RwLock};
+use writer::Writer;
+
+/// The store in one SQLite file.
+#[derive(Debug)]
+pub struct SqliteStore {
+    /// Without links, so that all processes mean the same file.
+    path: PathBuf,
+    writer: Writer,
+    readers: SqlitePool,
+    keys: KeyRing,
+    book: RwLock<Arc<HookBook>>,
+}
+
 impl SqliteStore {
-    /// stub
-    pub async fn open(_url: &str, _keys: KeyRing) -> Result<Self> {
-        todo!()
+    /// Opens the file that `url` names (`sqlite://relative.db`, `sqlite:///absolute/path.db`),
+    /// and makes it if it is missing. Its folder must be there.
+    ///
+    /// # Errors
+    /// When the URL names no file, or the file cannot be used; the error says what to do.
+    pub async fn open(url: &str, keys: KeyRing) -> Result<Self> {
+        let (path, connection) = file::open(&file::path_of(url)?).await?;
+        Ok(Self {
+            writer: Writer::new(connection, file::options(&path)),
+            readers: file::readers(&path),
+            path,
+            keys,
+            book: RwLock::default(),
+        })
     }
 }
+
 #[async_trait]
 impl Store for SqliteStore {
     async fn now(&self) -> Result<Timestamp> {
-        todo!()
+        let micros: i64 = sqlx::query_scalar(
+            "-- postrider: now
+            SELECT CAST(round(unixepoch('now', 'subsec') * 1000) AS INTEGER) * 1000",
+        )
+        .fetch_one(&self.readers)
+        .await
+        .map_err(from_sqlx)?;
+        Ok(values::moment(micros))
     }
+
     async fn schema(&self) -> Result<SchemaState> {
-        todo!()
+        self.read_schema().await
     }
+
     async fn migrate(&self, slots: Option<u16>, now: Timestamp) -> Result<Migrated> {
-        todo!()
+        self.make_schema(slots, now).await
     }
+
     fn describe(&self) -> String {
-        todo!()
+        format!("the SQLite file {}", self.path.display())
     }
+
     async fn close(&self) {
-        todo!()
+        self.writer.close().await;
+        self.readers.close().await;
     }
+
+    async fn claim_worker(&self) -> Result<WorkerClaim> {
+        self.lock_worker()
+    }
+
     async fn enqueue(&self, events: &[NewEvent]) -> Result<Vec<EventId>> {
-        todo!()
+        self.insert_events(events).await
     }
+
     async fn peek(&self) -> Result<Peek> {
-        todo!()
+        self.look().await
     }
+
     async fn fan_out(&self, request: FanOut) -> Result<FannedOut> {
-        todo!()
+        self.take_batch(request).await
     }
+
     async fn due_hooks(
         &self,
         slot: i16,
         after: Option<HookId>,
         limit: u32,
     ) -> Result<Vec<DueHook>> {
-        todo!()
+        self.find_due_hooks(slot, after, limit).await
     }
+
     async fn slots(&self) -> Result<Vec<i16>> {
-        todo!()
+        self.find_slots().await
     }
+
     async fn lease(&self, request: Lease) -> Result<Vec<Leased>> {
-        todo!()
+        self.take_leases(request).await
     }
+
     async fn settle(&self, now: Timestamp, settlements: &[Settlement]) -> Result<Settled> {
-        todo!()
+        self.settle_batch(now, settlements).await
     }
+
     async fn release(
         &self,
         slot: i16,
@@ -62,8 +144,9 @@ impl Store for SqliteStore {
         deliveries: &[DeliveryId],
         now: Timestamp,
     ) -> Result<u32> {
-        todo!()
+        self.give_back(slot, token, deliveries, now).await
     }
+
     async fn recover(
         &self,
         slot: i16,
@@ -71,17 +154,21 @@ impl Store for SqliteStore {
         limit: u32,
         schedule: &RetrySchedule,
     ) -> Result<Recovered> {
-        todo!()
+        self.recover_lost(slot, now, limit, schedule).await
     }
+
     fn hooks_book(&self) -> Arc<HookBook> {
-        todo!()
+        self.current_book()
     }
+
     async fn upkeep(&self, now: Timestamp, limit: u32) -> Result<Upkeep> {
-        todo!()
+        self.keep_up(now, limit).await
     }
+
     async fn create_hook(&self, hook: NewHook, now: Timestamp) -> Result<HookReport> {
-        todo!()
+        self.insert_hook(hook, now).await
     }
+
     async fn change_hook(
         &self,
         id: HookId,
@@ -89,39 +176,50 @@ impl Store for SqliteStore {
         by: &str,
         now: Timestamp,
     ) -> Result<HookReport> {
-        todo!()
+        self.update_hook(id, change, by, now).await
     }
+
     async fn remove_hook(&self, id: HookId, now: Timestamp) -> Result<HookReport> {
-        todo!()
+        self.delete_hook(id, now).await
     }
+
     async fn hook(&self, id: HookId) -> Result<HookReport> {
-        todo!()
+        self.find_hook(id).await
     }
+
     async fn hook_with_credentials(&self, id: HookId) -> Result<Hook> {
-        todo!()
+        self.open_hook(id).await
     }
+
     async fn hooks(&self, filter: HookFilter) -> Result<Vec<HookReport>> {
-        todo!()
+        self.list_hooks(filter).await
     }
+
     async fn event(&self, id: EventId) -> Result<EventReport> {
-        todo!()
+        self.find_event(id).await
     }
+
     async fn events(&self, filter: EventFilter) -> Result<Vec<EventReport>> {
-        todo!()
+        self.list_events(filter).await
     }
+
     async fn delivery(&self, id: DeliveryId) -> Result<DeliveryReport> {
-        todo!()
+        self.find_delivery(id).await
     }
+
     async fn deliveries(&self, filter: DeliveryFilter) -> Result<Vec<DeliveryReport>> {
-        todo!()
+        self.list_deliveries(filter).await
     }
+
     async fn attempts(&self, id: DeliveryId) -> Result<Vec<AttemptReport>> {
-        todo!()
+        self.list_attempts(id).await
     }
+
     async fn redeliver(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport> {
-        todo!()
+        self.send_again(id, now).await
     }
+
     async fn rejected(&self, limit: u32) -> Result<Vec<RejectedReport>> {
-        todo!()
+        self.list_rejected(limit).await
     }
 }

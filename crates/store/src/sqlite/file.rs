@@ -1,0 +1,189 @@
+//! From a URL to the file, and how every connection to it is set up.
+
+use super::errors::{from_sqlx, is_busy};
+use crate::{Error, Result};
+use sqlx::ConnectOptions;
+use sqlx::sqlite::{
+    SqliteAutoVacuum, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool,
+    SqlitePoolOptions, SqliteSynchronous,
+};
+use std::fs::OpenOptions;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// How long a connection waits for a lock that another process holds.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How many reads run side by side.
+const READERS: u32 = 4;
+
+/// The size to which the write-ahead log is cut back after a checkpoint, in bytes.
+const JOURNAL_SIZE_LIMIT: &str = "67108864";
+
+/// The path in `sqlite://relative.db`, `sqlite:///absolute/path.db` or `sqlite:path.db`. It is
+/// taken as it stands: no parameters, no escapes.
+pub(super) fn path_of(url: &str) -> Result<PathBuf> {
+    let rest = url.strip_prefix("sqlite:").unwrap_or(url);
+    let path = rest.strip_prefix("//").unwrap_or(rest);
+    let refuse = |why: &str| {
+        Err(Error::Database(format!(
+            "{why}: write it as sqlite://postrider.db or sqlite:///absolute/path.db"
+        )))
+    };
+    match path {
+        "" => refuse("the database URL names no file"),
+        path if path.contains(":memory:") || path.contains("mode=memory") => refuse(
+            "a SQLite database in memory would be gone with the process, and its events with \
+             it; Postrider needs a file",
+        ),
+        path if path.contains('?') => {
+            refuse("the URL of a SQLite database takes no parameters (?…)")
+        }
+        path if path.contains('\0') => refuse("the path has a NUL character"),
+        path => Ok(path.into()),
+    }
+}
+
+/// Opens the file for writing, makes it if it is missing, and returns its path without links.
+///
+/// The first connection sets what stays in the file: the write-ahead log, and for a new file
+/// the way free pages are given back.
+pub(super) async fn open(path: &Path) -> Result<(PathBuf, SqliteConnection)> {
+    check(path)?;
+    let options = options(path)
+        .create_if_missing(true)
+        .auto_vacuum(SqliteAutoVacuum::Incremental)
+        .journal_mode(SqliteJournalMode::Wal);
+    let began = Instant::now();
+    // Changing the journal mode does not wait for other processes by itself.
+    let connection = loop {
+        match options.connect().await {
+            Ok(connection) => break connection,
+            Err(error) if is_busy(&error) && began.elapsed() < BUSY_TIMEOUT => {
+                sleep(Duration::from_millis(20)).await;
+            }
+            Err(error) => return Err(refined(path, from_sqlx(error))),
+        }
+    };
+    let path = path
+        .canonicalize()
+        .map_err(|error| Error::Database(format!("{} cannot be used: {error}", path.display())))?;
+    Ok((path, connection))
+}
+
+/// How every connection to the file is set up.
+pub(super) fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(BUSY_TIMEOUT)
+        .foreign_keys(true)
+        .pragma("temp_store", "MEMORY")
+        .pragma("journal_size_limit", JOURNAL_SIZE_LIMIT)
+        .pragma("mmap_size", "0")
+        .disable_statement_logging()
+}
+
+/// A pool of connections that cannot write.
+pub(super) fn readers(path: &Path) -> SqlitePool {
+    SqlitePoolOptions::new()
+        .max_connections(READERS)
+        .min_connections(0)
+        .acquire_timeout(BUSY_TIMEOUT)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        .connect_lazy_with(options(path).pragma("query_only", "ON"))
+}
+
+/// Says what is wrong with the path before SQLite does, which only knows that it "cannot open".
+fn check(path: &Path) -> Result<()> {
+    let shown = path.display();
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    if !folder.is_dir() {
+        return Err(Error::Database(format!(
+            "the database {shown} cannot be made because there is no folder {}: make the \
+             folder or name another path",
+            folder.display()
+        )));
+    }
+    if path.is_dir() {
+        return Err(Error::Database(format!(
+            "{shown} is a folder, not a SQLite database: name a file in it, such as \
+             sqlite://{}",
+            path.join("postrider.db").display()
+        )));
+    }
+    match OpenOptions::new().append(true).open(path) {
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
+            ) =>
+        {
+            Err(denied(format!(
+                "{shown} cannot be written by this user ({error}): make the file and its \
+                 folder writable, or name another path"
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Names the path, and for what is denied also what to do.
+fn refined(path: &Path, error: Error) -> Error {
+    let shown = path.display();
+    match error {
+        Error::Denied(error) => denied(format!(
+            "{shown} cannot be opened for writing ({error}): make its folder writable by this \
+             user, because SQLite keeps the files -wal and -shm beside it, or name another path"
+        )),
+        Error::Database(what) => Error::Database(format!("{shown}: {what}")),
+        other => other,
+    }
+}
+
+fn denied(text: String) -> Error {
+    Error::Denied(sqlx::Error::Io(io::Error::new(
+        ErrorKind::PermissionDenied,
+        text,
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_name_paths() {
+        for (url, path) in [
+            ("sqlite://postrider.db", "postrider.db"),
+            ("sqlite://data/postrider.db", "data/postrider.db"),
+            ("sqlite:///var/lib/a b.db", "/var/lib/a b.db"),
+            ("sqlite:postrider.db", "postrider.db"),
+            ("sqlite:/var/lib/p.db", "/var/lib/p.db"),
+        ] {
+            assert_eq!(path_of(url).unwrap(), Path::new(path), "{url}");
+        }
+    }
+
+    #[test]
+    fn urls_without_a_file_are_refused_with_the_reason() {
+        for (url, why) in [
+            ("sqlite::memory:", "in memory"),
+            ("sqlite://:memory:", "in memory"),
+            ("sqlite://x?mode=memory", "in memory"),
+            ("sqlite:///x.db?mode=rwc", "no parameters"),
+            ("sqlite://", "names no file"),
+            ("sqlite:", "names no file"),
+        ] {
+            let error = path_of(url).unwrap_err().to_string();
+            assert!(error.contains(why), "{url}: {error}");
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! How hooks do, written in the transaction that settles their attempts.
+//!
+//! The fail count of a hook is written only when it changes: a hook that always answers has no
+//! row, and none is made for it.
+
+use super::errors::from_sqlx;
+use super::hooks::disable;
+use super::values::{micros, moment, rows};
+use crate::{Disabling, Result, Settlement};
+use postrider_core::{Health, HookId, Observation, Timestamp, Verdict, scrub};
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::{FromRow, Row};
+use std::collections::{BTreeMap, HashMap};
+
+struct HealthRow(HookId, Health);
+
+impl FromRow<'_, SqliteRow> for HealthRow {
+    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
+        let at = |column| Ok::<_, sqlx::Error>(row.try_get::<Option<i64>, _>(column)?.map(moment));
+        let health = Health {
+            fail_count: row.try_get("fail_count")?,
+            first_failure_at: at("first_failure_at")?,
+            last_failure_at: at("last_failure_at")?,
+            last_error: row.try_get("last_error")?,
+        };
+        Ok(Self(HookId(row.try_get("hook_id")?), health))
+    }
+}
+
+/// Takes the attempts that took effect into their hooks' health. Returns the hooks that were
+/// disabled.
+pub(super) async fn update_health(
+    tx: &mut SqliteConnection,
+    held: &[&Settlement],
+    now: Timestamp,
+) -> Result<Vec<Disabling>> {
+    let mut by_hook: BTreeMap<HookId, Vec<&Settlement>> = BTreeMap::new();
+    for settlement in held {
+        by_hook
+            .entry(settlement.leased.hook.id)
+            .or_default()
+            .push(settlement);
+    }
+    let known = read(tx, by_hook.keys().copied()).await?;
+    let mut disabled = Vec::new();
+    for (hook, settlements) in by_hook {
+        let before = known.get(&hook).cloned().unwrap_or_default();
+        let Some((mut health, verdict)) = judge(&before, &settlements) else {
+            continue;
+        };
+        health.last_error = health.last_error.as_deref().map(scrub);
+        if health != before {
+            write(tx, hook, &health).await?;
+        }
+        if let Verdict::Disable(reason) = verdict
+            && disable(tx, hook, reason, now).await?
+        {
+            disabled.push(Disabling {
+                hook,
+                reason,
+                fail_count: health.fail_count,
+                last_error: health.last_error.unwrap_or_default(),
+            });
+        }
+    }
+    Ok(disabled)
+}
+
+/// The hook's health after these attempts, taken in the order in which they ended.
+fn judge(before: &Health, settlements: &[&Settlement]) -> Option<(Health, Verdict)> {
+    let policy = settlements.first()?.policy;
+    let mut observations: Vec<_> = settlements
+        .iter()
+        .map(|settlement| &settlement.attempt)
+        .map(|attempt| Observation {
+            at: attempt.at + attempt.duration,
+            outcome: attempt.outcome.clone(),
+        })
+        .collect();
+    observations.sort_by_key(|observation| observation.at);
+    Some(before.after(&observations, &policy))
+}
+
+async fn read(
+    tx: &mut SqliteConnection,
+    hooks: impl Iterator<Item = HookId>,
+) -> Result<HashMap<HookId, Health>> {
+    let found: Vec<HealthRow> = sqlx::query_as(
+        "-- postrider: settle_health
+        SELECT hook_id, fail_count, first_failure_at, last_failure_at, last_error
+        FROM postrider_hook_health
+        WHERE hook_id IN (SELECT unhex(value) FROM json_each(?1))",
+    )
+    .bind(rows(hooks.map(|hook| hook.0.simple())))
+    .fetch_all(tx)
+    .await
+    .map_err(from_sqlx)?;
+    Ok(found.into_iter().map(|row| (row.0, row.1)).collect())
+}
+
+async fn write(tx: &mut SqliteConnection, hook: HookId, health: &Health) -> Result<()> {
+    sqlx::query(
+        "-- postrider: settle_health_changed
+        INSERT INTO postrider_hook_health
+            (hook_id, fail_count, first_failure_at, last_failure_at, last_error)
+        VALUES (?1, ?2, ?3, ?4, ?5)
+        ON CONFLICT (hook_id) DO UPDATE
+        SET fail_count = excluded.fail_count, first_failure_at = excluded.first_failure_at,
+            last_failure_at = excluded.last_failure_at, last_error = excluded.last_error",
+    )
+    .bind(hook.0)
+    .bind(health.fail_count)
+    .bind(health.first_failure_at.map(micros))
+    .bind(health.last_failure_at.map(micros))
+    .bind(&health.last_error)
+    .execute(tx)
+    .await
+    .map_err(from_sqlx)?;
+    Ok(())
+}

@@ -1,0 +1,175 @@
+//! A row of `postrider_hooks` as a hook, and the book of hooks kept current by version.
+//!
+//! A hook that cannot be understood (its credentials do not open, or a newer Postrider wrote
+//! its settings) stays in the book as locked: deliveries are made for it and none is started,
+//! so nothing is lost until someone mends it.
+
+use super::SqliteStore;
+use super::errors::from_sqlx;
+use super::values::moment;
+use crate::book::HookUpdate;
+use crate::{Error, HookBook, Result};
+use postrider_core::{
+    Disabled, DisabledReason, EventPattern, Hook, HookCredentials, HookId, HookStatus, KeyRing,
+    SealError,
+};
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::{FromRow, Row};
+use std::sync::{Arc, PoisonError};
+use tracing::error;
+use uuid::Uuid;
+
+/// What the keys of a hook's credentials are sealed for.
+pub(super) const PURPOSE: &str = "hook";
+
+/// A row as it stands in the table.
+pub(super) struct HookRow {
+    pub id: HookId,
+    pub account: String,
+    pub url: String,
+    pub events: String,
+    pub profile: String,
+    pub status: String,
+    pub disabled_reason: Option<String>,
+    pub disabled_at: Option<i64>,
+    pub disabled_by: Option<String>,
+    pub settings: String,
+    pub credentials: String,
+    pub created_at: i64,
+    pub updated_at: i64,
+    pub deleted_at: Option<i64>,
+    pub version: i64,
+}
+
+impl FromRow<'_, SqliteRow> for HookRow {
+    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            id: HookId(row.try_get::<Uuid, _>("id")?),
+            account: row.try_get("account")?,
+            url: row.try_get("url")?,
+            events: row.try_get("events")?,
+            profile: row.try_get("profile")?,
+            status: row.try_get("status")?,
+            disabled_reason: row.try_get("disabled_reason")?,
+            disabled_at: row.try_get("disabled_at")?,
+            disabled_by: row.try_get("disabled_by")?,
+            settings: row.try_get("settings")?,
+            credentials: row.try_get("credentials")?,
+            created_at: row.try_get("created_at")?,
+            updated_at: row.try_get("updated_at")?,
+            deleted_at: row.try_get("deleted_at")?,
+            version: row.try_get("version")?,
+        })
+    }
+}
+
+impl HookRow {
+    /// The credentials, opened.
+    pub(super) fn open(&self, keys: &KeyRing) -> Result<HookCredentials> {
+        let bytes = keys.open(PURPOSE, self.id.0, &self.credentials)?;
+        serde_json::from_slice(&bytes).map_err(|_| Error::Seal(SealError::Damaged))
+    }
+
+    /// The hook with these credentials; without them, or when a part of the row is not
+    /// understood, it is locked.
+    pub(super) fn into_hook(self, credentials: Option<HookCredentials>) -> Hook {
+        let events: Option<Vec<EventPattern>> = serde_json::from_str(&self.events).ok();
+        let settings = serde_json::from_str(&self.settings).ok();
+        let status = HookStatus::from_name(&self.status);
+        let disabled = self.disabled_reason.as_deref().and_then(|reason| {
+            Some(Disabled {
+                reason: DisabledReason::from_name(reason)?,
+                at: moment(self.disabled_at?),
+                by: self.disabled_by.clone().unwrap_or_default(),
+            })
+        });
+        let locked =
+            credentials.is_none() || events.is_none() || settings.is_none() || status.is_none();
+        Hook {
+            id: self.id,
+            account: self.account,
+            url: self.url,
+            events: events.unwrap_or_default(),
+            profile: self.profile,
+            status: status.unwrap_or(HookStatus::Paused),
+            disabled,
+            settings: settings.unwrap_or_default(),
+            credentials: credentials.unwrap_or_default(),
+            locked,
+            created_at: moment(self.created_at),
+            updated_at: moment(self.updated_at),
+            version: self.version,
+        }
+    }
+}
+
+impl SqliteStore {
+    /// The hooks as of the latest look at the database.
+    pub(super) fn current_book(&self) -> Arc<HookBook> {
+        self.book
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The hooks as they stand in this transaction.
+    pub(super) async fn fresh_book(&self, tx: &mut SqliteConnection) -> Result<Arc<HookBook>> {
+        let version: i64 = sqlx::query_scalar(
+            "-- postrider: book_version
+            SELECT hooks_version FROM postrider_meta",
+        )
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(from_sqlx)?;
+        self.refresh_book(tx, version).await
+    }
+
+    /// Reads the hooks that changed since the book was made, if `version` says that some did.
+    pub(super) async fn refresh_book(
+        &self,
+        connection: &mut SqliteConnection,
+        version: i64,
+    ) -> Result<Arc<HookBook>> {
+        let book = self.current_book();
+        if book.version() >= version {
+            return Ok(book);
+        }
+        let rows: Vec<HookRow> = sqlx::query_as(
+            "-- postrider: book
+            SELECT id, account, url, events, profile, status, disabled_reason, disabled_at,
+                disabled_by, settings, credentials, created_at, updated_at, deleted_at, version
+            FROM postrider_hooks WHERE version > ?1 ORDER BY version",
+        )
+        .bind(book.version())
+        .fetch_all(connection)
+        .await
+        .map_err(from_sqlx)?;
+        let mut locked = 0;
+        let updates = rows
+            .into_iter()
+            .map(|row| {
+                if row.deleted_at.is_some() {
+                    return HookUpdate::Gone(row.id);
+                }
+                let credentials = row.open(&self.keys).ok();
+                let hook = row.into_hook(credentials);
+                locked += u32::from(hook.locked);
+                HookUpdate::Put(Arc::new(hook))
+            })
+            .collect();
+        if locked > 0 {
+            error!(
+                hooks.locked = locked,
+                "{locked} hooks cannot be used: their credentials do not open with the \
+                 configured keys (secrets.key, secrets.previous_keys), or a newer Postrider \
+                 wrote them; their deliveries are made and wait"
+            );
+        }
+        let fresh = Arc::new(book.with(updates, version));
+        let mut place = self.book.write().unwrap_or_else(PoisonError::into_inner);
+        if fresh.version() > place.version() {
+            *place = fresh.clone();
+        }
+        Ok(fresh)
+    }
+}

@@ -1,0 +1,352 @@
+//! Registering, changing and showing hooks.
+//!
+//! Every change raises `hooks_version` in its own transaction and stands under that number, so
+//! that a book is brought up to date by reading what is newer than it.
+
+use super::SqliteStore;
+use super::errors::from_sqlx;
+use super::hook_rows::{HookRow, PURPOSE};
+use super::values::{micros, moment, rows};
+use crate::{Error, HookChange, HookFilter, HookReport, Result};
+use postrider_core::{
+    DisabledReason, Hook, HookCredentials, HookId, HookStatus, NewHook, Timestamp,
+};
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::{FromRow, Row};
+
+/// How far the deliveries that wait for a hook are counted.
+const HELD_COUNTED: u32 = 10_000;
+
+/// A hook with what is known of it elsewhere. ?1 bounds the counting.
+macro_rules! report_columns {
+    () => {
+        "SELECT h.id, h.account, h.url, h.events, h.profile, h.status, h.disabled_reason,
+             h.disabled_at, h.disabled_by, h.settings, h.credentials, h.created_at,
+             h.updated_at, h.deleted_at, h.version, f.fail_count, f.first_failure_at, f.last_error,
+             CASE WHEN h.status = 'active' THEN 0 ELSE (
+                 SELECT count(*) FROM (
+                     SELECT 1 FROM postrider_deliveries AS d
+                     WHERE d.slot = 0 AND d.hook_id = h.id AND d.lease_token IS NULL LIMIT ?1
+                 )
+             ) END AS held
+         FROM postrider_hooks AS h LEFT JOIN postrider_hook_health AS f ON f.hook_id = h.id\n"
+    };
+}
+
+impl SqliteStore {
+    pub(super) async fn insert_hook(&self, hook: NewHook, now: Timestamp) -> Result<HookReport> {
+        hook.check()?;
+        let id = HookId::draw(now);
+        let credentials = self.seal(id, &hook.credentials)?;
+        let mut turn = self.writer.turn().await;
+        let mut tx = turn.begin().await?;
+        let version = next_version(&mut tx).await?;
+        sqlx::query(
+            "-- postrider: create_hook
+            INSERT INTO postrider_hooks
+                (id, account, url, events, profile, status, settings, credentials,
+                 created_at, updated_at, version)
+            VALUES (?1, ?2, ?3, ?4, ?5, 'active', ?6, ?7, ?8, ?8, ?9)",
+        )
+        .bind(id.0)
+        .bind(&hook.account)
+        .bind(&hook.url)
+        .bind(rows(&hook.events))
+        .bind(&hook.profile)
+        .bind(sqlx::types::Json(&hook.settings))
+        .bind(credentials)
+        .bind(micros(now))
+        .bind(version)
+        .execute(&mut *tx)
+        .await
+        .map_err(from_sqlx)?;
+        let mut report = report(&mut tx, id).await?;
+        tx.commit().await.map_err(from_sqlx)?;
+        report.secret = hook.credentials.secrets.first().map(|s| s.secret.reveal());
+        Ok(report)
+    }
+
+    pub(super) async fn update_hook(
+        &self,
+        id: HookId,
+        change: HookChange,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<HookReport> {
+        let mut turn = self.writer.turn().await;
+        let mut tx = turn.begin().await?;
+        let row = find(&mut tx, id).await?;
+        let mut secret = None;
+        match change {
+            HookChange::Pause => set_status(&mut tx, id, HookStatus::Paused, None, now).await?,
+            HookChange::Enable => {
+                forget_failures(&mut tx, id).await?;
+                set_status(&mut tx, id, HookStatus::Active, None, now).await?;
+            }
+            HookChange::Disable => {
+                let why = Some((DisabledReason::Manual, by));
+                set_status(&mut tx, id, HookStatus::Disabled, why, now).await?;
+            }
+            HookChange::Rotate {
+                secret: new,
+                overlap_until,
+            } => {
+                let mut credentials = row.open(&self.keys)?;
+                secret = Some(new.reveal());
+                credentials.rotate(new, now, overlap_until);
+                let sealed = self.seal(id, &credentials)?;
+                set_credentials(&mut tx, id, sealed, now).await?;
+            }
+        }
+        let mut report = report(&mut tx, id).await?;
+        tx.commit().await.map_err(from_sqlx)?;
+        report.secret = secret;
+        Ok(report)
+    }
+
+    pub(super) async fn delete_hook(&self, id: HookId, now: Timestamp) -> Result<HookReport> {
+        let mut turn = self.writer.turn().await;
+        let mut tx = turn.begin().await?;
+        let report = report(&mut tx, id).await?;
+        let version = next_version(&mut tx).await?;
+        sqlx::query(
+            "-- postrider: remove_hook
+            UPDATE postrider_hooks SET deleted_at = ?2, updated_at = ?2, version = ?3
+            WHERE id = ?1 AND deleted_at IS NULL",
+        )
+        .bind(id.0)
+        .bind(micros(now))
+        .bind(version)
+        .execute(&mut *tx)
+        .await
+        .map_err(from_sqlx)?;
+        tx.commit().await.map_err(from_sqlx)?;
+        Ok(report)
+    }
+
+    pub(super) async fn find_hook(&self, id: HookId) -> Result<HookReport> {
+        let mut connection = self.readers.acquire().await.map_err(from_sqlx)?;
+        report(&mut connection, id).await
+    }
+
+    pub(super) async fn open_hook(&self, id: HookId) -> Result<Hook> {
+        let mut connection = self.readers.acquire().await.map_err(from_sqlx)?;
+        let row = find(&mut connection, id).await?;
+        let credentials = row.open(&self.keys)?;
+        Ok(row.into_hook(Some(credentials)))
+    }
+
+    pub(super) async fn list_hooks(&self, filter: HookFilter) -> Result<Vec<HookReport>> {
+        let after = filter.after.map(|id| id.0.as_bytes().to_vec());
+        let found: Vec<ReportRow> = match &filter.account {
+            Some(account) => {
+                sqlx::query_as(concat!(
+                    "-- postrider: hooks_of_account\n",
+                    report_columns!(),
+                    "WHERE h.account = ?4 AND h.id > ?2 AND h.deleted_at IS NULL
+                     ORDER BY h.id LIMIT ?3"
+                ))
+                .bind(HELD_COUNTED)
+                .bind(after.unwrap_or_default())
+                .bind(filter.limit)
+                .bind(account)
+                .fetch_all(&self.readers)
+                .await
+            }
+            None => {
+                sqlx::query_as(concat!(
+                    "-- postrider: hooks\n",
+                    report_columns!(),
+                    "WHERE h.id > ?2 AND h.deleted_at IS NULL ORDER BY h.id LIMIT ?3"
+                ))
+                .bind(HELD_COUNTED)
+                .bind(after.unwrap_or_default())
+                .bind(filter.limit)
+                .fetch_all(&self.readers)
+                .await
+            }
+        }
+        .map_err(from_sqlx)?;
+        Ok(found.into_iter().map(ReportRow::into_report).collect())
+    }
+
+    fn seal(&self, id: HookId, credentials: &HookCredentials) -> Result<String> {
+        let json = serde_json::to_vec(credentials)
+            .map_err(|error| Error::Refused(sqlx::Error::Encode(error.into())))?;
+        Ok(self.keys.seal(PURPOSE, id.0, &json)?)
+    }
+}
+
+struct ReportRow {
+    hook: HookRow,
+    fail_count: u32,
+    first_failure_at: Option<i64>,
+    last_error: Option<String>,
+    held: u32,
+}
+
+impl FromRow<'_, SqliteRow> for ReportRow {
+    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            hook: HookRow::from_row(row)?,
+            fail_count: row.try_get::<Option<u32>, _>("fail_count")?.unwrap_or(0),
+            first_failure_at: row.try_get("first_failure_at")?,
+            last_error: row.try_get("last_error")?,
+            held: row.try_get("held")?,
+        })
+    }
+}
+
+impl ReportRow {
+    fn into_report(self) -> HookReport {
+        let hook = self.hook;
+        HookReport {
+            id: hook.id,
+            account: hook.account,
+            url: hook.url,
+            events: serde_json::from_str(&hook.events).unwrap_or_default(),
+            profile: hook.profile,
+            secret: None,
+            status: hook.status,
+            fail_count: self.fail_count,
+            first_failure_at: self.first_failure_at.map(moment),
+            last_error: self.last_error,
+            disabled_reason: hook.disabled_reason,
+            disabled_at: hook.disabled_at.map(moment),
+            disabled_by: hook.disabled_by,
+            held: self.held,
+            settings: serde_json::from_str(&hook.settings).unwrap_or_default(),
+            created_at: moment(hook.created_at),
+            updated_at: moment(hook.updated_at),
+        }
+    }
+}
+
+async fn report(connection: &mut SqliteConnection, id: HookId) -> Result<HookReport> {
+    let found: Option<ReportRow> = sqlx::query_as(concat!(
+        "-- postrider: hook\n",
+        report_columns!(),
+        "WHERE h.id = ?2 AND h.deleted_at IS NULL"
+    ))
+    .bind(HELD_COUNTED)
+    .bind(id.0)
+    .fetch_optional(connection)
+    .await
+    .map_err(from_sqlx)?;
+    found.map(ReportRow::into_report).ok_or(not_found(id))
+}
+
+async fn find(connection: &mut SqliteConnection, id: HookId) -> Result<HookRow> {
+    sqlx::query_as(
+        "-- postrider: hook_row
+        SELECT id, account, url, events, profile, status, disabled_reason, disabled_at,
+            disabled_by, settings, credentials, created_at, updated_at, deleted_at, version
+        FROM postrider_hooks WHERE id = ?1 AND deleted_at IS NULL",
+    )
+    .bind(id.0)
+    .fetch_optional(connection)
+    .await
+    .map_err(from_sqlx)?
+    .ok_or(not_found(id))
+}
+
+/// The number under which a change of a hook stands.
+async fn next_version(tx: &mut SqliteConnection) -> Result<i64> {
+    sqlx::query_scalar(
+        "-- postrider: next_version
+        UPDATE postrider_meta SET hooks_version = hooks_version + 1 RETURNING hooks_version",
+    )
+    .fetch_one(tx)
+    .await
+    .map_err(from_sqlx)
+}
+
+/// Sets the status of an existing hook, and why it is disabled.
+async fn set_status(
+    tx: &mut SqliteConnection,
+    id: HookId,
+    status: HookStatus,
+    disabled: Option<(DisabledReason, &str)>,
+    now: Timestamp,
+) -> Result<()> {
+    let version = next_version(tx).await?;
+    sqlx::query(
+        "-- postrider: change_hook
+        UPDATE postrider_hooks
+        SET status = ?2, disabled_reason = ?3, disabled_by = ?4,
+            disabled_at = CASE WHEN ?3 IS NOT NULL THEN ?5 END, updated_at = ?5, version = ?6
+        WHERE id = ?1",
+    )
+    .bind(id.0)
+    .bind(status.name())
+    .bind(disabled.map(|(reason, _)| reason.name()))
+    .bind(disabled.map(|(_, by)| by))
+    .bind(micros(now))
+    .bind(version)
+    .execute(tx)
+    .await
+    .map_err(from_sqlx)?;
+    Ok(())
+}
+
+async fn set_credentials(
+    tx: &mut SqliteConnection,
+    id: HookId,
+    sealed: String,
+    now: Timestamp,
+) -> Result<()> {
+    let version = next_version(tx).await?;
+    sqlx::query(
+        "-- postrider: rotate_secret
+        UPDATE postrider_hooks SET credentials = ?2, updated_at = ?3, version = ?4 WHERE id = ?1",
+    )
+    .bind(id.0)
+    .bind(sealed)
+    .bind(micros(now))
+    .bind(version)
+    .execute(tx)
+    .await
+    .map_err(from_sqlx)?;
+    Ok(())
+}
+
+async fn forget_failures(tx: &mut SqliteConnection, id: HookId) -> Result<()> {
+    sqlx::query(
+        "-- postrider: forget_failures
+        DELETE FROM postrider_hook_health WHERE hook_id = ?1",
+    )
+    .bind(id.0)
+    .execute(tx)
+    .await
+    .map_err(from_sqlx)?;
+    Ok(())
+}
+
+/// Disables a hook because of its failures, if it is active. Returns whether it was.
+pub(super) async fn disable(
+    tx: &mut SqliteConnection,
+    id: HookId,
+    reason: DisabledReason,
+    now: Timestamp,
+) -> Result<bool> {
+    let active: Option<i64> = sqlx::query_scalar(
+        "-- postrider: is_active
+        SELECT 1 FROM postrider_hooks WHERE id = ?1 AND status = 'active' AND deleted_at IS NULL",
+    )
+    .bind(id.0)
+    .fetch_optional(&mut *tx)
+    .await
+    .map_err(from_sqlx)?;
+    if active.is_some() {
+        let why = Some((reason, "postrider"));
+        set_status(tx, id, HookStatus::Disabled, why, now).await?;
+    }
+    Ok(active.is_some())
+}
+
+fn not_found(id: HookId) -> Error {
+    Error::NotFound {
+        what: "hook",
+        id: id.to_string(),
+    }
+}

@@ -1,0 +1,424 @@
+//! Which deliveries are due, and whose they are for the time being.
+//!
+//! Every statement goes from hook to hook by an index and reads no further than it needs, so
+//! that its cost does not depend on how much waits.
+
+use super::SqliteStore;
+use super::errors::from_sqlx;
+use super::settle_rows::{AttemptRow, EndedRow, delete_deliveries, insert_attempts, insert_ended};
+use super::values::{day_of, micros, moment, rows};
+use crate::{DueHook, HookBook, Lease, Leased, Recovered, Result};
+use postrider_core::{
+    AttemptId, DeliveryId, Event, EventId, HookId, HookStatus, LeaseToken, NextStep, Outcome,
+    Payload, RetrySchedule, Timestamp, next_step,
+};
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::{FromRow, Row};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use tracing::error;
+use uuid::Uuid;
+
+/// Leases in a row that may end without a settlement before that counts as an attempt.
+const LOST_LEASES: u32 = 3;
+
+impl SqliteStore {
+    pub(super) async fn find_due_hooks(
+        &self,
+        slot: i16,
+        after: Option<HookId>,
+        limit: u32,
+    ) -> Result<Vec<DueHook>> {
+        if slot != 0 || limit == 0 {
+            return Ok(Vec::new());
+        }
+        let found: Vec<(Uuid, i64)> = sqlx::query_as(
+            "-- postrider: due_hooks
+            WITH RECURSIVE waiting (hook_id, counted) AS (
+                SELECT (SELECT d.hook_id FROM postrider_deliveries AS d
+                        WHERE d.slot = 0 AND d.lease_token IS NULL AND d.hook_id > ?1
+                        ORDER BY d.hook_id LIMIT 1), 1
+                UNION ALL
+                SELECT (SELECT d.hook_id FROM postrider_deliveries AS d
+                        WHERE d.slot = 0 AND d.lease_token IS NULL
+                            AND d.hook_id > waiting.hook_id
+                        ORDER BY d.hook_id LIMIT 1), counted + 1
+                FROM waiting WHERE hook_id IS NOT NULL AND counted < ?2
+            )
+            SELECT hook_id, (SELECT d.next_attempt_at FROM postrider_deliveries AS d
+                WHERE d.slot = 0 AND d.lease_token IS NULL AND d.hook_id = waiting.hook_id
+                ORDER BY d.next_attempt_at LIMIT 1)
+            FROM waiting WHERE hook_id IS NOT NULL",
+        )
+        .bind(after.map(|id| id.0.as_bytes().to_vec()).unwrap_or_default())
+        .bind(limit)
+        .fetch_all(&self.readers)
+        .await
+        .map_err(from_sqlx)?;
+        let due = found.into_iter().map(|(hook, first_due)| DueHook {
+            hook: HookId(hook),
+            first_due: moment(first_due),
+        });
+        Ok(due.collect())
+    }
+
+    pub(super) async fn find_slots(&self) -> Result<Vec<i16>> {
+        let any: bool = sqlx::query_scalar(
+            "-- postrider: slots
+            SELECT EXISTS (SELECT 1 FROM postrider_deliveries)",
+        )
+        .fetch_one(&self.readers)
+        .await
+        .map_err(from_sqlx)?;
+        Ok(if any { vec![0] } else { vec![] })
+    }
+
+    pub(super) async fn take_leases(&self, request: Lease) -> Result<Vec<Leased>> {
+        if request.slot != 0 || request.wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut turn = self.writer.turn().await;
+        let mut tx = turn.begin().await?;
+        let book = self.fresh_book(&mut tx).await?;
+        let mut due = Vec::new();
+        for (hook, limit) in &request.wanted {
+            let starts = book
+                .get(*hook)
+                .is_some_and(|hook| hook.status == HookStatus::Active && !hook.locked);
+            if starts {
+                due.extend(lease_hook(&mut tx, *hook, *limit, &request).await?);
+            }
+        }
+        let leased = with_events(&mut tx, due, &book, &request).await?;
+        tx.commit().await.map_err(from_sqlx)?;
+        Ok(leased)
+    }
+
+    pub(super) async fn give_back(
+        &self,
+        slot: i16,
+        token: LeaseToken,
+        deliveries: &[DeliveryId],
+        now: Timestamp,
+    ) -> Result<u32> {
+        if slot != 0 || deliveries.is_empty() {
+            return Ok(0);
+        }
+        let mut turn = self.writer.turn().await;
+        let mut tx = turn.begin().await?;
+        let released = sqlx::query(
+            "-- postrider: release
+            UPDATE postrider_deliveries
+            SET lease_token = NULL, lease_expires_at = NULL,
+                next_attempt_at = min(next_attempt_at, ?3)
+            WHERE slot = 0 AND id IN (SELECT unhex(value) FROM json_each(?1))
+                AND lease_token = ?2",
+        )
+        .bind(rows(deliveries.iter().map(|id| id.0.simple())))
+        .bind(token.0)
+        .bind(micros(now))
+        .execute(&mut *tx)
+        .await
+        .map_err(from_sqlx)?;
+        tx.commit().await.map_err(from_sqlx)?;
+        Ok(u32::try_from(released.rows_affected()).unwrap_or(u32::MAX))
+    }
+
+    pub(super) async fn recover_lost(
+        &self,
+        slot: i16,
+        now: Timestamp,
+        limit: u32,
+        schedule: &RetrySchedule,
+    ) -> Result<Recovered> {
+        let mut recovered = Recovered::default();
+        // A look without the right to write: nearly always there is nothing to do.
+        if slot != 0 || !self.has_lost_leases(now).await? {
+            return Ok(recovered);
+        }
+        let mut turn = self.writer.turn().await;
+        let mut tx = turn.begin().await?;
+        let lost: Vec<LostRow> = sqlx::query_as(
+            "-- postrider: recover_find
+            SELECT id, day, event_id, hook_id, attempts, earlier_attempts, lost_leases
+            FROM postrider_deliveries INDEXED BY postrider_deliveries_leased
+            WHERE slot = 0 AND lease_token IS NOT NULL AND lease_expires_at <= ?1
+            ORDER BY lease_expires_at LIMIT ?2",
+        )
+        .bind(micros(now))
+        .bind(limit)
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(from_sqlx)?;
+        let book = self.fresh_book(&mut tx).await?;
+        let (mut waiting, mut attempts, mut ended) = (Vec::new(), Vec::new(), Vec::new());
+        for row in lost {
+            if row.lost_leases + 1 < LOST_LEASES {
+                recovered.recovered += 1;
+                waiting.push(row.waits(micros(now), row.attempts, row.lost_leases + 1));
+                continue;
+            }
+            recovered.worker_lost += 1;
+            attempts.push(row.attempt(now));
+            match row.next_step(&book, schedule) {
+                NextStep::RetryIn(wait) => {
+                    waiting.push(row.waits(micros(now + wait), row.attempts + 1, 0));
+                }
+                NextStep::Failed(reason) => ended.push(row.ended(reason.name())),
+                // A lost worker delivers nothing.
+                NextStep::Delivered => {}
+            }
+        }
+        insert_attempts(&mut tx, &attempts).await?;
+        delete_deliveries(&mut tx, ended.iter().map(|row| row.delivery_id)).await?;
+        insert_ended(&mut tx, &ended, now).await?;
+        sqlx::query(
+            "-- postrider: recover
+            UPDATE postrider_deliveries AS d
+            SET lease_token = NULL, lease_expires_at = NULL, next_attempt_at = lost.value ->> 1,
+                attempts = lost.value ->> 2, lost_leases = lost.value ->> 3
+            FROM json_each(?1) AS lost
+            WHERE d.slot = 0 AND d.id = unhex(lost.value ->> 0)",
+        )
+        .bind(rows(waiting))
+        .execute(&mut *tx)
+        .await
+        .map_err(from_sqlx)?;
+        tx.commit().await.map_err(from_sqlx)?;
+        Ok(recovered)
+    }
+
+    async fn has_lost_leases(&self, now: Timestamp) -> Result<bool> {
+        sqlx::query_scalar(
+            "-- postrider: recover_any
+            SELECT EXISTS (
+                SELECT 1 FROM postrider_deliveries INDEXED BY postrider_deliveries_leased
+                WHERE slot = 0 AND lease_token IS NOT NULL AND lease_expires_at <= ?1
+            )",
+        )
+        .bind(micros(now))
+        .fetch_one(&self.readers)
+        .await
+        .map_err(from_sqlx)
+    }
+}
+
+/// A delivery that was leased a moment ago, without its event.
+struct DueRow {
+    id: DeliveryId,
+    day: i32,
+    event_id: Uuid,
+    hook: HookId,
+    attempts: u32,
+    earlier_attempts: u32,
+    next_attempt_at: i64,
+}
+
+/// Leases the deliveries of one hook that are due longest. SQLite cannot bound a subquery for
+/// each row of another, so this is one statement for each hook.
+async fn lease_hook(
+    tx: &mut SqliteConnection,
+    hook: HookId,
+    limit: u32,
+    request: &Lease,
+) -> Result<Vec<DueRow>> {
+    let leased: Vec<(Uuid, i32, Uuid, u32, u32, i64)> = sqlx::query_as(
+        "-- postrider: lease
+        UPDATE postrider_deliveries SET lease_token = ?4, lease_expires_at = ?5
+        WHERE slot = 0 AND id IN (
+            SELECT id FROM postrider_deliveries
+            WHERE slot = 0 AND hook_id = ?1 AND lease_token IS NULL AND next_attempt_at <= ?2
+            ORDER BY next_attempt_at LIMIT ?3
+        )
+        RETURNING id, day, event_id, attempts, earlier_attempts, next_attempt_at",
+    )
+    .bind(hook.0)
+    .bind(micros(request.now))
+    .bind(limit)
+    .bind(request.token.0)
+    .bind(micros(request.until))
+    .fetch_all(tx)
+    .await
+    .map_err(from_sqlx)?;
+    let mut due: Vec<_> = leased
+        .into_iter()
+        .map(
+            |(id, day, event_id, attempts, earlier_attempts, next_attempt_at)| DueRow {
+                id: DeliveryId(id),
+                day,
+                event_id,
+                hook,
+                attempts,
+                earlier_attempts,
+                next_attempt_at,
+            },
+        )
+        .collect();
+    due.sort_by_key(|row| (row.next_attempt_at, row.id));
+    Ok(due)
+}
+
+/// Puts the events to the leased deliveries. Those whose event is gone lose the lease again.
+async fn with_events(
+    tx: &mut SqliteConnection,
+    due: Vec<DueRow>,
+    book: &HookBook,
+    request: &Lease,
+) -> Result<Vec<Leased>> {
+    let mut days: BTreeMap<i32, Vec<Uuid>> = BTreeMap::new();
+    for row in &due {
+        days.entry(row.day).or_default().push(row.event_id);
+    }
+    let mut events = HashMap::new();
+    for (day, ids) in days {
+        let found: Vec<EventRow> = sqlx::query_as(
+            "-- postrider: lease_events
+            SELECT id, account, event_type, payload, ordering_key, headers, occurred_at
+            FROM postrider_events
+            WHERE slot = 0 AND day = ?1 AND id IN (SELECT unhex(value) FROM json_each(?2))",
+        )
+        .bind(day)
+        .bind(rows(ids.iter().map(|id| id.simple())))
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(from_sqlx)?;
+        events.extend(
+            found
+                .into_iter()
+                .map(|row| ((day, row.0.id.0), Arc::new(row.0))),
+        );
+    }
+    let mut orphans = Vec::new();
+    let mut leased = Vec::with_capacity(due.len());
+    for row in due {
+        let (Some(event), Some(hook)) = (events.get(&(row.day, row.event_id)), book.get(row.hook))
+        else {
+            orphans.push(row.id);
+            continue;
+        };
+        leased.push(Leased {
+            slot: 0,
+            id: row.id,
+            day: day_of(row.day),
+            event: event.clone(),
+            hook: hook.clone(),
+            attempts: row.attempts,
+            earlier_attempts: row.earlier_attempts,
+            token: request.token,
+            expires_at: request.until,
+        });
+    }
+    if let Some(first) = orphans.first() {
+        error!(
+            delivery.id = %first,
+            "{} due deliveries cannot be made because their events are gone; the first is {first}",
+            orphans.len()
+        );
+        sqlx::query(
+            "-- postrider: lease_undo
+            UPDATE postrider_deliveries SET lease_token = NULL, lease_expires_at = NULL
+            WHERE slot = 0 AND id IN (SELECT unhex(value) FROM json_each(?1))",
+        )
+        .bind(rows(orphans.iter().map(|id| id.0.simple())))
+        .execute(tx)
+        .await
+        .map_err(from_sqlx)?;
+    }
+    Ok(leased)
+}
+
+struct EventRow(Event);
+
+impl FromRow<'_, SqliteRow> for EventRow {
+    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
+        Ok(Self(Event {
+            id: EventId(row.try_get("id")?),
+            account: row.try_get("account")?,
+            event_type: row.try_get("event_type")?,
+            payload: Payload::from_checked(row.try_get::<&str, _>("payload")?),
+            ordering_key: row.try_get("ordering_key")?,
+            headers: row.try_get("headers")?,
+            occurred_at: moment(row.try_get("occurred_at")?),
+        }))
+    }
+}
+
+/// A delivery whose lease ended without a settlement.
+struct LostRow {
+    id: DeliveryId,
+    day: i32,
+    event_id: EventId,
+    hook_id: HookId,
+    attempts: u32,
+    earlier_attempts: u32,
+    lost_leases: u32,
+}
+
+impl FromRow<'_, SqliteRow> for LostRow {
+    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            id: DeliveryId(row.try_get("id")?),
+            day: row.try_get("day")?,
+            event_id: EventId(row.try_get("event_id")?),
+            hook_id: HookId(row.try_get("hook_id")?),
+            attempts: row.try_get("attempts")?,
+            earlier_attempts: row.try_get("earlier_attempts")?,
+            lost_leases: row.try_get("lost_leases")?,
+        })
+    }
+}
+
+impl LostRow {
+    fn waits(
+        &self,
+        until: i64,
+        attempts: u32,
+        lost_leases: u32,
+    ) -> (uuid::fmt::Simple, i64, u32, u32) {
+        (self.id.0.simple(), until, attempts, lost_leases)
+    }
+
+    /// What becomes of the delivery now that losing its worker counts as an attempt.
+    fn next_step(&self, book: &HookBook, schedule: &RetrySchedule) -> NextStep {
+        let own = book
+            .get(self.hook_id)
+            .and_then(|hook| hook.settings.retry_schedule.as_ref());
+        let attempt = (self.attempts + 1).saturating_sub(self.earlier_attempts);
+        next_step(
+            &Outcome::WorkerLost,
+            self.id,
+            attempt,
+            own.unwrap_or(schedule),
+        )
+    }
+
+    fn attempt(&self, now: Timestamp) -> AttemptRow {
+        AttemptRow {
+            day: self.day,
+            delivery_id: self.id.0.simple(),
+            id: AttemptId::draw(now).0.simple(),
+            event_id: self.event_id.0.simple(),
+            hook_id: self.hook_id.0.simple(),
+            number: self.attempts + 1,
+            at: micros(now),
+            duration_ms: 0,
+            outcome: Outcome::WorkerLost.name(),
+            status: None,
+            late: false,
+            error: Some(Outcome::WorkerLost.to_string()),
+            response: None,
+        }
+    }
+
+    fn ended(&self, reason: &'static str) -> EndedRow {
+        EndedRow {
+            day: self.day,
+            delivery_id: self.id.0.simple(),
+            event_id: self.event_id.0.simple(),
+            hook_id: self.hook_id.0.simple(),
+            state: "failed",
+            reason,
+            attempts: self.attempts + 1,
+        }
+    }
+}

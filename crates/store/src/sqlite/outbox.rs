@@ -1,0 +1,382 @@
+//! Events in, and out again as deliveries.
+//!
+//! A fan-out is one transaction: what it reads of the outbox and of the hooks cannot change
+//! until the rows have left the outbox and their deliveries stand. A payload is read once and
+//! copied inside the database; it never travels back.
+
+use super::SqliteStore;
+use super::errors::from_sqlx;
+use super::outbox_rows::{RawRow, Verdict};
+use super::values::{day_number, micros, rows};
+use crate::fan_out::{OutboxRow, Plan, plan, repeated_in_batch};
+use crate::{Error, FanOut, FannedOut, Leased, Peek, Result};
+use postrider_core::{EventId, HookId, HookStatus, NewEvent, Timestamp};
+use postrider_producer::EnqueueError;
+use sqlx::SqliteConnection;
+use std::collections::{BTreeSet, HashSet};
+
+/// How many bytes of payloads one fan-out holds in memory, one event more or less.
+const BATCH_BYTES: i64 = 16 * 1024 * 1024;
+
+/// What is to become of the rows of a batch that are covered.
+struct Sorted {
+    /// The rows that become events, and more that stay.
+    kept: Vec<OutboxRow>,
+    /// Rows that cannot be accepted: `seq`, the id they are kept under, and why.
+    rejected: Vec<(i64, EventId, String)>,
+    /// Rows whose key was seen before, by `seq`.
+    duplicates: Vec<i64>,
+}
+
+impl SqliteStore {
+    pub(super) async fn insert_events(&self, events: &[NewEvent]) -> Result<Vec<EventId>> {
+        for event in events {
+            event.check()?;
+        }
+        let mut turn = self.writer.turn().await;
+        let mut tx = turn.begin().await?;
+        let ids = postrider_producer::sqlite::enqueue_many(&mut tx, events)
+            .await
+            .map_err(|error| match error {
+                EnqueueError::Event(error) => error.into(),
+                EnqueueError::Database(error) => from_sqlx(error),
+            })?;
+        tx.commit().await.map_err(from_sqlx)?;
+        Ok(ids)
+    }
+
+    pub(super) async fn look(&self) -> Result<Peek> {
+        let mut connection = self.readers.acquire().await.map_err(from_sqlx)?;
+        let (queued, hooks_version): (bool, i64) = sqlx::query_as(
+            "-- postrider: peek
+            SELECT EXISTS (SELECT 1 FROM postrider_outbox), hooks_version FROM postrider_meta",
+        )
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(from_sqlx)?;
+        self.refresh_book(&mut connection, hooks_version).await?;
+        Ok(Peek {
+            outbox: if queued { vec![0] } else { vec![] },
+            hooks_version,
+        })
+    }
+
+    /// Fans a batch out. When the database refuses it, half of it, and so on; a row that is
+    /// refused alone is moved to `postrider_rejected`.
+    pub(super) async fn take_batch(&self, request: FanOut) -> Result<FannedOut> {
+        if request.slot != 0 {
+            return Ok(FannedOut::default());
+        }
+        let mut max_events = request.max_events.max(1);
+        loop {
+            match self.take_rows(&request, max_events).await {
+                Ok(mut done) => {
+                    done.more |= max_events < request.max_events;
+                    return Ok(done);
+                }
+                Err(Error::Refused(error)) if max_events == 1 => {
+                    return self.reject_first(&request, &error).await;
+                }
+                Err(Error::Refused(_)) => max_events /= 2,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn take_rows(&self, request: &FanOut, max_events: u32) -> Result<FannedOut> {
+        let mut turn = self.writer.turn().await;
+        let mut tx = turn.begin().await?;
+        let batch: Vec<RawRow> = sqlx::query_as(
+            "-- postrider: fan_out_rows
+            WITH head AS (
+                SELECT seq, octet_length(payload) AS size
+                FROM postrider_outbox ORDER BY seq LIMIT ?1
+            ),
+            sized AS (SELECT seq, sum(size) OVER (ORDER BY seq) - size AS before FROM head)
+            SELECT o.seq, CAST(o.id AS BLOB) AS id, CAST(o.account AS BLOB) AS account,
+                CAST(o.event_type AS BLOB) AS event_type, CAST(o.payload AS BLOB) AS payload,
+                CAST(o.ordering_key AS BLOB) AS ordering_key,
+                CAST(o.dedup_key AS BLOB) AS dedup_key,
+                CAST(o.deliver_after AS BLOB) AS deliver_after,
+                CAST(o.occurred_at AS BLOB) AS occurred_at,
+                CAST(o.headers AS BLOB) AS headers, CAST(o.created_at AS BLOB) AS created_at,
+                (SELECT hooks_version FROM postrider_meta) AS hooks_version,
+                (SELECT count(*) FROM head) AS queued
+            FROM sized JOIN postrider_outbox AS o ON o.seq = sized.seq
+            WHERE sized.before < ?2 ORDER BY o.seq",
+        )
+        .bind(max_events)
+        .bind(BATCH_BYTES)
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(from_sqlx)?;
+        let (Some(first), Some(last)) = (batch.first(), batch.last()) else {
+            return Ok(FannedOut::default());
+        };
+        let (queued, last_seq) = (first.queued, last.seq);
+        let book = self.refresh_book(&mut tx, first.hooks_version).await?;
+        let read = batch.len();
+        let mut sorted = sort(&mut tx, batch, request).await?;
+        let plan = plan(
+            &sorted.kept,
+            &book,
+            &mut request.room.clone(),
+            request.now,
+            request.max_deliveries,
+        );
+        // Rows from the first one that is not covered on stay, whatever is to become of them.
+        let uncovered = sorted.kept.get(plan.covered);
+        let last_seq = uncovered.map_or(last_seq, |row| row.seq - 1);
+        sorted.kept.truncate(plan.covered);
+        sorted.rejected.retain(|(seq, ..)| *seq <= last_seq);
+        sorted.duplicates.retain(|seq| *seq <= last_seq);
+
+        reject(&mut tx, &sorted.rejected, request.now).await?;
+        keep_keys(&mut tx, &sorted.kept, request.now).await?;
+        keep_events(&mut tx, &sorted.kept, request.now).await?;
+        make_deliveries(&mut tx, &plan, request).await?;
+        delete_through(&mut tx, last_seq).await?;
+        tx.commit().await.map_err(from_sqlx)?;
+
+        let taken = sorted.kept.len() + sorted.rejected.len() + sorted.duplicates.len();
+        Ok(FannedOut {
+            events: count(sorted.kept.len()),
+            deliveries: count(plan.deliveries.len()),
+            duplicates: count(sorted.duplicates.len()),
+            rejected: count(sorted.rejected.len()),
+            waiting: waiting(&plan, request.now),
+            started: started(plan, request),
+            more: queued >= max_events || count(read) < queued || taken < read,
+        })
+    }
+
+    /// Moves the first row of the outbox out of the way, which the database refuses to keep.
+    async fn reject_first(&self, request: &FanOut, error: &sqlx::Error) -> Result<FannedOut> {
+        let mut turn = self.writer.turn().await;
+        let mut tx = turn.begin().await?;
+        let (seq, id): (i64, Vec<u8>) = sqlx::query_as(
+            "-- postrider: fan_out_first
+            SELECT seq, CAST(id AS BLOB) FROM postrider_outbox ORDER BY seq LIMIT 1",
+        )
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(from_sqlx)?;
+        let id = RawRow::kept_id(&id, request.now);
+        reject(&mut tx, &[(seq, id, error.to_string())], request.now).await?;
+        delete_through(&mut tx, seq).await?;
+        tx.commit().await.map_err(from_sqlx)?;
+        Ok(FannedOut {
+            rejected: 1,
+            more: true,
+            ..FannedOut::default()
+        })
+    }
+}
+
+/// Tells the rows that become events from those that are rejected or repeated.
+async fn sort(tx: &mut SqliteConnection, batch: Vec<RawRow>, request: &FanOut) -> Result<Sorted> {
+    let mut sorted = Sorted {
+        kept: Vec::with_capacity(batch.len()),
+        rejected: Vec::new(),
+        duplicates: Vec::new(),
+    };
+    let mut ids = HashSet::new();
+    for raw in batch {
+        match raw.judge(request.now, request.deliver_before) {
+            Verdict::Accepted(row) if !ids.insert(row.event.id) => {
+                let reason = "the id was used before: leave the column id out".to_owned();
+                let id = EventId::draw(request.now);
+                sorted.rejected.push((row.seq, id, reason));
+            }
+            Verdict::Accepted(row) => sorted.kept.push(row),
+            Verdict::Rejected { seq, id, reason } => sorted.rejected.push((seq, id, reason)),
+        }
+    }
+    let repeated = repeated_in_batch(&sorted.kept);
+    let seen = seen_keys(tx, &sorted.kept).await?;
+    let is_duplicate =
+        |row: &OutboxRow| repeated.contains(&row.event.id) || seen.contains(&row.seq);
+    let (duplicates, kept) = sorted.kept.into_iter().partition(is_duplicate);
+    sorted.kept = kept;
+    sorted.duplicates = duplicates.iter().map(|row: &OutboxRow| row.seq).collect();
+    Ok(sorted)
+}
+
+/// The rows, by `seq`, whose key was seen in an earlier batch.
+async fn seen_keys(tx: &mut SqliteConnection, kept: &[OutboxRow]) -> Result<HashSet<i64>> {
+    let keys: Vec<_> = kept
+        .iter()
+        .filter_map(|row| Some((row.seq, &row.event.account, row.dedup_key.as_ref()?)))
+        .collect();
+    if keys.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let seen: Vec<i64> = sqlx::query_scalar(
+        "-- postrider: fan_out_seen
+        SELECT new.value ->> 0 FROM json_each(?1) AS new CROSS JOIN postrider_dedup AS d
+        ON d.slot = 0 AND d.account = new.value ->> 1 AND d.key = new.value ->> 2",
+    )
+    .bind(rows(keys))
+    .fetch_all(tx)
+    .await
+    .map_err(from_sqlx)?;
+    Ok(seen.into_iter().collect())
+}
+
+async fn keep_keys(tx: &mut SqliteConnection, kept: &[OutboxRow], now: Timestamp) -> Result<()> {
+    let keys: Vec<_> = kept
+        .iter()
+        .filter_map(|row| Some((&row.event.account, row.dedup_key.as_ref()?)))
+        .collect();
+    if keys.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "-- postrider: fan_out_keys
+        INSERT INTO postrider_dedup (slot, account, key, day)
+        SELECT 0, value ->> 0, value ->> 1, ?2 FROM json_each(?1)",
+    )
+    .bind(rows(keys))
+    .bind(day_number(now.date_naive()))
+    .execute(tx)
+    .await
+    .map_err(from_sqlx)?;
+    Ok(())
+}
+
+/// Moves rows to `postrider_rejected`, except that they are still to be deleted. An id that
+/// stands there already, which only an application that sets ids can bring about, is replaced.
+async fn reject(
+    tx: &mut SqliteConnection,
+    rejected: &[(i64, EventId, String)],
+    now: Timestamp,
+) -> Result<()> {
+    for (seq, id, reason) in rejected {
+        sqlx::query(
+            "-- postrider: reject
+            INSERT INTO postrider_rejected
+                (slot, id, reason, rejected_at, account, event_type, payload, ordering_key,
+                 dedup_key, deliver_after, occurred_at, headers)
+            SELECT 0, iif(EXISTS (SELECT 1 FROM postrider_rejected WHERE slot = 0 AND id = ?2),
+                    ?3, ?2),
+                ?4, ?5, account, event_type, payload, ordering_key, dedup_key, deliver_after,
+                occurred_at, headers
+            FROM postrider_outbox WHERE seq = ?1",
+        )
+        .bind(seq)
+        .bind(id.0)
+        .bind(EventId::draw(now).0)
+        .bind(reason)
+        .bind(micros(now))
+        .execute(&mut *tx)
+        .await
+        .map_err(from_sqlx)?;
+    }
+    Ok(())
+}
+
+async fn keep_events(tx: &mut SqliteConnection, kept: &[OutboxRow], now: Timestamp) -> Result<()> {
+    if kept.is_empty() {
+        return Ok(());
+    }
+    let events = kept.iter().map(|row| {
+        let occurred_at = micros(row.event.occurred_at);
+        (row.seq, row.event.id.0.simple(), occurred_at)
+    });
+    sqlx::query(
+        "-- postrider: fan_out_events
+        INSERT INTO postrider_events
+            (slot, day, id, seq, account, event_type, ordering_key, dedup_key, headers,
+             occurred_at, fanned_out_at, payload)
+        SELECT 0, ?2, unhex(kept.value ->> 1), o.seq, o.account, o.event_type, o.ordering_key,
+            o.dedup_key, o.headers, kept.value ->> 2, ?3, o.payload
+        FROM json_each(?1) AS kept CROSS JOIN postrider_outbox AS o ON o.seq = kept.value ->> 0",
+    )
+    .bind(rows(events))
+    .bind(day_number(now.date_naive()))
+    .bind(micros(now))
+    .execute(tx)
+    .await
+    .map_err(from_sqlx)?;
+    Ok(())
+}
+
+async fn make_deliveries(tx: &mut SqliteConnection, plan: &Plan, request: &FanOut) -> Result<()> {
+    if plan.deliveries.is_empty() {
+        return Ok(());
+    }
+    let deliveries = plan.deliveries.iter().map(|planned| {
+        (
+            planned.id.0.simple(),
+            planned.event.id.0.simple(),
+            planned.hook.id.0.simple(),
+            planned.seq,
+            &planned.event.ordering_key,
+            micros(planned.next_attempt_at),
+            planned.starts,
+        )
+    });
+    sqlx::query(
+        "-- postrider: fan_out_deliveries
+        INSERT INTO postrider_deliveries
+            (slot, id, day, event_id, hook_id, event_seq, ordering_key, next_attempt_at,
+             lease_token, lease_expires_at)
+        SELECT 0, unhex(value ->> 0), ?2, unhex(value ->> 1), unhex(value ->> 2), value ->> 3,
+            value ->> 4, value ->> 5, iif(value ->> 6, ?3, NULL), iif(value ->> 6, ?4, NULL)
+        FROM json_each(?1)",
+    )
+    .bind(rows(deliveries))
+    .bind(day_number(request.now.date_naive()))
+    .bind(request.token.0)
+    .bind(micros(request.until))
+    .execute(tx)
+    .await
+    .map_err(from_sqlx)?;
+    Ok(())
+}
+
+/// Takes the rows up to this one out of the outbox: all of them were read in this transaction.
+async fn delete_through(tx: &mut SqliteConnection, last_seq: i64) -> Result<()> {
+    sqlx::query(
+        "-- postrider: fan_out_done
+        DELETE FROM postrider_outbox WHERE seq <= ?1",
+    )
+    .bind(last_seq)
+    .execute(tx)
+    .await
+    .map_err(from_sqlx)?;
+    Ok(())
+}
+
+fn started(plan: Plan, request: &FanOut) -> Vec<Leased> {
+    let started = plan.deliveries.into_iter().filter(|planned| planned.starts);
+    started
+        .map(|planned| Leased {
+            slot: 0,
+            id: planned.id,
+            day: request.now.date_naive(),
+            event: planned.event,
+            hook: planned.hook,
+            attempts: 0,
+            earlier_attempts: 0,
+            token: request.token,
+            expires_at: request.until,
+        })
+        .collect()
+}
+
+/// The hooks that could have taken more at once.
+fn waiting(plan: &Plan, now: Timestamp) -> Vec<HookId> {
+    let waiting = plan.deliveries.iter().filter(|planned| {
+        !planned.starts
+            && planned.next_attempt_at <= now
+            && planned.hook.status == HookStatus::Active
+            && !planned.hook.locked
+    });
+    let hooks: BTreeSet<_> = waiting.map(|planned| planned.hook.id).collect();
+    hooks.into_iter().collect()
+}
+
+fn count(rows: usize) -> u32 {
+    u32::try_from(rows).unwrap_or(u32::MAX)
+}

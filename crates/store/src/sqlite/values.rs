@@ -1,0 +1,104 @@
+//! How our types are written in the tables, and how many of them travel in one parameter.
+//!
+//! A batch goes to the database as one JSON array that the statement takes apart with
+//! `json_each`: one trip to the connection's thread for a batch, not one for each row. Ids in
+//! it are hexadecimal and go through `unhex`.
+
+use chrono::{DateTime, NaiveDate, NaiveDateTime, SubsecRound};
+use postrider_core::Timestamp;
+use serde::Serialize;
+use sqlx::types::Json;
+
+/// A batch of rows, as one parameter.
+pub(super) fn rows<T: Serialize>(rows: impl IntoIterator<Item = T>) -> Json<Vec<T>> {
+    Json(rows.into_iter().collect())
+}
+
+/// A moment as it is stored.
+pub(super) fn micros(at: Timestamp) -> i64 {
+    at.timestamp_micros()
+}
+
+/// A stored moment.
+pub(super) fn moment(micros: i64) -> Timestamp {
+    DateTime::from_timestamp_micros(micros).unwrap_or_default()
+}
+
+/// A day as it is stored.
+pub(super) fn day_number(day: NaiveDate) -> i32 {
+    day.to_epoch_days()
+}
+
+/// A stored day.
+pub(super) fn day_of(number: i32) -> NaiveDate {
+    NaiveDate::from_epoch_days(number).unwrap_or_default()
+}
+
+/// Bytes for `unhex`.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
+    bytes
+        .iter()
+        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
+        .collect()
+}
+
+/// A time that an application wrote: RFC 3339, or a date with or without a time of day, which
+/// is UTC unless an offset follows.
+pub(super) fn parse_time(text: &str) -> Option<Timestamp> {
+    if let Ok(at) = DateTime::parse_from_rfc3339(text) {
+        return Some(at.to_utc().trunc_subsecs(6));
+    }
+    if let Ok(day) = NaiveDate::parse_from_str(text, "%Y-%m-%d") {
+        return Some(day.and_time(Default::default()).and_utc());
+    }
+    let text = text.replacen('T', " ", 1);
+    let text = text.trim_end_matches(['Z', 'z']).trim_end();
+    let zoned = ["%Y-%m-%d %H:%M:%S%.f %#z", "%Y-%m-%d %H:%M %#z"];
+    let plain = ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M"];
+    let zoned = zoned
+        .iter()
+        .filter_map(|form| DateTime::parse_from_str(text, form).ok())
+        .map(|at| at.to_utc());
+    let plain = plain
+        .iter()
+        .filter_map(|form| NaiveDateTime::parse_from_str(text, form).ok())
+        .map(|at| at.and_utc());
+    zoned.chain(plain).next().map(|at| at.trunc_subsecs(6))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_sqlite_reads_them() {
+        let noon = "2026-01-31T12:00:00Z".parse::<Timestamp>().unwrap();
+        for text in [
+            "2026-01-31T12:00:00Z",
+            "2026-01-31T12:00:00+00:00",
+            "2026-01-31T14:00:00.0000009+02:00",
+            "2026-01-31 12:00:00",
+            "2026-01-31 12:00",
+            "2026-01-31T12:00",
+            "2026-01-31 12:00:00.000",
+            "2026-01-31 12:00:00 Z",
+            "2026-01-31 12:00z",
+            "2026-01-31 07:00:00-05:00",
+            "2026-01-31 07:00 -05:00",
+        ] {
+            assert_eq!(parse_time(text), Some(noon), "{text}");
+        }
+        let midnight = "2026-01-31T00:00:00Z".parse().unwrap();
+        assert_eq!(parse_time("2026-01-31"), Some(midnight));
+        for text in ["", "now", "2026-02-31", "2026-01-31T25:00:00Z", "12:00"] {
+            assert_eq!(parse_time(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_written_in_hexadecimal() {
+        assert_eq!(hex(&[0x00, 0x0f, 0xff]), "000fff");
+    }
+}
