@@ -7,6 +7,7 @@ use crate::config::Settings;
 use crate::failure::Result;
 use crate::output::notice;
 use crate::secrets::{Need, key_ring};
+use postrider_core::{DeliveryId, EventId, HookId, LeaseToken};
 use postrider_store::{Backend, SchemaState, Store};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,6 +30,17 @@ pub async fn open(settings: &Settings, need: Need) -> Result<Arc<dyn Store>> {
         }
     }
     Ok(store)
+}
+
+/// Shows that the database takes writes, by one that changes nothing: a worker that cannot
+/// record what it did must not begin.
+pub async fn try_write(store: &dyn Store) -> Result<()> {
+    let now = store.now().await?;
+    let nothing = DeliveryId::of(EventId::draw(now), HookId::draw(now));
+    store
+        .release(0, LeaseToken::draw(now), &[nothing], now)
+        .await?;
+    Ok(())
 }
 
 /// Opens the database without a look at its tables.

@@ -50,25 +50,42 @@ pub fn report(error: &Error) -> ExitCode {
     if error.is::<Silent>() {
         return ExitCode::FAILURE;
     }
-    eprintln!("{}", sentence(error));
+    eprintln!("error: {}", sentence(error));
     match error.is::<Misuse>() {
         true => ExitCode::from(2),
         false => ExitCode::FAILURE,
     }
 }
 
-/// "error: …" and, on lines of their own, the causes that say something new.
-fn sentence(error: &Error) -> String {
-    let mut said = error.to_string();
-    let mut text = format!("error: {said}");
+/// The error, its causes where they say something new, and what to do where only we know.
+pub fn sentence(error: &Error) -> String {
+    let mut text = error.to_string();
     for cause in error.chain().skip(1) {
         let cause = cause.to_string();
-        if !said.contains(&cause) {
-            text.push_str(&format!("\n  caused by: {cause}"));
-            said.push_str(&cause);
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
         }
     }
-    text
+    match advice(error, &text) {
+        Some(advice) => format!("{text}; {advice}"),
+        None => text,
+    }
+}
+
+/// What to do about a refusal of PostgreSQL's, which says only what it refused.
+fn advice(error: &Error, text: &str) -> Option<&'static str> {
+    let store_error = error.downcast_ref::<postrider_store::Error>()?;
+    match store_error {
+        postrider_store::Error::Denied(_) if text.contains("read-only transaction") => Some(
+            "Postrider needs to write: connect to the primary server, or lift \
+             default_transaction_read_only for this role or database",
+        ),
+        postrider_store::Error::Denied(_) if text.contains("permission denied") => Some(
+            "connect as the role that ran `postrider migrate`, or one that it granted the \
+             postrider_* tables to",
+        ),
+        _ => None,
+    }
 }
 
 fn is_broken_pipe(error: &Error) -> bool {
@@ -86,14 +103,11 @@ mod tests {
     #[test]
     fn a_cause_is_printed_only_if_it_adds_something() {
         let repeated = Error::msg("no route").context("the database is unavailable: no route");
-        assert_eq!(
-            sentence(&repeated),
-            "error: the database is unavailable: no route"
-        );
+        assert_eq!(sentence(&repeated), "the database is unavailable: no route");
         let new = Error::msg("permission denied").context("cannot make postrider.db.key");
         assert_eq!(
             sentence(&new),
-            "error: cannot make postrider.db.key\n  caused by: permission denied"
+            "cannot make postrider.db.key: permission denied"
         );
     }
 }

@@ -36,7 +36,8 @@ pub fn start(format: LogFormat, default: &str) -> Result<()> {
         LogFormat::Json => lines.json().flatten_event(true).init(),
         LogFormat::Text => {
             use std::io::IsTerminal;
-            lines.with_ansi(std::io::stderr().is_terminal()).init();
+            let colours = std::io::stderr().is_terminal();
+            lines.with_target(false).with_ansi(colours).init();
         }
     }
     Ok(())

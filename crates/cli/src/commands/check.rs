@@ -5,8 +5,8 @@
 use crate::cli::Globals;
 use crate::clock::wall_clock;
 use crate::config::Settings;
-use crate::database::{connect, sqlite_file};
-use crate::failure::{Result, Silent};
+use crate::database::{connect, sqlite_file, try_write};
+use crate::failure::{self, Result, Silent};
 use crate::output::{Output, moment, shortened};
 use crate::secrets::{Need, key_file};
 use clap::Args;
@@ -56,7 +56,7 @@ impl Check {
             problems: 0,
         };
         match globals.settings() {
-            Err(error) => report.problem("configuration", error.to_string())?,
+            Err(error) => report.problem("configuration", failure::sentence(&error))?,
             Ok(settings) => {
                 configuration(&mut report, &settings)?;
                 database(&mut report, &settings).await?;
@@ -141,11 +141,14 @@ async fn database(report: &mut Report, settings: &Settings) -> Result<()> {
     }
     let store = match connect(settings, Need::Nothing).await {
         Ok(store) => store,
-        Err(error) => return report.problem("database", error.to_string()),
+        Err(error) => return report.problem("database", failure::sentence(&error)),
     };
     let outcome = opened(report, settings, store.as_ref()).await;
     store.close().await;
-    outcome
+    match outcome {
+        Err(error) if error.is::<Error>() => report.problem("database", failure::sentence(&error)),
+        outcome => outcome,
+    }
 }
 
 /// A SQLite database that does not exist yet.
@@ -195,6 +198,10 @@ async fn opened(report: &mut Report, settings: &Settings, store: &dyn Store) -> 
     }
     if !tables(report, settings, store).await? {
         return Ok(());
+    }
+    match try_write(store).await {
+        Ok(()) => report.ok("writing", "the database takes writes")?,
+        Err(error) => report.problem("writing", failure::sentence(&error))?,
     }
     secrets(report, settings, store).await?;
     rejected(report, store).await

@@ -87,6 +87,14 @@ impl Got {
         self.changed.notify_waiters();
     }
 
+    /// Whether every request carried the same id and the same body.
+    fn is_one_message(&self) -> bool {
+        let arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+        arrivals
+            .windows(2)
+            .all(|two| two[0].id == two[1].id && two[0].body == two[1].body)
+    }
+
     /// How many requests came, and how many of them were verified and accepted.
     fn counts(&self) -> (usize, usize) {
         let arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
@@ -179,6 +187,11 @@ impl Stage {
         .await?;
         self.until_hook(florist, "is healthy", |hook| hook.fail_count == 0)
             .await?;
+        if !florist.got.is_one_message() {
+            return Err(anyhow!(
+                "the florist's three requests were not the same message"
+            ));
+        }
         tell.done("The florist took it at the third attempt, with the same webhook-id and body. Its fail count is back at 0.")?;
 
         tell.step("Another goes on failing, and its hook is disabled")?;
@@ -193,7 +206,7 @@ impl Stage {
             disabled.last_error.as_deref().unwrap_or("unknown")
         ))?;
 
-        tell.step("Meanwhile four more orders come in")?;
+        tell.step("Four more orders come in")?;
         self.send(2..=5).await?;
         self.until("the healthy receivers have them", || {
             bakery.got.counts().1 == 5 && florist.got.counts().1 == 5
@@ -398,18 +411,29 @@ impl Teller {
             .next()
             .unwrap_or_else(|| "postrider".into());
         self.step("That was all; the temporary folder is gone. Try it yourself, in this order:")?;
-        self.detail(format!(
-            "{me} hook add --url http://127.0.0.1:9000 --event 'order.*'    prints a secret"
-        ))?;
-        self.detail(format!(
-            "{me} listen --secret whsec_…                                   in a second terminal"
-        ))?;
-        self.detail(format!(
-            "POSTRIDER_WORKER__ALLOW_ADDRESSES=127.0.0.0/8 {me} serve       in a third"
-        ))?;
-        self.detail(format!(
-            "{me} event send --type order.paid --payload '{{\"order\":1}}'"
-        ))?;
-        self.detail(format!("{me} delivery list"))
+        for (command, comment) in [
+            (
+                "hook add --url http://127.0.0.1:9000 --event 'order.*'",
+                "prints a secret",
+            ),
+            (
+                "listen --secret whsec_…",
+                "with that secret, in a second terminal",
+            ),
+            ("serve", "in a third"),
+            ("event send --type order.paid --payload '{\"order\":1}'", ""),
+            ("delivery list", ""),
+        ] {
+            let allow = match command {
+                "serve" => "POSTRIDER_WORKER__ALLOW_ADDRESSES=127.0.0.0/8 ",
+                _ => "",
+            };
+            let comment = match comment {
+                "" => String::new(),
+                text => format!("    # {text}"),
+            };
+            self.detail(format!("{allow}{me} {command}{comment}"))?;
+        }
+        Ok(())
     }
 }

@@ -195,7 +195,12 @@ impl List {
             limit: self.limit,
             shown: SHOWN,
             human: show::events,
-            none: "No events. Send one: postrider event send --type TYPE --payload JSON",
+            none: match (&self.account, &self.event_type) {
+                (None, None) => {
+                    "No events. Send one: postrider event send --type TYPE --payload JSON"
+                }
+                _ => "No such events.",
+            },
         };
         let page = async |before, limit| {
             let filter = EventFilter {

@@ -119,8 +119,7 @@ fn open(name: &str) -> Result<(Box<dyn Read>, ProgressBar)> {
     }
     let file = File::open(name).with_context(|| format!("cannot open {name}"))?;
     let size = file.metadata().map_or(0, |metadata| metadata.len());
-    let style =
-        ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {msg}, {eta} left")?;
+    let style = ProgressStyle::with_template("{wide_bar} {bytes} of {total_bytes}, {msg}")?;
     Ok((
         Box::new(file),
         ProgressBar::new(size)

@@ -9,6 +9,7 @@ use crate::failure::{Misuse, Result};
 use crate::output::{at_a_terminal, notice};
 use crate::secrets::Need;
 use clap::{Args, Subcommand, ValueEnum};
+use ipnet::IpNet;
 use postrider_core::{
     BodyForm, EventPattern, HookCredentials, HookId, HookSettings, NewHook, RetrySchedule,
     SigningSecret, Span, parse_hook_url,
@@ -188,7 +189,8 @@ impl Add {
             notice(format_args!(
                 "{address} is a private or local address: workers call it only when \
                  worker.allow_addresses allows it, as in \
-                 POSTRIDER_WORKER__ALLOW_ADDRESSES={address} postrider serve"
+                 POSTRIDER_WORKER__ALLOW_ADDRESSES={} postrider serve",
+                allowing(address)
             ));
         }
         globals.output().result(&report, || {
@@ -233,7 +235,10 @@ impl List {
             limit: None,
             shown: u32::MAX,
             human: show::hooks,
-            none: "No hooks. Register one: postrider hook add --url URL --event PATTERN",
+            none: match self.account {
+                None => "No hooks. Register one: postrider hook add --url URL --event PATTERN",
+                Some(_) => "No hooks of this account.",
+            },
         };
         let page = async |after, limit| {
             let filter = HookFilter {
@@ -332,6 +337,14 @@ fn blocked(url: &str, settings: &WorkerSettings) -> Option<IpAddr> {
     };
     let guard = AddressGuard::new(&settings.allow_addresses);
     guard.check(address).is_err().then_some(address)
+}
+
+/// What to set `worker.allow_addresses` to; a name such as localhost has both loopbacks.
+fn allowing(address: IpAddr) -> String {
+    match address.is_loopback() {
+        true => "127.0.0.0/8,::1/128".into(),
+        false => IpNet::from(address).to_string(),
+    }
 }
 
 fn signing_secret(argument: Option<&str>) -> Result<SigningSecret> {

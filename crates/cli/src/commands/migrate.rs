@@ -49,15 +49,12 @@ fn said(migrated: &Migrated, place: &str) -> String {
         1 => String::new(),
         slots => format!(", {slots} slots"),
     };
+    let total = migrations(migrated.total);
     match migrated.applied.as_slice() {
-        [] => format!(
-            "{place} is up to date ({} in all{slots}).",
-            migrations(migrated.total)
-        ),
+        [] => format!("Up to date: {place} ({total} in all{slots})."),
         applied => format!(
-            "Migrated {place}: {} ({} in all{slots}).",
-            applied.join(", "),
-            migrations(migrated.total)
+            "Migrated: {place}, by {} ({total} in all{slots}).",
+            applied.join(", ")
         ),
     }
 }

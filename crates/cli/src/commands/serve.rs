@@ -5,7 +5,7 @@
 
 use crate::cli::Globals;
 use crate::config::Settings;
-use crate::database;
+use crate::database::{self, try_write};
 use crate::failure::{Result, Silent};
 use crate::secrets::Need;
 use anyhow::Context;
@@ -43,7 +43,8 @@ const LAST_ANSWERS: Duration = Duration::from_secs(1);
 ///
 /// Opens metrics.listen with /metrics, /livez and /readyz in every role. SIGTERM or Ctrl-C
 /// drains: nothing new is started, what is in flight is finished and recorded, at most
-/// worker.request_timeout and 5 s. A second signal cuts; what is cut is delivered again.
+/// worker.request_timeout and 5 s. A second signal cuts; what is cut is delivered again, and the
+/// exit code is 1.
 ///
 /// Says on standard output where it listens and when it is ready; with --json one object:
 /// ready, role, database, metrics, api.
@@ -96,7 +97,10 @@ impl Serve {
         };
         let store = database::open(&settings, need).await?;
         let claim = match works {
-            true => store.claim_worker().await?,
+            true => {
+                try_write(store.as_ref()).await?;
+                store.claim_worker().await?
+            }
             false => WorkerClaim::default(),
         };
         let outcome = self.serve(globals, &settings, &store, signals).await;
@@ -214,7 +218,7 @@ fn url_of(listener: &TcpListener) -> Result<String> {
 }
 
 fn said(started: &Started, settings: &Settings) -> String {
-    let mut lines = vec![format!("Using the {}.", started.database)];
+    let mut lines = vec![format!("Database: {}.", started.database)];
     lines.push(format!(
         "Metrics and health on {} (/metrics, /livez, /readyz).",
         started.metrics

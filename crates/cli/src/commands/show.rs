@@ -4,6 +4,7 @@ use crate::output::{fields, moment, moment_or, shortened, table};
 use postrider_store::{AttemptReport, DeliveryReport, EventReport, EventState, HookReport};
 
 const RESPONSE_CHARS: usize = 60;
+const ERROR_CHARS: usize = 200;
 const PAYLOAD_CHARS: usize = 2_000;
 
 /// One hook.
@@ -146,7 +147,7 @@ pub fn attempts(attempts: &[AttemptReport]) -> String {
         let answer = attempt.response.as_deref().filter(|text| !text.is_empty());
         let said = match (answer, &attempt.error) {
             (Some(text), _) => shortened(text, RESPONSE_CHARS),
-            (None, Some(error)) => shortened(error, RESPONSE_CHARS),
+            (None, Some(error)) => shortened(error, ERROR_CHARS),
             (None, None) => "-".to_owned(),
         };
         [
@@ -177,7 +178,7 @@ fn status(hook: &HookReport) -> String {
 
 fn failures(hook: &HookReport) -> String {
     let since = |at| format!(" in a row since {}", moment(at));
-    let last = |error: &String| format!("; the last: {}", shortened(error, 200));
+    let last = |error: &String| format!("; the last: {}", shortened(error, ERROR_CHARS));
     format!(
         "{}{}{}",
         hook.fail_count,

@@ -215,7 +215,7 @@ async fn queued_events(
             SELECT * FROM postrider_outbox
             WHERE slot = o.slot AND id < $1
               AND ($2::text IS NULL OR account = $2) AND ($3::text IS NULL OR event_type = $3)
-            ORDER BY seq DESC LIMIT $4
+            ORDER BY id DESC LIMIT $4
         ) AS e
         ORDER BY e.id DESC LIMIT $4",
     )
