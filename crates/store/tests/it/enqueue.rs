@@ -8,7 +8,8 @@ use postrider_tests::{TestStore, event, slots};
 use std::time::Duration;
 
 /// JSON that a database would like to tidy up.
-const AWKWARD: &str = "{\"b\": 1.0,  \"a\":\"\\u0000\",\n\"b\":2,\"ü\":\"€\\ud83d\\ude00'\\\"\"}";
+const AWKWARD: &str = "{\"b\": 1.0,  \"a\":\"\\u0000\",\n\"b\":2,\"big\":1e999,\"half\":\"\\ud800\",\
+                       \"ü\":\"€\\ud83d\\ude00'\\\"\"}";
 
 pub async fn ids_come_back_in_the_order_of_the_events(t: &TestStore) {
     let events: Vec<_> = (0..50).map(|n| event(&format!("type-{n}"))).collect();
@@ -84,6 +85,23 @@ pub async fn a_payload_is_kept_byte_for_byte(t: &TestStore) {
         AWKWARD,
         "at a later lease"
     );
+}
+
+pub async fn any_json_is_a_payload(t: &TestStore) {
+    t.hook("*").await;
+    let payloads = ["null", "7", "\"x\"", "[]", "  { }\n\t"];
+    let mut sql = t.sql().await;
+    for payload in payloads {
+        sql.run(format!(
+            "INSERT INTO postrider_outbox (slot, event_type, payload) \
+             VALUES ({}, 'a', '{payload}')",
+            t.slot
+        ))
+        .await;
+    }
+    let started = drained(t).await.started;
+    let seen: Vec<_> = started.iter().map(|l| l.event.payload.as_str()).collect();
+    assert_eq!(seen, payloads);
 }
 
 pub async fn every_field_of_an_event_is_kept(t: &TestStore) {

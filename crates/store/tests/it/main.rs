@@ -72,6 +72,7 @@ on_every_store! {
         a_broken_bound_is_refused_before_anything_is_written,
         a_payload_of_the_largest_size_is_kept,
         a_payload_is_kept_byte_for_byte,
+        any_json_is_a_payload,
         every_field_of_an_event_is_kept,
         an_event_without_a_time_happened_when_it_was_inserted,
         a_key_decides_the_slot,
@@ -107,6 +108,7 @@ on_every_store! {
         a_bad_row_among_a_thousand_is_rejected_alone,
         a_row_the_database_refuses_to_keep_is_rejected_alone,
         several_rows_the_database_refuses_are_rejected_alone,
+        an_id_used_before_is_rejected_alone,
         a_refused_event_leaves_no_delivery_behind,
         a_rejected_row_uses_up_no_deduplication_key,
         what_was_rejected_is_kept_as_it_was,
@@ -228,6 +230,7 @@ on_every_store! {
         one_that_is_sent_again_is_listed_once,
         one_that_fails_again_keeps_its_latest_reason,
         one_in_flight_is_a_conflict,
+        one_whose_lease_has_run_out_is_sent_again,
         one_whose_hook_was_deleted_is_a_conflict,
         one_of_a_paused_hook_is_held,
         an_unknown_one_is_not_found,
@@ -253,12 +256,14 @@ mod postgres_only {
             slots_do_not_grow_while_rows_with_keys_are_queued,
             bare_inserts_spread_over_the_slots_and_keys_keep_theirs,
             a_password_is_not_told,
+            any_number_of_workers_may_claim_a_server,
         },
         fan_out::{
             a_transaction_still_open_delays_only_its_own_rows,
         },
         rejected::{
             a_missing_partition_is_our_own_fault,
+            a_time_beyond_the_calendar_is_rejected_alone,
         },
         secrets::{
             without_a_key_no_secret_is_stored,
@@ -266,12 +271,16 @@ mod postgres_only {
     }
 }
 
-/// What only SQLite has: one slot.
+/// What only SQLite has: one slot, and text that is none.
 mod sqlite_only {
     use super::*;
     on_one_store! { Sqlite:
         schema::{
             more_than_one_slot_is_refused,
+            one_worker_at_a_time_claims_a_file,
+        },
+        rejected::{
+            what_is_not_text_is_rejected_alone,
         },
     }
 }

@@ -1,7 +1,8 @@
 //! Leases that ended without a settlement.
 
-use postrider_core::{DeliveryId, HookId, HookSettings, RetrySchedule, Span};
-use postrider_store::{DeliveryState, HookReport, Leased, Recovered};
+use chrono::SubsecRound;
+use postrider_core::{DeliveryId, HookId, HookSettings, RetrySchedule, Span, Timestamp};
+use postrider_store::{DeliveryState, HookChange, HookReport, Leased, Recovered};
 use postrider_tests::{TestStore, new_hook};
 
 pub async fn a_lease_that_has_not_ended_is_left_alone(t: &TestStore) {
@@ -73,7 +74,7 @@ pub async fn the_third_loss_in_a_row_is_an_attempt(t: &TestStore) {
     let report = t.delivery(id).await;
     assert_eq!((report.state, report.attempts), (DeliveryState::Pending, 1));
     let delay = schedule().delay_after(id, 1).unwrap();
-    assert_eq!(report.next_attempt_at, Some(t.now() + delay));
+    assert_eq!(report.next_attempt_at, Some(micros(t.now() + delay)));
     let health = t.shown(hook).await;
     assert_eq!(health.fail_count, 0, "not the hook's failure");
 
@@ -117,7 +118,7 @@ pub async fn a_hooks_own_schedule_counts(t: &TestStore) {
     let hook = hook_with_schedule(t, own.clone()).await;
     let id = t.started(hook.id, 1).await[0].id;
     lose_three_workers(t, hook.id).await;
-    let expected = t.now() + own.delay_after(id, 1).unwrap();
+    let expected = micros(t.now() + own.delay_after(id, 1).unwrap());
     assert_eq!(t.delivery(id).await.next_attempt_at, Some(expected));
 }
 
@@ -136,7 +137,7 @@ pub async fn a_lost_lease_of_a_hook_not_active_comes_back_held(t: &TestStore) {
     let hook = t.hook("work").await;
     let leased: Leased = t.started(hook, 1).await.remove(0);
     t.store
-        .change_hook(hook, postrider_store::HookChange::Pause, "test", t.now())
+        .change_hook(hook, HookChange::Pause, "test", t.now())
         .await
         .unwrap();
     t.outlive_leases();
@@ -160,6 +161,11 @@ async fn lose_three_workers(t: &TestStore, hook: HookId) {
 async fn recover(t: &TestStore) -> Recovered {
     let done = t.store.recover(t.slot, t.now(), 100, &schedule()).await;
     done.unwrap()
+}
+
+/// The moment as a store keeps it.
+fn micros(at: Timestamp) -> Timestamp {
+    at.trunc_subsecs(6)
 }
 
 fn schedule() -> RetrySchedule {

@@ -1,7 +1,7 @@
 //! Sending one delivery again.
 
 use postrider_core::{DeliveryId, Reason};
-use postrider_store::{DeliveryFilter, DeliveryState, Error, Step};
+use postrider_store::{DeliveryFilter, DeliveryState, Error, HookChange, Step};
 use postrider_tests::{TestStore, refusal};
 use std::time::Duration;
 use uuid::Uuid;
@@ -100,6 +100,16 @@ pub async fn one_in_flight_is_a_conflict(t: &TestStore) {
     assert_eq!(settled.settled, 1, "its lease still holds");
 }
 
+pub async fn one_whose_lease_has_run_out_is_sent_again(t: &TestStore) {
+    let hook = t.hook("work").await;
+    let lost = t.started(hook, 1).await.remove(0);
+    t.outlive_leases();
+    t.store.redeliver(lost.id, t.now()).await.unwrap();
+    let leased = t.lease(&[hook]).await.remove(0);
+    assert_eq!(t.settle(&[t.accepted(&lost)]).await.late, [lost.id]);
+    assert_eq!(t.settle(&[t.accepted(&leased)]).await.settled, 1);
+}
+
 pub async fn one_whose_hook_was_deleted_is_a_conflict(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 3).await;
@@ -122,7 +132,7 @@ pub async fn one_of_a_paused_hook_is_held(t: &TestStore) {
     let leased = t.started(hook, 1).await.remove(0);
     t.settle(&[t.accepted(&leased)]).await;
     t.store
-        .change_hook(hook, postrider_store::HookChange::Pause, "test", t.now())
+        .change_hook(hook, HookChange::Pause, "test", t.now())
         .await
         .unwrap();
     let report = t.store.redeliver(leased.id, t.now()).await.unwrap();

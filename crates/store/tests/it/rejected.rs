@@ -2,7 +2,7 @@
 
 use crate::support::ids_of;
 use postrider_core::{EventId, NewEvent};
-use postrider_store::{Error, EventState, FannedOut};
+use postrider_store::{Error, EventFilter, EventState, FannedOut};
 use postrider_tests::{TestStore, event};
 
 /// The event type that a refusing database refuses.
@@ -54,6 +54,29 @@ pub async fn several_rows_the_database_refuses_are_rejected_alone(t: &TestStore)
     }
     assert_eq!(all.rejected, 4);
     assert_eq!(ids_of(&all.started), [ids[1], ids[3], ids[4]]);
+}
+
+pub async fn an_id_used_before_is_rejected_alone(t: &TestStore) {
+    t.hook("*").await;
+    let [a, b, c] = [t.next_id(), t.next_id(), t.next_id()];
+    t.insert_as(&[a, b, a], &["a", "b", "a"].map(event)).await;
+    let mut rejected = 0;
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        loop {
+            let done = t.fan_out().await;
+            rejected += done.rejected;
+            seen.extend(ids_of(&done.started));
+            if !done.more {
+                break;
+            }
+        }
+        if seen.len() == 2 {
+            t.insert_as(&[b, c], &["d", "d"].map(event)).await;
+        }
+    }
+    assert_eq!((seen, rejected), (vec![a, b, c], 2));
+    assert_eq!(t.store.rejected(10).await.unwrap().len(), 2);
 }
 
 pub async fn a_refused_event_leaves_no_delivery_behind(t: &TestStore) {
@@ -109,6 +132,27 @@ pub async fn rejected_rows_are_listed_newest_first(t: &TestStore) {
     assert_eq!(listed, [ids[2], ids[1]]);
 }
 
+pub async fn a_time_beyond_the_calendar_is_rejected_alone(t: &TestStore) {
+    t.hook("*").await;
+    for column in ["occurred_at", "deliver_after"] {
+        for time in ["infinity", "294276-01-01"] {
+            an_odd_row_is_rejected_alone(t, column, &format!("'{time}'")).await;
+        }
+    }
+    an_odd_row_is_rejected_alone(t, "occurred_at", "'-infinity'").await;
+}
+
+pub async fn what_is_not_text_is_rejected_alone(t: &TestStore) {
+    t.hook("*").await;
+    // Text to SQLite, but not UTF-8; and text with a NUL in it.
+    for column in ["account", "event_type", "ordering_key", "dedup_key"] {
+        for value in ["CAST(x'61ff' AS TEXT)", "'a' || char(0) || 'b'"] {
+            an_odd_row_is_rejected_alone(t, column, value).await;
+        }
+    }
+    an_odd_row_is_rejected_alone(t, "payload", "CAST(x'22ff22' AS TEXT)").await;
+}
+
 pub async fn a_missing_partition_is_our_own_fault(t: &TestStore) {
     let id = t.insert(&[event("a")]).await[0];
     t.advance(40 * 24 * 3600);
@@ -117,6 +161,43 @@ pub async fn a_missing_partition_is_our_own_fault(t: &TestStore) {
     assert!(t.store.rejected(1).await.unwrap().is_empty());
     let report = t.store.event(id).await.unwrap();
     assert_eq!(report.state, EventState::Queued, "nothing is lost");
+}
+
+/// Fans out three rows; in the second one column has a value that only raw SQL can write.
+async fn an_odd_row_is_rejected_alone(t: &TestStore, column: &str, value: &str) {
+    let ids = [t.next_id(), t.next_id(), t.next_id()];
+    let mut sql = t.sql().await;
+    for (place, id) in ids.iter().enumerate() {
+        let mut row = vec![("event_type", "'a'"), ("payload", "'1'")];
+        if place == 1 {
+            row.retain(|(name, _)| *name != column);
+            row.push((column, value));
+        }
+        let (columns, values): (Vec<_>, Vec<_>) = row.into_iter().unzip();
+        sql.run(format!(
+            "INSERT INTO postrider_outbox (slot, id, {}) VALUES ({}, '{id}', {})",
+            columns.join(", "),
+            t.slot,
+            values.join(", "),
+        ))
+        .await;
+    }
+    let everything = EventFilter {
+        limit: 100,
+        ..EventFilter::default()
+    };
+    let queued = t.store.events(everything.clone()).await;
+    assert!(queued.is_ok(), "{column} {value}: {queued:?}");
+    assert!(t.store.event(ids[1]).await.is_ok(), "{column} {value}");
+
+    let done = t.fan_out().await;
+    assert_eq!((done.events, done.rejected), (2, 1), "{column} {value}");
+    assert_eq!(ids_of(&done.started), [ids[0], ids[2]]);
+    let rejected = t.store.rejected(100).await.unwrap();
+    assert!(rejected.iter().any(|row| row.id == ids[1]));
+    let report = t.store.event(ids[1]).await.unwrap();
+    assert_eq!(report.state, EventState::Rejected, "{column} {value}");
+    t.store.events(everything).await.unwrap();
 }
 
 /// Fans out 999 good rows and, in the middle of them, this one.

@@ -173,6 +173,24 @@ pub async fn more_than_one_slot_is_refused(t: &TestStore) {
     assert_eq!(state, SchemaState::Current { slots: 1 });
 }
 
+pub async fn any_number_of_workers_may_claim_a_server(t: &TestStore) {
+    let first = t.store.claim_worker().await.unwrap();
+    let second = t.another().await.claim_worker().await.unwrap();
+    assert!(!first.is_exclusive() && !second.is_exclusive());
+}
+
+pub async fn one_worker_at_a_time_claims_a_file(t: &TestStore) {
+    let elsewhere = t.another().await;
+    let claim = t.store.claim_worker().await.unwrap();
+    assert!(claim.is_exclusive());
+    let error = elsewhere.claim_worker().await.unwrap_err();
+    assert!(matches!(error, Error::Conflict(_)), "{error:?}");
+    elsewhere.enqueue(&[event("a")]).await.unwrap();
+    assert_eq!(t.fan_out().await.events, 1, "others may write beside it");
+    drop(claim);
+    elsewhere.claim_worker().await.unwrap();
+}
+
 async fn empty(t: &TestStore) -> (TestDatabase, Arc<dyn Store>) {
     let database = TestDatabase::empty(t.backend()).await;
     let store = opened(&database).await;
