@@ -8,6 +8,7 @@ on_both!(
     the_command_line_tells_the_whole_story_of_a_delivery,
     listen_verifies_what_serve_sends,
     a_hook_that_another_process_registers_pauses_and_enables_is_obeyed,
+    a_test_of_a_hook_shows_its_answer_and_records_nothing,
     serve_answers_with_its_metrics_and_its_health,
     migrating_at_the_same_time_and_again_is_safe,
     check_says_that_all_is_well_and_shows_rejected_rows,
@@ -175,6 +176,27 @@ async fn a_hook_that_another_process_registers_pauses_and_enables_is_obeyed(back
 
     postrider.json(&["hook", "remove", hook]).await;
     assert_eq!(postrider.listing(&["hook", "list"]).await.len(), 0);
+}
+
+async fn a_test_of_a_hook_shows_its_answer_and_records_nothing(backend: Backend) {
+    let database = TestDatabase::migrated(backend).await;
+    let postrider = Postrider::on(&database);
+    let receiver = Receiver::answering([200, 503]).await;
+    let url = receiver.url();
+    let add = ["hook", "add", "--url", &url, "--event", "*"];
+    let hook = postrider.json(&add).await["id"].clone();
+    let hook = hook.as_str().expect("an id");
+    let tested = postrider.json(&["hook", "test", hook]).await;
+    assert_eq!(tested["status"], 200);
+    assert_eq!(receiver.requests()[0].json()["type"], "postrider.test");
+    let refused = postrider.run(&["hook", "test", hook, "--json"]).await;
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(refused.stdout.contains("\"status\":503"), "{refused}");
+    assert_eq!(
+        postrider.json(&["hook", "show", hook]).await["fail_count"],
+        0
+    );
+    assert_eq!(postrider.listing(&["event", "list"]).await.len(), 0);
 }
 
 async fn serve_answers_with_its_metrics_and_its_health(backend: Backend) {

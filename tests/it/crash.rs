@@ -3,10 +3,11 @@
 use postrider_core::EventId;
 use postrider_store::{Backend, DeliveryState};
 use postrider_tests::{
-    Answer, Connection, Postrider, Process, Receiver, TestApp, ended, event, eventually, on_both,
-    psql, script, value_of,
+    Answer, Connection, Postrider, Process, Receiver, TestApp, TestDatabase, ended, event,
+    eventually, on_both, psql, script, value_of,
 };
 use std::collections::BTreeSet;
+use std::process::Stdio;
 use tokio::process::Command;
 
 on_both!(
@@ -213,8 +214,9 @@ struct Server {
 
 impl Server {
     async fn start() -> Self {
-        let app = TestApp::on(Backend::Postgres).await;
-        let version = app.sql().await.text("SHOW server_version_num").await;
+        let database = TestDatabase::empty(Backend::Postgres).await;
+        let mut sql = database.connect().await;
+        let version = sql.text("SHOW server_version_num").await;
         let version = &version[..version.len() - 4];
         let mut command = script("with-postgres");
         command
@@ -222,8 +224,10 @@ impl Server {
                 version,
                 "sh",
                 "-c",
-                "echo $POSTRIDER_TEST_POSTGRES; exec sleep 600",
+                "echo $POSTRIDER_TEST_POSTGRES; exec cat",
             ])
+            // Ends with this process, and the server with it.
+            .stdin(Stdio::piped())
             .env_remove("POSTRIDER_TEST_POSTGRES");
         let running = Process::start("with-postgres", &mut command);
         let url = running.wait_for_lines(1).await.remove(0);

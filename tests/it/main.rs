@@ -13,3 +13,4 @@ mod payloads;
 mod poison;
 mod refusals;
 mod retry;
+mod share;

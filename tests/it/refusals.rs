@@ -257,6 +257,26 @@ async fn on_sqlite_a_second_worker_on_the_same_file_is_refused() {
 }
 
 #[tokio::test]
+async fn on_sqlite_a_file_that_is_something_else_or_cannot_be_is_refused_and_left_alone() {
+    let postrider = Postrider::bare().with("POSTRIDER_METRICS__LISTEN", "127.0.0.1:0");
+    let file = postrider.folder().join("letter.db");
+    let letter = "Dear reader, this is no database.".repeat(100);
+    std::fs::write(&file, &letter).expect("write a file");
+    let url = format!("sqlite://{}", file.display());
+    for (url, expected) in [
+        (url.as_str(), &["letter.db", "not a SQLite database"][..]),
+        ("sqlite:///nowhere/at/all.db", &["/nowhere/at"]),
+        ("mysql://root@localhost/app", &["sqlite://", "postgres://"]),
+    ] {
+        for command in [&["serve"][..], &EVENT, &["migrate"], &["hook", "list"]] {
+            let command = [command, &["--database", url]].concat();
+            says(&postrider.run(&command).await.refused(), expected);
+        }
+    }
+    assert_eq!(std::fs::read_to_string(&file).expect("read it"), letter);
+}
+
+#[tokio::test]
 async fn on_postgres_a_server_that_does_not_answer_is_said_without_the_password() {
     let secret = SigningSecret::generate().reveal();
     let secret = &secret[6..20];

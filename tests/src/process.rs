@@ -405,62 +405,75 @@ fn program() -> &'static Path {
         let test = std::env::current_exe().expect("this test's own program");
         let folder = test.ancestors().nth(2).expect("target/<profile>/deps");
         let program = folder.join("postrider");
-        if let Err(problem) = check_current(&program) {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+        let root = root.expect("the workspace");
+        let sources = [root.join("crates"), root.join("migrations")];
+        if let Err(problem) = check_current(&program, &sources) {
             panic!("{problem}: run `make test`, or `cargo build -p postrider` before these tests");
         }
         program
     })
 }
 
-/// Whether the program was built from the files it was built from as they are now: cargo writes
-/// their names beside it.
-fn check_current(program: &Path) -> Result<(), String> {
-    let changed_at = |path: &Path| {
-        std::fs::metadata(path)
-            .and_then(|file| file.modified())
-            .ok()
-    };
-    let Some(built_at) = changed_at(program) else {
+/// Whether the program is there and no file it may have been built from is newer.
+fn check_current(program: &Path, sources: &[PathBuf]) -> Result<(), String> {
+    let Ok(built_at) = std::fs::metadata(program).and_then(|file| file.modified()) else {
         return Err(format!("{} is missing", program.display()));
     };
-    let list = program.with_extension("d");
-    let list = std::fs::read_to_string(&list)
-        .map_err(|error| format!("{} cannot be read: {error}", list.display()))?;
-    let sources = list.split_once(": ").map_or("", |(_, sources)| sources);
-    match sources
-        .split_ascii_whitespace()
-        .find(|source| changed_at(Path::new(source)).is_none_or(|at| at > built_at))
-    {
-        Some(source) => Err(format!("{} is older than {source}", program.display())),
-        None => Ok(()),
+    let mut folders = sources.to_vec();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder)
+            .expect("read the sources")
+            .flatten()
+        {
+            let (path, name) = (entry.path(), entry.file_name());
+            let file = entry.metadata().expect("read the sources");
+            // What only a crate's own tests are built from does not go into the program.
+            if file.is_dir() && !matches!(name.to_str(), Some("tests" | "examples")) {
+                folders.push(path);
+            } else if is_source(&name.to_string_lossy())
+                && file
+                    .modified()
+                    .is_ok_and(|changed_at| changed_at > built_at)
+            {
+                let (program, path) = (program.display(), path.display());
+                return Err(format!("{program} is older than {path}"));
+            }
+        }
     }
+    Ok(())
+}
+
+fn is_source(name: &str) -> bool {
+    (name.ends_with(".rs") || name.ends_with(".sql")) && !matches!(name, "tests.rs" | "testing.rs")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::{Duration, UNIX_EPOCH};
 
     #[test]
     fn a_program_that_is_missing_or_older_than_its_source_is_told() {
         let folder = TempDir::new().expect("a temporary folder");
-        let (program, source) = (folder.path().join("program"), folder.path().join("main.rs"));
-        let problem = check_current(&program).unwrap_err();
+        let sources = folder.path().join("src");
+        std::fs::create_dir_all(sources.join("tests")).expect("make folders");
+        let program = folder.path().join("program");
+        let check = || check_current(&program, std::slice::from_ref(&sources));
+        let write = |path: &Path, second| {
+            let file = std::fs::File::create(path).expect("make a file");
+            let at = UNIX_EPOCH + Duration::from_secs(second);
+            file.set_modified(at).expect("set its time");
+        };
+        let problem = check().unwrap_err();
         assert!(problem.ends_with("is missing"), "{problem}");
 
-        std::fs::write(&program, "").expect("write");
-        std::fs::write(&source, "").expect("write");
-        let list = format!("{}: {}\n", program.display(), source.display());
-        std::fs::write(program.with_extension("d"), list).expect("write");
-        let set = |path: &Path, seconds| {
-            let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
-            let file = std::fs::File::options().append(true).open(path);
-            file.and_then(|file| file.set_modified(at)).expect("set");
-        };
-        set(&program, 2_000);
-        set(&source, 1_000);
-        assert_eq!(check_current(&program), Ok(()));
-        set(&source, 3_000);
-        let problem = check_current(&program).unwrap_err();
-        assert!(problem.contains("is older than"), "{problem}");
+        write(&program, 2_000);
+        write(&sources.join("lib.rs"), 1_000);
+        write(&sources.join("tests/newer.rs"), 3_000);
+        assert_eq!(check(), Ok(()));
+        write(&sources.join("lib.rs"), 3_000);
+        let problem = check().unwrap_err();
+        assert!(problem.ends_with("lib.rs"), "{problem}");
     }
 }
