@@ -41,7 +41,7 @@ async fn on_postgres_what_a_killed_worker_had_not_settled_comes_back_and_nothing
 
     receiver.wait_for_events(&names(&events)).await;
     other.wait_for_log("Brought back").await;
-    all_delivered(&app).await;
+    app.wait_until_nothing_is_left().await;
     let twice = receiver
         .arrivals()
         .into_iter()
@@ -68,7 +68,7 @@ async fn on_postgres_a_settlement_under_a_lost_lease_changes_nothing_and_is_said
     receiver.release();
     let other = postrider.serve().await;
     receiver.wait_for_answers(2).await;
-    all_delivered(&app).await;
+    app.wait_until_nothing_is_left().await;
     frozen.thaw().await;
     frozen
         .wait_for_log("lost before their attempts could be recorded")
@@ -139,7 +139,7 @@ async fn a_worker_killed_again_and_again_loses_no_event(backend: Backend) {
     }
     let _last = postrider.serve().await;
     receiver.wait_for_events(&names(&events)).await;
-    all_delivered(&app).await;
+    app.wait_until_nothing_is_left().await;
     assert_eq!(receiver.arrivals().len(), events.len());
 }
 
@@ -177,19 +177,6 @@ async fn a_delivery_that_was_lost_with_three_workers_waits_by_its_schedule(backe
 
 fn names(events: &[EventId]) -> BTreeSet<String> {
     events.iter().map(ToString::to_string).collect()
-}
-
-async fn all_delivered(app: &TestApp) {
-    let mut sql = app.sql().await;
-    eventually(async || {
-        let left = "SELECT (SELECT count(*) FROM postrider_outbox) \
-                    + (SELECT count(*) FROM postrider_deliveries)";
-        match sql.number(left).await {
-            0 => Ok(()),
-            left => Err(format!("{left} events and deliveries are left")),
-        }
-    })
-    .await;
 }
 
 /// Numbers that look random and are the same in every run.

@@ -9,7 +9,6 @@ on_both!(
 );
 
 const LEASED: &str = "SELECT count(*) FROM postrider_deliveries WHERE lease_token IS NOT NULL";
-const LEFT: &str = "SELECT count(*) FROM postrider_deliveries";
 
 async fn a_worker_told_to_end_cuts_nothing_off_and_leaves_the_rest_at_once(backend: Backend) {
     let app = TestApp::on(backend).await;
@@ -46,22 +45,17 @@ async fn a_worker_told_to_end_cuts_nothing_off_and_leaves_the_rest_at_once(backe
     assert!(status.success(), "{status} of {worker}");
     assert_eq!((receiver.count(), receiver.cut()), (200, Vec::new()));
     assert_eq!(sql.number(LEASED).await, 0);
-    assert_eq!(sql.number(LEFT).await, 300);
+    assert_eq!(app.left().await, 300);
 
     let _next = postrider.serve().await;
     receiver.wait_for_answers(500).await;
-    eventually(async || match sql.number(LEFT).await {
-        0 => Ok(()),
-        left => Err(format!("{left} deliveries are left")),
-    })
-    .await;
+    app.wait_until_nothing_is_left().await;
     let arrivals = receiver.arrivals();
     assert_eq!((arrivals.len(), receiver.count()), (500, 500));
 }
 
 async fn a_worker_told_to_end_twice_ends_at_once_and_loses_nothing(backend: Backend) {
     let app = TestApp::on(backend).await;
-    let mut sql = app.sql().await;
     let receiver = Receiver::accepting().await;
     receiver.hold();
     app.hook(&receiver).await;
@@ -77,5 +71,5 @@ async fn a_worker_told_to_end_twice_ends_at_once_and_loses_nothing(backend: Back
     worker.terminate().await;
     let status = worker.ended().await;
     assert_eq!(status.code(), Some(1), "work was cut: {worker}");
-    assert_eq!(sql.number(LEFT).await, 10);
+    assert_eq!(app.left().await, 10);
 }

@@ -3,11 +3,8 @@
 
 use postrider_core::EventId;
 use postrider_store::Backend;
-use postrider_tests::{Postrider, Receiver, TestApp, event, eventually};
+use postrider_tests::{Postrider, Receiver, TestApp, event};
 use std::collections::BTreeMap;
-
-const LEFT: &str = "SELECT (SELECT count(*) FROM postrider_outbox) \
-                    + (SELECT count(*) FROM postrider_deliveries)";
 
 #[tokio::test]
 async fn on_postgres_workers_share_the_work_and_nothing_comes_twice() {
@@ -28,7 +25,7 @@ async fn on_postgres_workers_share_the_work_and_nothing_comes_twice() {
     for _ in 0..20 {
         events.extend(app.enqueue_all(&vec![event("invoice.paid"); 50]).await);
     }
-    nothing_is_left(&app).await;
+    app.wait_until_nothing_is_left().await;
     assert_eq!(receivers[0].arrivals(), once(&events));
     assert_eq!(receivers[2].arrivals(), once(&events));
     assert_eq!(receivers[1].arrivals().len(), events.len());
@@ -60,23 +57,14 @@ async fn on_sqlite_an_application_that_keeps_the_file_to_itself_delays_and_loses
     let insert = "INSERT INTO postrider_outbox (event_type, payload) \
                   VALUES ('invoice.paid', '{}') RETURNING id";
     let id = application.text(insert).await;
-    assert_eq!(app.sql().await.number(LEFT).await, 10, "nothing is settled");
+    assert_eq!(app.left().await, 10, "nothing is settled");
     application.run("COMMIT").await;
 
     events.push(id.parse().expect("an id"));
-    nothing_is_left(&app).await;
+    app.wait_until_nothing_is_left().await;
     assert_eq!(receiver.arrivals(), once(&events));
 }
 
 fn once(events: &[EventId]) -> BTreeMap<String, usize> {
     events.iter().map(|event| (event.to_string(), 1)).collect()
-}
-
-async fn nothing_is_left(app: &TestApp) {
-    let mut sql = app.sql().await;
-    eventually(async || match sql.number(LEFT).await {
-        0 => Ok(()),
-        left => Err(format!("{left} events and deliveries are left")),
-    })
-    .await;
 }

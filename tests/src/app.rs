@@ -1,6 +1,6 @@
 //! A store and a worker in this process, with a clock that stands still until it is moved.
 
-use crate::{Connection, Receiver, TestDatabase, start};
+use crate::{Connection, Receiver, TestDatabase, eventually, start};
 use postrider_core::{
     Clock, DeliveryId, EventId, HookCredentials, HookId, HookSettings, KeyRing, NewEvent, NewHook,
     SigningSecret, TestClock, Timestamp,
@@ -18,6 +18,9 @@ pub const KEY: &str = "cG9zdHJpZGVyIHRlc3RzOiAzMiBieXRlcyBvZiBrZXk=";
 
 /// How long the events of a test are kept.
 const KEEP_EVENTS: Duration = Duration::from_secs(30 * 24 * 3600);
+
+const LEFT: &str = "SELECT (SELECT count(*) FROM postrider_outbox) \
+                    + (SELECT count(*) FROM postrider_deliveries)";
 
 /// A store, a worker and a clock of their own.
 pub struct TestApp {
@@ -140,6 +143,21 @@ impl TestApp {
         };
         let found = self.store.deliveries(filter).await;
         found.expect("list deliveries").len()
+    }
+
+    /// How many events wait in the outbox and deliveries have not ended.
+    pub async fn left(&self) -> i64 {
+        self.sql().await.number(LEFT).await
+    }
+
+    /// Waits until none is left.
+    pub async fn wait_until_nothing_is_left(&self) {
+        let mut sql = self.sql().await;
+        eventually(async || match sql.number(LEFT).await {
+            0 => Ok(()),
+            left => Err(format!("{left} events and deliveries are left")),
+        })
+        .await;
     }
 
     /// The value of a metric, by its name with labels.
