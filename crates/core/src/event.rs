@@ -289,15 +289,42 @@ fn check_headers(headers: Option<&str>) -> Result<(), EventError> {
     let Some(text) = headers else { return Ok(()) };
     let parsed: std::collections::BTreeMap<String, String> =
         serde_json::from_str(text).map_err(|error| EventError::Headers(error.to_string()))?;
-    match parsed
-        .iter()
-        .find(|(name, value)| !is_header_name(name) || !is_header_value(value))
-    {
-        Some((name, _)) => Err(EventError::Headers(format!(
-            "{name:?} is not a valid header"
-        ))),
-        None => Ok(()),
+    for (name, value) in &parsed {
+        if !is_header_name(name) || !is_header_value(value) {
+            return Err(EventError::Headers(format!("{name:?} is not valid")));
+        }
+        if is_reserved_header(name) {
+            return Err(EventError::Headers(format!(
+                "{name:?} is set by Postrider or by HTTP itself"
+            )));
+        }
     }
+    Ok(())
+}
+
+/// Headers that neither a hook nor an event can set: one that says how long the body is, or
+/// where the request goes, would change what the receiver reads.
+const RESERVED_HEADERS: [&str; 13] = [
+    "host",
+    "content-length",
+    "content-type",
+    "transfer-encoding",
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "upgrade",
+    "webhook-id",
+    "webhook-timestamp",
+    "webhook-signature",
+];
+
+/// Whether Postrider or HTTP itself sets this header.
+pub(crate) fn is_reserved_header(name: &str) -> bool {
+    RESERVED_HEADERS
+        .iter()
+        .any(|reserved| reserved.eq_ignore_ascii_case(name))
 }
 
 /// Whether `name` is a token of RFC 9110 §5.6.2.
@@ -350,7 +377,14 @@ mod tests {
             large.check(),
             Err(EventError::PayloadTooLarge(PAYLOAD_MAX_BYTES + 2))
         );
-        for bad in ["[]", "{\"a\":1}", "{\"a b\":\"c\"}", "{\"a\":\"b\\nc\"}"] {
+        for bad in [
+            "{\"Content-Length\":\"3\"}",
+            "{\"host\":\"other\"}",
+            "[]",
+            "{\"a\":1}",
+            "{\"a b\":\"c\"}",
+            "{\"a\":\"b\\nc\"}",
+        ] {
             let mut event = event("a");
             event.headers = Some(bad.into());
             assert!(event.check().is_err(), "{bad}");

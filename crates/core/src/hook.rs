@@ -1,6 +1,6 @@
 //! A subscriber: where deliveries go, which events it asks for, how they are signed.
 
-use crate::event::{is_header_name, is_header_value};
+use crate::event::{is_header_name, is_header_value, is_reserved_header};
 use crate::{
     BodyForm, EventPattern, EventType, HOOK_URL_MAX_BYTES, HookId, RetrySchedule, Signer,
     SigningSecret, Span, Timestamp,
@@ -170,22 +170,6 @@ pub enum HookError {
     Account,
 }
 
-/// Headers that a hook or an event cannot set, because Postrider or HTTP itself does.
-const RESERVED_HEADERS: [&str; 12] = [
-    "host",
-    "content-length",
-    "content-type",
-    "transfer-encoding",
-    "connection",
-    "keep-alive",
-    "te",
-    "trailer",
-    "upgrade",
-    "webhook-id",
-    "webhook-timestamp",
-    "webhook-signature",
-];
-
 impl Hook {
     /// Whether an event of this type is for this hook.
     pub fn matches(&self, event_type: &str) -> bool {
@@ -282,7 +266,7 @@ fn check_header(name: &str, value: &str) -> Result<(), HookError> {
             "it is not a valid header name",
         ));
     }
-    if RESERVED_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
+    if is_reserved_header(name) {
         return Err(HookError::Header(name.into(), "Postrider sets it itself"));
     }
     if !is_header_value(value) {

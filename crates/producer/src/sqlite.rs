@@ -54,16 +54,15 @@ pub async fn enqueue_many(
     if let [event] = events {
         return Ok(vec![enqueue(connection, event).await?]);
     }
-    let rows: Vec<Row<'_>> = events.iter().map(Row::of).collect();
+    let rows: Vec<_> = events.iter().map(columns).collect();
     // RETURNING promises no order; `seq` grows with the rows as they are inserted.
     let mut ids: Vec<(i64, Hyphenated)> = sqlx::query_as(
         "-- postrider: enqueue_many
+        WITH s (n, v) AS MATERIALIZED (SELECT key, value FROM json_each(?1))
         INSERT INTO postrider_outbox
             (account, event_type, payload, ordering_key, dedup_key, deliver_after, occurred_at, headers)
-        SELECT value ->> 'account', value ->> 'event_type', value ->> 'payload',
-               value ->> 'ordering_key', value ->> 'dedup_key', value ->> 'deliver_after',
-               value ->> 'occurred_at', value ->> 'headers'
-        FROM json_each(?1) ORDER BY key
+        SELECT v ->> 0, v ->> 1, v ->> 2, v ->> 3, v ->> 4, v ->> 5, v ->> 6, v ->> 7
+        FROM s ORDER BY n
         RETURNING seq, id",
     )
     .bind(sqlx::types::Json(&rows))
@@ -76,33 +75,19 @@ pub async fn enqueue_many(
         .collect())
 }
 
-/// An event as one element of the array that `enqueue_many` hands to the database.
-#[derive(Serialize)]
-struct Row<'a> {
-    account: &'a str,
-    event_type: &'a str,
-    /// As a string, so that its bytes stay what they are.
-    payload: &'a str,
-    ordering_key: Option<&'a str>,
-    dedup_key: Option<&'a str>,
-    deliver_after: Option<String>,
-    occurred_at: Option<String>,
-    headers: Option<&'a str>,
-}
-
-impl<'a> Row<'a> {
-    fn of(event: &'a NewEvent) -> Self {
-        Self {
-            account: &event.account,
-            event_type: &event.event_type,
-            payload: event.payload.get(),
-            ordering_key: event.ordering_key.as_deref(),
-            dedup_key: event.dedup_key.as_deref(),
-            deliver_after: event.deliver_after.map(text),
-            occurred_at: event.occurred_at.map(text),
-            headers: event.headers.as_deref(),
-        }
-    }
+/// An event as one element of the array that `enqueue_many` hands to the database. The payload
+/// is a string in it, so that its bytes stay what they are.
+fn columns(event: &NewEvent) -> impl Serialize {
+    (
+        &event.account,
+        &event.event_type,
+        event.payload.get(),
+        &event.ordering_key,
+        &event.dedup_key,
+        event.deliver_after.map(text),
+        event.occurred_at.map(text),
+        &event.headers,
+    )
 }
 
 fn text(at: Timestamp) -> String {

@@ -1,7 +1,7 @@
 //! Which deliveries a batch of outbox rows makes, and which of them start at once.
 
 use crate::{HookBook, Room};
-use postrider_core::{DeliveryId, Event, EventId, Hook, HookStatus, Timestamp};
+use postrider_core::{DeliveryId, Event, Hook, HookStatus, Timestamp};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -47,13 +47,13 @@ pub(crate) fn objection(row: &OutboxRow, deliver_before: Timestamp) -> Option<St
     }
 }
 
-/// Splits off the ids of rows whose key already occurred earlier in the batch.
-pub(crate) fn repeated_in_batch(rows: &[OutboxRow]) -> HashSet<EventId> {
+/// The `seq` of rows whose key already occurred earlier in the batch.
+pub(crate) fn repeated_in_batch(rows: &[OutboxRow]) -> HashSet<i64> {
     let mut seen = HashSet::new();
     rows.iter()
         .filter_map(|row| Some((row, row.dedup_key.as_deref()?)))
         .filter(|(row, key)| !seen.insert((row.event.account.as_str(), *key)))
-        .map(|(row, _)| row.event.id)
+        .map(|(row, _)| row.seq)
         .collect()
 }
 

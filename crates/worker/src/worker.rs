@@ -255,29 +255,18 @@ impl Worker {
     async fn dispatch(&self, drain: &CancellationToken) {
         let mut dispatcher = self.dispatcher.lock().await;
         let mut last_work = Instant::now();
-        let mut error_wait = None;
+        let mut trouble = Trouble::default();
         while let Some(found) = drain.run_until_cancelled(dispatcher.step()).await {
             let wait = match found {
                 Ok(found) => {
-                    if error_wait.take().is_some() {
-                        info!("The database answers again");
-                    }
+                    trouble.passed();
                     self.progress.looked();
                     if found.work > 0 {
                         last_work = Instant::now();
                     }
                     self.idle(found, last_work)
                 }
-                Err(problem) => {
-                    let wait = error_wait.map_or(ERROR_WAIT_FIRST, |last: Duration| {
-                        (last * 2).min(ERROR_WAIT_MAX)
-                    });
-                    if error_wait.is_none() || !problem.is_passing() {
-                        warn!("Could not look for work, trying again until it works: {problem}");
-                    }
-                    error_wait = Some(wait);
-                    Idle::Sleep(wait)
-                }
+                Err(problem) => Idle::Sleep(trouble.after(&problem)),
             };
             match wait {
                 Idle::No => {}
@@ -305,6 +294,43 @@ impl Worker {
             Idle::Sleep(POLL_BUSY.min(self.settings.poll_interval.get()))
         } else {
             Idle::Sleep(self.settings.poll_interval.get())
+        }
+    }
+}
+
+/// Trouble with the database: told once when it begins and once when it is over.
+#[derive(Debug, Default)]
+struct Trouble {
+    since: Option<Instant>,
+    latest: Option<Instant>,
+    wait: Duration,
+}
+
+impl Trouble {
+    /// A look failed: how long to wait before the next.
+    fn after(&mut self, problem: &postrider_store::Error) -> Duration {
+        if self.since.is_none() {
+            self.since = Some(Instant::now());
+            self.wait = ERROR_WAIT_FIRST;
+            warn!("Could not look for work, trying again until it works: {problem}");
+        } else {
+            self.wait = (self.wait * 2).min(ERROR_WAIT_MAX);
+        }
+        self.latest = Some(Instant::now());
+        self.wait
+    }
+
+    /// A look succeeded. Not every look asks everything of the database, so trouble is over
+    /// only when nothing has failed for a while.
+    fn passed(&mut self) {
+        if let (Some(since), Some(latest)) = (self.since, self.latest)
+            && latest.elapsed() > ERROR_WAIT_MAX
+        {
+            *self = Self::default();
+            info!(
+                "The database answers again, after {} s",
+                since.elapsed().as_secs()
+            );
         }
     }
 }

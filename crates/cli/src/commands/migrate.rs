@@ -10,8 +10,9 @@ use postrider_store::{Backend, Migrated};
 /// Make or update the tables.
 ///
 /// May be repeated, and run by several processes at once. SQLite is also migrated by every
-/// other command; PostgreSQL only by this one. Needs the right to create tables; nothing else
-/// of Postrider does.
+/// other command; PostgreSQL only by this one. Needs the right to create tables, and so does
+/// `postrider serve`, which makes a partition of the history for each day: run both as the role
+/// that owns the tables.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:

@@ -31,7 +31,7 @@ impl PostgresStore {
             FROM unnest($2::smallint[]) AS s (slot) CROSS JOIN unnest($3::date[]) AS d (day)
             CROSS JOIN LATERAL (
                 SELECT * FROM postrider_events
-                WHERE slot = s.slot AND day = d.day AND id = $1
+                WHERE slot = s.slot AND day = d.day AND id = $1 LIMIT 1
             ) AS e
             UNION ALL
             SELECT id, account, event_type, 'queued', coalesce(occurred_at, created_at), NULL,
@@ -40,7 +40,7 @@ impl PostgresStore {
             UNION ALL
             SELECT id, coalesce(account, ''), coalesce(event_type, ''), 'rejected', occurred_at,
                    NULL, ordering_key, dedup_key, payload
-            FROM postrider_rejected WHERE id = $1
+            FROM postrider_rejected WHERE slot = ANY($2) AND id = $1
             LIMIT 1",
         )
         .bind(id.0)
@@ -85,7 +85,7 @@ impl PostgresStore {
             FROM unnest($2::smallint[]) AS s (slot) CROSS JOIN unnest($3::date[]) AS d (day)
             CROSS JOIN LATERAL (
                 SELECT * FROM postrider_attempts
-                WHERE slot = s.slot AND day = d.day AND delivery_id = $1
+                WHERE slot = s.slot AND day = d.day AND delivery_id = $1 OFFSET 0
             ) AS a
             ORDER BY a.at, a.number, a.id",
         )
@@ -293,4 +293,35 @@ fn attempt_report(row: &PgRow) -> std::result::Result<AttemptReport, sqlx::Error
         response: response.map(|bytes| String::from_utf8_lossy(bytes).into_owned()),
         late: row.try_get("late")?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::{Days, TimeZone, Utc};
+
+    #[test]
+    fn stretches_cover_every_day_once_and_grow() {
+        let newest = NaiveDate::from_ymd_opt(2026, 3, 1).unwrap();
+        let days: Vec<_> = (0..33).map(|n| newest - Days::new(n)).collect();
+        let extent = Extent {
+            slots: vec![0],
+            days: days.clone(),
+        };
+        let stretches: Vec<_> = extent.stretches().collect();
+        assert_eq!(stretches.concat(), days);
+        assert_eq!(
+            stretches.iter().map(|s| s.len()).collect::<Vec<_>>(),
+            [4, 16, 13]
+        );
+    }
+
+    #[test]
+    fn a_page_is_full_when_nothing_newer_can_lie_in_older_days() {
+        let day = NaiveDate::from_ymd_opt(2026, 3, 1).unwrap();
+        let at = |hour| EventId::draw(Utc.with_ymd_and_hms(2026, 3, 1, hour, 0, 0).unwrap());
+        assert!(reaches(at(0).0, &[day]));
+        assert!(!reaches(at(23).0, &[day + Days::new(1)]));
+        assert!(!reaches(at(0).0, &[]));
+    }
 }

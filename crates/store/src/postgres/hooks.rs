@@ -1,92 +1,17 @@
-//! Hooks: registered, changed, removed, listed, and kept at hand as a book.
+//! Hooks: registered, changed, removed and listed.
 //!
 //! Every change of a hook holds the one row of `postrider_meta` until it commits, so that the
 //! versions of hooks become visible in their order and no book can miss one.
 
 use super::PostgresStore;
+use super::book::{hook_columns, hook_from, open, seal};
 use super::errors::Result;
-use crate::book::HookUpdate;
-use crate::{Error, HookBook, HookChange, HookFilter, HookReport};
-use postrider_core::{
-    Disabled, DisabledReason, Hook, HookCredentials, HookId, HookSettings, HookStatus, KeyRing,
-    NewHook, SealError, Timestamp,
-};
+use crate::{Error, HookChange, HookFilter, HookReport};
+use postrider_core::{Hook, HookCredentials, HookId, HookSettings, HookStatus, NewHook, Timestamp};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
-use std::sync::{Arc, PoisonError};
-use uuid::Uuid;
-
-/// What a hook's credentials are sealed for.
-const PURPOSE: &str = "hook";
-
-/// The columns of a hook, by name: a newer migration may add some under our prepared
-/// statements.
-macro_rules! hook_columns {
-    () => {
-        "h.id, h.account, h.url, h.events, h.profile, h.status, h.disabled_reason,
-         h.disabled_at, h.disabled_by, h.settings::text AS settings, h.credentials,
-         h.created_at, h.updated_at, h.deleted_at, h.version"
-    };
-}
 
 impl PostgresStore {
-    /// The book as of `version`, or of a later one: read anew if it is another one's.
-    pub(super) async fn book_at(
-        &self,
-        connection: &mut PgConnection,
-        version: i64,
-    ) -> Result<Arc<HookBook>> {
-        let book = self.current_book();
-        match book.version() == version {
-            true => Ok(book),
-            false => self.refresh_book(connection).await,
-        }
-    }
-
-    /// Brings the book up to date with what the connection sees.
-    pub(super) async fn refresh_book(
-        &self,
-        connection: &mut PgConnection,
-    ) -> Result<Arc<HookBook>> {
-        let mut base = self.current_book();
-        let mut changes = changes_since(connection, base.version()).await?;
-        if changes.version < base.version() {
-            // The database is an older one than before, as after a restore.
-            base = Arc::default();
-            changes = changes_since(connection, base.version()).await?;
-        }
-        let updates = changes.rows.iter().map(|row| self.update(row));
-        let updates = updates.collect::<std::result::Result<_, _>>()?;
-        let book = Arc::new(base.with(updates, changes.version));
-        let mut held = self.book.write().unwrap_or_else(PoisonError::into_inner);
-        if base.version() == 0 || held.version() < book.version() {
-            *held = book.clone();
-        }
-        Ok(book)
-    }
-
-    fn update(&self, row: &PgRow) -> std::result::Result<HookUpdate, sqlx::Error> {
-        let deleted_at: Option<Timestamp> = row.try_get("deleted_at")?;
-        if deleted_at.is_some() {
-            return Ok(HookUpdate::Gone(HookId(row.try_get("id")?)));
-        }
-        let mut hook = hook_from(row)?;
-        match open(&self.keys, hook.id, row.try_get("credentials")?) {
-            Ok(credentials) => hook.credentials = credentials,
-            Err(error) => {
-                hook.locked = true;
-                tracing::error!(
-                    hook.id = %hook.id,
-                    %error,
-                    "Cannot open the credentials of hook {}: its deliveries wait; set \
-                     secrets.key or secrets.previous_keys to the key they were sealed with",
-                    hook.id
-                );
-            }
-        }
-        Ok(HookUpdate::Put(Arc::new(hook)))
-    }
-
     pub(super) async fn create_hook(&self, new: &NewHook, now: Timestamp) -> Result<HookReport> {
         new.check()?;
         let id = HookId::draw(now);
@@ -226,7 +151,7 @@ impl PostgresStore {
 }
 
 /// Takes the next version of the hooks, and with it the turn to change them.
-pub(super) async fn next_version(connection: &mut PgConnection) -> Result<i64> {
+async fn next_version(connection: &mut PgConnection) -> Result<i64> {
     let version = sqlx::query_scalar(
         "-- postrider: next_version
         UPDATE postrider_meta SET hooks_version = hooks_version + 1 WHERE singleton
@@ -237,113 +162,15 @@ pub(super) async fn next_version(connection: &mut PgConnection) -> Result<i64> {
     Ok(version)
 }
 
-pub(super) fn not_found(id: HookId) -> Error {
+fn not_found(id: HookId) -> Error {
     Error::NotFound {
         what: "hook",
         id: id.to_string(),
     }
 }
 
-struct Changes {
-    version: i64,
-    rows: Vec<PgRow>,
-}
-
-async fn changes_since(connection: &mut PgConnection, version: i64) -> Result<Changes> {
-    // The version and the hooks of one snapshot: a book never claims what it does not hold.
-    let mut rows = sqlx::query(concat!(
-        "-- postrider: hooks_since
-        SELECT m.hooks_version, ",
-        hook_columns!(),
-        " FROM postrider_meta AS m LEFT JOIN postrider_hooks AS h ON h.version > $1
-        WHERE m.singleton",
-    ))
-    .bind(version)
-    .fetch_all(connection)
-    .await?;
-    let version = match rows.first() {
-        Some(row) => row.try_get("hooks_version")?,
-        None => 0,
-    };
-    let mut present = Vec::with_capacity(rows.len());
-    for row in rows.drain(..) {
-        if row.try_get::<Option<Uuid>, _>("id")?.is_some() {
-            present.push(row);
-        }
-    }
-    Ok(Changes {
-        version,
-        rows: present,
-    })
-}
-
-/// A hook as it is stored, its credentials still sealed. What a newer binary wrote and this
-/// one cannot read locks the hook: its deliveries are made, and wait.
-fn hook_from(row: &PgRow) -> std::result::Result<Hook, sqlx::Error> {
-    let id = HookId(row.try_get("id")?);
-    let events: Vec<String> = row.try_get("events")?;
-    let patterns: Vec<_> = events.iter().filter_map(|e| e.parse().ok()).collect();
-    let status = HookStatus::from_name(row.try_get("status")?);
-    let settings: Option<HookSettings> = serde_json::from_str(row.try_get("settings")?).ok();
-    let locked = patterns.len() < events.len() || status.is_none() || settings.is_none();
-    if locked {
-        tracing::error!(
-            hook.id = %id,
-            "Cannot read hook {id}: its deliveries wait; upgrade this binary, or register it anew"
-        );
-    }
-    Ok(Hook {
-        id,
-        account: row.try_get("account")?,
-        url: row.try_get("url")?,
-        events: patterns,
-        profile: row.try_get("profile")?,
-        status: status.unwrap_or(HookStatus::Paused),
-        disabled: disabled_from(row)?,
-        settings: settings.unwrap_or_default(),
-        credentials: HookCredentials::default(),
-        locked,
-        created_at: row.try_get("created_at")?,
-        updated_at: row.try_get("updated_at")?,
-        version: row.try_get("version")?,
-    })
-}
-
-fn disabled_from(row: &PgRow) -> std::result::Result<Option<Disabled>, sqlx::Error> {
-    let reason: Option<&str> = row.try_get("disabled_reason")?;
-    let Some(reason) = reason.and_then(DisabledReason::from_name) else {
-        return Ok(None);
-    };
-    let (at, by): (Option<_>, Option<_>) =
-        (row.try_get("disabled_at")?, row.try_get("disabled_by")?);
-    let updated_at = row.try_get("updated_at")?;
-    Ok(Some(Disabled {
-        reason,
-        at: at.unwrap_or(updated_at),
-        by: by.unwrap_or_default(),
-    }))
-}
-
 fn settings_text(settings: &HookSettings) -> String {
     serde_json::to_string(settings).unwrap_or_else(|_| "{}".into())
-}
-
-fn seal(
-    keys: &KeyRing,
-    id: HookId,
-    credentials: &HookCredentials,
-) -> std::result::Result<String, SealError> {
-    let plain = serde_json::to_vec(credentials).map_err(|_| SealError::Damaged)?;
-    keys.seal(PURPOSE, id.0, &plain)
-}
-
-fn open(
-    keys: &KeyRing,
-    id: HookId,
-    sealed: &str,
-) -> std::result::Result<HookCredentials, SealError> {
-    let plain = keys.open(PURPOSE, id.0, sealed)?;
-    serde_json::from_slice(&plain).map_err(|_| SealError::Damaged)
 }
 
 /// A hook that is disabled already keeps why, when and by whom.

@@ -5,12 +5,16 @@
 //! Everything else commits durably. No session state is kept beyond what a connection starts
 //! with, so that a pooler in transaction mode may stand in between.
 
+mod book;
 mod deliveries;
 mod errors;
+mod health;
 mod history;
 mod hooks;
 mod leases;
 mod outbox;
+mod recover;
+mod redeliver;
 mod schema;
 mod settle;
 mod upkeep;
@@ -50,14 +54,18 @@ const CALM_LIMITS: [(&str, &str); 3] = [
     ("idle_in_transaction_session_timeout", "60s"),
 ];
 
-/// The hot statements are made for one plan each: through an index, whatever the statistics
-/// of a moment ago say about tables that are empty now and full in a second.
-const HOT_PLANS: [(&str, &str); 5] = [
+/// The hot statements are made for one plan each: through an index, in its order, and from
+/// there to the rows by their place. The tables are empty in one moment and hold a backlog in
+/// the next, so that neither statistics nor costs may talk the planner into anything else.
+const HOT_PLANS: [(&str, &str); 8] = [
     ("synchronous_commit", "off"),
     ("plan_cache_mode", "force_generic_plan"),
+    ("jit", "off"),
     ("enable_seqscan", "off"),
     ("enable_bitmapscan", "off"),
-    ("jit", "off"),
+    ("enable_sort", "off"),
+    ("random_page_cost", "0.001"),
+    ("cpu_tuple_cost", "0.001"),
 ];
 
 /// The others differ from call to call, and are planned for what they ask.

@@ -2,6 +2,9 @@
 //!
 //! An outbox row leaves in the transaction that makes its deliveries, and is never matched
 //! against hooks older than itself. Payloads stay in the database on their way to the events.
+//!
+//! Rows are deleted by the stretch of `seq` they lie in, filtered by a hash of those meant: the
+//! one form that no outdated estimate turns into a walk over the whole backlog.
 
 use super::PostgresStore;
 use super::errors::Result;
@@ -207,7 +210,7 @@ impl Sorted {
         let repeated = repeated_in_batch(&events);
         if !repeated.is_empty() {
             events.retain(|row| {
-                let stays = !repeated.contains(&row.event.id);
+                let stays = !repeated.contains(&row.seq);
                 if !stays {
                     duplicates.push(row.seq);
                 }
@@ -298,7 +301,10 @@ async fn seen_before(
 async fn drop_rows(connection: &mut PgConnection, slot: i16, seqs: &[i64]) -> Result<()> {
     sqlx::query(
         "-- postrider: fan_out_drop
-        DELETE FROM postrider_outbox WHERE slot = $1 AND seq = ANY($2)",
+        DELETE FROM postrider_outbox
+        WHERE slot = $1 AND seq BETWEEN (SELECT min(s) FROM unnest($2::bigint[]) AS s)
+                                    AND (SELECT max(s) FROM unnest($2::bigint[]) AS s)
+          AND (seq IN (SELECT unnest($2::bigint[]))) IS TRUE",
     )
     .bind(slot)
     .bind(seqs)
@@ -315,7 +321,11 @@ async fn reject(
     let moved = sqlx::query(
         "-- postrider: fan_out_reject
         WITH taken AS (
-            DELETE FROM postrider_outbox WHERE slot = $1 AND seq = ANY($2) RETURNING *
+            DELETE FROM postrider_outbox
+            WHERE slot = $1 AND seq BETWEEN (SELECT min(s) FROM unnest($2::bigint[]) AS s)
+                                        AND (SELECT max(s) FROM unnest($2::bigint[]) AS s)
+              AND (seq IN (SELECT unnest($2::bigint[]))) IS TRUE
+            RETURNING *
         ), kept AS (
             INSERT INTO postrider_rejected
                 (slot, id, reason, rejected_at, account, event_type, payload, ordering_key,
@@ -350,7 +360,10 @@ async fn keep(
     sqlx::query(
         "-- postrider: fan_out
         WITH taken AS (
-            DELETE FROM postrider_outbox WHERE slot = $1 AND seq = ANY($4)
+            DELETE FROM postrider_outbox
+            WHERE slot = $1 AND seq BETWEEN (SELECT min(s) FROM unnest($4::bigint[]) AS s)
+                                        AND (SELECT max(s) FROM unnest($4::bigint[]) AS s)
+              AND (seq IN (SELECT unnest($4::bigint[]))) IS TRUE
             RETURNING id, seq, account, event_type, payload, ordering_key, dedup_key, headers,
                       coalesce(occurred_at, created_at) AS happened_at
         ), kept AS (

@@ -147,12 +147,12 @@ async fn cancel(connection: &mut PgConnection, now: Timestamp, limit: u32) -> Re
         let ended = sqlx::query(
             "-- postrider: cancel
             WITH doomed AS MATERIALIZED (
-                SELECT id FROM postrider_deliveries
+                SELECT ctid AS place FROM postrider_deliveries
                 WHERE slot = $1 AND hook_id = ANY($2) AND lease_token IS NULL
                 LIMIT $3 FOR UPDATE SKIP LOCKED
             ), gone AS (
                 DELETE FROM postrider_deliveries
-                WHERE slot = $1 AND id = ANY(ARRAY(SELECT id FROM doomed))
+                WHERE slot = $1 AND ctid = ANY(ARRAY(SELECT place FROM doomed))
                 RETURNING day, id, event_id, hook_id, attempts
             )
             INSERT INTO postrider_ended

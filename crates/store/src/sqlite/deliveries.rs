@@ -221,7 +221,8 @@ async fn live(tx: &mut SqliteConnection, search: &Search) -> Result<Vec<Place>> 
         concat!(
             "-- postrider: deliveries_live_of_hook
             SELECT d.id, d.day FROM (
-                SELECT id, day, hook_id, lease_token FROM postrider_deliveries
+                SELECT id, day, hook_id, lease_token
+                FROM postrider_deliveries INDEXED BY postrider_deliveries_waiting
                 WHERE slot = 0 AND hook_id = ?4 AND lease_token IS NULL
                 UNION ALL
                 SELECT id, day, hook_id, lease_token

@@ -159,7 +159,7 @@ async fn queued_events(tx: &mut SqliteConnection, filter: &EventFilter) -> Resul
         FROM postrider_outbox
         WHERE (?1 IS NULL OR id < ?1) AND length(unhex(replace(id, '-', ''))) = 16
             AND (?2 IS NULL OR account = ?2) AND (?3 IS NULL OR event_type = ?3)
-        ORDER BY seq DESC LIMIT ?4",
+        ORDER BY id DESC LIMIT ?4",
     )
     .bind(filter.before.map(|id| id.to_string()))
     .bind(&filter.account)

@@ -25,7 +25,7 @@ macro_rules! report_columns {
              h.updated_at, h.deleted_at, h.version, f.fail_count, f.first_failure_at, f.last_error,
              CASE WHEN h.status = 'active' THEN 0 ELSE (
                  SELECT count(*) FROM (
-                     SELECT 1 FROM postrider_deliveries AS d
+                     SELECT 1 FROM postrider_deliveries AS d INDEXED BY postrider_deliveries_waiting
                      WHERE d.slot = 0 AND d.hook_id = h.id AND d.lease_token IS NULL LIMIT ?1
                  )
              ) END AS held

@@ -5,7 +5,9 @@
 
 use super::SqliteStore;
 use super::errors::from_sqlx;
-use super::settle_rows::{AttemptRow, EndedRow, delete_deliveries, insert_attempts, insert_ended};
+use super::settle_rows::{
+    AttemptRow, EndedRow, Waiting, delete_deliveries, insert_attempts, insert_ended, reschedule,
+};
 use super::values::{day_of, micros, moment, rows};
 use crate::{DueHook, HookBook, Lease, Leased, Recovered, Result};
 use postrider_core::{
@@ -35,17 +37,17 @@ impl SqliteStore {
         let found: Vec<(Uuid, i64)> = sqlx::query_as(
             "-- postrider: due_hooks
             WITH RECURSIVE waiting (hook_id, counted) AS (
-                SELECT (SELECT d.hook_id FROM postrider_deliveries AS d
+                SELECT (SELECT d.hook_id FROM postrider_deliveries AS d INDEXED BY postrider_deliveries_waiting
                         WHERE d.slot = 0 AND d.lease_token IS NULL AND d.hook_id > ?1
                         ORDER BY d.hook_id LIMIT 1), 1
                 UNION ALL
-                SELECT (SELECT d.hook_id FROM postrider_deliveries AS d
+                SELECT (SELECT d.hook_id FROM postrider_deliveries AS d INDEXED BY postrider_deliveries_waiting
                         WHERE d.slot = 0 AND d.lease_token IS NULL
                             AND d.hook_id > waiting.hook_id
                         ORDER BY d.hook_id LIMIT 1), counted + 1
                 FROM waiting WHERE hook_id IS NOT NULL AND counted < ?2
             )
-            SELECT hook_id, (SELECT d.next_attempt_at FROM postrider_deliveries AS d
+            SELECT hook_id, (SELECT d.next_attempt_at FROM postrider_deliveries AS d INDEXED BY postrider_deliveries_waiting
                 WHERE d.slot = 0 AND d.lease_token IS NULL AND d.hook_id = waiting.hook_id
                 ORDER BY d.next_attempt_at LIMIT 1)
             FROM waiting WHERE hook_id IS NOT NULL",
@@ -172,18 +174,7 @@ impl SqliteStore {
         insert_attempts(&mut tx, &attempts).await?;
         delete_deliveries(&mut tx, ended.iter().map(|row| row.delivery_id)).await?;
         insert_ended(&mut tx, &ended, now).await?;
-        sqlx::query(
-            "-- postrider: recover
-            UPDATE postrider_deliveries AS d
-            SET lease_token = NULL, lease_expires_at = NULL, next_attempt_at = lost.value ->> 1,
-                attempts = lost.value ->> 2, lost_leases = lost.value ->> 3
-            FROM json_each(?1) AS lost
-            WHERE d.slot = 0 AND d.id = unhex(lost.value ->> 0)",
-        )
-        .bind(rows(waiting))
-        .execute(&mut *tx)
-        .await
-        .map_err(from_sqlx)?;
+        reschedule(&mut tx, &waiting).await?;
         tx.commit().await.map_err(from_sqlx)?;
         Ok(recovered)
     }
@@ -226,7 +217,7 @@ async fn lease_hook(
         "-- postrider: lease
         UPDATE postrider_deliveries SET lease_token = ?4, lease_expires_at = ?5
         WHERE slot = 0 AND id IN (
-            SELECT id FROM postrider_deliveries
+            SELECT id FROM postrider_deliveries INDEXED BY postrider_deliveries_waiting
             WHERE slot = 0 AND hook_id = ?1 AND lease_token IS NULL AND next_attempt_at <= ?2
             ORDER BY next_attempt_at LIMIT ?3
         )
@@ -369,12 +360,7 @@ impl FromRow<'_, SqliteRow> for LostRow {
 }
 
 impl LostRow {
-    fn waits(
-        &self,
-        until: i64,
-        attempts: u32,
-        lost_leases: u32,
-    ) -> (uuid::fmt::Simple, i64, u32, u32) {
+    fn waits(&self, until: i64, attempts: u32, lost_leases: u32) -> Waiting {
         (self.id.0.simple(), until, attempts, lost_leases)
     }
 

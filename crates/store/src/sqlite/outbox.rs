@@ -102,8 +102,8 @@ impl SqliteStore {
                 CAST(o.headers AS BLOB) AS headers, CAST(o.created_at AS BLOB) AS created_at,
                 (SELECT hooks_version FROM postrider_meta) AS hooks_version,
                 (SELECT count(*) FROM head) AS queued
-            FROM sized JOIN postrider_outbox AS o ON o.seq = sized.seq
-            WHERE sized.before < ?2 ORDER BY o.seq",
+            FROM sized CROSS JOIN postrider_outbox AS o ON o.seq = sized.seq
+            WHERE sized.before < ?2 ORDER BY sized.seq",
         )
         .bind(max_events)
         .bind(BATCH_BYTES)
@@ -194,8 +194,7 @@ async fn sort(tx: &mut SqliteConnection, batch: Vec<RawRow>, request: &FanOut) -
     }
     let repeated = repeated_in_batch(&sorted.kept);
     let seen = seen_keys(tx, &sorted.kept).await?;
-    let is_duplicate =
-        |row: &OutboxRow| repeated.contains(&row.event.id) || seen.contains(&row.seq);
+    let is_duplicate = |row: &OutboxRow| repeated.contains(&row.seq) || seen.contains(&row.seq);
     let (duplicates, kept) = sorted.kept.into_iter().partition(is_duplicate);
     sorted.kept = kept;
     sorted.duplicates = duplicates.iter().map(|row: &OutboxRow| row.seq).collect();
@@ -213,8 +212,9 @@ async fn seen_keys(tx: &mut SqliteConnection, kept: &[OutboxRow]) -> Result<Hash
     }
     let seen: Vec<i64> = sqlx::query_scalar(
         "-- postrider: fan_out_seen
-        SELECT new.value ->> 0 FROM json_each(?1) AS new CROSS JOIN postrider_dedup AS d
-        ON d.slot = 0 AND d.account = new.value ->> 1 AND d.key = new.value ->> 2",
+        WITH s (v) AS MATERIALIZED (SELECT value FROM json_each(?1))
+        SELECT v ->> 0 FROM s CROSS JOIN postrider_dedup AS d
+        ON d.slot = 0 AND d.account = v ->> 1 AND d.key = v ->> 2",
     )
     .bind(rows(keys))
     .fetch_all(tx)
@@ -285,12 +285,13 @@ async fn keep_events(tx: &mut SqliteConnection, kept: &[OutboxRow], now: Timesta
     });
     sqlx::query(
         "-- postrider: fan_out_events
+        WITH s (v) AS MATERIALIZED (SELECT value FROM json_each(?1))
         INSERT INTO postrider_events
             (slot, day, id, seq, account, event_type, ordering_key, dedup_key, headers,
              occurred_at, fanned_out_at, payload)
-        SELECT 0, ?2, unhex(kept.value ->> 1), o.seq, o.account, o.event_type, o.ordering_key,
-            o.dedup_key, o.headers, kept.value ->> 2, ?3, o.payload
-        FROM json_each(?1) AS kept CROSS JOIN postrider_outbox AS o ON o.seq = kept.value ->> 0",
+        SELECT 0, ?2, unhex(v ->> 1), o.seq, o.account, o.event_type, o.ordering_key,
+            o.dedup_key, o.headers, v ->> 2, ?3, o.payload
+        FROM s CROSS JOIN postrider_outbox AS o ON o.seq = v ->> 0",
     )
     .bind(rows(events))
     .bind(day_number(now.date_naive()))
@@ -318,12 +319,13 @@ async fn make_deliveries(tx: &mut SqliteConnection, plan: &Plan, request: &FanOu
     });
     sqlx::query(
         "-- postrider: fan_out_deliveries
+        WITH s (v) AS MATERIALIZED (SELECT value FROM json_each(?1))
         INSERT INTO postrider_deliveries
             (slot, id, day, event_id, hook_id, event_seq, ordering_key, next_attempt_at,
              lease_token, lease_expires_at)
-        SELECT 0, unhex(value ->> 0), ?2, unhex(value ->> 1), unhex(value ->> 2), value ->> 3,
-            value ->> 4, value ->> 5, iif(value ->> 6, ?3, NULL), iif(value ->> 6, ?4, NULL)
-        FROM json_each(?1)",
+        SELECT 0, unhex(v ->> 0), ?2, unhex(v ->> 1), unhex(v ->> 2), v ->> 3, v ->> 4, v ->> 5,
+            iif(v ->> 6, ?3, NULL), iif(v ->> 6, ?4, NULL)
+        FROM s",
     )
     .bind(rows(deliveries))
     .bind(day_number(request.now.date_naive()))

@@ -8,7 +8,7 @@ use super::SqliteStore;
 use super::errors::from_sqlx;
 use super::health::update_health;
 use super::settle_rows::{
-    AttemptRow, EndedRow, delete_deliveries, excerpt, insert_attempts, insert_ended,
+    AttemptRow, EndedRow, delete_deliveries, excerpt, insert_attempts, insert_ended, reschedule,
 };
 use super::values::{day_number, micros, rows};
 use crate::{Error, Result, Settled, Settlement, Step};
@@ -16,7 +16,6 @@ use postrider_core::Timestamp;
 use sqlx::SqliteConnection;
 use std::collections::HashSet;
 use uuid::Uuid;
-use uuid::fmt::Simple;
 
 /// What is recorded instead of a text that the database does not take.
 const REFUSED_TEXT: &str = "the database refused the response text";
@@ -75,13 +74,17 @@ impl SqliteStore {
                     .map(|settlement| attempt_row(settlement, true, scrub)),
             )
             .collect();
-        let recorded = insert_attempts(&mut tx, &attempts).await?;
+        let mut recorded = insert_attempts(&mut tx, &attempts).await?;
         let disabled = update_health(&mut tx, &held, now).await?;
         tx.commit().await.map_err(from_sqlx)?;
 
+        // One attempt may stand in the batch twice: it is recorded once, for the first.
+        for settlement in &held {
+            recorded.remove(&settlement.attempt.id.0);
+        }
         let (late, replayed): (Vec<_>, Vec<_>) = lost
             .into_iter()
-            .partition(|settlement| recorded.contains(&settlement.attempt.id.0));
+            .partition(|settlement| recorded.remove(&settlement.attempt.id.0));
         Ok(Settled {
             settled: count(held.len()),
             late: late.iter().map(|settlement| settlement.leased.id).collect(),
@@ -100,8 +103,9 @@ async fn fenced(tx: &mut SqliteConnection, part: &[Settlement]) -> Result<HashSe
         .map(|leased| (leased.id.0.simple(), leased.token.0.simple()));
     let fenced: Vec<Uuid> = sqlx::query_scalar(
         "-- postrider: settle_fence
-        SELECT d.id FROM json_each(?1) AS s CROSS JOIN postrider_deliveries AS d
-        ON d.slot = 0 AND d.id = unhex(s.value ->> 0) AND d.lease_token = unhex(s.value ->> 1)",
+        WITH s (v) AS MATERIALIZED (SELECT value FROM json_each(?1))
+        SELECT d.id FROM s CROSS JOIN postrider_deliveries AS d
+        ON d.slot = 0 AND d.id = unhex(v ->> 0) AND d.lease_token = unhex(v ->> 1)",
     )
     .bind(rows(leases))
     .fetch_all(tx)
@@ -130,30 +134,12 @@ async fn move_on(tx: &mut SqliteConnection, held: &[&Settlement], now: Timestamp
                     attempts: leased.attempts + 1,
                 });
             }
-            Step::Retry(at) => waiting.push((id, micros(at), leased.attempts + 1)),
+            Step::Retry(at) => waiting.push((id, micros(at), leased.attempts + 1, 0)),
         }
     }
     delete_deliveries(tx, done).await?;
     insert_ended(tx, &ended, now).await?;
-    reschedule(tx, waiting).await
-}
-
-async fn reschedule(tx: &mut SqliteConnection, waiting: Vec<(Simple, i64, u32)>) -> Result<()> {
-    if waiting.is_empty() {
-        return Ok(());
-    }
-    sqlx::query(
-        "-- postrider: settle_retry
-        UPDATE postrider_deliveries AS d
-        SET next_attempt_at = s.value ->> 1, attempts = s.value ->> 2, lost_leases = 0,
-            lease_token = NULL, lease_expires_at = NULL
-        FROM json_each(?1) AS s WHERE d.slot = 0 AND d.id = unhex(s.value ->> 0)",
-    )
-    .bind(rows(waiting))
-    .execute(tx)
-    .await
-    .map_err(from_sqlx)?;
-    Ok(())
+    reschedule(tx, &waiting).await
 }
 
 fn attempt_row(settlement: &Settlement, late: bool, scrub: bool) -> AttemptRow {

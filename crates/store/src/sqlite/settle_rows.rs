@@ -11,7 +11,6 @@ use uuid::Uuid;
 use uuid::fmt::Simple;
 
 /// A row of `postrider_attempts`.
-#[derive(Serialize)]
 pub(super) struct AttemptRow {
     pub day: i32,
     pub delivery_id: Simple,
@@ -30,7 +29,6 @@ pub(super) struct AttemptRow {
 }
 
 /// A row of `postrider_ended`.
-#[derive(Serialize)]
 pub(super) struct EndedRow {
     pub day: i32,
     pub delivery_id: Simple,
@@ -39,6 +37,40 @@ pub(super) struct EndedRow {
     pub state: &'static str,
     pub reason: &'static str,
     pub attempts: u32,
+}
+
+impl AttemptRow {
+    fn columns(&self) -> impl Serialize {
+        (
+            self.day,
+            self.delivery_id,
+            self.id,
+            self.event_id,
+            self.hook_id,
+            self.number,
+            self.at,
+            self.duration_ms,
+            self.outcome,
+            self.status,
+            self.late,
+            &self.error,
+            &self.response,
+        )
+    }
+}
+
+impl EndedRow {
+    fn columns(&self) -> impl Serialize {
+        (
+            self.day,
+            self.delivery_id,
+            self.event_id,
+            self.hook_id,
+            self.state,
+            self.reason,
+            self.attempts,
+        )
+    }
 }
 
 /// A response's excerpt as it travels; nothing when it is empty.
@@ -56,18 +88,17 @@ pub(super) async fn insert_attempts(
     }
     let recorded: Vec<Uuid> = sqlx::query_scalar(
         "-- postrider: settle_attempts
+        WITH s (v) AS MATERIALIZED (SELECT value FROM json_each(?1))
         INSERT INTO postrider_attempts
             (slot, day, delivery_id, id, event_id, hook_id, number, at, duration_ms, outcome,
              status, late, error, response)
-        SELECT 0, value ->> 'day', unhex(value ->> 'delivery_id'), unhex(value ->> 'id'),
-            unhex(value ->> 'event_id'), unhex(value ->> 'hook_id'), value ->> 'number',
-            value ->> 'at', value ->> 'duration_ms', value ->> 'outcome', value ->> 'status',
-            value ->> 'late', value ->> 'error', unhex(value ->> 'response')
-        FROM json_each(?1) WHERE true
+        SELECT 0, v ->> 0, unhex(v ->> 1), unhex(v ->> 2), unhex(v ->> 3), unhex(v ->> 4),
+            v ->> 5, v ->> 6, v ->> 7, v ->> 8, v ->> 9, v ->> 10, v ->> 11, unhex(v ->> 12)
+        FROM s WHERE true
         ON CONFLICT (slot, day, delivery_id, id) DO NOTHING
         RETURNING id",
     )
-    .bind(rows(attempts))
+    .bind(rows(attempts.iter().map(AttemptRow::columns)))
     .fetch_all(tx)
     .await
     .map_err(from_sqlx)?;
@@ -85,17 +116,17 @@ pub(super) async fn insert_ended(
     }
     sqlx::query(
         "-- postrider: settle_ended
+        WITH s (v) AS MATERIALIZED (SELECT value FROM json_each(?1))
         INSERT INTO postrider_ended
             (slot, day, delivery_id, event_id, hook_id, state, reason, attempts, ended_at)
-        SELECT 0, value ->> 'day', unhex(value ->> 'delivery_id'), unhex(value ->> 'event_id'),
-            unhex(value ->> 'hook_id'), value ->> 'state', value ->> 'reason',
-            value ->> 'attempts', ?2
-        FROM json_each(?1) WHERE true
+        SELECT 0, v ->> 0, unhex(v ->> 1), unhex(v ->> 2), unhex(v ->> 3), v ->> 4, v ->> 5,
+            v ->> 6, ?2
+        FROM s WHERE true
         ON CONFLICT (slot, day, delivery_id) DO UPDATE
         SET state = excluded.state, reason = excluded.reason, attempts = excluded.attempts,
             ended_at = excluded.ended_at",
     )
-    .bind(rows(ended))
+    .bind(rows(ended.iter().map(EndedRow::columns)))
     .bind(micros(now))
     .execute(tx)
     .await
@@ -118,6 +149,36 @@ pub(super) async fn delete_deliveries(
         WHERE slot = 0 AND id IN (SELECT unhex(value) FROM json_each(?1))",
     )
     .bind(ids)
+    .execute(tx)
+    .await
+    .map_err(from_sqlx)?;
+    Ok(())
+}
+
+/// What a delivery that goes on waits for: its id, `next_attempt_at`, attempts made, and leases
+/// lost in a row.
+pub(super) type Waiting = (Simple, i64, u32, u32);
+
+/// Lets deliveries go and wait. The batch is taken apart first and joined by an index of its
+/// own: SQLite would otherwise walk through it for each delivery.
+pub(super) async fn reschedule(tx: &mut SqliteConnection, waiting: &[Waiting]) -> Result<()> {
+    if waiting.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "-- postrider: settle_retry
+        WITH t (v) AS MATERIALIZED (SELECT value FROM json_each(?1)),
+        s AS MATERIALIZED (
+            SELECT unhex(v ->> 0) AS id, v ->> 1 AS next_attempt_at, v ->> 2 AS attempts,
+                v ->> 3 AS lost_leases
+            FROM t
+        )
+        UPDATE postrider_deliveries AS d
+        SET next_attempt_at = s.next_attempt_at, attempts = s.attempts,
+            lost_leases = s.lost_leases, lease_token = NULL, lease_expires_at = NULL
+        FROM s WHERE d.slot = 0 AND d.id IN (SELECT id FROM s) AND s.id = d.id",
+    )
+    .bind(rows(waiting))
     .execute(tx)
     .await
     .map_err(from_sqlx)?;

@@ -16,10 +16,10 @@ impl SqliteStore {
         let hooks: Vec<Uuid> = sqlx::query_scalar(
             "-- postrider: cancel_hooks
             WITH RECURSIVE waiting (hook_id) AS (
-                SELECT (SELECT d.hook_id FROM postrider_deliveries AS d
+                SELECT (SELECT d.hook_id FROM postrider_deliveries AS d INDEXED BY postrider_deliveries_waiting
                         WHERE d.slot = 0 AND d.lease_token IS NULL ORDER BY d.hook_id LIMIT 1)
                 UNION ALL
-                SELECT (SELECT d.hook_id FROM postrider_deliveries AS d
+                SELECT (SELECT d.hook_id FROM postrider_deliveries AS d INDEXED BY postrider_deliveries_waiting
                         WHERE d.slot = 0 AND d.lease_token IS NULL
                             AND d.hook_id > waiting.hook_id
                         ORDER BY d.hook_id LIMIT 1)
@@ -51,7 +51,8 @@ impl SqliteStore {
 async fn cancel(tx: &mut SqliteConnection, hook: Uuid, now: Timestamp, limit: u32) -> Result<u32> {
     let found: Vec<(Uuid, i32, Uuid, u32)> = sqlx::query_as(
         "-- postrider: cancel_find
-            SELECT id, day, event_id, attempts FROM postrider_deliveries
+            SELECT id, day, event_id, attempts
+        FROM postrider_deliveries INDEXED BY postrider_deliveries_waiting
             WHERE slot = 0 AND hook_id = ?1 AND lease_token IS NULL LIMIT ?2",
     )
     .bind(hook)

@@ -2,7 +2,8 @@
 //!
 //! A batch goes to the database as one JSON array that the statement takes apart with
 //! `json_each`: one trip to the connection's thread for a batch, not one for each row. Ids in
-//! it are hexadecimal and go through `unhex`.
+//! it are hexadecimal and go through `unhex`. `MATERIALIZED` makes SQLite write each element
+//! out once, not once for every value that is taken from it.
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, SubsecRound};
 use postrider_core::Timestamp;

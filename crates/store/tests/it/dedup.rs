@@ -32,10 +32,14 @@ pub async fn a_repeat_in_a_later_batch_is_dropped(t: &TestStore) {
 pub async fn accounts_do_not_share_keys(t: &TestStore) {
     t.hook("*").await;
     t.hook_of("acme", "*").await;
+    t.hook_of("later", "*").await;
     let keyed = |account: &str| event("a").account(account).dedup_key("k");
     t.insert(&[keyed("default"), keyed("acme")]).await;
     let done = t.fan_out().await;
     assert_eq!((done.events, done.duplicates), (2, 0));
+    t.insert(&[keyed("later")]).await;
+    let done = t.fan_out().await;
+    assert_eq!((done.events, done.duplicates), (1, 0));
 }
 
 pub async fn events_without_a_key_are_never_repeats(t: &TestStore) {
@@ -46,20 +50,24 @@ pub async fn events_without_a_key_are_never_repeats(t: &TestStore) {
     assert_eq!((done.events, done.duplicates), (2, 0));
 }
 
-pub async fn a_row_left_for_the_next_batch_keeps_its_key(t: &TestStore) {
+pub async fn what_is_left_for_the_next_batch_is_judged_there(t: &TestStore) {
     for _ in 0..4 {
         t.hook("*").await;
     }
     let keyed = |number: usize| event("a").dedup_key(format!("k{number}"));
-    t.insert(&[keyed(0), keyed(1), keyed(2)]).await;
+    let bad = event("postrider.x").dedup_key("k3");
+    t.insert(&[keyed(0), keyed(1), keyed(0), bad, keyed(2), keyed(3)])
+        .await;
     let request = FanOut {
         max_deliveries: 4,
         ..t.request()
     };
     let first = t.store.fan_out(request).await.unwrap();
-    assert_eq!((first.events, first.duplicates), (1, 0));
+    assert_eq!((first.events, first.duplicates, first.rejected), (1, 0, 0));
+    assert!(first.more);
     let rest = t.fan_out().await;
-    assert_eq!((rest.events, rest.duplicates), (2, 0));
+    assert_eq!((rest.events, rest.duplicates, rest.rejected), (3, 1, 1));
+    assert_eq!(t.store.rejected(10).await.unwrap().len(), 1);
 }
 
 pub async fn of_two_workers_with_the_same_key_one_delivers(t: &TestStore) {

@@ -69,14 +69,19 @@ pub async fn settling_never_writes_the_hook_itself(t: &TestStore) {
 pub async fn attempts_count_in_the_order_they_ended(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 3).await;
-    let mut failure = t.refused(&started[0], 10);
-    failure.attempt.duration = Duration::from_secs(9);
-    let mut success = t.accepted(&started[1]);
-    success.attempt.duration = Duration::from_secs(5);
-    let mut early_failure = t.refused(&started[2], 10);
-    early_failure.attempt.duration = Duration::from_secs(1);
-    t.settle(&[failure, success, early_failure]).await;
-    assert_eq!(t.shown(hook).await.fail_count, 1);
+    let mut settlements = [
+        t.refused(&started[0], 10),
+        t.refused(&started[1], 10),
+        t.accepted(&started[2]),
+    ];
+    for (settlement, seconds) in settlements.iter_mut().zip([9, 8, 5]) {
+        settlement.attempt.duration = Duration::from_secs(seconds);
+    }
+    t.settle(&settlements).await;
+    let shown = t.shown(hook).await;
+    assert_eq!(shown.fail_count, 2, "the success came first");
+    let first_failure = t.now() + Duration::from_secs(8);
+    assert_eq!(shown.first_failure_at, Some(first_failure));
 }
 
 pub async fn failures_are_each_hooks_own(t: &TestStore) {

@@ -119,7 +119,7 @@ on_every_store! {
         a_repeat_in_a_later_batch_is_dropped,
         accounts_do_not_share_keys,
         events_without_a_key_are_never_repeats,
-        a_row_left_for_the_next_batch_keeps_its_key,
+        what_is_left_for_the_next_batch_is_judged_there,
         of_two_workers_with_the_same_key_one_delivers,
     },
     leases::{
@@ -234,7 +234,7 @@ on_every_store! {
         one_whose_hook_was_deleted_is_a_conflict,
         one_of_a_paused_hook_is_held,
         an_unknown_one_is_not_found,
-        two_that_ask_at_once_make_one_delivery,
+        several_that_ask_at_once_make_one_delivery,
     },
     upkeep::{
         deliveries_of_a_deleted_hook_are_cancelled_in_batches,

@@ -1,0 +1,201 @@
+//! What settled attempts mean for the health of their hooks, and for their status.
+//!
+//! Rows are written only when something changes, made before any is locked, locked in the
+//! order of the hooks and never deleted: two settlements cannot wait for each other in a circle.
+
+use super::errors::Result;
+use crate::{Disabling, Settlement};
+use postrider_core::{Health, HealthPolicy, HookId, Observation, Timestamp, Verdict, scrub};
+use sqlx::PgConnection;
+use sqlx::postgres::PgBindIterExt;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use uuid::Uuid;
+
+/// Who disables a hook for its failures.
+const OURSELVES: &str = "postrider";
+
+/// What the attempts of one hook say about it, in the order they ended.
+pub(super) struct Observed {
+    attempts: Vec<Observation>,
+    policy: HealthPolicy,
+}
+
+/// The hooks whose health these settlements may change: a success that finds no failures
+/// changes nothing.
+pub(super) fn observed(
+    effective: &[&Settlement],
+    failing: &HashSet<Uuid>,
+) -> BTreeMap<HookId, Observed> {
+    let mut concerned: HashSet<HookId> = failing.iter().copied().map(HookId).collect();
+    let failed = effective
+        .iter()
+        .filter(|s| s.attempt.outcome.is_hook_failure());
+    concerned.extend(failed.map(|s| s.leased.hook.id));
+    let mut observed: BTreeMap<HookId, Observed> = BTreeMap::new();
+    if concerned.is_empty() {
+        return observed;
+    }
+    for settlement in effective {
+        let hook = settlement.leased.hook.id;
+        if !concerned.contains(&hook) {
+            continue;
+        }
+        let of_hook = observed.entry(hook).or_insert_with(|| Observed {
+            attempts: Vec::new(),
+            policy: settlement.policy,
+        });
+        of_hook.policy = settlement.policy;
+        of_hook.attempts.push(Observation {
+            at: settlement.attempt.at + settlement.attempt.duration,
+            outcome: settlement.attempt.outcome.clone(),
+        });
+    }
+    for of_hook in observed.values_mut() {
+        of_hook.attempts.sort_by_key(|observation| observation.at);
+    }
+    observed
+}
+
+/// Brings the hooks' health up to date and returns those that are to be disabled.
+pub(super) async fn weigh(
+    connection: &mut PgConnection,
+    observed: &BTreeMap<HookId, Observed>,
+    known: &HashSet<Uuid>,
+) -> Result<Vec<Disabling>> {
+    let before = lock_health(connection, observed, known).await?;
+    let mut changed = Vec::new();
+    let mut verdicts = Vec::new();
+    for (hook, of_hook) in observed {
+        let health = before.get(hook).cloned().unwrap_or_default();
+        let (after, verdict) = health.after(&of_hook.attempts, &of_hook.policy);
+        if let Verdict::Disable(reason) = verdict {
+            verdicts.push(Disabling {
+                hook: *hook,
+                reason,
+                fail_count: after.fail_count,
+                last_error: after.last_error.clone().unwrap_or_default(),
+            });
+        }
+        if after != health {
+            changed.push((*hook, after));
+        }
+    }
+    if !changed.is_empty() {
+        write_health(connection, &changed).await?;
+    }
+    Ok(verdicts)
+}
+
+/// Locks the rows of health, in the order of the hooks, and reads them.
+async fn lock_health(
+    connection: &mut PgConnection,
+    observed: &BTreeMap<HookId, Observed>,
+    known: &HashSet<Uuid>,
+) -> Result<HashMap<HookId, Health>> {
+    let hooks: Vec<_> = observed.keys().map(|hook| hook.0).collect();
+    if hooks.iter().any(|hook| !known.contains(hook)) {
+        sqlx::query(
+            "-- postrider: settle_health_new
+            INSERT INTO postrider_hook_health (hook_id)
+            SELECT hook_id FROM unnest($1::uuid[]) WITH ORDINALITY AS h (hook_id, place)
+            ORDER BY place
+            ON CONFLICT (hook_id) DO NOTHING",
+        )
+        .bind(&hooks)
+        .execute(&mut *connection)
+        .await?;
+    }
+    type Row = (
+        Uuid,
+        i32,
+        Option<Timestamp>,
+        Option<Timestamp>,
+        Option<String>,
+    );
+    let rows: Vec<Row> = sqlx::query_as(
+        "-- postrider: settle_health_lock
+        SELECT hook_id, fail_count, first_failure_at, last_failure_at, last_error
+        FROM postrider_hook_health WHERE hook_id = ANY($1)
+        ORDER BY hook_id FOR UPDATE",
+    )
+    .bind(&hooks)
+    .fetch_all(connection)
+    .await?;
+    let health = rows
+        .into_iter()
+        .map(|(hook, fail_count, first, last, error)| {
+            let health = Health {
+                fail_count: fail_count.unsigned_abs(),
+                first_failure_at: first,
+                last_failure_at: last,
+                last_error: error,
+            };
+            (HookId(hook), health)
+        });
+    Ok(health.collect())
+}
+
+async fn write_health(connection: &mut PgConnection, changed: &[(HookId, Health)]) -> Result<()> {
+    let health = || changed.iter().map(|(_, health)| health);
+    let fail_count = |h: &Health| i32::try_from(h.fail_count).unwrap_or(i32::MAX);
+    let last_error = |h: &Health| h.last_error.as_deref().map(scrub);
+    sqlx::query(
+        "-- postrider: settle_health
+        UPDATE postrider_hook_health AS h
+        SET fail_count = i.fail_count, first_failure_at = i.first_failure_at,
+            last_failure_at = i.last_failure_at, last_error = i.last_error
+        FROM unnest($1::uuid[], $2::integer[], $3::timestamptz[], $4::timestamptz[], $5::text[])
+             AS i (hook_id, fail_count, first_failure_at, last_failure_at, last_error)
+        WHERE h.hook_id = i.hook_id",
+    )
+    .bind(changed.iter().map(|(hook, _)| hook.0).bind_iter())
+    .bind(health().map(fail_count).bind_iter())
+    .bind(health().map(|h| h.first_failure_at).bind_iter())
+    .bind(health().map(|h| h.last_failure_at).bind_iter())
+    .bind(health().map(last_error).bind_iter())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Disables those of the hooks that are active, and returns them.
+pub(super) async fn disable(
+    connection: &mut PgConnection,
+    now: Timestamp,
+    mut verdicts: Vec<Disabling>,
+) -> Result<Vec<Disabling>> {
+    if verdicts.is_empty() {
+        return Ok(verdicts);
+    }
+    // A person is told of it: unlike the rest of the transaction's kind, this must last.
+    sqlx::raw_sql("SET LOCAL synchronous_commit = on")
+        .execute(&mut *connection)
+        .await?;
+    let disabled: Vec<Uuid> = sqlx::query_scalar(
+        "-- postrider: settle_disable
+        WITH verdict AS MATERIALIZED (
+            SELECT * FROM unnest($1::uuid[], $2::text[]) AS v (hook_id, reason)
+        ), next AS MATERIALIZED (
+            UPDATE postrider_meta SET hooks_version = hooks_version + 1
+            WHERE singleton AND EXISTS (
+                SELECT FROM verdict JOIN postrider_hooks AS h ON h.id = verdict.hook_id
+                WHERE h.status = 'active' AND h.deleted_at IS NULL
+            )
+            RETURNING hooks_version
+        )
+        UPDATE postrider_hooks AS h
+        SET status = 'disabled', disabled_reason = v.reason, disabled_at = $3,
+            disabled_by = $4, updated_at = $3, version = next.hooks_version
+        FROM verdict AS v, next
+        WHERE h.id = v.hook_id AND h.status = 'active' AND h.deleted_at IS NULL
+        RETURNING h.id",
+    )
+    .bind(verdicts.iter().map(|v| v.hook.0).bind_iter())
+    .bind(verdicts.iter().map(|v| v.reason.name()).bind_iter())
+    .bind(now)
+    .bind(OURSELVES)
+    .fetch_all(connection)
+    .await?;
+    verdicts.retain(|verdict| disabled.contains(&verdict.hook.0));
+    Ok(verdicts)
+}

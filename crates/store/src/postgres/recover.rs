@@ -1,0 +1,205 @@
+//! Deliveries whose lease ended without a settlement become due again.
+//!
+//! A delivery that loses its worker again and again is suspected itself: the third time counts
+//! as an attempt, so that one which kills its worker does not loop.
+
+use super::PostgresStore;
+use super::errors::Result;
+use crate::{HookBook, Recovered};
+use chrono::NaiveDate;
+use postrider_core::{
+    AttemptId, DeliveryId, HookId, NextStep, Outcome, RetrySchedule, Timestamp, next_step,
+};
+use sqlx::postgres::{PgBindIterExt, PgRow};
+use sqlx::{PgConnection, Row};
+use uuid::Uuid;
+
+/// After so many leases in a row that ended without a settlement, the delivery itself is
+/// suspected.
+const LOST_LEASES_MAX: i16 = 3;
+
+impl PostgresStore {
+    pub(super) async fn recover(
+        &self,
+        slot: i16,
+        now: Timestamp,
+        limit: u32,
+        schedule: &RetrySchedule,
+    ) -> Result<Recovered> {
+        let mut tx = self.hot.begin().await?;
+        let rows: Vec<Expired> = sqlx::query(
+            "-- postrider: recover_read
+            SELECT id, day, event_id, hook_id, attempts, earlier_attempts, lost_leases
+            FROM postrider_deliveries
+            WHERE slot = $1 AND lease_token IS NOT NULL AND lease_expires_at <= $2
+            ORDER BY lease_expires_at LIMIT $3
+            FOR UPDATE SKIP LOCKED",
+        )
+        .bind(slot)
+        .bind(now)
+        .bind(i64::from(limit))
+        .try_map(|row: PgRow| Expired::of(&row))
+        .fetch_all(&mut *tx)
+        .await?;
+        if rows.is_empty() {
+            tx.rollback().await?;
+            return Ok(Recovered::default());
+        }
+        let (lost, recovered): (Vec<_>, Vec<_>) = rows
+            .into_iter()
+            .partition(|row| row.lost_leases + 1 >= LOST_LEASES_MAX);
+        if !recovered.is_empty() {
+            make_due(&mut tx, slot, now, &recovered).await?;
+        }
+        if !lost.is_empty() {
+            let book = self.refresh_book(&mut tx).await?;
+            record_lost(&mut tx, slot, now, &lost, &book, schedule).await?;
+        }
+        tx.commit().await?;
+        Ok(Recovered {
+            recovered: u32::try_from(recovered.len()).unwrap_or(u32::MAX),
+            worker_lost: u32::try_from(lost.len()).unwrap_or(u32::MAX),
+        })
+    }
+}
+
+/// A delivery whose lease ended without a settlement.
+struct Expired {
+    id: DeliveryId,
+    day: NaiveDate,
+    event: Uuid,
+    hook: HookId,
+    attempts: u32,
+    earlier_attempts: u32,
+    lost_leases: i16,
+}
+
+impl Expired {
+    fn of(row: &PgRow) -> std::result::Result<Self, sqlx::Error> {
+        Ok(Self {
+            id: DeliveryId(row.try_get(0)?),
+            day: row.try_get(1)?,
+            event: row.try_get(2)?,
+            hook: HookId(row.try_get(3)?),
+            attempts: row.try_get::<i32, _>(4)?.unsigned_abs(),
+            earlier_attempts: row.try_get::<i32, _>(5)?.unsigned_abs(),
+            lost_leases: row.try_get(6)?,
+        })
+    }
+
+    /// The number of the attempt that the lost workers stand for.
+    fn number(&self) -> i32 {
+        i32::try_from(self.attempts + 1).unwrap_or(i32::MAX)
+    }
+
+    fn next_step(&self, book: &HookBook, schedule: &RetrySchedule) -> NextStep {
+        let own = book.get(self.hook);
+        let own = own.and_then(|hook| hook.settings.retry_schedule.as_ref());
+        let round = (self.attempts + 1).saturating_sub(self.earlier_attempts);
+        next_step(
+            &Outcome::WorkerLost,
+            self.id,
+            round,
+            own.unwrap_or(schedule),
+        )
+    }
+}
+
+async fn make_due(
+    connection: &mut PgConnection,
+    slot: i16,
+    now: Timestamp,
+    rows: &[Expired],
+) -> Result<()> {
+    sqlx::query(
+        "-- postrider: recover
+        UPDATE postrider_deliveries
+        SET lease_token = NULL, lease_expires_at = NULL, next_attempt_at = $2,
+            lost_leases = lost_leases + 1
+        WHERE slot = $1 AND ctid = ANY(ARRAY(
+            SELECT d.place FROM unnest($3::uuid[]) AS i (id) CROSS JOIN LATERAL (
+                SELECT ctid AS place FROM postrider_deliveries
+                WHERE slot = $1 AND id = i.id LIMIT 1
+            ) AS d
+        ))",
+    )
+    .bind(slot)
+    .bind(now)
+    .bind(rows.iter().map(|row| row.id.0).bind_iter())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn record_lost(
+    connection: &mut PgConnection,
+    slot: i16,
+    now: Timestamp,
+    rows: &[Expired],
+    book: &HookBook,
+    schedule: &RetrySchedule,
+) -> Result<()> {
+    let steps: Vec<_> = rows
+        .iter()
+        .map(|row| row.next_step(book, schedule))
+        .collect();
+    let next = |step: &NextStep| match step {
+        NextStep::RetryIn(wait) => Some(now + *wait),
+        NextStep::Delivered | NextStep::Failed(_) => None,
+    };
+    let reason = |step: &NextStep| match step {
+        NextStep::Failed(reason) => Some(reason.name()),
+        NextStep::Delivered | NextStep::RetryIn(_) => None,
+    };
+    let outcome = Outcome::WorkerLost;
+    sqlx::query(
+        "-- postrider: recover_lost
+        WITH input AS MATERIALIZED (
+            SELECT i.*, found.place
+            FROM unnest($3::uuid[], $4::date[], $5::uuid[], $6::uuid[], $7::uuid[],
+                        $8::integer[], $9::timestamptz[], $10::text[])
+                AS i (id, day, event_id, hook_id, attempt_id, number, next_attempt_at, reason)
+            CROSS JOIN LATERAL (
+                SELECT ctid AS place FROM postrider_deliveries
+                WHERE slot = $1 AND id = i.id LIMIT 1
+            ) AS found
+        ), waiting AS (
+            UPDATE postrider_deliveries AS d
+            SET lease_token = NULL, lease_expires_at = NULL, lost_leases = 0,
+                attempts = i.number, next_attempt_at = i.next_attempt_at
+            FROM input AS i
+            WHERE d.slot = $1 AND d.ctid = i.place AND i.next_attempt_at IS NOT NULL
+        ), gone AS (
+            DELETE FROM postrider_deliveries AS d USING input AS i
+            WHERE d.slot = $1 AND d.ctid = i.place AND i.next_attempt_at IS NULL
+        ), ended AS (
+            INSERT INTO postrider_ended
+                (slot, day, delivery_id, event_id, hook_id, state, reason, attempts, ended_at)
+            SELECT $1, day, id, event_id, hook_id, 'failed', reason, number, $2
+            FROM input WHERE next_attempt_at IS NULL
+            ON CONFLICT (slot, day, delivery_id) DO UPDATE
+            SET state = excluded.state, reason = excluded.reason, attempts = excluded.attempts,
+                ended_at = excluded.ended_at
+        )
+        INSERT INTO postrider_attempts
+            (slot, day, delivery_id, id, event_id, hook_id, number, at, duration_ms, outcome,
+             error, late)
+        SELECT $1, day, id, attempt_id, event_id, hook_id, number, $2, 0, $11, $12, false
+        FROM input",
+    )
+    .bind(slot)
+    .bind(now)
+    .bind(rows.iter().map(|row| row.id.0).bind_iter())
+    .bind(rows.iter().map(|row| row.day).bind_iter())
+    .bind(rows.iter().map(|row| row.event).bind_iter())
+    .bind(rows.iter().map(|row| row.hook.0).bind_iter())
+    .bind(rows.iter().map(|_| AttemptId::draw(now).0).bind_iter())
+    .bind(rows.iter().map(Expired::number).bind_iter())
+    .bind(steps.iter().map(next).bind_iter())
+    .bind(steps.iter().map(reason).bind_iter())
+    .bind(outcome.name())
+    .bind(outcome.to_string())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
