@@ -3,10 +3,13 @@
 
 use postrider_core::BodyForm;
 use postrider_store::Backend;
-use postrider_tests::{Ended, Postrider, Receiver, TestApp, ended, hook_to, on_both, psql, python};
+use postrider_tests::{
+    Connection, Ended, Postrider, Receiver, TestApp, ended, event, hook_to, on_both, psql, python,
+};
 use tokio::process::Command;
 
 on_both!(
+    an_event_of_the_producer_crate_shares_the_fate_of_its_transaction,
     rows_with_every_optional_column_are_accepted,
     what_is_not_json_or_too_large_is_refused_in_the_applications_own_statement,
 );
@@ -123,6 +126,34 @@ async fn on_sqlite_its_command_line_inserts_while_a_worker_runs() {
     }
     receiver.wait_for(20).await;
     drop(worker);
+}
+
+async fn an_event_of_the_producer_crate_shares_the_fate_of_its_transaction(backend: Backend) {
+    let app = TestApp::on(backend).await;
+    let receiver = Receiver::accepting().await;
+    app.register(bare_payloads(&receiver)).await;
+    let mut application = app.sql().await;
+    application.run("CREATE TABLE invoices (id int)").await;
+    let mut committed = Vec::new();
+    for end in ["ROLLBACK", "COMMIT", "ROLLBACK", "COMMIT"] {
+        let event = event("invoice.paid");
+        application.run("BEGIN").await;
+        application.run("INSERT INTO invoices VALUES (1)").await;
+        let id = match &mut application {
+            Connection::Postgres(tx) => postrider_producer::postgres::enqueue(tx, &event).await,
+            Connection::Sqlite(tx) => postrider_producer::sqlite::enqueue(tx, &event).await,
+        };
+        application.run(end).await;
+        if end == "COMMIT" {
+            committed.push((id.expect("insert the event").to_string(), 1));
+        }
+        app.tick().await;
+    }
+    committed.sort();
+    let came: Vec<_> = receiver.arrivals().into_iter().collect();
+    assert_eq!(came, committed);
+    let invoices = "SELECT count(*) FROM invoices";
+    assert_eq!(application.number(invoices).await, 2);
 }
 
 async fn rows_with_every_optional_column_are_accepted(backend: Backend) {

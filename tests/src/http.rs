@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 ///
 /// # Panics
 /// When there is no answer.
-pub async fn get(address: &str, path: &str) -> (u16, String) {
+pub(crate) async fn get(address: &str, path: &str) -> (u16, String) {
     let exchange = async {
         let mut stream = TcpStream::connect(address).await?;
         // HTTP 1.0: the answer ends with the connection.

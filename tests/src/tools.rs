@@ -1,6 +1,6 @@
 //! Other people's programs, for what must be shown from outside.
 
-use crate::process::Ended;
+use crate::program::Ended;
 use crate::receiver::PATIENCE;
 use std::path::Path;
 use std::process::Stdio;
