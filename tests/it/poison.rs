@@ -67,7 +67,9 @@ async fn a_row_that_the_database_will_not_keep_is_rejected_and_the_others_arrive
     let app = TestApp::on(backend).await;
     let receiver = Receiver::accepting().await;
     let hook = app.hook(&receiver).await;
-    refuse(&app, "postrider_events", "NEW.event_type = 'poison'").await;
+    app.database
+        .refuse("postrider_events", "NEW.event_type = 'poison'")
+        .await;
     let poison = NewEvent::from_json("poison", r#"{"a":1}"#.into()).unwrap();
     let mut events = vec![event("invoice.paid"); 1_000];
     events[421] = poison;
@@ -103,7 +105,7 @@ async fn a_response_that_the_database_will_not_keep_is_dropped_and_the_others_st
         Backend::Postgres => "NEW.response = '\\x706f69736f6e'",
         Backend::Sqlite => "NEW.response = x'706f69736f6e'",
     };
-    refuse(&app, "postrider_attempts", poison).await;
+    app.database.refuse("postrider_attempts", poison).await;
     let ids = app.enqueue_all(&vec![event("invoice.paid"); 60]).await;
     app.tick().await;
 
@@ -136,22 +138,6 @@ async fn a_response_of_any_bytes_is_kept(backend: Backend) {
         Some("nul \0, not UTF-8 \u{fffd}\u{fffd}, end")
     );
     assert_eq!(app.metric("postrider_settlements_scrubbed_total"), 0.0);
-}
-
-/// From now on the database refuses rows of this table for which `condition` holds; `NEW.`
-/// stands before each of its columns.
-async fn refuse(app: &TestApp, table: &str, condition: &str) {
-    let sql = match app.database.backend() {
-        Backend::Postgres => {
-            let condition = condition.replace("NEW.", "");
-            format!("ALTER TABLE {table} ADD CONSTRAINT refused CHECK (NOT ({condition}))")
-        }
-        Backend::Sqlite => format!(
-            "CREATE TRIGGER refused BEFORE INSERT ON {table} WHEN {condition} \
-             BEGIN SELECT RAISE(ABORT, 'refused by a trigger'); END"
-        ),
-    };
-    app.sql().await.run(sql).await;
 }
 
 async fn outbox(sql: &mut Connection) -> i64 {
