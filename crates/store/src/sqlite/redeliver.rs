@@ -18,8 +18,7 @@ impl SqliteStore {
         id: DeliveryId,
         now: Timestamp,
     ) -> Result<DeliveryReport> {
-        let mut turn = self.writer.turn().await;
-        let mut tx = turn.begin().await?;
+        let mut tx = self.writer.begin().await?;
         let place = self.locate(&mut tx, id).await?;
         let hook = hook_of(&mut tx, &place).await?;
         check_hook(&mut tx, hook).await?;
@@ -28,7 +27,7 @@ impl SqliteStore {
             Kind::Ended | Kind::Delivered => bring_back(&mut tx, &place, hook, now).await?,
         }
         let report = self.report_delivery(&mut tx, id).await?;
-        tx.commit().await.map_err(from_sqlx)?;
+        tx.commit().await?;
         Ok(report)
     }
 }

@@ -234,7 +234,7 @@ on_every_store! {
         one_whose_hook_was_deleted_is_a_conflict,
         one_of_a_paused_hook_is_held,
         an_unknown_one_is_not_found,
-        two_that_ask_at_once_make_one_delivery,
+        several_that_ask_at_once_make_one_delivery,
     },
     upkeep::{
         deliveries_of_a_deleted_hook_are_cancelled_in_batches,

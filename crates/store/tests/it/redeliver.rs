@@ -155,20 +155,24 @@ pub async fn an_unknown_one_is_not_found(t: &TestStore) {
     );
 }
 
-pub async fn two_that_ask_at_once_make_one_delivery(t: &TestStore) {
+pub async fn several_that_ask_at_once_make_one_delivery(t: &TestStore) {
+    const DELIVERIES: usize = 20;
     let hook = t.hook("work").await;
-    let leased = t.started(hook, 1).await.remove(0);
-    t.settle(&[t.accepted(&leased)]).await;
+    let started = t.started(hook, DELIVERIES).await;
+    let settlements: Vec<_> = started.iter().map(|leased| t.accepted(leased)).collect();
+    t.settle(&settlements).await;
     let second = t.another().await;
     let mut callers = Vec::new();
-    for store in [t.store.clone(), second.clone(), t.store.clone(), second] {
-        let (id, now) = (leased.id, t.now());
-        callers.push(tokio::spawn(async move { store.redeliver(id, now).await }));
+    for leased in &started {
+        for store in [&t.store, &second, &t.store, &second] {
+            let (store, id, now) = (store.clone(), leased.id, t.now());
+            callers.push(tokio::spawn(async move { store.redeliver(id, now).await }));
+        }
     }
     for caller in callers {
         caller.await.unwrap().unwrap();
     }
-    assert_eq!(t.lease(&[hook]).await.len(), 1);
+    assert_eq!(t.lease(&[hook]).await.len(), DELIVERIES);
 }
 
 /// Redelivers and delivers.

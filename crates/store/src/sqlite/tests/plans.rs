@@ -52,9 +52,6 @@ async fn every_statement_goes_by_an_index() {
             let sorts = |line: &&String| line.contains("TEMP B-TREE");
             assert_eq!(plan.iter().find(sorts), None, "{name}: {plan:#?}");
         }
-        if name == "settle_retry" {
-            println!("{plan:#?}");
-        }
         seen += 1;
     }
     assert!(seen >= 20, "{seen}");
