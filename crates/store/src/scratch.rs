@@ -49,6 +49,27 @@ impl ScratchDatabase {
         &self.url
     }
 
+    /// How many transactions it has committed, where the server counts them.
+    ///
+    /// # Errors
+    /// When the server cannot be reached.
+    pub async fn transactions(&self) -> Result<Option<u64>> {
+        let Some((options, name)) = &self.server else {
+            return Ok(None);
+        };
+        let mut connection = connect(options).await?;
+        let committed: i64 = sqlx::query_scalar(
+            "-- postrider: bench_transactions
+            SELECT coalesce(sum(xact_commit), 0)::bigint FROM pg_stat_database WHERE datname = $1",
+        )
+        .bind(name)
+        .fetch_one(&mut connection)
+        .await
+        .map_err(explain)?;
+        connection.close().await.map_err(explain)?;
+        Ok(u64::try_from(committed).ok())
+    }
+
     /// Drops it, whoever is connected.
     ///
     /// # Errors
@@ -68,10 +89,14 @@ impl ScratchDatabase {
 }
 
 async fn run(options: &PgConnectOptions, statement: String) -> Result<()> {
-    let mut connection = PgConnection::connect_with(options).await.map_err(explain)?;
+    let mut connection = connect(options).await?;
     let done = sqlx::raw_sql(AssertSqlSafe(statement))
         .execute(&mut connection)
         .await;
     connection.close().await.map_err(explain)?;
     done.map(|_| ()).map_err(explain)
+}
+
+async fn connect(options: &PgConnectOptions) -> Result<PgConnection> {
+    PgConnection::connect_with(options).await.map_err(explain)
 }

@@ -10,6 +10,7 @@ use postrider_core::{
     EventPattern, HookCredentials, HookId, HookSettings, KeyRing, NewEvent, NewHook, SigningSecret,
 };
 use postrider_store::{Backend, DatabaseSettings, ScratchDatabase, Store};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use uuid::Uuid;
 
 /// A measurement in which nothing arrives for so long has failed.
 const STALLED_AFTER: Duration = Duration::from_secs(30);
@@ -76,6 +78,34 @@ impl ReceiverProcess {
     /// What has arrived since.
     pub async fn seen(&mut self) -> Result<Seen> {
         Ok(serde_json::from_str(&self.ask("seen").await?)?)
+    }
+
+    /// The receiver's time zero on this process's clock.
+    pub async fn zero(&mut self) -> Result<Instant> {
+        let asked = Instant::now();
+        let theirs: f64 = self.ask("now").await?.parse()?;
+        let middle = asked + asked.elapsed() / 2;
+        Ok(middle - Duration::from_secs_f64(theirs))
+    }
+
+    /// When each event reached each hook first, in seconds from the receiver's zero.
+    pub async fn arrivals(&mut self) -> Result<HashMap<(Uuid, u32), f64>> {
+        let mut line = self.ask("arrivals").await?;
+        let mut arrivals = HashMap::new();
+        while !line.is_empty() {
+            let mut fields = line.split(' ');
+            if let (Some(event), Some(hook), Some(at)) =
+                (fields.next(), fields.next(), fields.next())
+            {
+                arrivals.insert((event.parse()?, hook.parse()?), at.parse()?);
+            }
+            line = self
+                .answers
+                .next_line()
+                .await?
+                .context("the receiver process ended")?;
+        }
+        Ok(arrivals)
     }
 
     /// Waits until `expected` different deliveries have arrived.
@@ -182,9 +212,14 @@ impl Lab {
         Ok(())
     }
 
-    /// Starts a worker process.
-    pub fn worker(&self) -> Result<WorkerProcess> {
-        let child = this_program()?
+    /// How many transactions the database has seen, where it counts them.
+    pub async fn transactions(&self) -> Result<Option<u64>> {
+        Ok(self.scratch.transactions().await?)
+    }
+
+    /// Starts a worker process and waits until it says that it is ready.
+    pub async fn worker(&self) -> Result<WorkerProcess> {
+        let mut child = this_program()?
             .args([
                 "serve",
                 "--role",
@@ -197,10 +232,17 @@ impl Lab {
             .env("POSTRIDER_METRICS__LISTEN", "127.0.0.1:0")
             .env("POSTRIDER_LOG", "warn")
             .current_dir(self.folder.path())
+            .arg("--json")
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .spawn()
             .context("a worker process could not be started")?;
+        let out = child.stdout.take().context("the worker has no output")?;
+        BufReader::new(out)
+            .lines()
+            .next_line()
+            .await?
+            .context("the worker process ended at once")?;
         Ok(WorkerProcess(child))
     }
 }

@@ -40,6 +40,89 @@ impl Measured {
     }
 }
 
+/// One figure of a scenario that measures more than a rate.
+#[derive(Clone, Debug, Serialize)]
+pub struct Finding {
+    /// What was measured.
+    pub name: String,
+    /// How much.
+    pub value: f64,
+    /// Of what.
+    pub unit: &'static str,
+}
+
+impl Finding {
+    /// A figure.
+    pub fn new(name: impl Into<String>, value: f64, unit: &'static str) -> Self {
+        Self {
+            name: name.into(),
+            value,
+            unit,
+        }
+    }
+}
+
+/// The median of each figure over all runs, with the least and the most.
+pub fn findings(runs: &[Vec<Finding>]) -> Vec<Summary> {
+    let Some(first) = runs.first() else {
+        return Vec::new();
+    };
+    let summary = |(place, finding): (usize, &Finding)| {
+        let values: Vec<f64> = runs
+            .iter()
+            .filter_map(|run| Some(run.get(place)?.value))
+            .collect();
+        Summary {
+            name: finding.name.clone(),
+            unit: finding.unit,
+            min: values.iter().copied().fold(f64::INFINITY, f64::min),
+            max: values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+            median: median(values),
+        }
+    };
+    first.iter().enumerate().map(summary).collect()
+}
+
+/// One figure over all runs.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// What was measured.
+    pub name: String,
+    /// The median.
+    pub median: f64,
+    /// The least.
+    pub min: f64,
+    /// The most.
+    pub max: f64,
+    /// Of what.
+    pub unit: &'static str,
+}
+
+/// The figures for people.
+pub fn summaries(rows: &[Summary]) -> String {
+    let figure = |value: f64| match value.abs() {
+        large if large >= 1_000.0 => format!("{value:.0}"),
+        _ => format!("{value:.2}"),
+    };
+    table(
+        ["MEASURED", "MEDIAN", "LEAST–MOST", "UNIT"],
+        rows.iter().map(|row| {
+            [
+                row.name.clone(),
+                figure(row.median),
+                format!("{}–{}", figure(row.min), figure(row.max)),
+                row.unit.to_owned(),
+            ]
+        }),
+    )
+}
+
+/// The value below which `percent` of the sorted values lie; 0 when there are none.
+pub fn percentile(sorted: &[f64], percent: usize) -> f64 {
+    let place = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
+    sorted.get(place).copied().unwrap_or(0.0)
+}
+
 /// All runs of one scenario.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {

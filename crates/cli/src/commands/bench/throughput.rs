@@ -46,13 +46,14 @@ pub async fn bare(
     Ok(Measured::new(rate(&seen, count), count, cpu))
 }
 
-/// Inserts a backlog, starts a worker, and waits until every delivery has arrived.
+/// Inserts a backlog, starts workers, and waits until every delivery has arrived.
 pub async fn drain(
     url: &str,
     receiver: &mut ReceiverProcess,
     events: u64,
     hooks: u32,
     bytes: usize,
+    workers: usize,
 ) -> Result<Measured> {
     let lab = Lab::open(url).await?;
     for hook in 0..hooks {
@@ -62,12 +63,20 @@ pub async fn drain(
     lab.insert(events, &payload(bytes)).await?;
     receiver.reset().await?;
     let before = Cpu::now();
-    let worker = lab.worker()?;
+    let mut running = Vec::new();
+    for _ in 0..workers {
+        running.push(lab.worker().await?);
+    }
     let expected = events * u64::from(hooks);
     let seen = receiver.until(expected).await?;
     let cpu = Cpu::now().since(before);
-    let (worker_cpu, memory) = worker.cost();
-    worker.stop().await?;
+    let (mut worker_cpu, mut memory) = (0.0, 0);
+    for worker in running {
+        let (cpu, peak) = worker.cost();
+        worker_cpu += cpu;
+        memory = peak.max(memory);
+        worker.stop().await?;
+    }
     lab.close().await?;
     let mut measured = Measured::new(rate(&seen, expected), expected, cpu);
     measured.worker_cpu_per_10k = Some(worker_cpu * 1e4 / expected as f64);
