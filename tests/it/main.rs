@@ -1,4 +1,16 @@
 //! Postrider from outside: what the whole workspace and the built programs must keep.
 
+mod addresses;
 mod borders;
+mod commands;
+mod crash;
 mod databases;
+mod deliver;
+mod drain;
+mod health;
+mod outbox_sql;
+mod payloads;
+mod poison;
+mod refusals;
+mod retry;
+mod share;

@@ -111,6 +111,22 @@ impl TestDatabase {
     pub async fn connect(&self) -> Connection {
         Connection::open(&self.url).await
     }
+
+    /// From now on the database refuses rows of this table for which `condition` holds; `NEW.`
+    /// stands before each of its columns.
+    pub async fn refuse(&self, table: &str, condition: &str) {
+        let sql = match self.backend {
+            Backend::Postgres => {
+                let condition = condition.replace("NEW.", "");
+                format!("ALTER TABLE {table} ADD CONSTRAINT refused CHECK (NOT ({condition}))")
+            }
+            Backend::Sqlite => format!(
+                "CREATE TRIGGER refused BEFORE INSERT ON {table} WHEN {condition} \
+                 BEGIN SELECT RAISE(ABORT, 'refused by a trigger'); END"
+            ),
+        };
+        self.connect().await.run(sql).await;
+    }
 }
 
 /// Over how many slots the outbox of a database is spread.

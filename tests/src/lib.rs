@@ -1,12 +1,27 @@
-//! What tests need around Postrider: databases of their own, raw SQL, and a store to work with.
+//! What tests need around Postrider: databases of their own, raw SQL, a store or a whole
+//! application to work with, receivers that answer as told, and the program itself.
 //!
 //! A test that needs a PostgreSQL server fails when there is none, and says how to get one:
 //! nothing is skipped.
 
+mod app;
 mod connection;
 mod database;
+mod http;
+mod on_both;
+mod process;
+mod program;
+mod receiver;
 mod store;
+mod tools;
+mod wait;
 
+pub use app::{KEY, TestApp, hook_to, value_of};
 pub use connection::Connection;
 pub use database::{TestDatabase, slots};
+pub use process::Process;
+pub use program::{Ended, Postrider};
+pub use receiver::{Answer, PATIENCE, Received, Receiver};
 pub use store::{TestStore, event, new_hook, policy, refusal, start};
+pub use tools::{ended, psql, python, script};
+pub use wait::eventually;

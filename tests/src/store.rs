@@ -353,17 +353,7 @@ impl TestStore {
     /// From now on the database refuses rows of this table for which `condition` holds; `NEW.`
     /// stands before each of its columns.
     pub async fn refuse(&self, table: &str, condition: &str) {
-        let sql = match self.backend() {
-            Backend::Postgres => {
-                let condition = condition.replace("NEW.", "");
-                format!("ALTER TABLE {table} ADD CONSTRAINT refused CHECK (NOT ({condition}))")
-            }
-            Backend::Sqlite => format!(
-                "CREATE TRIGGER refused BEFORE INSERT ON {table} WHEN {condition} \
-                 BEGIN SELECT RAISE(ABORT, 'refused by a trigger'); END"
-            ),
-        };
-        self.sql().await.run(sql).await;
+        self.database.refuse(table, condition).await;
     }
 }
 

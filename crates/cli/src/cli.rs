@@ -1,6 +1,6 @@
 //! The arguments: one global set, and a command.
 
-use crate::commands::{check, delivery, demo, event, hook, listen, migrate, serve};
+use crate::commands::{bench, check, delivery, demo, event, hook, listen, migrate, serve};
 use crate::config::{ConfigFile, Settings, Sources, load};
 use crate::failure::{Misuse, Result};
 use crate::logging::LogFormat;
@@ -85,6 +85,7 @@ pub enum Command {
     Check(check::Check),
     Listen(listen::Listen),
     Demo(demo::Demo),
+    Bench(bench::Bench),
 }
 
 impl Globals {
@@ -128,6 +129,7 @@ impl Command {
             Self::Check(command) => command.run(globals).await,
             Self::Listen(command) => command.run(globals).await,
             Self::Demo(command) => command.run(globals).await,
+            Self::Bench(command) => command.run(globals).await,
         }
     }
 }

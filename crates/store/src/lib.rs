@@ -12,6 +12,7 @@ mod open;
 pub mod postgres;
 mod report;
 mod room;
+mod scratch;
 pub mod sqlite;
 mod store;
 mod work;
@@ -24,6 +25,7 @@ pub use report::{
     RejectedReport,
 };
 pub use room::Room;
+pub use scratch::ScratchDatabase;
 pub use store::{
     DeliveryFilter, DueHook, EventFilter, FanOut, HookChange, HookFilter, Lease, Store, Upkeep,
 };

@@ -7,39 +7,75 @@
 
 use crate::address::{AddressGuard, BlockedAddress};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::Name;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use postrider_core::EXCERPT_MAX_BYTES;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::redirect::Policy;
-use std::net::IpAddr;
+use std::error::Error as StdError;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
+use tower_service::Service;
 use url::{Host, Url};
 
 /// Idle connections kept for a host: what a hook's cap can have in flight.
 const IDLE_PER_HOST: usize = 64;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How much more of a response is read, and dropped, so that its connection can be used again.
 const DRAIN_MAX_BYTES: usize = 64 * 1024;
+
+type Http = legacy::Client<HttpsConnector<HttpConnector<GuardedResolver>>, Full<Bytes>>;
+type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// The HTTP client of a worker.
 #[derive(Clone, Debug)]
 pub struct Client {
-    http: reqwest::Client,
+    http: Http,
     guard: Arc<AddressGuard>,
+}
+
+/// Where requests go; made once for each hook.
+#[derive(Clone, Debug)]
+pub struct Target {
+    uri: Uri,
+    /// The address, when the host is an IP literal in any spelling: the URL parser has
+    /// normalised `0x7f.1` and its like, and the connector never asks a resolver for it.
+    literal: Option<IpAddr>,
 }
 
 /// A request that is ready to go.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// Where to.
-    pub url: Url,
+    pub target: Target,
     /// Every header but those HTTP itself sets.
     pub headers: HeaderMap,
     /// The body.
     pub body: Bytes,
     /// The deadline of the whole exchange.
     pub timeout: Duration,
+}
+
+impl Target {
+    /// The target that `url` names; `None` when it cannot be sent to.
+    pub fn of(url: &Url) -> Option<Self> {
+        Some(Self {
+            uri: url.as_str().parse().ok()?,
+            literal: match url.host()? {
+                Host::Ipv4(address) => Some(address.into()),
+                Host::Ipv6(address) => Some(address.into()),
+                Host::Domain(_) => None,
+            },
+        })
+    }
 }
 
 /// What came back.
@@ -75,76 +111,97 @@ impl Client {
     ///
     /// # Errors
     /// When TLS cannot be set up: the system has no certificate store.
-    pub fn new(guard: AddressGuard) -> Result<Self, reqwest::Error> {
+    pub fn new(guard: AddressGuard) -> std::io::Result<Self> {
         let guard = Arc::new(guard);
-        let http = reqwest::Client::builder()
-            .redirect(Policy::none())
-            .no_proxy()
-            .referer(false)
-            .user_agent(concat!("Postrider/", env!("CARGO_PKG_VERSION")))
-            .pool_max_idle_per_host(IDLE_PER_HOST)
+        let mut tcp = HttpConnector::new_with_resolver(GuardedResolver(guard.clone()));
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_keepalive(Some(KEEP_ALIVE));
+        let tls = HttpsConnectorBuilder::new()
+            .with_provider_and_platform_verifier(rustls::crypto::aws_lc_rs::default_provider())?
+            .https_or_http()
+            .enable_all_versions()
+            .wrap_connector(tcp);
+        let http = legacy::Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
-            .tcp_nodelay(true)
-            .dns_resolver(GuardedResolver(guard.clone()))
-            .build()?;
+            .pool_max_idle_per_host(IDLE_PER_HOST)
+            .build(tls);
         Ok(Self { http, guard })
     }
 
     /// Makes one exchange. Never fails: whatever happens is an [`Exchange`].
     pub async fn send(&self, request: Request) -> Exchange {
-        if let Some(address) = literal_address(&request.url)
+        if let Some(address) = request.target.literal
             && let Err(BlockedAddress(address)) = self.guard.check(address)
         {
             return Exchange::Blocked(address);
         }
         let mut excerpt = Vec::new();
-        let exchange = self.exchange(request.url, request.headers, request.body, &mut excerpt);
-        match tokio::time::timeout(request.timeout, exchange).await {
+        let timeout = request.timeout;
+        let exchange = self.exchange(request, &mut excerpt);
+        match tokio::time::timeout(timeout, exchange).await {
             Err(_elapsed) => Exchange::TimedOut { excerpt },
             Ok(Ok((status, headers))) => Exchange::Answered {
                 status,
                 headers,
                 excerpt,
             },
-            Ok(Err(error)) => failed(&error, excerpt),
+            Ok(Err((stage, error))) => failed(stage, error.as_ref(), excerpt),
         }
     }
 
     async fn exchange(
         &self,
-        url: Url,
-        headers: HeaderMap,
-        body: Bytes,
+        request: Request,
         excerpt: &mut Vec<u8>,
-    ) -> Result<(StatusCode, HeaderMap), reqwest::Error> {
-        let mut response = self
-            .http
-            .post(url)
-            .headers(headers)
-            .header(
-                header::ACCEPT_ENCODING,
-                HeaderValue::from_static("identity"),
-            )
-            .body(body)
-            .send()
-            .await?;
-        let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
-        let mut received = 0;
-        while let Some(chunk) = response.chunk().await? {
-            let wanted = EXCERPT_MAX_BYTES.saturating_sub(excerpt.len());
-            excerpt.extend_from_slice(&chunk[..chunk.len().min(wanted)]);
-            received += chunk.len();
-            if received > DRAIN_MAX_BYTES {
-                break;
-            }
-        }
-        Ok((status, headers))
+    ) -> Result<(StatusCode, HeaderMap), (&'static str, BoxError)> {
+        let mut message = http::Request::new(Full::new(request.body));
+        *message.method_mut() = Method::POST;
+        *message.uri_mut() = request.target.uri;
+        *message.headers_mut() = request.headers;
+        let headers = message.headers_mut();
+        headers.insert(header::ACCEPT_ENCODING, IDENTITY);
+        headers.insert(header::USER_AGENT, USER_AGENT);
+        let response = self.http.request(message).await.map_err(|error| {
+            let stage = match error.is_connect() {
+                true => "could not connect",
+                false => "the request failed",
+            };
+            (stage, error.into())
+        })?;
+        let (head, body) = response.into_parts();
+        read_excerpt(body, excerpt)
+            .await
+            .map_err(|error| ("the response broke off", error.into()))?;
+        Ok((head.status, head.headers))
     }
 }
 
+const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
+const USER_AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("Postrider/", env!("CARGO_PKG_VERSION")));
+
+/// Reads a body to its end or to its bound, and keeps its beginning.
+async fn read_excerpt(mut body: Incoming, excerpt: &mut Vec<u8>) -> Result<(), hyper::Error> {
+    let mut received = 0;
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else {
+            continue;
+        };
+        let wanted = EXCERPT_MAX_BYTES.saturating_sub(excerpt.len());
+        excerpt.extend_from_slice(&data[..data.len().min(wanted)]);
+        received += data.len();
+        if received > DRAIN_MAX_BYTES {
+            break;
+        }
+    }
+    Ok(())
+}
+
 /// Turns a failed exchange into a value; finds the guard's refusal inside it.
-fn failed(error: &reqwest::Error, excerpt: Vec<u8>) -> Exchange {
-    let mut deepest: &dyn std::error::Error = error;
+fn failed(stage: &str, error: &(dyn StdError + 'static), excerpt: Vec<u8>) -> Exchange {
+    let mut deepest = error;
     loop {
         if let Some(BlockedAddress(address)) = deepest.downcast_ref() {
             return Exchange::Blocked(*address);
@@ -154,35 +211,28 @@ fn failed(error: &reqwest::Error, excerpt: Vec<u8>) -> Exchange {
             None => break,
         }
     }
-    let stage = match () {
-        () if error.is_connect() => "could not connect",
-        () if error.is_body() || error.is_decode() => "the response broke off",
-        () => "the request failed",
-    };
     Exchange::Unreachable {
         reason: format!("{stage}: {deepest}"),
         excerpt,
     }
 }
 
-/// The address of a URL whose host is an IP literal in any spelling: the URL parser has
-/// normalised `0x7f.1` and its like.
-fn literal_address(url: &Url) -> Option<IpAddr> {
-    match url.host() {
-        Some(Host::Ipv4(address)) => Some(address.into()),
-        Some(Host::Ipv6(address)) => Some(address.into()),
-        _ => None,
-    }
-}
-
 /// The system's resolver, with the addresses that must not be called taken out. A name that
 /// has no others is blocked. Because the connector uses just these addresses, a name cannot
 /// change its mind between check and connection.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct GuardedResolver(Arc<AddressGuard>);
 
-impl Resolve for GuardedResolver {
-    fn resolve(&self, name: Name) -> Resolving {
+impl Service<Name> for GuardedResolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
         let guard = self.0.clone();
         Box::pin(async move {
             let mut blocked = None;
@@ -195,7 +245,7 @@ impl Resolve for GuardedResolver {
             }
             match (open.is_empty(), blocked) {
                 (true, Some(refusal)) => Err(refusal.into()),
-                _ => Ok(Box::new(open.into_iter()) as Addrs),
+                _ => Ok(open.into_iter()),
             }
         })
     }

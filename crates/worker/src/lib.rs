@@ -5,6 +5,7 @@
 //! while a request is in flight.
 
 mod address;
+mod bare;
 mod client;
 mod clock;
 mod dispatch;
@@ -19,7 +20,8 @@ mod testing;
 mod worker;
 
 pub use address::{AddressGuard, BlockedAddress};
-pub use client::{Client, Exchange, Request};
+pub use bare::{BareRequest, hyper_loop, reqwest_loop};
+pub use client::{Client, Exchange, Request, Target};
 pub use clock::{DatabaseClock, WorkerClock};
 pub use metrics::Metrics;
 pub use profiles::{PROFILES, PrepareError, Profile};

@@ -18,6 +18,9 @@ const QUEUE_MAX: u32 = 4096;
 const QUEUE_MAX_BYTES: usize = 48 * 1024 * 1024;
 /// The largest window of one hook.
 const WINDOW_MAX: u32 = 2048;
+/// With less than this in the queue it is time for more: the senders must not run dry while
+/// the next batch is made.
+const LOW_WATER: u32 = 1024;
 
 /// The queue between the dispatcher and the senders.
 #[derive(Debug)]
@@ -99,7 +102,7 @@ impl Ready {
         state.queued -= 1;
         state.queued_bytes -= delivery.event.payload.as_str().len();
         state.in_flight += 1;
-        let (more, low) = (!state.turns.is_empty(), state.queued <= self.per_hook);
+        let (more, low) = (!state.turns.is_empty(), state.queued <= LOW_WATER);
         drop(guard);
         if more {
             self.startable.notify_one();
@@ -167,7 +170,7 @@ impl Ready {
 
     /// Whether so little is queued that the senders may soon have nothing to do.
     pub(crate) fn is_low(&self) -> bool {
-        self.lock().queued <= self.per_hook
+        self.lock().queued <= LOW_WATER
     }
 
     /// Waits until little is queued.

@@ -110,7 +110,7 @@ impl Worker {
     ///
     /// # Errors
     /// When the HTTP client cannot be set up.
-    pub fn new(parts: WorkerParts) -> std::result::Result<Self, reqwest::Error> {
+    pub fn new(parts: WorkerParts) -> std::io::Result<Self> {
         let WorkerParts {
             store,
             clock,

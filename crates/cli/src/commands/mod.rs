@@ -1,5 +1,6 @@
 //! The commands, a file for each group.
 
+pub mod bench;
 pub mod check;
 pub mod delivery;
 pub mod demo;

@@ -77,7 +77,7 @@ impl From<Failure> for Error {
     }
 }
 
-fn explain(error: sqlx::Error) -> Error {
+pub(crate) fn explain(error: sqlx::Error) -> Error {
     let sqlx::Error::Database(refusal) = &error else {
         return match error {
             sqlx::Error::ColumnDecode { .. }

@@ -29,6 +29,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use chrono::NaiveDate;
+pub(crate) use errors::explain;
 use postrider_core::{
     DeliveryId, EventId, Hook, HookId, KeyRing, LeaseToken, NewEvent, NewHook, RetrySchedule,
     Timestamp,

@@ -1,6 +1,7 @@
 //! From a URL to the file, and how every connection to it is set up.
 
 use super::errors::{from_sqlx, is_busy};
+use super::writer::LOOK_AGAIN;
 use crate::error::words;
 use crate::{Error, Result};
 use sqlx::ConnectOptions;
@@ -14,8 +15,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// How long a connection waits for a lock that another process holds.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long is waited for a lock that another process holds.
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How many reads run side by side.
 const READERS: u32 = 4;
@@ -53,29 +54,35 @@ pub(super) fn path_of(url: &str) -> Result<PathBuf> {
 /// the way free pages are given back.
 pub(super) async fn open(path: &Path) -> Result<(PathBuf, SqliteConnection)> {
     check(path)?;
-    let options = options(path)
+    let options = writer_options(path)
         .create_if_missing(true)
         .auto_vacuum(SqliteAutoVacuum::Incremental)
         .journal_mode(SqliteJournalMode::Wal);
-    let began = Instant::now();
-    // Changing the journal mode does not wait for other processes by itself.
-    let connection = loop {
-        match options.connect().await {
-            Ok(connection) => break connection,
-            Err(error) if is_busy(&error) && began.elapsed() < BUSY_TIMEOUT => {
-                sleep(Duration::from_millis(20)).await;
-            }
-            Err(error) => return Err(refined(path, from_sqlx(error))),
-        }
-    };
+    let connection = connect(&options)
+        .await
+        .map_err(|error| refined(path, error))?;
     let path = path
         .canonicalize()
         .map_err(|error| Error::Database(format!("{} cannot be used: {error}", path.display())))?;
     Ok((path, connection))
 }
 
+/// Connects, waiting for others as long as for any lock. Neither a change of the journal mode
+/// nor a file that its last user is just closing makes SQLite wait by itself.
+pub(super) async fn connect(options: &SqliteConnectOptions) -> Result<SqliteConnection> {
+    let asked = Instant::now();
+    loop {
+        match options.connect().await {
+            Err(error) if is_busy(&error) && asked.elapsed() < BUSY_TIMEOUT => {
+                sleep(LOOK_AGAIN).await;
+            }
+            done => return done.map_err(from_sqlx),
+        }
+    }
+}
+
 /// How every connection to the file is set up.
-pub(super) fn options(path: &Path) -> SqliteConnectOptions {
+fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
         .synchronous(SqliteSynchronous::Full)
@@ -85,6 +92,11 @@ pub(super) fn options(path: &Path) -> SqliteConnectOptions {
         .pragma("journal_size_limit", JOURNAL_SIZE_LIMIT)
         .pragma("mmap_size", "0")
         .disable_statement_logging()
+}
+
+/// How the connection that writes is set up.
+pub(super) fn writer_options(path: &Path) -> SqliteConnectOptions {
+    options(path).busy_timeout(LOOK_AGAIN)
 }
 
 /// A pool of connections that cannot write.

@@ -38,8 +38,7 @@ impl SqliteStore {
         hook.check()?;
         let id = HookId::draw(now);
         let credentials = self.seal(id, &hook.credentials)?;
-        let mut turn = self.writer.turn().await;
-        let mut tx = turn.begin().await?;
+        let mut tx = self.writer.begin().await?;
         let version = next_version(&mut tx).await?;
         sqlx::query(
             "-- postrider: create_hook
@@ -61,7 +60,7 @@ impl SqliteStore {
         .await
         .map_err(from_sqlx)?;
         let mut report = report(&mut tx, id).await?;
-        tx.commit().await.map_err(from_sqlx)?;
+        tx.commit().await?;
         report.secret = hook.credentials.secrets.first().map(|s| s.secret.reveal());
         Ok(report)
     }
@@ -73,8 +72,7 @@ impl SqliteStore {
         by: &str,
         now: Timestamp,
     ) -> Result<HookReport> {
-        let mut turn = self.writer.turn().await;
-        let mut tx = turn.begin().await?;
+        let mut tx = self.writer.begin().await?;
         let row = find(&mut tx, id).await?;
         let mut secret = None;
         match change {
@@ -99,14 +97,13 @@ impl SqliteStore {
             }
         }
         let mut report = report(&mut tx, id).await?;
-        tx.commit().await.map_err(from_sqlx)?;
+        tx.commit().await?;
         report.secret = secret;
         Ok(report)
     }
 
     pub(super) async fn delete_hook(&self, id: HookId, now: Timestamp) -> Result<HookReport> {
-        let mut turn = self.writer.turn().await;
-        let mut tx = turn.begin().await?;
+        let mut tx = self.writer.begin().await?;
         let report = report(&mut tx, id).await?;
         let version = next_version(&mut tx).await?;
         sqlx::query(
@@ -120,7 +117,7 @@ impl SqliteStore {
         .execute(&mut *tx)
         .await
         .map_err(from_sqlx)?;
-        tx.commit().await.map_err(from_sqlx)?;
+        tx.commit().await?;
         Ok(report)
     }
 

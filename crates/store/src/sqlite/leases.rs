@@ -79,8 +79,7 @@ impl SqliteStore {
         if request.slot != 0 || request.wanted.is_empty() {
             return Ok(Vec::new());
         }
-        let mut turn = self.writer.turn().await;
-        let mut tx = turn.begin().await?;
+        let mut tx = self.writer.begin().await?;
         let book = self.fresh_book(&mut tx).await?;
         let mut due = Vec::new();
         for (hook, limit) in &request.wanted {
@@ -92,7 +91,7 @@ impl SqliteStore {
             }
         }
         let leased = with_events(&mut tx, due, &book, &request).await?;
-        tx.commit().await.map_err(from_sqlx)?;
+        tx.commit().await?;
         Ok(leased)
     }
 
@@ -106,8 +105,7 @@ impl SqliteStore {
         if slot != 0 || deliveries.is_empty() {
             return Ok(0);
         }
-        let mut turn = self.writer.turn().await;
-        let mut tx = turn.begin().await?;
+        let mut tx = self.writer.begin().await?;
         let released = sqlx::query(
             "-- postrider: release
             UPDATE postrider_deliveries
@@ -122,7 +120,7 @@ impl SqliteStore {
         .execute(&mut *tx)
         .await
         .map_err(from_sqlx)?;
-        tx.commit().await.map_err(from_sqlx)?;
+        tx.commit().await?;
         Ok(u32::try_from(released.rows_affected()).unwrap_or(u32::MAX))
     }
 
@@ -138,8 +136,7 @@ impl SqliteStore {
         if slot != 0 || !self.has_lost_leases(now).await? {
             return Ok(recovered);
         }
-        let mut turn = self.writer.turn().await;
-        let mut tx = turn.begin().await?;
+        let mut tx = self.writer.begin().await?;
         let lost: Vec<LostRow> = sqlx::query_as(
             "-- postrider: recover_find
             SELECT id, day, event_id, hook_id, attempts, earlier_attempts, lost_leases
@@ -175,7 +172,7 @@ impl SqliteStore {
         delete_deliveries(&mut tx, ended.iter().map(|row| row.delivery_id)).await?;
         insert_ended(&mut tx, &ended, now).await?;
         reschedule(&mut tx, &waiting).await?;
-        tx.commit().await.map_err(from_sqlx)?;
+        tx.commit().await?;
         Ok(recovered)
     }
 

@@ -61,7 +61,7 @@ impl SqliteStore {
     pub async fn open(url: &str, keys: KeyRing) -> Result<Self> {
         let (path, connection) = file::open(&file::path_of(url)?).await?;
         Ok(Self {
-            writer: Writer::new(connection, file::options(&path)),
+            writer: Writer::new(connection, file::writer_options(&path)),
             readers: file::readers(&path),
             path,
             keys,

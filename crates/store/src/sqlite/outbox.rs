@@ -31,15 +31,14 @@ impl SqliteStore {
         for event in events {
             event.check()?;
         }
-        let mut turn = self.writer.turn().await;
-        let mut tx = turn.begin().await?;
+        let mut tx = self.writer.begin().await?;
         let ids = postrider_producer::sqlite::enqueue_many(&mut tx, events)
             .await
             .map_err(|error| match error {
                 EnqueueError::Event(error) => error.into(),
                 EnqueueError::Database(error) => from_sqlx(error),
             })?;
-        tx.commit().await.map_err(from_sqlx)?;
+        tx.commit().await?;
         Ok(ids)
     }
 
@@ -82,8 +81,7 @@ impl SqliteStore {
     }
 
     async fn take_rows(&self, request: &FanOut, max_events: u32) -> Result<FannedOut> {
-        let mut turn = self.writer.turn().await;
-        let mut tx = turn.begin().await?;
+        let mut tx = self.writer.begin().await?;
         let batch: Vec<RawRow> = sqlx::query_as(
             "-- postrider: fan_out_rows
             WITH head AS (
@@ -137,7 +135,7 @@ impl SqliteStore {
         keep_events(&mut tx, &sorted.kept, request.now).await?;
         make_deliveries(&mut tx, &plan, request).await?;
         delete_through(&mut tx, last_seq).await?;
-        tx.commit().await.map_err(from_sqlx)?;
+        tx.commit().await?;
 
         let taken = sorted.kept.len() + sorted.rejected.len() + sorted.duplicates.len();
         Ok(FannedOut {
@@ -153,8 +151,7 @@ impl SqliteStore {
 
     /// Moves the first row of the outbox out of the way, which the database refuses to keep.
     async fn reject_first(&self, request: &FanOut, error: &sqlx::Error) -> Result<FannedOut> {
-        let mut turn = self.writer.turn().await;
-        let mut tx = turn.begin().await?;
+        let mut tx = self.writer.begin().await?;
         let (seq, id): (i64, Vec<u8>) = sqlx::query_as(
             "-- postrider: fan_out_first
             SELECT seq, CAST(id AS BLOB) FROM postrider_outbox ORDER BY seq LIMIT 1",
@@ -165,7 +162,7 @@ impl SqliteStore {
         let id = RawRow::kept_id(&id, request.now);
         reject(&mut tx, &[(seq, id, words(error))], request.now).await?;
         delete_through(&mut tx, seq).await?;
-        tx.commit().await.map_err(from_sqlx)?;
+        tx.commit().await?;
         Ok(FannedOut {
             rejected: 1,
             more: true,

@@ -18,8 +18,7 @@ impl SqliteStore {
         id: DeliveryId,
         now: Timestamp,
     ) -> Result<DeliveryReport> {
-        let mut turn = self.writer.turn().await;
-        let mut tx = turn.begin().await?;
+        let mut tx = self.writer.begin().await?;
         let place = self.locate(&mut tx, id).await?;
         let of = origin(&mut tx, &place).await?;
         require_hook(&mut tx, id, &of).await?;
@@ -29,7 +28,7 @@ impl SqliteStore {
             Kind::Ended | Kind::Delivered => revive(&mut tx, &place, &of, now).await?,
         }
         let report = self.report_delivery(&mut tx, id).await?;
-        tx.commit().await.map_err(from_sqlx)?;
+        tx.commit().await?;
         Ok(report)
     }
 }

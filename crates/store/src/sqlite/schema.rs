@@ -26,8 +26,7 @@ impl SqliteStore {
                     .into(),
             ));
         }
-        let mut turn = self.writer.turn().await;
-        let mut tx = turn.begin().await?;
+        let mut tx = self.writer.begin().await?;
         let applied = match state(&mut tx).await? {
             SchemaState::Empty => 0,
             SchemaState::Behind { applied } => applied,
@@ -41,7 +40,7 @@ impl SqliteStore {
         for migration in missing {
             apply(&mut tx, migration, now).await?;
         }
-        tx.commit().await.map_err(from_sqlx)?;
+        tx.commit().await?;
         Ok(Migrated {
             applied: missing.iter().map(|m| m.name.to_owned()).collect(),
             total: MIGRATIONS.len(),

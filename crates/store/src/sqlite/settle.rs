@@ -58,8 +58,7 @@ impl SqliteStore {
         if part.is_empty() {
             return Ok(Settled::default());
         }
-        let mut turn = self.writer.turn().await;
-        let mut tx = turn.begin().await?;
+        let mut tx = self.writer.begin().await?;
         let mut fenced = fenced(&mut tx, part).await?;
         // A delivery has one lease, so of two settlements under it the first counts.
         let (held, lost): (Vec<_>, Vec<_>) = part
@@ -76,7 +75,7 @@ impl SqliteStore {
             .collect();
         let mut recorded = insert_attempts(&mut tx, &attempts).await?;
         let disabled = update_health(&mut tx, &held, now).await?;
-        tx.commit().await.map_err(from_sqlx)?;
+        tx.commit().await?;
 
         // One attempt may stand in the batch twice: it is recorded once, for the first.
         for settlement in &held {

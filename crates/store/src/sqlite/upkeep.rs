@@ -35,13 +35,12 @@ impl SqliteStore {
         if hooks.is_empty() {
             return Ok(done);
         }
-        let mut turn = self.writer.turn().await;
-        let mut tx = turn.begin().await?;
+        let mut tx = self.writer.begin().await?;
         for hook in hooks {
             let left = limit - done.cancelled;
             done.cancelled += cancel(&mut tx, hook, now, left).await?;
         }
-        tx.commit().await.map_err(from_sqlx)?;
+        tx.commit().await?;
         done.more = done.cancelled == limit;
         Ok(done)
     }

@@ -8,14 +8,24 @@
 //! even when we never run out of work, and idle time in between counts as leaving it alone.
 //! With the usual 5 s of patience that is sixty chances; to miss them all is one case in thirty
 //! million.
+//!
+//! The other way round, an application that commits in a tight loop leaves gaps of less than a
+//! millisecond, which SQLite's own waiting would miss for seconds. Therefore we ask every
+//! millisecond or two.
 
-use super::errors::from_sqlx;
+use super::errors::{from_sqlx, is_busy};
+use super::file::{BUSY_TIMEOUT, connect};
 use crate::{Error, Result};
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection, Transaction};
+use sqlx::{Connection, SqliteConnection};
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep};
+
+/// SQLite's own waiting on the connection that writes: it looks at once, after 1 ms and after
+/// 3 ms. Then we ask again.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(3);
 
 /// The file is left alone for this part of the time that a transaction held it.
 const REST_PART: u32 = 3;
@@ -36,29 +46,33 @@ pub(super) struct Writer {
 #[derive(Debug)]
 struct Place {
     connection: Option<SqliteConnection>,
-    /// The connection failed to begin; it is opened anew.
-    doubtful: bool,
     closed: bool,
     /// For how long the file is still to be left alone, as of `released_at`.
     owed: Duration,
     released_at: Instant,
 }
 
-/// The right to write, until it is dropped. Turns are given in the order they are asked for.
-pub(super) struct Turn<'a> {
+/// A transaction that may write. Dropped without a commit, it is rolled back by closing its
+/// connection, wherever it stopped; so a call that is given up leaves nothing open, and a
+/// transaction that SQLite ended by itself, because the disk was full, nothing in doubt.
+pub(super) struct Writing<'a> {
+    connection: SqliteConnection,
+    turn: Turn<'a>,
+}
+
+/// The right to write. When it is dropped, the time it took is owed to the applications.
+struct Turn<'a> {
     place: MutexGuard<'a, Place>,
-    options: &'a SqliteConnectOptions,
-    began: Option<Instant>,
+    began: Instant,
 }
 
 impl Writer {
-    /// A writer that has its first connection already.
+    /// A writer that has its first connection already, and makes others with these options.
     pub(super) fn new(connection: SqliteConnection, options: SqliteConnectOptions) -> Self {
         Self {
             options,
             place: Mutex::new(Place {
                 connection: Some(connection),
-                doubtful: false,
                 closed: false,
                 owed: Duration::ZERO,
                 released_at: Instant::now(),
@@ -66,22 +80,41 @@ impl Writer {
         }
     }
 
-    /// Waits until it is this caller's turn and the applications had theirs.
-    pub(super) async fn turn(&self) -> Turn<'_> {
+    /// Begins a transaction that may write. Callers are served in the order in which they ask.
+    /// The applications' commits are waited for now, never in the middle.
+    pub(super) async fn begin(&self) -> Result<Writing<'_>> {
         let mut place = self.place.lock().await;
-        place.owed = place.owed.saturating_sub(place.released_at.elapsed());
-        if place.owed >= SHORTEST_REST {
-            sleep(place.owed).await;
+        if place.closed {
+            return Err(Error::Unavailable(sqlx::Error::PoolClosed));
+        }
+        let owed = place.owed.saturating_sub(place.released_at.elapsed());
+        if owed >= SHORTEST_REST {
+            sleep(owed).await;
             place.owed = Duration::ZERO;
+        } else {
+            place.owed = owed;
         }
-        Turn {
-            place,
-            options: &self.options,
-            began: None,
+        let mut connection = match place.connection.take() {
+            Some(connection) => connection,
+            None => connect(&self.options).await?,
+        };
+        let asked = Instant::now();
+        while let Err(error) = sqlx::query("BEGIN IMMEDIATE")
+            .execute(&mut connection)
+            .await
+        {
+            if !is_busy(&error) || asked.elapsed() >= BUSY_TIMEOUT {
+                return Err(from_sqlx(error));
+            }
         }
+        let began = Instant::now();
+        Ok(Writing {
+            connection,
+            turn: Turn { place, began },
+        })
     }
 
-    /// Waits for the turn in progress, then closes for good.
+    /// Waits for the transaction in progress, then closes for good.
     pub(super) async fn close(&self) {
         let mut place = self.place.lock().await;
         place.closed = true;
@@ -92,41 +125,36 @@ impl Writer {
     }
 }
 
-impl Turn<'_> {
-    /// Begins a transaction that may write: waits for the applications' commits first, never
-    /// in the middle.
-    ///
-    /// A transaction that was dropped, and one that SQLite ended by itself because the disk
-    /// was full, leave the connection in doubt; it is then opened anew.
-    pub(super) async fn begin(&mut self) -> Result<Transaction<'_, Sqlite>> {
-        if self.place.closed {
-            return Err(Error::Unavailable(sqlx::Error::PoolClosed));
-        }
-        let Place {
-            connection,
-            doubtful,
-            ..
-        } = &mut *self.place;
-        let usable = connection
-            .take()
-            .filter(|connection| !*doubtful && !connection.is_in_transaction());
-        let connection = connection.insert(match usable {
-            Some(connection) => connection,
-            None => self.options.connect().await.map_err(from_sqlx)?,
-        });
-        let begun = connection.begin_with("BEGIN IMMEDIATE").await;
-        *doubtful = begun.is_err();
-        self.began = Some(Instant::now());
-        begun.map_err(from_sqlx)
+impl Writing<'_> {
+    /// Makes the changes last: they are on the disk when this returns.
+    pub(super) async fn commit(mut self) -> Result<()> {
+        sqlx::query("COMMIT")
+            .execute(&mut self.connection)
+            .await
+            .map_err(from_sqlx)?;
+        self.turn.place.connection = Some(self.connection);
+        Ok(())
+    }
+}
+
+impl Deref for Writing<'_> {
+    type Target = SqliteConnection;
+
+    fn deref(&self) -> &SqliteConnection {
+        &self.connection
+    }
+}
+
+impl DerefMut for Writing<'_> {
+    fn deref_mut(&mut self) -> &mut SqliteConnection {
+        &mut self.connection
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        if let Some(began) = self.began {
-            let rest = began.elapsed() / REST_PART;
-            self.place.owed = (self.place.owed + rest).min(LONGEST_REST);
-        }
+        let rest = self.began.elapsed() / REST_PART;
+        self.place.owed = (self.place.owed + rest).min(LONGEST_REST);
         self.place.released_at = Instant::now();
     }
 }

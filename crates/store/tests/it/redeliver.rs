@@ -156,29 +156,30 @@ pub async fn an_unknown_one_is_not_found(t: &TestStore) {
 }
 
 pub async fn several_that_ask_at_once_make_one_delivery(t: &TestStore) {
+    const DELIVERIES: usize = 21;
     let hook = t.hook("work").await;
-    let started = t.started(hook, 3).await;
-    let failed = Step::Failed(Reason::Exhausted);
-    t.settle(&[
-        t.accepted(&started[0]),
-        t.settlement(&started[1], refusal(500), failed),
-        t.refused(&started[2], 3_600),
-    ])
-    .await;
+    let started = t.started(hook, DELIVERIES).await;
+    let settlements = started.iter().enumerate().map(|(n, leased)| match n % 3 {
+        0 => t.accepted(leased),
+        1 => t.settlement(leased, refusal(500), Step::Failed(Reason::Exhausted)),
+        _ => t.refused(leased, 3_600),
+    });
+    t.settle(&settlements.collect::<Vec<_>>()).await;
     let second = t.another().await;
+    let mut callers = Vec::new();
     for leased in &started {
-        let callers = [&t.store, &second, &t.store, &second].map(|store| {
+        for store in [&t.store, &second, &t.store, &second] {
             let (store, id, now) = (store.clone(), leased.id, t.now());
-            tokio::spawn(async move { store.redeliver(id, now).await })
-        });
-        for caller in callers {
-            let report = caller.await.unwrap().unwrap();
-            assert_eq!(report.state, DeliveryState::Pending);
-            assert_eq!(report.next_attempt_at, Some(t.now()));
+            callers.push(tokio::spawn(async move { store.redeliver(id, now).await }));
         }
     }
+    for caller in callers {
+        let report = caller.await.unwrap().unwrap();
+        assert_eq!(report.state, DeliveryState::Pending);
+        assert_eq!(report.next_attempt_at, Some(t.now()));
+    }
     let again = t.lease(&[hook]).await;
-    assert_eq!(again.len(), 3);
+    assert_eq!(again.len(), DELIVERIES);
     assert!(again.iter().all(|leased| leased.attempts == 1));
 }
 

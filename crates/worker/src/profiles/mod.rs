@@ -4,11 +4,10 @@
 
 mod standard;
 
-use crate::client::Request;
+use crate::client::{Request, Target};
 use http::{HeaderMap, StatusCode};
 use postrider_core::{Event, Hook, Outcome, Signer, Timestamp};
 use std::time::Duration;
-use url::Url;
 
 /// A delivery format and its policy.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +34,7 @@ impl Profile {
 #[derive(Clone, Debug)]
 pub struct Prepared {
     pub(crate) profile: &'static Profile,
-    pub(crate) url: Url,
+    pub(crate) target: Target,
     pub(crate) headers: HeaderMap,
     pub(crate) signer: Signer,
     pub(crate) timeout: Duration,
@@ -53,6 +52,9 @@ pub enum PrepareError {
     /// The URL was accepted once and is not any more.
     #[error(transparent)]
     Hook(#[from] postrider_core::HookError),
+    /// The URL is one that HTTP itself does not allow.
+    #[error("the URL of the hook cannot be sent to")]
+    Url,
     /// A header was accepted once and is not any more.
     #[error("a header of the hook is malformed")]
     Header,
@@ -66,9 +68,10 @@ impl Prepared {
     pub fn new(hook: &Hook, longest: Duration, now: Timestamp) -> Result<Self, PrepareError> {
         let profile = Profile::named(&hook.profile)
             .ok_or_else(|| PrepareError::UnknownProfile(hook.profile.clone()))?;
+        let url = postrider_core::parse_hook_url(&hook.url)?;
         Ok(Self {
             profile,
-            url: postrider_core::parse_hook_url(&hook.url)?,
+            target: Target::of(&url).ok_or(PrepareError::Url)?,
             headers: standard::shared_headers(hook).ok_or(PrepareError::Header)?,
             signer: hook.credentials.signer(now),
             timeout: hook

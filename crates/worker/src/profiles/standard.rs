@@ -61,7 +61,7 @@ fn build(prepared: &Prepared, hook: &Hook, event: &Event, now: Timestamp) -> Req
     }
     headers.insert(TIMESTAMP, HeaderValue::from(timestamp));
     Request {
-        url: prepared.url.clone(),
+        target: prepared.target.clone(),
         headers,
         body: body.into(),
         timeout: prepared.timeout,

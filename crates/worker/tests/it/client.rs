@@ -2,7 +2,7 @@
 
 use http::HeaderMap;
 use postrider_core::EXCERPT_MAX_BYTES;
-use postrider_worker::{AddressGuard, Client, Exchange, Request};
+use postrider_worker::{AddressGuard, Client, Exchange, Request, Target};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -44,7 +44,7 @@ fn client() -> Client {
 
 fn request(url: &str, timeout: Duration) -> Request {
     Request {
-        url: url.parse().unwrap(),
+        target: Target::of(&url.parse().unwrap()).unwrap(),
         headers: HeaderMap::new(),
         body: "{}".into(),
         timeout,

@@ -1,0 +1,60 @@
+//! Other people's programs, for what must be shown from outside.
+
+use crate::program::Ended;
+use crate::receiver::PATIENCE;
+use std::path::Path;
+use std::process::Stdio;
+use tokio::process::Command;
+
+/// The Python with the packages that the tests check Postrider against.
+const PYTHON: &str = "POSTRIDER_TEST_PYTHON";
+
+/// A command that runs a script of `tests/python`.
+///
+/// # Panics
+/// When no Python is named.
+pub fn python(script: &str) -> Command {
+    let program = std::env::var(PYTHON).unwrap_or_else(|_| {
+        panic!(
+            "this test needs Python with the package standardwebhooks and {PYTHON} is not set: \
+             run `make test`, or set it to what scripts/need-python prints"
+        )
+    });
+    let mut command = Command::new(program);
+    command.arg(format!("{}/python/{script}", env!("CARGO_MANIFEST_DIR")));
+    command
+}
+
+/// A command that runs `psql` on this database, quietly: only results are printed. Each
+/// statement goes by itself, as if typed.
+pub fn psql(url: &str, statements: &[&str]) -> Command {
+    let mut command = Command::new("psql");
+    command.args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align"]);
+    command.args(["--set", "ON_ERROR_STOP=1", "--dbname", url]);
+    for statement in statements {
+        command.args(["--command", statement]);
+    }
+    command
+}
+
+/// A command that runs a script of the folder `scripts`.
+pub fn script(name: &str) -> Command {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    Command::new(root.expect("the workspace").join("scripts").join(name))
+}
+
+/// Runs a command to its end, with nothing on standard input.
+///
+/// # Panics
+/// When it cannot be run or does not end.
+pub async fn ended(command: &mut Command) -> Ended {
+    let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
+    let output = tokio::time::timeout(PATIENCE, output).await;
+    let output = output.unwrap_or_else(|_| panic!("no end of {command:?}"));
+    let output = output.unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+    Ended {
+        status: output.status,
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
