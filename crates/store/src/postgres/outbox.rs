@@ -60,11 +60,11 @@ impl PostgresStore {
                 tx.rollback().await?;
                 return Ok(FannedOut::default());
             };
-            let (first, taken) = (first.seq, count(batch.rows.len()));
+            let (first, taken, more) = (first.seq, count(batch.rows.len()), batch.more);
             match write_batch(&mut tx, request, batch).await {
                 Ok(mut fanned_out) => {
                     tx.commit().await?;
-                    fanned_out.more |= taken >= size;
+                    fanned_out.more |= more;
                     return Ok(fanned_out);
                 }
                 Err(failure) => match failure.refusal() {

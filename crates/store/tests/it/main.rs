@@ -99,6 +99,8 @@ on_every_store! {
         events_are_taken_in_the_order_of_insertion,
         a_full_batch_says_that_there_may_be_more,
         a_batch_is_bounded_by_its_deliveries,
+        a_batch_is_bounded_by_the_bytes_of_its_payloads,
+        a_payload_larger_than_the_bound_is_taken_alone,
         no_row_is_taken_by_two_callers,
         only_the_named_slot_is_worked_on,
         thousands_of_deliveries_come_of_one_batch,
