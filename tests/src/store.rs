@@ -219,6 +219,7 @@ impl TestStore {
             until: now + LEASE,
             room: Room::new(10_000, 10_000),
             max_events: 1_000,
+            max_bytes: 64 * 1024 * 1024,
             max_deliveries: 10_000,
             deliver_before: now + RETENTION,
         }

@@ -85,7 +85,7 @@ pub enum EventError {
     /// The type is empty.
     #[error("the event type is empty: name what happened, such as \"invoice.paid\"")]
     TypeEmpty,
-    /// The type is longer than [`EVENT_TYPE_MAX_BYTES`](crate::EVENT_TYPE_MAX_BYTES).
+    /// The type is longer than [`EVENT_TYPE_MAX_BYTES`].
     #[error("the event type is {0} bytes long; at most {EVENT_TYPE_MAX_BYTES} are allowed")]
     TypeTooLong(usize),
     /// The type has white space or control characters, or a `*`.
@@ -101,7 +101,7 @@ pub enum EventError {
     /// The payload is not JSON.
     #[error("the payload is not valid JSON: {0}")]
     PayloadMalformed(String),
-    /// The payload is larger than [`PAYLOAD_MAX_BYTES`](crate::PAYLOAD_MAX_BYTES).
+    /// The payload is larger than [`PAYLOAD_MAX_BYTES`].
     #[error(
         "the payload is {0} bytes large; at most {PAYLOAD_MAX_BYTES} are allowed: send a reference to large data instead"
     )]

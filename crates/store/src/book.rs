@@ -7,8 +7,8 @@ use std::sync::Arc;
 /// All hooks that are not deleted, by id and by account.
 ///
 /// A book is immutable; a store that finds a newer version in the database makes a new one
-/// from it by [`with`](Self::with). A fan-out reads the version in the statement that reads
-/// the outbox rows, so it never matches a row against hooks older than the row.
+/// from it. A fan-out reads the version in the statement that reads the outbox rows, so it
+/// never matches a row against hooks older than the row.
 #[derive(Clone, Debug, Default)]
 pub struct HookBook {
     version: i64,

@@ -1,6 +1,10 @@
 //! What can go wrong in a store, named for what the caller does next.
+//!
+//! An error of the database tells its cause in the database's own words, all of it: there is
+//! no source behind it that would say the same once more.
 
 use postrider_core::{EventError, HookError, SealError};
+use sqlx::postgres::PgDatabaseError;
 
 /// The result of every method of a store.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -9,14 +13,14 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The database did not answer, or is too busy; trying again may help.
-    #[error("the database is unavailable: {0}")]
-    Unavailable(#[source] sqlx::Error),
+    #[error("the database is unavailable: {}", words(.0))]
+    Unavailable(sqlx::Error),
     /// The database refused this very data; trying the same again does not help.
-    #[error("the database refused the data: {0}")]
-    Refused(#[source] sqlx::Error),
+    #[error("the database refused the data: {}", words(.0))]
+    Refused(sqlx::Error),
     /// The database does not let us do this: it is read-only, or a privilege is missing.
-    #[error("the database does not allow this: {0}")]
-    Denied(#[source] sqlx::Error),
+    #[error("the database does not allow this: {}", words(.0))]
+    Denied(sqlx::Error),
     /// The tables are missing, half made or too new; the text says what to do.
     #[error("{0}")]
     Schema(String),
@@ -49,5 +53,30 @@ impl Error {
     /// Whether the same call may succeed later without anyone doing anything.
     pub fn is_passing(&self) -> bool {
         matches!(self, Self::Unavailable(_))
+    }
+}
+
+/// What went wrong, in the database's own words where it has any.
+pub(crate) fn words(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(refusal) => match detail(error) {
+            Some(detail) => format!("{} ({})", refusal.message(), detail.trim_end_matches('.')),
+            None => refusal.message().to_owned(),
+        },
+        sqlx::Error::Io(error) => error.to_string(),
+        sqlx::Error::PoolTimedOut => "no connection to it could be had in time".into(),
+        sqlx::Error::PoolClosed => "the connections to it are closed".into(),
+        other => other.to_string(),
+    }
+}
+
+/// What PostgreSQL adds to its message, except where it shows the row: a payload has no place
+/// in a log.
+fn detail(error: &sqlx::Error) -> Option<&str> {
+    let error = error.as_database_error()?;
+    let error = error.try_downcast_ref::<PgDatabaseError>()?;
+    match error.code() {
+        "23502" | "23514" => None,
+        _ => error.detail(),
     }
 }

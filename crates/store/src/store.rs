@@ -27,6 +27,8 @@ pub struct FanOut {
     pub room: Room,
     /// Outbox rows taken at most.
     pub max_events: u32,
+    /// Bytes of payload read at most (a single event may exceed it).
+    pub max_bytes: u64,
     /// Deliveries made at most (a single event may exceed it).
     pub max_deliveries: u32,
     /// Rows whose `deliver_after` is later than this are rejected: their history would be gone.

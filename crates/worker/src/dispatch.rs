@@ -16,10 +16,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
-/// Outbox rows taken at once, at least and at most; between them by the size of payloads.
-const FAN_OUT_MIN: u32 = 8;
-const FAN_OUT_MAX: u32 = 1_000;
-/// Bytes of payload that one fan-out should bring in.
+/// Outbox rows taken at once at most, and bytes of their payloads.
+const FAN_OUT_EVENTS: u32 = 1_000;
 const FAN_OUT_BYTES: u64 = 8 * 1024 * 1024;
 /// Deliveries made at once at most.
 const FAN_OUT_DELIVERIES: u32 = 10_000;
@@ -89,8 +87,6 @@ pub(crate) struct State {
     due: HashMap<(i16, HookId), Timestamp>,
     /// Where the next round over the slots begins.
     turn: usize,
-    /// The largest average payload lately seen.
-    payload_bytes: u64,
     fanned_out: Option<Instant>,
     swept: Option<Instant>,
     recovered: Option<Instant>,
@@ -138,7 +134,6 @@ impl Dispatcher {
     pub(crate) fn look_over_everything(&mut self) {
         self.state = State {
             turn: self.state.turn,
-            payload_bytes: self.state.payload_bytes,
             ..State::default()
         };
     }
@@ -164,7 +159,8 @@ impl Dispatcher {
                 token: LeaseToken::draw(now),
                 until: now + self.settings.lease.get(),
                 room: self.ready.room(),
-                max_events: self.fan_out_size(),
+                max_events: FAN_OUT_EVENTS,
+                max_bytes: FAN_OUT_BYTES,
                 max_deliveries: FAN_OUT_DELIVERIES,
                 deliver_before: now + self.keep_events,
             };
@@ -189,7 +185,6 @@ impl Dispatcher {
             for hook in &fanned_out.waiting {
                 self.note_due(slot, *hook, now);
             }
-            self.note_sizes(&fanned_out.started);
             found.work += fanned_out.events + fanned_out.duplicates + fanned_out.rejected;
             found.more |= fanned_out.more;
             self.ready.push(fanned_out.started);
@@ -324,26 +319,6 @@ impl Dispatcher {
     fn note_due(&mut self, slot: i16, hook: HookId, at: Timestamp) {
         let known = self.state.due.entry((slot, hook)).or_insert(at);
         *known = (*known).min(at);
-    }
-
-    /// Remembers how large payloads are, so that a batch of large ones stays small.
-    fn note_sizes(&mut self, started: &[postrider_store::Leased]) {
-        if started.is_empty() {
-            return;
-        }
-        let bytes: usize = started.iter().map(|d| d.event.payload.as_str().len()).sum();
-        let average = bytes as u64 / started.len() as u64;
-        self.state.payload_bytes = average.max(self.state.payload_bytes * 7 / 8).max(1);
-    }
-
-    fn fan_out_size(&self) -> u32 {
-        match self.state.payload_bytes {
-            // Nothing is known yet: begin with a few.
-            0 => FAN_OUT_MIN * 8,
-            bytes => u32::try_from(FAN_OUT_BYTES / bytes)
-                .unwrap_or(FAN_OUT_MAX)
-                .clamp(FAN_OUT_MIN, FAN_OUT_MAX),
-        }
     }
 
     async fn timed<T>(&self, operation: &str, call: impl Future<Output = Result<T>>) -> Result<T> {

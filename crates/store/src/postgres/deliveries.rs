@@ -49,7 +49,7 @@ pub(super) struct Found {
     pub event: Uuid,
     pub hook: Uuid,
     state: DeliveryState,
-    pub attempts: i32,
+    attempts: i32,
     next_attempt_at: Option<Timestamp>,
     reason: Option<String>,
 }

@@ -4,6 +4,7 @@
 //! and settle take such data out of their way, so anything doubtful must not be one.
 
 use crate::Error;
+use crate::error::words;
 use postrider_core::{HookError, SealError};
 use postrider_producer::EnqueueError;
 use sqlx::error::DatabaseError;
@@ -73,14 +74,6 @@ impl From<MigrateError> for Failure {
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         failure.0
-    }
-}
-
-/// What went wrong, in the server's own words where it has any.
-pub(super) fn words(error: &sqlx::Error) -> String {
-    match error {
-        sqlx::Error::Database(refusal) => refusal.message().to_owned(),
-        other => other.to_string(),
     }
 }
 

@@ -5,6 +5,7 @@
 
 use super::PostgresStore;
 use super::errors::Result;
+use super::values::within_calendar;
 use crate::{AttemptReport, Error, EventFilter, EventReport, EventState, RejectedReport};
 use chrono::{NaiveDate, NaiveTime};
 use postrider_core::{AttemptId, DeliveryId, EventId, Timestamp};
@@ -24,7 +25,7 @@ impl PostgresStore {
     pub(super) async fn event(&self, id: EventId) -> Result<EventReport> {
         let mut tx = self.snapshot().await?;
         let extent = Extent::read(&mut tx).await?;
-        let row = sqlx::query(
+        let row = sqlx::query(concat!(
             "-- postrider: event
             SELECT e.id, e.account, e.event_type, 'fanned_out' AS state, e.occurred_at,
                    e.fanned_out_at, e.ordering_key, e.dedup_key, e.payload::text
@@ -34,15 +35,21 @@ impl PostgresStore {
                 WHERE slot = s.slot AND day = d.day AND id = $1 LIMIT 1
             ) AS e
             UNION ALL
-            SELECT id, account, event_type, 'queued', coalesce(occurred_at, created_at), NULL,
-                   ordering_key, dedup_key, payload::text
+            SELECT id, account, event_type, 'queued',
+                   CASE WHEN coalesce(occurred_at, created_at) ",
+            within_calendar!(),
+            " THEN coalesce(occurred_at, created_at) END,
+                   NULL, ordering_key, dedup_key, payload::text
             FROM postrider_outbox WHERE id = $1
             UNION ALL
-            SELECT id, coalesce(account, ''), coalesce(event_type, ''), 'rejected', occurred_at,
+            SELECT id, coalesce(account, ''), coalesce(event_type, ''), 'rejected',
+                   CASE WHEN occurred_at ",
+            within_calendar!(),
+            " THEN occurred_at END,
                    NULL, ordering_key, dedup_key, payload
             FROM postrider_rejected WHERE slot = ANY($2) AND id = $1
             LIMIT 1",
-        )
+        ))
         .bind(id.0)
         .bind(&extent.slots)
         .bind(&extent.days)
@@ -199,7 +206,7 @@ async fn queued_events(
     connection: &mut PgConnection,
     filter: &EventFilter,
 ) -> Result<Vec<EventReport>> {
-    let rows = sqlx::query(
+    let rows = sqlx::query(concat!(
         "-- postrider: events_queued
         WITH RECURSIVE occupied AS (
             (SELECT slot FROM postrider_outbox ORDER BY slot LIMIT 1)
@@ -209,7 +216,9 @@ async fn queued_events(
             FROM occupied AS o WHERE o.slot IS NOT NULL
         )
         SELECT e.id, e.account, e.event_type, 'queued' AS state,
-               coalesce(e.occurred_at, e.created_at) AS occurred_at,
+               CASE WHEN coalesce(e.occurred_at, e.created_at) ",
+        within_calendar!(),
+        " THEN coalesce(e.occurred_at, e.created_at) END AS occurred_at,
                NULL::timestamptz AS fanned_out_at, e.ordering_key, e.dedup_key
         FROM occupied AS o CROSS JOIN LATERAL (
             SELECT * FROM postrider_outbox
@@ -218,7 +227,7 @@ async fn queued_events(
             ORDER BY id DESC LIMIT $4
         ) AS e
         ORDER BY e.id DESC LIMIT $4",
-    )
+    ))
     .bind(filter.before.map_or(Uuid::max(), |id| id.0))
     .bind(&filter.account)
     .bind(&filter.event_type)

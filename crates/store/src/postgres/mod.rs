@@ -13,12 +13,15 @@ mod history;
 mod hooks;
 mod leases;
 mod outbox;
+mod outbox_rows;
 mod recover;
 mod redeliver;
 mod schema;
 mod settle;
 mod upkeep;
+mod values;
 
+use crate::error::words;
 use crate::{
     AttemptReport, DeliveryFilter, DeliveryReport, DueHook, Error, EventFilter, EventReport,
     FanOut, FannedOut, HookBook, HookChange, HookFilter, HookReport, Lease, Leased, Migrated, Peek,
@@ -188,8 +191,10 @@ fn cannot_connect(place: &str, options: &PgConnectOptions, error: &sqlx::Error) 
         Some(_) => "see what the server says about it in its log".to_owned(),
         None => "check that the server runs, and the host and port of the URL".to_owned(),
     };
-    let words = errors::words(error);
-    Error::Database(format!("cannot connect to the {place} ({words}): {hint}"))
+    Error::Database(format!(
+        "cannot connect to the {place} ({}): {hint}",
+        words(error)
+    ))
 }
 
 #[async_trait]

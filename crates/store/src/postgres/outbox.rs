@@ -8,12 +8,13 @@
 
 use super::PostgresStore;
 use super::errors::Result;
-use crate::fan_out::{OutboxRow, Plan, Planned, objection, plan, repeated_in_batch};
+use super::outbox_rows::{Batch, Verdict};
+use crate::fan_out::{OutboxRow, Plan, Planned, plan, repeated_in_batch};
 use crate::{Error, FanOut, FannedOut, HookBook, Leased, Peek};
 use chrono::NaiveDate;
-use postrider_core::{Event, EventId, HookId, HookStatus, NewEvent, Payload, Timestamp, scrub};
+use postrider_core::{EventId, HookId, HookStatus, NewEvent, Timestamp, scrub};
 use postrider_producer::postgres::enqueue_many;
-use sqlx::postgres::{PgBindIterExt, PgRow};
+use sqlx::postgres::PgBindIterExt;
 use sqlx::{PgConnection, Row};
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -59,11 +60,11 @@ impl PostgresStore {
                 tx.rollback().await?;
                 return Ok(FannedOut::default());
             };
-            let (first, taken) = (first.seq, count(batch.rows.len()));
+            let (first, taken, more) = (first.seq, count(batch.rows.len()), batch.more);
             match write_batch(&mut tx, request, batch).await {
                 Ok(mut fanned_out) => {
                     tx.commit().await?;
-                    fanned_out.more |= taken >= size;
+                    fanned_out.more |= more;
                     return Ok(fanned_out);
                 }
                 Err(failure) => match failure.refusal() {
@@ -86,38 +87,6 @@ impl PostgresStore {
         }
     }
 
-    async fn read_batch(
-        &self,
-        connection: &mut PgConnection,
-        request: &FanOut,
-        size: u32,
-    ) -> Result<Batch> {
-        let rows = sqlx::query(
-            "-- postrider: fan_out_read
-            SELECT o.seq, o.id, o.account, o.event_type, o.payload::text, o.ordering_key,
-                   o.dedup_key, o.deliver_after, coalesce(o.occurred_at, o.created_at),
-                   o.headers::text,
-                   (SELECT hooks_version FROM postrider_meta WHERE singleton)
-            FROM postrider_outbox AS o
-            WHERE o.slot = $1
-            ORDER BY o.seq LIMIT $2
-            FOR UPDATE OF o SKIP LOCKED",
-        )
-        .bind(request.slot)
-        .bind(i64::from(size))
-        .fetch_all(&mut *connection)
-        .await?;
-        let book = match rows.first() {
-            Some(row) => self.book_at(connection, row.try_get(10)?).await?,
-            None => self.current_book(),
-        };
-        let rows = rows.iter().map(outbox_row);
-        Ok(Batch {
-            rows: rows.collect::<std::result::Result<_, _>>()?,
-            book,
-        })
-    }
-
     /// Moves the one row that the database refuses to keep out of the way.
     async fn put_aside(&self, request: &FanOut, seq: i64, reason: &str) -> Result<FannedOut> {
         let mut tx = self.hot.begin().await?;
@@ -129,29 +98,6 @@ impl PostgresStore {
             ..FannedOut::default()
         })
     }
-}
-
-/// Outbox rows, locked, and the hooks they are matched against.
-struct Batch {
-    rows: Vec<OutboxRow>,
-    book: Arc<HookBook>,
-}
-
-fn outbox_row(row: &PgRow) -> std::result::Result<OutboxRow, sqlx::Error> {
-    Ok(OutboxRow {
-        seq: row.try_get(0)?,
-        event: Arc::new(Event {
-            id: EventId(row.try_get(1)?),
-            account: row.try_get(2)?,
-            event_type: row.try_get(3)?,
-            payload: Payload::from_checked(row.try_get::<&str, _>(4)?),
-            ordering_key: row.try_get(5)?,
-            occurred_at: row.try_get(8)?,
-            headers: row.try_get(9)?,
-        }),
-        dedup_key: row.try_get(6)?,
-        deliver_after: row.try_get(7)?,
-    })
 }
 
 async fn write_batch(
@@ -201,9 +147,9 @@ impl Sorted {
         let mut rejected = Vec::new();
         let mut events = Vec::with_capacity(batch.rows.len());
         for row in batch.rows {
-            match objection(&row, request.deliver_before) {
-                Some(reason) => rejected.push((row.seq, scrub(&reason))),
-                None => events.push(row),
+            match row.judge(request.deliver_before) {
+                Verdict::Accepted(row) => events.push(row),
+                Verdict::Rejected { seq, reason } => rejected.push((seq, reason)),
             }
         }
         let mut duplicates = Vec::new();
@@ -313,6 +259,8 @@ async fn drop_rows(connection: &mut PgConnection, slot: i16, seqs: &[i64]) -> Re
     Ok(())
 }
 
+/// Moves rows to `postrider_rejected`. An id that stands there already, which only an application
+/// that sets ids can bring about, is replaced.
 async fn reject(
     connection: &mut PgConnection,
     request: &FanOut,
@@ -330,12 +278,16 @@ async fn reject(
             INSERT INTO postrider_rejected
                 (slot, id, reason, rejected_at, account, event_type, payload, ordering_key,
                  dedup_key, deliver_after, occurred_at, headers)
-            SELECT $1, t.id, r.reason, $4, t.account, t.event_type, t.payload::text,
-                   t.ordering_key, t.dedup_key, t.deliver_after,
-                   coalesce(t.occurred_at, t.created_at), t.headers::text
-            FROM taken AS t JOIN unnest($2::bigint[], $3::text[]) AS r (seq, reason)
-                 ON r.seq = t.seq
-            ON CONFLICT (slot, id) DO NOTHING
+            SELECT $1,
+                   CASE WHEN t.nth > 1 OR EXISTS (SELECT FROM postrider_rejected AS other
+                                                  WHERE other.slot = $1 AND other.id = t.id)
+                        THEN postrider_uuid_v7() ELSE t.id END,
+                   r.reason, $4, t.account, t.event_type, t.payload::text, t.ordering_key,
+                   t.dedup_key, t.deliver_after, coalesce(t.occurred_at, t.created_at),
+                   t.headers::text
+            FROM (SELECT *, row_number() OVER (PARTITION BY id ORDER BY seq) AS nth
+                  FROM taken) AS t
+            JOIN unnest($2::bigint[], $3::text[]) AS r (seq, reason) ON r.seq = t.seq
         )
         SELECT count(*) FROM taken",
     )

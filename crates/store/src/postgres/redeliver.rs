@@ -1,6 +1,10 @@
 //! A delivery is sent again because a person asks for it.
 //!
 //! Its schedule begins anew; what was attempted before stays counted and in the history.
+//!
+//! Only who holds the lock of a delivery's event may make the delivery wait again. So of several
+//! that ask at once one does it and the others find it done; and what ends the delivery
+//! meanwhile is waited for by the lock of the delivery itself.
 
 use super::PostgresStore;
 use super::deliveries::{Found, by_ids, not_found, reports};
@@ -15,44 +19,68 @@ impl PostgresStore {
     pub(super) async fn redeliver(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport> {
         let mut tx = self.calm.begin().await?;
         let extent = Extent::read(&mut tx).await?;
-        if !hasten(&mut tx, &extent, id, now).await? {
-            let past = by_ids(&mut tx, &extent.slots, &extent.days, &[id.0]).await?;
-            let past = past.first().ok_or_else(|| not_found(id))?;
-            revive(&mut tx, past, now).await?;
+        let place = find(&mut tx, &extent, id).await?;
+        require_hook(&mut tx, id, place.hook).await?;
+        hold_event(&mut tx, &place).await?;
+        if !hasten(&mut tx, &place, now).await? {
+            revive(&mut tx, &place, now).await?;
         }
-        let found = by_ids(&mut tx, &extent.slots, &extent.days, &[id.0]).await?;
-        let mut reports = reports(&mut tx, found).await?;
+        let found = find(&mut tx, &extent, id).await?;
+        let mut reports = reports(&mut tx, vec![found]).await?;
         tx.commit().await?;
         Ok(reports.pop().ok_or_else(|| not_found(id))?)
     }
 }
 
-/// Makes a delivery that waits due now, its schedule begun anew; `false` when none waits.
-async fn hasten(
-    connection: &mut PgConnection,
-    extent: &Extent,
-    id: DeliveryId,
-    now: Timestamp,
-) -> Result<bool> {
-    let row: Option<(i16, Uuid, Option<Timestamp>)> = sqlx::query_as(
-        "-- postrider: redeliver_read
-        SELECT slot, hook_id, lease_expires_at FROM postrider_deliveries
-        WHERE slot = ANY($1) AND id = $2 FOR UPDATE",
+/// The delivery, wherever it stands by now.
+async fn find(connection: &mut PgConnection, extent: &Extent, id: DeliveryId) -> Result<Found> {
+    let mut found = by_ids(connection, &extent.slots, &extent.days, &[id.0]).await?;
+    Ok(found.pop().ok_or_else(|| not_found(id))?)
+}
+
+/// Keeps everyone else who asks for a delivery of this event waiting.
+async fn hold_event(connection: &mut PgConnection, place: &Found) -> Result<()> {
+    let event = sqlx::query(
+        "-- postrider: redeliver_event
+        SELECT FROM postrider_events WHERE slot = $1 AND day = $2 AND id = $3
+        FOR NO KEY UPDATE",
     )
-    .bind(&extent.slots)
-    .bind(id.0)
+    .bind(place.slot)
+    .bind(place.day)
+    .bind(place.event)
+    .fetch_optional(connection)
+    .await?;
+    match event {
+        Some(_) => Ok(()),
+        None => Err(Error::Conflict(format!(
+            "the event of delivery {} is past its retention: there is nothing left to send",
+            place.id
+        ))
+        .into()),
+    }
+}
+
+/// Makes a delivery that waits due now, its schedule begun anew; `false` when it has ended.
+async fn hasten(connection: &mut PgConnection, place: &Found, now: Timestamp) -> Result<bool> {
+    let waiting: Option<(Option<Timestamp>,)> = sqlx::query_as(
+        "-- postrider: redeliver_read
+        SELECT lease_expires_at FROM postrider_deliveries
+        WHERE slot = $1 AND id = $2 FOR UPDATE",
+    )
+    .bind(place.slot)
+    .bind(place.id.0)
     .fetch_optional(&mut *connection)
     .await?;
-    let Some((slot, hook, lease_expires_at)) = row else {
+    let Some((lease_expires_at,)) = waiting else {
         return Ok(false);
     };
     if lease_expires_at.is_some_and(|end| end > now) {
         return Err(Error::Conflict(format!(
-            "delivery {id} is in flight: send it again when its attempt has ended"
+            "delivery {} is in flight: send it again when its attempt has ended",
+            place.id
         ))
         .into());
     }
-    require_hook(connection, id, hook).await?;
     sqlx::query(
         "-- postrider: redeliver_waiting
         UPDATE postrider_deliveries
@@ -60,8 +88,8 @@ async fn hasten(
             lease_token = NULL, lease_expires_at = NULL
         WHERE slot = $1 AND id = $2",
     )
-    .bind(slot)
-    .bind(id.0)
+    .bind(place.slot)
+    .bind(place.id.0)
     .bind(now)
     .execute(connection)
     .await?;
@@ -69,25 +97,8 @@ async fn hasten(
 }
 
 /// Makes a delivery that has ended wait again.
-async fn revive(connection: &mut PgConnection, past: &Found, now: Timestamp) -> Result<()> {
-    require_hook(connection, past.id, past.hook).await?;
-    let event = sqlx::query(
-        "-- postrider: redeliver_event
-        SELECT FROM postrider_events WHERE slot = $1 AND day = $2 AND id = $3",
-    )
-    .bind(past.slot)
-    .bind(past.day)
-    .bind(past.event)
-    .fetch_optional(&mut *connection)
-    .await?;
-    if event.is_none() {
-        return Err(Error::Conflict(format!(
-            "the event of delivery {} is past its retention: there is nothing left to send",
-            past.id
-        ))
-        .into());
-    }
-    // Someone else may have sent it again meanwhile: then it is due already.
+async fn revive(connection: &mut PgConnection, place: &Found, now: Timestamp) -> Result<()> {
+    // What ended it may have committed since it was found: its attempts are counted here.
     sqlx::query(
         "-- postrider: redeliver_ended
         WITH forgotten AS (
@@ -96,16 +107,18 @@ async fn revive(connection: &mut PgConnection, past: &Found, now: Timestamp) -> 
         INSERT INTO postrider_deliveries
             (slot, day, id, event_id, hook_id, event_seq, ordering_key, attempts,
              earlier_attempts, next_attempt_at)
-        SELECT slot, day, $3, id, $5, seq, ordering_key, $6, $6, $7
-        FROM postrider_events WHERE slot = $1 AND day = $2 AND id = $4
-        ON CONFLICT (slot, id) DO NOTHING",
+        SELECT slot, day, $3, id, $5, seq, ordering_key, made.number, made.number, $6
+        FROM postrider_events CROSS JOIN (
+            SELECT coalesce(max(number), 0) AS number FROM postrider_attempts
+            WHERE slot = $1 AND day = $2 AND delivery_id = $3 AND NOT late
+        ) AS made
+        WHERE slot = $1 AND day = $2 AND id = $4",
     )
-    .bind(past.slot)
-    .bind(past.day)
-    .bind(past.id.0)
-    .bind(past.event)
-    .bind(past.hook)
-    .bind(past.attempts)
+    .bind(place.slot)
+    .bind(place.day)
+    .bind(place.id.0)
+    .bind(place.event)
+    .bind(place.hook)
     .bind(now)
     .execute(connection)
     .await?;

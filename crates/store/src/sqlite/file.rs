@@ -2,6 +2,7 @@
 
 use super::errors::{from_sqlx, is_busy};
 use super::writer::LOOK_AGAIN;
+use crate::error::words;
 use crate::{Error, Result};
 use sqlx::ConnectOptions;
 use sqlx::sqlite::{
@@ -152,8 +153,9 @@ fn refined(path: &Path, error: Error) -> Error {
     let shown = path.display();
     match error {
         Error::Denied(error) => denied(format!(
-            "{shown} cannot be opened for writing ({error}): make its folder writable by this \
-             user, because SQLite keeps the files -wal and -shm beside it, or name another path"
+            "{shown} cannot be opened for writing ({}): make its folder writable by this user, \
+             because SQLite keeps the files -wal and -shm beside it, or name another path",
+            words(&error)
         )),
         Error::Database(what) => Error::Database(format!("{shown}: {what}")),
         other => other,

@@ -1,7 +1,7 @@
 //! The store in one SQLite file: everything in one process and one file, nothing to install.
 //!
 //! One connection writes, in short transactions that take the right to write before they look
-//! ([`writer`]); a few read beside it. The hard rule: a commit is on the disk when it returns.
+//! (`writer.rs`); a few read beside it. The hard rule: a commit is on the disk when it returns.
 
 mod deliveries;
 mod errors;

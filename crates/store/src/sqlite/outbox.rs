@@ -8,15 +8,13 @@ use super::SqliteStore;
 use super::errors::from_sqlx;
 use super::outbox_rows::{RawRow, Verdict};
 use super::values::{day_number, micros, rows};
+use crate::error::words;
 use crate::fan_out::{OutboxRow, Plan, plan, repeated_in_batch};
 use crate::{Error, FanOut, FannedOut, Leased, Peek, Result};
 use postrider_core::{EventId, HookId, HookStatus, NewEvent, Timestamp};
 use postrider_producer::EnqueueError;
 use sqlx::SqliteConnection;
 use std::collections::{BTreeSet, HashSet};
-
-/// How many bytes of payloads one fan-out holds in memory, one event more or less.
-const BATCH_BYTES: i64 = 16 * 1024 * 1024;
 
 /// What is to become of the rows of a batch that are covered.
 struct Sorted {
@@ -90,7 +88,10 @@ impl SqliteStore {
                 SELECT seq, octet_length(payload) AS size
                 FROM postrider_outbox ORDER BY seq LIMIT ?1
             ),
-            sized AS (SELECT seq, sum(size) OVER (ORDER BY seq) - size AS before FROM head)
+            summed AS (
+                SELECT seq, size, sum(size) OVER (ORDER BY seq ROWS UNBOUNDED PRECEDING) AS upto
+                FROM head
+            )
             SELECT o.seq, CAST(o.id AS BLOB) AS id, CAST(o.account AS BLOB) AS account,
                 CAST(o.event_type AS BLOB) AS event_type, CAST(o.payload AS BLOB) AS payload,
                 CAST(o.ordering_key AS BLOB) AS ordering_key,
@@ -100,11 +101,11 @@ impl SqliteStore {
                 CAST(o.headers AS BLOB) AS headers, CAST(o.created_at AS BLOB) AS created_at,
                 (SELECT hooks_version FROM postrider_meta) AS hooks_version,
                 (SELECT count(*) FROM head) AS queued
-            FROM sized CROSS JOIN postrider_outbox AS o ON o.seq = sized.seq
-            WHERE sized.before < ?2 ORDER BY sized.seq",
+            FROM summed CROSS JOIN postrider_outbox AS o ON o.seq = summed.seq
+            WHERE upto <= ?2 OR upto = size ORDER BY summed.seq",
         )
         .bind(max_events)
-        .bind(BATCH_BYTES)
+        .bind(i64::try_from(request.max_bytes).unwrap_or(i64::MAX))
         .fetch_all(&mut *tx)
         .await
         .map_err(from_sqlx)?;
@@ -159,7 +160,7 @@ impl SqliteStore {
         .await
         .map_err(from_sqlx)?;
         let id = RawRow::kept_id(&id, request.now);
-        reject(&mut tx, &[(seq, id, error.to_string())], request.now).await?;
+        reject(&mut tx, &[(seq, id, words(error))], request.now).await?;
         delete_through(&mut tx, seq).await?;
         tx.commit().await?;
         Ok(FannedOut {

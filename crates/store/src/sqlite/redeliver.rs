@@ -20,11 +20,12 @@ impl SqliteStore {
     ) -> Result<DeliveryReport> {
         let mut tx = self.writer.begin().await?;
         let place = self.locate(&mut tx, id).await?;
-        let hook = hook_of(&mut tx, &place).await?;
-        check_hook(&mut tx, hook).await?;
+        let of = origin(&mut tx, &place).await?;
+        require_hook(&mut tx, id, &of).await?;
+        require_event(&mut tx, &place, &of).await?;
         match place.kind {
-            Kind::Live => make_due(&mut tx, id, now).await?,
-            Kind::Ended | Kind::Delivered => bring_back(&mut tx, &place, hook, now).await?,
+            Kind::Live => hasten(&mut tx, id, now).await?,
+            Kind::Ended | Kind::Delivered => revive(&mut tx, &place, &of, now).await?,
         }
         let report = self.report_delivery(&mut tx, id).await?;
         tx.commit().await?;
@@ -32,54 +33,82 @@ impl SqliteStore {
     }
 }
 
-async fn hook_of(tx: &mut SqliteConnection, place: &Place) -> Result<Uuid> {
+/// What is delivered, and to whom.
+struct Origin {
+    event: Uuid,
+    hook: Uuid,
+}
+
+async fn origin(tx: &mut SqliteConnection, place: &Place) -> Result<Origin> {
     let statement = match place.kind {
         Kind::Live => {
-            "-- postrider: redeliver_hook_live
-            SELECT hook_id FROM postrider_deliveries WHERE slot = 0 AND day = ?1 AND id = ?2"
+            "-- postrider: redeliver_live
+            SELECT event_id, hook_id FROM postrider_deliveries
+            WHERE slot = 0 AND day = ?1 AND id = ?2"
         }
         Kind::Ended => {
-            "-- postrider: redeliver_hook_ended
-            SELECT hook_id FROM postrider_ended WHERE slot = 0 AND day = ?1 AND delivery_id = ?2"
-        }
-        Kind::Delivered => {
-            "-- postrider: redeliver_hook_delivered
-            SELECT hook_id FROM postrider_attempts
+            "-- postrider: redeliver_past
+            SELECT event_id, hook_id FROM postrider_ended
             WHERE slot = 0 AND day = ?1 AND delivery_id = ?2"
         }
+        Kind::Delivered => {
+            "-- postrider: redeliver_delivered
+            SELECT event_id, hook_id FROM postrider_attempts
+            WHERE slot = 0 AND day = ?1 AND delivery_id = ?2 LIMIT 1"
+        }
     };
-    sqlx::query_scalar(statement)
+    let (event, hook) = sqlx::query_as(statement)
         .bind(place.day)
         .bind(place.id)
         .fetch_one(tx)
         .await
-        .map_err(from_sqlx)
+        .map_err(from_sqlx)?;
+    Ok(Origin { event, hook })
 }
 
-async fn check_hook(tx: &mut SqliteConnection, hook: Uuid) -> Result<()> {
+async fn require_hook(tx: &mut SqliteConnection, id: DeliveryId, of: &Origin) -> Result<()> {
     let there: Option<i64> = sqlx::query_scalar(
         "-- postrider: redeliver_hook
         SELECT 1 FROM postrider_hooks WHERE id = ?1 AND deleted_at IS NULL",
     )
-    .bind(hook)
+    .bind(of.hook)
     .fetch_optional(tx)
     .await
     .map_err(from_sqlx)?;
     match there {
         Some(_) => Ok(()),
         None => Err(Error::Conflict(format!(
-            "the hook {hook} of this delivery was deleted: register a new hook and send the \
-             event again"
+            "the hook of delivery {id} was deleted: there is nowhere to send it"
         ))),
     }
 }
 
-async fn make_due(tx: &mut SqliteConnection, id: DeliveryId, now: Timestamp) -> Result<()> {
+async fn require_event(tx: &mut SqliteConnection, place: &Place, of: &Origin) -> Result<()> {
+    let there: Option<i64> = sqlx::query_scalar(
+        "-- postrider: redeliver_event
+        SELECT 1 FROM postrider_events WHERE slot = 0 AND day = ?1 AND id = ?2",
+    )
+    .bind(place.day)
+    .bind(of.event)
+    .fetch_optional(tx)
+    .await
+    .map_err(from_sqlx)?;
+    match there {
+        Some(_) => Ok(()),
+        None => Err(Error::Conflict(format!(
+            "the event of delivery {} is past its retention: there is nothing left to send",
+            place.id
+        ))),
+    }
+}
+
+/// Makes a delivery that waits due now, its schedule begun anew.
+async fn hasten(tx: &mut SqliteConnection, id: DeliveryId, now: Timestamp) -> Result<()> {
     let changed = sqlx::query(
         "-- postrider: redeliver_waiting
         UPDATE postrider_deliveries
-        SET next_attempt_at = ?2, earlier_attempts = attempts, lease_token = NULL,
-            lease_expires_at = NULL
+        SET next_attempt_at = ?2, earlier_attempts = attempts, lost_leases = 0,
+            lease_token = NULL, lease_expires_at = NULL
         WHERE slot = 0 AND id = ?1 AND (lease_token IS NULL OR lease_expires_at <= ?2)",
     )
     .bind(id.0)
@@ -89,32 +118,20 @@ async fn make_due(tx: &mut SqliteConnection, id: DeliveryId, now: Timestamp) -> 
     .map_err(from_sqlx)?;
     match changed.rows_affected() {
         0 => Err(Error::Conflict(format!(
-            "the delivery {id} is in flight: wait for its outcome, then send it again"
+            "delivery {id} is in flight: send it again when its attempt has ended"
         ))),
         _ => Ok(()),
     }
 }
 
-/// Makes the row of a delivery that has ended anew.
-async fn bring_back(
+/// Makes a delivery that has ended wait again.
+async fn revive(
     tx: &mut SqliteConnection,
     place: &Place,
-    hook: Uuid,
+    of: &Origin,
     now: Timestamp,
 ) -> Result<()> {
-    let event: Uuid = sqlx::query_scalar(
-        "-- postrider: redeliver_event
-        SELECT event_id FROM postrider_ended WHERE slot = 0 AND day = ?1 AND delivery_id = ?2
-        UNION ALL
-        SELECT event_id FROM postrider_attempts WHERE slot = 0 AND day = ?1 AND delivery_id = ?2
-        LIMIT 1",
-    )
-    .bind(place.day)
-    .bind(place.id)
-    .fetch_one(&mut *tx)
-    .await
-    .map_err(from_sqlx)?;
-    let made = sqlx::query(
+    sqlx::query(
         "-- postrider: redeliver_ended
         INSERT INTO postrider_deliveries
             (slot, id, day, event_id, hook_id, event_seq, ordering_key, attempts,
@@ -127,20 +144,15 @@ async fn bring_back(
         WHERE v.slot = 0 AND v.day = ?4 AND v.id = ?5",
     )
     .bind(place.id)
-    .bind(hook)
+    .bind(of.hook)
     .bind(micros(now))
     .bind(place.day)
-    .bind(event)
+    .bind(of.event)
     .execute(&mut *tx)
     .await
     .map_err(from_sqlx)?;
-    if made.rows_affected() == 0 {
-        return Err(Error::Conflict(format!(
-            "the event {event} of this delivery is past its retention and cannot be sent again"
-        )));
-    }
     sqlx::query(
-        "-- postrider: redeliver_clear
+        "-- postrider: redeliver_forget
         DELETE FROM postrider_ended WHERE slot = 0 AND day = ?1 AND delivery_id = ?2",
     )
     .bind(place.day)

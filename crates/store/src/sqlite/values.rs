@@ -5,7 +5,7 @@
 //! it are hexadecimal and go through `unhex`. `MATERIALIZED` makes SQLite write each element
 //! out once, not once for every value that is taken from it.
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime, SubsecRound};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, SubsecRound};
 use postrider_core::Timestamp;
 use serde::Serialize;
 use sqlx::types::Json;
@@ -46,8 +46,12 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 }
 
 /// A time that an application wrote: RFC 3339, or a date with or without a time of day, which
-/// is UTC unless an offset follows.
+/// is UTC unless an offset follows. Years other than 1 to 9999 are none.
 pub(super) fn parse_time(text: &str) -> Option<Timestamp> {
+    parse_any_time(text).filter(|at| (1..=9999).contains(&at.year()))
+}
+
+fn parse_any_time(text: &str) -> Option<Timestamp> {
     if let Ok(at) = DateTime::parse_from_rfc3339(text) {
         return Some(at.to_utc().trunc_subsecs(6));
     }
@@ -93,7 +97,23 @@ mod tests {
         }
         let midnight = "2026-01-31T00:00:00Z".parse().unwrap();
         assert_eq!(parse_time("2026-01-31"), Some(midnight));
-        for text in ["", "now", "2026-02-31", "2026-01-31T25:00:00Z", "12:00"] {
+        for text in [
+            "",
+            "now",
+            "2026-02-31",
+            "2026-01-31T25:00:00Z",
+            "2026-01-31T24:00",
+            "12:00",
+            "2460000.5",
+            "9999-99-99",
+            "0000-12-31",
+            "9999-12-31T23:00:00-02:00",
+            "-4713-11-24",
+            "+10000-01-01",
+            "+262142-12-31T23:59:59-23:59",
+            "2026-01-31T12:00:00+99:99",
+            "2026-01-31 12:00 \u{665}",
+        ] {
             assert_eq!(parse_time(text), None, "{text}");
         }
     }

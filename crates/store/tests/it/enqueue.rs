@@ -3,7 +3,7 @@
 use crate::support::{drained, ids_of};
 use chrono::SubsecRound;
 use postrider_core::{EventError, NewEvent, PAYLOAD_MAX_BYTES, slot_of};
-use postrider_store::{Error, EventState, HookChange};
+use postrider_store::{Backend, Error, EventState, HookChange};
 use postrider_tests::{TestStore, event, slots};
 use std::time::Duration;
 
@@ -31,6 +31,14 @@ pub async fn all_events_of_a_call_are_inserted_or_none(t: &TestStore) {
         .await
         .unwrap_err();
     assert!(matches!(error, Error::Refused(_)), "{error:?}");
+    let words = match t.backend() {
+        Backend::Postgres => {
+            "the database refused the data: new row for relation \"postrider_outbox\" violates \
+             check constraint \"refused\""
+        }
+        Backend::Sqlite => "the database refused the data: refused by a trigger",
+    };
+    assert_eq!(error.to_string(), words, "in the database's own words");
     assert!(t.store.peek().await.unwrap().outbox.is_empty());
 }
 

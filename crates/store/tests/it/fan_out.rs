@@ -1,7 +1,7 @@
 //! Outbox rows become events and deliveries.
 
 use crate::support::ids_of;
-use postrider_core::{DeliveryId, EventId, HookId};
+use postrider_core::{DeliveryId, EventId, HookId, NewEvent};
 use postrider_store::{DeliveryState, EventState, FanOut, HookChange, Room};
 use postrider_tests::{TestStore, event, new_hook};
 use std::collections::BTreeSet;
@@ -258,6 +258,58 @@ pub async fn a_batch_is_bounded_by_its_deliveries(t: &TestStore) {
     );
 }
 
+pub async fn a_batch_is_bounded_by_the_bytes_of_its_payloads(t: &TestStore) {
+    const MAX_BYTES: usize = 250_000;
+    t.hook("*").await;
+    // Among small ones: large ones that compress to almost nothing, and ones that do not.
+    let events: Vec<_> = (0..40)
+        .map(|number| match number % 4 {
+            0 => NewEvent::new("work", &"x".repeat(90_000)),
+            1 => NewEvent::new("work", &noise(60_000)),
+            2 => NewEvent::new("work", &"y".repeat(2_500)),
+            _ => NewEvent::new("work", &number),
+        })
+        .collect::<Result<_, _>>()
+        .unwrap();
+    let ids = t.insert(&events).await;
+    let mut batches = Vec::new();
+    loop {
+        let request = FanOut {
+            max_bytes: MAX_BYTES as u64,
+            ..t.request()
+        };
+        let done = t.store.fan_out(request).await.unwrap();
+        assert_eq!(done.events as usize, done.started.len());
+        let bytes = done.started.iter().map(|d| d.event.payload.as_str().len());
+        assert!(bytes.sum::<usize>() <= MAX_BYTES);
+        batches.push(done.started);
+        if !done.more {
+            break;
+        }
+    }
+    assert!((7..=20).contains(&batches.len()), "{}", batches.len());
+    let taken = batches.concat();
+    assert_eq!(ids_of(&taken), ids, "each once, in order");
+    for (leased, event) in taken.iter().zip(&events) {
+        assert_eq!(leased.event.payload.as_str(), event.payload.get());
+    }
+}
+
+pub async fn a_payload_larger_than_the_bound_is_taken_alone(t: &TestStore) {
+    t.hook("*").await;
+    let large = NewEvent::new("work", &noise(300_000)).unwrap();
+    let ids = t.insert(&[large.clone(), event("work"), large]).await;
+    for (id, more) in ids.iter().zip([true, true, false]) {
+        let request = FanOut {
+            max_bytes: 10,
+            ..t.request()
+        };
+        let done = t.store.fan_out(request).await.unwrap();
+        assert_eq!(ids_of(&done.started), [*id]);
+        assert_eq!(done.more, more);
+    }
+}
+
 pub async fn no_row_is_taken_by_two_callers(t: &TestStore) {
     t.hook("*").await;
     let ids: BTreeSet<_> = t.insert_many("a", 400).await.into_iter().collect();
@@ -327,4 +379,17 @@ pub async fn a_delivery_finds_its_event_on_a_later_day(t: &TestStore) {
         leased[0].day,
         (t.now() - Duration::from_secs(2 * 24 * 3600)).date_naive()
     );
+}
+
+/// Text that hardly compresses.
+fn noise(length: usize) -> String {
+    let mut state = 1_u32;
+    let letters = std::iter::from_fn(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        Some(char::from(b'0' + (state >> 24) as u8 % 64))
+    });
+    letters
+        .filter(char::is_ascii_alphanumeric)
+        .take(length)
+        .collect()
 }

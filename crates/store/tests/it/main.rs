@@ -99,6 +99,8 @@ on_every_store! {
         events_are_taken_in_the_order_of_insertion,
         a_full_batch_says_that_there_may_be_more,
         a_batch_is_bounded_by_its_deliveries,
+        a_batch_is_bounded_by_the_bytes_of_its_payloads,
+        a_payload_larger_than_the_bound_is_taken_alone,
         no_row_is_taken_by_two_callers,
         only_the_named_slot_is_worked_on,
         thousands_of_deliveries_come_of_one_batch,
@@ -109,6 +111,9 @@ on_every_store! {
         a_row_the_database_refuses_to_keep_is_rejected_alone,
         several_rows_the_database_refuses_are_rejected_alone,
         an_id_used_before_is_rejected_alone,
+        a_time_beyond_the_calendar_is_rejected_alone,
+        headers_that_are_none_are_rejected_alone,
+        a_rejected_id_is_rejected_again_beside_itself,
         a_refused_event_leaves_no_delivery_behind,
         a_rejected_row_uses_up_no_deduplication_key,
         what_was_rejected_is_kept_as_it_was,
@@ -235,6 +240,9 @@ on_every_store! {
         one_of_a_paused_hook_is_held,
         an_unknown_one_is_not_found,
         several_that_ask_at_once_make_one_delivery,
+        one_that_ends_meanwhile_is_found,
+        one_that_is_cancelled_meanwhile_is_a_conflict,
+        one_whose_event_is_gone_is_a_conflict,
     },
     upkeep::{
         deliveries_of_a_deleted_hook_are_cancelled_in_batches,
@@ -263,7 +271,6 @@ mod postgres_only {
         },
         rejected::{
             a_missing_partition_is_our_own_fault,
-            a_time_beyond_the_calendar_is_rejected_alone,
         },
         secrets::{
             without_a_key_no_secret_is_stored,

@@ -156,23 +156,91 @@ pub async fn an_unknown_one_is_not_found(t: &TestStore) {
 }
 
 pub async fn several_that_ask_at_once_make_one_delivery(t: &TestStore) {
-    const DELIVERIES: usize = 20;
     let hook = t.hook("work").await;
-    let started = t.started(hook, DELIVERIES).await;
-    let settlements: Vec<_> = started.iter().map(|leased| t.accepted(leased)).collect();
-    t.settle(&settlements).await;
+    let started = t.started(hook, 3).await;
+    let failed = Step::Failed(Reason::Exhausted);
+    t.settle(&[
+        t.accepted(&started[0]),
+        t.settlement(&started[1], refusal(500), failed),
+        t.refused(&started[2], 3_600),
+    ])
+    .await;
     let second = t.another().await;
-    let mut callers = Vec::new();
     for leased in &started {
-        for store in [&t.store, &second, &t.store, &second] {
+        let callers = [&t.store, &second, &t.store, &second].map(|store| {
             let (store, id, now) = (store.clone(), leased.id, t.now());
-            callers.push(tokio::spawn(async move { store.redeliver(id, now).await }));
+            tokio::spawn(async move { store.redeliver(id, now).await })
+        });
+        for caller in callers {
+            let report = caller.await.unwrap().unwrap();
+            assert_eq!(report.state, DeliveryState::Pending);
+            assert_eq!(report.next_attempt_at, Some(t.now()));
         }
     }
-    for caller in callers {
-        caller.await.unwrap().unwrap();
+    let again = t.lease(&[hook]).await;
+    assert_eq!(again.len(), 3);
+    assert!(again.iter().all(|leased| leased.attempts == 1));
+}
+
+pub async fn one_that_ends_meanwhile_is_found(t: &TestStore) {
+    let hook = t.hook("work").await;
+    let started = t.started(hook, 40).await;
+    let second = t.another().await;
+    for (number, leased) in started.iter().enumerate() {
+        let failed = Step::Failed(Reason::Exhausted);
+        let settlement = match number % 2 {
+            0 => t.accepted(leased),
+            _ => t.settlement(leased, refusal(500), failed),
+        };
+        let settling = {
+            let (store, now) = (t.store.clone(), t.now());
+            tokio::spawn(async move { store.settle(now, &[settlement]).await })
+        };
+        let asking = [&t.store, &second].map(|store| {
+            let (store, id, now) = (store.clone(), leased.id, t.now());
+            tokio::spawn(async move { store.redeliver(id, now).await })
+        });
+        assert_eq!(settling.await.unwrap().unwrap().settled, 1);
+        let mut sent_again = false;
+        for caller in asking {
+            match caller.await.unwrap() {
+                Ok(report) => sent_again |= report.state == DeliveryState::Pending,
+                Err(error) => assert!(matches!(error, Error::Conflict(_)), "{error:?}"),
+            }
+        }
+        // Whoever asked before the end was told of a conflict; whoever asked after it made
+        // the delivery wait again, with its attempt counted.
+        let report = t.delivery(leased.id).await;
+        assert_eq!(report.state == DeliveryState::Pending, sent_again);
+        assert_eq!(report.attempts, 1);
     }
-    assert_eq!(t.lease(&[hook]).await.len(), DELIVERIES);
+}
+
+pub async fn one_that_is_cancelled_meanwhile_is_a_conflict(t: &TestStore) {
+    for _ in 0..10 {
+        let hook = t.hook("work").await;
+        let id = t.waiting(hook, 1).await[0];
+        t.store.remove_hook(hook, t.now()).await.unwrap();
+        let (store, second, now) = (t.store.clone(), t.another().await, t.now());
+        let cancelling = tokio::spawn(async move { store.upkeep(now, 100).await });
+        let asking = tokio::spawn(async move { second.redeliver(id, now).await });
+        assert_eq!(cancelling.await.unwrap().unwrap().cancelled, 1);
+        let error = asking.await.unwrap().unwrap_err();
+        assert!(matches!(error, Error::Conflict(_)), "{error:?}");
+        assert_eq!(t.delivery(id).await.state, DeliveryState::Cancelled);
+    }
+}
+
+pub async fn one_whose_event_is_gone_is_a_conflict(t: &TestStore) {
+    let hook = t.hook("work").await;
+    let started = t.started(hook, 2).await;
+    t.settle(&[t.accepted(&started[0]), t.refused(&started[1], 60)])
+        .await;
+    t.sql().await.run("DELETE FROM postrider_events").await;
+    for leased in &started {
+        let error = t.store.redeliver(leased.id, t.now()).await.unwrap_err();
+        assert!(matches!(error, Error::Conflict(_)), "{error:?}");
+    }
 }
 
 /// Redelivers and delivers.

@@ -2,7 +2,7 @@
 
 use crate::support::ids_of;
 use postrider_core::{EventId, NewEvent};
-use postrider_store::{Error, EventFilter, EventState, FannedOut};
+use postrider_store::{Backend, Error, EventFilter, EventState, FannedOut};
 use postrider_tests::{TestStore, event};
 
 /// The event type that a refusing database refuses.
@@ -134,12 +134,62 @@ pub async fn rejected_rows_are_listed_newest_first(t: &TestStore) {
 
 pub async fn a_time_beyond_the_calendar_is_rejected_alone(t: &TestStore) {
     t.hook("*").await;
-    for column in ["occurred_at", "deliver_after"] {
-        for time in ["infinity", "294276-01-01"] {
+    // What each database lets through, of what no other program knows.
+    let times: &[&str] = match t.backend() {
+        Backend::Postgres => &[
+            "infinity",
+            "-infinity",
+            "294276-01-01",
+            "10000-01-01 00:00:00Z",
+            "4713-01-01 BC",
+        ],
+        Backend::Sqlite => &["0000-12-31", "2026-02-31", "2026-03-02T24:00:00"],
+    };
+    for column in ["occurred_at", "deliver_after", "created_at"] {
+        for time in times {
             an_odd_row_is_rejected_alone(t, column, &format!("'{time}'")).await;
         }
     }
-    an_odd_row_is_rejected_alone(t, "occurred_at", "'-infinity'").await;
+    for row in t.store.rejected(100).await.unwrap() {
+        let names = |column| row.reason.contains(column);
+        let named = ["occurred_at", "deliver_after", "created_at"].map(names);
+        assert!(named.contains(&true), "{}", row.reason);
+    }
+}
+
+pub async fn headers_that_are_none_are_rejected_alone(t: &TestStore) {
+    t.hook("*").await;
+    for headers in [
+        "null",
+        "1",
+        "\"a\"",
+        "[]",
+        r#"{"a":1}"#,
+        r#"{"a":null}"#,
+        r#"{"":"a"}"#,
+        r#"{"a":"\n"}"#,
+        r#"{"a":"\u0000"}"#,
+        r#"{"a":"\ud800"}"#,
+    ] {
+        an_odd_row_is_rejected_alone(t, "headers", &format!("'{headers}'")).await;
+    }
+}
+
+pub async fn a_rejected_id_is_rejected_again_beside_itself(t: &TestStore) {
+    t.hook("*").await;
+    let [id, good] = [t.next_id(), t.next_id()];
+    for _ in 0..2 {
+        let bad = ["postrider.a", "postrider.b"].map(event);
+        t.insert_as(&[id, id], &bad).await;
+        t.insert(&[event("a")]).await;
+        let done = t.fan_out().await;
+        assert_eq!((done.events, done.rejected), (1, 2));
+    }
+    t.insert_as(&[good], &[event("a")]).await;
+    assert_eq!(t.fan_out().await.events, 1);
+    let rejected = t.store.rejected(10).await.unwrap();
+    assert_eq!(rejected.len(), 4, "each is kept");
+    assert_eq!(rejected.iter().filter(|row| row.id == id).count(), 1);
 }
 
 pub async fn what_is_not_text_is_rejected_alone(t: &TestStore) {

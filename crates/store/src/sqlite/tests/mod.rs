@@ -123,6 +123,7 @@ fn fan_out(room: u32) -> FanOut {
         until: later(),
         room: Room::new(room, room),
         max_events: 1_000,
+        max_bytes: 64 * 1024 * 1024,
         max_deliveries: 10_000,
         deliver_before: now() + TimeDelta::days(30),
     }

@@ -148,19 +148,3 @@ async fn a_key_is_used_up_by_the_first_event_that_is_taken() {
     let done = file.fan_out(10).await;
     assert_eq!((done.events, done.duplicates, done.more), (1, 1, false));
 }
-
-#[tokio::test]
-async fn a_batch_of_large_payloads_is_taken_in_parts() {
-    let file = TestFile::new().await;
-    file.hook("*").await;
-    let large = NewEvent::new("a", &"x".repeat(500_000)).unwrap();
-    file.store.enqueue(&vec![large; 50]).await.unwrap();
-    let done = file.fan_out(100).await;
-    assert!(
-        done.more && (30..40).contains(&done.events),
-        "{}",
-        done.events
-    );
-    let rest = file.fan_out(100).await;
-    assert_eq!((done.events + rest.events, rest.more), (50, false));
-}
