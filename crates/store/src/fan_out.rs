@@ -1,8 +1,8 @@
 //! Which deliveries a batch of outbox rows makes, and which of them start at once.
 
-use crate::{HookBook, Room};
-use postrider_core::{DeliveryId, Event, Hook, HookStatus, Timestamp};
-use std::collections::HashSet;
+use crate::{FanOut, HookBook, Leased, Room};
+use postrider_core::{DeliveryId, Event, Hook, HookId, HookStatus, Timestamp};
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 /// An outbox row as it was read.
@@ -32,6 +32,37 @@ pub(crate) struct Plan {
     /// How many of the rows, from the first on, the plan covers; the rest stay.
     pub covered: usize,
     pub deliveries: Vec<Planned>,
+}
+
+impl Plan {
+    /// The hooks that could have taken more at once than there was room for.
+    pub(crate) fn waiting(&self, now: Timestamp) -> Vec<HookId> {
+        let waiting = self.deliveries.iter().filter(|planned| {
+            !planned.starts
+                && planned.next_attempt_at <= now
+                && planned.hook.status == HookStatus::Active
+                && !planned.hook.locked
+        });
+        let hooks: BTreeSet<_> = waiting.map(|planned| planned.hook.id).collect();
+        hooks.into_iter().collect()
+    }
+
+    /// The deliveries that start at once, leased as the request says.
+    pub(crate) fn started(self, request: &FanOut) -> Vec<Leased> {
+        let starting = self.deliveries.into_iter().filter(|planned| planned.starts);
+        let leased = starting.map(|planned| Leased {
+            slot: request.slot,
+            id: planned.id,
+            day: request.now.date_naive(),
+            event: planned.event,
+            hook: planned.hook,
+            attempts: 0,
+            earlier_attempts: 0,
+            token: request.token,
+            expires_at: request.until,
+        });
+        leased.collect()
+    }
 }
 
 /// Why the row cannot be accepted, if it cannot.

@@ -113,7 +113,7 @@ async fn lock_health(
         Option<String>,
     );
     let rows: Vec<Row> = sqlx::query_as(
-        "-- postrider: settle_health_lock
+        "-- postrider: settle_health_read
         SELECT hook_id, fail_count, first_failure_at, last_failure_at, last_error
         FROM postrider_hook_health WHERE hook_id = ANY($1)
         ORDER BY hook_id FOR UPDATE",

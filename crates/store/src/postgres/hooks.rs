@@ -4,8 +4,8 @@
 //! versions of hooks become visible in their order and no book can miss one.
 
 use super::PostgresStore;
-use super::book::{hook_columns, hook_from, open, seal};
 use super::errors::Result;
+use super::hook_rows::{hook_columns, hook_from, open, seal};
 use crate::{Error, HookChange, HookFilter, HookReport};
 use postrider_core::{Hook, HookCredentials, HookId, HookSettings, HookStatus, NewHook, Timestamp};
 use sqlx::postgres::PgRow;
@@ -183,7 +183,7 @@ async fn set_status(
 ) -> Result<()> {
     let version = next_version(connection).await?;
     sqlx::query(
-        "-- postrider: set_status
+        "-- postrider: change_hook
         UPDATE postrider_hooks SET
             status = $2,
             disabled_reason = CASE WHEN $2 = 'disabled' THEN coalesce(disabled_reason, 'manual') END,

@@ -5,11 +5,11 @@
 //! Everything else commits durably. No session state is kept beyond what a connection starts
 //! with, so that a pooler in transaction mode may stand in between.
 
-mod book;
 mod deliveries;
 mod errors;
 mod health;
 mod history;
+mod hook_rows;
 mod hooks;
 mod leases;
 mod outbox;

@@ -9,14 +9,14 @@
 use super::PostgresStore;
 use super::errors::Result;
 use super::outbox_rows::{Batch, Verdict};
-use crate::fan_out::{OutboxRow, Plan, Planned, plan, repeated_in_batch};
-use crate::{Error, FanOut, FannedOut, HookBook, Leased, Peek};
+use crate::fan_out::{OutboxRow, Plan, plan, repeated_in_batch};
+use crate::{Error, FanOut, FannedOut, HookBook, Peek};
 use chrono::NaiveDate;
-use postrider_core::{EventId, HookId, HookStatus, NewEvent, Timestamp, scrub};
+use postrider_core::{EventId, NewEvent, scrub};
 use postrider_producer::postgres::enqueue_many;
 use sqlx::postgres::PgBindIterExt;
 use sqlx::{PgConnection, Row};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 impl PostgresStore {
@@ -124,9 +124,9 @@ async fn write_batch(
         deliveries: count(sorted.plan.deliveries.len()),
         duplicates: count(sorted.duplicates.len()),
         rejected,
-        waiting: waiting(&sorted.plan.deliveries, request.now),
+        waiting: sorted.plan.waiting(request.now),
         more: sorted.more,
-        started: started(sorted.plan.deliveries, request, day),
+        started: sorted.plan.started(request),
     })
 }
 
@@ -220,7 +220,7 @@ async fn seen_before(
     // circle.
     keyed.sort_unstable();
     let taken: Vec<(String, String)> = sqlx::query_as(
-        "-- postrider: fan_out_dedup
+        "-- postrider: fan_out_keys
         INSERT INTO postrider_dedup (slot, account, key, day)
         SELECT $1, account, key, $2
         FROM unnest($3::text[], $4::text[]) WITH ORDINALITY AS k (account, key, place)
@@ -359,34 +359,6 @@ async fn keep(
     .execute(connection)
     .await?;
     Ok(())
-}
-
-/// The hooks that could have started more than there was room for.
-fn waiting(deliveries: &[Planned], now: Timestamp) -> Vec<HookId> {
-    let left_over = deliveries.iter().filter(|d| {
-        !d.starts
-            && d.next_attempt_at <= now
-            && d.hook.status == HookStatus::Active
-            && !d.hook.locked
-    });
-    let hooks: BTreeSet<_> = left_over.map(|d| d.hook.id).collect();
-    hooks.into_iter().collect()
-}
-
-fn started(deliveries: Vec<Planned>, request: &FanOut, day: NaiveDate) -> Vec<Leased> {
-    let starting = deliveries.into_iter().filter(|planned| planned.starts);
-    let leased = starting.map(|planned| Leased {
-        slot: request.slot,
-        id: planned.id,
-        day,
-        event: planned.event,
-        hook: planned.hook,
-        attempts: 0,
-        earlier_attempts: 0,
-        token: request.token,
-        expires_at: request.until,
-    });
-    leased.collect()
 }
 
 fn count(n: usize) -> u32 {

@@ -28,7 +28,7 @@ impl PostgresStore {
     ) -> Result<Recovered> {
         let mut tx = self.hot.begin().await?;
         let rows: Vec<Expired> = sqlx::query(
-            "-- postrider: recover_read
+            "-- postrider: recover_find
             SELECT id, day, event_id, hook_id, attempts, earlier_attempts, lost_leases
             FROM postrider_deliveries
             WHERE slot = $1 AND lease_token IS NOT NULL AND lease_expires_at <= $2

@@ -117,7 +117,7 @@ async fn state(connection: &mut PgConnection) -> Result<SchemaState> {
     loop {
         let recorded = recorded(connection).await?;
         let present: Vec<String> = sqlx::query_scalar(
-            "-- postrider: tables
+            "-- postrider: schema_tables
             SELECT name FROM unnest($1::text[]) AS name WHERE to_regclass(name) IS NOT NULL",
         )
         .bind([MIGRATIONS_TABLE].iter().chain(&TABLES).collect::<Vec<_>>())
@@ -137,7 +137,7 @@ type Recorded = Option<HashMap<i64, (bool, Vec<u8>)>>;
 
 async fn recorded(connection: &mut PgConnection) -> Result<Recorded> {
     let exists: bool = sqlx::query_scalar(
-        "-- postrider: migrations_table
+        "-- postrider: schema_migrations
         SELECT to_regclass($1) IS NOT NULL",
     )
     .bind(MIGRATIONS_TABLE)
@@ -147,7 +147,7 @@ async fn recorded(connection: &mut PgConnection) -> Result<Recorded> {
         return Ok(None);
     }
     let rows: Vec<(i64, bool, Vec<u8>)> = sqlx::query_as(
-        "-- postrider: migrations
+        "-- postrider: schema_applied
         SELECT version, success, checksum FROM postrider_migrations",
     )
     .fetch_all(connection)
@@ -179,7 +179,7 @@ async fn judge(
         return damaged(format!("{table} is missing"));
     }
     let (oldest_binary, slots): (i32, i16) = sqlx::query_as(
-        "-- postrider: meta
+        "-- postrider: schema_meta
         SELECT oldest_binary, slots FROM postrider_meta WHERE singleton",
     )
     .fetch_one(connection)
@@ -213,7 +213,7 @@ async fn judge(
 
 async fn current_slots(connection: &mut PgConnection) -> Result<u16> {
     let slots: i16 = sqlx::query_scalar(
-        "-- postrider: current_slots
+        "-- postrider: schema_slots
         SELECT slots FROM postrider_meta WHERE singleton",
     )
     .fetch_one(connection)
@@ -242,7 +242,7 @@ async fn spread(connection: &mut PgConnection, slots: u16) -> Result<u16> {
         .await
         .map_err(outbox_is_busy)?;
     let keyed: bool = sqlx::query_scalar(
-        "-- postrider: keyed_rows
+        "-- postrider: migrate_keyed_rows
         SELECT EXISTS (SELECT FROM postrider_outbox
                        WHERE ordering_key IS NOT NULL OR dedup_key IS NOT NULL)",
     )
@@ -256,7 +256,7 @@ async fn spread(connection: &mut PgConnection, slots: u16) -> Result<u16> {
         ));
     }
     sqlx::query(
-        "-- postrider: set_slots
+        "-- postrider: migrate_slots
         UPDATE postrider_meta SET slots = $1 WHERE singleton",
     )
     .bind(i16::try_from(slots).unwrap_or(1))

@@ -178,7 +178,7 @@ async fn cancel(connection: &mut PgConnection, now: Timestamp, limit: u32) -> Re
 /// waiting, and nothing for those that were deleted long ago.
 async fn deleted_hooks_waiting(connection: &mut PgConnection) -> Result<BTreeMap<i16, Vec<Uuid>>> {
     let rows: Vec<(i16, Uuid)> = sqlx::query_as(
-        "-- postrider: deleted_hooks
+        "-- postrider: cancel_hooks
         WITH RECURSIVE waiting AS (
             (SELECT slot, hook_id FROM postrider_deliveries WHERE lease_token IS NULL
              ORDER BY slot, hook_id LIMIT 1)

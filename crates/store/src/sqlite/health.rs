@@ -86,7 +86,7 @@ async fn read(
     hooks: impl Iterator<Item = HookId>,
 ) -> Result<HashMap<HookId, Health>> {
     let found: Vec<HealthRow> = sqlx::query_as(
-        "-- postrider: settle_health
+        "-- postrider: settle_health_read
         SELECT hook_id, fail_count, first_failure_at, last_failure_at, last_error
         FROM postrider_hook_health
         WHERE hook_id IN (SELECT unhex(value) FROM json_each(?1))",
@@ -100,7 +100,7 @@ async fn read(
 
 async fn write(tx: &mut SqliteConnection, hook: HookId, health: &Health) -> Result<()> {
     sqlx::query(
-        "-- postrider: settle_health_changed
+        "-- postrider: settle_health
         INSERT INTO postrider_hook_health
             (hook_id, fail_count, first_failure_at, last_failure_at, last_error)
         VALUES (?1, ?2, ?3, ?4, ?5)

@@ -189,7 +189,7 @@ async fn events_of_day(
     newer_than: Option<Uuid>,
 ) -> Result<Vec<EventRow>> {
     sqlx::query_as(
-        "-- postrider: events_of_day
+        "-- postrider: events
         SELECT 'fanned_out' AS state, id, CAST(account AS BLOB) AS account,
             CAST(event_type AS BLOB) AS event_type, CAST(ordering_key AS BLOB) AS ordering_key,
             CAST(dedup_key AS BLOB) AS dedup_key, NULL AS payload, occurred_at, fanned_out_at,

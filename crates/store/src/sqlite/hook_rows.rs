@@ -115,7 +115,7 @@ impl SqliteStore {
     /// The hooks as they stand in this transaction.
     pub(super) async fn fresh_book(&self, tx: &mut SqliteConnection) -> Result<Arc<HookBook>> {
         let version: i64 = sqlx::query_scalar(
-            "-- postrider: book_version
+            "-- postrider: hooks_version
             SELECT hooks_version FROM postrider_meta",
         )
         .fetch_one(&mut *tx)
@@ -135,7 +135,7 @@ impl SqliteStore {
             return Ok(book);
         }
         let rows: Vec<HookRow> = sqlx::query_as(
-            "-- postrider: book
+            "-- postrider: hooks_since
             SELECT id, account, url, events, profile, status, disabled_reason, disabled_at,
                 disabled_by, settings, credentials, created_at, updated_at, deleted_at, version
             FROM postrider_hooks WHERE version > ?1 ORDER BY version",

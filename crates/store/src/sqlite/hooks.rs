@@ -235,7 +235,7 @@ async fn report(connection: &mut SqliteConnection, id: HookId) -> Result<HookRep
 
 async fn find(connection: &mut SqliteConnection, id: HookId) -> Result<HookRow> {
     sqlx::query_as(
-        "-- postrider: hook_row
+        "-- postrider: hook_with_credentials
         SELECT id, account, url, events, profile, status, disabled_reason, disabled_at,
             disabled_by, settings, credentials, created_at, updated_at, deleted_at, version
         FROM postrider_hooks WHERE id = ?1 AND deleted_at IS NULL",

@@ -5,14 +5,10 @@
 
 use super::SqliteStore;
 use super::errors::from_sqlx;
-use super::settle_rows::{
-    AttemptRow, EndedRow, Waiting, delete_deliveries, insert_attempts, insert_ended, reschedule,
-};
 use super::values::{day_of, micros, moment, rows};
-use crate::{DueHook, HookBook, Lease, Leased, Recovered, Result};
+use crate::{DueHook, HookBook, Lease, Leased, Result};
 use postrider_core::{
-    AttemptId, DeliveryId, Event, EventId, HookId, HookStatus, LeaseToken, NextStep, Outcome,
-    Payload, RetrySchedule, Timestamp, next_step,
+    DeliveryId, Event, EventId, HookId, HookStatus, LeaseToken, Payload, Timestamp,
 };
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{FromRow, Row};
@@ -20,9 +16,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use tracing::error;
 use uuid::Uuid;
-
-/// Leases in a row that may end without a settlement before that counts as an attempt.
-const LOST_LEASES: u32 = 3;
 
 impl SqliteStore {
     pub(super) async fn find_due_hooks(
@@ -122,72 +115,6 @@ impl SqliteStore {
         .map_err(from_sqlx)?;
         tx.commit().await?;
         Ok(u32::try_from(released.rows_affected()).unwrap_or(u32::MAX))
-    }
-
-    pub(super) async fn recover_lost(
-        &self,
-        slot: i16,
-        now: Timestamp,
-        limit: u32,
-        schedule: &RetrySchedule,
-    ) -> Result<Recovered> {
-        let mut recovered = Recovered::default();
-        // A look without the right to write: nearly always there is nothing to do.
-        if slot != 0 || !self.has_lost_leases(now).await? {
-            return Ok(recovered);
-        }
-        let mut tx = self.writer.begin().await?;
-        let lost: Vec<LostRow> = sqlx::query_as(
-            "-- postrider: recover_find
-            SELECT id, day, event_id, hook_id, attempts, earlier_attempts, lost_leases
-            FROM postrider_deliveries INDEXED BY postrider_deliveries_leased
-            WHERE slot = 0 AND lease_token IS NOT NULL AND lease_expires_at <= ?1
-            ORDER BY lease_expires_at LIMIT ?2",
-        )
-        .bind(micros(now))
-        .bind(limit)
-        .fetch_all(&mut *tx)
-        .await
-        .map_err(from_sqlx)?;
-        let book = self.fresh_book(&mut tx).await?;
-        let (mut waiting, mut attempts, mut ended) = (Vec::new(), Vec::new(), Vec::new());
-        for row in lost {
-            if row.lost_leases + 1 < LOST_LEASES {
-                recovered.recovered += 1;
-                waiting.push(row.waits(micros(now), row.attempts, row.lost_leases + 1));
-                continue;
-            }
-            recovered.worker_lost += 1;
-            attempts.push(row.attempt(now));
-            match row.next_step(&book, schedule) {
-                NextStep::RetryIn(wait) => {
-                    waiting.push(row.waits(micros(now + wait), row.attempts + 1, 0));
-                }
-                NextStep::Failed(reason) => ended.push(row.ended(reason.name())),
-                // A lost worker delivers nothing.
-                NextStep::Delivered => {}
-            }
-        }
-        insert_attempts(&mut tx, &attempts).await?;
-        delete_deliveries(&mut tx, ended.iter().map(|row| row.delivery_id)).await?;
-        insert_ended(&mut tx, &ended, now).await?;
-        reschedule(&mut tx, &waiting).await?;
-        tx.commit().await?;
-        Ok(recovered)
-    }
-
-    async fn has_lost_leases(&self, now: Timestamp) -> Result<bool> {
-        sqlx::query_scalar(
-            "-- postrider: recover_any
-            SELECT EXISTS (
-                SELECT 1 FROM postrider_deliveries INDEXED BY postrider_deliveries_leased
-                WHERE slot = 0 AND lease_token IS NOT NULL AND lease_expires_at <= ?1
-            )",
-        )
-        .bind(micros(now))
-        .fetch_one(&self.readers)
-        .await
-        .map_err(from_sqlx)
     }
 }
 
@@ -303,7 +230,7 @@ async fn with_events(
             orphans.len()
         );
         sqlx::query(
-            "-- postrider: lease_undo
+            "-- postrider: lease_give_back
             UPDATE postrider_deliveries SET lease_token = NULL, lease_expires_at = NULL
             WHERE slot = 0 AND id IN (SELECT unhex(value) FROM json_each(?1))",
         )
@@ -328,80 +255,5 @@ impl FromRow<'_, SqliteRow> for EventRow {
             headers: row.try_get("headers")?,
             occurred_at: moment(row.try_get("occurred_at")?),
         }))
-    }
-}
-
-/// A delivery whose lease ended without a settlement.
-struct LostRow {
-    id: DeliveryId,
-    day: i32,
-    event_id: EventId,
-    hook_id: HookId,
-    attempts: u32,
-    earlier_attempts: u32,
-    lost_leases: u32,
-}
-
-impl FromRow<'_, SqliteRow> for LostRow {
-    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            id: DeliveryId(row.try_get("id")?),
-            day: row.try_get("day")?,
-            event_id: EventId(row.try_get("event_id")?),
-            hook_id: HookId(row.try_get("hook_id")?),
-            attempts: row.try_get("attempts")?,
-            earlier_attempts: row.try_get("earlier_attempts")?,
-            lost_leases: row.try_get("lost_leases")?,
-        })
-    }
-}
-
-impl LostRow {
-    fn waits(&self, until: i64, attempts: u32, lost_leases: u32) -> Waiting {
-        (self.id.0.simple(), until, attempts, lost_leases)
-    }
-
-    /// What becomes of the delivery now that losing its worker counts as an attempt.
-    fn next_step(&self, book: &HookBook, schedule: &RetrySchedule) -> NextStep {
-        let own = book
-            .get(self.hook_id)
-            .and_then(|hook| hook.settings.retry_schedule.as_ref());
-        let attempt = (self.attempts + 1).saturating_sub(self.earlier_attempts);
-        next_step(
-            &Outcome::WorkerLost,
-            self.id,
-            attempt,
-            own.unwrap_or(schedule),
-        )
-    }
-
-    fn attempt(&self, now: Timestamp) -> AttemptRow {
-        AttemptRow {
-            day: self.day,
-            delivery_id: self.id.0.simple(),
-            id: AttemptId::draw(now).0.simple(),
-            event_id: self.event_id.0.simple(),
-            hook_id: self.hook_id.0.simple(),
-            number: self.attempts + 1,
-            at: micros(now),
-            duration_ms: 0,
-            outcome: Outcome::WorkerLost.name(),
-            status: None,
-            late: false,
-            error: Some(Outcome::WorkerLost.to_string()),
-            response: None,
-        }
-    }
-
-    fn ended(&self, reason: &'static str) -> EndedRow {
-        EndedRow {
-            day: self.day,
-            delivery_id: self.id.0.simple(),
-            event_id: self.event_id.0.simple(),
-            hook_id: self.hook_id.0.simple(),
-            state: "failed",
-            reason,
-            attempts: self.attempts + 1,
-        }
     }
 }

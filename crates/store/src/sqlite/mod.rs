@@ -14,6 +14,7 @@ mod leases;
 mod lock;
 mod outbox;
 mod outbox_rows;
+mod recover;
 mod redeliver;
 mod schema;
 mod settle;

@@ -10,11 +10,11 @@ use super::outbox_rows::{RawRow, Verdict};
 use super::values::{day_number, micros, rows};
 use crate::error::words;
 use crate::fan_out::{OutboxRow, Plan, plan, repeated_in_batch};
-use crate::{Error, FanOut, FannedOut, Leased, Peek, Result};
-use postrider_core::{EventId, HookId, HookStatus, NewEvent, Timestamp};
+use crate::{Error, FanOut, FannedOut, Peek, Result};
+use postrider_core::{EventId, NewEvent, Timestamp};
 use postrider_producer::EnqueueError;
 use sqlx::SqliteConnection;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 
 /// What is to become of the rows of a batch that are covered.
 struct Sorted {
@@ -143,8 +143,8 @@ impl SqliteStore {
             deliveries: count(plan.deliveries.len()),
             duplicates: count(sorted.duplicates.len()),
             rejected: count(sorted.rejected.len()),
-            waiting: waiting(&plan, request.now),
-            started: started(plan, request),
+            waiting: plan.waiting(request.now),
+            started: plan.started(request),
             more: queued >= max_events || count(read) < queued || taken < read,
         })
     }
@@ -251,7 +251,7 @@ async fn reject(
 ) -> Result<()> {
     for (seq, id, reason) in rejected {
         sqlx::query(
-            "-- postrider: reject
+            "-- postrider: fan_out_reject
             INSERT INTO postrider_rejected
                 (slot, id, reason, rejected_at, account, event_type, payload, ordering_key,
                  dedup_key, deliver_after, occurred_at, headers)
@@ -346,35 +346,6 @@ async fn delete_through(tx: &mut SqliteConnection, last_seq: i64) -> Result<()> 
     .await
     .map_err(from_sqlx)?;
     Ok(())
-}
-
-fn started(plan: Plan, request: &FanOut) -> Vec<Leased> {
-    let started = plan.deliveries.into_iter().filter(|planned| planned.starts);
-    started
-        .map(|planned| Leased {
-            slot: 0,
-            id: planned.id,
-            day: request.now.date_naive(),
-            event: planned.event,
-            hook: planned.hook,
-            attempts: 0,
-            earlier_attempts: 0,
-            token: request.token,
-            expires_at: request.until,
-        })
-        .collect()
-}
-
-/// The hooks that could have taken more at once.
-fn waiting(plan: &Plan, now: Timestamp) -> Vec<HookId> {
-    let waiting = plan.deliveries.iter().filter(|planned| {
-        !planned.starts
-            && planned.next_attempt_at <= now
-            && planned.hook.status == HookStatus::Active
-            && !planned.hook.locked
-    });
-    let hooks: BTreeSet<_> = waiting.map(|planned| planned.hook.id).collect();
-    hooks.into_iter().collect()
 }
 
 fn count(rows: usize) -> u32 {
