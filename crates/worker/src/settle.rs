@@ -13,8 +13,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
+/// Batches written at the same time.
+const WRITING_MAX: usize = 2;
+/// With so many it is worth writing a second batch beside the first.
+const BATCH_GOOD: usize = 256;
 /// Settlements written in one transaction at most.
 const BATCH_MAX: usize = 1_000;
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -29,12 +34,34 @@ pub(crate) struct Settler {
 }
 
 impl Settler {
-    /// Settles until the channel is closed and empty.
-    pub(crate) async fn run(&self, mut sent: mpsc::Receiver<Sent>) {
+    /// Settles until the channel is closed and empty. What has come in is written at once when
+    /// nothing is being written; while something is, it gathers, and a good batch is written
+    /// beside it.
+    pub(crate) async fn run(self: Arc<Self>, mut sent: mpsc::Receiver<Sent>) {
+        let mut writing = JoinSet::new();
         let mut batch = Vec::with_capacity(BATCH_MAX);
-        while sent.recv_many(&mut batch, BATCH_MAX).await > 0 {
-            self.settle(std::mem::take(&mut batch)).await;
+        loop {
+            let room = BATCH_MAX - batch.len();
+            tokio::select! {
+                received = sent.recv_many(&mut batch, room), if room > 0 => {
+                    if received == 0 {
+                        break;
+                    }
+                }
+                Some(_) = writing.join_next() => {}
+            }
+            let waits = match writing.len() {
+                0 => batch.is_empty(),
+                n => n >= WRITING_MAX || batch.len() < BATCH_GOOD,
+            };
+            if !waits {
+                let batch = std::mem::replace(&mut batch, Vec::with_capacity(BATCH_MAX));
+                let settler = self.clone();
+                writing.spawn(async move { settler.settle(batch).await });
+            }
         }
+        writing.join_all().await;
+        self.settle(batch).await;
     }
 
     /// Settles one batch, however long the database takes.

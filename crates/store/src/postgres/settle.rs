@@ -176,18 +176,26 @@ async fn write(
                 SET state = excluded.state, reason = excluded.reason,
                     attempts = excluded.attempts, ended_at = excluded.ended_at
             ), recorded AS (
+                -- Under the lease an attempt cannot have been recorded before, so this asks for
+                -- no conflict: asking costs more than the row.
                 INSERT INTO postrider_attempts
                     (slot, day, delivery_id, id, event_id, hook_id, number, at, duration_ms,
                      outcome, status, error, response, late)
                 SELECT $1, i.day, i.delivery_id, i.id, i.event_id, i.hook_id, i.number, i.at,
-                       i.duration_ms, i.outcome, i.status, i.error, i.response,
-                       i.id NOT IN (SELECT id FROM fenced)
-                FROM input AS i
+                       i.duration_ms, i.outcome, i.status, i.error, i.response, false
+                FROM input AS i WHERE (i.id IN (SELECT id FROM fenced)) IS TRUE
+            ), belated AS (
+                INSERT INTO postrider_attempts
+                    (slot, day, delivery_id, id, event_id, hook_id, number, at, duration_ms,
+                     outcome, status, error, response, late)
+                SELECT $1, i.day, i.delivery_id, i.id, i.event_id, i.hook_id, i.number, i.at,
+                       i.duration_ms, i.outcome, i.status, i.error, i.response, true
+                FROM input AS i WHERE i.id NOT IN (SELECT id FROM fenced)
                 ON CONFLICT (slot, day, delivery_id, id) DO NOTHING
-                RETURNING id, late
+                RETURNING id
             )
             SELECT ARRAY(SELECT id FROM input WHERE id NOT IN (SELECT id FROM fenced)),
-                   ARRAY(SELECT id FROM recorded WHERE late),
+                   ARRAY(SELECT id FROM belated),
                    ARRAY(SELECT hook_id FROM postrider_hook_health WHERE hook_id = ANY($18)),
                    ARRAY(SELECT hook_id FROM postrider_hook_health
                          WHERE hook_id = ANY($18) AND fail_count <> 0)",
