@@ -111,11 +111,16 @@ async fn a_worker_that_ends_amid_a_look_for_work_keeps_no_lease(backend: Backend
     let mut sent = 0;
     for _ in 0..8 {
         let mut worker = postrider.serve().await;
-        for _ in 0..6 {
-            app.enqueue_all(&vec![event("invoice.paid"); 100]).await;
-        }
-        receiver.wait_for(sent + 1).await;
-        worker.terminate().await;
+        let busy = async {
+            for _ in 0..20 {
+                app.enqueue_all(&vec![event("invoice.paid"); 50]).await;
+            }
+        };
+        let end = async {
+            receiver.wait_for(sent + 100).await;
+            worker.terminate().await;
+        };
+        tokio::join!(busy, end);
         assert!(worker.ended().await.success(), "{worker}");
         assert_eq!(sql.number(LEASED).await, 0, "{worker}");
         sent = receiver.count();
