@@ -20,14 +20,15 @@ use tracing::{info, warn};
 /// Outbox rows taken at once, at least and at most; between them by the size of payloads.
 const FAN_OUT_MIN: u32 = 8;
 const FAN_OUT_MAX: u32 = 1_000;
-/// Bytes of payload that one fan-out should bring in.
-const FAN_OUT_BYTES: u64 = 8 * 1024 * 1024;
+/// Bytes of payload that one fan-out or lease should bring in.
+const BATCH_BYTES: u64 = 8 * 1024 * 1024;
 /// Deliveries made at once at most.
 const FAN_OUT_DELIVERIES: u32 = 10_000;
 /// Fan-out waits for the queue to run low, but never longer than this.
 const FAN_OUT_AT_LEAST_EVERY: Duration = Duration::from_millis(50);
-/// Hooks asked for in one lease at most, and how many deliveries.
+/// Hooks asked for in one lease at most, and how many deliveries, by the size of payloads.
 const LEASE_HOOKS: usize = 256;
+const LEASE_MIN: u32 = 16;
 const LEASE_MAX: u32 = 1_000;
 /// Hooks read at once when looking for what is due.
 const SWEEP_PAGE: u32 = 512;
@@ -265,12 +266,13 @@ impl Dispatcher {
         let room = self.ready.room();
         let with_room = hooks.into_iter().filter(|hook| room.left(*hook) > 0);
         let last = self.state.leased_last.get(&slot).copied();
-        let in_turn = take_turns(with_room.collect(), last);
+        let most = self.lease_size();
+        let in_turn = take_turns(with_room.collect(), last, most as usize);
         let Some(last) = in_turn.last().copied() else {
             return Ok(0);
         };
         self.state.leased_last.insert(slot, last);
-        let wanted = share(&in_turn, &room);
+        let wanted = share(&in_turn, &room, most);
         let now = self.clock.now();
         let request = Lease {
             slot,
@@ -291,6 +293,7 @@ impl Dispatcher {
             }
         }
         let count = leased.len() as u32;
+        self.note_sizes(&leased);
         self.ready.push(leased);
         Ok(count)
     }
@@ -381,13 +384,16 @@ impl Dispatcher {
     }
 
     fn fan_out_size(&self) -> u32 {
-        match self.state.payload_bytes {
-            // Nothing is known yet: begin with a few.
-            0 => FAN_OUT_MIN * 8,
-            bytes => u32::try_from(FAN_OUT_BYTES / bytes)
-                .unwrap_or(FAN_OUT_MAX)
-                .clamp(FAN_OUT_MIN, FAN_OUT_MAX),
-        }
+        // While nothing is known yet: a few.
+        batch_size(self.state.payload_bytes)
+            .unwrap_or(FAN_OUT_MIN * 8)
+            .clamp(FAN_OUT_MIN, FAN_OUT_MAX)
+    }
+
+    fn lease_size(&self) -> u32 {
+        batch_size(self.state.payload_bytes)
+            .unwrap_or(LEASE_MIN * 8)
+            .clamp(LEASE_MIN, LEASE_MAX)
     }
 
     async fn timed<T>(&self, operation: &str, call: impl Future<Output = Result<T>>) -> Result<T> {
@@ -418,6 +424,12 @@ fn passed(last: &mut Option<Instant>, every: Duration) -> bool {
     due
 }
 
+/// How many payloads of this size, if it is known, make a batch.
+fn batch_size(payload_bytes: u64) -> Option<u32> {
+    let size = BATCH_BYTES.checked_div(payload_bytes)?;
+    Some(u32::try_from(size).unwrap_or(u32::MAX))
+}
+
 /// Keeps the first problem in mind. Returns it at once when the database did not answer at all:
 /// then nothing else needs to be tried.
 fn note(first: &mut Result<()>, result: Result<()>) -> Result<()> {
@@ -433,15 +445,16 @@ fn note(first: &mut Result<()>, result: Result<()>) -> Result<()> {
 
 /// The hooks whose turn it is: at most as many as one lease asks for, beginning after the last
 /// one of the lease before, so that none waits for ever behind others.
-fn take_turns(hooks: BTreeSet<HookId>, last: Option<HookId>) -> Vec<HookId> {
+fn take_turns(hooks: BTreeSet<HookId>, last: Option<HookId>, most: usize) -> Vec<HookId> {
     let after = hooks.iter().filter(|hook| Some(**hook) > last);
     let before = hooks.iter().filter(|hook| Some(**hook) <= last);
-    after.chain(before).take(LEASE_HOOKS).copied().collect()
+    let in_turn = after.chain(before).take(LEASE_HOOKS.min(most));
+    in_turn.copied().collect()
 }
 
-/// Shares the room of one lease between the hooks.
-fn share(hooks: &[HookId], room: &Room) -> Vec<(HookId, u32)> {
-    let total = room.total().min(LEASE_MAX);
+/// Shares the room of one lease, and at most so many deliveries, between the hooks.
+fn share(hooks: &[HookId], room: &Room, most: u32) -> Vec<(HookId, u32)> {
+    let total = room.total().min(most);
     let each = (total / hooks.len().max(1) as u32).max(1);
     let limited = hooks.iter().map(|hook| (*hook, room.left(*hook).min(each)));
     limited.collect()
@@ -460,8 +473,17 @@ mod tests {
     fn the_room_is_shared_between_hooks() {
         let mut room = Room::new(100, 500);
         room.set(hook(2), 3);
-        let wanted = share(&[hook(1), hook(2)], &room);
+        let wanted = share(&[hook(1), hook(2)], &room, LEASE_MAX);
         assert_eq!(wanted, [(hook(1), 50), (hook(2), 3)]);
+        let wanted = share(&[hook(1), hook(2)], &room, LEASE_MIN);
+        assert_eq!(wanted, [(hook(1), 8), (hook(2), 3)]);
+    }
+
+    #[test]
+    fn large_payloads_make_small_batches() {
+        assert_eq!(batch_size(0), None);
+        assert_eq!(batch_size(512 * 1024), Some(16));
+        assert_eq!(batch_size(1024), Some(8_192));
     }
 
     #[test]
@@ -469,7 +491,7 @@ mod tests {
         let hooks: BTreeSet<_> = (1..=600).map(hook).collect();
         let (mut last, mut served) = (None, BTreeSet::new());
         for _ in 0..3 {
-            let turn = take_turns(hooks.clone(), last);
+            let turn = take_turns(hooks.clone(), last, 1_000);
             assert_eq!(turn.len(), LEASE_HOOKS);
             last = turn.last().copied();
             served.extend(turn);
