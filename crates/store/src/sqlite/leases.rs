@@ -10,6 +10,7 @@ use super::settle_rows::{
 };
 use super::values::{day_of, micros, moment, rows};
 use crate::{DueHook, HookBook, Lease, Leased, Recovered, Result};
+use chrono::TimeDelta;
 use postrider_core::{
     AttemptId, DeliveryId, Event, EventId, HookId, HookStatus, LeaseToken, NextStep, Outcome,
     Payload, RetrySchedule, Timestamp, next_step,
@@ -23,6 +24,10 @@ use uuid::Uuid;
 
 /// Leases in a row that may end without a settlement before that counts as an attempt.
 const LOST_LEASES: u32 = 3;
+
+/// How long a delivery is left alone whose event is gone: it must not stand in the way of
+/// those behind it.
+const WITHOUT_EVENT_WAIT: TimeDelta = TimeDelta::hours(1);
 
 impl SqliteStore {
     pub(super) async fn find_due_hooks(
@@ -304,10 +309,12 @@ async fn with_events(
         );
         sqlx::query(
             "-- postrider: lease_undo
-            UPDATE postrider_deliveries SET lease_token = NULL, lease_expires_at = NULL
+            UPDATE postrider_deliveries
+            SET lease_token = NULL, lease_expires_at = NULL, next_attempt_at = ?2
             WHERE slot = 0 AND id IN (SELECT unhex(value) FROM json_each(?1))",
         )
         .bind(rows(orphans.iter().map(|id| id.0.simple())))
+        .bind(micros(request.now + WITHOUT_EVENT_WAIT))
         .execute(tx)
         .await
         .map_err(from_sqlx)?;
