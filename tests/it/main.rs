@@ -14,3 +14,4 @@ mod poison;
 mod refusals;
 mod retry;
 mod share;
+mod steady;

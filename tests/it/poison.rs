@@ -18,6 +18,9 @@ async fn a_row_that_breaks_a_rule_is_rejected_and_the_others_arrive(backend: Bac
     app.hook(&receiver).await;
     let mut sql = app.sql().await;
     let mut good = app.enqueue_all(&vec![event("invoice.paid"); 500]).await;
+    let headers: std::collections::BTreeMap<_, _> =
+        (0..40_000).map(|n| (format!("x-{n}"), "y")).collect();
+    let headers = serde_json::to_string(&headers).expect("JSON");
     let after_retention = (app.now() + Duration::from_secs(40 * 24 * 3_600)).to_rfc3339();
     for (columns, values) in [
         ("event_type, payload", "'postrider.hook.disabled', '{}'"),
@@ -30,6 +33,10 @@ async fn a_row_that_breaks_a_rule_is_rejected_and_the_others_arrive(backend: Bac
         (
             "event_type, payload, deliver_after",
             &format!("'a', '{{}}', '{after_retention}'"),
+        ),
+        (
+            "event_type, payload, headers",
+            &format!("'a', '{{}}', '{headers}'"),
         ),
     ] {
         sql.run(format!(
@@ -55,11 +62,12 @@ async fn a_row_that_breaks_a_rule_is_rejected_and_the_others_arrive(backend: Bac
         "the event type \"postrider.hook.disabled\" begins with",
         "the event type is empty",
         "the headers must be",
+        "there are more than 100 headers",
     ]) {
         assert!(reason.starts_with(expected), "{reason}");
     }
-    assert_eq!(reasons.len(), 5);
-    assert_eq!(app.metric("postrider_events_rejected_total"), 5.0);
+    assert_eq!(reasons.len(), 6);
+    assert_eq!(app.metric("postrider_events_rejected_total"), 6.0);
     assert_eq!(outbox(&mut sql).await, 0);
 }
 

@@ -6,7 +6,7 @@
 use crate::config::Settings;
 use crate::failure::Result;
 use crate::output::notice;
-use crate::secrets::{Need, key_ring};
+use crate::secrets::{Need, key_ring, would_make_key_file};
 use postrider_core::{DeliveryId, EventId, HookId, LeaseToken};
 use postrider_store::{Backend, SchemaState, Store};
 use std::path::{Path, PathBuf};
@@ -45,11 +45,17 @@ pub async fn try_write(store: &dyn Store) -> Result<()> {
 
 /// Opens the database without a look at its tables.
 pub async fn connect(settings: &Settings, need: Need) -> Result<Arc<dyn Store>> {
-    let keys = key_ring(settings, need)?;
     let new_file = match settings.backend()? {
         Backend::Sqlite => sqlite_file(&settings.database.url).filter(|path| !path.exists()),
         Backend::Postgres => None,
     };
+    if would_make_key_file(settings, need)? {
+        // First the database: what cannot be opened gets no key beside it.
+        let keys = key_ring(settings, Need::Nothing)?;
+        let store = postrider_store::open(&settings.database, keys).await?;
+        store.close().await;
+    }
+    let keys = key_ring(settings, need)?;
     let store = postrider_store::open(&settings.database, keys).await?;
     if let Some(path) = new_file {
         notice(format_args!("Created {}.", path.display()));

@@ -47,6 +47,12 @@ pub fn key_ring(settings: &Settings, need: Need) -> Result<KeyRing> {
     })
 }
 
+/// Whether [`key_ring`] would make SQLite's key file.
+pub fn would_make_key_file(settings: &Settings, need: Need) -> Result<bool> {
+    let missing = key_file(settings)?.is_some_and(|path| !path.exists());
+    Ok(missing && need == Need::Secrets && settings.secrets.key.is_none())
+}
+
 /// Where SQLite's key file is, whether or not it exists.
 pub fn key_file(settings: &Settings) -> Result<Option<PathBuf>> {
     Ok(match settings.backend()? {

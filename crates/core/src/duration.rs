@@ -1,5 +1,6 @@
 //! Durations as people write them: `5s`, `25ms`, `30m`, `24h`, `30d`.
 
+use crate::SPAN_MAX;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::str::FromStr;
@@ -16,13 +17,17 @@ use std::time::Duration;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span(Duration);
 
-/// The text is not a duration.
+/// The text is not a duration that can be set.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{text:?} is not a duration: write a number with a unit, such as \"25ms\", \"5s\", \"30m\", \"24h\" or \"30d\""
-)]
-pub struct SpanError {
-    text: String,
+pub enum SpanError {
+    /// It is not a duration.
+    #[error(
+        "{0:?} is not a duration: write a number with a unit, such as \"25ms\", \"5s\", \"30m\", \"24h\" or \"30d\""
+    )]
+    Malformed(String),
+    /// It is longer than [`SPAN_MAX`].
+    #[error("{0:?} is longer than 100 years: give a shorter duration")]
+    TooLong(String),
 }
 
 impl Span {
@@ -52,9 +57,11 @@ impl FromStr for Span {
     type Err = SpanError;
 
     fn from_str(text: &str) -> Result<Self, SpanError> {
-        humantime::parse_duration(text.trim())
-            .map(Self)
-            .map_err(|_| SpanError { text: text.into() })
+        match humantime::parse_duration(text.trim()) {
+            Ok(duration) if duration <= SPAN_MAX => Ok(Self(duration)),
+            Ok(_) => Err(SpanError::TooLong(text.into())),
+            Err(_) => Err(SpanError::Malformed(text.into())),
+        }
     }
 }
 
@@ -98,6 +105,15 @@ mod tests {
             let span: Span = text.parse().unwrap();
             assert_eq!(span.get().as_secs_f64(), seconds, "{text}");
             assert_eq!(span.to_string().parse::<Span>().unwrap(), span);
+        }
+    }
+
+    #[test]
+    fn what_no_calendar_holds_is_refused() {
+        assert!("36500d".parse::<Span>().is_ok());
+        for text in ["18446744073709551615s", "300000000y", "36501d"] {
+            let error = text.parse::<Span>().unwrap_err();
+            assert_eq!(error, SpanError::TooLong(text.into()));
         }
     }
 

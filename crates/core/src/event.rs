@@ -1,6 +1,9 @@
 //! Something that happened in an application.
 
-use crate::{EventId, KEY_MAX_BYTES, PAYLOAD_MAX_BYTES, Timestamp, limits::EVENT_TYPE_MAX_BYTES};
+use crate::{
+    EventId, HEADERS_MAX, HEADERS_MAX_BYTES, KEY_MAX_BYTES, PAYLOAD_MAX_BYTES, Timestamp,
+    limits::EVENT_TYPE_MAX_BYTES,
+};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::fmt;
@@ -119,6 +122,11 @@ pub enum EventError {
     /// The extra headers are not a JSON object of strings, or not valid as headers.
     #[error("the headers must be a JSON object of strings with valid header names: {0}")]
     Headers(String),
+    /// There are more extra headers than receivers take.
+    #[error(
+        "there are more than {HEADERS_MAX} headers, or more than {HEADERS_MAX_BYTES} bytes of them: put data into the payload"
+    )]
+    HeadersTooMany,
 }
 
 /// Names of what happened: `invoice.paid`.
@@ -289,6 +297,9 @@ fn check_headers(headers: Option<&str>) -> Result<(), EventError> {
     let Some(text) = headers else { return Ok(()) };
     let parsed: std::collections::BTreeMap<String, String> =
         serde_json::from_str(text).map_err(|error| EventError::Headers(error.to_string()))?;
+    if are_too_many_headers(parsed.iter().map(|(name, value)| name.len() + value.len())) {
+        return Err(EventError::HeadersTooMany);
+    }
     for (name, value) in &parsed {
         if !is_header_name(name) || !is_header_value(value) {
             return Err(EventError::Headers(format!("{name:?} is not valid")));
@@ -325,6 +336,16 @@ pub(crate) fn is_reserved_header(name: &str) -> bool {
     RESERVED_HEADERS
         .iter()
         .any(|reserved| reserved.eq_ignore_ascii_case(name))
+}
+
+/// Whether headers of these sizes, names and values together, are more than may be sent.
+pub(crate) fn are_too_many_headers(sizes: impl Iterator<Item = usize>) -> bool {
+    let (mut count, mut bytes) = (0, 0);
+    for size in sizes {
+        count += 1;
+        bytes += size;
+    }
+    count > HEADERS_MAX || bytes > HEADERS_MAX_BYTES
 }
 
 /// Whether `name` is a token of RFC 9110 §5.6.2.
@@ -389,6 +410,21 @@ mod tests {
             event.headers = Some(bad.into());
             assert!(event.check().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn headers_are_few_and_short() {
+        let with = |count: usize, length: usize| {
+            let value = "x".repeat(length);
+            let headers: std::collections::BTreeMap<_, _> =
+                (0..count).map(|n| (format!("h{n}"), &value)).collect();
+            let mut event = event("a");
+            event.headers = serde_json::to_string(&headers).ok();
+            event.check()
+        };
+        assert_eq!(with(100, 100), Ok(()));
+        assert_eq!(with(101, 1), Err(EventError::HeadersTooMany));
+        assert_eq!(with(1, 16 * 1024), Err(EventError::HeadersTooMany));
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! A subscriber: where deliveries go, which events it asks for, how they are signed.
 
-use crate::event::{is_header_name, is_header_value, is_reserved_header};
+use crate::event::{are_too_many_headers, is_header_name, is_header_value, is_reserved_header};
 use crate::{
-    BodyForm, EventPattern, EventType, HOOK_URL_MAX_BYTES, HookId, RetrySchedule, Signer,
-    SigningSecret, Span, Timestamp,
+    BodyForm, EventPattern, EventType, HEADERS_MAX, HEADERS_MAX_BYTES, HOOK_URL_MAX_BYTES, HookId,
+    RetrySchedule, Signer, SigningSecret, Span, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -165,6 +165,14 @@ pub enum HookError {
     /// A header that is malformed or that Postrider sets itself.
     #[error("the header {0:?} cannot be set: {1}")]
     Header(String, &'static str),
+    /// There are more extra headers than receivers take.
+    #[error(
+        "there are more than {HEADERS_MAX} headers, or more than {HEADERS_MAX_BYTES} bytes of them: receivers refuse so many"
+    )]
+    HeadersTooMany,
+    /// No request can be made in no time.
+    #[error("the timeout must be longer than 0s")]
+    Timeout,
     /// The account is empty or too long.
     #[error("the account must be 1 to {max} bytes long", max = crate::KEY_MAX_BYTES)]
     Account,
@@ -252,10 +260,17 @@ impl NewHook {
         if self.events.is_empty() {
             return Err(HookError::NoEvents);
         }
-        for (name, value) in &self.credentials.headers {
+        let headers = &self.credentials.headers;
+        if are_too_many_headers(headers.iter().map(|(name, value)| name.len() + value.len())) {
+            return Err(HookError::HeadersTooMany);
+        }
+        for (name, value) in headers {
             check_header(name, value)?;
         }
-        Ok(())
+        match self.settings.timeout {
+            Some(timeout) if timeout.get().is_zero() => Err(HookError::Timeout),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -393,6 +408,27 @@ mod tests {
         ] {
             assert!(parse_hook_url(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_no_request_can_keep_to_is_refused() {
+        let hook = |timeout: &str, headers: usize| NewHook {
+            account: "default".into(),
+            url: "https://example.com".into(),
+            events: vec![EventPattern::Any],
+            profile: "standard".into(),
+            settings: HookSettings {
+                timeout: timeout.parse().ok(),
+                ..HookSettings::default()
+            },
+            credentials: HookCredentials {
+                headers: vec![("x-a".into(), "b".into()); headers],
+                ..HookCredentials::default()
+            },
+        };
+        assert_eq!(hook("1s", 100).check(), Ok(()));
+        assert_eq!(hook("0s", 0).check(), Err(HookError::Timeout));
+        assert_eq!(hook("1s", 101).check(), Err(HookError::HeadersTooMany));
     }
 
     #[test]

@@ -34,8 +34,8 @@ pub use hook::{
 };
 pub use id::{AttemptId, DeliveryId, EventId, HookId, LeaseToken};
 pub use limits::{
-    EVENT_TYPE_MAX_BYTES, EXCERPT_MAX_BYTES, HOOK_URL_MAX_BYTES, KEY_MAX_BYTES, PAYLOAD_MAX_BYTES,
-    RETRY_AFTER_MAX,
+    EVENT_TYPE_MAX_BYTES, EXCERPT_MAX_BYTES, HEADERS_MAX, HEADERS_MAX_BYTES, HOOK_URL_MAX_BYTES,
+    KEY_MAX_BYTES, PAYLOAD_MAX_BYTES, RETRY_AFTER_MAX, SPAN_MAX,
 };
 pub use outcome::{NextStep, Outcome, Reason, next_step};
 pub use pattern::{EventPattern, PatternError};

@@ -14,6 +14,15 @@ pub const KEY_MAX_BYTES: usize = 512;
 /// Longest URL of a hook, in bytes.
 pub const HOOK_URL_MAX_BYTES: usize = 2048;
 
+/// Extra request headers of an event or a hook at most, and their bytes, names and values
+/// together: receivers refuse more.
+pub const HEADERS_MAX: usize = 100;
+/// See [`HEADERS_MAX`].
+pub const HEADERS_MAX_BYTES: usize = 16 * 1024;
+
+/// The longest duration that can be set anywhere, 100 years: a moment plus it is still one.
+pub const SPAN_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// How much of a response's decoded body is read and kept, in bytes.
 pub const EXCERPT_MAX_BYTES: usize = 16 * 1024;
 

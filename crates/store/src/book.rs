@@ -26,6 +26,13 @@ pub(crate) enum HookUpdate {
 }
 
 impl HookBook {
+    /// A book of these hooks, at the newest of their versions.
+    pub fn of(hooks: impl IntoIterator<Item = Hook>) -> Self {
+        let hooks: Vec<_> = hooks.into_iter().map(Arc::new).collect();
+        let version = hooks.iter().map(|hook| hook.version).max().unwrap_or(0);
+        Self::default().with(hooks.into_iter().map(HookUpdate::Put).collect(), version)
+    }
+
     /// The version of the hooks this book holds.
     pub fn version(&self) -> i64 {
         self.version

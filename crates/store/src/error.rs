@@ -50,6 +50,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the database did not answer at all, so that no other call would fare better now.
+    pub fn is_no_answer(&self) -> bool {
+        matches!(self, Self::Unavailable(error) if error.as_database_error().is_none())
+    }
+
     /// Whether the same call may succeed later without anyone doing anything.
     pub fn is_passing(&self) -> bool {
         matches!(self, Self::Unavailable(_))

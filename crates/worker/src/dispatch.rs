@@ -8,6 +8,7 @@ use crate::clock::WorkerClock;
 use crate::metrics::Metrics;
 use crate::ready::Ready;
 use crate::settings::{HookDefaults, WorkerSettings};
+use crate::settle::Settler;
 use postrider_core::{HookId, HookStatus, LeaseToken, Timestamp};
 use postrider_store::{DueHook, FanOut, Lease, Peek, Result, Room, Store};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -16,15 +17,17 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
-/// Outbox rows taken at once at most, and bytes of their payloads.
+/// Outbox rows taken at once at most.
 const FAN_OUT_EVENTS: u32 = 1_000;
-const FAN_OUT_BYTES: u64 = 8 * 1024 * 1024;
+/// Bytes of payload that one fan-out or lease should bring in.
+const BATCH_BYTES: u64 = 8 * 1024 * 1024;
 /// Deliveries made at once at most.
 const FAN_OUT_DELIVERIES: u32 = 10_000;
 /// Fan-out waits for the queue to run low, but never longer than this.
 const FAN_OUT_AT_LEAST_EVERY: Duration = Duration::from_millis(50);
-/// Hooks asked for in one lease at most, and how many deliveries.
+/// Hooks asked for in one lease at most, and how many deliveries, by the size of payloads.
 const LEASE_HOOKS: usize = 256;
+const LEASE_MIN: u32 = 16;
 const LEASE_MAX: u32 = 1_000;
 /// Hooks read at once when looking for what is due.
 const SWEEP_PAGE: u32 = 512;
@@ -70,6 +73,7 @@ impl Hints {
 /// Finds work and puts it into the queue.
 pub(crate) struct Dispatcher {
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) settler: Arc<Settler>,
     pub(crate) clock: Arc<dyn WorkerClock>,
     pub(crate) settings: WorkerSettings,
     pub(crate) defaults: Arc<HookDefaults>,
@@ -87,6 +91,12 @@ pub(crate) struct State {
     due: HashMap<(i16, HookId), Timestamp>,
     /// Where the next round over the slots begins.
     turn: usize,
+    /// The hooks that what is queued was last held to.
+    hooks_version: i64,
+    /// The hook that was leased last from each slot: the next lease begins after it.
+    leased_last: HashMap<i16, HookId>,
+    /// The largest average payload lately seen.
+    payload_bytes: u64,
     fanned_out: Option<Instant>,
     swept: Option<Instant>,
     recovered: Option<Instant>,
@@ -103,37 +113,58 @@ pub(crate) struct Found {
 }
 
 impl Dispatcher {
-    /// One look for work, with the rarer duties when their time has come.
-    pub(crate) async fn step(&mut self) -> Result<Found> {
+    /// One look for work, with the rarer duties when their time has come: what was found, and
+    /// the first thing that went wrong. A duty that fails keeps no other from being done.
+    pub(crate) async fn step(&mut self) -> (Found, Result<()>) {
         let mut found = Found::default();
         if !self.clock.is_steady() {
-            return Ok(found);
+            return (found, Ok(()));
         }
         self.metrics
             .clock_drift_milliseconds
             .set((self.clock.drift_seconds() * 1e3) as i64);
-        if passed(&mut self.state.kept_up, UPKEEP_EVERY) {
-            self.upkeep().await?;
-        }
-        if passed(&mut self.state.recovered, RECOVER_EVERY) {
-            self.recover().await?;
-        }
-        if passed(&mut self.state.swept, SWEEP_EVERY) {
-            self.sweep().await?;
-        }
-        let peek = self.timed("peek", self.store.peek()).await?;
-        self.fan_out(&peek, &mut found).await?;
-        self.lease(&peek, &mut found).await?;
+        let looked = self.look(&mut found).await;
         let (queued, in_flight) = self.ready.counts();
         self.metrics.queued_deliveries.set(i64::from(queued));
         self.metrics.inflight_requests.set(i64::from(in_flight));
-        Ok(found)
+        (found, looked)
+    }
+
+    async fn look(&mut self, found: &mut Found) -> Result<()> {
+        let mut problem = Ok(());
+        if passed(&mut self.state.kept_up, UPKEEP_EVERY) {
+            note(&mut problem, self.upkeep().await)?;
+        }
+        if passed(&mut self.state.recovered, RECOVER_EVERY) {
+            note(&mut problem, self.recover().await)?;
+        }
+        if passed(&mut self.state.swept, SWEEP_EVERY) {
+            note(&mut problem, self.sweep().await)?;
+        }
+        let peek = self.timed("peek", self.store.peek()).await?;
+        self.follow_hooks().await;
+        note(&mut problem, self.fan_out(&peek, found).await)?;
+        note(&mut problem, self.lease(&peek, found).await)?;
+        problem
+    }
+
+    /// Holds what is queued to the hooks as they are now: a hook that was paused or removed is
+    /// not sent to any more, a new secret signs from now on.
+    async fn follow_hooks(&mut self) {
+        let book = self.store.hooks_book();
+        if book.version() != self.state.hooks_version {
+            self.state.hooks_version = book.version();
+            let unsendable = self.ready.follow(&book);
+            self.settler.give_back(unsendable).await;
+        }
     }
 
     /// Makes the rarer duties due at the next step.
     pub(crate) fn look_over_everything(&mut self) {
         self.state = State {
             turn: self.state.turn,
+            payload_bytes: self.state.payload_bytes,
+            hooks_version: self.state.hooks_version,
             ..State::default()
         };
     }
@@ -150,8 +181,11 @@ impl Dispatcher {
         self.state.fanned_out = Some(Instant::now());
         self.state.turn = self.state.turn.wrapping_add(1);
         let slots = peek.outbox.len();
+        let begin = self.state.turn;
         for n in 0..slots {
-            let slot = peek.outbox[(n + self.state.turn) % slots];
+            let slot = peek.outbox[begin.wrapping_add(n) % slots];
+            // If this one fails, the next round begins after it.
+            self.state.turn = begin.wrapping_add(n);
             let now = self.clock.now();
             let request = FanOut {
                 slot,
@@ -160,7 +194,7 @@ impl Dispatcher {
                 until: now + self.settings.lease.get(),
                 room: self.ready.room(),
                 max_events: FAN_OUT_EVENTS,
-                max_bytes: FAN_OUT_BYTES,
+                max_bytes: BATCH_BYTES,
                 max_deliveries: FAN_OUT_DELIVERIES,
                 deliver_before: now + self.keep_events,
             };
@@ -189,6 +223,7 @@ impl Dispatcher {
             found.more |= fanned_out.more;
             self.ready.push(fanned_out.started);
         }
+        self.state.turn = begin;
         Ok(())
     }
 
@@ -197,53 +232,69 @@ impl Dispatcher {
         for (slot, hook, at) in self.hints.take() {
             self.note_due(slot, hook, at);
         }
+        let mut problem = Ok(());
+        for (slot, hooks) in self.candidates(peek) {
+            let leased = self.lease_slot(slot, hooks).await;
+            found.work += *leased.as_ref().unwrap_or(&0);
+            note(&mut problem, leased.map(|_| ()))?;
+        }
+        problem
+    }
+
+    /// The hooks that have something due and may be sent to, by slot.
+    fn candidates(&self, peek: &Peek) -> BTreeMap<i16, BTreeSet<HookId>> {
         let now = self.clock.now();
-        let room = self.ready.room();
-        let mut candidates = Vec::new();
         let book = self.store.hooks_book();
         let book_is_old = book.version() != peek.hooks_version;
+        let mut candidates: BTreeMap<i16, BTreeSet<HookId>> = BTreeMap::new();
         for ((slot, hook), at) in &self.state.due {
             let may_run = book_is_old
                 || book
                     .get(*hook)
                     .is_some_and(|hook| hook.status == HookStatus::Active && !hook.locked);
-            if *at <= now && may_run && room.left(*hook) > 0 {
-                candidates.push((*at, *slot, *hook));
+            if *at <= now && may_run {
+                candidates.entry(*slot).or_default().insert(*hook);
             }
         }
-        candidates.sort_unstable();
-        let mut by_slot: BTreeMap<i16, Vec<(HookId, u32)>> = BTreeMap::new();
-        for (_, slot, hook) in candidates {
-            by_slot
-                .entry(slot)
-                .or_default()
-                .push((hook, room.left(hook)));
+        candidates
+    }
+
+    /// Leases due deliveries of these hooks of one slot, as many as there is room for; returns
+    /// how many.
+    async fn lease_slot(&mut self, slot: i16, hooks: BTreeSet<HookId>) -> Result<u32> {
+        let room = self.ready.room();
+        let with_room = hooks.into_iter().filter(|hook| room.left(*hook) > 0);
+        let last = self.state.leased_last.get(&slot).copied();
+        let most = self.lease_size();
+        let in_turn = take_turns(with_room.collect(), last, most as usize);
+        let Some(last) = in_turn.last().copied() else {
+            return Ok(0);
+        };
+        self.state.leased_last.insert(slot, last);
+        let wanted = share(&in_turn, &room, most);
+        let now = self.clock.now();
+        let request = Lease {
+            slot,
+            now,
+            token: LeaseToken::draw(now),
+            until: now + self.settings.lease.get(),
+            wanted: wanted.clone(),
+        };
+        let leased = self.timed("lease", self.store.lease(request)).await?;
+        let mut got: HashMap<HookId, u32> = HashMap::new();
+        for delivery in &leased {
+            *got.entry(delivery.hook.id).or_default() += 1;
         }
-        for (slot, mut wanted) in by_slot {
-            share(&mut wanted, &room);
-            let now = self.clock.now();
-            let request = Lease {
-                slot,
-                now,
-                token: LeaseToken::draw(now),
-                until: now + self.settings.lease.get(),
-                wanted: wanted.clone(),
-            };
-            let leased = self.timed("lease", self.store.lease(request)).await?;
-            let mut got: HashMap<HookId, u32> = HashMap::new();
-            for delivery in &leased {
-                *got.entry(delivery.hook.id).or_default() += 1;
+        for (hook, limit) in wanted {
+            // Fewer than asked for: nothing more is due, and the sweep tells what will be.
+            if got.get(&hook).copied().unwrap_or(0) < limit {
+                self.state.due.remove(&(slot, hook));
             }
-            for (hook, limit) in wanted {
-                // Fewer than asked for: nothing more is due, and the sweep tells what will be.
-                if got.get(&hook).copied().unwrap_or(0) < limit {
-                    self.state.due.remove(&(slot, hook));
-                }
-            }
-            found.work += leased.len() as u32;
-            self.ready.push(leased);
         }
-        Ok(())
+        let count = leased.len() as u32;
+        self.note_sizes(&leased);
+        self.ready.push(leased);
+        Ok(count)
     }
 
     /// Looks over all hooks that have something waiting, a page at a time.
@@ -299,26 +350,42 @@ impl Dispatcher {
         Ok(())
     }
 
+    /// One turn of upkeep; what is left is for the next step, so that work goes on in between.
     async fn upkeep(&mut self) -> Result<()> {
-        loop {
-            let call = self.store.upkeep(self.clock.now(), UPKEEP_MAX);
-            let upkeep = self.timed("upkeep", call).await?;
-            if upkeep.cancelled > 0 {
-                info!(
-                    deliveries = upkeep.cancelled,
-                    "Cancelled {} deliveries of deleted hooks", upkeep.cancelled
-                );
-            }
-            if !upkeep.more {
-                return Ok(());
-            }
+        let call = self.store.upkeep(self.clock.now(), UPKEEP_MAX);
+        let upkeep = self.timed("upkeep", call).await?;
+        if upkeep.cancelled > 0 {
+            info!(
+                deliveries = upkeep.cancelled,
+                "Cancelled {} deliveries of deleted hooks", upkeep.cancelled
+            );
         }
+        if upkeep.more {
+            self.state.kept_up = None;
+        }
+        Ok(())
     }
 
     /// Remembers the earlier of two moments.
     fn note_due(&mut self, slot: i16, hook: HookId, at: Timestamp) {
         let known = self.state.due.entry((slot, hook)).or_insert(at);
         *known = (*known).min(at);
+    }
+
+    /// Remembers how large payloads are, so that a batch of large ones stays small.
+    fn note_sizes(&mut self, started: &[postrider_store::Leased]) {
+        if started.is_empty() {
+            return;
+        }
+        let bytes: usize = started.iter().map(|d| d.event.payload.as_str().len()).sum();
+        let average = bytes as u64 / started.len() as u64;
+        self.state.payload_bytes = average.max(self.state.payload_bytes * 7 / 8).max(1);
+    }
+
+    fn lease_size(&self) -> u32 {
+        batch_size(self.state.payload_bytes)
+            .unwrap_or(LEASE_MIN * 8)
+            .clamp(LEASE_MIN, LEASE_MAX)
     }
 
     async fn timed<T>(&self, operation: &str, call: impl Future<Output = Result<T>>) -> Result<T> {
@@ -349,15 +416,40 @@ fn passed(last: &mut Option<Instant>, every: Duration) -> bool {
     due
 }
 
-/// Cuts what is wanted down to one lease: at most so many hooks, and the room shared between
-/// them.
-fn share(wanted: &mut Vec<(HookId, u32)>, room: &Room) {
-    wanted.truncate(LEASE_HOOKS);
-    let total = room.total().min(LEASE_MAX);
-    let each = (total / wanted.len().max(1) as u32).max(1);
-    for (_, limit) in wanted {
-        *limit = (*limit).min(each);
+/// How many payloads of this size, if it is known, make a batch.
+fn batch_size(payload_bytes: u64) -> Option<u32> {
+    let size = BATCH_BYTES.checked_div(payload_bytes)?;
+    Some(u32::try_from(size).unwrap_or(u32::MAX))
+}
+
+/// Keeps the first problem in mind. Returns it at once when the database did not answer at all:
+/// then nothing else needs to be tried.
+fn note(first: &mut Result<()>, result: Result<()>) -> Result<()> {
+    match result {
+        Err(problem) if problem.is_no_answer() => Err(problem),
+        Err(problem) if first.is_ok() => {
+            *first = Err(problem);
+            Ok(())
+        }
+        _ => Ok(()),
     }
+}
+
+/// The hooks whose turn it is: at most as many as one lease asks for, beginning after the last
+/// one of the lease before, so that none waits for ever behind others.
+fn take_turns(hooks: BTreeSet<HookId>, last: Option<HookId>, most: usize) -> Vec<HookId> {
+    let after = hooks.iter().filter(|hook| Some(**hook) > last);
+    let before = hooks.iter().filter(|hook| Some(**hook) <= last);
+    let in_turn = after.chain(before).take(LEASE_HOOKS.min(most));
+    in_turn.copied().collect()
+}
+
+/// Shares the room of one lease, and at most so many deliveries, between the hooks.
+fn share(hooks: &[HookId], room: &Room, most: u32) -> Vec<(HookId, u32)> {
+    let total = room.total().min(most);
+    let each = (total / hooks.len().max(1) as u32).max(1);
+    let limited = hooks.iter().map(|hook| (*hook, room.left(*hook).min(each)));
+    limited.collect()
 }
 
 #[cfg(test)]
@@ -365,15 +457,37 @@ mod tests {
     use super::*;
     use uuid::Uuid;
 
+    fn hook(n: u128) -> HookId {
+        HookId(Uuid::from_u128(n))
+    }
+
     #[test]
     fn the_room_is_shared_between_hooks() {
-        let hook = |n| HookId(Uuid::from_u128(n));
-        let mut wanted = vec![(hook(1), 500), (hook(2), 3)];
-        share(&mut wanted, &Room::new(100, 500));
+        let mut room = Room::new(100, 500);
+        room.set(hook(2), 3);
+        let wanted = share(&[hook(1), hook(2)], &room, LEASE_MAX);
         assert_eq!(wanted, [(hook(1), 50), (hook(2), 3)]);
-        let mut many: Vec<_> = (0..1_000).map(|n| (hook(n), 10)).collect();
-        share(&mut many, &Room::new(100, 10));
-        assert_eq!(many.len(), LEASE_HOOKS);
-        assert!(many.iter().all(|(_, limit)| *limit == 1));
+        let wanted = share(&[hook(1), hook(2)], &room, LEASE_MIN);
+        assert_eq!(wanted, [(hook(1), 8), (hook(2), 3)]);
+    }
+
+    #[test]
+    fn large_payloads_make_small_batches() {
+        assert_eq!(batch_size(0), None);
+        assert_eq!(batch_size(512 * 1024), Some(16));
+        assert_eq!(batch_size(1024), Some(8_192));
+    }
+
+    #[test]
+    fn every_hook_has_its_turn_however_many_there_are() {
+        let hooks: BTreeSet<_> = (1..=600).map(hook).collect();
+        let (mut last, mut served) = (None, BTreeSet::new());
+        for _ in 0..3 {
+            let turn = take_turns(hooks.clone(), last, 1_000);
+            assert_eq!(turn.len(), LEASE_HOOKS);
+            last = turn.last().copied();
+            served.extend(turn);
+        }
+        assert_eq!(served, hooks);
     }
 }

@@ -6,8 +6,8 @@
 //! as much as it has lately shown to take quickly: its window doubles whenever it runs dry and
 //! falls back when it fails.
 
-use postrider_core::HookId;
-use postrider_store::{Leased, Room};
+use postrider_core::{Hook, HookId, HookStatus};
+use postrider_store::{HookBook, Leased, Room};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
@@ -42,6 +42,8 @@ struct State {
     queued_bytes: usize,
     in_flight: u32,
     closed: bool,
+    /// Hooks that this worker cannot send to, as of this version of them.
+    unsendable: HashMap<HookId, i64>,
 }
 
 #[derive(Debug, Default)]
@@ -165,7 +167,52 @@ impl Ready {
             let held = queue.waiting.len() as u32 + queue.in_flight;
             room.set(*hook, self.window(queue).saturating_sub(held));
         }
+        for hook in state.unsendable.keys() {
+            room.set(*hook, 0);
+        }
         room
+    }
+
+    /// This worker cannot send to the hook as it is: nothing more is taken for it.
+    pub(crate) fn shut_out(&self, hook: &Hook) {
+        self.lock().unsendable.insert(hook.id, hook.version);
+    }
+
+    /// Holds what is queued to the hooks as they are now, and hands back what is not to be sent
+    /// any more.
+    pub(crate) fn follow(&self, book: &HookBook) -> Vec<Leased> {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        state
+            .unsendable
+            .retain(|hook, version| book.get(*hook).is_some_and(|now| now.version == *version));
+        let mut unsendable = Vec::new();
+        for (id, queue) in &mut state.hooks {
+            let now = book.get(*id);
+            match now.filter(|hook| hook.status == HookStatus::Active && !hook.locked) {
+                Some(now) => {
+                    for delivery in &mut queue.waiting {
+                        delivery.hook = now.clone();
+                    }
+                }
+                None => {
+                    unsendable.extend(queue.waiting.drain(..));
+                    queue.has_turn = false;
+                }
+            }
+        }
+        for delivery in &unsendable {
+            state.queued -= 1;
+            state.queued_bytes -= delivery.event.payload.as_str().len();
+        }
+        state
+            .hooks
+            .retain(|_, queue| queue.in_flight > 0 || !queue.waiting.is_empty());
+        let hooks = &state.hooks;
+        state
+            .turns
+            .retain(|hook| hooks.get(hook).is_some_and(|queue| queue.has_turn));
+        unsendable
     }
 
     /// Whether so little is queued that the senders may soon have nothing to do.
@@ -218,7 +265,7 @@ impl Ready {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::leased_for;
+    use crate::testing::{self, leased_for};
     use uuid::Uuid;
 
     fn hook(n: u128) -> HookId {
@@ -259,6 +306,44 @@ mod tests {
         ready.push(vec![leased_for(hook(1))]);
         assert!(ready.try_next().is_some());
         ready.done(hook(1), false);
+        assert_eq!(ready.room().left(hook(1)), 2);
+    }
+
+    #[test]
+    fn what_is_queued_follows_the_hooks() {
+        let ready = Ready::new(1);
+        for n in 1..=3 {
+            ready.push((0..2).map(|_| leased_for(hook(n))).collect());
+        }
+        assert_eq!(ready.try_next().map(|d| d.hook.id), Some(hook(1)));
+        let mut changed = testing::hook(hook(2), "http://127.0.0.1:2/");
+        changed.version = 7;
+        let mut paused = testing::hook(hook(3), "http://127.0.0.1:3/");
+        paused.status = HookStatus::Paused;
+        // Hook 1 was deleted.
+        let unsendable = ready.follow(&HookBook::of([changed, paused]));
+        let hooks: Vec<_> = unsendable.iter().map(|d| d.hook.id).collect();
+        assert_eq!(hooks.len(), 3);
+        assert!(!hooks.contains(&hook(2)));
+        assert_eq!(ready.counts(), (2, 1));
+        let next = ready.try_next().map(|d| (d.hook.id, d.hook.version));
+        assert_eq!(next, Some((hook(2), 7)));
+        assert!(ready.try_next().is_none());
+        ready.done(hook(1), true);
+        ready.done(hook(2), true);
+        assert_eq!(ready.try_next().map(|d| d.hook.id), Some(hook(2)));
+        assert_eq!(ready.counts(), (0, 1));
+    }
+
+    #[test]
+    fn a_hook_that_cannot_be_sent_to_has_no_room_until_it_changes() {
+        let ready = Ready::new(1);
+        let mut shut_out = testing::hook(hook(1), "http://127.0.0.1:1/");
+        ready.shut_out(&shut_out);
+        assert!(ready.follow(&HookBook::of([shut_out.clone()])).is_empty());
+        assert_eq!(ready.room().left(hook(1)), 0);
+        shut_out.version += 1;
+        assert!(ready.follow(&HookBook::of([shut_out])).is_empty());
         assert_eq!(ready.room().left(hook(1)), 2);
     }
 

@@ -27,6 +27,8 @@ pub(crate) enum Sent {
     Settle(Box<Settlement>),
     /// It was not: its lease is given back.
     GiveBack(Leased),
+    /// It was not, and as its hook is, this worker cannot: its lease is given back.
+    CannotSend(Leased),
 }
 
 /// Sends deliveries; keeps what the requests of a hook share.
@@ -71,7 +73,7 @@ impl Sender {
             Ok(prepared) => prepared,
             Err(problem) => {
                 error!(hook.id = %leased.hook.id, "Cannot send to hook {}: {problem}", leased.hook.id);
-                return Sent::GiveBack(leased);
+                return Sent::CannotSend(leased);
             }
         };
         let attempt = self

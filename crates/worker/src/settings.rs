@@ -78,8 +78,8 @@ impl WorkerSettings {
         };
         at_least_one("concurrency", self.concurrency)?;
         at_least_one("per_hook", self.per_hook)?;
-        if self.concurrency > 65_536 {
-            return Err("worker.concurrency must be at most 65536".into());
+        if self.concurrency > 65_536 || self.per_hook > 65_536 {
+            return Err("worker.concurrency and worker.per_hook must be at most 65536".into());
         }
         if self.request_timeout.get().is_zero() || self.poll_interval.get().is_zero() {
             return Err(
@@ -145,6 +145,15 @@ mod tests {
     fn the_defaults_pass() {
         assert_eq!(WorkerSettings::default().check(), Ok(()));
         assert_eq!(HookDefaults::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn a_cap_that_no_process_reaches_is_refused() {
+        let settings = WorkerSettings {
+            per_hook: 1 << 31,
+            ..WorkerSettings::default()
+        };
+        assert!(settings.check().unwrap_err().contains("worker.per_hook"));
     }
 
     #[test]

@@ -74,7 +74,7 @@ impl Settler {
                     .entry(settlement.leased.slot)
                     .or_default()
                     .push(*settlement),
-                Sent::GiveBack(leased) => unused.push(leased),
+                Sent::GiveBack(leased) | Sent::CannotSend(leased) => unused.push(leased),
             }
         }
         for settlements in by_slot.into_values() {

@@ -12,14 +12,17 @@ use crate::ready::Ready;
 use crate::send::{Sender, Sent};
 use crate::settings::{HookDefaults, WorkerSettings};
 use crate::settle::Settler;
-use postrider_store::{Result, Store};
+use futures_util::FutureExt;
+use postrider_core::HookId;
+use postrider_store::{Leased, Result, Store};
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 /// Finished attempts that may wait for the settler before senders wait for it.
 const SENT_MAX: usize = 8_192;
@@ -130,14 +133,15 @@ impl Worker {
             settings.request_timeout.get(),
             metrics.clone(),
         );
-        let settler = Settler {
+        let settler = Arc::new(Settler {
             store: store.clone(),
             clock: clock.clone(),
             metrics: metrics.clone(),
             hints: hints.clone(),
-        };
+        });
         let dispatcher = Dispatcher {
             store,
+            settler: settler.clone(),
             clock,
             settings: settings.clone(),
             defaults,
@@ -149,7 +153,7 @@ impl Worker {
         };
         Ok(Self {
             dispatcher: Mutex::new(dispatcher),
-            settler: Arc::new(settler),
+            settler,
             sender: Arc::new(sender),
             ready,
             settings,
@@ -184,9 +188,13 @@ impl Worker {
         }
         drop(sent);
         let settler = self.settler.clone();
-        let settling = tokio::spawn(async move { settler.run(to_settle).await });
+        let mut settling = tokio::spawn(async move { settler.run(to_settle).await });
 
-        self.dispatch(&shutdown.drain).await;
+        tokio::select! {
+            () = self.dispatch(&shutdown) => {}
+            // Nothing would be recorded any more: better no worker than one that only repeats.
+            Err(ended) = &mut settling => resume_unwind(ended.into_panic()),
+        }
         self.progress.draining.store(true, Ordering::Relaxed);
         let unstarted = self.ready.close();
         let mut drained = Drained {
@@ -202,7 +210,6 @@ impl Worker {
             senders.shutdown().await;
         }
         // What was sent must be recorded, unless the database does not answer even now.
-        let mut settling = settling;
         tokio::select! {
             _ = &mut settling => {}
             () = async { shutdown.cut.cancelled().await; tokio::time::sleep(LAST_WRITE).await } => {
@@ -223,7 +230,8 @@ impl Worker {
         dispatcher.look_over_everything();
         let mut work = 0;
         loop {
-            let found = dispatcher.step().await?;
+            let (found, looked) = dispatcher.step().await;
+            looked?;
             work += found.work;
             self.send_all().await;
             if !found.more {
@@ -251,22 +259,32 @@ impl Worker {
         self.settler.settle(sent).await;
     }
 
-    /// Looks for work until told to drain.
-    async fn dispatch(&self, drain: &CancellationToken) {
+    /// Looks for work until told to drain. A look that has begun is finished: cut short, it
+    /// could have leased what nobody here knows of.
+    async fn dispatch(&self, shutdown: &Shutdown) {
+        let drain = &shutdown.drain;
         let mut dispatcher = self.dispatcher.lock().await;
         let mut last_work = Instant::now();
         let mut trouble = Trouble::default();
-        while let Some(found) = drain.run_until_cancelled(dispatcher.step()).await {
-            let wait = match found {
-                Ok(found) => {
+        while !drain.is_cancelled() {
+            let Some((found, looked)) = shutdown.cut.run_until_cancelled(dispatcher.step()).await
+            else {
+                return;
+            };
+            if found.work > 0 {
+                last_work = Instant::now();
+            }
+            let wait = match looked {
+                Ok(()) => {
                     trouble.passed();
                     self.progress.looked();
-                    if found.work > 0 {
-                        last_work = Instant::now();
-                    }
                     self.idle(found, last_work)
                 }
-                Err(problem) => Idle::Sleep(trouble.after(&problem)),
+                // What can be done is done at full speed.
+                Err(problem) => match (trouble.after(&problem), found.work) {
+                    (wait, 0) => Idle::Sleep(wait),
+                    _ => self.idle(found, last_work),
+                },
             };
             match wait {
                 Idle::No => {}
@@ -357,20 +375,48 @@ impl Waker {
 
 async fn send_until_closed(ready: Arc<Ready>, sender: Arc<Sender>, sent: mpsc::Sender<Sent>) {
     while let Some(leased) = ready.next().await {
-        let result = send_one(&ready, &sender, leased).await;
-        if sent.send(result).await.is_err() {
-            return;
+        let delivery = leased.id;
+        let sending = AssertUnwindSafe(send_one(&ready, &sender, leased));
+        match sending.catch_unwind().await {
+            Ok(result) => {
+                if sent.send(result).await.is_err() {
+                    return;
+                }
+            }
+            // Its lease runs out, which is counted: the third time it counts as an attempt.
+            Err(_) => error!(
+                delivery.id = %delivery,
+                "The attempt of delivery {delivery} panicked, which is a fault of Postrider; the \
+                 delivery is tried again when its lease has run out"
+            ),
         }
     }
 }
 
-async fn send_one(ready: &Ready, sender: &Sender, leased: postrider_store::Leased) -> Sent {
-    let hook = leased.hook.id;
-    let result = sender.send(leased).await;
-    let accepted = match &result {
-        Sent::Settle(settlement) => settlement.attempt.outcome.is_accepted(),
-        Sent::GiveBack(_) => false,
+async fn send_one(ready: &Ready, sender: &Sender, leased: Leased) -> Sent {
+    let mut place = Place {
+        ready,
+        hook: leased.hook.id,
+        accepted: false,
     };
-    ready.done(hook, accepted);
+    let result = sender.send(leased).await;
+    match &result {
+        Sent::Settle(settlement) => place.accepted = settlement.attempt.outcome.is_accepted(),
+        Sent::CannotSend(leased) => ready.shut_out(&leased.hook),
+        Sent::GiveBack(_) => {}
+    }
     result
+}
+
+/// A place in flight; free again however the attempt ends, a panic included.
+struct Place<'a> {
+    ready: &'a Ready,
+    hook: HookId,
+    accepted: bool,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.ready.done(self.hook, self.accepted);
+    }
 }

@@ -3,7 +3,7 @@
 use crate::failure::{Misuse, Result};
 use anyhow::Context;
 use chrono::TimeDelta;
-use postrider_core::{Span, Timestamp};
+use postrider_core::{Span, SpanError, Timestamp};
 use std::io::Read;
 use std::str::FromStr;
 
@@ -44,8 +44,11 @@ impl Moment {
         if let Ok(at) = chrono::DateTime::parse_from_rfc3339(text) {
             return Ok(Self::At(at.to_utc()));
         }
-        text.parse().map(Self::In).map_err(|_| {
-            "write it as 2030-01-31T18:00:00Z, or as a duration from now such as 10m".to_owned()
+        text.parse().map(Self::In).map_err(|error| match error {
+            SpanError::TooLong(_) => error.to_string(),
+            SpanError::Malformed(_) => {
+                "write it as 2030-01-31T18:00:00Z, or as a duration from now such as 10m".to_owned()
+            }
         })
     }
 
@@ -85,7 +88,7 @@ mod tests {
             parse("2030-01-31T19:00:00+01:00"),
             Ok(Utc.with_ymd_and_hms(2030, 1, 31, 18, 0, 0).unwrap())
         );
-        assert_eq!(parse("999999999999d"), Ok(Timestamp::MAX_UTC));
+        assert!(parse("999999999999d").unwrap_err().contains("100 years"));
         assert!(parse("tomorrow").is_err());
     }
 

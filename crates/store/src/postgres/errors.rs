@@ -95,6 +95,7 @@ pub(crate) fn explain(error: sqlx::Error) -> Error {
             "{}: upkeep has not made the partition of the day yet",
             refusal.message()
         )),
+        code if is_of_pooler(code) => Error::Database(format!("{}: {POOLER}", refusal.message())),
         "25006" | "42501" => Error::Denied(error),
         "3F000" | "42P01" | "42703" | "42883" => Error::Schema(format!(
             "{}: run `postrider migrate`, or set the search_path that it ran with",
@@ -106,6 +107,17 @@ pub(crate) fn explain(error: sqlx::Error) -> Error {
             _ => Error::Unavailable(error),
         },
     }
+}
+
+/// What to do about a pooler that shares out sessions.
+pub(super) const POOLER: &str = "a pooler in transaction mode, such as PgBouncer, seems to stand \
+                                 in between: connect to PostgreSQL itself, Postrider needs \
+                                 sessions of its own";
+
+/// Whether it is what a connection through such a pooler ends with: a startup parameter that
+/// it does not pass on, or prepared statements of another client.
+pub(super) fn is_of_pooler(code: &str) -> bool {
+    matches!(code, "08P01" | "42P05" | "26000")
 }
 
 /// PostgreSQL reports a row without a partition as a violated check that has no name.

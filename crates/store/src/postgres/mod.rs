@@ -2,8 +2,9 @@
 //!
 //! The hot path has connections of its own, whose commits do not wait for the disk: a crash of
 //! the database may take the last of them back, which repeats deliveries and loses none.
-//! Everything else commits durably. No session state is kept beyond what a connection starts
-//! with, so that a pooler in transaction mode may stand in between.
+//! Everything else commits durably. Connections start with settings of their own and prepare
+//! statements, so a pooler in transaction mode must not stand in between; `errors` says so
+//! when one does.
 
 mod deliveries;
 mod errors;
@@ -188,6 +189,7 @@ fn cannot_connect(place: &str, options: &PgConnectOptions, error: &sqlx::Error) 
             "check the password of {} and what pg_hba.conf allows",
             options.get_username()
         ),
+        Some(code) if errors::is_of_pooler(code) => errors::POOLER.to_owned(),
         Some(_) => "see what the server says about it in its log".to_owned(),
         None => "check that the server runs, and the host and port of the URL".to_owned(),
     };

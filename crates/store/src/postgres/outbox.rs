@@ -28,6 +28,7 @@ impl PostgresStore {
     }
 
     pub(super) async fn peek(&self) -> Result<Peek> {
+        let mut connection = self.hot.acquire().await?;
         let (hooks_version, outbox) = sqlx::query_as(
             "-- postrider: peek
             WITH RECURSIVE occupied AS (
@@ -41,8 +42,9 @@ impl PostgresStore {
                    ARRAY(SELECT slot FROM occupied WHERE slot IS NOT NULL)
             FROM postrider_meta WHERE singleton",
         )
-        .fetch_one(&self.hot)
+        .fetch_one(&mut *connection)
         .await?;
+        self.book_at(&mut connection, hooks_version).await?;
         Ok(Peek {
             outbox,
             hooks_version,

@@ -7,6 +7,7 @@ use super::SqliteStore;
 use super::errors::from_sqlx;
 use super::values::{day_of, micros, moment, rows};
 use crate::{DueHook, HookBook, Lease, Leased, Result};
+use chrono::TimeDelta;
 use postrider_core::{
     DeliveryId, Event, EventId, HookId, HookStatus, LeaseToken, Payload, Timestamp,
 };
@@ -16,6 +17,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use tracing::error;
 use uuid::Uuid;
+
+/// How long a delivery is left alone whose event is gone: it must not stand in the way of
+/// those behind it.
+const WITHOUT_EVENT_WAIT: TimeDelta = TimeDelta::hours(1);
 
 impl SqliteStore {
     pub(super) async fn find_due_hooks(
@@ -231,10 +236,12 @@ async fn with_events(
         );
         sqlx::query(
             "-- postrider: lease_give_back
-            UPDATE postrider_deliveries SET lease_token = NULL, lease_expires_at = NULL
+            UPDATE postrider_deliveries
+            SET lease_token = NULL, lease_expires_at = NULL, next_attempt_at = ?2
             WHERE slot = 0 AND id IN (SELECT unhex(value) FROM json_each(?1))",
         )
         .bind(rows(orphans.iter().map(|id| id.0.simple())))
+        .bind(micros(request.now + WITHOUT_EVENT_WAIT))
         .execute(tx)
         .await
         .map_err(from_sqlx)?;

@@ -158,6 +158,8 @@ pub async fn a_delivery_whose_event_is_gone_is_not_leased(t: &TestStore) {
     assert_eq!(leased, BTreeSet::from([ids[0], ids[2]]));
     let report = t.delivery(DeliveryId::of(ids[1], hook)).await;
     assert_ne!(report.state, DeliveryState::InFlight);
+    // It does not stand before the others at every lease.
+    assert!(report.next_attempt_at > Some(t.now()));
 }
 
 pub async fn events_of_several_days_are_leased_together(t: &TestStore) {

@@ -1,0 +1,187 @@
+//! What goes wrong in one place keeps a worker from nothing else.
+
+use postrider_store::{Backend, DeliveryState, HookChange};
+use postrider_tests::{
+    Connection, Postrider, Receiver, TestApp, event, eventually, hook_to, on_both,
+};
+
+on_both!(
+    an_attempt_that_panics_costs_no_sender_and_no_place,
+    what_is_queued_for_a_hook_is_given_back_when_the_hook_is_paused,
+    what_is_queued_for_a_hook_is_given_back_when_the_hook_is_removed,
+    a_hook_that_a_worker_cannot_send_to_keeps_it_busy_once,
+    cancelling_what_a_hook_left_behind_goes_on_beside_the_work,
+    a_worker_that_ends_amid_a_look_for_work_keeps_no_lease,
+);
+
+const LEASED: &str = "SELECT count(*) FROM postrider_deliveries WHERE lease_token IS NOT NULL";
+
+async fn an_attempt_that_panics_costs_no_sender_and_no_place(backend: Backend) {
+    let app = TestApp::on(backend).await;
+    let receiver = Receiver::accepting().await;
+    let hook = app.hook(&receiver).await;
+    change(&app, hook, HookChange::Pause).await;
+    app.enqueue("invoice.paid").await;
+    app.tick().await;
+    // More headers than a request can hold, behind the back of everything that checks them.
+    let headers: std::collections::BTreeMap<_, _> =
+        (0..40_000).map(|n| (format!("x-{n}"), "y")).collect();
+    let headers = serde_json::to_string(&headers).expect("JSON");
+    let mut sql = app.sql().await;
+    sql.run(format!("UPDATE postrider_events SET headers = '{headers}'"))
+        .await;
+    change(&app, hook, HookChange::Enable).await;
+
+    let worker = Postrider::on(&app.database)
+        .with("POSTRIDER_WORKER__CONCURRENCY", "1")
+        .with("POSTRIDER_WORKER__PER_HOOK", "1")
+        .serve()
+        .await;
+    worker.wait_for_log("a fault of Postrider").await;
+    let good = app.enqueue("invoice.paid").await;
+    receiver.wait_for_events(&[good.to_string()].into()).await;
+}
+
+async fn what_is_queued_for_a_hook_is_given_back_when_the_hook_is_paused(backend: Backend) {
+    let app = TestApp::on(backend).await;
+    let receiver = Receiver::accepting().await;
+    let hook = app.hook(&receiver).await;
+    let (_worker, mut sql) = one_sent_one_queued(&app, &receiver).await;
+    change(&app, hook, HookChange::Pause).await;
+    leases(&mut sql, 1).await;
+    receiver.release();
+    leases(&mut sql, 0).await;
+    assert_eq!(receiver.count(), 1);
+    assert_eq!(app.count(hook, DeliveryState::Held).await, 4);
+}
+
+async fn what_is_queued_for_a_hook_is_given_back_when_the_hook_is_removed(backend: Backend) {
+    let app = TestApp::on(backend).await;
+    let receiver = Receiver::accepting().await;
+    let hook = app.hook(&receiver).await;
+    let (_worker, mut sql) = one_sent_one_queued(&app, &receiver).await;
+    let removed = app.store.remove_hook(hook, app.now()).await;
+    removed.expect("remove the hook");
+    leases(&mut sql, 1).await;
+    receiver.release();
+    leases(&mut sql, 0).await;
+    assert_eq!(receiver.count(), 1);
+}
+
+async fn a_hook_that_a_worker_cannot_send_to_keeps_it_busy_once(backend: Backend) {
+    let app = TestApp::on(backend).await;
+    let receiver = Receiver::accepting().await;
+    let mut of_a_newer_release = hook_to(&receiver.url());
+    of_a_newer_release.profile = "carrier-pigeon".into();
+    let hook = app.register(of_a_newer_release).await.id;
+    app.enqueue("invoice.paid").await;
+    assert_eq!(app.worker.tick().await.expect("a look for work"), 1);
+    for _ in 0..3 {
+        assert_eq!(app.worker.tick().await.expect("a look for work"), 0);
+    }
+    assert_eq!(app.count(hook, DeliveryState::Pending).await, 1);
+}
+
+async fn cancelling_what_a_hook_left_behind_goes_on_beside_the_work(backend: Backend) {
+    let app = TestApp::on(backend).await;
+    let receiver = Receiver::accepting().await;
+    let doomed = app.hook(&receiver).await;
+    change(&app, doomed, HookChange::Pause).await;
+    for _ in 0..12 {
+        app.enqueue_all(&vec![event("invoice.paid"); 500]).await;
+    }
+    app.tick().await;
+    let removed = app.store.remove_hook(doomed, app.now()).await;
+    removed.expect("remove the hook");
+    app.hook(&receiver).await;
+    app.enqueue("invoice.paid").await;
+
+    app.worker.tick().await.expect("a look for work");
+    assert_eq!((receiver.count(), app.left().await), (1, 1_000));
+    app.worker.tick().await.expect("a look for work");
+    assert_eq!(app.left().await, 0);
+}
+
+async fn a_worker_that_ends_amid_a_look_for_work_keeps_no_lease(backend: Backend) {
+    let app = TestApp::on(backend).await;
+    let receiver = Receiver::accepting().await;
+    app.hook(&receiver).await;
+    let mut sql = app.sql().await;
+    let postrider = Postrider::on(&app.database);
+    let mut sent = 0;
+    for _ in 0..8 {
+        let mut worker = postrider.serve().await;
+        let busy = async {
+            for _ in 0..20 {
+                app.enqueue_all(&vec![event("invoice.paid"); 50]).await;
+            }
+        };
+        let end = async {
+            receiver.wait_for(sent + 100).await;
+            worker.terminate().await;
+        };
+        tokio::join!(busy, end);
+        assert!(worker.ended().await.success(), "{worker}");
+        assert_eq!(sql.number(LEASED).await, 0, "{worker}");
+        sent = receiver.count();
+    }
+}
+
+#[tokio::test]
+async fn on_postgres_a_fan_out_that_fails_keeps_no_retry_waiting() {
+    let app = TestApp::on(Backend::Postgres).await;
+    let receiver = Receiver::answering([503, 200]).await;
+    app.hook(&receiver).await;
+    let again = app.enqueue("invoice.paid").await;
+    app.tick().await;
+    let mut sql = app.sql().await;
+    // Neither the data's fault nor the connection's: it fails each time.
+    sql.run(
+        "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '57014'; END $$",
+    )
+    .await;
+    sql.run(
+        "CREATE TRIGGER fail BEFORE INSERT ON postrider_events \
+         FOR EACH ROW EXECUTE FUNCTION fail()",
+    )
+    .await;
+    app.enqueue("invoice.paid").await;
+    app.advance(3_600);
+    let looked = app.worker.tick().await;
+    assert!(looked.is_err(), "the failure is told");
+    let _worker = Postrider::on(&app.database).serve().await;
+    receiver.wait_for(2).await;
+    assert_eq!(receiver.arrivals(), [(again.to_string(), 2)].into());
+}
+
+/// A worker that sends one delivery of five to a receiver that keeps it waiting, and has leased
+/// one more.
+async fn one_sent_one_queued(
+    app: &TestApp,
+    receiver: &Receiver,
+) -> (postrider_tests::Process, Connection) {
+    receiver.hold();
+    let worker = Postrider::on(&app.database)
+        .with("POSTRIDER_WORKER__PER_HOOK", "1")
+        .serve()
+        .await;
+    app.enqueue_all(&vec![event("invoice.paid"); 5]).await;
+    receiver.wait_for(1).await;
+    let mut sql = app.sql().await;
+    leases(&mut sql, 2).await;
+    (worker, sql)
+}
+
+async fn leases(sql: &mut Connection, expected: i64) {
+    eventually(async || match sql.number(LEASED).await {
+        leased if leased == expected => Ok(()),
+        leased => Err(format!("{leased} leases instead of {expected}")),
+    })
+    .await;
+}
+
+async fn change(app: &TestApp, hook: postrider_core::HookId, change: HookChange) {
+    let changed = app.store.change_hook(hook, change, "test", app.now()).await;
+    changed.expect("change the hook");
+}
