@@ -7,9 +7,11 @@
 use crate::dispatch::Hints;
 use crate::metrics::Metrics;
 use crate::send::Sent;
+use backon::{ExponentialBuilder, Retryable};
 use postrider_core::{Clock, DeliveryId, LeaseToken};
 use postrider_store::{Leased, Result, Settled, Settlement, Step, Store};
 use std::collections::{BTreeMap, HashMap};
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -48,7 +50,12 @@ impl Settler {
                         break;
                     }
                 }
-                Some(_) = writing.join_next() => {}
+                Some(written) = writing.join_next() => {
+                    if let Err(ended) = written {
+                        // Nothing more would be recorded: the worker must not go on sending.
+                        resume_unwind(ended.into_panic());
+                    }
+                }
             }
             let waits = match writing.len() {
                 0 => batch.is_empty(),
@@ -89,24 +96,29 @@ impl Settler {
             .store_seconds
             .with_label_values(&["settle"])
             .start_timer();
-        let mut wait = RETRY_FIRST;
-        let settled = loop {
-            match self.store.settle(self.clock.now(), settlements).await {
-                Ok(settled) => break settled,
-                Err(problem) => {
-                    self.metrics
-                        .store_errors
-                        .with_label_values(&["settle"])
-                        .inc();
-                    warn!(
-                        settlements = settlements.len(),
-                        "Could not record {} attempts, trying again in {wait:?}: {problem}",
-                        settlements.len()
-                    );
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(RETRY_MAX);
-                }
-            }
+        let write = || async { self.store.settle(self.clock.now(), settlements).await };
+        let patience = ExponentialBuilder::default()
+            .with_min_delay(RETRY_FIRST)
+            .with_max_delay(RETRY_MAX)
+            .with_jitter()
+            .without_max_times();
+        let settled = write
+            .retry(patience)
+            .notify(|problem, wait| {
+                self.metrics
+                    .store_errors
+                    .with_label_values(&["settle"])
+                    .inc();
+                warn!(
+                    settlements = settlements.len(),
+                    "Could not record {} attempts, trying again in {wait:.1?}: {problem}",
+                    settlements.len()
+                );
+            })
+            .await;
+        let Ok(settled) = settled else {
+            // It is tried without end; whatever ended it, the leases run out.
+            return;
         };
         timer.observe_duration();
         self.report(settlements, &settled);
