@@ -2,8 +2,8 @@
 
 use chrono::NaiveDate;
 use postrider_core::{
-    Attempt, DeliveryId, DisabledReason, Event, HealthPolicy, Hook, HookId, LeaseToken, Reason,
-    Timestamp,
+    Attempt, DeliveryId, DisabledReason, Event, HealthPolicy, Hook, HookId, LeaseToken, Payload,
+    Reason, Timestamp,
 };
 use std::fs::File;
 use std::sync::Arc;
@@ -46,6 +46,21 @@ impl WorkerClaim {
     /// Whether other processes are kept away.
     pub fn is_exclusive(&self) -> bool {
         self.0.is_some()
+    }
+}
+
+/// A larger payload than this is not kept in memory once it has been sent.
+const KEPT_PAYLOAD_BYTES: usize = 4 * 1024;
+
+impl Leased {
+    /// Lets go of a large payload: settling does not need it, and while the database is away
+    /// many attempts may wait to be settled.
+    pub fn forget_payload(&mut self) {
+        if self.event.payload.as_str().len() > KEPT_PAYLOAD_BYTES {
+            let mut event = Event::clone(&self.event);
+            event.payload = Payload::from_checked("null");
+            self.event = Arc::new(event);
+        }
     }
 }
 

@@ -143,7 +143,8 @@ impl Sender {
         }
     }
 
-    fn settlement(&self, leased: Leased, attempt: Attempt) -> Settlement {
+    fn settlement(&self, mut leased: Leased, attempt: Attempt) -> Settlement {
+        leased.forget_payload();
         let in_round = attempt.number - leased.earlier_attempts;
         let schedule = self.defaults.schedule_of(&leased.hook);
         let step = match next_step(&attempt.outcome, leased.id, in_round, schedule) {

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 /// Finished attempts that may wait for the settler before senders wait for it.
-const SENT_MAX: usize = 8_192;
+const SENT_MAX: usize = 2_048;
 /// How often a worker looks for work that has lately found some.
 const POLL_BUSY: Duration = Duration::from_millis(4);
 /// For how long it then counts as busy.
