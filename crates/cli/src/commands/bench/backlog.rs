@@ -14,7 +14,15 @@ pub async fn run(
     count: u64,
     bytes: usize,
 ) -> Result<Vec<Finding>> {
-    let lab = Lab::open(url).await?;
+    Lab::run(url, async |lab| measure(lab, receiver, count, bytes).await).await
+}
+
+async fn measure(
+    lab: &Lab,
+    receiver: &mut ReceiverProcess,
+    count: u64,
+    bytes: usize,
+) -> Result<Vec<Finding>> {
     let hook = lab
         .hook(format!("http://{}/ok/0", receiver.address))
         .await?;
@@ -34,7 +42,6 @@ pub async fn run(
     let mut at: Vec<f64> = receiver.arrivals().await?.into_values().collect();
     let (_, memory) = worker.cost();
     worker.stop().await?;
-    lab.close().await?;
     at.sort_by(f64::total_cmp);
     let tenth = at.len() / 10;
     let rate = |from: usize| {

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 /// Watches an idle worker for so many seconds.
 pub async fn run(url: &str, seconds: u64) -> Result<Vec<Finding>> {
-    let lab = Lab::open(url).await?;
+    Lab::run(url, async |lab| measure(lab, seconds).await).await
+}
+
+async fn measure(lab: &Lab, seconds: u64) -> Result<Vec<Finding>> {
     let worker = lab.worker().await?;
     tokio::time::sleep(SETTLE_DOWN).await;
     let (cpu, _) = worker.cost();
@@ -16,7 +19,6 @@ pub async fn run(url: &str, seconds: u64) -> Result<Vec<Finding>> {
     let share = (worker.cost().0 - cpu) / seconds as f64;
     let after = lab.transactions().await?;
     worker.stop().await?;
-    lab.close().await?;
     let mut findings = vec![Finding::new("share of one core", share * 100.0, "%")];
     if let (Some(before), Some(after)) = (transactions, after) {
         let rate = after.saturating_sub(before) as f64 / seconds as f64;

@@ -20,7 +20,19 @@ pub async fn run(
     bytes: usize,
     sick: bool,
 ) -> Result<Vec<Finding>> {
-    let lab = Lab::open(url).await?;
+    Lab::run(url, async |lab| {
+        measure(lab, receiver, seconds, bytes, sick).await
+    })
+    .await
+}
+
+async fn measure(
+    lab: &Lab,
+    receiver: &mut ReceiverProcess,
+    seconds: u64,
+    bytes: usize,
+    sick: bool,
+) -> Result<Vec<Finding>> {
     for hook in 0..HEALTHY {
         lab.hook(format!("http://{}/ok/{hook}", receiver.address))
             .await?;
@@ -46,7 +58,6 @@ pub async fn run(
     tokio::time::sleep_until((begun + Duration::from_secs(seconds)).into()).await;
     let arrivals = receiver.arrivals().await?;
     worker.stop().await?;
-    lab.close().await?;
     let mut waits = Vec::new();
     for (id, at) in &committed {
         let arrived = (0..HEALTHY).filter_map(|hook| arrivals.get(&(*id, hook)));

@@ -161,8 +161,20 @@ pub struct Lab {
 }
 
 impl Lab {
+    /// Measures in a database of its own beside the one that `url` names, and drops it
+    /// whatever happens, Ctrl-C included.
+    pub async fn run<T>(url: &str, measure: impl AsyncFnOnce(&Self) -> Result<T>) -> Result<T> {
+        let lab = Self::open(url).await?;
+        let measured = tokio::select! {
+            measured = measure(&lab) => measured,
+            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("stopped by Ctrl-C")),
+        };
+        lab.close().await?;
+        measured
+    }
+
     /// Makes a database beside the one that `url` names.
-    pub async fn open(url: &str) -> Result<Self> {
+    async fn open(url: &str) -> Result<Self> {
         let folder = TempDir::with_prefix("postrider-bench-")?;
         let scratch = ScratchDatabase::create(url, folder.path()).await?;
         let key = KeyRing::generate_key();
@@ -179,8 +191,7 @@ impl Lab {
         })
     }
 
-    /// Ends it.
-    pub async fn close(self) -> Result<()> {
+    async fn close(self) -> Result<()> {
         self.store.close().await;
         Ok(self.scratch.drop().await?)
     }

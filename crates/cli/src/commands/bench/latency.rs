@@ -16,7 +16,18 @@ pub async fn run(
     seconds: u64,
     bytes: usize,
 ) -> Result<Vec<Finding>> {
-    let lab = Lab::open(url).await?;
+    Lab::run(url, async |lab| {
+        measure(lab, receiver, seconds, bytes).await
+    })
+    .await
+}
+
+async fn measure(
+    lab: &Lab,
+    receiver: &mut ReceiverProcess,
+    seconds: u64,
+    bytes: usize,
+) -> Result<Vec<Finding>> {
     lab.hook(format!("http://{}/ok/0", receiver.address))
         .await?;
     receiver.reset().await?;
@@ -34,7 +45,6 @@ pub async fn run(
     receiver.until(committed.len() as u64).await?;
     let arrivals = receiver.arrivals().await?;
     worker.stop().await?;
-    lab.close().await?;
     let mut waits: Vec<f64> = committed
         .iter()
         .filter_map(|(id, at)| Some(arrivals.get(&(*id, 0))? - at))

@@ -55,7 +55,29 @@ pub async fn drain(
     bytes: usize,
     workers: usize,
 ) -> Result<Measured> {
-    let lab = Lab::open(url).await?;
+    let load = Load {
+        events,
+        hooks,
+        bytes,
+        workers,
+    };
+    Lab::run(url, async |lab| measure(lab, receiver, &load).await).await
+}
+
+struct Load {
+    events: u64,
+    hooks: u32,
+    bytes: usize,
+    workers: usize,
+}
+
+async fn measure(lab: &Lab, receiver: &mut ReceiverProcess, load: &Load) -> Result<Measured> {
+    let Load {
+        events,
+        hooks,
+        bytes,
+        workers,
+    } = *load;
     for hook in 0..hooks {
         lab.hook(format!("http://{}/ok/{hook}", receiver.address))
             .await?;
@@ -77,7 +99,6 @@ pub async fn drain(
         memory = peak.max(memory);
         worker.stop().await?;
     }
-    lab.close().await?;
     let mut measured = Measured::new(rate(&seen, expected), expected, cpu);
     measured.worker_cpu_per_10k = Some(worker_cpu * 1e4 / expected as f64);
     measured.peak_memory = Some(memory);
