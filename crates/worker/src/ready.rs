@@ -10,6 +10,7 @@ use postrider_core::{Hook, HookId, HookStatus};
 use postrider_store::{HookBook, Leased, Room};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// Deliveries queued at most, over all hooks.
@@ -18,9 +19,13 @@ const QUEUE_MAX: u32 = 4096;
 const QUEUE_MAX_BYTES: usize = 48 * 1024 * 1024;
 /// The largest window of one hook.
 const WINDOW_MAX: u32 = 2048;
-/// With less than this in the queue it is time for more: the senders must not run dry while
-/// the next batch is made.
+/// With less than this in the queue it is time for more, however much may be queued: the
+/// senders must not run dry while the next batch is made.
 const LOW_WATER: u32 = 1024;
+/// A hook that takes half of its window within this time may queue more.
+const QUICKLY: Duration = Duration::from_millis(250);
+/// A hook with all its places taken that has answered nothing for so long is stalled.
+const STALLED_AFTER: Duration = Duration::from_millis(100);
 
 /// The queue between the dispatcher and the senders.
 #[derive(Debug)]
@@ -40,18 +45,42 @@ struct State {
     turns: VecDeque<HookId>,
     queued: u32,
     queued_bytes: usize,
+    /// Of the queued, those of stalled hooks, as of the latest look at the room.
+    stalled: u32,
+    /// With less than this queued and not stalled it is time for more.
+    low_water: u32,
     in_flight: u32,
     closed: bool,
     /// Hooks that this worker cannot send to, as of this version of them.
     unsendable: HashMap<HookId, i64>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct HookQueue {
     waiting: VecDeque<Leased>,
     in_flight: u32,
     has_turn: bool,
     window: u32,
+    /// For how many more there was room at the latest look.
+    offered: u32,
+    /// When it took all that it was offered, until half of its window is empty again.
+    filled: Option<Instant>,
+    /// When an attempt last ended, or the first was queued.
+    moved: Instant,
+}
+
+impl HookQueue {
+    fn new(window: u32) -> Self {
+        Self {
+            offered: window,
+            waiting: VecDeque::new(),
+            in_flight: 0,
+            has_turn: false,
+            window: 0,
+            filled: None,
+            moved: Instant::now(),
+        }
+    }
 }
 
 impl Ready {
@@ -74,8 +103,15 @@ impl Ready {
             let hook = delivery.hook.id;
             state.queued += 1;
             state.queued_bytes += delivery.event.payload.as_str().len();
-            let queue = state.hooks.entry(hook).or_default();
+            let queue = state
+                .hooks
+                .entry(hook)
+                .or_insert_with(|| HookQueue::new(self.per_hook * 2));
             queue.waiting.push_back(delivery);
+            queue.offered = queue.offered.saturating_sub(1);
+            if queue.offered == 0 {
+                queue.filled.get_or_insert_with(Instant::now);
+            }
             if queue.in_flight < self.per_hook && !queue.has_turn {
                 queue.has_turn = true;
                 state.turns.push_back(hook);
@@ -98,13 +134,10 @@ impl Ready {
         if queue.has_turn {
             state.turns.push_back(hook);
         }
-        if queue.waiting.is_empty() {
-            queue.window = (self.window(queue) * 2).min(WINDOW_MAX);
-        }
         state.queued -= 1;
         state.queued_bytes -= delivery.event.payload.as_str().len();
         state.in_flight += 1;
-        let (more, low) = (!state.turns.is_empty(), state.queued <= LOW_WATER);
+        let (more, low) = (!state.turns.is_empty(), state.is_low());
         drop(guard);
         if more {
             self.startable.notify_one();
@@ -139,8 +172,17 @@ impl Ready {
             return;
         };
         queue.in_flight -= 1;
+        queue.moved = Instant::now();
         if !accepted {
             queue.window = 0;
+            queue.filled = None;
+        } else if let Some(filled) = queue.filled
+            && held(queue) <= self.window(queue) / 2
+        {
+            if filled.elapsed() <= QUICKLY {
+                queue.window = (self.window(queue) * 2).min(WINDOW_MAX);
+            }
+            queue.filled = None;
         }
         let startable = !queue.waiting.is_empty() && !queue.has_turn;
         if startable {
@@ -157,20 +199,37 @@ impl Ready {
 
     /// How much more may be leased now.
     pub(crate) fn room(&self) -> Room {
-        let state = self.lock();
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        self.look_around(state);
         let total = match state.queued_bytes < QUEUE_MAX_BYTES {
             true => QUEUE_MAX.saturating_sub(state.queued),
             false => 0,
         };
         let mut room = Room::new(total, self.per_hook * 2);
-        for (hook, queue) in &state.hooks {
-            let held = queue.waiting.len() as u32 + queue.in_flight;
-            room.set(*hook, self.window(queue).saturating_sub(held));
+        for (hook, queue) in &mut state.hooks {
+            queue.offered = self.window(queue).saturating_sub(held(queue));
+            room.set(*hook, queue.offered);
         }
         for hook in state.unsendable.keys() {
             room.set(*hook, 0);
         }
         room
+    }
+
+    /// Works out what of the queue is stalled, and at how much of the rest it is time for more:
+    /// at half of what the moving hooks may queue.
+    fn look_around(&self, state: &mut State) {
+        let (mut stalled, mut windows) = (0, 0);
+        for queue in state.hooks.values() {
+            if queue.in_flight >= self.per_hook && queue.moved.elapsed() > STALLED_AFTER {
+                stalled += queue.waiting.len() as u32;
+            } else if held(queue) > 0 {
+                windows += self.window(queue);
+            }
+        }
+        state.stalled = stalled;
+        state.low_water = (windows / 2).clamp(self.per_hook, LOW_WATER.max(self.per_hook));
     }
 
     /// This worker cannot send to the hook as it is: nothing more is taken for it.
@@ -217,7 +276,7 @@ impl Ready {
 
     /// Whether so little is queued that the senders may soon have nothing to do.
     pub(crate) fn is_low(&self) -> bool {
-        self.lock().queued <= LOW_WATER
+        self.lock().is_low()
     }
 
     /// Waits until little is queued.
@@ -262,6 +321,17 @@ impl Ready {
     }
 }
 
+impl State {
+    fn is_low(&self) -> bool {
+        self.queued.saturating_sub(self.stalled) <= self.low_water
+    }
+}
+
+/// What a hook has of its window: queued or in flight.
+fn held(queue: &HookQueue) -> u32 {
+    queue.waiting.len() as u32 + queue.in_flight
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -296,17 +366,40 @@ mod tests {
     }
 
     #[test]
-    fn a_window_doubles_when_it_runs_dry_and_falls_back_on_a_failure() {
+    fn a_window_doubles_when_half_of_a_full_one_is_gone_and_falls_back_on_a_failure() {
         let ready = Ready::new(1);
-        ready.push(vec![leased_for(hook(1))]);
+        let fill = |count| ready.push((0..count).map(|_| leased_for(hook(1))).collect());
+        fill(1);
         assert!(ready.try_next().is_some());
-        assert_eq!(ready.room().left(hook(1)), 3);
         ready.done(hook(1), true);
-        assert_eq!(ready.room().left(hook(1)), 4);
-        ready.push(vec![leased_for(hook(1))]);
+        assert_eq!(ready.room().left(hook(1)), 2, "it was not full");
+        fill(2);
+        assert!(ready.try_next().is_some());
+        ready.done(hook(1), true);
+        assert_eq!(ready.room().left(hook(1)), 3);
         assert!(ready.try_next().is_some());
         ready.done(hook(1), false);
         assert_eq!(ready.room().left(hook(1)), 2);
+    }
+
+    #[test]
+    fn a_hook_that_answers_nothing_earns_no_window_and_makes_nobody_wait() {
+        let ready = Ready::new(2);
+        for _ in 0..10 {
+            let room = ready.room().left(hook(1));
+            ready.push((0..room.min(1)).map(|_| leased_for(hook(1))).collect());
+            ready.try_next();
+        }
+        assert_eq!(ready.room().left(hook(1)), 0);
+        assert_eq!(ready.counts(), (2, 2));
+        let mut state = ready.lock();
+        for queue in state.hooks.values_mut() {
+            queue.moved -= 2 * STALLED_AFTER;
+        }
+        drop(state);
+        assert_eq!(ready.room().left(hook(2)), 4);
+        assert_eq!(ready.lock().stalled, 2);
+        assert!(ready.is_low());
     }
 
     #[test]
