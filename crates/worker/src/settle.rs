@@ -1,6 +1,6 @@
 //! Gives the store what came of the attempts, in batches.
 //!
-//! A batch is whatever has gathered while the one before was written: one attempt when little
+//! A batch is whatever has gathered while those before were written: one attempt when little
 //! happens, hundreds in one transaction under load. A database that does not answer is asked
 //! again until it does: what was sent must be recorded, or it is sent again.
 
@@ -126,7 +126,10 @@ impl Settler {
 
     fn report(&self, settlements: &[Settlement], settled: &Settled) {
         let metrics = &self.metrics;
-        for settlement in settlements {
+        let effective = settlements
+            .iter()
+            .filter(|settlement| !settled.late.contains(&settlement.leased.id));
+        for settlement in effective {
             let result = match settlement.step {
                 Step::Delivered => "delivered",
                 Step::Retry(at) => {
