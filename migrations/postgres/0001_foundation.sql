@@ -143,7 +143,8 @@ CREATE TABLE postrider_events (
     PRIMARY KEY (slot, day, id)
 ) PARTITION BY RANGE (day);
 
--- What has not ended. The row goes when the delivery ends; history tells the rest.
+-- What has not ended and waits, or was leased after it waited. The row goes when the delivery
+-- ends; history tells the rest.
 CREATE TABLE postrider_deliveries (
     slot smallint NOT NULL DEFAULT 0,
     id uuid NOT NULL,
@@ -174,12 +175,37 @@ CREATE TABLE postrider_deliveries (
     autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 20000,
     autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off
 );
--- What waits, hook by hook, and what is leased: a fresh delivery that starts at once never
--- enters the first.
+-- What waits, hook by hook, and what is leased.
 CREATE INDEX postrider_deliveries_waiting
     ON postrider_deliveries (slot, hook_id, next_attempt_at) WHERE lease_token IS NULL;
 CREATE INDEX postrider_deliveries_leased
     ON postrider_deliveries (slot, lease_expires_at) WHERE lease_token IS NOT NULL;
+
+-- Deliveries that started when their events were fanned out, all those of one fan-out in one
+-- row. A member gets a row of its own in postrider_deliveries when it has to wait; one whose
+-- first attempt ended it never does. The row goes when no member is open, or when the lease
+-- has run out and the members without an attempt have become deliveries.
+CREATE TABLE postrider_leases (
+    slot smallint NOT NULL DEFAULT 0,
+    token uuid NOT NULL,
+    day date NOT NULL,
+    expires_at timestamptz NOT NULL,
+    -- Members neither settled nor given back.
+    open integer NOT NULL,
+    -- The members, at the same place in each.
+    deliveries uuid[] NOT NULL,
+    events uuid[] NOT NULL,
+    hooks uuid[] NOT NULL,
+    PRIMARY KEY (slot, token)
+) WITH (
+    fillfactor = 50,
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,
+    autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off
+);
+-- Random ids cannot be compressed: it is not tried.
+ALTER TABLE postrider_leases
+    ALTER deliveries SET STORAGE EXTERNAL, ALTER events SET STORAGE EXTERNAL,
+    ALTER hooks SET STORAGE EXTERNAL;
 
 CREATE TABLE postrider_attempts (
     slot smallint NOT NULL DEFAULT 0,

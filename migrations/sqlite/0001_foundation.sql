@@ -160,12 +160,27 @@ CREATE TABLE postrider_deliveries (
     PRIMARY KEY (slot, id),
     CHECK ((lease_token IS NULL) = (lease_expires_at IS NULL))
 ) STRICT, WITHOUT ROWID;
--- What waits, hook by hook, and what is leased: a fresh delivery that starts at once never
--- enters the first.
+-- What waits, hook by hook, and what is leased.
 CREATE INDEX postrider_deliveries_waiting
     ON postrider_deliveries (slot, hook_id, next_attempt_at) WHERE lease_token IS NULL;
 CREATE INDEX postrider_deliveries_leased
     ON postrider_deliveries (slot, lease_expires_at) WHERE lease_token IS NOT NULL;
+
+-- Deliveries that started when their events were fanned out, all those of one fan-out in one
+-- row. A member gets a row of its own in postrider_deliveries when it has to wait; one whose
+-- first attempt ended it never does. The row goes when no member is open, or when the lease
+-- has run out and the members without an attempt have become deliveries.
+CREATE TABLE postrider_leases (
+    slot INTEGER NOT NULL DEFAULT 0,
+    token BLOB NOT NULL,
+    day INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    -- Members neither settled nor given back.
+    open INTEGER NOT NULL,
+    -- The members, 48 bytes each: the ids of the delivery, its event and its hook.
+    members BLOB NOT NULL,
+    PRIMARY KEY (slot, token)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE postrider_attempts (
     slot INTEGER NOT NULL DEFAULT 0,

@@ -1,14 +1,13 @@
 //! A worker that is told to end: it finishes what it began, and leaves the rest to others.
 
 use postrider_store::Backend;
-use postrider_tests::{Postrider, Receiver, TestApp, event, eventually, on_both};
+use postrider_tests::{LEASED, Postrider, Receiver, TestApp, event, eventually, on_both};
 
 on_both!(
     a_worker_told_to_end_cuts_nothing_off_and_leaves_the_rest_at_once,
     a_worker_told_to_end_twice_ends_at_once_and_loses_nothing,
 );
 
-const LEASED: &str = "SELECT count(*) FROM postrider_deliveries WHERE lease_token IS NOT NULL";
 
 async fn a_worker_told_to_end_cuts_nothing_off_and_leaves_the_rest_at_once(backend: Backend) {
     let app = TestApp::on(backend).await;

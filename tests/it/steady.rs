@@ -2,7 +2,7 @@
 
 use postrider_store::{Backend, DeliveryState, HookChange};
 use postrider_tests::{
-    Connection, Postrider, Receiver, TestApp, event, eventually, hook_to, on_both,
+    Connection, LEASED, Postrider, Receiver, TestApp, event, eventually, hook_to, on_both,
 };
 
 on_both!(
@@ -13,7 +13,6 @@ on_both!(
     cancelling_what_a_hook_left_behind_goes_on_beside_the_work,
 );
 
-const LEASED: &str = "SELECT count(*) FROM postrider_deliveries WHERE lease_token IS NOT NULL";
 
 async fn an_attempt_that_panics_costs_no_sender_and_no_place(backend: Backend) {
     let app = TestApp::on(backend).await;
@@ -115,7 +114,7 @@ async fn on_postgres_a_worker_that_ends_amid_a_commit_keeps_no_lease() {
     )
     .await;
     sql.run(
-        "CREATE CONSTRAINT TRIGGER linger AFTER INSERT ON postrider_deliveries \
+        "CREATE CONSTRAINT TRIGGER linger AFTER INSERT ON postrider_leases \
          DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION linger()",
     )
     .await;

@@ -16,7 +16,7 @@ mod store;
 mod tools;
 mod wait;
 
-pub use app::{KEY, TestApp, hook_to, value_of};
+pub use app::{KEY, LEASED, TestApp, hook_to, value_of};
 pub use connection::Connection;
 pub use database::{TestDatabase, slots};
 pub use process::Process;

@@ -1,6 +1,6 @@
 //! Which deliveries a batch of outbox rows makes, and which of them start at once.
 
-use crate::{FanOut, HookBook, Leased, Room};
+use crate::{FanOut, Fresh, HookBook, Leased, Room};
 use postrider_core::{DeliveryId, Event, Hook, HookId, HookStatus, Timestamp};
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -47,10 +47,18 @@ impl Plan {
         hooks.into_iter().collect()
     }
 
+    /// How many deliveries start at once.
+    pub(crate) fn starting(&self) -> u32 {
+        let starting = self.deliveries.iter().filter(|planned| planned.starts);
+        u32::try_from(starting.count()).unwrap_or(u32::MAX)
+    }
+
     /// The deliveries that start at once, leased as the request says.
     pub(crate) fn started(self, request: &FanOut) -> Vec<Leased> {
+        let together = self.starting();
+        let mut started = Vec::with_capacity(together as usize);
         let starting = self.deliveries.into_iter().filter(|planned| planned.starts);
-        let leased = starting.map(|planned| Leased {
+        started.extend(starting.map(|planned| Leased {
             slot: request.slot,
             id: planned.id,
             day: request.now.date_naive(),
@@ -60,8 +68,12 @@ impl Plan {
             earlier_attempts: 0,
             token: request.token,
             expires_at: request.until,
-        });
-        leased.collect()
+            fresh: Some(Fresh {
+                seq: planned.seq,
+                together,
+            }),
+        }));
+        started
     }
 }
 

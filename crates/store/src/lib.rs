@@ -30,5 +30,5 @@ pub use store::{
     DeliveryFilter, DueHook, EventFilter, FanOut, HookChange, HookFilter, Lease, Store, Upkeep,
 };
 pub use work::{
-    Disabling, FannedOut, HookBook, Leased, Peek, Recovered, Settled, Settlement, Step, WorkerClaim,
+    Disabling, FannedOut, Fresh, HookBook, Leased, Peek, Recovered, Settled, Settlement, Step, WorkerClaim,
 };

@@ -19,7 +19,7 @@ pub struct FanOut {
     pub slot: i16,
     /// The worker's clock.
     pub now: Timestamp,
-    /// The token of the deliveries that start at once.
+    /// The token of the deliveries that start at once, drawn anew for each call.
     pub token: LeaseToken,
     /// When their lease ends.
     pub until: Timestamp,

@@ -31,6 +31,18 @@ pub struct Leased {
     pub token: LeaseToken,
     /// When the lease ends.
     pub expires_at: Timestamp,
+    /// Where the lease stands, if it is not in a row of the delivery's own.
+    pub fresh: Option<Fresh>,
+}
+
+/// A delivery that started when its event was fanned out and has no row of its own yet: it is
+/// a member of the one row that stands for all that started with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fresh {
+    /// The place of its event in the order of the outbox.
+    pub seq: i64,
+    /// How many deliveries started together, this one included.
+    pub together: u32,
 }
 
 /// The right to run a worker on a database, until it is dropped.

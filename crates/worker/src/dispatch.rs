@@ -17,12 +17,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
-/// Outbox rows taken at once at most.
+/// Outbox rows taken at once at most, and asked for at least.
 const FAN_OUT_EVENTS: u32 = 1_000;
+const FAN_OUT_EVENTS_LEAST: u32 = 32;
 /// Bytes of payload that one fan-out or lease should bring in.
 const BATCH_BYTES: u64 = 8 * 1024 * 1024;
-/// Deliveries made at once at most.
+/// Deliveries made at once at most, and allowed for at least.
 const FAN_OUT_DELIVERIES: u32 = 10_000;
+const FAN_OUT_DELIVERIES_LEAST: u32 = 512;
 /// Fan-out waits for the queue to run low, but never longer than this.
 const FAN_OUT_AT_LEAST_EVERY: Duration = Duration::from_millis(50);
 /// Hooks asked for in one lease at most, and how many deliveries, by the size of payloads.
@@ -97,6 +99,8 @@ pub(crate) struct State {
     leased_last: HashMap<i16, HookId>,
     /// The largest average payload lately seen.
     payload_bytes: u64,
+    /// How many deliveries an event lately made.
+    deliveries_per_event: u32,
     fanned_out: Option<Instant>,
     swept: Option<Instant>,
     recovered: Option<Instant>,
@@ -164,6 +168,7 @@ impl Dispatcher {
         self.state = State {
             turn: self.state.turn,
             payload_bytes: self.state.payload_bytes,
+            deliveries_per_event: self.state.deliveries_per_event,
             hooks_version: self.state.hooks_version,
             ..State::default()
         };
@@ -174,7 +179,8 @@ impl Dispatcher {
         if peek.outbox.is_empty() {
             return Ok(());
         }
-        if !self.ready.is_low() && !passed(&mut self.state.fanned_out, FAN_OUT_AT_LEAST_EVERY) {
+        let low = self.ready.is_low();
+        if !low && !passed(&mut self.state.fanned_out, FAN_OUT_AT_LEAST_EVERY) {
             found.more = true;
             return Ok(());
         }
@@ -187,18 +193,24 @@ impl Dispatcher {
             // If this one fails, the next round begins after it.
             self.state.turn = begin.wrapping_add(n);
             let now = self.clock.now();
+            let room = self.ready.room();
+            let (max_events, max_deliveries) =
+                fan_out_size(low, room.total(), self.state.deliveries_per_event);
             let request = FanOut {
                 slot,
                 now,
                 token: LeaseToken::draw(now),
                 until: now + self.settings.lease.get(),
-                room: self.ready.room(),
-                max_events: FAN_OUT_EVENTS,
+                room,
+                max_events,
                 max_bytes: BATCH_BYTES,
-                max_deliveries: FAN_OUT_DELIVERIES,
+                max_deliveries,
                 deliver_before: now + self.keep_events,
             };
             let fanned_out = self.timed("fan_out", self.store.fan_out(request)).await?;
+            if fanned_out.events > 0 {
+                self.state.deliveries_per_event = fanned_out.deliveries.div_ceil(fanned_out.events);
+            }
             let metrics = &self.metrics;
             metrics
                 .events_fanned_out
@@ -433,6 +445,18 @@ fn note(first: &mut Result<()>, result: Result<()>) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// How many events, and deliveries of them, are fanned out at once: what can start. What cannot
+/// costs a row that is written twice, while in the outbox it costs nothing. But where the queue
+/// is full of what is not quick, events for other hooks must not stand behind it.
+fn fan_out_size(low: bool, room: u32, deliveries_per_event: u32) -> (u32, u32) {
+    if !low && room < FAN_OUT_DELIVERIES_LEAST {
+        return (FAN_OUT_EVENTS, FAN_OUT_DELIVERIES);
+    }
+    let deliveries = room.clamp(FAN_OUT_DELIVERIES_LEAST, FAN_OUT_DELIVERIES);
+    let events = deliveries / deliveries_per_event.max(1);
+    (events.clamp(FAN_OUT_EVENTS_LEAST, FAN_OUT_EVENTS), deliveries)
 }
 
 /// The hooks whose turn it is: at most as many as one lease asks for, beginning after the last

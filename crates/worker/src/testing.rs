@@ -54,5 +54,6 @@ pub(crate) fn leased_for(id: HookId) -> Leased {
         earlier_attempts: 0,
         token: LeaseToken::draw(now()),
         expires_at: now() + chrono::TimeDelta::seconds(60),
+        fresh: None,
     }
 }

@@ -133,6 +133,11 @@ pub(super) async fn by_ids(
             GROUP BY slot, day, delivery_id, event_id, hook_id
             HAVING bool_or(outcome = 'accepted')
         ) AS a
+        UNION ALL
+        SELECT l.slot, l.day, m.id, m.event_id, m.hook_id, 'in_flight', 0, NULL, NULL, 4
+        FROM postrider_leases AS l
+        CROSS JOIN LATERAL unnest(l.deliveries, l.events, l.hooks) AS m (id, event_id, hook_id)
+        WHERE l.slot = ANY($1) AND m.id = ANY($3)
         ORDER BY id DESC, rank",
     )
     .bind(slots)
@@ -193,13 +198,14 @@ struct Search {
 
 impl Search {
     async fn live(&self, connection: &mut PgConnection, slots: &[i16]) -> Result<Vec<Found>> {
-        // Two halves, so that each has its partial index.
+        // Two halves, so that each has its partial index, and the open members of leases.
         let rows = sqlx::query(
             "-- postrider: deliveries_live
             SELECT d.slot, d.day, d.id, d.event_id, d.hook_id, d.state, d.attempts,
                    d.next_attempt_at, NULL::text AS reason
             FROM unnest($1::smallint[]) AS s (slot) CROSS JOIN LATERAL (
-                (SELECT w.*, h.state
+                (SELECT w.slot, w.day, w.id, w.event_id, w.hook_id, w.attempts, w.next_attempt_at,
+                        h.state
                  FROM postrider_deliveries AS w CROSS JOIN LATERAL (
                      SELECT CASE WHEN EXISTS (
                          SELECT FROM postrider_hooks
@@ -211,12 +217,30 @@ impl Search {
                    AND ($4::text IS NULL OR h.state = $4)
                  ORDER BY w.id DESC LIMIT $5)
                 UNION ALL
-                (SELECT r.*, 'in_flight'
+                (SELECT r.slot, r.day, r.id, r.event_id, r.hook_id, r.attempts, r.next_attempt_at,
+                        'in_flight'
                  FROM postrider_deliveries AS r
                  WHERE r.slot = s.slot AND r.lease_token IS NOT NULL AND r.id < $2
                    AND ($3::uuid IS NULL OR r.hook_id = $3)
                    AND ($4::text IS NULL OR $4 = 'in_flight')
                  ORDER BY r.id DESC LIMIT $5)
+                UNION ALL
+                (SELECT l.slot, l.day, m.id, m.event_id, m.hook_id, 0, NULL, 'in_flight'
+                 FROM postrider_leases AS l
+                 CROSS JOIN LATERAL unnest(l.deliveries, l.events, l.hooks)
+                     AS m (id, event_id, hook_id)
+                 WHERE l.slot = s.slot AND m.id < $2
+                   AND ($3::uuid IS NULL OR m.hook_id = $3)
+                   AND ($4::text IS NULL OR $4 = 'in_flight')
+                   AND (SELECT a.id FROM postrider_attempts AS a
+                        WHERE a.slot = l.slot AND a.day = l.day AND a.delivery_id = m.id
+                        LIMIT 1) IS NULL
+                   AND (SELECT g.id FROM postrider_deliveries AS g
+                        WHERE g.slot = l.slot AND g.id = m.id) IS NULL
+                   AND (SELECT n.delivery_id FROM postrider_ended AS n
+                        WHERE n.slot = l.slot AND n.day = l.day
+                          AND n.delivery_id = m.id) IS NULL
+                 ORDER BY m.id DESC LIMIT $5)
             ) AS d
             ORDER BY d.id DESC LIMIT $5",
         )

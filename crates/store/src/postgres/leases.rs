@@ -7,6 +7,7 @@
 
 use super::PostgresStore;
 use super::errors::Result;
+use super::started;
 use crate::{DueHook, HookBook, Lease, Leased};
 use chrono::{NaiveDate, TimeDelta};
 use postrider_core::{DeliveryId, Event, EventId, HookId, LeaseToken, Payload, Timestamp};
@@ -69,7 +70,8 @@ impl PostgresStore {
                         WHERE next.slot > o.slot ORDER BY next.slot LIMIT 1)
                 FROM occupied AS o WHERE o.slot IS NOT NULL
             )
-            SELECT slot FROM occupied WHERE slot IS NOT NULL",
+            SELECT slot FROM occupied WHERE slot IS NOT NULL
+            UNION SELECT slot FROM postrider_leases",
         )
         .fetch_all(&self.hot)
         .await?;
@@ -111,6 +113,7 @@ impl PostgresStore {
         deliveries: &[DeliveryId],
         now: Timestamp,
     ) -> Result<u32> {
+        let mut tx = self.hot.begin().await?;
         let released = sqlx::query(
             "-- postrider: release
             UPDATE postrider_deliveries
@@ -127,9 +130,12 @@ impl PostgresStore {
         .bind(token.0)
         .bind(deliveries.iter().map(|id| id.0).bind_iter())
         .bind(now)
-        .execute(&self.hot)
+        .execute(&mut *tx)
         .await?;
-        Ok(u32::try_from(released.rows_affected()).unwrap_or(u32::MAX))
+        let released = u32::try_from(released.rows_affected()).unwrap_or(u32::MAX);
+        let members = started::give_back(&mut tx, slot, token, deliveries, now).await?;
+        tx.commit().await?;
+        Ok(released + members)
     }
 }
 
@@ -284,6 +290,7 @@ fn fit_out(
         earlier_attempts: taken.earlier_attempts.unsigned_abs(),
         token: request.token,
         expires_at: request.until,
+        fresh: None,
     })
 }
 

@@ -19,6 +19,8 @@ mod recover;
 mod redeliver;
 mod schema;
 mod settle;
+mod settle_rows;
+mod started;
 mod upkeep;
 mod values;
 

@@ -303,14 +303,16 @@ async fn reject(
     Ok(u32::try_from(moved).unwrap_or(u32::MAX))
 }
 
-/// Turns the rows into events and makes their deliveries.
+/// Turns the rows into events and makes their deliveries: a row for each that waits, and one
+/// row for all that start.
 async fn keep(
     connection: &mut PgConnection,
     request: &FanOut,
     day: NaiveDate,
     sorted: &Sorted,
 ) -> Result<()> {
-    let made = || sorted.plan.deliveries.iter();
+    let starting = || sorted.plan.deliveries.iter().filter(|d| d.starts);
+    let waiting = || sorted.plan.deliveries.iter().filter(|d| !d.starts);
     sqlx::query(
         "-- postrider: fan_out
         WITH taken AS (
@@ -327,37 +329,39 @@ async fn keep(
             SELECT $1, $2, id, seq, account, event_type, payload, ordering_key, dedup_key,
                    headers, happened_at, $3
             FROM taken
+        ), started AS (
+            INSERT INTO postrider_leases
+                (slot, token, day, expires_at, open, deliveries, events, hooks)
+            SELECT $1, $11, $2, $12, cardinality($13::uuid[]), $13, $14, $15
+            WHERE cardinality($13::uuid[]) > 0
         )
         INSERT INTO postrider_deliveries
-            (slot, day, id, event_id, hook_id, event_seq, ordering_key, next_attempt_at,
-             lease_token, lease_expires_at)
+            (slot, day, id, event_id, hook_id, event_seq, ordering_key, next_attempt_at)
         SELECT $1, $2, d.id, d.event_id, d.hook_id, d.event_seq, d.ordering_key,
-               d.next_attempt_at, d.lease_token, d.lease_expires_at
+               d.next_attempt_at
         FROM unnest($5::uuid[], $6::uuid[], $7::uuid[], $8::bigint[], $9::text[],
-                    $10::timestamptz[], $11::uuid[], $12::timestamptz[])
-             AS d (id, event_id, hook_id, event_seq, ordering_key, next_attempt_at,
-                   lease_token, lease_expires_at)",
+                    $10::timestamptz[])
+             AS d (id, event_id, hook_id, event_seq, ordering_key, next_attempt_at)",
     )
     .bind(request.slot)
     .bind(day)
     .bind(request.now)
     .bind(sorted.events.iter().map(|row| row.seq).bind_iter())
-    .bind(made().map(|d| d.id.0).bind_iter())
-    .bind(made().map(|d| d.event.id.0).bind_iter())
-    .bind(made().map(|d| d.hook.id.0).bind_iter())
-    .bind(made().map(|d| d.seq).bind_iter())
-    .bind(made().map(|d| d.event.ordering_key.as_deref()).bind_iter())
-    .bind(made().map(|d| d.next_attempt_at).bind_iter())
+    .bind(waiting().map(|d| d.id.0).bind_iter())
+    .bind(waiting().map(|d| d.event.id.0).bind_iter())
+    .bind(waiting().map(|d| d.hook.id.0).bind_iter())
+    .bind(waiting().map(|d| d.seq).bind_iter())
     .bind(
-        made()
-            .map(|d| d.starts.then_some(request.token.0))
+        waiting()
+            .map(|d| d.event.ordering_key.as_deref())
             .bind_iter(),
     )
-    .bind(
-        made()
-            .map(|d| d.starts.then_some(request.until))
-            .bind_iter(),
-    )
+    .bind(waiting().map(|d| d.next_attempt_at).bind_iter())
+    .bind(request.token.0)
+    .bind(request.until)
+    .bind(starting().map(|d| d.id.0).bind_iter())
+    .bind(starting().map(|d| d.event.id.0).bind_iter())
+    .bind(starting().map(|d| d.hook.id.0).bind_iter())
     .execute(connection)
     .await?;
     Ok(())

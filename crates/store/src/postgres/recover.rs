@@ -5,6 +5,7 @@
 
 use super::PostgresStore;
 use super::errors::Result;
+use super::started;
 use crate::{HookBook, Recovered};
 use chrono::NaiveDate;
 use postrider_core::{
@@ -27,6 +28,7 @@ impl PostgresStore {
         schedule: &RetrySchedule,
     ) -> Result<Recovered> {
         let mut tx = self.hot.begin().await?;
+        let members = started::recover(&mut tx, slot, now, limit).await?;
         let rows: Vec<Expired> = sqlx::query(
             "-- postrider: recover_find
             SELECT id, day, event_id, hook_id, attempts, earlier_attempts, lost_leases
@@ -37,14 +39,10 @@ impl PostgresStore {
         )
         .bind(slot)
         .bind(now)
-        .bind(i64::from(limit))
+        .bind(i64::from(limit - members))
         .try_map(|row: PgRow| Expired::of(&row))
         .fetch_all(&mut *tx)
         .await?;
-        if rows.is_empty() {
-            tx.rollback().await?;
-            return Ok(Recovered::default());
-        }
         let (lost, recovered): (Vec<_>, Vec<_>) = rows
             .into_iter()
             .partition(|row| row.lost_leases + 1 >= LOST_LEASES_MAX);
@@ -57,7 +55,7 @@ impl PostgresStore {
         }
         tx.commit().await?;
         Ok(Recovered {
-            recovered: u32::try_from(recovered.len()).unwrap_or(u32::MAX),
+            recovered: members + u32::try_from(recovered.len()).unwrap_or(u32::MAX),
             worker_lost: u32::try_from(lost.len()).unwrap_or(u32::MAX),
         })
     }

@@ -10,6 +10,7 @@ use super::PostgresStore;
 use super::deliveries::{Found, by_ids, not_found, reports};
 use super::errors::Result;
 use super::history::Extent;
+use super::started::{Membership, membership};
 use crate::{DeliveryReport, Error};
 use postrider_core::{DeliveryId, Timestamp};
 use sqlx::PgConnection;
@@ -23,7 +24,12 @@ impl PostgresStore {
         require_hook(&mut tx, id, place.hook).await?;
         hold_event(&mut tx, &place).await?;
         if !hasten(&mut tx, &place, now).await? {
-            revive(&mut tx, &place, now).await?;
+            match membership(&mut tx, place.slot, id, now).await? {
+                Membership::InFlight => return Err(in_flight(id).into()),
+                // A row was made for it a moment ago, due now.
+                Membership::Expanded => {}
+                Membership::None => revive(&mut tx, &place, now).await?,
+            }
         }
         let found = find(&mut tx, &extent, id).await?;
         let mut reports = reports(&mut tx, vec![found]).await?;
@@ -36,6 +42,12 @@ impl PostgresStore {
 async fn find(connection: &mut PgConnection, extent: &Extent, id: DeliveryId) -> Result<Found> {
     let mut found = by_ids(connection, &extent.slots, &extent.days, &[id.0]).await?;
     Ok(found.pop().ok_or_else(|| not_found(id))?)
+}
+
+fn in_flight(id: DeliveryId) -> Error {
+    Error::Conflict(format!(
+        "delivery {id} is in flight: send it again when its attempt has ended"
+    ))
 }
 
 /// Keeps everyone else who asks for a delivery of this event waiting.
@@ -75,11 +87,7 @@ async fn hasten(connection: &mut PgConnection, place: &Found, now: Timestamp) ->
         return Ok(false);
     };
     if lease_expires_at.is_some_and(|end| end > now) {
-        return Err(Error::Conflict(format!(
-            "delivery {} is in flight: send it again when its attempt has ended",
-            place.id
-        ))
-        .into());
+        return Err(in_flight(place.id).into());
     }
     sqlx::query(
         "-- postrider: redeliver_waiting

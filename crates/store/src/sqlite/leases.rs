@@ -226,6 +226,7 @@ async fn with_events(
             earlier_attempts: row.earlier_attempts,
             token: request.token,
             expires_at: request.until,
+            fresh: None,
         });
     }
     if let Some(first) = orphans.first() {

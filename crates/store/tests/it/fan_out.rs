@@ -1,7 +1,7 @@
 //! Outbox rows become events and deliveries.
 
 use crate::support::ids_of;
-use postrider_core::{DeliveryId, EventId, HookId, NewEvent};
+use postrider_core::{DeliveryId, EventId, HookId, LeaseToken, NewEvent};
 use postrider_store::{DeliveryState, EventState, FanOut, HookChange, Room};
 use postrider_tests::{TestStore, event, new_hook};
 use std::collections::BTreeSet;
@@ -324,6 +324,7 @@ pub async fn no_row_is_taken_by_two_callers(t: &TestStore) {
             loop {
                 let request = FanOut {
                     max_events: 17,
+                    token: LeaseToken::draw(request.now),
                     ..request.clone()
                 };
                 let done = store.fan_out(request).await.unwrap();

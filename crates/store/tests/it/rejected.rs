@@ -89,7 +89,8 @@ pub async fn a_refused_event_leaves_no_delivery_behind(t: &TestStore) {
     let left = sql
         .number(
             "SELECT (SELECT count(*) FROM postrider_outbox) \
-                  + (SELECT count(*) FROM postrider_deliveries)",
+                  + (SELECT count(*) FROM postrider_deliveries)
+                  + (SELECT count(*) FROM postrider_leases)",
         )
         .await;
     assert_eq!(left, 0);

@@ -1,0 +1,390 @@
+//! The rows that settling writes: attempts, what waits, and what has ended.
+
+use super::errors::Result;
+use super::started::finish;
+use crate::{Settlement, Step};
+use postrider_core::Timestamp;
+use sqlx::postgres::{PgArguments, PgBindIterExt, PgRow};
+use sqlx::query::Query;
+use sqlx::{PgConnection, Postgres, Row};
+use std::collections::{BTreeMap, HashSet};
+use uuid::Uuid;
+
+/// What stands in place of a text that the database refuses.
+const REFUSED_TEXT: &str = "the database refused the response text";
+
+/// The settlements of a statement, as [`with_settlements`] binds them to `$1` (the slot) and
+/// `$2` to `$15`.
+macro_rules! settlements {
+    () => {
+        "unnest($2::uuid[], $3::uuid[], $4::date[], $5::uuid[], $6::uuid[], $7::uuid[],
+                $8::integer[], $9::timestamptz[], $10::integer[], $11::text[], $12::smallint[],
+                $13::text[], $14::bytea[], $15::timestamptz[])
+         AS i (delivery_id, token, day, event_id, hook_id, id, number, at, duration_ms, outcome,
+               status, error, response, next_attempt_at)"
+    };
+}
+
+/// Records the attempts of settlements `i`; what follows says which.
+macro_rules! record_attempts {
+    ($late:literal) => {
+        concat!(
+            "INSERT INTO postrider_attempts
+                 (slot, day, delivery_id, id, event_id, hook_id, number, at, duration_ms,
+                  outcome, status, error, response, late)
+             SELECT $1, i.day, i.delivery_id, i.id, i.event_id, i.hook_id, i.number, i.at,
+                    i.duration_ms, i.outcome, i.status, i.error, i.response, ",
+            $late,
+            " "
+        )
+    };
+}
+
+/// What was written for which settlements, and how their hooks stood before.
+#[derive(Default)]
+pub(super) struct Written<'a> {
+    /// Settlements that took effect.
+    pub effective: Vec<&'a Settlement>,
+    /// Settlements whose delivery is not under their token.
+    pub lost: Vec<&'a Settlement>,
+    /// Hooks with a row of health.
+    pub known: HashSet<Uuid>,
+    /// Hooks with failures.
+    pub failing: HashSet<Uuid>,
+}
+
+/// Settles deliveries without a row of their own: one that was delivered leaves nothing but its
+/// attempt, one that has to wait gets a row.
+///
+/// Under the lease no attempt can have been recorded before, so the statement asks for no
+/// conflict: asking costs more than the row.
+pub(super) async fn settle_fresh<'a>(
+    connection: &mut PgConnection,
+    slot: i16,
+    now: Timestamp,
+    part: Vec<&'a Settlement>,
+    scrubbed: bool,
+    written: &mut Written<'a>,
+) -> Result<()> {
+    let members = Members::of(&part);
+    let query = sqlx::query(concat!(
+        "-- postrider: settle_fresh
+        WITH whole AS (
+            DELETE FROM postrider_leases WHERE slot = $1 AND token = ANY($16) RETURNING token
+        ), part AS (
+            UPDATE postrider_leases AS l SET open = l.open - p.members
+            FROM unnest($17::uuid[], $18::integer[]) AS p (token, members)
+            WHERE l.slot = $1 AND l.token = p.token
+            RETURNING l.token, l.open
+        ), held AS MATERIALIZED (
+            SELECT token FROM whole UNION ALL SELECT token FROM part
+        ), recorded AS (",
+        record_attempts!("false"),
+        "FROM ",
+        settlements!(),
+        " WHERE (i.token IN (SELECT token FROM held)) IS TRUE
+        )
+        SELECT ARRAY(SELECT hook_id FROM postrider_hook_health WHERE hook_id = ANY($19)),
+               ARRAY(SELECT hook_id FROM postrider_hook_health
+                     WHERE hook_id = ANY($19) AND fail_count <> 0),
+               ARRAY(SELECT token FROM held), ARRAY(SELECT token FROM part WHERE open <= 0)",
+    ));
+    let row = with_settlements(query, slot, &part, scrubbed)
+        .bind(members.of_whole_leases)
+        .bind(members.of_others.keys().copied().bind_iter())
+        .bind(members.of_others.values().copied().bind_iter())
+        .bind(hooks_of(&part))
+        .fetch_one(&mut *connection)
+        .await?;
+    written.known.extend(ids(&row, 0)?);
+    written.failing.extend(ids(&row, 1)?);
+    let held = ids(&row, 2)?;
+    let finished: Vec<Uuid> = row.try_get(3)?;
+    let (effective, lost): (Vec<_>, Vec<_>) = part
+        .into_iter()
+        .partition(|settlement| held.contains(&settlement.leased.token.0));
+    make_wait(connection, slot, &effective).await?;
+    keep_ended(connection, slot, now, &effective).await?;
+    if !finished.is_empty() {
+        finish(connection, slot, &finished).await?;
+    }
+    written.effective.extend(effective);
+    written.lost.extend(lost);
+    Ok(())
+}
+
+/// Settles deliveries that have a row of their own.
+pub(super) async fn settle_rows<'a>(
+    connection: &mut PgConnection,
+    slot: i16,
+    now: Timestamp,
+    part: Vec<&'a Settlement>,
+    scrubbed: bool,
+    written: &mut Written<'a>,
+) -> Result<()> {
+    let query = sqlx::query(concat!(
+        "-- postrider: settle_rows
+        WITH input AS MATERIALIZED (
+            SELECT * FROM ",
+        settlements!(),
+        "
+        ), found AS MATERIALIZED (
+            SELECT i.id, i.token, i.number, i.next_attempt_at, d.place
+            FROM input AS i CROSS JOIN LATERAL (
+                SELECT ctid AS place, lease_token FROM postrider_deliveries
+                WHERE slot = $1 AND id = i.delivery_id LIMIT 1
+            ) AS d
+            WHERE d.lease_token = i.token
+        ), gone AS (
+            DELETE FROM postrider_deliveries AS d USING found AS f
+            WHERE d.slot = $1 AND d.ctid = f.place AND d.lease_token = f.token
+              AND f.next_attempt_at IS NULL
+            RETURNING f.id
+        ), waiting AS (
+            UPDATE postrider_deliveries AS d
+            SET next_attempt_at = f.next_attempt_at, attempts = f.number, lost_leases = 0,
+                lease_token = NULL, lease_expires_at = NULL
+            FROM found AS f
+            WHERE d.slot = $1 AND d.ctid = f.place AND d.lease_token = f.token
+              AND f.next_attempt_at IS NOT NULL
+            RETURNING f.id
+        ), fenced AS MATERIALIZED (
+            SELECT id FROM gone UNION ALL SELECT id FROM waiting
+        ), recorded AS (",
+        record_attempts!("false"),
+        "FROM input AS i WHERE (i.id IN (SELECT id FROM fenced)) IS TRUE
+        )
+        SELECT ARRAY(SELECT hook_id FROM postrider_hook_health WHERE hook_id = ANY($16)),
+               ARRAY(SELECT hook_id FROM postrider_hook_health
+                     WHERE hook_id = ANY($16) AND fail_count <> 0),
+               ARRAY(SELECT id FROM input WHERE id NOT IN (SELECT id FROM fenced))",
+    ));
+    let row = with_settlements(query, slot, &part, scrubbed)
+        .bind(hooks_of(&part))
+        .fetch_one(&mut *connection)
+        .await?;
+    written.known.extend(ids(&row, 0)?);
+    written.failing.extend(ids(&row, 1)?);
+    let lost = ids(&row, 2)?;
+    let (lost, effective): (Vec<_>, Vec<_>) = part
+        .into_iter()
+        .partition(|settlement| lost.contains(&settlement.attempt.id.0));
+    keep_ended(connection, slot, now, &effective).await?;
+    written.effective.extend(effective);
+    written.lost.extend(lost);
+    Ok(())
+}
+
+/// Records attempts whose lease was lost, and returns those that were not recorded before.
+pub(super) async fn record_late(
+    connection: &mut PgConnection,
+    slot: i16,
+    lost: &[&Settlement],
+    scrubbed: bool,
+) -> Result<HashSet<Uuid>> {
+    let query = sqlx::query(concat!(
+        "-- postrider: settle_late\n",
+        record_attempts!("true"),
+        "FROM ",
+        settlements!(),
+        " ON CONFLICT (slot, day, delivery_id, id) DO NOTHING RETURNING id",
+    ));
+    let recorded = with_settlements(query, slot, lost, scrubbed)
+        .try_map(|row: PgRow| row.try_get(0))
+        .fetch_all(connection)
+        .await?;
+    Ok(recorded.into_iter().collect())
+}
+
+/// Which of the attempts have been recorded before.
+pub(super) async fn recorded_before(
+    connection: &mut PgConnection,
+    slot: i16,
+    part: &[&Settlement],
+) -> Result<HashSet<Uuid>> {
+    let recorded: Vec<Uuid> = sqlx::query_scalar(
+        "-- postrider: settle_repeated
+        SELECT i.id FROM unnest($2::date[], $3::uuid[], $4::uuid[]) AS i (day, delivery_id, id)
+        CROSS JOIN LATERAL (
+            SELECT FROM postrider_attempts
+            WHERE slot = $1 AND day = i.day AND delivery_id = i.delivery_id AND id = i.id LIMIT 1
+        ) AS a",
+    )
+    .bind(slot)
+    .bind(part.iter().map(|s| s.leased.day).bind_iter())
+    .bind(part.iter().map(|s| s.leased.id.0).bind_iter())
+    .bind(part.iter().map(|s| s.attempt.id.0).bind_iter())
+    .fetch_all(connection)
+    .await?;
+    Ok(recorded.into_iter().collect())
+}
+
+/// Makes rows for deliveries that had none and have to wait now.
+async fn make_wait(
+    connection: &mut PgConnection,
+    slot: i16,
+    settled: &[&Settlement],
+) -> Result<()> {
+    let waiting: Vec<_> = settled
+        .iter()
+        .filter_map(|s| match s.step {
+            Step::Retry(at) => Some((*s, s.leased.fresh?.seq, at)),
+            Step::Delivered | Step::Failed(_) => None,
+        })
+        .collect();
+    if waiting.is_empty() {
+        return Ok(());
+    }
+    let leased = || waiting.iter().map(|(s, ..)| &s.leased);
+    sqlx::query(
+        "-- postrider: settle_wait
+        INSERT INTO postrider_deliveries
+            (slot, id, day, event_id, hook_id, event_seq, ordering_key, attempts,
+             next_attempt_at)
+        SELECT $1, i.* FROM unnest($2::uuid[], $3::date[], $4::uuid[], $5::uuid[], $6::bigint[],
+                                   $7::text[], $8::integer[], $9::timestamptz[]) AS i",
+    )
+    .bind(slot)
+    .bind(leased().map(|l| l.id.0).bind_iter())
+    .bind(leased().map(|l| l.day).bind_iter())
+    .bind(leased().map(|l| l.event.id.0).bind_iter())
+    .bind(leased().map(|l| l.hook.id.0).bind_iter())
+    .bind(waiting.iter().map(|(_, seq, _)| *seq).bind_iter())
+    .bind(leased().map(|l| l.event.ordering_key.as_deref()).bind_iter())
+    .bind(waiting.iter().map(|(s, ..)| number(s)).bind_iter())
+    .bind(waiting.iter().map(|(.., at)| *at).bind_iter())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Keeps what became of deliveries that have failed.
+async fn keep_ended(
+    connection: &mut PgConnection,
+    slot: i16,
+    now: Timestamp,
+    settled: &[&Settlement],
+) -> Result<()> {
+    let failed: Vec<_> = settled
+        .iter()
+        .filter_map(|s| match s.step {
+            Step::Failed(reason) => Some((*s, reason.name())),
+            Step::Delivered | Step::Retry(_) => None,
+        })
+        .collect();
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let leased = || failed.iter().map(|(s, _)| &s.leased);
+    sqlx::query(
+        "-- postrider: settle_ended
+        INSERT INTO postrider_ended
+            (slot, ended_at, state, day, delivery_id, event_id, hook_id, attempts, reason)
+        SELECT $1, $2, 'failed', i.*
+        FROM unnest($3::date[], $4::uuid[], $5::uuid[], $6::uuid[], $7::integer[], $8::text[])
+             AS i
+        ON CONFLICT (slot, day, delivery_id) DO UPDATE
+        SET state = excluded.state, reason = excluded.reason, attempts = excluded.attempts,
+            ended_at = excluded.ended_at",
+    )
+    .bind(slot)
+    .bind(now)
+    .bind(leased().map(|l| l.day).bind_iter())
+    .bind(leased().map(|l| l.id.0).bind_iter())
+    .bind(leased().map(|l| l.event.id.0).bind_iter())
+    .bind(leased().map(|l| l.hook.id.0).bind_iter())
+    .bind(failed.iter().map(|(s, _)| number(s)).bind_iter())
+    .bind(failed.iter().map(|(_, reason)| *reason).bind_iter())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Fresh settlements, counted by lease.
+struct Members {
+    /// Leases of which every member is here.
+    of_whole_leases: Vec<Uuid>,
+    /// How many are here of each other lease, in the order in which locks are taken.
+    of_others: BTreeMap<Uuid, i32>,
+}
+
+impl Members {
+    fn of(part: &[&Settlement]) -> Self {
+        let mut counts: BTreeMap<Uuid, (u32, u32)> = BTreeMap::new();
+        for settlement in part {
+            let together = settlement.leased.fresh.map_or(0, |fresh| fresh.together);
+            let count = counts.entry(settlement.leased.token.0).or_default();
+            *count = (count.0 + 1, together);
+        }
+        let (whole, others): (Vec<_>, Vec<_>) = counts
+            .into_iter()
+            .partition(|(_, (here, together))| here == together);
+        Self {
+            of_whole_leases: whole.into_iter().map(|(token, _)| token).collect(),
+            of_others: others
+                .into_iter()
+                .map(|(token, (here, _))| (token, i32::try_from(here).unwrap_or(i32::MAX)))
+                .collect(),
+        }
+    }
+}
+
+fn with_settlements<'q>(
+    query: Query<'q, Postgres, PgArguments>,
+    slot: i16,
+    part: &'q [&Settlement],
+    scrubbed: bool,
+) -> Query<'q, Postgres, PgArguments> {
+    let next = |s: &&Settlement| match s.step {
+        Step::Retry(at) => Some(at),
+        Step::Delivered | Step::Failed(_) => None,
+    };
+    let duration_ms = |s: &&Settlement| {
+        let millis = s.attempt.duration.as_millis();
+        i32::try_from(millis).unwrap_or(i32::MAX)
+    };
+    let status = |s: &&Settlement| {
+        let status = s.attempt.outcome.status();
+        status.and_then(|status| i16::try_from(status).ok())
+    };
+    let error = move |s: &&Settlement| match s.attempt.error() {
+        Some(_) if scrubbed => Some(REFUSED_TEXT.to_owned()),
+        error => error,
+    };
+    query
+        .bind(slot)
+        .bind(part.iter().map(|s| s.leased.id.0).bind_iter())
+        .bind(part.iter().map(|s| s.leased.token.0).bind_iter())
+        .bind(part.iter().map(|s| s.leased.day).bind_iter())
+        .bind(part.iter().map(|s| s.leased.event.id.0).bind_iter())
+        .bind(part.iter().map(|s| s.leased.hook.id.0).bind_iter())
+        .bind(part.iter().map(|s| s.attempt.id.0).bind_iter())
+        .bind(part.iter().map(|s| number(s)).bind_iter())
+        .bind(part.iter().map(|s| s.attempt.at).bind_iter())
+        .bind(part.iter().map(duration_ms).bind_iter())
+        .bind(part.iter().map(|s| s.attempt.outcome.name()).bind_iter())
+        .bind(part.iter().map(status).bind_iter())
+        .bind(part.iter().map(error).bind_iter())
+        .bind(part.iter().map(move |s| response(s, scrubbed)).bind_iter())
+        .bind(part.iter().map(next).bind_iter())
+}
+
+fn number(settlement: &Settlement) -> i32 {
+    i32::try_from(settlement.leased.attempts.saturating_add(1)).unwrap_or(i32::MAX)
+}
+
+fn response(settlement: &Settlement, scrubbed: bool) -> Option<&[u8]> {
+    let response = settlement.attempt.response.as_slice();
+    (!scrubbed && !response.is_empty()).then_some(response)
+}
+
+fn hooks_of(part: &[&Settlement]) -> Vec<Uuid> {
+    let mut hooks: Vec<_> = part.iter().map(|s| s.leased.hook.id.0).collect();
+    hooks.sort_unstable();
+    hooks.dedup();
+    hooks
+}
+
+fn ids(row: &PgRow, column: usize) -> std::result::Result<HashSet<Uuid>, sqlx::Error> {
+    Ok(row.try_get::<Vec<Uuid>, _>(column)?.into_iter().collect())
+}
