@@ -13,8 +13,10 @@ mod history;
 mod hook_rows;
 mod hooks;
 mod leases;
+mod low_water;
 mod outbox;
 mod outbox_rows;
+mod peek;
 mod recover;
 mod redeliver;
 mod schema;
@@ -33,6 +35,7 @@ use crate::{
 use async_trait::async_trait;
 use chrono::NaiveDate;
 pub(crate) use errors::explain;
+use low_water::LowWater;
 use postrider_core::{
     DeliveryId, EventId, Hook, HookId, KeyRing, LeaseToken, NewEvent, NewHook, RetrySchedule,
     Timestamp,
@@ -90,6 +93,8 @@ pub struct PostgresStore {
     book: RwLock<Arc<HookBook>>,
     /// Days whose partitions are known to exist.
     days: Mutex<BTreeSet<NaiveDate>>,
+    /// From where on the outbox is read.
+    low_water: Mutex<LowWater>,
 }
 
 impl PostgresStore {
@@ -122,6 +127,7 @@ impl PostgresStore {
             keys,
             book: RwLock::default(),
             days: Mutex::default(),
+            low_water: Mutex::default(),
         })
     }
 

@@ -10,7 +10,7 @@ use super::PostgresStore;
 use super::errors::Result;
 use super::outbox_rows::{Batch, Verdict};
 use crate::fan_out::{OutboxRow, Plan, plan, repeated_in_batch};
-use crate::{Error, FanOut, FannedOut, HookBook, Peek};
+use crate::{Error, FanOut, FannedOut, HookBook};
 use chrono::NaiveDate;
 use postrider_core::{EventId, NewEvent, scrub};
 use postrider_producer::postgres::enqueue_many;
@@ -18,6 +18,7 @@ use sqlx::postgres::PgBindIterExt;
 use sqlx::{PgConnection, Row};
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 impl PostgresStore {
     pub(super) async fn enqueue(&self, events: &[NewEvent]) -> Result<Vec<EventId>> {
@@ -27,37 +28,14 @@ impl PostgresStore {
         Ok(ids)
     }
 
-    pub(super) async fn peek(&self) -> Result<Peek> {
-        let mut connection = self.hot.acquire().await?;
-        let (hooks_version, outbox) = sqlx::query_as(
-            "-- postrider: peek
-            WITH RECURSIVE occupied AS (
-                (SELECT slot FROM postrider_outbox ORDER BY slot LIMIT 1)
-                UNION ALL
-                SELECT (SELECT next.slot FROM postrider_outbox AS next
-                        WHERE next.slot > o.slot ORDER BY next.slot LIMIT 1)
-                FROM occupied AS o WHERE o.slot IS NOT NULL
-            )
-            SELECT hooks_version,
-                   ARRAY(SELECT slot FROM occupied WHERE slot IS NOT NULL)
-            FROM postrider_meta WHERE singleton",
-        )
-        .fetch_one(&mut *connection)
-        .await?;
-        self.book_at(&mut connection, hooks_version).await?;
-        Ok(Peek {
-            outbox,
-            hooks_version,
-        })
-    }
-
     /// Fans out a batch; one that holds a row the database refuses is halved until that row
     /// stands alone and can be put aside.
     pub(super) async fn fan_out(&self, request: &FanOut) -> Result<FannedOut> {
         let mut size = request.max_events.max(1);
+        let stretch = self.low_water().stretch_of(request.slot, Instant::now());
         loop {
             let mut tx = self.hot.begin().await?;
-            let batch = self.read_batch(&mut tx, request, size).await?;
+            let batch = self.read_batch(&mut tx, request, size, stretch).await?;
             let Some(first) = batch.rows.first() else {
                 tx.rollback().await?;
                 return Ok(FannedOut::default());

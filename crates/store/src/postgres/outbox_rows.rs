@@ -5,6 +5,7 @@
 
 use super::PostgresStore;
 use super::errors::Result;
+use super::low_water::Stretch;
 use super::values::within_calendar;
 use crate::fan_out::{OutboxRow, objection};
 use crate::{FanOut, HookBook};
@@ -38,12 +39,13 @@ pub(super) enum Verdict {
 }
 
 impl PostgresStore {
-    /// Reads and locks the first rows of the slot, at most `size`.
+    /// Reads and locks the first rows of a stretch of the slot, at most `size`.
     pub(super) async fn read_batch(
         &self,
         connection: &mut PgConnection,
         request: &FanOut,
         size: u32,
+        stretch: Stretch,
     ) -> Result<Batch> {
         // What is within its share fits in any number; the rest waits until that is read.
         let share = request.max_bytes / u64::from(size.max(1));
@@ -71,7 +73,7 @@ impl PostgresStore {
                        pg_column_size(payload) AS stored,
                        CASE WHEN pg_column_size(payload) <= $3 THEN payload::text END AS payload
                 FROM postrider_outbox
-                WHERE slot = $1
+                WHERE slot = $1 AND seq >= $4 AND seq < $5
                 ORDER BY seq LIMIT $2
                 FOR UPDATE SKIP LOCKED
             ) AS o",
@@ -79,6 +81,8 @@ impl PostgresStore {
         .bind(request.slot)
         .bind(i64::from(size))
         .bind(bytes(share))
+        .bind(stretch.0)
+        .bind(stretch.1)
         .fetch_all(&mut *connection)
         .await?;
         let Some(first) = rows.first() else {

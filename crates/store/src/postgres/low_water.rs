@@ -1,0 +1,274 @@
+//! From where on the outbox is read, while dead rows pile up at its head.
+//!
+//! Rows that were taken stay in the index for as long as any transaction, anywhere on the
+//! server, may still see them, and every look from the beginning steps over all of them. So
+//! when looking becomes slow, it begins at the first row that was there half a second ago.
+//! Rows before that can only come from transactions that took longer to commit; for these the
+//! older part is searched stretch by stretch, at a twentieth of our time. When a search of all
+//! of it is quick again, everything is looked at again each time.
+//!
+//! In this way no row is ever passed over for good, and a look costs the same however long
+//! somebody keeps a transaction open.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+/// Looks that take longer than this are slow.
+const SLOW: Duration = Duration::from_millis(4);
+/// So many slow looks in a row mean that it is the outbox.
+const SLOW_LOOKS: u8 = 3;
+/// A transaction that is open for longer is waited for by searching.
+const MARGIN: Duration = Duration::from_millis(500);
+/// How often the first row is noted.
+const NOTE_EVERY: Duration = Duration::from_millis(50);
+/// A search waits for so many times of what it took.
+const SEARCH_WAITS: u32 = 20;
+const SEARCH_WAITS_LEAST: Duration = Duration::from_millis(20);
+/// How much of the sequence is searched at once: at first, and at least.
+const STRETCH_FIRST: i64 = 65_536;
+const STRETCH_LEAST: i64 = 4_096;
+/// A stretch that is searched within this time may be longer the next time.
+const SEARCH_QUICK: Duration = Duration::from_millis(1);
+
+/// A stretch of `seq`: from the first number on, before the second.
+pub(super) type Stretch = (i64, i64);
+
+/// All there is.
+pub(super) const ALL: Stretch = (i64::MIN, i64::MAX);
+
+/// What is known of the head of the outbox.
+#[derive(Debug, Default)]
+pub(super) struct LowWater {
+    /// Where the first row was, and when.
+    heads: VecDeque<(Instant, i64)>,
+    slow_looks: u8,
+    search: Option<Search>,
+    /// Slots in which a search found rows, and where.
+    late: HashMap<i16, Stretch>,
+}
+
+#[derive(Debug)]
+struct Search {
+    from: i64,
+    length: i64,
+    /// Time spent since the search began at the beginning.
+    spent: Duration,
+    next: Instant,
+}
+
+impl LowWater {
+    /// What of the outbox to look at.
+    pub(super) fn stretch(&self, now: Instant) -> Stretch {
+        match (&self.search, self.low(now)) {
+            (Some(_), Some(low)) => (low, i64::MAX),
+            _ => ALL,
+        }
+    }
+
+    /// What of the slot to take rows from: where a search found some, else what is looked at.
+    pub(super) fn stretch_of(&mut self, slot: i16, now: Instant) -> Stretch {
+        let late = self.late.remove(&slot);
+        late.unwrap_or_else(|| self.stretch(now))
+    }
+
+    /// A look took this long, and found `head`: the first row, or where the next will be.
+    pub(super) fn looked(&mut self, head: i64, took: Duration, now: Instant) {
+        // A row before the first one: its transaction has committed since. Or the database is
+        // another one, as after a restore.
+        for (_, noted) in &mut self.heads {
+            *noted = head.min(*noted);
+        }
+        if self
+            .heads
+            .back()
+            .is_none_or(|(at, _)| now - *at >= NOTE_EVERY)
+        {
+            self.heads.push_back((now, head));
+        }
+        while self.heads.get(1).is_some_and(|(at, _)| now - *at >= MARGIN) {
+            self.heads.pop_front();
+        }
+        if self.search.is_some() {
+            return;
+        }
+        self.slow_looks = match took >= SLOW {
+            true => self.slow_looks + 1,
+            false => 0,
+        };
+        if self.slow_looks >= SLOW_LOOKS {
+            self.slow_looks = 0;
+            self.search = Some(Search {
+                from: i64::MIN,
+                length: STRETCH_FIRST,
+                spent: Duration::ZERO,
+                next: now,
+            });
+        }
+    }
+
+    /// The older part to be searched now, if it is time.
+    pub(super) fn search(&self, now: Instant) -> Option<Stretch> {
+        let low = self.low(now)?;
+        let search = self.search.as_ref().filter(|search| search.next <= now)?;
+        Some((search.from, search.end().min(low)))
+    }
+
+    /// A search of `stretch` found rows in these slots.
+    pub(super) fn searched(
+        &mut self,
+        stretch: Stretch,
+        slots: &[i16],
+        took: Duration,
+        now: Instant,
+    ) {
+        self.late.extend(slots.iter().map(|slot| (*slot, stretch)));
+        let low = self.low(now);
+        let Some(search) = &mut self.search else {
+            return;
+        };
+        search.spent += took;
+        search.next = now + (took * SEARCH_WAITS).max(SEARCH_WAITS_LEAST);
+        // What was found is taken first; the same stretch is searched again after that.
+        if slots.is_empty() {
+            search.from = stretch.1;
+        }
+        search.length = match took {
+            took if took <= SEARCH_QUICK => search.length.saturating_mul(2),
+            took if took >= SLOW => (search.length / 2).max(STRETCH_LEAST),
+            _ => search.length,
+        };
+        if low.is_none_or(|low| search.from >= low) {
+            if search.spent < SLOW {
+                self.search = None;
+                return;
+            }
+            search.from = i64::MIN;
+            search.spent = Duration::ZERO;
+        }
+    }
+
+    /// Where the first row was a margin ago.
+    fn low(&self, now: Instant) -> Option<i64> {
+        let (at, head) = self.heads.front()?;
+        (now - *at >= MARGIN).then_some(*head)
+    }
+}
+
+impl Search {
+    fn end(&self) -> i64 {
+        // The sequence begins at 1.
+        self.from.max(0).saturating_add(self.length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUICK: Duration = Duration::from_micros(200);
+    const MS: Duration = Duration::from_millis(1);
+
+    /// Looks every 10 ms, each finding a head of its own.
+    fn look(low_water: &mut LowWater, now: &mut Instant, heads: &[i64], took: Duration) {
+        for head in heads {
+            *now += 10 * MS;
+            low_water.looked(*head, took, *now);
+        }
+    }
+
+    #[test]
+    fn quick_looks_are_at_everything() {
+        let (mut low_water, mut now) = (LowWater::default(), Instant::now());
+        let heads: Vec<_> = (0..500).map(|n| n * 100).collect();
+        look(&mut low_water, &mut now, &heads, QUICK);
+        assert_eq!(low_water.stretch(now), ALL);
+        assert_eq!(low_water.search(now), None);
+        // One that is slow, now and then, means nothing.
+        for n in 500..600 {
+            look(&mut low_water, &mut now, &[n * 100], 9 * MS);
+            look(&mut low_water, &mut now, &[n * 100 + 1], QUICK);
+        }
+        assert_eq!(low_water.stretch(now), ALL);
+    }
+
+    #[test]
+    fn slow_looks_begin_where_the_first_row_was_half_a_second_ago() {
+        let (mut low_water, mut now) = (LowWater::default(), Instant::now());
+        let heads: Vec<_> = (1..=100).map(|n| n * 100).collect();
+        look(&mut low_water, &mut now, &heads, 9 * MS);
+        let (low, end) = low_water.stretch(now);
+        assert_eq!(end, i64::MAX);
+        assert!((4_500..=5_000).contains(&low), "{low}");
+    }
+
+    #[test]
+    fn nothing_is_left_out_before_half_a_second_is_known() {
+        let (mut low_water, mut now) = (LowWater::default(), Instant::now());
+        look(&mut low_water, &mut now, &[100; 40], 9 * MS);
+        assert_eq!(low_water.stretch(now), ALL);
+        assert_eq!(low_water.search(now), None);
+    }
+
+    #[test]
+    fn the_older_part_is_searched_stretch_by_stretch_and_from_the_beginning_again() {
+        let (mut low_water, mut now) = (LowWater::default(), Instant::now());
+        look(&mut low_water, &mut now, &[400_000; 100], 9 * MS);
+        let mut searched = Vec::new();
+        for _ in 0..8 {
+            now += 200 * MS;
+            let stretch = low_water.search(now).expect("it is time");
+            low_water.searched(stretch, &[], 3 * MS, now);
+            assert_eq!(low_water.search(now), None, "a search rests");
+            searched.push(stretch);
+        }
+        assert_eq!(searched[0], (i64::MIN, STRETCH_FIRST));
+        assert!(
+            searched
+                .windows(2)
+                .all(|w| w[1].0 == w[0].1 || w[0].1 == 400_000)
+        );
+        assert!(searched.iter().any(|(_, end)| *end == 400_000));
+        assert_eq!(
+            searched
+                .iter()
+                .filter(|(from, _)| *from == i64::MIN)
+                .count(),
+            2
+        );
+    }
+
+    #[test]
+    fn rows_that_a_search_finds_are_taken_from_where_they_are() {
+        let (mut low_water, mut now) = (LowWater::default(), Instant::now());
+        look(&mut low_water, &mut now, &[400_000; 100], 9 * MS);
+        let stretch = low_water.search(now).expect("it is time");
+        low_water.searched(stretch, &[3], 2 * MS, now);
+        assert_eq!(low_water.stretch_of(3, now), stretch);
+        assert_eq!(low_water.stretch_of(3, now), (400_000, i64::MAX));
+        now += 100 * MS;
+        assert_eq!(low_water.search(now), Some(stretch), "there may be more");
+    }
+
+    #[test]
+    fn when_a_whole_search_is_quick_everything_is_looked_at_again() {
+        let (mut low_water, mut now) = (LowWater::default(), Instant::now());
+        look(&mut low_water, &mut now, &[400_000; 100], 9 * MS);
+        for _ in 0..20 {
+            now += 100 * MS;
+            if let Some(stretch) = low_water.search(now) {
+                low_water.searched(stretch, &[], QUICK, now);
+            }
+        }
+        assert_eq!(low_water.stretch(now), ALL);
+    }
+
+    #[test]
+    fn what_commits_later_than_its_successors_is_looked_at_for_half_a_second() {
+        let (mut low_water, mut now) = (LowWater::default(), Instant::now());
+        look(&mut low_water, &mut now, &[400_000; 100], 9 * MS);
+        look(&mut low_water, &mut now, &[7], QUICK);
+        assert_eq!(low_water.stretch(now), (7, i64::MAX));
+        look(&mut low_water, &mut now, &[400_001; 100], QUICK);
+        assert_eq!(low_water.stretch(now), (400_001, i64::MAX));
+    }
+}
