@@ -1,6 +1,11 @@
 //! How a hook does: its fail count, when it is backed off and when it is disabled.
+//!
+//! Several workers, and several batches of one worker, write at the same time, so an attempt
+//! may be learned of after another that ended later. What counts is when they ended.
 
 use crate::{DisabledReason, HookId, Outcome, Timestamp};
+use chrono::TimeDelta;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// What is known of a hook's latest attempts. A hook without failures has the default.
@@ -14,6 +19,24 @@ pub struct Health {
     pub last_failure_at: Option<Timestamp>,
     /// How the last of them failed, in words.
     pub last_error: Option<String>,
+    /// When the attempt ended that last set the fail count back.
+    pub succeeded_at: Option<Timestamp>,
+    /// Whether the hook is held back, and how.
+    pub phase: Option<Phase>,
+    /// While it is backed off: no probe before then.
+    pub not_before: Option<Timestamp>,
+    /// While it is backed off: probes that failed.
+    pub probes: u32,
+}
+
+/// How a hook is held back because of its failures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// One probe at a time, with growing pauses; everything else waits.
+    BackedOff,
+    /// A probe was taken: the rest follows, 1, 2, 4, … at a time.
+    Ramping,
 }
 
 /// When a hook is backed off and when it is disabled.
@@ -33,10 +56,14 @@ pub struct HealthPolicy {
 /// One attempt's bearing on its hook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observation {
-    /// When the attempt ended.
+    /// When the attempt started.
+    pub started_at: Timestamp,
+    /// When it ended.
     pub at: Timestamp,
     /// What came of it.
     pub outcome: Outcome,
+    /// How long its delivery then waits by its own schedule, if it is attempted again.
+    pub retry_in: Option<Duration>,
 }
 
 /// What the observations mean for the hook's status.
@@ -48,33 +75,61 @@ pub enum Verdict {
     Disable(DisabledReason),
 }
 
+/// The first wait of a hook that is backed off, and the shortest.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+
+/// An attempt that seems to have ended longer before another than this did not: a clock was
+/// set back.
+const DISORDER_MAX: TimeDelta = TimeDelta::seconds(60);
+
+impl Phase {
+    /// The phase's name, as it is stored and shown.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::BackedOff => "backed_off",
+            Self::Ramping => "ramping",
+        }
+    }
+
+    /// The phase of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::BackedOff, Self::Ramping]
+            .into_iter()
+            .find(|phase| phase.name() == name)
+    }
+}
+
 impl Health {
-    /// The health after these attempts, in this order, and what it means for the status.
+    /// The health of `hook` after these attempts, in this order, and what it means for the
+    /// status.
     ///
     /// Failures that are not the hook's ([`Outcome::is_hook_failure`]) change nothing. The
     /// verdict stands as soon as one attempt calls for it, unless a later one was accepted.
+    /// An attempt that ended before one that is known already does not undo it.
     pub fn after<'a>(
         &self,
+        hook: HookId,
         observations: impl IntoIterator<Item = &'a Observation>,
         policy: &HealthPolicy,
     ) -> (Self, Verdict) {
         let mut health = self.clone();
         let mut verdict = Verdict::Unchanged;
-        for Observation { at, outcome } in observations {
-            if outcome.is_accepted() {
-                health = Self::default();
+        for seen in observations {
+            if seen.outcome.is_accepted() {
+                health.succeeded(seen.at);
                 verdict = Verdict::Unchanged;
-            } else if outcome.is_hook_failure() {
-                health.fail_count = health.fail_count.saturating_add(1);
-                let first = *health.first_failure_at.get_or_insert(*at);
-                health.last_failure_at = Some(*at);
-                health.last_error = Some(outcome.to_string());
-                if outcome.status() == Some(410) {
+            } else if seen.outcome.is_hook_failure() {
+                if seen.outcome.status() == Some(410) {
                     verdict = Verdict::Disable(DisabledReason::Gone);
-                } else if verdict == Verdict::Unchanged
-                    && health.fail_count >= policy.disable_after_failures
-                    && (*at - first).to_std().unwrap_or_default() >= policy.disable_after
+                }
+                if health
+                    .succeeded_at
+                    .is_some_and(|success| ended_before(seen.at, success))
                 {
+                    continue;
+                }
+                health.failed(hook, seen, policy);
+                if verdict == Verdict::Unchanged && health.calls_for_disabling(seen.at, policy) {
                     verdict = Verdict::Disable(DisabledReason::Failures);
                 }
             }
@@ -82,143 +137,98 @@ impl Health {
         (health, verdict)
     }
 
-    /// How long the hook as a whole is left alone after its latest failure: nothing below
-    /// `back_off_after` failures in a row, then 1 s, doubling with each further failure up to
-    /// `back_off_max`, shortened by up to a fifth so that hooks do not probe in step.
-    pub fn back_off(&self, hook: HookId, policy: &HealthPolicy) -> Option<Duration> {
-        let step = self.fail_count.checked_sub(policy.back_off_after)?;
-        let plain = Duration::from_secs(1u64 << step.min(32)).min(policy.back_off_max);
-        let seed = hook.0.as_u128() ^ (u128::from(step).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let jitter = (seed % 1_000) as f64 / 1_000.0;
-        Some(plain.mul_f64(1.0 - 0.2 * jitter))
+    /// A success ends the row of failures that ended before it. One that finds nothing to end
+    /// changes nothing at all: a healthy hook's row is never written.
+    fn succeeded(&mut self, at: Timestamp) {
+        if self.fail_count == 0 && self.phase != Some(Phase::BackedOff) {
+            return;
+        }
+        let before_first = self.first_failure_at.is_some_and(|f| ended_before(at, f));
+        let before_last = self.last_failure_at.is_some_and(|f| ended_before(at, f));
+        if before_first {
+            return;
+        }
+        self.succeeded_at = self.succeeded_at.max(Some(at));
+        if before_last {
+            // How many of the failures came after it is not known: at least the last.
+            self.fail_count = 1;
+            self.first_failure_at = self.last_failure_at;
+            return;
+        }
+        self.fail_count = 0;
+        self.first_failure_at = None;
+        self.last_failure_at = None;
+        self.last_error = None;
+        self.not_before = None;
+        self.probes = 0;
+        if self.phase == Some(Phase::BackedOff) {
+            self.phase = Some(Phase::Ramping);
+        }
     }
+
+    fn failed(&mut self, hook: HookId, seen: &Observation, policy: &HealthPolicy) {
+        self.fail_count = self.fail_count.saturating_add(1);
+        self.first_failure_at.get_or_insert(seen.at);
+        if self
+            .last_failure_at
+            .is_none_or(|last| !ended_before(seen.at, last))
+        {
+            self.last_failure_at = Some(seen.at);
+            self.last_error = Some(seen.outcome.to_string());
+        }
+        let throttled = seen.outcome.is_throttle();
+        let held = self.phase == Some(Phase::BackedOff);
+        // What was on its way when the hook was backed off is no probe.
+        let probe = held && self.not_before.is_none_or(|wait| seen.started_at >= wait);
+        if probe {
+            self.probes = self.probes.saturating_add(1);
+        }
+        if !held && (throttled || self.fail_count >= policy.back_off_after) {
+            self.phase = Some(Phase::BackedOff);
+            self.probes = 0;
+            self.not_before = Some(seen.at + self.wait_after(hook, seen, policy));
+        } else if probe || (held && throttled) {
+            let until = seen.at + self.wait_after(hook, seen, policy);
+            self.not_before = self.not_before.max(Some(until));
+        }
+    }
+
+    /// How long the hook as a whole is left alone after this failure: as long as the receiver
+    /// asks for, if it asks; else by the number of probes that failed, and when it only said
+    /// that it is busy, no longer than the delivery itself waits.
+    fn wait_after(&self, hook: HookId, seen: &Observation, policy: &HealthPolicy) -> Duration {
+        let plain = back_off(hook, self.probes, policy);
+        match (seen.outcome.is_throttle(), seen.outcome.retry_after()) {
+            (false, _) => plain,
+            (true, Some(asked)) => asked.max(FIRST_WAIT.min(policy.back_off_max)),
+            (true, None) => seen.retry_in.map_or(plain, |own| plain.min(own)),
+        }
+    }
+
+    fn calls_for_disabling(&self, at: Timestamp, policy: &HealthPolicy) -> bool {
+        let first = self.first_failure_at.unwrap_or(at);
+        self.fail_count >= policy.disable_after_failures
+            && (at - first).to_std().unwrap_or_default() >= policy.disable_after
+    }
+}
+
+/// How long a hook is left alone after so many probes that failed: 1 s, doubling with each of
+/// them up to `back_off_max`, shortened by up to a fifth so that hooks do not probe in step.
+pub fn back_off(hook: HookId, probes: u32, policy: &HealthPolicy) -> Duration {
+    let plain = FIRST_WAIT
+        .saturating_mul(1u32 << probes.min(31))
+        .min(policy.back_off_max);
+    let seed = hook.0.as_u128() ^ (u128::from(probes).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let jitter = (seed % 1_000) as f64 / 1_000.0;
+    let jittered = plain.mul_f64(1.0 - 0.2 * jitter);
+    // To the millisecond: a moment that is stored and read again is still the same.
+    Duration::from_millis(jittered.as_millis() as u64)
+}
+
+/// Whether an attempt that ended at `at` ended before one that ended at `other`.
+fn ended_before(at: Timestamp, other: Timestamp) -> bool {
+    at < other && other - at <= DISORDER_MAX
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use chrono::{TimeZone, Utc};
-    use proptest::prelude::*;
-    use uuid::Uuid;
-
-    const POLICY: HealthPolicy = HealthPolicy {
-        back_off_after: 5,
-        back_off_max: Duration::from_secs(900),
-        disable_after_failures: 3,
-        disable_after: Duration::from_secs(60),
-    };
-
-    fn seen(second: i64, status: u16) -> Observation {
-        let outcome = match status {
-            200..300 => Outcome::Accepted { status },
-            _ => Outcome::Refused {
-                status,
-                retry_after: None,
-            },
-        };
-        Observation {
-            at: Utc.timestamp_opt(second, 0).unwrap(),
-            outcome,
-        }
-    }
-
-    #[test]
-    fn the_attempts_decide_count_and_verdict() {
-        let failures = Verdict::Disable(DisabledReason::Failures);
-        let gone = Verdict::Disable(DisabledReason::Gone);
-        let table: [(&str, Vec<Observation>, u32, Verdict); 8] = [
-            (
-                "a success changes nothing",
-                vec![seen(0, 200)],
-                0,
-                Verdict::Unchanged,
-            ),
-            (
-                "failures count",
-                vec![seen(0, 500), seen(1, 404)],
-                2,
-                Verdict::Unchanged,
-            ),
-            (
-                "a success resets",
-                vec![seen(0, 500), seen(99, 200), seen(100, 500)],
-                1,
-                Verdict::Unchanged,
-            ),
-            (
-                "count without span",
-                vec![seen(0, 500); 50],
-                50,
-                Verdict::Unchanged,
-            ),
-            (
-                "span without count",
-                vec![seen(0, 500), seen(99, 500)],
-                2,
-                Verdict::Unchanged,
-            ),
-            (
-                "count and span",
-                vec![seen(0, 500), seen(30, 500), seen(60, 500)],
-                3,
-                failures,
-            ),
-            (
-                "a later success spares it",
-                vec![seen(0, 500), seen(30, 500), seen(60, 500), seen(61, 200)],
-                0,
-                Verdict::Unchanged,
-            ),
-            ("410 at once", vec![seen(0, 410)], 1, gone),
-        ];
-        for (name, observations, count, verdict) in table {
-            let (health, got) = Health::default().after(&observations, &POLICY);
-            assert_eq!((health.fail_count, got), (count, verdict), "{name}");
-        }
-    }
-
-    #[test]
-    fn a_lost_worker_is_not_the_hooks_failure() {
-        let lost = Observation {
-            at: Utc.timestamp_opt(0, 0).unwrap(),
-            outcome: Outcome::WorkerLost,
-        };
-        assert_eq!(
-            Health::default().after([&lost], &POLICY).0,
-            Health::default()
-        );
-    }
-
-    #[test]
-    fn a_clock_that_jumps_back_disables_nothing() {
-        let observations = [seen(1_000, 500), seen(10, 500), seen(5, 500)];
-        let (health, verdict) = Health::default().after(&observations, &POLICY);
-        assert_eq!((health.fail_count, verdict), (3, Verdict::Unchanged));
-    }
-
-    proptest! {
-        #[test]
-        fn splitting_the_attempts_into_batches_changes_nothing(
-            statuses in prop::collection::vec(prop::sample::select(vec![200u16, 500, 503]), 0..40),
-            cut in 0usize..40,
-        ) {
-            let seen: Vec<_> = statuses.iter().enumerate().map(|(n, s)| seen(n as i64, *s)).collect();
-            let cut = cut.min(seen.len());
-            let (whole, _) = Health::default().after(&seen, &POLICY);
-            let (first, _) = Health::default().after(&seen[..cut], &POLICY);
-            let (second, _) = first.after(&seen[cut..], &POLICY);
-            prop_assert_eq!(whole, second);
-        }
-
-        #[test]
-        fn back_off_grows_to_its_bound(count in 0u32..200, id in any::<u128>()) {
-            let health = Health { fail_count: count, ..Health::default() };
-            let wait = health.back_off(HookId(Uuid::from_u128(id)), &POLICY);
-            prop_assert_eq!(wait.is_some(), count >= 5);
-            if let Some(wait) = wait {
-                prop_assert!(wait <= POLICY.back_off_max);
-                prop_assert!(wait >= Duration::from_millis(800));
-            }
-        }
-    }
-}
+mod tests;

@@ -3,7 +3,7 @@
 use crate::event::{are_too_many_headers, is_header_name, is_header_value, is_reserved_header};
 use crate::{
     BodyForm, EventPattern, EventType, HEADERS_MAX, HEADERS_MAX_BYTES, HOOK_URL_MAX_BYTES, HookId,
-    RetrySchedule, Signer, SigningSecret, Span, Timestamp,
+    Phase, Rate, RetrySchedule, Signer, SigningSecret, Span, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -26,6 +26,8 @@ pub struct Hook {
     pub status: HookStatus,
     /// Why, when and by whom it was disabled.
     pub disabled: Option<Disabled>,
+    /// Whether it is held back because of its failures.
+    pub phase: Option<Phase>,
     /// What it sets for itself.
     pub settings: HookSettings,
     /// What proves the sender; sealed at rest, never shown again, never logged.
@@ -88,12 +90,37 @@ pub struct HookSettings {
     /// The waits between attempts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_schedule: Option<RetrySchedule>,
+    /// Requests in flight to it at most, over all workers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<u32>,
+    /// Requests to it in a time at most, over all workers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
+    /// Failures in a row before it is backed off as a whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub back_off_after: Option<u32>,
     /// Failures in a row before it is disabled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disable_after_failures: Option<u32>,
     /// The time those failures must span.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disable_after: Option<Span>,
+}
+
+/// A change of what a hook sets for its pace and its failures. What is `None` stays as it is;
+/// `Some(None)` follows the configuration again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HookLimits {
+    /// Requests in flight at most.
+    pub in_flight: Option<Option<u32>>,
+    /// Requests in a time at most.
+    pub rate: Option<Option<Rate>>,
+    /// Failures in a row before it is backed off.
+    pub back_off_after: Option<Option<u32>>,
+    /// Failures in a row before it is disabled.
+    pub disable_after_failures: Option<Option<u32>>,
+    /// The time those failures must span.
+    pub disable_after: Option<Option<Span>>,
 }
 
 /// What proves the sender to the receiver.
@@ -173,6 +200,9 @@ pub enum HookError {
     /// No request can be made in no time.
     #[error("the timeout must be longer than 0s")]
     Timeout,
+    /// A count that would let nothing through.
+    #[error("the {0} must be at least 1")]
+    Zero(&'static str),
     /// The account is empty or too long.
     #[error("the account must be 1 to {max} bytes long", max = crate::KEY_MAX_BYTES)]
     Account,
@@ -195,6 +225,65 @@ impl Hook {
                 ..
             })
         ) || self.status != HookStatus::Disabled
+    }
+
+    /// Whether one worker alone must start its deliveries.
+    pub fn is_gated(&self) -> bool {
+        self.phase.is_some() || self.settings.is_limited()
+    }
+}
+
+impl HookSettings {
+    /// Whether a limit is set that must hold over all workers together.
+    pub fn is_limited(&self) -> bool {
+        self.in_flight.is_some() || self.rate.is_some()
+    }
+
+    /// Checks the values.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn check(&self) -> Result<(), HookError> {
+        if self.timeout.is_some_and(|timeout| timeout.get().is_zero()) {
+            return Err(HookError::Timeout);
+        }
+        let counts = [
+            ("in-flight limit", self.in_flight),
+            ("number of failures to back off after", self.back_off_after),
+            (
+                "number of failures to disable after",
+                self.disable_after_failures,
+            ),
+        ];
+        match counts.into_iter().find(|(_, count)| *count == Some(0)) {
+            Some((name, _)) => Err(HookError::Zero(name)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl HookLimits {
+    /// Makes the change.
+    pub fn apply(&self, settings: &mut HookSettings) {
+        set(&mut settings.in_flight, self.in_flight);
+        set(&mut settings.rate, self.rate);
+        set(&mut settings.back_off_after, self.back_off_after);
+        set(
+            &mut settings.disable_after_failures,
+            self.disable_after_failures,
+        );
+        set(&mut settings.disable_after, self.disable_after);
+    }
+
+    /// Whether anything is to change.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+fn set<T>(setting: &mut Option<T>, change: Option<Option<T>>) {
+    if let Some(value) = change {
+        *setting = value;
     }
 }
 
@@ -267,10 +356,7 @@ impl NewHook {
         for (name, value) in headers {
             check_header(name, value)?;
         }
-        match self.settings.timeout {
-            Some(timeout) if timeout.get().is_zero() => Err(HookError::Timeout),
-            _ => Ok(()),
-        }
+        self.settings.check()
     }
 }
 
@@ -429,6 +515,30 @@ mod tests {
         assert_eq!(hook("1s", 100).check(), Ok(()));
         assert_eq!(hook("0s", 0).check(), Err(HookError::Timeout));
         assert_eq!(hook("1s", 101).check(), Err(HookError::HeadersTooMany));
+    }
+
+    #[test]
+    fn limits_change_what_they_name_and_nothing_else() {
+        let mut settings = HookSettings::default();
+        let limits = HookLimits {
+            in_flight: Some(Some(8)),
+            rate: Some("20/s".parse().ok()),
+            ..HookLimits::default()
+        };
+        limits.apply(&mut settings);
+        assert!(settings.is_limited());
+        let cleared = HookLimits {
+            in_flight: Some(None),
+            ..HookLimits::default()
+        };
+        cleared.apply(&mut settings);
+        assert_eq!(
+            (settings.in_flight, settings.rate),
+            (None, "20/s".parse().ok())
+        );
+        assert!(HookLimits::default().is_empty() && !cleared.is_empty());
+        settings.in_flight = Some(0);
+        assert_eq!(settings.check(), Err(HookError::Zero("in-flight limit")));
     }
 
     #[test]

@@ -74,7 +74,11 @@ id! {
     /// The fence of a lease: who holds another token may settle nothing.
     LeaseToken
 }
-drawn!(EventId, HookId, AttemptId, LeaseToken);
+id! {
+    /// One worker, from its start to its end.
+    WorkerId
+}
+drawn!(EventId, HookId, AttemptId, LeaseToken, WorkerId);
 
 impl DeliveryId {
     /// The delivery of `event` to `hook`: always the same for the same two.

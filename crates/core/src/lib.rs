@@ -17,6 +17,7 @@ mod id;
 mod limits;
 mod outcome;
 mod pattern;
+mod rate;
 mod retry;
 mod seal;
 mod signature;
@@ -27,18 +28,19 @@ pub use body::{BodyForm, standard_body};
 pub use clock::{Clock, TestClock, Timestamp};
 pub use duration::{Span, SpanError};
 pub use event::{Event, EventError, EventType, NewEvent, Payload};
-pub use health::{Health, HealthPolicy, Observation, Verdict};
+pub use health::{Health, HealthPolicy, Observation, Phase, Verdict, back_off};
 pub use hook::{
-    BasicAuth, Disabled, DisabledReason, Hook, HookCredentials, HookError, HookSettings,
-    HookStatus, NewHook, RotatingSecret, parse_hook_url,
+    BasicAuth, Disabled, DisabledReason, Hook, HookCredentials, HookError, HookLimits,
+    HookSettings, HookStatus, NewHook, RotatingSecret, parse_hook_url,
 };
-pub use id::{AttemptId, DeliveryId, EventId, HookId, LeaseToken};
+pub use id::{AttemptId, DeliveryId, EventId, HookId, LeaseToken, WorkerId};
 pub use limits::{
     EVENT_TYPE_MAX_BYTES, EXCERPT_MAX_BYTES, HEADERS_MAX, HEADERS_MAX_BYTES, HOOK_URL_MAX_BYTES,
     KEY_MAX_BYTES, PAYLOAD_MAX_BYTES, RETRY_AFTER_MAX, SPAN_MAX,
 };
 pub use outcome::{NextStep, Outcome, Reason, next_step};
 pub use pattern::{EventPattern, PatternError};
+pub use rate::{Bucket, Rate, RateError};
 pub use retry::RetrySchedule;
 pub use seal::{KeyRing, SealError};
 pub use signature::{SecretError, Signer, SigningSecret, VerifyError, verify};

@@ -68,13 +68,16 @@ impl Outcome {
         !matches!(self, Self::Accepted { .. } | Self::WorkerLost)
     }
 
-    fn retry_after(&self) -> Duration {
+    /// Whether the receiver says that it is busy: the whole hook is left alone for a while.
+    pub fn is_throttle(&self) -> bool {
+        matches!(self.status(), Some(429 | 502 | 503 | 504))
+    }
+
+    /// How long the receiver asks to wait, if it does; at most [`RETRY_AFTER_MAX`].
+    pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Refused {
-                retry_after: Some(wait),
-                ..
-            } => (*wait).min(RETRY_AFTER_MAX),
-            _ => Duration::ZERO,
+            Self::Refused { retry_after, .. } => retry_after.map(|wait| wait.min(RETRY_AFTER_MAX)),
+            _ => None,
         }
     }
 }
@@ -148,7 +151,7 @@ pub fn next_step(
     match (outcome, schedule.delay_after(delivery, attempt)) {
         (Outcome::Accepted { .. }, _) => NextStep::Delivered,
         (Outcome::Refused { status: 410, .. }, _) => NextStep::Failed(Reason::Gone),
-        (_, Some(delay)) => NextStep::RetryIn(delay.max(outcome.retry_after())),
+        (_, Some(delay)) => NextStep::RetryIn(delay.max(outcome.retry_after().unwrap_or_default())),
         (_, None) => NextStep::Failed(Reason::Exhausted),
     }
 }

@@ -1,0 +1,281 @@
+use super::*;
+use chrono::{TimeZone, Utc};
+use proptest::prelude::*;
+use uuid::Uuid;
+
+const POLICY: HealthPolicy = HealthPolicy {
+    back_off_after: 5,
+    back_off_max: Duration::from_secs(900),
+    disable_after_failures: 3,
+    disable_after: Duration::from_secs(60),
+};
+
+const HOOK: HookId = HookId(Uuid::from_u128(0));
+
+fn at(second: i64) -> Timestamp {
+    Utc.timestamp_opt(second, 0).unwrap()
+}
+
+/// An attempt that started and ended within this second.
+fn seen(second: i64, status: u16) -> Observation {
+    let outcome = match status {
+        200..300 => Outcome::Accepted { status },
+        _ => Outcome::Refused {
+            status,
+            retry_after: None,
+        },
+    };
+    Observation {
+        started_at: at(second),
+        at: at(second),
+        outcome,
+        retry_in: Some(Duration::from_secs(300)),
+    }
+}
+
+/// The receiver is busy and asks to be left alone for so many seconds.
+fn busy(second: i64, seconds: u64) -> Observation {
+    Observation {
+        outcome: Outcome::Refused {
+            status: 429,
+            retry_after: Some(Duration::from_secs(seconds)),
+        },
+        ..seen(second, 429)
+    }
+}
+
+fn after(health: &Health, seen: &[Observation]) -> Health {
+    health.after(HOOK, seen, &POLICY).0
+}
+
+/// A hook that was backed off at this second and may be probed from then on.
+fn backed_off(second: i64) -> Health {
+    Health {
+        fail_count: 5,
+        first_failure_at: Some(at(second)),
+        last_failure_at: Some(at(second)),
+        phase: Some(Phase::BackedOff),
+        not_before: Some(at(second + 1)),
+        ..Health::default()
+    }
+}
+
+#[test]
+fn the_attempts_decide_count_and_verdict() {
+    let failures = Verdict::Disable(DisabledReason::Failures);
+    let gone = Verdict::Disable(DisabledReason::Gone);
+    let table: [(&str, Vec<Observation>, u32, Verdict); 8] = [
+        (
+            "a success changes nothing",
+            vec![seen(0, 200)],
+            0,
+            Verdict::Unchanged,
+        ),
+        (
+            "failures count",
+            vec![seen(0, 500), seen(1, 404)],
+            2,
+            Verdict::Unchanged,
+        ),
+        (
+            "a success resets",
+            vec![seen(0, 500), seen(99, 200), seen(100, 500)],
+            1,
+            Verdict::Unchanged,
+        ),
+        (
+            "count without span",
+            vec![seen(0, 500); 50],
+            50,
+            Verdict::Unchanged,
+        ),
+        (
+            "span without count",
+            vec![seen(0, 500), seen(99, 500)],
+            2,
+            Verdict::Unchanged,
+        ),
+        (
+            "count and span",
+            vec![seen(0, 500), seen(30, 500), seen(60, 500)],
+            3,
+            failures,
+        ),
+        (
+            "a later success spares it",
+            vec![seen(0, 500), seen(30, 500), seen(60, 500), seen(61, 200)],
+            0,
+            Verdict::Unchanged,
+        ),
+        ("410 at once", vec![seen(0, 410)], 1, gone),
+    ];
+    for (name, observations, count, verdict) in table {
+        let (health, got) = Health::default().after(HOOK, &observations, &POLICY);
+        assert_eq!((health.fail_count, got), (count, verdict), "{name}");
+    }
+}
+
+#[test]
+fn a_lost_worker_is_not_the_hooks_failure() {
+    let lost = Observation {
+        outcome: Outcome::WorkerLost,
+        ..seen(0, 500)
+    };
+    assert_eq!(after(&Health::default(), &[lost]), Health::default());
+}
+
+#[test]
+fn a_clock_that_jumps_back_disables_nothing() {
+    let observations = [seen(1_000, 500), seen(10, 500), seen(5, 500)];
+    let (health, verdict) = Health::default().after(HOOK, &observations, &POLICY);
+    assert_eq!((health.fail_count, verdict), (3, Verdict::Unchanged));
+    assert_eq!(after(&health, &[seen(11, 200)]).fail_count, 0);
+}
+
+#[test]
+fn failures_in_a_row_back_the_hook_off_and_a_success_lets_it_ramp_up() {
+    let four = after(&Health::default(), &vec![seen(0, 500); 4]);
+    assert_eq!((four.phase, four.not_before), (None, None));
+    let five = after(&four, &[seen(10, 500)]);
+    assert_eq!(five.phase, Some(Phase::BackedOff));
+    assert_eq!(five.not_before, Some(at(11)));
+    let recovered = after(&five, &[seen(12, 200)]);
+    assert_eq!(recovered.phase, Some(Phase::Ramping));
+    assert_eq!((recovered.fail_count, recovered.not_before), (0, None));
+    // One that fails for a reason of its own must not keep the others waiting.
+    let one = after(&recovered, &[seen(13, 500)]);
+    assert_eq!((one.phase, one.fail_count), (Some(Phase::Ramping), 1));
+    let again = after(&one, &vec![seen(14, 500); 4]);
+    assert_eq!((again.phase, again.probes), (Some(Phase::BackedOff), 0));
+}
+
+#[test]
+fn each_probe_that_fails_doubles_the_wait() {
+    let mut health = backed_off(0);
+    let mut waits = Vec::new();
+    for _ in 0..11 {
+        let probed = health.not_before.unwrap();
+        let probe = Observation {
+            started_at: probed,
+            at: probed,
+            ..seen(0, 500)
+        };
+        health = after(&health, &[probe]);
+        waits.push((health.not_before.unwrap() - probed).as_seconds_f64());
+    }
+    let plain = [
+        2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 900.0, 900.0,
+    ];
+    for (wait, plain) in waits.into_iter().zip(plain) {
+        assert!((plain * 0.8..=plain).contains(&wait), "{wait} of {plain}");
+    }
+}
+
+#[test]
+fn what_was_on_its_way_is_no_probe() {
+    let mut late = vec![seen(3, 500); 60];
+    for seen in &mut late {
+        seen.started_at = at(0);
+    }
+    let health = after(&backed_off(0), &late);
+    assert_eq!((health.fail_count, health.probes), (65, 0));
+    assert_eq!(health.not_before, Some(at(1)));
+}
+
+#[test]
+fn a_busy_receiver_decides_how_long_the_hook_waits() {
+    let wait = |seen: Observation| {
+        let health = after(&Health::default(), &[seen]);
+        assert_eq!(health.phase, Some(Phase::BackedOff));
+        assert_eq!(health.fail_count, 1);
+        (health.not_before.unwrap() - at(0)).as_seconds_f64()
+    };
+    assert_eq!(wait(busy(0, 30)), 30.0);
+    assert_eq!(wait(busy(0, 86_400)), 3_600.0);
+    assert_eq!(wait(busy(0, 0)), 1.0, "not one request after the other");
+    for status in [429, 502, 503, 504] {
+        assert_eq!(wait(seen(0, status)), 1.0);
+    }
+    let soon = Observation {
+        retry_in: Some(Duration::from_millis(10)),
+        ..seen(0, 503)
+    };
+    assert_eq!(wait(soon), 0.01, "the delivery itself waits no longer");
+    let other = after(&Health::default(), &[seen(0, 500)]);
+    assert_eq!(other.phase, None);
+}
+
+#[test]
+fn the_longest_wait_that_a_receiver_asks_for_holds() {
+    let health = after(&Health::default(), &[busy(0, 60), busy(1, 5)]);
+    assert_eq!(health.not_before, Some(at(60)));
+    assert_eq!(health.probes, 0);
+}
+
+#[test]
+fn after_enabling_a_probe_that_is_taken_lets_the_hook_ramp_up() {
+    let enabled = Health {
+        phase: Some(Phase::BackedOff),
+        not_before: Some(at(0)),
+        ..Health::default()
+    };
+    assert_eq!(after(&enabled, &[seen(0, 200)]).phase, Some(Phase::Ramping));
+    let failed = after(&enabled, &[seen(0, 500)]);
+    assert_eq!((failed.phase, failed.probes), (Some(Phase::BackedOff), 1));
+}
+
+#[test]
+fn an_attempt_that_ended_earlier_undoes_nothing() {
+    let recovered = after(&backed_off(0), &[seen(10, 200)]);
+    assert_eq!(after(&recovered, &[seen(9, 500)]), recovered);
+    let failing = after(&Health::default(), &[seen(10, 500), seen(20, 500)]);
+    assert_eq!(after(&failing, &[seen(5, 200)]), failing);
+    let between = after(&failing, &[seen(15, 200)]);
+    assert_eq!(between.fail_count, 1);
+    assert_eq!(between.first_failure_at, Some(at(20)));
+}
+
+proptest! {
+    #[test]
+    fn splitting_the_attempts_into_batches_changes_nothing(
+        statuses in prop::collection::vec(prop::sample::select(vec![200u16, 500, 503]), 0..40),
+        cut in 0usize..40,
+    ) {
+        let seen: Vec<_> = statuses.iter().enumerate().map(|(n, s)| seen(n as i64, *s)).collect();
+        let cut = cut.min(seen.len());
+        let whole = after(&Health::default(), &seen);
+        let split = after(&after(&Health::default(), &seen[..cut]), &seen[cut..]);
+        prop_assert_eq!(whole, split);
+    }
+
+    #[test]
+    fn no_order_of_settling_hides_that_the_latest_attempt_failed(
+        statuses in prop::collection::vec(prop::sample::select(vec![200u16, 500]), 0..30),
+        seed in any::<u64>(),
+    ) {
+        let mut seen: Vec<_> = statuses.iter().enumerate().map(|(n, s)| seen(n as i64, *s)).collect();
+        seen.push(self::seen(seen.len() as i64, 500));
+        seen.sort_by_key(|seen| seed.rotate_left(seen.at.timestamp() as u32 * 7) ^ seed);
+        let health = after(&Health::default(), &seen);
+        let failures = statuses.iter().filter(|status| **status == 500).count() + 1;
+        prop_assert!((1..=failures).contains(&(health.fail_count as usize)));
+    }
+
+    #[test]
+    fn a_hook_that_is_backed_off_has_a_time_and_others_have_none(
+        statuses in prop::collection::vec(prop::sample::select(vec![200u16, 404, 503]), 0..60),
+    ) {
+        let seen: Vec<_> = statuses.iter().enumerate().map(|(n, s)| seen(n as i64, *s)).collect();
+        let health = after(&Health::default(), &seen);
+        let held = health.phase == Some(Phase::BackedOff);
+        prop_assert_eq!(health.not_before.is_some(), held);
+        prop_assert!(held || health.fail_count < POLICY.back_off_after);
+    }
+
+    #[test]
+    fn back_off_grows_to_its_bound(probes in 0u32..200, id in any::<u128>()) {
+        let wait = back_off(HookId(Uuid::from_u128(id)), probes, &POLICY);
+        prop_assert!(wait <= POLICY.back_off_max);
+        prop_assert!(wait >= Duration::from_millis(799));
+    }
+}
