@@ -103,6 +103,8 @@ CREATE TABLE postrider_hooks (
     disabled_at timestamptz,
     disabled_by text,
     settings json NOT NULL,
+    -- Whether the settings have a limit that must hold over all workers together.
+    limited boolean NOT NULL DEFAULT false,
     -- Sealed: see the documentation of secrets.key.
     credentials text NOT NULL,
     created_at timestamptz NOT NULL,
@@ -123,8 +125,21 @@ CREATE TABLE postrider_hook_health (
     first_failure_at timestamptz,
     last_failure_at timestamptz,
     last_error text,
-    -- The hook as a whole is left alone until then.
-    not_before timestamptz
+    -- When the attempt ended that last set the fail count back.
+    succeeded_at timestamptz,
+    -- Whether the hook is held back; each change of it is a change of the hook's version.
+    phase text CHECK (phase IN ('backed_off', 'ramping')),
+    -- While it is backed off: no probe before then, and how many have failed.
+    not_before timestamptz,
+    probes integer NOT NULL DEFAULT 0
+) WITH (fillfactor = 50);
+
+-- Which worker alone starts the deliveries of a hook that is held back or has limits, and until
+-- when. The worker renews it while there is something to do for the hook.
+CREATE TABLE postrider_gates (
+    hook_id uuid PRIMARY KEY,
+    owner uuid NOT NULL,
+    until timestamptz NOT NULL
 ) WITH (fillfactor = 50);
 
 CREATE TABLE postrider_events (

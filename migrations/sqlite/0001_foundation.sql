@@ -114,8 +114,13 @@ CREATE TABLE postrider_hook_health (
     first_failure_at INTEGER,
     last_failure_at INTEGER,
     last_error TEXT,
-    -- The hook as a whole is left alone until then.
-    not_before INTEGER
+    -- When the attempt ended that last set the fail count back.
+    succeeded_at INTEGER,
+    -- Whether the hook is held back; each change of it is a change of the hook's version.
+    phase TEXT CHECK (phase IN ('backed_off', 'ramping')),
+    -- While it is backed off: no probe before then, and how many have failed.
+    not_before INTEGER,
+    probes INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE postrider_events (

@@ -1,6 +1,7 @@
 //! Postrider from outside: what the whole workspace and the built programs must keep.
 
 mod addresses;
+mod back_off;
 mod bench;
 mod borders;
 mod commands;
@@ -12,6 +13,7 @@ mod health;
 mod outbox_sql;
 mod payloads;
 mod poison;
+mod rate;
 mod refusals;
 mod retry;
 mod share;

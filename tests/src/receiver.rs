@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
@@ -29,6 +29,10 @@ pub struct Received {
     pub headers: HeaderMap,
     /// The body.
     pub body: Bytes,
+    /// When it came.
+    pub at: Instant,
+    /// How many requests were there at that moment and not answered, this one included.
+    pub at_once: usize,
 }
 
 /// What a receiver answers.
@@ -40,6 +44,8 @@ pub struct Answer {
     pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: Bytes,
+    /// How long it takes the receiver to answer.
+    pub takes: Duration,
 }
 
 /// A receiver on a port of its own, which it gives up when dropped.
@@ -58,6 +64,7 @@ struct Shared {
     answered: watch::Sender<usize>,
     open: watch::Sender<bool>,
     connections: AtomicUsize,
+    unanswered: AtomicUsize,
     cut: Mutex<Vec<String>>,
 }
 
@@ -67,6 +74,7 @@ impl From<u16> for Answer {
             status,
             headers: Vec::new(),
             body: Bytes::new(),
+            takes: Duration::ZERO,
         }
     }
 }
@@ -76,6 +84,13 @@ impl Answer {
     #[must_use]
     pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
+        self
+    }
+
+    /// After this time.
+    #[must_use]
+    pub fn after(mut self, takes: Duration) -> Self {
+        self.takes = takes;
         self
     }
 
@@ -136,6 +151,7 @@ impl Receiver {
             answered: watch::Sender::new(0),
             open: watch::Sender::new(true),
             connections: AtomicUsize::new(0),
+            unanswered: AtomicUsize::new(0),
             cut: Mutex::default(),
         });
         let counted = shared.clone();
@@ -275,10 +291,13 @@ async fn receive(State(shared): State<Arc<Shared>>, request: Request) -> Respons
             .map_or_else(String::new, ToString::to_string),
         headers: head.headers,
         body,
+        at: Instant::now(),
+        at_once: shared.unanswered.fetch_add(1, Ordering::SeqCst) + 1,
     };
     let cut = Cut {
         id: Some(received.id().to_owned()),
         all: &shared.cut,
+        unanswered: &shared.unanswered,
     };
     let answer = {
         let mut requests = lock(&shared.requests);
@@ -290,6 +309,9 @@ async fn receive(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     shared.arrived.send_modify(|arrived| *arrived += 1);
     // The sender lives in `shared`, so the gate cannot be gone.
     let _ = shared.open.subscribe().wait_for(|open| *open).await;
+    if !answer.takes.is_zero() {
+        tokio::time::sleep(answer.takes).await;
+    }
     cut.answered();
     shared.answered.send_modify(|answered| *answered += 1);
     let mut response = Response::new(answer.body.into());
@@ -305,6 +327,7 @@ async fn receive(State(shared): State<Arc<Shared>>, request: Request) -> Respons
 struct Cut<'a> {
     id: Option<String>,
     all: &'a Mutex<Vec<String>>,
+    unanswered: &'a AtomicUsize,
 }
 
 impl Cut<'_> {
@@ -315,6 +338,7 @@ impl Cut<'_> {
 
 impl Drop for Cut<'_> {
     fn drop(&mut self) {
+        self.unanswered.fetch_sub(1, Ordering::SeqCst);
         lock(self.all).extend(self.id.take());
     }
 }

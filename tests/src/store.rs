@@ -9,11 +9,11 @@ use chrono::TimeZone;
 use postrider_core::{
     Attempt, AttemptId, Clock, DeliveryId, EventId, HealthPolicy, HookCredentials, HookId,
     HookSettings, KeyRing, LeaseToken, NewEvent, NewHook, Outcome, SigningSecret, TestClock,
-    Timestamp,
+    Timestamp, WorkerId,
 };
 use postrider_store::{
-    AttemptReport, Backend, DatabaseSettings, DeliveryReport, FanOut, FannedOut, HookReport, Lease,
-    Leased, Room, Settled, Settlement, Step, Store, open,
+    AttemptReport, Backend, DatabaseSettings, DeliveryReport, FanOut, FannedOut, GateAnswer,
+    HookReport, Lease, Leased, OwnGates, Room, Settled, Settlement, Step, Store, open,
 };
 use std::fmt::Write;
 use std::sync::Arc;
@@ -23,6 +23,9 @@ use uuid::Uuid;
 
 /// How long the leases of a test last.
 const LEASE: Duration = Duration::from_secs(60);
+
+/// How long the worker of a test owns a gated hook.
+const OWNED: Duration = Duration::from_secs(10);
 
 /// How long the events of a test may wait for `deliver_after`.
 const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -58,6 +61,8 @@ pub struct TestStore {
     pub clock: TestClock,
     /// The slot that events are inserted into: the last.
     pub slot: i16,
+    /// The worker as which the steps below are taken.
+    pub worker: WorkerId,
     keys: KeyRing,
     drawn: AtomicI64,
     /// Last, so that it goes last.
@@ -73,6 +78,7 @@ impl TestStore {
             store: opened(database.url(), &keys).await,
             clock: TestClock::at(start()),
             slot: i16::try_from(slots(backend) - 1).expect("a slot"),
+            worker: WorkerId::draw(start()),
             keys,
             drawn: AtomicI64::new(0),
             database,
@@ -270,12 +276,25 @@ impl TestStore {
             now,
             token: LeaseToken::draw(now),
             until: now + LEASE,
+            worker: self.worker,
             wanted: hooks.iter().map(|hook| (*hook, 1_000)).collect(),
         }
     }
 
-    /// Leases from these hooks whatever is due.
+    /// Asks to own these hooks for ten seconds.
+    pub async fn own(&self, worker: WorkerId, hooks: &[HookId]) -> Vec<GateAnswer> {
+        let request = OwnGates {
+            worker,
+            now: self.now(),
+            until: self.now() + OWNED,
+            hooks: hooks.to_vec(),
+        };
+        self.store.own_gates(request).await.expect("own gates")
+    }
+
+    /// Leases from these hooks whatever is due, as their owner.
     pub async fn lease(&self, hooks: &[HookId]) -> Vec<Leased> {
+        self.own(self.worker, hooks).await;
         let leased = self.store.lease(self.lease_request(hooks)).await;
         leased.expect("lease")
     }

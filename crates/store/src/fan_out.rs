@@ -35,7 +35,7 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// The hooks that could have taken more at once than there was room for.
+    /// The hooks that could have taken more at once than there was room for, or that are gated.
     pub(crate) fn waiting(&self, now: Timestamp) -> Vec<HookId> {
         let waiting = self.deliveries.iter().filter(|planned| {
             !planned.starts
@@ -122,6 +122,7 @@ pub(crate) fn plan(
         for hook in matching {
             let starts = hook.status == HookStatus::Active
                 && !hook.locked
+                && !hook.is_gated()
                 && next_attempt_at <= now
                 && room.take(hook.id);
             plan.deliveries.push(Planned {

@@ -1,6 +1,8 @@
 //! What people and programs are shown: the JSON of the command line and the API.
 
-use postrider_core::{AttemptId, DeliveryId, EventId, HookId, HookSettings, Timestamp};
+use postrider_core::{
+    AttemptId, DeliveryId, EventId, HookId, HookSettings, Phase, Rate, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -28,6 +30,14 @@ pub struct HookReport {
     pub first_failure_at: Option<Timestamp>,
     /// How the last of them failed.
     pub last_error: Option<String>,
+    /// Whether it is held back because of its failures.
+    pub phase: Option<Phase>,
+    /// While it is backed off: nothing is sent before then.
+    pub not_before: Option<Timestamp>,
+    /// Requests in flight to it at most, over all workers, if it sets that.
+    pub in_flight: Option<u32>,
+    /// Requests to it in a time at most, if it sets that.
+    pub rate: Option<Rate>,
     /// Why it is disabled: `failures`, `gone` or `manual`.
     pub disabled_reason: Option<String>,
     /// When it was disabled.

@@ -1,14 +1,14 @@
 //! The contract of every store, in prose. The conformance cases are named after its sentences.
 
 use crate::{
-    AttemptReport, DeliveryReport, DeliveryState, EventReport, FannedOut, HookBook, HookReport,
-    Leased, Migrated, Peek, Recovered, RejectedReport, Result, Room, SchemaState, Settled,
-    Settlement, WorkerClaim,
+    AttemptReport, DeliveryReport, DeliveryState, EventReport, FannedOut, GateAnswer, HookBook,
+    HookReport, Leased, Migrated, OwnGates, Peek, Recovered, RejectedReport, Result, Room,
+    SchemaState, Settled, Settlement, WorkerClaim,
 };
 use async_trait::async_trait;
 use postrider_core::{
-    DeliveryId, EventId, Hook, HookId, LeaseToken, NewEvent, NewHook, RetrySchedule, SigningSecret,
-    Timestamp,
+    DeliveryId, EventId, Hook, HookId, HookLimits, LeaseToken, NewEvent, NewHook, RetrySchedule,
+    SigningSecret, Timestamp, WorkerId,
 };
 use std::sync::Arc;
 
@@ -46,6 +46,8 @@ pub struct Lease {
     pub token: LeaseToken,
     /// When it ends.
     pub until: Timestamp,
+    /// Who asks.
+    pub worker: WorkerId,
     /// From which hooks, and how many of each at most.
     pub wanted: Vec<(HookId, u32)>,
 }
@@ -75,6 +77,8 @@ pub enum HookChange {
         /// Until when the old one signs too.
         overlap_until: Timestamp,
     },
+    /// Change its limits.
+    Limit(HookLimits),
 }
 
 /// Which hooks to list.
@@ -182,8 +186,8 @@ pub trait Store: Send + Sync {
     /// The rows leave the outbox in the transaction that makes the deliveries, one for each
     /// hook of the account that matches the event and takes deliveries, as the hooks stood
     /// when the row was read or later. Rows of one slot are taken in the order of `seq`; no
-    /// row is taken by two callers. Deliveries to active hooks that fit into the room, and are
-    /// due, come back leased; all others are due for anyone, or wait for `deliver_after`.
+    /// row is taken by two callers. Deliveries to active hooks that are not gated, fit into the
+    /// room and are due come back leased; all others wait, due at once or at `deliver_after`.
     ///
     /// A row whose `dedup_key` was seen before in its account is dropped and counted. A row
     /// that breaks a bound, or that the database refuses to keep, moves to
@@ -202,9 +206,25 @@ pub trait Store: Send + Sync {
     /// Leases due deliveries of the wanted hooks, of each the longest due first.
     ///
     /// Due: without a lease and `next_attempt_at <= now`. No delivery is leased to two callers
-    /// at once. Hooks that are not active give none, whatever is wanted. A delivery whose event
-    /// is gone, or whose hook's credentials cannot be opened, is not leased.
+    /// at once. Hooks that are not active give none, whatever is wanted, and gated hooks none
+    /// to a worker that does not own them. A delivery whose event is gone, or whose hook's
+    /// credentials cannot be opened, is not leased.
     async fn lease(&self, request: Lease) -> Result<Vec<Leased>>;
+
+    /// Makes a worker the owner of gated hooks, or lets it stay so; an answer for each hook
+    /// asked for.
+    ///
+    /// A hook has one owner at a time. It stays the owner's until the time that was given,
+    /// however often others ask; then it is whose who asks first. Nobody becomes the owner of a
+    /// hook that is backed off before it may be probed, but an owner may stay. A store that
+    /// gives the right to work to one process only lets that one own all it asks for.
+    async fn own_gates(&self, request: OwnGates) -> Result<Vec<GateAnswer>>;
+
+    /// Gives up the ownership of these hooks, where the worker has it.
+    async fn disown_gates(&self, worker: WorkerId, hooks: &[HookId]) -> Result<()>;
+
+    /// These hooks have ramped up: they are held back no more, unless they have failed since.
+    async fn end_ramps(&self, hooks: &[HookId]) -> Result<()>;
 
     /// Records attempts and gives their deliveries the next step, under the lease.
     ///
@@ -212,7 +232,8 @@ pub trait Store: Send + Sync {
     /// one transaction. A settlement whose token is not the delivery's any more changes
     /// nothing: its attempt is recorded as late and its delivery returned. A settlement that
     /// was made before (the same attempt id) changes nothing at all. The fail count is written
-    /// only when it changes. A hook whose verdict is to be disabled is disabled once, with
+    /// only when it changes. A hook whose phase changes takes a new version with it, and every
+    /// hook that was failing or has failed is among the standings. A hook whose verdict is to be disabled is disabled once, with
     /// reason and time, if it is active. A settlement that the database refuses is made
     /// without the response and with a plain error text; it never stops the others.
     async fn settle(&self, now: Timestamp, settlements: &[Settlement]) -> Result<Settled>;
@@ -256,7 +277,8 @@ pub trait Store: Send + Sync {
     async fn create_hook(&self, hook: NewHook, now: Timestamp) -> Result<HookReport>;
 
     /// Changes a hook and returns it as it then is. `by` names the way in, such as `cli`.
-    /// Enabling sets the fail count to 0; its held deliveries go on.
+    /// Enabling sets the fail count to 0; its held deliveries go on, beginning with a probe.
+    /// Limits that let nothing through are refused.
     async fn change_hook(
         &self,
         id: HookId,

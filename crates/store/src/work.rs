@@ -2,8 +2,8 @@
 
 use chrono::NaiveDate;
 use postrider_core::{
-    Attempt, DeliveryId, DisabledReason, Event, HealthPolicy, Hook, HookId, LeaseToken, Payload,
-    Reason, Timestamp,
+    Attempt, DeliveryId, DisabledReason, Event, Health, HealthPolicy, Hook, HookId, LeaseToken,
+    Observation, Payload, Phase, Reason, Timestamp, WorkerId,
 };
 use std::fs::File;
 use std::sync::Arc;
@@ -128,6 +128,23 @@ pub struct Settlement {
     pub policy: HealthPolicy,
 }
 
+impl Settlement {
+    /// What the attempt says of its hook.
+    pub(crate) fn observation(&self) -> Observation {
+        let attempt = &self.attempt;
+        let at = attempt.at + attempt.duration;
+        Observation {
+            started_at: attempt.at,
+            at,
+            outcome: attempt.outcome.clone(),
+            retry_in: match self.step {
+                Step::Retry(again) => Some((again - at).to_std().unwrap_or_default()),
+                Step::Delivered | Step::Failed(_) => None,
+            },
+        }
+    }
+}
+
 /// What settling a batch did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settled {
@@ -140,6 +157,8 @@ pub struct Settled {
     pub replayed: u32,
     /// Hooks that were disabled by this batch.
     pub disabled: Vec<Disabling>,
+    /// How hooks stand that were failing, or have failed in this batch.
+    pub standings: Vec<Standing>,
     /// Settlements whose text the database refused; they were settled without it.
     pub scrubbed: u32,
 }
@@ -155,6 +174,55 @@ pub struct Disabling {
     pub fail_count: u32,
     /// How the last of them failed.
     pub last_error: String,
+}
+
+/// How a hook stands after a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Which hook.
+    pub hook: HookId,
+    /// Whether it is held back.
+    pub phase: Option<Phase>,
+    /// While it is backed off: no probe before then.
+    pub not_before: Option<Timestamp>,
+    /// The version of the hook that begins with this batch, if its phase has changed.
+    pub version: Option<i64>,
+}
+
+impl Standing {
+    /// How `hook` stands by this health.
+    pub(crate) fn of(hook: HookId, health: &Health) -> Self {
+        Self {
+            hook,
+            phase: health.phase,
+            not_before: health.not_before,
+            version: None,
+        }
+    }
+}
+
+/// One worker's wish to own gated hooks.
+#[derive(Clone, Debug)]
+pub struct OwnGates {
+    /// Who asks.
+    pub worker: WorkerId,
+    /// The worker's clock.
+    pub now: Timestamp,
+    /// When the ownership ends, unless it is renewed.
+    pub until: Timestamp,
+    /// Which hooks.
+    pub hooks: Vec<HookId>,
+}
+
+/// Whether a worker owns a hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GateAnswer {
+    /// Which hook.
+    pub hook: HookId,
+    /// Whether the worker that asked is now its owner.
+    pub owned: bool,
+    /// While it is backed off: no probe before then.
+    pub not_before: Option<Timestamp>,
 }
 
 /// What looking for expired leases did.

@@ -3,13 +3,18 @@
 //! Nothing is leased that cannot soon be started: one kept waiting would spend its lease. New
 //! events go out without a second look at the queue; what does not fit waits in the database
 //! for anyone. Polling is the truth, hints only save time.
+//!
+//! Gated hooks are left alone until this worker owns them (`gates.rs`).
+
+mod gates;
 
 use crate::clock::WorkerClock;
 use crate::metrics::Metrics;
 use crate::ready::Ready;
 use crate::settings::{HookDefaults, WorkerSettings};
 use crate::settle::Settler;
-use postrider_core::{HookId, HookStatus, LeaseToken, Timestamp};
+use gates::Asking;
+use postrider_core::{Hook, HookId, HookStatus, LeaseToken, Timestamp, WorkerId};
 use postrider_store::{DueHook, FanOut, Lease, Peek, Result, Room, Store};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -76,6 +81,7 @@ impl Hints {
 pub(crate) struct Dispatcher {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) settler: Arc<Settler>,
+    pub(crate) worker: WorkerId,
     pub(crate) clock: Arc<dyn WorkerClock>,
     pub(crate) settings: WorkerSettings,
     pub(crate) defaults: Arc<HookDefaults>,
@@ -95,6 +101,8 @@ pub(crate) struct State {
     turn: usize,
     /// The hooks that what is queued was last held to.
     hooks_version: i64,
+    /// When to ask again for gated hooks.
+    asking: Asking,
     /// The hook that was leased last from each slot: the next lease begins after it.
     leased_last: HashMap<i16, HookId>,
     /// The largest average payload lately seen.
@@ -128,6 +136,8 @@ impl Dispatcher {
             .clock_drift_milliseconds
             .set((self.clock.drift_seconds() * 1e3) as i64);
         let looked = self.look(&mut found).await;
+        let owned = i64::try_from(self.ready.owned().len()).unwrap_or(i64::MAX);
+        self.metrics.hooks_owned.set(owned);
         let (queued, in_flight) = self.ready.counts();
         self.metrics.queued_deliveries.set(i64::from(queued));
         self.metrics.inflight_requests.set(i64::from(in_flight));
@@ -148,6 +158,8 @@ impl Dispatcher {
         let peek = self.timed("peek", self.store.peek()).await?;
         self.follow_hooks().await;
         note(&mut problem, self.fan_out(&peek, found).await)?;
+        self.take_hints();
+        note(&mut problem, self.own_gates().await)?;
         note(&mut problem, self.lease(&peek, found).await)?;
         problem
     }
@@ -156,10 +168,13 @@ impl Dispatcher {
     /// not sent to any more, a new secret signs from now on.
     async fn follow_hooks(&mut self) {
         let book = self.store.hooks_book();
-        if book.version() != self.state.hooks_version {
+        let before = self.state.hooks_version;
+        if book.version() != before {
             self.state.hooks_version = book.version();
-            let unsendable = self.ready.follow(&book);
-            self.settler.give_back(unsendable).await;
+            self.state.asking.follow(&book, before);
+            let lost = self.ready.follow(&book, self.clock.now());
+            self.settler.give_back(lost.deliveries).await;
+            self.disown(&lost.gates).await;
         }
     }
 
@@ -193,7 +208,7 @@ impl Dispatcher {
             // If this one fails, the next round begins after it.
             self.state.turn = begin.wrapping_add(n);
             let now = self.clock.now();
-            let room = self.ready.room();
+            let room = self.ready.room(now);
             let (max_events, max_deliveries) =
                 fan_out_size(low, room.total(), self.state.deliveries_per_event);
             let request = FanOut {
@@ -239,11 +254,15 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// Leases due deliveries of the hooks that have room, sharing it between them.
-    async fn lease(&mut self, peek: &Peek, found: &mut Found) -> Result<()> {
+    /// Remembers what this process made due.
+    fn take_hints(&mut self) {
         for (slot, hook, at) in self.hints.take() {
             self.note_due(slot, hook, at);
         }
+    }
+
+    /// Leases due deliveries of the hooks that have room, sharing it between them.
+    async fn lease(&mut self, peek: &Peek, found: &mut Found) -> Result<()> {
         let mut problem = Ok(());
         for (slot, hooks) in self.candidates(peek) {
             let leased = self.lease_slot(slot, hooks).await;
@@ -258,12 +277,15 @@ impl Dispatcher {
         let now = self.clock.now();
         let book = self.store.hooks_book();
         let book_is_old = book.version() != peek.hooks_version;
+        let owned = self.ready.startable_gates(now);
+        let may_run = |hook: &Hook| {
+            hook.status == HookStatus::Active
+                && !hook.locked
+                && (!hook.is_gated() || owned.contains(&hook.id))
+        };
         let mut candidates: BTreeMap<i16, BTreeSet<HookId>> = BTreeMap::new();
         for ((slot, hook), at) in &self.state.due {
-            let may_run = book_is_old
-                || book
-                    .get(*hook)
-                    .is_some_and(|hook| hook.status == HookStatus::Active && !hook.locked);
+            let may_run = book_is_old || book.get(*hook).is_some_and(|hook| may_run(hook));
             if *at <= now && may_run {
                 candidates.entry(*slot).or_default().insert(*hook);
             }
@@ -274,7 +296,8 @@ impl Dispatcher {
     /// Leases due deliveries of these hooks of one slot, as many as there is room for; returns
     /// how many.
     async fn lease_slot(&mut self, slot: i16, hooks: BTreeSet<HookId>) -> Result<u32> {
-        let room = self.ready.room();
+        let now = self.clock.now();
+        let room = self.ready.room(now);
         let with_room = hooks.into_iter().filter(|hook| room.left(*hook) > 0);
         let last = self.state.leased_last.get(&slot).copied();
         let most = self.lease_size();
@@ -284,12 +307,12 @@ impl Dispatcher {
         };
         self.state.leased_last.insert(slot, last);
         let wanted = share(&in_turn, &room, most);
-        let now = self.clock.now();
         let request = Lease {
             slot,
             now,
             token: LeaseToken::draw(now),
             until: now + self.settings.lease.get(),
+            worker: self.worker,
             wanted: wanted.clone(),
         };
         let leased = self.timed("lease", self.store.lease(request)).await?;

@@ -9,6 +9,7 @@ mod bare;
 mod client;
 mod clock;
 mod dispatch;
+mod gate;
 mod metrics;
 mod profiles;
 mod ready;

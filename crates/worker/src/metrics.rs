@@ -16,7 +16,9 @@ const OUTCOMES: [&str; 6] = [
     "blocked",
     "worker_lost",
 ];
-const OPERATIONS: [&str; 6] = ["peek", "fan_out", "lease", "settle", "recover", "upkeep"];
+const OPERATIONS: [&str; 7] = [
+    "peek", "fan_out", "gates", "lease", "settle", "recover", "upkeep",
+];
 const ATTEMPT_BUCKETS: [f64; 14] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0,
 ];
@@ -43,6 +45,8 @@ pub struct Metrics {
     pub(crate) settlements_scrubbed: IntCounter,
     pub(crate) leases_released: IntCounter,
     pub(crate) hooks_disabled: IntCounterVec,
+    pub(crate) hooks_backed_off: IntCounter,
+    pub(crate) hooks_owned: IntGauge,
     pub(crate) inflight_requests: IntGauge,
     pub(crate) queued_deliveries: IntGauge,
     pub(crate) clock_drift_milliseconds: IntGauge,
@@ -129,6 +133,16 @@ impl Metrics {
                 "Hooks disabled by Postrider.",
                 "reason",
                 &["failures", "gone"],
+            ),
+            hooks_backed_off: counter(
+                r,
+                "postrider_hooks_backed_off_total",
+                "Hooks backed off as a whole by attempts of this process.",
+            ),
+            hooks_owned: gauge(
+                r,
+                "postrider_owned_hooks",
+                "Hooks with limits or held back, of which this process alone starts deliveries.",
             ),
             inflight_requests: gauge(
                 r,

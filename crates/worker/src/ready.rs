@@ -5,10 +5,18 @@
 //! queue keeps no other waiting. What waits here spends its lease, so each hook may queue only
 //! as much as it has lately shown to take quickly: its window doubles whenever it runs dry and
 //! falls back when it fails.
+//!
+//! Hooks that answer nothing hold at most half of all places together, so that others always
+//! find some. A hook that fails as often as it takes to be backed off starts nothing more until
+//! the failures are recorded; from then on the gates decide.
 
-use postrider_core::{Hook, HookId, HookStatus};
-use postrider_store::{HookBook, Leased, Room};
-use std::collections::{HashMap, VecDeque};
+mod queue;
+
+use crate::gate::{Ended, Gate};
+use postrider_core::{Hook, HookId, HookStatus, Phase, Timestamp};
+use postrider_store::{GateAnswer, HookBook, Leased, Room, Standing};
+use queue::HookQueue;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -17,20 +25,19 @@ use tokio::sync::Notify;
 const QUEUE_MAX: u32 = 4096;
 /// Bytes of payload queued at most, over all hooks, before nothing more is taken.
 const QUEUE_MAX_BYTES: usize = 48 * 1024 * 1024;
-/// The largest window of one hook.
-const WINDOW_MAX: u32 = 2048;
 /// With less than this in the queue it is time for more, however much may be queued: the
 /// senders must not run dry while the next batch is made.
 const LOW_WATER: u32 = 1024;
-/// A hook that takes half of its window within this time may queue more.
-const QUICKLY: Duration = Duration::from_millis(250);
-/// A hook with all its places taken that has answered nothing for so long is stalled.
-const STALLED_AFTER: Duration = Duration::from_millis(100);
+/// A hook that has not answered for so long counts as slow until it does.
+const TRUSTED_FOR: Duration = Duration::from_secs(30);
 
 /// The queue between the dispatcher and the senders.
 #[derive(Debug)]
 pub(crate) struct Ready {
     per_hook: u32,
+    /// Places that slow hooks may hold together.
+    slow_max: u32,
+    back_off_after: u32,
     state: Mutex<State>,
     /// Wakes one sender: something may be started.
     startable: Notify,
@@ -41,8 +48,12 @@ pub(crate) struct Ready {
 #[derive(Debug, Default)]
 struct State {
     hooks: HashMap<HookId, HookQueue>,
+    /// The gated hooks that this worker owns.
+    gates: HashMap<HookId, Gate>,
     /// Hooks that have something to start and room in flight, each once.
     turns: VecDeque<HookId>,
+    /// Hooks that would have a turn if slow hooks held fewer places.
+    parked: VecDeque<HookId>,
     queued: u32,
     queued_bytes: usize,
     /// Of the queued, those of stalled hooks, as of the latest look at the room.
@@ -50,43 +61,41 @@ struct State {
     /// With less than this queued and not stalled it is time for more.
     low_water: u32,
     in_flight: u32,
+    /// Of those in flight, those of slow hooks.
+    slow: u32,
+    /// When hooks last answered, and when those were forgotten that have not for long.
+    answered: HashMap<HookId, Instant>,
+    forgotten: Option<Instant>,
     closed: bool,
     /// Hooks that this worker cannot send to, as of this version of them.
     unsendable: HashMap<HookId, i64>,
 }
 
-#[derive(Debug)]
-struct HookQueue {
-    waiting: VecDeque<Leased>,
-    in_flight: u32,
-    has_turn: bool,
-    window: u32,
-    /// For how many more there was room at the latest look.
-    offered: u32,
-    /// When it took all that it was offered, until half of its window is empty again.
-    filled: Option<Instant>,
-    /// When an attempt last ended, or the first was queued.
-    moved: Instant,
+/// A gated hook that this worker owns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Owned {
+    pub(crate) hook: HookId,
+    pub(crate) until: Timestamp,
+    /// What is queued or in flight.
+    pub(crate) held: u32,
 }
 
-impl HookQueue {
-    fn new(window: u32) -> Self {
-        Self {
-            offered: window,
-            waiting: VecDeque::new(),
-            in_flight: 0,
-            has_turn: false,
-            window: 0,
-            filled: None,
-            moved: Instant::now(),
-        }
-    }
+/// What is no longer this worker's to send.
+#[derive(Debug, Default)]
+pub(crate) struct Lost {
+    pub(crate) deliveries: Vec<Leased>,
+    /// Hooks that need no owner any more.
+    pub(crate) gates: Vec<HookId>,
 }
 
 impl Ready {
-    pub(crate) fn new(per_hook: u32) -> Self {
+    /// A queue for so many senders. No hook has more than `per_hook` in flight, unless it sets
+    /// its own cap, nor goes on after `back_off_after` failures in a row.
+    pub(crate) fn new(per_hook: u32, senders: u32, back_off_after: u32) -> Self {
         Self {
             per_hook,
+            slow_max: (senders / 2).max(per_hook),
+            back_off_after,
             state: Mutex::default(),
             startable: Notify::new(),
             low: Notify::new(),
@@ -98,26 +107,25 @@ impl Ready {
         if leased.is_empty() {
             return;
         }
-        let mut state = self.lock();
+        let mut guard = self.lock();
+        let state = &mut *guard;
         for delivery in leased {
             let hook = delivery.hook.id;
             state.queued += 1;
             state.queued_bytes += delivery.event.payload.as_str().len();
+            let gate = state.gates.get_mut(&hook);
+            let cap = gate.as_ref().map_or(self.per_hook, |gate| gate.limit());
+            if let Some(gate) = gate {
+                gate.leased();
+            }
             let queue = state
                 .hooks
                 .entry(hook)
-                .or_insert_with(|| HookQueue::new(self.per_hook * 2));
-            queue.waiting.push_back(delivery);
-            queue.offered = queue.offered.saturating_sub(1);
-            if queue.offered == 0 {
-                queue.filled.get_or_insert_with(Instant::now);
-            }
-            if queue.in_flight < self.per_hook && !queue.has_turn {
-                queue.has_turn = true;
-                state.turns.push_back(hook);
-            }
+                .or_insert_with(|| HookQueue::new(cap));
+            queue.push(delivery, self.back_off_after);
+            state.give_turn(hook);
         }
-        drop(state);
+        drop(guard);
         self.startable.notify_one();
     }
 
@@ -126,14 +134,35 @@ impl Ready {
     pub(crate) fn try_next(&self) -> Option<Leased> {
         let mut guard = self.lock();
         let state = &mut *guard;
-        let hook = state.turns.pop_front()?;
-        let queue = state.hooks.get_mut(&hook)?;
-        let delivery = queue.waiting.pop_front()?;
-        queue.in_flight += 1;
-        queue.has_turn = queue.in_flight < self.per_hook && !queue.waiting.is_empty();
-        if queue.has_turn {
-            state.turns.push_back(hook);
-        }
+        let delivery = loop {
+            let hook = state.turns.pop_front()?;
+            let Some(queue) = state.hooks.get_mut(&hook) else {
+                continue;
+            };
+            queue.has_turn = false;
+            if !queue.may_start() {
+                continue;
+            }
+            let answered = state.answered.get(&hook);
+            let slow = queue.slow
+                || queue.is_about_to_be_slow(state.gates.get(&hook))
+                || answered.is_none_or(|at| at.elapsed() > TRUSTED_FOR);
+            let places = if queue.slow { 1 } else { queue.in_flight + 1 };
+            if slow && state.slow + places > self.slow_max {
+                queue.parked = true;
+                state.parked.push_back(hook);
+                continue;
+            }
+            let Some(delivery) = queue.start() else {
+                continue;
+            };
+            if slow {
+                queue.slow = true;
+                state.slow += places;
+            }
+            state.give_turn(hook);
+            break delivery;
+        };
         state.queued -= 1;
         state.queued_bytes -= delivery.event.payload.as_str().len();
         state.in_flight += 1;
@@ -164,33 +193,67 @@ impl Ready {
     }
 
     /// An attempt for `hook` has ended.
-    pub(crate) fn done(&self, hook: HookId, accepted: bool) {
+    pub(crate) fn done(&self, hook: HookId, ended: Ended) {
         let mut guard = self.lock();
         let state = &mut *guard;
         state.in_flight -= 1;
+        let gate = state.gates.get_mut(&hook);
+        let cap = gate.map_or(self.per_hook, |gate| {
+            gate.ended(ended);
+            gate.limit()
+        });
         let Some(queue) = state.hooks.get_mut(&hook) else {
             return;
         };
-        queue.in_flight -= 1;
-        queue.moved = Instant::now();
-        if !accepted {
-            queue.window = 0;
-            queue.filled = None;
-        } else if let Some(filled) = queue.filled
-            && held(queue) <= self.window(queue) / 2
-        {
-            if filled.elapsed() <= QUICKLY {
-                queue.window = (self.window(queue) * 2).min(WINDOW_MAX);
+        queue.ended(ended);
+        queue.cap = cap;
+        if ended.is_answer() {
+            state.answered.insert(hook, queue.moved);
+        }
+        if queue.slow {
+            state.slow -= 1;
+            if ended.is_answer() || queue.in_flight == 0 {
+                queue.slow = false;
+                state.slow -= queue.in_flight;
             }
-            queue.filled = None;
         }
-        let startable = !queue.waiting.is_empty() && !queue.has_turn;
+        state.give_turn_or_forget(hook);
+        state.unpark(self.slow_max);
+        let startable = !state.turns.is_empty();
+        drop(guard);
         if startable {
-            queue.has_turn = true;
-            state.turns.push_back(hook);
-        } else if queue.in_flight == 0 && queue.waiting.is_empty() && queue.window == 0 {
-            state.hooks.remove(&hook);
+            self.startable.notify_one();
         }
+    }
+
+    /// So many attempts of these hooks were recorded, and some of them stand so.
+    pub(crate) fn settled(&self, attempts: &HashMap<HookId, u32>, standings: &[Standing]) {
+        let standings: HashMap<_, _> = standings.iter().map(|s| (s.hook, s)).collect();
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        for (hook, count) in attempts {
+            let standing = standings.get(hook).copied();
+            let phase = standing.and_then(|standing| standing.phase);
+            let gate = state.gates.get_mut(hook);
+            let gated = gate.is_some();
+            let cap = gate.map_or(self.per_hook, |gate| {
+                gate.settled(*count, standing);
+                gate.limit()
+            });
+            let Some(queue) = state.hooks.get_mut(hook) else {
+                continue;
+            };
+            queue.cap = cap;
+            let version = standing.and_then(|standing| standing.version);
+            let backed_off = phase == Some(Phase::BackedOff) && version.is_some();
+            if backed_off || (phase.is_some() && !gated) {
+                // What is queued is given back as soon as the hook is known to be gated.
+                queue.shut = queue.shut.max(Some(version.unwrap_or_default()));
+            }
+            queue.go_on();
+            state.give_turn_or_forget(*hook);
+        }
+        let startable = !state.turns.is_empty();
         drop(guard);
         if startable {
             self.startable.notify_one();
@@ -198,7 +261,7 @@ impl Ready {
     }
 
     /// How much more may be leased now.
-    pub(crate) fn room(&self) -> Room {
+    pub(crate) fn room(&self, now: Timestamp) -> Room {
         let mut guard = self.lock();
         let state = &mut *guard;
         self.look_around(state);
@@ -208,11 +271,27 @@ impl Ready {
         };
         let mut room = Room::new(total, self.per_hook * 2);
         for (hook, queue) in &mut state.hooks {
-            queue.offered = self.window(queue).saturating_sub(held(queue));
+            queue.offered = queue.window().saturating_sub(queue.held());
             room.set(*hook, queue.offered);
+        }
+        for (hook, gate) in &mut state.gates {
+            let queue = state.hooks.get_mut(hook);
+            let (held, window) = queue
+                .as_ref()
+                .map_or((0, 0), |queue| (queue.held(), queue.window));
+            let left = gate.room(held, window, now);
+            if let Some(queue) = queue {
+                queue.offered = left;
+            }
+            room.set(*hook, left);
         }
         for hook in state.unsendable.keys() {
             room.set(*hook, 0);
+        }
+        let startable = state.unpark(self.slow_max);
+        drop(guard);
+        if startable {
+            self.startable.notify_one();
         }
         room
     }
@@ -221,12 +300,23 @@ impl Ready {
     /// at half of what the moving hooks may queue.
     fn look_around(&self, state: &mut State) {
         let (mut stalled, mut windows) = (0, 0);
-        for queue in state.hooks.values() {
-            if queue.in_flight >= self.per_hook && queue.moved.elapsed() > STALLED_AFTER {
-                stalled += queue.waiting.len() as u32;
-            } else if held(queue) > 0 {
-                windows += self.window(queue);
+        for queue in state.hooks.values_mut() {
+            if !queue.slow && queue.keeps_waiting() {
+                queue.slow = true;
+                state.slow += queue.in_flight;
             }
+            if queue.is_stalled() {
+                stalled += queue.waiting.len() as u32;
+            } else if queue.held() > 0 {
+                windows += queue.window();
+            }
+        }
+        if state
+            .forgotten
+            .is_none_or(|last| last.elapsed() > TRUSTED_FOR)
+        {
+            state.forgotten = Some(Instant::now());
+            state.answered.retain(|_, at| at.elapsed() <= TRUSTED_FOR);
         }
         state.stalled = stalled;
         state.low_water = (windows / 2).clamp(self.per_hook, LOW_WATER.max(self.per_hook));
@@ -238,41 +328,110 @@ impl Ready {
     }
 
     /// Holds what is queued to the hooks as they are now, and hands back what is not to be sent
-    /// any more.
-    pub(crate) fn follow(&self, book: &HookBook) -> Vec<Leased> {
+    /// any more: what is for hooks that are not active, or have become another worker's to
+    /// start.
+    pub(crate) fn follow(&self, book: &HookBook, now: Timestamp) -> Lost {
         let mut guard = self.lock();
         let state = &mut *guard;
+        let mut lost = Lost::default();
         state
             .unsendable
             .retain(|hook, version| book.get(*hook).is_some_and(|now| now.version == *version));
-        let mut unsendable = Vec::new();
-        for (id, queue) in &mut state.hooks {
-            let now = book.get(*id);
-            match now.filter(|hook| hook.status == HookStatus::Active && !hook.locked) {
-                Some(now) => {
-                    for delivery in &mut queue.waiting {
-                        delivery.hook = now.clone();
-                    }
-                }
+        let sendable = |id: HookId| {
+            book.get(id)
+                .filter(|hook| hook.status == HookStatus::Active && !hook.locked)
+        };
+        state.gates.retain(
+            |id, gate| match sendable(*id).filter(|hook| hook.is_gated()) {
+                Some(hook) => gate.follow(hook, self.per_hook, now),
                 None => {
-                    unsendable.extend(queue.waiting.drain(..));
-                    queue.has_turn = false;
+                    lost.gates.push(*id);
+                    false
                 }
+            },
+        );
+        for (id, queue) in &mut state.hooks {
+            let gate = state.gates.get(id);
+            queue.cap = gate.map_or(self.per_hook, Gate::limit);
+            let now = sendable(*id);
+            let known = now.is_none_or(|hook| Some(hook.version) >= queue.shut);
+            let stays =
+                now.filter(|hook| queue.shut.is_none() && (!hook.is_gated() || gate.is_some()));
+            match stays {
+                Some(now) => queue.follow(now),
+                None => lost.deliveries.extend(queue.waiting.drain(..)),
+            }
+            if known {
+                queue.shut = None;
             }
         }
-        for delivery in &unsendable {
+        for delivery in &lost.deliveries {
             state.queued -= 1;
             state.queued_bytes -= delivery.event.payload.as_str().len();
         }
         state
             .hooks
-            .retain(|_, queue| queue.in_flight > 0 || !queue.waiting.is_empty());
+            .retain(|_, queue| queue.held() > 0 || queue.shut.is_some());
         let hooks = &state.hooks;
-        state
-            .turns
-            .retain(|hook| hooks.get(hook).is_some_and(|queue| queue.has_turn));
-        unsendable
+        let is_there = |hook: &HookId| hooks.contains_key(hook);
+        state.turns.retain(is_there);
+        state.parked.retain(is_there);
+        lost
     }
+
+    // ---- gated hooks
+
+    /// This worker is the owner of `hook` until then.
+    pub(crate) fn own(&self, hook: &Hook, answer: GateAnswer, until: Timestamp, now: Timestamp) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let gate = state
+            .gates
+            .entry(hook.id)
+            .and_modify(|gate| gate.renew(until, answer.not_before))
+            .or_insert_with(|| Gate::new(hook, self.per_hook, until, answer.not_before, now));
+        if let Some(queue) = state.hooks.get_mut(&hook.id) {
+            queue.cap = gate.limit();
+        }
+    }
+
+    /// This worker is not the owner of `hook`, or has nothing to do for it.
+    pub(crate) fn disown(&self, hook: HookId) {
+        self.lock().gates.remove(&hook);
+    }
+
+    /// Whether this worker may start deliveries of a gated hook.
+    pub(crate) fn owns(&self, hook: HookId, now: Timestamp) -> bool {
+        let state = self.lock();
+        state.gates.get(&hook).is_some_and(|gate| gate.until > now)
+    }
+
+    /// The gated hooks that this worker owns, or owned until lately.
+    pub(crate) fn owned(&self) -> Vec<Owned> {
+        let state = self.lock();
+        let owned = state.gates.iter().map(|(hook, gate)| Owned {
+            hook: *hook,
+            until: gate.until,
+            held: state.hooks.get(hook).map_or(0, HookQueue::held),
+        });
+        owned.collect()
+    }
+
+    /// The gated hooks of which this worker may start deliveries.
+    pub(crate) fn startable_gates(&self, now: Timestamp) -> HashSet<HookId> {
+        let state = self.lock();
+        let gates = state.gates.iter().filter(|(_, gate)| gate.until > now);
+        gates.map(|(hook, _)| *hook).collect()
+    }
+
+    /// The hooks that take as much again as they ever may.
+    pub(crate) fn ramped_up(&self) -> Vec<HookId> {
+        let state = self.lock();
+        let gates = state.gates.iter().filter(|(_, gate)| gate.has_ramped_up());
+        gates.map(|(hook, _)| *hook).collect()
+    }
+
+    // ---- the whole
 
     /// Whether so little is queued that the senders may soon have nothing to do.
     pub(crate) fn is_low(&self) -> bool {
@@ -297,6 +456,7 @@ impl Ready {
         let mut state = self.lock();
         state.closed = true;
         state.turns.clear();
+        state.parked.clear();
         state.queued = 0;
         state.queued_bytes = 0;
         let unstarted = state
@@ -304,16 +464,13 @@ impl Ready {
             .values_mut()
             .flat_map(|queue| {
                 queue.has_turn = false;
+                queue.parked = false;
                 queue.waiting.drain(..)
             })
             .collect();
         drop(state);
         self.startable.notify_one();
         unstarted
-    }
-
-    fn window(&self, queue: &HookQueue) -> u32 {
-        queue.window.max(self.per_hook * 2)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -325,142 +482,39 @@ impl State {
     fn is_low(&self) -> bool {
         self.queued.saturating_sub(self.stalled) <= self.low_water
     }
-}
 
-/// What a hook has of its window: queued or in flight.
-fn held(queue: &HookQueue) -> u32 {
-    queue.waiting.len() as u32 + queue.in_flight
+    /// Lets the hook have a turn, if it can use one.
+    fn give_turn(&mut self, hook: HookId) {
+        if let Some(queue) = self.hooks.get_mut(&hook)
+            && queue.may_start()
+        {
+            queue.has_turn = true;
+            self.turns.push_back(hook);
+        }
+    }
+
+    /// The same; a hook of which nothing is here and nothing worth knowing is forgotten.
+    fn give_turn_or_forget(&mut self, hook: HookId) {
+        match self.hooks.get(&hook).is_some_and(HookQueue::is_idle) {
+            true => drop(self.hooks.remove(&hook)),
+            false => self.give_turn(hook),
+        }
+    }
+
+    /// Lets as many of the parked hooks have a turn as there are places for slow ones; returns
+    /// whether there was one.
+    fn unpark(&mut self, slow_max: u32) -> bool {
+        let free = slow_max.saturating_sub(self.slow) as usize;
+        let now: Vec<_> = self.parked.drain(..free.min(self.parked.len())).collect();
+        for hook in &now {
+            if let Some(queue) = self.hooks.get_mut(hook) {
+                queue.parked = false;
+            }
+            self.give_turn(*hook);
+        }
+        !now.is_empty()
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::{self, leased_for};
-    use uuid::Uuid;
-
-    fn hook(n: u128) -> HookId {
-        HookId(Uuid::from_u128(n))
-    }
-
-    #[test]
-    fn hooks_take_turns_and_keep_their_cap() {
-        let ready = Ready::new(2);
-        ready.push((0..5).map(|_| leased_for(hook(1))).collect());
-        ready.push((0..2).map(|_| leased_for(hook(2))).collect());
-        let order: Vec<_> = std::iter::from_fn(|| ready.try_next())
-            .map(|d| d.hook.id)
-            .collect();
-        assert_eq!(order, [hook(1), hook(2), hook(1), hook(2)]);
-        ready.done(hook(1), true);
-        assert_eq!(ready.try_next().map(|d| d.hook.id), Some(hook(1)));
-        assert!(ready.try_next().is_none());
-        assert_eq!(ready.counts(), (2, 4));
-    }
-
-    #[test]
-    fn a_full_hook_has_no_room_and_leaves_the_others_theirs() {
-        let ready = Ready::new(2);
-        ready.push((0..4).map(|_| leased_for(hook(1))).collect());
-        let room = ready.room();
-        assert_eq!((room.left(hook(1)), room.left(hook(2))), (0, 4));
-    }
-
-    #[test]
-    fn a_window_doubles_when_half_of_a_full_one_is_gone_and_falls_back_on_a_failure() {
-        let ready = Ready::new(1);
-        let fill = |count| ready.push((0..count).map(|_| leased_for(hook(1))).collect());
-        fill(1);
-        assert!(ready.try_next().is_some());
-        ready.done(hook(1), true);
-        assert_eq!(ready.room().left(hook(1)), 2, "it was not full");
-        fill(2);
-        assert!(ready.try_next().is_some());
-        ready.done(hook(1), true);
-        assert_eq!(ready.room().left(hook(1)), 3);
-        assert!(ready.try_next().is_some());
-        ready.done(hook(1), false);
-        assert_eq!(ready.room().left(hook(1)), 2);
-    }
-
-    #[test]
-    fn a_hook_that_answers_nothing_earns_no_window_and_makes_nobody_wait() {
-        let ready = Ready::new(2);
-        for _ in 0..10 {
-            let room = ready.room().left(hook(1));
-            ready.push((0..room.min(1)).map(|_| leased_for(hook(1))).collect());
-            ready.try_next();
-        }
-        assert_eq!(ready.room().left(hook(1)), 0);
-        assert_eq!(ready.counts(), (2, 2));
-        let mut state = ready.lock();
-        for queue in state.hooks.values_mut() {
-            queue.moved -= 2 * STALLED_AFTER;
-        }
-        drop(state);
-        assert_eq!(ready.room().left(hook(2)), 4);
-        assert_eq!(ready.lock().stalled, 2);
-        assert!(ready.is_low());
-    }
-
-    #[test]
-    fn what_is_queued_follows_the_hooks() {
-        let ready = Ready::new(1);
-        for n in 1..=3 {
-            ready.push((0..2).map(|_| leased_for(hook(n))).collect());
-        }
-        assert_eq!(ready.try_next().map(|d| d.hook.id), Some(hook(1)));
-        let mut changed = testing::hook(hook(2), "http://127.0.0.1:2/");
-        changed.version = 7;
-        let mut paused = testing::hook(hook(3), "http://127.0.0.1:3/");
-        paused.status = HookStatus::Paused;
-        // Hook 1 was deleted.
-        let unsendable = ready.follow(&HookBook::of([changed, paused]));
-        let hooks: Vec<_> = unsendable.iter().map(|d| d.hook.id).collect();
-        assert_eq!(hooks.len(), 3);
-        assert!(!hooks.contains(&hook(2)));
-        assert_eq!(ready.counts(), (2, 1));
-        let next = ready.try_next().map(|d| (d.hook.id, d.hook.version));
-        assert_eq!(next, Some((hook(2), 7)));
-        assert!(ready.try_next().is_none());
-        ready.done(hook(1), true);
-        ready.done(hook(2), true);
-        assert_eq!(ready.try_next().map(|d| d.hook.id), Some(hook(2)));
-        assert_eq!(ready.counts(), (0, 1));
-    }
-
-    #[test]
-    fn a_hook_that_cannot_be_sent_to_has_no_room_until_it_changes() {
-        let ready = Ready::new(1);
-        let mut shut_out = testing::hook(hook(1), "http://127.0.0.1:1/");
-        ready.shut_out(&shut_out);
-        assert!(ready.follow(&HookBook::of([shut_out.clone()])).is_empty());
-        assert_eq!(ready.room().left(hook(1)), 0);
-        shut_out.version += 1;
-        assert!(ready.follow(&HookBook::of([shut_out])).is_empty());
-        assert_eq!(ready.room().left(hook(1)), 2);
-    }
-
-    #[tokio::test]
-    async fn closing_ends_every_wait_and_hands_back_what_was_not_started() {
-        let ready = std::sync::Arc::new(Ready::new(1));
-        let waiters: Vec<_> = (0..3)
-            .map(|_| {
-                tokio::spawn({
-                    let ready = ready.clone();
-                    async move { ready.next().await.is_none() }
-                })
-            })
-            .collect();
-        tokio::task::yield_now().await;
-        assert!(ready.close().is_empty());
-        for waiter in waiters {
-            assert!(waiter.await.unwrap());
-        }
-        let ready = Ready::new(1);
-        ready.push((0..3).map(|_| leased_for(hook(1))).collect());
-        assert!(ready.try_next().is_some());
-        assert_eq!(ready.close().len(), 2);
-        ready.done(hook(1), true);
-        assert!(ready.next().await.is_none());
-    }
-}
+mod tests;

@@ -60,6 +60,11 @@ impl Sender {
         }
     }
 
+    /// The present moment.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// Attempts a leased delivery, unless too little of its lease is left.
     pub(crate) async fn send(&self, leased: Leased) -> Sent {
         let started_at = self.clock.now();

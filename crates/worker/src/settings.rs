@@ -123,11 +123,11 @@ impl HookDefaults {
             .unwrap_or(&self.retry_schedule)
     }
 
-    /// When `hook` is disabled.
+    /// When `hook` is backed off and when it is disabled.
     pub fn policy_of(&self, hook: &Hook) -> HealthPolicy {
         let settings = &hook.settings;
         HealthPolicy {
-            back_off_after: self.back_off_after,
+            back_off_after: settings.back_off_after.unwrap_or(self.back_off_after),
             back_off_max: self.back_off_max.get(),
             disable_after_failures: settings
                 .disable_after_failures

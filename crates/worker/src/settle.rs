@@ -6,9 +6,10 @@
 
 use crate::dispatch::Hints;
 use crate::metrics::Metrics;
+use crate::ready::Ready;
 use crate::send::Sent;
 use backon::{ExponentialBuilder, Retryable};
-use postrider_core::{Clock, DeliveryId, LeaseToken};
+use postrider_core::{Clock, DeliveryId, LeaseToken, Phase};
 use postrider_store::{Leased, Result, Settled, Settlement, Step, Store};
 use std::collections::{BTreeMap, HashMap};
 use std::panic::resume_unwind;
@@ -33,6 +34,7 @@ pub(crate) struct Settler {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) hints: Arc<Hints>,
+    pub(crate) ready: Arc<Ready>,
 }
 
 impl Settler {
@@ -121,6 +123,11 @@ impl Settler {
             return;
         };
         timer.observe_duration();
+        let mut attempts = HashMap::new();
+        for settlement in settlements {
+            *attempts.entry(settlement.leased.hook.id).or_default() += 1;
+        }
+        self.ready.settled(&attempts, &settled.standings);
         self.report(settlements, &settled);
     }
 
@@ -158,6 +165,16 @@ impl Settler {
             warn!(
                 "The database refused the responses of {} attempts; they are recorded without",
                 settled.scrubbed
+            );
+        }
+        let backed_off = settled.standings.iter().filter(|standing| {
+            standing.phase == Some(Phase::BackedOff) && standing.version.is_some()
+        });
+        for standing in backed_off {
+            metrics.hooks_backed_off.inc();
+            info!(
+                hook.id = %standing.hook,
+                "Backed off hook {}: one probe at a time until it takes one", standing.hook
             );
         }
         for disabling in &settled.disabled {

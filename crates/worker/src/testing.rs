@@ -21,6 +21,7 @@ pub(crate) fn hook(id: HookId, url: &str) -> Hook {
         profile: "standard".into(),
         status: HookStatus::Active,
         disabled: None,
+        phase: None,
         settings: HookSettings::default(),
         credentials: HookCredentials::signed_with(SigningSecret::generate()),
         locked: false,

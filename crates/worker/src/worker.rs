@@ -7,13 +7,14 @@ use crate::address::AddressGuard;
 use crate::client::Client;
 use crate::clock::WorkerClock;
 use crate::dispatch::{Dispatcher, Found, Hints, State};
+use crate::gate::Ended;
 use crate::metrics::Metrics;
 use crate::ready::Ready;
 use crate::send::{Sender, Sent};
 use crate::settings::{HookDefaults, WorkerSettings};
 use crate::settle::Settler;
 use futures_util::FutureExt;
-use postrider_core::HookId;
+use postrider_core::{HookId, WorkerId};
 use postrider_store::{Leased, Result, Store};
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
@@ -123,7 +124,11 @@ impl Worker {
             metrics,
         } = parts;
         let defaults = Arc::new(hooks);
-        let ready = Arc::new(Ready::new(settings.per_hook));
+        let ready = Arc::new(Ready::new(
+            settings.per_hook,
+            settings.concurrency,
+            defaults.back_off_after,
+        ));
         let hints = Arc::new(Hints::default());
         let client = Client::new(AddressGuard::new(&settings.allow_addresses))?;
         let sender = Sender::new(
@@ -138,17 +143,19 @@ impl Worker {
             clock: clock.clone(),
             metrics: metrics.clone(),
             hints: hints.clone(),
+            ready: ready.clone(),
         });
         let dispatcher = Dispatcher {
             store,
             settler: settler.clone(),
-            clock,
             settings: settings.clone(),
             defaults,
             keep_events,
             metrics,
             ready: ready.clone(),
             hints,
+            worker: WorkerId::draw(clock.now()),
+            clock,
             state: State::default(),
         };
         Ok(Self {
@@ -203,6 +210,7 @@ impl Worker {
         };
         let finish = async {
             self.settler.give_back(unstarted).await;
+            self.dispatcher.lock().await.keep_gates_in_use().await;
             while senders.join_next().await.is_some() {}
         };
         if shutdown.cut.run_until_cancelled(finish).await.is_none() {
@@ -217,6 +225,8 @@ impl Worker {
                 warn!("Some finished attempts could not be recorded in time; their deliveries are repeated");
             }
         }
+        let leave = async { self.dispatcher.lock().await.leave_gates().await };
+        shutdown.cut.run_until_cancelled(leave).await;
         drained
     }
 
@@ -397,11 +407,15 @@ async fn send_one(ready: &Ready, sender: &Sender, leased: Leased) -> Sent {
     let mut place = Place {
         ready,
         hook: leased.hook.id,
-        accepted: false,
+        ended: Ended::Unsent,
     };
+    // It may have waited here while another worker took the hook over.
+    if leased.hook.is_gated() && !ready.owns(leased.hook.id, sender.now()) {
+        return Sent::GiveBack(leased);
+    }
     let result = sender.send(leased).await;
     match &result {
-        Sent::Settle(settlement) => place.accepted = settlement.attempt.outcome.is_accepted(),
+        Sent::Settle(settlement) => place.ended = Ended::of(&settlement.attempt.outcome),
         Sent::CannotSend(leased) => ready.shut_out(&leased.hook),
         Sent::GiveBack(_) => {}
     }
@@ -412,11 +426,11 @@ async fn send_one(ready: &Ready, sender: &Sender, leased: Leased) -> Sent {
 struct Place<'a> {
     ready: &'a Ready,
     hook: HookId,
-    accepted: bool,
+    ended: Ended,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.ready.done(self.hook, self.accepted);
+        self.ready.done(self.hook, self.ended);
     }
 }

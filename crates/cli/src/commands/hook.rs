@@ -1,5 +1,6 @@
 //! `postrider hook …`.
 
+use super::hook_limits::LimitFlags;
 use super::paging::Listing;
 use super::parse::{Moment, header_argument, id, text_argument};
 use super::show;
@@ -11,8 +12,8 @@ use crate::secrets::Need;
 use clap::{Args, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use postrider_core::{
-    BodyForm, EventPattern, HookCredentials, HookId, HookSettings, NewHook, RetrySchedule,
-    SigningSecret, Span, parse_hook_url,
+    BodyForm, EventPattern, HookCredentials, HookId, HookLimits, HookSettings, NewHook,
+    RetrySchedule, SigningSecret, Span, parse_hook_url,
 };
 use postrider_store::{HookChange, HookFilter, HookReport};
 use postrider_worker::{AddressGuard, WorkerSettings};
@@ -26,6 +27,7 @@ const BY: &str = "cli";
 #[derive(Debug, Subcommand)]
 pub enum HookCommand {
     Add(Box<Add>),
+    Change(Change),
     List(List),
     /// Show one hook
     Show(One),
@@ -51,6 +53,7 @@ Examples:
   postrider hook add --url https://example.com/hook --event '*' --account acme --json
   postrider hook add --url https://example.com/hook --event order.paid \\
       --header X-Environment=production --timeout 5s --retry-schedule 10s,1m,10m,1h
+  postrider hook add --url https://example.com/hook --event '*' --in-flight 8 --rate 20/s
   postrider hook add --url https://example.com/hook --event '*' --secret @secret.txt
 
 A private or local address is only called when worker.allow_addresses lists it, as in
@@ -84,12 +87,25 @@ pub struct Add {
     /// The waits between attempts, such as 5s,5m,1h; n waits make n + 1 attempts
     #[arg(long, value_name = "DURATIONS", value_delimiter = ',', num_args = 1)]
     retry_schedule: Option<Vec<Span>>,
-    /// Disable it at so many failures in a row …
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    disable_after_failures: Option<u32>,
-    /// … that span at least this time
-    #[arg(long, value_name = "DURATION")]
-    disable_after: Option<Span>,
+    #[command(flatten)]
+    limits: LimitFlags,
+}
+
+/// Change a hook; what is not named stays as it is.
+///
+/// A running worker goes by the change within a second.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  postrider hook change 0193a5c8-… --in-flight 8
+  postrider hook change 0193a5c8-… --rate 20/s --back-off-after 10
+  postrider hook change 0193a5c8-… --rate none")]
+pub struct Change {
+    /// The hook's id
+    #[arg(value_parser = id::<HookId>)]
+    id: HookId,
+    #[command(flatten)]
+    limits: LimitFlags,
 }
 
 /// What stands in the body.
@@ -157,6 +173,7 @@ impl HookCommand {
     pub async fn run(self, globals: &Globals) -> Result<()> {
         match self {
             Self::Add(command) => command.run(globals).await,
+            Self::Change(command) => command.run(globals).await,
             Self::List(command) => command.run(globals).await,
             Self::Show(One { id }) => {
                 let store = database::open(&globals.settings()?, Need::Nothing).await?;
@@ -207,22 +224,43 @@ impl Add {
         let headers = self.headers.iter().map(|text| header_argument(text));
         let mut credentials = HookCredentials::signed_with(secret.clone());
         credentials.headers = headers.collect::<Result<_>>()?;
+        let mut settings = HookSettings {
+            body: match self.body {
+                Body::Envelope => BodyForm::Envelope,
+                Body::Payload => BodyForm::Payload,
+            },
+            timeout: self.timeout,
+            retry_schedule: self.retry_schedule.map(RetrySchedule::new),
+            ..HookSettings::default()
+        };
+        HookLimits::from(self.limits).apply(&mut settings);
         Ok(NewHook {
             account: self.account,
             url: self.url,
             events: self.events,
             profile: self.profile,
-            settings: HookSettings {
-                body: match self.body {
-                    Body::Envelope => BodyForm::Envelope,
-                    Body::Payload => BodyForm::Payload,
-                },
-                timeout: self.timeout,
-                retry_schedule: self.retry_schedule.map(RetrySchedule::new),
-                disable_after_failures: self.disable_after_failures,
-                disable_after: self.disable_after,
-            },
+            settings,
             credentials,
+        })
+    }
+}
+
+impl Change {
+    async fn run(self, globals: &Globals) -> Result<()> {
+        let limits = HookLimits::from(self.limits);
+        if limits.is_empty() {
+            return Err(Misuse::new(
+                "nothing is to change: name what to set, such as --in-flight 8 or --rate 20/s",
+            ));
+        }
+        let store = database::open(&globals.settings()?, Need::Nothing).await?;
+        let change = HookChange::Limit(limits);
+        let report = store
+            .change_hook(self.id, change, BY, store.now().await?)
+            .await?;
+        store.close().await;
+        globals.output().result(&report, || {
+            format!("Changed hook {}.\n{}", report.id, show::hook(&report))
         })
     }
 }

@@ -17,6 +17,7 @@ pub fn hook(hook: &HookReport) -> String {
         ("events", hook.events.join(", ")),
         ("profile", hook.profile.clone()),
         ("status", status(hook)),
+        ("pace", pace(hook)),
         ("failures", failures(hook)),
         ("held", held(hook.held)),
         ("created", moment(hook.created_at)),
@@ -25,7 +26,7 @@ pub fn hook(hook: &HookReport) -> String {
     if settings.body != postrider_core::BodyForm::default() {
         shown.push(("body", "the payload alone".into()));
     }
-    let own: [(&str, Option<String>); 4] = [
+    let own: [(&str, Option<String>); 7] = [
         ("timeout", settings.timeout.map(|span| span.to_string())),
         (
             "retries",
@@ -33,6 +34,17 @@ pub fn hook(hook: &HookReport) -> String {
                 let waits: Vec<_> = schedule.delays().iter().map(ToString::to_string).collect();
                 format!("after {}", waits.join(", "))
             }),
+        ),
+        (
+            "in flight",
+            settings.in_flight.map(|count| format!("at most {count}")),
+        ),
+        ("rate", settings.rate.map(|rate| format!("at most {rate}"))),
+        (
+            "back off",
+            settings
+                .back_off_after
+                .map(|count| format!("after {count} failures in a row")),
         ),
         (
             "disable",
@@ -61,6 +73,7 @@ pub fn hooks(hooks: &[HookReport]) -> String {
             hook.id.to_string(),
             hook.account.clone(),
             hook.status.clone(),
+            pace(hook),
             hook.fail_count.to_string(),
             held(hook.held),
             hook.events.join(", "),
@@ -68,7 +81,9 @@ pub fn hooks(hooks: &[HookReport]) -> String {
         ]
     });
     table(
-        ["ID", "ACCOUNT", "STATUS", "FAILS", "HELD", "EVENTS", "URL"],
+        [
+            "ID", "ACCOUNT", "STATUS", "PACE", "FAILS", "HELD", "EVENTS", "URL",
+        ],
         rows,
     )
 }
@@ -174,6 +189,15 @@ fn status(hook: &HookReport) -> String {
     let by = hook.disabled_by.as_deref().unwrap_or("postrider");
     let at = moment_or(hook.disabled_at, "an unknown time");
     format!("{} ({reason}, at {at}, by {by})", hook.status)
+}
+
+/// Whether the hook gets its deliveries as they come.
+fn pace(hook: &HookReport) -> String {
+    match (hook.phase, hook.not_before) {
+        (None, _) => "full".into(),
+        (Some(phase), Some(at)) => format!("{}, next probe {}", phase.name(), moment(at)),
+        (Some(phase), None) => phase.name().into(),
+    }
 }
 
 fn failures(hook: &HookReport) -> String {

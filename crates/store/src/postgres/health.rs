@@ -4,10 +4,10 @@
 //! order of the hooks and never deleted: two settlements cannot wait for each other in a circle.
 
 use super::errors::Result;
-use crate::{Disabling, Settlement};
-use postrider_core::{Health, HealthPolicy, HookId, Observation, Timestamp, Verdict, scrub};
-use sqlx::PgConnection;
-use sqlx::postgres::PgBindIterExt;
+use crate::{Disabling, Settlement, Standing};
+use postrider_core::{Health, HealthPolicy, HookId, Observation, Phase, Timestamp, Verdict, scrub};
+use sqlx::postgres::{PgBindIterExt, PgRow};
+use sqlx::{PgConnection, Row};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use uuid::Uuid;
 
@@ -45,10 +45,7 @@ pub(super) fn observed(
             policy: settlement.policy,
         });
         of_hook.policy = settlement.policy;
-        of_hook.attempts.push(Observation {
-            at: settlement.attempt.at + settlement.attempt.duration,
-            outcome: settlement.attempt.outcome.clone(),
-        });
+        of_hook.attempts.push(settlement.observation());
     }
     for of_hook in observed.values_mut() {
         of_hook.attempts.sort_by_key(|observation| observation.at);
@@ -56,25 +53,39 @@ pub(super) fn observed(
     observed
 }
 
-/// Brings the hooks' health up to date and returns those that are to be disabled.
+/// What the attempts mean for their hooks.
+#[derive(Default)]
+pub(super) struct Weighed {
+    /// Hooks that are to be disabled.
+    pub verdicts: Vec<Disabling>,
+    /// How all of them stand.
+    pub standings: Vec<Standing>,
+}
+
+/// Brings the hooks' health up to date. A hook whose phase changes gets a new version.
 pub(super) async fn weigh(
     connection: &mut PgConnection,
     observed: &BTreeMap<HookId, Observed>,
     known: &HashSet<Uuid>,
-) -> Result<Vec<Disabling>> {
+) -> Result<Weighed> {
     let before = lock_health(connection, observed, known).await?;
     let mut changed = Vec::new();
-    let mut verdicts = Vec::new();
+    let mut moved = Vec::new();
+    let mut weighed = Weighed::default();
     for (hook, of_hook) in observed {
         let health = before.get(hook).cloned().unwrap_or_default();
-        let (after, verdict) = health.after(&of_hook.attempts, &of_hook.policy);
+        let (after, verdict) = health.after(*hook, &of_hook.attempts, &of_hook.policy);
         if let Verdict::Disable(reason) = verdict {
-            verdicts.push(Disabling {
+            weighed.verdicts.push(Disabling {
                 hook: *hook,
                 reason,
                 fail_count: after.fail_count,
                 last_error: after.last_error.clone().unwrap_or_default(),
             });
+        }
+        weighed.standings.push(Standing::of(*hook, &after));
+        if after.phase != health.phase {
+            moved.push(*hook);
         }
         if after != health {
             changed.push((*hook, after));
@@ -83,7 +94,46 @@ pub(super) async fn weigh(
     if !changed.is_empty() {
         write_health(connection, &changed).await?;
     }
-    Ok(verdicts)
+    if !moved.is_empty() {
+        let version = renew_versions(connection, &moved).await?;
+        for standing in &mut weighed.standings {
+            standing.version = version.filter(|_| moved.contains(&standing.hook));
+        }
+    }
+    Ok(weighed)
+}
+
+/// Lets every worker know of hooks whose phase has changed: they get a new version, which is
+/// returned.
+pub(super) async fn renew_versions(
+    connection: &mut PgConnection,
+    hooks: &[HookId],
+) -> Result<Option<i64>> {
+    make_durable(connection).await?;
+    let version = sqlx::query_scalar(
+        "-- postrider: settle_phase
+        WITH next AS MATERIALIZED (
+            UPDATE postrider_meta SET hooks_version = hooks_version + 1 WHERE singleton
+            RETURNING hooks_version
+        ), hooks AS (
+            UPDATE postrider_hooks AS h SET version = next.hooks_version
+            FROM next WHERE h.id = ANY($1)
+        )
+        SELECT hooks_version FROM next",
+    )
+    .bind(hooks.iter().map(|hook| hook.0).bind_iter())
+    .fetch_optional(connection)
+    .await?;
+    Ok(version)
+}
+
+/// Unlike the rest of the transaction's kind, this one must last: a version that was seen must
+/// never be given out again.
+async fn make_durable(connection: &mut PgConnection) -> Result<()> {
+    sqlx::raw_sql("SET LOCAL synchronous_commit = on")
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// Locks the rows of health, in the order of the hooks, and reads them.
@@ -105,54 +155,61 @@ async fn lock_health(
         .execute(&mut *connection)
         .await?;
     }
-    type Row = (
-        Uuid,
-        i32,
-        Option<Timestamp>,
-        Option<Timestamp>,
-        Option<String>,
-    );
-    let rows: Vec<Row> = sqlx::query_as(
+    let rows = sqlx::query(
         "-- postrider: settle_health_read
-        SELECT hook_id, fail_count, first_failure_at, last_failure_at, last_error
+        SELECT hook_id, fail_count, first_failure_at, last_failure_at, last_error, succeeded_at,
+               phase, not_before, probes
         FROM postrider_hook_health WHERE hook_id = ANY($1)
         ORDER BY hook_id FOR UPDATE",
     )
     .bind(&hooks)
+    .try_map(|row: PgRow| health_from(&row))
     .fetch_all(connection)
     .await?;
-    let health = rows
-        .into_iter()
-        .map(|(hook, fail_count, first, last, error)| {
-            let health = Health {
-                fail_count: fail_count.unsigned_abs(),
-                first_failure_at: first,
-                last_failure_at: last,
-                last_error: error,
-            };
-            (HookId(hook), health)
-        });
-    Ok(health.collect())
+    Ok(rows.into_iter().collect())
+}
+
+fn health_from(row: &PgRow) -> std::result::Result<(HookId, Health), sqlx::Error> {
+    let phase: Option<&str> = row.try_get(6)?;
+    let health = Health {
+        fail_count: row.try_get::<i32, _>(1)?.unsigned_abs(),
+        first_failure_at: row.try_get(2)?,
+        last_failure_at: row.try_get(3)?,
+        last_error: row.try_get(4)?,
+        succeeded_at: row.try_get(5)?,
+        phase: phase.and_then(Phase::from_name),
+        not_before: row.try_get(7)?,
+        probes: row.try_get::<i32, _>(8)?.unsigned_abs(),
+    };
+    Ok((HookId(row.try_get(0)?), health))
 }
 
 async fn write_health(connection: &mut PgConnection, changed: &[(HookId, Health)]) -> Result<()> {
     let health = || changed.iter().map(|(_, health)| health);
-    let fail_count = |h: &Health| i32::try_from(h.fail_count).unwrap_or(i32::MAX);
+    let count = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
     let last_error = |h: &Health| h.last_error.as_deref().map(scrub);
     sqlx::query(
         "-- postrider: settle_health
         UPDATE postrider_hook_health AS h
         SET fail_count = i.fail_count, first_failure_at = i.first_failure_at,
-            last_failure_at = i.last_failure_at, last_error = i.last_error
-        FROM unnest($1::uuid[], $2::integer[], $3::timestamptz[], $4::timestamptz[], $5::text[])
-             AS i (hook_id, fail_count, first_failure_at, last_failure_at, last_error)
+            last_failure_at = i.last_failure_at, last_error = i.last_error,
+            succeeded_at = i.succeeded_at, phase = i.phase, not_before = i.not_before,
+            probes = i.probes
+        FROM unnest($1::uuid[], $2::integer[], $3::timestamptz[], $4::timestamptz[], $5::text[],
+                    $6::timestamptz[], $7::text[], $8::timestamptz[], $9::integer[])
+             AS i (hook_id, fail_count, first_failure_at, last_failure_at, last_error,
+                   succeeded_at, phase, not_before, probes)
         WHERE h.hook_id = i.hook_id",
     )
     .bind(changed.iter().map(|(hook, _)| hook.0).bind_iter())
-    .bind(health().map(fail_count).bind_iter())
+    .bind(health().map(|h| count(h.fail_count)).bind_iter())
     .bind(health().map(|h| h.first_failure_at).bind_iter())
     .bind(health().map(|h| h.last_failure_at).bind_iter())
     .bind(health().map(last_error).bind_iter())
+    .bind(health().map(|h| h.succeeded_at).bind_iter())
+    .bind(health().map(|h| h.phase.map(Phase::name)).bind_iter())
+    .bind(health().map(|h| h.not_before).bind_iter())
+    .bind(health().map(|h| count(h.probes)).bind_iter())
     .execute(connection)
     .await?;
     Ok(())
@@ -167,10 +224,7 @@ pub(super) async fn disable(
     if verdicts.is_empty() {
         return Ok(verdicts);
     }
-    // A person is told of it: unlike the rest of the transaction's kind, this must last.
-    sqlx::raw_sql("SET LOCAL synchronous_commit = on")
-        .execute(&mut *connection)
-        .await?;
+    make_durable(connection).await?;
     let disabled: Vec<Uuid> = sqlx::query_scalar(
         "-- postrider: settle_disable
         WITH verdict AS MATERIALIZED (

@@ -9,7 +9,7 @@ use crate::HookBook;
 use crate::book::HookUpdate;
 use postrider_core::{
     Disabled, DisabledReason, Hook, HookCredentials, HookId, HookSettings, HookStatus, KeyRing,
-    SealError, Timestamp,
+    Phase, SealError, Timestamp,
 };
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
@@ -20,12 +20,12 @@ use uuid::Uuid;
 const PURPOSE: &str = "hook";
 
 /// The columns of a hook, by name: a newer migration may add some under our prepared
-/// statements.
+/// statements. `health` is the row of the hook's health, if it has one.
 macro_rules! hook_columns {
     () => {
         "h.id, h.account, h.url, h.events, h.profile, h.status, h.disabled_reason,
          h.disabled_at, h.disabled_by, h.settings::text AS settings, h.credentials,
-         h.created_at, h.updated_at, h.deleted_at, h.version"
+         h.created_at, h.updated_at, h.deleted_at, h.version, health.phase"
     };
 }
 pub(super) use hook_columns;
@@ -108,6 +108,7 @@ pub(super) fn hook_from(row: &PgRow) -> std::result::Result<Hook, sqlx::Error> {
     let patterns: Vec<_> = events.iter().filter_map(|e| e.parse().ok()).collect();
     let status = HookStatus::from_name(row.try_get("status")?);
     let settings: Option<HookSettings> = serde_json::from_str(row.try_get("settings")?).ok();
+    let phase: Option<&str> = row.try_get("phase")?;
     let locked = patterns.len() < events.len() || status.is_none() || settings.is_none();
     Ok(Hook {
         id,
@@ -117,6 +118,7 @@ pub(super) fn hook_from(row: &PgRow) -> std::result::Result<Hook, sqlx::Error> {
         profile: row.try_get("profile")?,
         status: status.unwrap_or(HookStatus::Paused),
         disabled: disabled_from(row)?,
+        phase: phase.and_then(Phase::from_name),
         settings: settings.unwrap_or_default(),
         credentials: HookCredentials::default(),
         locked,
@@ -153,6 +155,7 @@ async fn changes_since(connection: &mut PgConnection, version: i64) -> Result<Ch
         SELECT m.hooks_version, ",
         hook_columns!(),
         " FROM postrider_meta AS m LEFT JOIN postrider_hooks AS h ON h.version > $1
+        LEFT JOIN postrider_hook_health AS health ON health.hook_id = h.id
         WHERE m.singleton",
     ))
     .bind(version)

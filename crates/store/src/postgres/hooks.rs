@@ -7,7 +7,9 @@ use super::PostgresStore;
 use super::errors::Result;
 use super::hook_rows::{hook_columns, hook_from, open, seal};
 use crate::{Error, HookChange, HookFilter, HookReport};
-use postrider_core::{Hook, HookCredentials, HookId, HookSettings, HookStatus, NewHook, Timestamp};
+use postrider_core::{
+    Hook, HookCredentials, HookId, HookLimits, HookSettings, HookStatus, NewHook, Timestamp,
+};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 
@@ -22,8 +24,8 @@ impl PostgresStore {
             "-- postrider: create_hook
             INSERT INTO postrider_hooks
                 (id, account, url, events, profile, status, settings, credentials, created_at,
-                 updated_at, version)
-            VALUES ($1, $2, $3, $4, $5, 'active', $6::json, $7, $8, $8, $9)",
+                 updated_at, version, limited)
+            VALUES ($1, $2, $3, $4, $5, 'active', $6::json, $7, $8, $8, $9, $10)",
         )
         .bind(id.0)
         .bind(&new.account)
@@ -39,6 +41,7 @@ impl PostgresStore {
         .bind(credentials)
         .bind(now)
         .bind(version)
+        .bind(new.settings.is_limited())
         .execute(&mut *tx)
         .await?;
         let mut report = report(&mut tx, id).await?;
@@ -60,11 +63,15 @@ impl PostgresStore {
         match change {
             HookChange::Enable => {
                 // Before the version: settling locks the health first too.
-                forget_failures(&mut tx, id).await?;
+                forget_failures(&mut tx, id, now).await?;
                 set_status(&mut tx, id, HookStatus::Active, by, now).await?;
             }
             HookChange::Pause => set_status(&mut tx, id, HookStatus::Paused, by, now).await?,
             HookChange::Disable => set_status(&mut tx, id, HookStatus::Disabled, by, now).await?,
+            HookChange::Limit(limits) => {
+                let version = next_version(&mut tx).await?;
+                set_limits(&mut tx, id, limits, now, version).await?;
+            }
             HookChange::Rotate {
                 secret,
                 overlap_until,
@@ -119,7 +126,9 @@ impl PostgresStore {
             "-- postrider: hook_with_credentials
             SELECT ",
             hook_columns!(),
-            " FROM postrider_hooks AS h WHERE h.id = $1 AND h.deleted_at IS NULL",
+            " FROM postrider_hooks AS h
+            LEFT JOIN postrider_hook_health AS health ON health.hook_id = h.id
+            WHERE h.id = $1 AND h.deleted_at IS NULL",
         ))
         .bind(id.0)
         .fetch_optional(&self.calm)
@@ -169,6 +178,12 @@ fn not_found(id: HookId) -> Error {
     }
 }
 
+fn newer(id: HookId) -> Error {
+    Error::Conflict(format!(
+        "a newer Postrider wrote the settings of hook {id}: change it with that one"
+    ))
+}
+
 fn settings_text(settings: &HookSettings) -> String {
     serde_json::to_string(settings).unwrap_or_else(|_| "{}".into())
 }
@@ -203,15 +218,62 @@ async fn set_status(
     Ok(())
 }
 
-async fn forget_failures(connection: &mut PgConnection, id: HookId) -> Result<()> {
+async fn set_limits(
+    connection: &mut PgConnection,
+    id: HookId,
+    limits: HookLimits,
+    now: Timestamp,
+    version: i64,
+) -> Result<()> {
+    let settings: Option<String> = sqlx::query_scalar(
+        "-- postrider: settings
+        SELECT settings::text FROM postrider_hooks WHERE id = $1 AND deleted_at IS NULL",
+    )
+    .bind(id.0)
+    .fetch_optional(&mut *connection)
+    .await?;
+    let settings = settings.ok_or_else(|| not_found(id))?;
+    let mut settings: HookSettings = serde_json::from_str(&settings).map_err(|_| newer(id))?;
+    limits.apply(&mut settings);
+    settings.check()?;
+    sqlx::query(
+        "-- postrider: limit_hook
+        UPDATE postrider_hooks
+        SET settings = $2::json, limited = $3, updated_at = $4, version = $5 WHERE id = $1",
+    )
+    .bind(id.0)
+    .bind(settings_text(&settings))
+    .bind(settings.is_limited())
+    .bind(now)
+    .bind(version)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// A hook that was not active, or was held back, begins with a probe.
+async fn forget_failures(connection: &mut PgConnection, id: HookId, now: Timestamp) -> Result<()> {
     sqlx::query(
         "-- postrider: forget_failures
+        INSERT INTO postrider_hook_health AS health (hook_id, phase, not_before)
+        SELECT id, 'backed_off', $2 FROM postrider_hooks WHERE id = $1 AND status <> 'active'
+        ON CONFLICT (hook_id) DO UPDATE
+        SET phase = 'backed_off', not_before = $2, probes = 0, fail_count = 0,
+            first_failure_at = NULL, last_failure_at = NULL, last_error = NULL",
+    )
+    .bind(id.0)
+    .bind(now)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query(
+        "-- postrider: forget_failures_of_active
         UPDATE postrider_hook_health
         SET fail_count = 0, first_failure_at = NULL, last_failure_at = NULL, last_error = NULL,
-            not_before = NULL
+            not_before = CASE WHEN phase = 'backed_off' THEN $2 END, probes = 0
         WHERE hook_id = $1",
     )
     .bind(id.0)
+    .bind(now)
     .execute(connection)
     .await?;
     Ok(())
@@ -250,7 +312,7 @@ async fn list(
         SELECT ",
         hook_columns!(),
         ", coalesce(health.fail_count, 0) AS fail_count, health.first_failure_at,
-               health.last_error,
+               health.last_error, health.not_before,
                CASE WHEN h.status = 'active' THEN 0 ELSE (
                    SELECT count(*) FROM (
                        SELECT FROM occupied AS o CROSS JOIN LATERAL (
@@ -288,6 +350,10 @@ fn report_from(row: &PgRow) -> std::result::Result<HookReport, sqlx::Error> {
         fail_count: u32::try_from(fail_count).unwrap_or_default(),
         first_failure_at: row.try_get("first_failure_at")?,
         last_error: row.try_get("last_error")?,
+        phase: hook.phase,
+        not_before: row.try_get("not_before")?,
+        in_flight: hook.settings.in_flight,
+        rate: hook.settings.rate,
         disabled_reason: row.try_get("disabled_reason")?,
         disabled_at: row.try_get("disabled_at")?,
         disabled_by: row.try_get("disabled_by")?,

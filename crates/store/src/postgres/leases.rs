@@ -185,11 +185,16 @@ async fn take(
 ) -> Result<(Option<i64>, Vec<Taken>)> {
     let rows = sqlx::query(
         "-- postrider: lease
-        WITH due AS MATERIALIZED (
+        WITH owned AS MATERIALIZED (
+            SELECT hook_id FROM postrider_gates
+            WHERE hook_id = ANY($2) AND owner = $7 AND until > $4
+            FOR SHARE
+        ), due AS MATERIALIZED (
             SELECT d.place
             FROM unnest($2::uuid[], $3::bigint[]) AS wanted (hook_id, places)
             JOIN postrider_hooks AS h
               ON h.id = wanted.hook_id AND h.status = 'active' AND h.deleted_at IS NULL
+            LEFT JOIN postrider_hook_health AS health ON health.hook_id = wanted.hook_id
             CROSS JOIN LATERAL (
                 SELECT ctid AS place FROM postrider_deliveries
                 WHERE slot = $1 AND hook_id = wanted.hook_id AND lease_token IS NULL
@@ -197,6 +202,8 @@ async fn take(
                 ORDER BY next_attempt_at LIMIT wanted.places
                 FOR UPDATE SKIP LOCKED
             ) AS d
+            WHERE (NOT h.limited AND health.phase IS NULL)
+               OR wanted.hook_id IN (SELECT hook_id FROM owned)
         )
         UPDATE postrider_deliveries SET lease_token = $5, lease_expires_at = $6
         WHERE slot = $1 AND ctid = ANY(ARRAY(SELECT place FROM due))
@@ -209,6 +216,7 @@ async fn take(
     .bind(request.now)
     .bind(request.token.0)
     .bind(request.until)
+    .bind(request.worker.0)
     .fetch_all(connection)
     .await?;
     let version = rows.first().map(|row| row.try_get(7)).transpose()?;

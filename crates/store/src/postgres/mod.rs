@@ -8,6 +8,7 @@
 
 mod deliveries;
 mod errors;
+mod gates;
 mod health;
 mod history;
 mod hook_rows;
@@ -29,8 +30,9 @@ mod values;
 use crate::error::words;
 use crate::{
     AttemptReport, DeliveryFilter, DeliveryReport, DueHook, Error, EventFilter, EventReport,
-    FanOut, FannedOut, HookBook, HookChange, HookFilter, HookReport, Lease, Leased, Migrated, Peek,
-    Recovered, RejectedReport, Result, SchemaState, Settled, Settlement, Store, Upkeep,
+    FanOut, FannedOut, GateAnswer, HookBook, HookChange, HookFilter, HookReport, Lease, Leased,
+    Migrated, OwnGates, Peek, Recovered, RejectedReport, Result, SchemaState, Settled, Settlement,
+    Store, Upkeep,
 };
 use async_trait::async_trait;
 use chrono::NaiveDate;
@@ -38,7 +40,7 @@ pub(crate) use errors::explain;
 use low_water::LowWater;
 use postrider_core::{
     DeliveryId, EventId, Hook, HookId, KeyRing, LeaseToken, NewEvent, NewHook, RetrySchedule,
-    Timestamp,
+    Timestamp, WorkerId,
 };
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool};
@@ -257,6 +259,18 @@ impl Store for PostgresStore {
 
     async fn lease(&self, request: Lease) -> Result<Vec<Leased>> {
         Ok(self.lease(&request).await?)
+    }
+
+    async fn own_gates(&self, request: OwnGates) -> Result<Vec<GateAnswer>> {
+        Ok(self.own_gates(&request).await?)
+    }
+
+    async fn disown_gates(&self, worker: WorkerId, hooks: &[HookId]) -> Result<()> {
+        Ok(self.disown_gates(worker, hooks).await?)
+    }
+
+    async fn end_ramps(&self, hooks: &[HookId]) -> Result<()> {
+        Ok(self.end_ramps(hooks).await?)
     }
 
     async fn settle(&self, now: Timestamp, settlements: &[Settlement]) -> Result<Settled> {

@@ -85,8 +85,9 @@ impl PostgresStore {
         settled.settled = count(written.effective.len());
         let observed = observed(&written.effective, &written.failing);
         if !observed.is_empty() {
-            let verdicts = weigh(&mut tx, &observed, &written.known).await?;
-            settled.disabled = disable(&mut tx, now, verdicts).await?;
+            let weighed = weigh(&mut tx, &observed, &written.known).await?;
+            settled.standings = weighed.standings;
+            settled.disabled = disable(&mut tx, now, weighed.verdicts).await?;
         }
         tx.commit().await?;
         Ok(settled)
@@ -111,6 +112,7 @@ impl Settled {
         self.scrubbed += part.scrubbed;
         self.late.extend(part.late);
         self.disabled.extend(part.disabled);
+        self.standings.extend(part.standings);
     }
 }
 

@@ -86,7 +86,8 @@ pub(super) async fn settle_fresh<'a>(
         )
         SELECT ARRAY(SELECT hook_id FROM postrider_hook_health WHERE hook_id = ANY($19)),
                ARRAY(SELECT hook_id FROM postrider_hook_health
-                     WHERE hook_id = ANY($19) AND fail_count <> 0),
+                     WHERE hook_id = ANY($19)
+                       AND (fail_count <> 0 OR phase = 'backed_off')),
                ARRAY(SELECT token FROM held), ARRAY(SELECT token FROM part WHERE open <= 0)",
     ));
     let row = with_settlements(query, slot, &part, scrubbed)
@@ -156,7 +157,8 @@ pub(super) async fn settle_rows<'a>(
         )
         SELECT ARRAY(SELECT hook_id FROM postrider_hook_health WHERE hook_id = ANY($16)),
                ARRAY(SELECT hook_id FROM postrider_hook_health
-                     WHERE hook_id = ANY($16) AND fail_count <> 0),
+                     WHERE hook_id = ANY($16)
+                       AND (fail_count <> 0 OR phase = 'backed_off')),
                ARRAY(SELECT id FROM input WHERE id NOT IN (SELECT id FROM fenced))",
     ));
     let row = with_settlements(query, slot, &part, scrubbed)

@@ -7,7 +7,7 @@
 use super::PostgresStore;
 use super::errors::Result;
 use crate::Upkeep;
-use chrono::{Days, NaiveDate};
+use chrono::{Days, NaiveDate, TimeDelta};
 use postrider_core::{Reason, Timestamp};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use std::collections::BTreeMap;
@@ -20,6 +20,9 @@ const PARTITIONED: [&str; 3] = ["postrider_events", "postrider_attempts", "postr
 /// Days made ahead, beside today.
 const DAYS_AHEAD: u64 = 3;
 
+/// How long a row without an owner is kept.
+const GATES_KEPT: TimeDelta = TimeDelta::hours(1);
+
 /// The key of the lock that makes one process at a time make partitions: the bytes of
 /// `postride`.
 const PARTITIONS_LOCK: i64 = i64::from_be_bytes(*b"postride");
@@ -31,6 +34,7 @@ impl PostgresStore {
             self.make_partitions(&mut connection, now).await?;
         }
         let cancelled = cancel(&mut connection, now, limit).await?;
+        forget_gates(&mut connection, now).await?;
         Ok(Upkeep {
             cancelled,
             more: cancelled >= limit,
@@ -135,6 +139,18 @@ async fn missing_partitions(
         .into_iter()
         .map(|(schema, table, day)| Partition { schema, table, day });
     Ok(missing.collect())
+}
+
+/// Takes away the rows of owners that vanished long ago.
+async fn forget_gates(connection: &mut PgConnection, now: Timestamp) -> Result<()> {
+    sqlx::query(
+        "-- postrider: forget_gates
+        DELETE FROM postrider_gates WHERE until < $1",
+    )
+    .bind(now - GATES_KEPT)
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Cancels deliveries of deleted hooks that are not leased, at most `limit`.

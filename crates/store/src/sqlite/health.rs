@@ -4,10 +4,11 @@
 //! row, and none is made for it.
 
 use super::errors::from_sqlx;
+use super::gates::renew_versions;
 use super::hooks::disable;
 use super::values::{micros, moment, rows};
-use crate::{Disabling, Result, Settlement};
-use postrider_core::{Health, HookId, Observation, Timestamp, Verdict, scrub};
+use crate::{Disabling, Result, Settlement, Standing};
+use postrider_core::{Health, HookId, Phase, Timestamp, Verdict, scrub};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{FromRow, Row};
 use std::collections::{BTreeMap, HashMap};
@@ -22,18 +23,24 @@ impl FromRow<'_, SqliteRow> for HealthRow {
             first_failure_at: at("first_failure_at")?,
             last_failure_at: at("last_failure_at")?,
             last_error: row.try_get("last_error")?,
+            succeeded_at: at("succeeded_at")?,
+            phase: row
+                .try_get::<Option<&str>, _>("phase")?
+                .and_then(Phase::from_name),
+            not_before: at("not_before")?,
+            probes: row.try_get("probes")?,
         };
         Ok(Self(HookId(row.try_get("hook_id")?), health))
     }
 }
 
 /// Takes the attempts that took effect into their hooks' health. Returns the hooks that were
-/// disabled.
+/// disabled, and how those stand that were failing or have failed.
 pub(super) async fn update_health(
     tx: &mut SqliteConnection,
     held: &[&Settlement],
     now: Timestamp,
-) -> Result<Vec<Disabling>> {
+) -> Result<(Vec<Disabling>, Vec<Standing>)> {
     let mut by_hook: BTreeMap<HookId, Vec<&Settlement>> = BTreeMap::new();
     for settlement in held {
         by_hook
@@ -42,13 +49,20 @@ pub(super) async fn update_health(
             .push(settlement);
     }
     let known = read(tx, by_hook.keys().copied()).await?;
-    let mut disabled = Vec::new();
+    let (mut disabled, mut standings) = (Vec::new(), Vec::new());
+    let mut moved = Vec::new();
     for (hook, settlements) in by_hook {
         let before = known.get(&hook).cloned().unwrap_or_default();
-        let Some((mut health, verdict)) = judge(&before, &settlements) else {
+        let Some((mut health, verdict)) = judge(hook, &before, &settlements) else {
             continue;
         };
         health.last_error = health.last_error.as_deref().map(scrub);
+        if health != before || before.fail_count > 0 || before.phase == Some(Phase::BackedOff) {
+            standings.push(Standing::of(hook, &health));
+        }
+        if health.phase != before.phase {
+            moved.push(hook);
+        }
         if health != before {
             write(tx, hook, &health).await?;
         }
@@ -63,22 +77,24 @@ pub(super) async fn update_health(
             });
         }
     }
-    Ok(disabled)
+    if !moved.is_empty() {
+        let version = renew_versions(tx, &moved).await?;
+        for standing in &mut standings {
+            standing.version = Some(version).filter(|_| moved.contains(&standing.hook));
+        }
+    }
+    Ok((disabled, standings))
 }
 
 /// The hook's health after these attempts, taken in the order in which they ended.
-fn judge(before: &Health, settlements: &[&Settlement]) -> Option<(Health, Verdict)> {
+fn judge(hook: HookId, before: &Health, settlements: &[&Settlement]) -> Option<(Health, Verdict)> {
     let policy = settlements.first()?.policy;
     let mut observations: Vec<_> = settlements
         .iter()
-        .map(|settlement| &settlement.attempt)
-        .map(|attempt| Observation {
-            at: attempt.at + attempt.duration,
-            outcome: attempt.outcome.clone(),
-        })
+        .map(|settlement| settlement.observation())
         .collect();
     observations.sort_by_key(|observation| observation.at);
-    Some(before.after(&observations, &policy))
+    Some(before.after(hook, &observations, &policy))
 }
 
 async fn read(
@@ -87,7 +103,8 @@ async fn read(
 ) -> Result<HashMap<HookId, Health>> {
     let found: Vec<HealthRow> = sqlx::query_as(
         "-- postrider: settle_health_read
-        SELECT hook_id, fail_count, first_failure_at, last_failure_at, last_error
+        SELECT hook_id, fail_count, first_failure_at, last_failure_at, last_error, succeeded_at,
+            phase, not_before, probes
         FROM postrider_hook_health
         WHERE hook_id IN (SELECT unhex(value) FROM json_each(?1))",
     )
@@ -102,17 +119,24 @@ async fn write(tx: &mut SqliteConnection, hook: HookId, health: &Health) -> Resu
     sqlx::query(
         "-- postrider: settle_health
         INSERT INTO postrider_hook_health
-            (hook_id, fail_count, first_failure_at, last_failure_at, last_error)
-        VALUES (?1, ?2, ?3, ?4, ?5)
+            (hook_id, fail_count, first_failure_at, last_failure_at, last_error, succeeded_at,
+             phase, not_before, probes)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
         ON CONFLICT (hook_id) DO UPDATE
         SET fail_count = excluded.fail_count, first_failure_at = excluded.first_failure_at,
-            last_failure_at = excluded.last_failure_at, last_error = excluded.last_error",
+            last_failure_at = excluded.last_failure_at, last_error = excluded.last_error,
+            succeeded_at = excluded.succeeded_at, phase = excluded.phase,
+            not_before = excluded.not_before, probes = excluded.probes",
     )
     .bind(hook.0)
     .bind(health.fail_count)
     .bind(health.first_failure_at.map(micros))
     .bind(health.last_failure_at.map(micros))
     .bind(&health.last_error)
+    .bind(health.succeeded_at.map(micros))
+    .bind(health.phase.map(Phase::name))
+    .bind(health.not_before.map(micros))
+    .bind(health.probes)
     .execute(tx)
     .await
     .map_err(from_sqlx)?;

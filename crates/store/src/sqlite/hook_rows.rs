@@ -10,8 +10,8 @@ use super::values::moment;
 use crate::book::HookUpdate;
 use crate::{Error, HookBook, Result};
 use postrider_core::{
-    Disabled, DisabledReason, EventPattern, Hook, HookCredentials, HookId, HookStatus, KeyRing,
-    SealError,
+    Disabled, DisabledReason, EventPattern, Hook, HookCredentials, HookId, HookLimits,
+    HookSettings, HookStatus, KeyRing, Phase, SealError,
 };
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{FromRow, Row};
@@ -39,6 +39,7 @@ pub(super) struct HookRow {
     pub updated_at: i64,
     pub deleted_at: Option<i64>,
     pub version: i64,
+    pub phase: Option<String>,
 }
 
 impl FromRow<'_, SqliteRow> for HookRow {
@@ -59,6 +60,7 @@ impl FromRow<'_, SqliteRow> for HookRow {
             updated_at: row.try_get("updated_at")?,
             deleted_at: row.try_get("deleted_at")?,
             version: row.try_get("version")?,
+            phase: row.try_get("phase")?,
         })
     }
 }
@@ -68,6 +70,19 @@ impl HookRow {
     pub(super) fn open(&self, keys: &KeyRing) -> Result<HookCredentials> {
         let bytes = keys.open(PURPOSE, self.id.0, &self.credentials)?;
         serde_json::from_slice(&bytes).map_err(|_| Error::Seal(SealError::Damaged))
+    }
+
+    /// The settings after this change of the limits.
+    pub(super) fn limited(&self, limits: &HookLimits) -> Result<HookSettings> {
+        let mut settings = serde_json::from_str(&self.settings).map_err(|_| {
+            let id = self.id;
+            Error::Conflict(format!(
+                "a newer Postrider wrote the settings of hook {id}: change it with that one"
+            ))
+        })?;
+        limits.apply(&mut settings);
+        settings.check()?;
+        Ok(settings)
     }
 
     /// The hook with these credentials; without them, or when a part of the row is not
@@ -93,6 +108,7 @@ impl HookRow {
             profile: self.profile,
             status: status.unwrap_or(HookStatus::Paused),
             disabled,
+            phase: self.phase.as_deref().and_then(Phase::from_name),
             settings: settings.unwrap_or_default(),
             credentials: credentials.unwrap_or_default(),
             locked,
@@ -137,8 +153,10 @@ impl SqliteStore {
         let rows: Vec<HookRow> = sqlx::query_as(
             "-- postrider: hooks_since
             SELECT id, account, url, events, profile, status, disabled_reason, disabled_at,
-                disabled_by, settings, credentials, created_at, updated_at, deleted_at, version
-            FROM postrider_hooks WHERE version > ?1 ORDER BY version",
+                disabled_by, settings, credentials, created_at, updated_at, deleted_at, version,
+                phase
+            FROM postrider_hooks LEFT JOIN postrider_hook_health ON hook_id = id
+            WHERE version > ?1 ORDER BY version",
         )
         .bind(book.version())
         .fetch_all(connection)

@@ -9,7 +9,8 @@ use super::hook_rows::{HookRow, PURPOSE};
 use super::values::{micros, moment, rows};
 use crate::{Error, HookChange, HookFilter, HookReport, Result};
 use postrider_core::{
-    DisabledReason, Hook, HookCredentials, HookId, HookStatus, NewHook, Timestamp,
+    DisabledReason, Hook, HookCredentials, HookId, HookSettings, HookStatus, NewHook, Phase,
+    Timestamp,
 };
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{FromRow, Row};
@@ -23,6 +24,7 @@ macro_rules! report_columns {
         "SELECT h.id, h.account, h.url, h.events, h.profile, h.status, h.disabled_reason,
              h.disabled_at, h.disabled_by, h.settings, h.credentials, h.created_at,
              h.updated_at, h.deleted_at, h.version, f.fail_count, f.first_failure_at, f.last_error,
+             f.phase, f.not_before,
              CASE WHEN h.status = 'active' THEN 0 ELSE (
                  SELECT count(*) FROM (
                      SELECT 1 FROM postrider_deliveries AS d INDEXED BY postrider_deliveries_waiting
@@ -78,12 +80,16 @@ impl SqliteStore {
         match change {
             HookChange::Pause => set_status(&mut tx, id, HookStatus::Paused, None, now).await?,
             HookChange::Enable => {
-                forget_failures(&mut tx, id).await?;
+                forget_failures(&mut tx, &row, now).await?;
                 set_status(&mut tx, id, HookStatus::Active, None, now).await?;
             }
             HookChange::Disable => {
                 let why = Some((DisabledReason::Manual, by));
                 set_status(&mut tx, id, HookStatus::Disabled, why, now).await?;
+            }
+            HookChange::Limit(limits) => {
+                let settings = row.limited(&limits)?;
+                set_settings(&mut tx, id, &settings, now).await?;
             }
             HookChange::Rotate {
                 secret: new,
@@ -179,6 +185,7 @@ struct ReportRow {
     fail_count: u32,
     first_failure_at: Option<i64>,
     last_error: Option<String>,
+    not_before: Option<i64>,
     held: u32,
 }
 
@@ -189,6 +196,7 @@ impl FromRow<'_, SqliteRow> for ReportRow {
             fail_count: row.try_get::<Option<u32>, _>("fail_count")?.unwrap_or(0),
             first_failure_at: row.try_get("first_failure_at")?,
             last_error: row.try_get("last_error")?,
+            not_before: row.try_get("not_before")?,
             held: row.try_get("held")?,
         })
     }
@@ -197,6 +205,7 @@ impl FromRow<'_, SqliteRow> for ReportRow {
 impl ReportRow {
     fn into_report(self) -> HookReport {
         let hook = self.hook;
+        let settings: HookSettings = serde_json::from_str(&hook.settings).unwrap_or_default();
         HookReport {
             id: hook.id,
             account: hook.account,
@@ -208,11 +217,15 @@ impl ReportRow {
             fail_count: self.fail_count,
             first_failure_at: self.first_failure_at.map(moment),
             last_error: self.last_error,
+            phase: hook.phase.as_deref().and_then(Phase::from_name),
+            not_before: self.not_before.map(moment),
+            in_flight: settings.in_flight,
+            rate: settings.rate,
             disabled_reason: hook.disabled_reason,
             disabled_at: hook.disabled_at.map(moment),
             disabled_by: hook.disabled_by,
             held: self.held,
-            settings: serde_json::from_str(&hook.settings).unwrap_or_default(),
+            settings,
             created_at: moment(hook.created_at),
             updated_at: moment(hook.updated_at),
         }
@@ -237,8 +250,9 @@ async fn find(connection: &mut SqliteConnection, id: HookId) -> Result<HookRow> 
     sqlx::query_as(
         "-- postrider: hook_with_credentials
         SELECT id, account, url, events, profile, status, disabled_reason, disabled_at,
-            disabled_by, settings, credentials, created_at, updated_at, deleted_at, version
-        FROM postrider_hooks WHERE id = ?1 AND deleted_at IS NULL",
+            disabled_by, settings, credentials, created_at, updated_at, deleted_at, version, phase
+        FROM postrider_hooks LEFT JOIN postrider_hook_health ON hook_id = id
+        WHERE id = ?1 AND deleted_at IS NULL",
     )
     .bind(id.0)
     .fetch_optional(connection)
@@ -248,7 +262,7 @@ async fn find(connection: &mut SqliteConnection, id: HookId) -> Result<HookRow> 
 }
 
 /// The number under which a change of a hook stands.
-async fn next_version(tx: &mut SqliteConnection) -> Result<i64> {
+pub(super) async fn next_version(tx: &mut SqliteConnection) -> Result<i64> {
     sqlx::query_scalar(
         "-- postrider: next_version
         UPDATE postrider_meta SET hooks_version = hooks_version + 1 RETURNING hooks_version",
@@ -307,12 +321,42 @@ async fn set_credentials(
     Ok(())
 }
 
-async fn forget_failures(tx: &mut SqliteConnection, id: HookId) -> Result<()> {
+async fn set_settings(
+    tx: &mut SqliteConnection,
+    id: HookId,
+    settings: &HookSettings,
+    now: Timestamp,
+) -> Result<()> {
+    let version = next_version(tx).await?;
     sqlx::query(
-        "-- postrider: forget_failures
-        DELETE FROM postrider_hook_health WHERE hook_id = ?1",
+        "-- postrider: limit_hook
+        UPDATE postrider_hooks SET settings = ?2, updated_at = ?3, version = ?4 WHERE id = ?1",
     )
     .bind(id.0)
+    .bind(sqlx::types::Json(settings))
+    .bind(micros(now))
+    .bind(version)
+    .execute(tx)
+    .await
+    .map_err(from_sqlx)?;
+    Ok(())
+}
+
+/// A hook that was not active, or is held back, begins with a probe.
+async fn forget_failures(tx: &mut SqliteConnection, row: &HookRow, now: Timestamp) -> Result<()> {
+    let probes = row.status != HookStatus::Active.name()
+        || row.phase.as_deref() == Some(Phase::BackedOff.name());
+    let phase = match probes {
+        true => Some(Phase::BackedOff.name()),
+        false => row.phase.as_deref(),
+    };
+    sqlx::query(
+        "-- postrider: forget_failures
+        REPLACE INTO postrider_hook_health (hook_id, phase, not_before) VALUES (?1, ?2, ?3)",
+    )
+    .bind(row.id.0)
+    .bind(phase)
+    .bind(probes.then_some(micros(now)))
     .execute(tx)
     .await
     .map_err(from_sqlx)?;

@@ -6,6 +6,7 @@
 mod deliveries;
 mod errors;
 mod file;
+mod gates;
 mod health;
 mod history;
 mod hook_rows;
@@ -27,15 +28,15 @@ mod writer;
 
 use crate::{
     AttemptReport, DeliveryFilter, DeliveryReport, DueHook, EventFilter, EventReport, FanOut,
-    FannedOut, HookBook, HookChange, HookFilter, HookReport, Lease, Leased, Migrated, Peek,
-    Recovered, RejectedReport, Result, SchemaState, Settled, Settlement, Store, Upkeep,
-    WorkerClaim,
+    FannedOut, GateAnswer, HookBook, HookChange, HookFilter, HookReport, Lease, Leased, Migrated,
+    OwnGates, Peek, Recovered, RejectedReport, Result, SchemaState, Settled, Settlement, Store,
+    Upkeep, WorkerClaim,
 };
 use async_trait::async_trait;
 use errors::from_sqlx;
 use postrider_core::{
     DeliveryId, EventId, Hook, HookId, KeyRing, LeaseToken, NewEvent, NewHook, RetrySchedule,
-    Timestamp,
+    Timestamp, WorkerId,
 };
 use sqlx::SqlitePool;
 use std::path::PathBuf;
@@ -132,6 +133,18 @@ impl Store for SqliteStore {
 
     async fn lease(&self, request: Lease) -> Result<Vec<Leased>> {
         self.take_leases(request).await
+    }
+
+    async fn own_gates(&self, request: OwnGates) -> Result<Vec<GateAnswer>> {
+        self.answer_gates(request).await
+    }
+
+    async fn disown_gates(&self, _: WorkerId, _: &[HookId]) -> Result<()> {
+        Ok(())
+    }
+
+    async fn end_ramps(&self, hooks: &[HookId]) -> Result<()> {
+        self.ramps_ended(hooks).await
     }
 
     async fn settle(&self, now: Timestamp, settlements: &[Settlement]) -> Result<Settled> {

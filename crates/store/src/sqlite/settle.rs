@@ -43,6 +43,7 @@ impl SqliteStore {
             total.late.extend(done.late);
             total.replayed += done.replayed;
             total.disabled.extend(done.disabled);
+            total.standings.extend(done.standings);
             total.scrubbed += done.scrubbed;
         }
         Ok(total)
@@ -74,7 +75,7 @@ impl SqliteStore {
             )
             .collect();
         let mut recorded = insert_attempts(&mut tx, &attempts).await?;
-        let disabled = update_health(&mut tx, &held, now).await?;
+        let (disabled, standings) = update_health(&mut tx, &held, now).await?;
         tx.commit().await?;
 
         // One attempt may stand in the batch twice: it is recorded once, for the first.
@@ -89,6 +90,7 @@ impl SqliteStore {
             late: late.iter().map(|settlement| settlement.leased.id).collect(),
             replayed: count(replayed.len()),
             disabled,
+            standings,
             scrubbed: if scrub { count(part.len()) } else { 0 },
         })
     }

@@ -6,6 +6,7 @@
 mod dedup;
 mod enqueue;
 mod fan_out;
+mod gates;
 mod health;
 mod history;
 mod hooks;
@@ -193,6 +194,16 @@ on_every_store! {
         a_blocked_address_counts_as_a_failure,
         settling_many_hooks_at_once_does_not_deadlock,
     },
+    gates::{
+        fan_out_starts_nothing_of_a_gated_hook,
+        failures_in_a_row_back_a_hook_off,
+        a_hook_that_is_busy_is_left_alone_at_once,
+        a_probe_that_is_taken_lets_the_hook_ramp_up,
+        a_ramp_that_failed_meanwhile_does_not_end,
+        enabling_begins_with_a_probe,
+        limits_are_set_and_taken_back,
+        attempts_settled_out_of_order_undo_nothing,
+    },
     hooks::{
         a_registered_hook_is_shown_as_it_was_given,
         a_hook_that_cannot_work_is_refused,
@@ -254,7 +265,7 @@ on_every_store! {
     },
 }
 
-/// What only PostgreSQL has: several slots, open transactions beside ours, partitions, a
+/// What only PostgreSQL has: several workers, several slots, open transactions beside ours, partitions, a
 /// password, and no key of its own making.
 mod postgres_only {
     use super::*;
@@ -265,6 +276,13 @@ mod postgres_only {
             bare_inserts_spread_over_the_slots_and_keys_keep_theirs,
             a_password_is_not_told,
             any_number_of_workers_may_claim_a_server,
+        },
+        gates::{
+            a_gated_hook_gives_nothing_to_a_worker_that_does_not_own_it,
+            a_hook_has_one_owner_until_its_time_has_run_out,
+            of_many_that_ask_at_once_one_owns_each_hook,
+            what_is_disowned_is_free_at_once,
+            nobody_owns_a_hook_before_it_may_be_probed,
         },
         fan_out::{
             a_transaction_still_open_delays_only_its_own_rows,

@@ -14,7 +14,7 @@ use crate::{FanOut, FannedOut, Lease, Leased, Room, Settlement, Step, Store};
 use chrono::{DateTime, TimeDelta};
 use postrider_core::{
     Attempt, AttemptId, HealthPolicy, HookCredentials, HookId, KeyRing, LeaseToken, NewEvent,
-    NewHook, Outcome, SigningSecret, Timestamp,
+    NewHook, Outcome, SigningSecret, Timestamp, WorkerId,
 };
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, SqliteConnection};
@@ -135,6 +135,7 @@ fn lease(hook: HookId, limit: u32, now: Timestamp) -> Lease {
         now,
         token: LeaseToken::draw(now),
         until: now + TimeDelta::minutes(1),
+        worker: WorkerId::draw(now),
         wanted: vec![(hook, limit)],
     }
 }

@@ -4,13 +4,14 @@ use super::*;
 use sqlx::{AssertSqlSafe, Row};
 
 /// The files whose statements run all the time.
-const HOT: [&str; 7] = [
+const HOT: [&str; 8] = [
     include_str!("../outbox.rs"),
     include_str!("../leases.rs"),
     include_str!("../recover.rs"),
     include_str!("../settle.rs"),
     include_str!("../settle_rows.rs"),
     include_str!("../health.rs"),
+    include_str!("../gates.rs"),
     include_str!("../upkeep.rs"),
 ];
 

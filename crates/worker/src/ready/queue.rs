@@ -1,0 +1,181 @@
+//! What is queued for one hook, and whether it may start.
+
+use crate::gate::{Ended, Gate};
+use postrider_core::Hook;
+use postrider_store::Leased;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The largest window of one hook.
+const WINDOW_MAX: u32 = 2048;
+/// A hook that takes half of its window within this time may queue more.
+const QUICKLY: Duration = Duration::from_millis(250);
+/// A hook with all its places taken that has answered nothing for so long is stalled.
+const STALLED_AFTER: Duration = Duration::from_millis(100);
+/// A hook to which so many requests were started since it last answered is slow …
+const SLOW_AFTER_STARTED: u32 = 4;
+/// … and so is one that leaves any unanswered for so long.
+const SLOW_AFTER: Duration = Duration::from_secs(1);
+
+/// The queue of one hook.
+#[derive(Debug)]
+pub(super) struct HookQueue {
+    pub(super) waiting: VecDeque<Leased>,
+    pub(super) in_flight: u32,
+    /// In flight at most.
+    pub(super) cap: u32,
+    pub(super) has_turn: bool,
+    /// It has something to start and waits until slow hooks hold fewer places.
+    pub(super) parked: bool,
+    /// Its places count as those of slow hooks.
+    pub(super) slow: bool,
+    /// Nothing more starts before the hook is known as of this version: it was backed off.
+    pub(super) shut: Option<i64>,
+    pub(super) window: u32,
+    /// For how many more there was room at the latest look.
+    pub(super) offered: u32,
+    /// When it took all that it was offered, until half of its window is empty again.
+    filled: Option<Instant>,
+    /// When an attempt last ended, or the first of those in flight was started.
+    pub(super) moved: Instant,
+    /// Requests started since the receiver last answered.
+    started: u32,
+    /// Attempts that failed in a row, as far as this process knows, and how many of them make
+    /// it wait until they are recorded.
+    failed: u32,
+    back_off_after: u32,
+}
+
+impl HookQueue {
+    pub(super) fn new(cap: u32) -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            in_flight: 0,
+            cap,
+            has_turn: false,
+            parked: false,
+            slow: false,
+            shut: None,
+            window: 0,
+            offered: 2 * cap,
+            filled: None,
+            moved: Instant::now(),
+            started: 0,
+            failed: 0,
+            back_off_after: u32::MAX,
+        }
+    }
+
+    /// Takes one more.
+    pub(super) fn push(&mut self, delivery: Leased, back_off_after: u32) {
+        let own = delivery.hook.settings.back_off_after;
+        self.back_off_after = own.unwrap_or(back_off_after);
+        self.waiting.push_back(delivery);
+        self.offered = self.offered.saturating_sub(1);
+        if self.offered == 0 {
+            self.filled.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// Whether the next one waits for nothing but its turn.
+    pub(super) fn may_start(&self) -> bool {
+        !self.waiting.is_empty()
+            && self.in_flight < self.cap
+            && self.shut.is_none()
+            && self.failed < self.back_off_after
+            && !self.has_turn
+            && !self.parked
+    }
+
+    /// The next one, in flight from here on.
+    pub(super) fn start(&mut self) -> Option<Leased> {
+        let delivery = self.waiting.pop_front()?;
+        if self.in_flight == 0 {
+            self.moved = Instant::now();
+        }
+        self.in_flight += 1;
+        self.started = self.started.saturating_add(1);
+        Some(delivery)
+    }
+
+    /// Whether one more started would make it slow.
+    pub(super) fn is_about_to_be_slow(&self, gate: Option<&Gate>) -> bool {
+        self.started + 1 >= SLOW_AFTER_STARTED || gate.is_some_and(Gate::is_backed_off)
+    }
+
+    /// Whether something has been in flight for long without any answer.
+    pub(super) fn keeps_waiting(&self) -> bool {
+        self.in_flight > 0 && self.moved.elapsed() > SLOW_AFTER
+    }
+
+    /// Whether all its places are taken and none comes free.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.in_flight >= self.cap && self.moved.elapsed() > STALLED_AFTER
+    }
+
+    /// An attempt has ended.
+    pub(super) fn ended(&mut self, ended: Ended) {
+        self.in_flight -= 1;
+        self.moved = Instant::now();
+        if ended.is_answer() {
+            self.started = 0;
+        }
+        match ended {
+            Ended::Accepted => {
+                self.failed = 0;
+                self.widen();
+                return;
+            }
+            // Its hook is backed off by it: nothing more starts before that is recorded.
+            Ended::Throttled => self.failed = u32::MAX,
+            Ended::Refused | Ended::Silent => self.failed = self.failed.saturating_add(1),
+            Ended::Unsent => {}
+        }
+        self.window = 0;
+        self.filled = None;
+    }
+
+    fn widen(&mut self) {
+        if let Some(filled) = self.filled
+            && self.held() <= self.window() / 2
+        {
+            if filled.elapsed() <= QUICKLY {
+                self.window = (self.window() * 2).min(WINDOW_MAX);
+            }
+            self.filled = None;
+        }
+    }
+
+    /// What failed here was recorded, and did not back the hook off.
+    pub(super) fn go_on(&mut self) {
+        self.failed = 0;
+    }
+
+    /// How much of the hook may be here.
+    pub(super) fn window(&self) -> u32 {
+        self.window.max(2 * self.cap)
+    }
+
+    /// What is here of the hook: queued or in flight.
+    pub(super) fn held(&self) -> u32 {
+        self.waiting.len() as u32 + self.in_flight
+    }
+
+    /// Whether nothing is known of the hook that is worth keeping.
+    pub(super) fn is_idle(&self) -> bool {
+        self.held() == 0
+            && self.window == 0
+            && self.failed == 0
+            && self.shut.is_none()
+            && !self.has_turn
+            && !self.parked
+    }
+
+    /// What waits is for the hook as it is now.
+    pub(super) fn follow(&mut self, hook: &Arc<Hook>) {
+        for delivery in &mut self.waiting {
+            delivery.hook = hook.clone();
+        }
+    }
+}

@@ -1,0 +1,142 @@
+use super::*;
+use crate::testing::{self, leased_for, now};
+use std::time::Duration;
+use uuid::Uuid;
+
+fn hook(n: u128) -> HookId {
+    HookId(Uuid::from_u128(n))
+}
+
+#[test]
+fn hooks_take_turns_and_keep_their_cap() {
+    let ready = Ready::new(2, 256, 5);
+    ready.push((0..5).map(|_| leased_for(hook(1))).collect());
+    ready.push((0..2).map(|_| leased_for(hook(2))).collect());
+    let order: Vec<_> = std::iter::from_fn(|| ready.try_next())
+        .map(|d| d.hook.id)
+        .collect();
+    assert_eq!(order, [hook(1), hook(2), hook(1), hook(2)]);
+    ready.done(hook(1), Ended::Accepted);
+    assert_eq!(ready.try_next().map(|d| d.hook.id), Some(hook(1)));
+    assert!(ready.try_next().is_none());
+    assert_eq!(ready.counts(), (2, 4));
+}
+
+#[test]
+fn a_full_hook_has_no_room_and_leaves_the_others_theirs() {
+    let ready = Ready::new(2, 256, 5);
+    ready.push((0..4).map(|_| leased_for(hook(1))).collect());
+    let room = ready.room(now());
+    assert_eq!((room.left(hook(1)), room.left(hook(2))), (0, 4));
+}
+
+#[test]
+fn a_window_doubles_when_half_of_a_full_one_is_gone_and_falls_back_on_a_failure() {
+    let ready = Ready::new(1, 256, 5);
+    let fill = |count| ready.push((0..count).map(|_| leased_for(hook(1))).collect());
+    fill(1);
+    assert!(ready.try_next().is_some());
+    ready.done(hook(1), Ended::Accepted);
+    assert_eq!(ready.room(now()).left(hook(1)), 2, "it was not full");
+    fill(2);
+    assert!(ready.try_next().is_some());
+    ready.done(hook(1), Ended::Accepted);
+    assert_eq!(ready.room(now()).left(hook(1)), 3);
+    assert!(ready.try_next().is_some());
+    ready.done(hook(1), Ended::Refused);
+    assert_eq!(ready.room(now()).left(hook(1)), 2);
+}
+
+#[test]
+fn a_hook_that_answers_nothing_earns_no_window_and_makes_nobody_wait() {
+    let ready = Ready::new(2, 256, 5);
+    for _ in 0..10 {
+        let room = ready.room(now()).left(hook(1));
+        ready.push((0..room.min(1)).map(|_| leased_for(hook(1))).collect());
+        ready.try_next();
+    }
+    assert_eq!(ready.room(now()).left(hook(1)), 0);
+    assert_eq!(ready.counts(), (2, 2));
+    let mut state = ready.lock();
+    for queue in state.hooks.values_mut() {
+        queue.moved -= Duration::from_millis(200);
+    }
+    drop(state);
+    assert_eq!(ready.room(now()).left(hook(2)), 4);
+    assert_eq!(ready.lock().stalled, 2);
+    assert!(ready.is_low());
+}
+
+#[test]
+fn what_is_queued_follows_the_hooks() {
+    let ready = Ready::new(1, 256, 5);
+    for n in 1..=3 {
+        ready.push((0..2).map(|_| leased_for(hook(n))).collect());
+    }
+    assert_eq!(ready.try_next().map(|d| d.hook.id), Some(hook(1)));
+    let mut changed = testing::hook(hook(2), "http://127.0.0.1:2/");
+    changed.version = 7;
+    let mut paused = testing::hook(hook(3), "http://127.0.0.1:3/");
+    paused.status = HookStatus::Paused;
+    // Hook 1 was deleted.
+    let unsendable = ready
+        .follow(&HookBook::of([changed, paused]), now())
+        .deliveries;
+    let hooks: Vec<_> = unsendable.iter().map(|d| d.hook.id).collect();
+    assert_eq!(hooks.len(), 3);
+    assert!(!hooks.contains(&hook(2)));
+    assert_eq!(ready.counts(), (2, 1));
+    let next = ready.try_next().map(|d| (d.hook.id, d.hook.version));
+    assert_eq!(next, Some((hook(2), 7)));
+    assert!(ready.try_next().is_none());
+    ready.done(hook(1), Ended::Accepted);
+    ready.done(hook(2), Ended::Accepted);
+    assert_eq!(ready.try_next().map(|d| d.hook.id), Some(hook(2)));
+    assert_eq!(ready.counts(), (0, 1));
+}
+
+#[test]
+fn a_hook_that_cannot_be_sent_to_has_no_room_until_it_changes() {
+    let ready = Ready::new(1, 256, 5);
+    let mut shut_out = testing::hook(hook(1), "http://127.0.0.1:1/");
+    ready.shut_out(&shut_out);
+    assert!(
+        ready
+            .follow(&HookBook::of([shut_out.clone()]), now())
+            .deliveries
+            .is_empty()
+    );
+    assert_eq!(ready.room(now()).left(hook(1)), 0);
+    shut_out.version += 1;
+    assert!(
+        ready
+            .follow(&HookBook::of([shut_out]), now())
+            .deliveries
+            .is_empty()
+    );
+    assert_eq!(ready.room(now()).left(hook(1)), 2);
+}
+
+#[tokio::test]
+async fn closing_ends_every_wait_and_hands_back_what_was_not_started() {
+    let ready = std::sync::Arc::new(Ready::new(1, 256, 5));
+    let waiters: Vec<_> = (0..3)
+        .map(|_| {
+            tokio::spawn({
+                let ready = ready.clone();
+                async move { ready.next().await.is_none() }
+            })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    assert!(ready.close().is_empty());
+    for waiter in waiters {
+        assert!(waiter.await.unwrap());
+    }
+    let ready = Ready::new(1, 256, 5);
+    ready.push((0..3).map(|_| leased_for(hook(1))).collect());
+    assert!(ready.try_next().is_some());
+    assert_eq!(ready.close().len(), 2);
+    ready.done(hook(1), Ended::Accepted);
+    assert!(ready.next().await.is_none());
+}
