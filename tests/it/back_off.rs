@@ -187,7 +187,7 @@ async fn hooks_that_hang_leave_places_to_the_others(backend: Backend) {
     app.enqueue_all(&vec![event("invoice.paid"); 40]).await;
     let others = async {
         hanging.wait_for(8).await;
-        healthy.wait_for(41).await;
+        healthy.wait_for(9).await;
         let held = hanging.count();
         hanging.release();
         held

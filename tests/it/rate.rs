@@ -103,8 +103,8 @@ async fn limits_are_set_by_the_command_line_and_shown(backend: Backend) {
         &["--in-flight", "0"],
         &[],
     ] {
-        let said = postrider.run(&[&["hook", "change", id][..], wrong].concat());
-        let problem = said.await.refused();
+        let arguments = [&["hook", "change", id][..], wrong].concat();
+        let problem = postrider.run(&arguments).await.refused();
         assert!(
             problem.contains("20/s") || problem.contains("number"),
             "{problem}"

@@ -6,8 +6,8 @@
 //! as much as it has lately shown to take quickly: its window doubles whenever it runs dry and
 //! falls back when it fails.
 //!
-//! Hooks that answer nothing hold at most half of all places together, so that others always
-//! find some. A hook that fails as often as it takes to be backed off starts nothing more until
+//! Hooks that answer nothing, and those that have not answered for long, hold at most half of all
+//! places together, so that others always find some. A hook that fails as often as it takes to be backed off starts nothing more until
 //! the failures are recorded; from then on the gates decide.
 
 mod queue;
@@ -29,7 +29,7 @@ const QUEUE_MAX_BYTES: usize = 48 * 1024 * 1024;
 /// senders must not run dry while the next batch is made.
 const LOW_WATER: u32 = 1024;
 /// A hook that has not answered for so long counts as slow until it does.
-const TRUSTED_FOR: Duration = Duration::from_secs(30);
+const TRUSTED_FOR: Duration = Duration::from_secs(600);
 
 /// The queue between the dispatcher and the senders.
 #[derive(Debug)]
@@ -209,6 +209,7 @@ impl Ready {
         queue.cap = cap;
         if ended.is_answer() {
             state.answered.insert(hook, queue.moved);
+            queue.parked = false;
         }
         if queue.slow {
             state.slow -= 1;
@@ -507,6 +508,7 @@ impl State {
         let free = slow_max.saturating_sub(self.slow) as usize;
         let now: Vec<_> = self.parked.drain(..free.min(self.parked.len())).collect();
         for hook in &now {
+            // One that has answered since waits here no more.
             if let Some(queue) = self.hooks.get_mut(hook) {
                 queue.parked = false;
             }

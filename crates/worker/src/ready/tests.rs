@@ -140,3 +140,108 @@ async fn closing_ends_every_wait_and_hands_back_what_was_not_started() {
     ready.done(hook(1), Ended::Accepted);
     assert!(ready.next().await.is_none());
 }
+
+/// A hook that is held back, or was changed, as of this version.
+fn known(id: HookId, phase: Option<Phase>, version: i64) -> Hook {
+    let mut hook = testing::hook(id, "http://127.0.0.1:1/");
+    hook.phase = phase;
+    hook.version = version;
+    hook
+}
+
+fn standing(hook: HookId, phase: Option<Phase>, version: Option<i64>) -> Standing {
+    Standing {
+        hook,
+        phase,
+        not_before: phase.map(|_| now() + Duration::from_secs(1)),
+        version,
+    }
+}
+
+fn fail(ready: &Ready, count: usize, ended: Ended) {
+    for _ in 0..count {
+        assert!(ready.try_next().is_some());
+        ready.done(hook(1), ended);
+    }
+}
+
+#[test]
+fn a_hook_that_fails_waits_until_its_failures_are_recorded() {
+    let ready = Ready::new(2, 256, 5);
+    ready.push((0..20).map(|_| leased_for(hook(1))).collect());
+    fail(&ready, 5, Ended::Refused);
+    assert!(ready.try_next().is_none());
+    // They were not in a row: another worker's deliveries were taken.
+    let recorded = HashMap::from([(hook(1), 5)]);
+    ready.settled(&recorded, &[standing(hook(1), None, None)]);
+    fail(&ready, 1, Ended::Throttled);
+    assert!(ready.try_next().is_none());
+    let backed_off = standing(hook(1), Some(Phase::BackedOff), Some(7));
+    ready.settled(&HashMap::from([(hook(1), 1)]), &[backed_off]);
+    assert!(ready.try_next().is_none());
+    let older = HookBook::of([known(hook(1), None, 6)]);
+    assert_eq!(ready.follow(&older, now()).deliveries.len(), 14);
+    ready.push(vec![leased_for(hook(1))]);
+    assert!(ready.try_next().is_none(), "it is known to be backed off");
+    let book = HookBook::of([known(hook(1), Some(Phase::BackedOff), 7)]);
+    assert_eq!(ready.follow(&book, now()).deliveries.len(), 1);
+    assert_eq!(ready.counts(), (0, 0));
+}
+
+#[test]
+fn what_is_queued_is_given_back_when_the_hook_becomes_gated() {
+    let ready = Ready::new(2, 256, 5);
+    ready.push((0..4).map(|_| leased_for(hook(1))).collect());
+    assert!(ready.try_next().is_some());
+    let mut limited = known(hook(1), None, 2);
+    limited.settings.in_flight = Some(1);
+    let book = HookBook::of([limited.clone()]);
+    assert_eq!(ready.follow(&book, now()).deliveries.len(), 3);
+    assert_eq!(ready.counts(), (0, 1));
+
+    // As its owner this worker starts one at a time, and what is in flight counts.
+    let until = now() + Duration::from_secs(8);
+    let answer = GateAnswer {
+        hook: hook(1),
+        owned: true,
+        not_before: None,
+    };
+    ready.own(&limited, answer, until, now());
+    assert!(ready.owns(hook(1), now()) && !ready.owns(hook(1), until));
+    ready.push(vec![leased_for(hook(1))]);
+    assert!(ready.try_next().is_none());
+    ready.done(hook(1), Ended::Accepted);
+    assert!(ready.try_next().is_some());
+    ready.done(hook(1), Ended::Accepted);
+
+    limited.version = 3;
+    limited.settings.in_flight = None;
+    let lost = ready.follow(&HookBook::of([limited]), now());
+    assert_eq!(lost.gates, [hook(1)]);
+    assert!(!ready.owns(hook(1), now()));
+}
+
+#[test]
+fn hooks_that_do_not_answer_hold_half_of_the_places() {
+    let ready = Ready::new(4, 16, 5);
+    for n in 1..=6 {
+        ready.push((0..9).map(|_| leased_for(hook(n))).collect());
+    }
+    let start = || std::iter::from_fn(|| ready.try_next().map(|d| d.hook.id)).collect::<Vec<_>>();
+    assert_eq!(start(), [1, 2, 3, 4, 5, 6, 1, 2].map(hook));
+    // One that answers gives its places free and has others.
+    ready.done(hook(1), Ended::Accepted);
+    let started = start();
+    assert_eq!(started.iter().filter(|id| **id == hook(1)).count(), 3);
+    assert_eq!(ready.lock().slow, 8);
+    assert_eq!(ready.counts().1, 12);
+    // When it stops answering it is as the others.
+    assert_eq!(ready.lock().hooks[&hook(1)].in_flight, 4);
+    for queue in ready.lock().hooks.values_mut() {
+        queue.moved -= Duration::from_secs(2);
+    }
+    ready.room(now());
+    assert_eq!(ready.lock().slow, 12);
+    ready.done(hook(2), Ended::Silent);
+    assert_eq!(start(), []);
+}
