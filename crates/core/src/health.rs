@@ -62,8 +62,8 @@ pub struct Observation {
     pub at: Timestamp,
     /// What came of it.
     pub outcome: Outcome,
-    /// How long its delivery then waits by its own schedule, if it is attempted again.
-    pub retry_in: Option<Duration>,
+    /// When its delivery is attempted again by its own schedule, if it is.
+    pub retry_at: Option<Timestamp>,
 }
 
 /// What the observations mean for the hook's status.
@@ -186,23 +186,25 @@ impl Health {
         if !held && (throttled || self.fail_count >= policy.back_off_after) {
             self.phase = Some(Phase::BackedOff);
             self.probes = 0;
-            self.not_before = Some(seen.at + self.wait_after(hook, seen, policy));
+            self.not_before = Some(self.quiet_until(hook, seen, policy));
         } else if probe || (held && throttled) {
-            let until = seen.at + self.wait_after(hook, seen, policy);
+            let until = self.quiet_until(hook, seen, policy);
             self.not_before = self.not_before.max(Some(until));
         }
     }
 
-    /// How long the hook as a whole is left alone after this failure: as long as the receiver
-    /// asks for, if it asks; else by the number of probes that failed, and when it only said
-    /// that it is busy, no longer than the delivery itself waits.
-    fn wait_after(&self, hook: HookId, seen: &Observation, policy: &HealthPolicy) -> Duration {
+    /// Until when the hook as a whole is left alone after this failure: as long as the receiver
+    /// asks for, if it asks; else by the number of probes that failed. One that only says that
+    /// it is busy is left alone no longer than the delivery itself waits.
+    fn quiet_until(&self, hook: HookId, seen: &Observation, policy: &HealthPolicy) -> Timestamp {
         let plain = back_off(hook, self.probes, policy);
-        match (seen.outcome.is_throttle(), seen.outcome.retry_after()) {
-            (false, _) => plain,
-            (true, Some(asked)) => asked.max(FIRST_WAIT.min(policy.back_off_max)),
-            (true, None) => seen.retry_in.map_or(plain, |own| plain.min(own)),
+        if !seen.outcome.is_throttle() {
+            return seen.at + plain;
         }
+        let shortest = FIRST_WAIT.min(policy.back_off_max);
+        let asked = seen.outcome.retry_after().map(|asked| asked.max(shortest));
+        let until = seen.at + asked.unwrap_or(plain);
+        seen.retry_at.map_or(until, |own| until.min(own))
     }
 
     fn calls_for_disabling(&self, at: Timestamp, policy: &HealthPolicy) -> bool {

@@ -132,13 +132,12 @@ impl Settlement {
     /// What the attempt says of its hook.
     pub(crate) fn observation(&self) -> Observation {
         let attempt = &self.attempt;
-        let at = attempt.at + attempt.duration;
         Observation {
             started_at: attempt.at,
-            at,
+            at: attempt.at + attempt.duration,
             outcome: attempt.outcome.clone(),
-            retry_in: match self.step {
-                Step::Retry(again) => Some((again - at).to_std().unwrap_or_default()),
+            retry_at: match self.step {
+                Step::Retry(at) => Some(at),
                 Step::Delivered | Step::Failed(_) => None,
             },
         }

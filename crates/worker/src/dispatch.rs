@@ -14,8 +14,8 @@ use crate::ready::Ready;
 use crate::settings::{HookDefaults, WorkerSettings};
 use crate::settle::Settler;
 use gates::Asking;
-use postrider_core::{Hook, HookId, HookStatus, LeaseToken, Timestamp, WorkerId};
-use postrider_store::{DueHook, FanOut, Lease, Peek, Result, Room, Store};
+use postrider_core::{HookId, HookStatus, LeaseToken, Timestamp, WorkerId};
+use postrider_store::{DueHook, FanOut, Lease, Leased, Peek, Result, Room, Store};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -40,6 +40,10 @@ const LEASE_MAX: u32 = 1_000;
 const SWEEP_PAGE: u32 = 512;
 /// How often the whole queue is looked over for what other processes made due.
 const SWEEP_EVERY: Duration = Duration::from_millis(500);
+/// What a quicker call than this leased is for the hooks as they are.
+const SURELY_CURRENT: Duration = Duration::from_millis(2);
+/// How often the hooks that have something due are looked over for gated ones.
+const OWN_EVERY: Duration = Duration::from_millis(10);
 const RECOVER_EVERY: Duration = Duration::from_secs(1);
 const RECOVER_MAX: u32 = 1_000;
 const UPKEEP_EVERY: Duration = Duration::from_secs(30);
@@ -110,6 +114,7 @@ pub(crate) struct State {
     /// How many deliveries an event lately made.
     deliveries_per_event: u32,
     fanned_out: Option<Instant>,
+    owned: Option<Instant>,
     swept: Option<Instant>,
     recovered: Option<Instant>,
     kept_up: Option<Instant>,
@@ -136,7 +141,7 @@ impl Dispatcher {
             .clock_drift_milliseconds
             .set((self.clock.drift_seconds() * 1e3) as i64);
         let looked = self.look(&mut found).await;
-        let owned = i64::try_from(self.ready.owned().len()).unwrap_or(i64::MAX);
+        let owned = i64::try_from(self.ready.owned_count()).unwrap_or(i64::MAX);
         self.metrics.hooks_owned.set(owned);
         let (queued, in_flight) = self.ready.counts();
         self.metrics.queued_deliveries.set(i64::from(queued));
@@ -159,7 +164,9 @@ impl Dispatcher {
         self.follow_hooks().await;
         note(&mut problem, self.fan_out(&peek, found).await)?;
         self.take_hints();
-        note(&mut problem, self.own_gates().await)?;
+        if passed(&mut self.state.owned, OWN_EVERY) {
+            note(&mut problem, self.own_gates().await)?;
+        }
         note(&mut problem, self.lease(&peek, found).await)?;
         problem
     }
@@ -222,6 +229,7 @@ impl Dispatcher {
                 max_deliveries,
                 deliver_before: now + self.keep_events,
             };
+            let began = Instant::now();
             let fanned_out = self.timed("fan_out", self.store.fan_out(request)).await?;
             if fanned_out.events > 0 {
                 self.state.deliveries_per_event = fanned_out.deliveries.div_ceil(fanned_out.events);
@@ -248,7 +256,7 @@ impl Dispatcher {
             }
             found.work += fanned_out.events + fanned_out.duplicates + fanned_out.rejected;
             found.more |= fanned_out.more;
-            self.ready.push(fanned_out.started);
+            self.start(fanned_out.started, began).await?;
         }
         self.state.turn = begin;
         Ok(())
@@ -276,16 +284,17 @@ impl Dispatcher {
     fn candidates(&self, peek: &Peek) -> BTreeMap<i16, BTreeSet<HookId>> {
         let now = self.clock.now();
         let book = self.store.hooks_book();
-        let book_is_old = book.version() != peek.hooks_version;
-        let owned = self.ready.startable_gates(now);
-        let may_run = |hook: &Hook| {
-            hook.status == HookStatus::Active
-                && !hook.locked
-                && (!hook.is_gated() || owned.contains(&hook.id))
-        };
         let mut candidates: BTreeMap<i16, BTreeSet<HookId>> = BTreeMap::new();
+        let book_is_old = book.version() < peek.hooks_version;
+        let owned = self.ready.startable_gates(now);
         for ((slot, hook), at) in &self.state.due {
-            let may_run = book_is_old || book.get(*hook).is_some_and(|hook| may_run(hook));
+            let may_run = match book.get(*hook) {
+                Some(known) => {
+                    let active = known.status == HookStatus::Active && !known.locked;
+                    (active || book_is_old) && (!known.is_gated() || owned.contains(hook))
+                }
+                None => book_is_old,
+            };
             if *at <= now && may_run {
                 candidates.entry(*slot).or_default().insert(*hook);
             }
@@ -315,6 +324,7 @@ impl Dispatcher {
             worker: self.worker,
             wanted: wanted.clone(),
         };
+        let began = Instant::now();
         let leased = self.timed("lease", self.store.lease(request)).await?;
         let mut got: HashMap<HookId, u32> = HashMap::new();
         for delivery in &leased {
@@ -328,8 +338,34 @@ impl Dispatcher {
         }
         let count = leased.len() as u32;
         self.note_sizes(&leased);
-        self.ready.push(leased);
+        self.start(leased, began).await?;
         Ok(count)
+    }
+
+    /// Queues what was leased by a call that began then. While a long call is made other workers
+    /// may back a hook off; its deliveries are given back instead of being started all at once.
+    async fn start(&mut self, mut leased: Vec<Leased>, began: Instant) -> Result<()> {
+        let mut looked = Ok(());
+        if !leased.is_empty() && began.elapsed() > SURELY_CURRENT {
+            looked = self.timed("peek", self.store.peek()).await.map(|_| ());
+            let book = self.store.hooks_book();
+            let owned = self.ready.startable_gates(self.clock.now());
+            let mut verdicts = HashMap::new();
+            let mut is_current = |leased: &Leased| {
+                let hook = &leased.hook;
+                *verdicts.entry(hook.id).or_insert_with(|| {
+                    book.get(hook.id)
+                        .is_some_and(|now| !now.is_gated() || owned.contains(&now.id))
+                })
+            };
+            let outdated;
+            (leased, outdated) = leased.into_iter().partition(|leased| is_current(leased));
+            if !outdated.is_empty() {
+                self.settler.give_back(outdated).await;
+            }
+        }
+        self.ready.push(leased);
+        looked
     }
 
     /// Looks over all hooks that have something waiting, a page at a time.
@@ -408,7 +444,7 @@ impl Dispatcher {
     }
 
     /// Remembers how large payloads are, so that a batch of large ones stays small.
-    fn note_sizes(&mut self, started: &[postrider_store::Leased]) {
+    fn note_sizes(&mut self, started: &[Leased]) {
         if started.is_empty() {
             return;
         }

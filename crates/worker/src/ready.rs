@@ -391,9 +391,16 @@ impl Ready {
             .entry(hook.id)
             .and_modify(|gate| gate.renew(until, answer.not_before))
             .or_insert_with(|| Gate::new(hook, self.per_hook, until, answer.not_before, now));
+        let cap = gate.limit();
         if let Some(queue) = state.hooks.get_mut(&hook.id) {
-            queue.cap = gate.limit();
+            queue.cap = cap;
+            if Some(hook.version) >= queue.shut {
+                queue.shut = None;
+            }
+            state.give_turn(hook.id);
         }
+        drop(guard);
+        self.startable.notify_one();
     }
 
     /// This worker is not the owner of `hook`, or has nothing to do for it.
@@ -416,6 +423,11 @@ impl Ready {
             held: state.hooks.get(hook).map_or(0, HookQueue::held),
         });
         owned.collect()
+    }
+
+    /// How many gated hooks this worker owns.
+    pub(crate) fn owned_count(&self) -> usize {
+        self.lock().gates.len()
     }
 
     /// The gated hooks of which this worker may start deliveries.

@@ -243,14 +243,15 @@ impl Worker {
             let (found, looked) = dispatcher.step().await;
             looked?;
             work += found.work;
-            self.send_all().await;
+            // What failed may have kept others waiting until it was recorded.
+            while self.send_all().await > 0 {}
             if !found.more {
                 return Ok(work);
             }
         }
     }
 
-    async fn send_all(&self) {
+    async fn send_all(&self) -> usize {
         let mut sending = JoinSet::new();
         let mut sent = Vec::new();
         loop {
@@ -266,7 +267,9 @@ impl Worker {
                 None => break,
             }
         }
+        let count = sent.len();
         self.settler.settle(sent).await;
+        count
     }
 
     /// Looks for work until told to drain. A look that has begun is finished: cut short, it

@@ -29,7 +29,7 @@ fn seen(second: i64, status: u16) -> Observation {
         started_at: at(second),
         at: at(second),
         outcome,
-        retry_in: Some(Duration::from_secs(300)),
+        retry_at: Some(at(second + 7_200)),
     }
 }
 
@@ -197,7 +197,7 @@ fn a_busy_receiver_decides_how_long_the_hook_waits() {
         assert_eq!(wait(seen(0, status)), 1.0);
     }
     let soon = Observation {
-        retry_in: Some(Duration::from_millis(10)),
+        retry_at: Some(at(0) + Duration::from_millis(10)),
         ..seen(0, 503)
     };
     assert_eq!(wait(soon), 0.01, "the delivery itself waits no longer");

@@ -78,10 +78,11 @@ impl HookQueue {
         }
     }
 
-    /// Whether the next one waits for nothing but its turn.
+    /// Whether the next one waits for nothing but its turn. What has just failed keeps its
+    /// place until it is recorded, or something is taken: it may be what backs the hook off.
     pub(super) fn may_start(&self) -> bool {
         !self.waiting.is_empty()
-            && self.in_flight < self.cap
+            && self.in_flight.saturating_add(self.failed) < self.cap
             && self.shut.is_none()
             && self.failed < self.back_off_after
             && !self.has_turn

@@ -167,7 +167,7 @@ fn fail(ready: &Ready, count: usize, ended: Ended) {
 
 #[test]
 fn a_hook_that_fails_waits_until_its_failures_are_recorded() {
-    let ready = Ready::new(2, 256, 5);
+    let ready = Ready::new(8, 256, 5);
     ready.push((0..20).map(|_| leased_for(hook(1))).collect());
     fail(&ready, 5, Ended::Refused);
     assert!(ready.try_next().is_none());
@@ -186,6 +186,45 @@ fn a_hook_that_fails_waits_until_its_failures_are_recorded() {
     let book = HookBook::of([known(hook(1), Some(Phase::BackedOff), 7)]);
     assert_eq!(ready.follow(&book, now()).deliveries.len(), 1);
     assert_eq!(ready.counts(), (0, 0));
+}
+
+#[test]
+fn what_has_failed_keeps_its_place_until_it_is_recorded() {
+    let ready = Ready::new(3, 256, 5);
+    ready.push((0..9).map(|_| leased_for(hook(1))).collect());
+    let start = || std::iter::from_fn(|| ready.try_next()).count();
+    assert_eq!(start(), 3);
+    ready.done(hook(1), Ended::Refused);
+    ready.done(hook(1), Ended::Silent);
+    assert_eq!(start(), 0);
+    ready.settled(&HashMap::from([(hook(1), 2)]), &[]);
+    assert_eq!(start(), 2);
+    ready.done(hook(1), Ended::Refused);
+    ready.done(hook(1), Ended::Accepted);
+    assert_eq!(start(), 2);
+}
+
+#[test]
+fn an_owner_probes_a_hook_that_it_had_left_alone() {
+    let ready = Ready::new(2, 256, 5);
+    ready.push(vec![leased_for(hook(1))]);
+    let backed_off = known(hook(1), Some(Phase::BackedOff), 7);
+    assert!(ready.try_next().is_some());
+    // Another worker's attempts backed it off, and that is known already.
+    let book = HookBook::of([backed_off.clone()]);
+    assert!(ready.follow(&book, now()).deliveries.is_empty());
+    ready.done(hook(1), Ended::Refused);
+    let still = standing(hook(1), Some(Phase::BackedOff), None);
+    ready.settled(&HashMap::from([(hook(1), 1)]), &[still]);
+    let answer = GateAnswer {
+        hook: hook(1),
+        owned: true,
+        not_before: Some(now()),
+    };
+    ready.own(&backed_off, answer, now() + Duration::from_secs(8), now());
+    assert_eq!(ready.room(now()).left(hook(1)), 1);
+    ready.push(vec![leased_for(hook(1))]);
+    assert!(ready.try_next().is_some());
 }
 
 #[test]
