@@ -80,6 +80,14 @@ pub(crate) struct Owned {
     pub(crate) held: u32,
 }
 
+/// What was recorded of a hook.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Recorded {
+    pub(crate) attempts: u32,
+    /// Of these, those that failed.
+    pub(crate) failures: u32,
+}
+
 /// What is no longer this worker's to send.
 #[derive(Debug, Default)]
 pub(crate) struct Lost {
@@ -228,17 +236,17 @@ impl Ready {
     }
 
     /// So many attempts of these hooks were recorded, and some of them stand so.
-    pub(crate) fn settled(&self, attempts: &HashMap<HookId, u32>, standings: &[Standing]) {
+    pub(crate) fn settled(&self, recorded: &HashMap<HookId, Recorded>, standings: &[Standing]) {
         let standings: HashMap<_, _> = standings.iter().map(|s| (s.hook, s)).collect();
         let mut guard = self.lock();
         let state = &mut *guard;
-        for (hook, count) in attempts {
+        for (hook, recorded) in recorded {
             let standing = standings.get(hook).copied();
             let phase = standing.and_then(|standing| standing.phase);
             let gate = state.gates.get_mut(hook);
             let gated = gate.is_some();
             let cap = gate.map_or(self.per_hook, |gate| {
-                gate.settled(*count, standing);
+                gate.settled(recorded.attempts, standing);
                 gate.limit()
             });
             let Some(queue) = state.hooks.get_mut(hook) else {
@@ -251,7 +259,7 @@ impl Ready {
                 // What is queued is given back as soon as the hook is known to be gated.
                 queue.shut = queue.shut.max(Some(version.unwrap_or_default()));
             }
-            queue.go_on();
+            queue.recorded(recorded.failures);
             state.give_turn_or_forget(*hook);
         }
         let startable = !state.turns.is_empty();

@@ -6,7 +6,7 @@
 
 use crate::dispatch::Hints;
 use crate::metrics::Metrics;
-use crate::ready::Ready;
+use crate::ready::{Ready, Recorded};
 use crate::send::Sent;
 use backon::{ExponentialBuilder, Retryable};
 use postrider_core::{Clock, DeliveryId, LeaseToken, Phase};
@@ -123,11 +123,13 @@ impl Settler {
             return;
         };
         timer.observe_duration();
-        let mut attempts = HashMap::new();
+        let mut recorded: HashMap<_, Recorded> = HashMap::new();
         for settlement in settlements {
-            *attempts.entry(settlement.leased.hook.id).or_default() += 1;
+            let of_hook = recorded.entry(settlement.leased.hook.id).or_default();
+            of_hook.attempts += 1;
+            of_hook.failures += u32::from(settlement.attempt.outcome.is_hook_failure());
         }
-        self.ready.settled(&attempts, &settled.standings);
+        self.ready.settled(&recorded, &settled.standings);
         self.report(settlements, &settled);
     }
 

@@ -41,9 +41,13 @@ pub(super) struct HookQueue {
     pub(super) moved: Instant,
     /// Requests started since the receiver last answered.
     started: u32,
-    /// Attempts that failed in a row, as far as this process knows, and how many of them make
-    /// it wait until they are recorded.
+    /// Attempts that failed in a row, as far as this process knows.
     failed: u32,
+    /// Attempts that failed and are not recorded yet.
+    unrecorded: u32,
+    /// The receiver said that it is busy, which is not recorded yet.
+    busy: bool,
+    /// So many failures in a row make it wait until they are recorded.
     back_off_after: u32,
 }
 
@@ -63,6 +67,8 @@ impl HookQueue {
             moved: Instant::now(),
             started: 0,
             failed: 0,
+            unrecorded: 0,
+            busy: false,
             back_off_after: u32::MAX,
         }
     }
@@ -81,10 +87,12 @@ impl HookQueue {
     /// Whether the next one waits for nothing but its turn. What has just failed keeps its
     /// place until it is recorded, or something is taken: it may be what backs the hook off.
     pub(super) fn may_start(&self) -> bool {
+        let failing = self.failed.min(self.unrecorded);
         !self.waiting.is_empty()
-            && self.in_flight.saturating_add(self.failed) < self.cap
+            && self.in_flight + failing < self.cap
             && self.shut.is_none()
-            && self.failed < self.back_off_after
+            && failing < self.back_off_after
+            && !self.busy
             && !self.has_turn
             && !self.parked
     }
@@ -128,9 +136,11 @@ impl HookQueue {
                 self.widen();
                 return;
             }
-            // Its hook is backed off by it: nothing more starts before that is recorded.
-            Ended::Throttled => self.failed = u32::MAX,
-            Ended::Refused | Ended::Silent => self.failed = self.failed.saturating_add(1),
+            Ended::Refused | Ended::Silent | Ended::Throttled => {
+                self.failed = self.failed.saturating_add(1);
+                self.unrecorded += 1;
+                self.busy |= ended == Ended::Throttled;
+            }
             Ended::Unsent => {}
         }
         self.window = 0;
@@ -148,9 +158,10 @@ impl HookQueue {
         }
     }
 
-    /// What failed here was recorded, and did not back the hook off.
-    pub(super) fn go_on(&mut self) {
-        self.failed = 0;
+    /// So many failures were recorded.
+    pub(super) fn recorded(&mut self, failures: u32) {
+        self.unrecorded = self.unrecorded.saturating_sub(failures);
+        self.busy = false;
     }
 
     /// How much of the hook may be here.
@@ -167,7 +178,7 @@ impl HookQueue {
     pub(super) fn is_idle(&self) -> bool {
         self.held() == 0
             && self.window == 0
-            && self.failed == 0
+            && self.unrecorded == 0
             && self.shut.is_none()
             && !self.has_turn
             && !self.parked

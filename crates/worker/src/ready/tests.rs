@@ -158,6 +158,14 @@ fn standing(hook: HookId, phase: Option<Phase>, version: Option<i64>) -> Standin
     }
 }
 
+fn failures(count: u32) -> HashMap<HookId, Recorded> {
+    let recorded = Recorded {
+        attempts: count,
+        failures: count,
+    };
+    HashMap::from([(hook(1), recorded)])
+}
+
 fn fail(ready: &Ready, count: usize, ended: Ended) {
     for _ in 0..count {
         assert!(ready.try_next().is_some());
@@ -172,12 +180,12 @@ fn a_hook_that_fails_waits_until_its_failures_are_recorded() {
     fail(&ready, 5, Ended::Refused);
     assert!(ready.try_next().is_none());
     // They were not in a row: another worker's deliveries were taken.
-    let recorded = HashMap::from([(hook(1), 5)]);
+    let recorded = failures(5);
     ready.settled(&recorded, &[standing(hook(1), None, None)]);
     fail(&ready, 1, Ended::Throttled);
     assert!(ready.try_next().is_none());
     let backed_off = standing(hook(1), Some(Phase::BackedOff), Some(7));
-    ready.settled(&HashMap::from([(hook(1), 1)]), &[backed_off]);
+    ready.settled(&failures(1), &[backed_off]);
     assert!(ready.try_next().is_none());
     let older = HookBook::of([known(hook(1), None, 6)]);
     assert_eq!(ready.follow(&older, now()).deliveries.len(), 14);
@@ -197,7 +205,7 @@ fn what_has_failed_keeps_its_place_until_it_is_recorded() {
     ready.done(hook(1), Ended::Refused);
     ready.done(hook(1), Ended::Silent);
     assert_eq!(start(), 0);
-    ready.settled(&HashMap::from([(hook(1), 2)]), &[]);
+    ready.settled(&failures(2), &[]);
     assert_eq!(start(), 2);
     ready.done(hook(1), Ended::Refused);
     ready.done(hook(1), Ended::Accepted);
@@ -215,7 +223,7 @@ fn an_owner_probes_a_hook_that_it_had_left_alone() {
     assert!(ready.follow(&book, now()).deliveries.is_empty());
     ready.done(hook(1), Ended::Refused);
     let still = standing(hook(1), Some(Phase::BackedOff), None);
-    ready.settled(&HashMap::from([(hook(1), 1)]), &[still]);
+    ready.settled(&failures(1), &[still]);
     let answer = GateAnswer {
         hook: hook(1),
         owned: true,
