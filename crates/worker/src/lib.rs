@@ -10,6 +10,7 @@ mod client;
 mod clock;
 mod dispatch;
 mod metrics;
+mod pace;
 mod profiles;
 mod ready;
 mod send;
