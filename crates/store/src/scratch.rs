@@ -198,8 +198,10 @@ pub async fn describe_server(url: &str) -> Result<String> {
 }
 
 fn options_of(url: &str) -> Result<PgConnectOptions> {
-    PgConnectOptions::from_str(url)
-        .map_err(|error| Error::Database(format!("the database URL cannot be used: {error}")))
+    let options = PgConnectOptions::from_str(url)
+        .map_err(|error| Error::Database(format!("the database URL cannot be used: {error}")))?;
+    // Dropping a large database takes its time.
+    Ok(options.disable_statement_logging())
 }
 
 async fn run(options: &PgConnectOptions, statement: String) -> Result<()> {

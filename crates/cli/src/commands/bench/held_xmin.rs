@@ -135,32 +135,24 @@ async fn look(lab: &Lab, worker: &WorkerProcess, seen: Seen) -> Result<Look> {
 
 /// The first tenth of the time, and the last beside it.
 fn compared(first: &Look, first_end: &Look, last: &Look, last_end: &Look) -> Vec<Figure> {
-    let mut figures = Vec::new();
-    let mut pair = |what: &str, of: &dyn Fn(&Look, &Look) -> Option<f64>, unit| {
+    let pair = |what: &str, unit, of: &dyn Fn(&Look, &Look) -> f64| {
         let start = format!("first tenth: {what}");
-        let values = (of(first, first_end), of(last, last_end));
-        if let (Some(begin), Some(end)) = values {
-            figures.push(Figure::new(&start, begin, unit));
-            figures.push(Figure::new(format!("last tenth: {what}"), end, unit).beside(&start));
-        }
+        let end = Figure::new(format!("last tenth: {what}"), of(last, last_end), unit);
+        let end = end.beside(&start);
+        [Figure::new(start, of(first, first_end), unit), end]
     };
-    let delivered = |from: &Look, to: &Look| {
-        let took = (to.at - from.at).as_secs_f64();
-        Some((to.seen.unique - from.seen.unique) as f64 / took)
-    };
-    pair("delivered", &delivered, "/s");
+    let mut pairs = vec![pair("delivered", "/s", &|from, to| {
+        (to.seen.unique - from.seen.unique) as f64 / (to.at - from.at).as_secs_f64()
+    })];
     for (operation, what) in OPERATIONS {
-        // An operation that was not needed has no mean.
-        let mean = |from: &Look, to: &Look| {
+        // 0 where no call was needed.
+        pairs.push(pair(what, "ms", &|from, to| {
             let (calls, seconds) = to.scrape.store_calls(&from.scrape, operation);
-            (calls > 0.0).then(|| seconds * 1e3 / calls)
-        };
-        pair(what, &mean, "ms");
+            seconds * 1e3 / calls.max(1.0)
+        }));
     }
-    pair(
-        "dead rows at its end",
-        &|_, to| Some(to.dead_rows as f64),
-        "rows",
-    );
-    figures
+    pairs.push(pair("dead rows at its end", "rows", &|_, to| {
+        to.dead_rows as f64
+    }));
+    pairs.concat()
 }

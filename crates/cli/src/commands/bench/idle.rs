@@ -37,7 +37,7 @@ async fn measure(lab: &Lab, stage: &Stage) -> Result<Vec<Measurement>> {
     }
     let mut figures = vec![
         Figure::new("share of one core, the worker", share * 100.0, "%"),
-        // Of an idle worker each call is one statement.
+        // Of an idle worker all but very few calls are one statement each.
         Figure::new("statements of the worker", calls, "/s"),
     ];
     if let (Some(before), Some(after)) = (transactions, after) {

@@ -13,7 +13,7 @@ use postrider_core::{
 use postrider_store::{DatabaseSettings, HookChange, ScratchDatabase, Store};
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
@@ -37,14 +37,19 @@ impl fmt::Display for Stopped {
 
 impl std::error::Error for Stopped {}
 
-/// Does something until it is done, or a signal asks to stop.
-pub async fn unless_stopped<T>(doing: impl Future<Output = Result<T>>) -> Result<T> {
+/// Does something until it is done, a signal asks to stop, or the stage's time is over.
+pub async fn bounded<T>(stage: &Stage, doing: impl Future<Output = Result<T>>) -> Result<T> {
+    let limit = stage.time_limit();
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
         done = doing => done,
         _ = interrupt.recv() => Err(Stopped.into()),
         _ = terminate.recv() => Err(Stopped.into()),
+        () = tokio::time::sleep(limit) => bail!(
+            "not everything was done in {} s: measure less with --events",
+            limit.as_secs()
+        ),
     }
 }
 
@@ -80,7 +85,7 @@ impl Lab {
             concurrency: stage.concurrency,
             store,
         };
-        let measured = unless_stopped(measure(&lab)).await;
+        let measured = bounded(stage, measure(&lab)).await;
         lab.store.close().await;
         lab.scratch.drop().await?;
         measured
@@ -118,18 +123,29 @@ impl Lab {
         Ok(())
     }
 
-    /// Inserts events of these kinds in turn, in transactions of up to a thousand.
+    /// Inserts events of these kinds in turn, in transactions of up to a thousand, two at a
+    /// time.
     pub async fn insert(&self, count: u64, kinds: &[NewEvent]) -> Result<()> {
-        let mut progress = Progress::new("inserted", count);
-        let mut endless = kinds.iter().cycle().cloned();
-        let mut done = 0;
-        while done < count {
-            let size = INSERT_BATCH.min(count - done);
-            let batch: Vec<_> = endless.by_ref().take(size as usize).collect();
-            self.store.enqueue(&batch).await?;
-            done += size;
-            progress.at(done);
-        }
+        let kinds = Mutex::new(kinds.iter().cycle());
+        let progress = Mutex::new((0, Progress::new("inserted", count)));
+        let part = async |count: u64| -> Result<()> {
+            let mut left = count;
+            while left > 0 {
+                let size = INSERT_BATCH.min(left);
+                let batch: Vec<_> = {
+                    let mut kinds = kinds.lock().unwrap_or_else(PoisonError::into_inner);
+                    kinds.by_ref().take(size as usize).cloned().collect()
+                };
+                self.store.enqueue(&batch).await?;
+                left -= size;
+                let mut progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
+                let (done, progress) = &mut *progress;
+                *done += size;
+                progress.at(*done);
+            }
+            Ok(())
+        };
+        tokio::try_join!(part(count / 2), part(count - count / 2))?;
         Ok(())
     }
 
@@ -185,12 +201,17 @@ impl Lab {
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        for worker in workers {
-            worker.stop().await?;
-        }
-        let seen = receiver.seen().await?;
-        Ok(seen.accepted - seen.unique)
+        end(receiver, workers).await
     }
+}
+
+/// Ends the workers, and says how many deliveries had arrived more than once by then.
+pub async fn end(receiver: &mut ReceiverProcess, workers: Vec<WorkerProcess>) -> Result<u64> {
+    for worker in workers {
+        worker.stop().await?;
+    }
+    let seen = receiver.seen().await?;
+    Ok(seen.accepted - seen.unique)
 }
 
 async fn open(scratch: &ScratchDatabase, key: &str) -> Result<Arc<dyn Store>> {

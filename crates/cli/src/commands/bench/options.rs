@@ -4,6 +4,10 @@ use crate::failure::{Misuse, Result};
 use clap::Args;
 use postrider_core::NewEvent;
 use postrider_store::Backend;
+use std::time::Duration;
+
+/// The longest measurement, beside the time that is asked for.
+const LONGEST: Duration = Duration::from_secs(3_600);
 
 /// What can be set; which scenario makes use of what is in `docs/benchmarks.md`.
 #[derive(Clone, Debug, Args)]
@@ -140,6 +144,11 @@ impl Stage {
             fan_out,
             payload: self.options.payload,
         }
+    }
+
+    /// A measurement that takes longer has failed.
+    pub fn time_limit(&self) -> Duration {
+        LONGEST + Duration::from_secs(self.options.seconds.unwrap_or_default())
     }
 
     fn small<T>(&self, usual: T, quick: T) -> T {

@@ -1,7 +1,7 @@
 //! `throughput`: draining a backlog, beside what the bare HTTP clients make of the same bytes.
 
 use super::figures::{Cost, Figure, Measurement, Meter, rate};
-use super::lab::{Lab, unless_stopped};
+use super::lab::{Lab, bounded};
 use super::options::{Shape, Stage, payload};
 use super::processes::ReceiverProcess;
 use super::tally::Watch;
@@ -36,7 +36,7 @@ pub async fn run(stage: &Stage, receiver: &mut ReceiverProcess) -> Result<Vec<Me
     let mut measurements = Vec::new();
     for (client, name) in [(Bare::Hyper, BARE), (Bare::Reqwest, "bare reqwest loop")] {
         notice(format_args!("  {name}"));
-        let (rate, cost) = unless_stopped(bare(client, stage, receiver, events)).await?;
+        let (rate, cost) = bounded(stage, bare(client, stage, receiver, events)).await?;
         let figure = match client {
             Bare::Hyper => Figure::new(name, rate, "/s"),
             Bare::Reqwest => Figure::new(name, rate, "/s").beside(BARE),
