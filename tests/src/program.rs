@@ -251,8 +251,8 @@ fn check_current(program: &Path, sources: &[PathBuf]) -> Result<(), String> {
         {
             let (path, name) = (entry.path(), entry.file_name());
             let file = entry.metadata().expect("read the sources");
-            // What only a crate's own tests are built from does not go into the program.
-            if file.is_dir() && !matches!(name.to_str(), Some("tests" | "examples")) {
+            // What only a crate's own tests or benchmarks are built from is not in the program.
+            if file.is_dir() && !matches!(name.to_str(), Some("tests" | "benches" | "examples")) {
                 folders.push(path);
             } else if is_source(&name.to_string_lossy())
                 && file

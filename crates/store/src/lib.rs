@@ -25,7 +25,7 @@ pub use report::{
     RejectedReport,
 };
 pub use room::Room;
-pub use scratch::ScratchDatabase;
+pub use scratch::{HeldSnapshot, ScratchDatabase, describe_server};
 pub use store::{
     DeliveryFilter, DueHook, EventFilter, FanOut, HookChange, HookFilter, Lease, Store, Upkeep,
 };

@@ -25,7 +25,7 @@ pub use bare::{BareRequest, hyper_loop, reqwest_loop};
 pub use client::{Client, Exchange, Request, Target};
 pub use clock::{DatabaseClock, WorkerClock};
 pub use metrics::Metrics;
-pub use profiles::{PROFILES, PrepareError, Profile};
+pub use profiles::{PROFILES, PrepareError, Prepared, Profile};
 pub use send::Sender;
 pub use settings::{HookDefaults, WorkerSettings};
 pub use worker::{Drained, Progress, Shutdown, Waker, Worker, WorkerParts};

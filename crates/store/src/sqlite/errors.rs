@@ -6,7 +6,7 @@
 use crate::Error;
 
 /// The store's error for one of sqlx's.
-pub(super) fn from_sqlx(error: sqlx::Error) -> Error {
+pub(crate) fn from_sqlx(error: sqlx::Error) -> Error {
     match &error {
         sqlx::Error::Database(inner) => {
             let code = inner.code().and_then(|code| code.parse::<i32>().ok());

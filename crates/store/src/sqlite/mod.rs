@@ -32,7 +32,7 @@ use crate::{
     WorkerClaim,
 };
 use async_trait::async_trait;
-use errors::from_sqlx;
+pub(crate) use errors::from_sqlx;
 use postrider_core::{
     DeliveryId, EventId, Hook, HookId, KeyRing, LeaseToken, NewEvent, NewHook, RetrySchedule,
     Timestamp,
