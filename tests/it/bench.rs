@@ -11,6 +11,7 @@ async fn every_scenario_measures_something(backend: Backend) {
     let postrider = Postrider::bare();
     for arguments in [
         &["throughput", "--events", "300"][..],
+        &["publish", "--events", "300"],
         &["latency", "--seconds", "1"],
         &["backlog", "--events", "300"],
         &["isolation", "--seconds", "1"],

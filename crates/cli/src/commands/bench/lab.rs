@@ -10,6 +10,7 @@ use postrider_core::{
     EventPattern, HookCredentials, HookId, HookSettings, KeyRing, NewEvent, NewHook, SigningSecret,
 };
 use postrider_store::{Backend, DatabaseSettings, ScratchDatabase, Store};
+use serde_json::Value;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -130,7 +131,7 @@ impl ReceiverProcess {
     }
 }
 
-/// A worker process in the default configuration.
+/// A process that works in the default configuration.
 pub struct WorkerProcess(Child);
 
 impl WorkerProcess {
@@ -230,16 +231,23 @@ impl Lab {
 
     /// Starts a worker process and waits until it says that it is ready.
     pub async fn worker(&self) -> Result<WorkerProcess> {
+        Ok(self.serve("worker").await?.0)
+    }
+
+    /// Starts a process in all roles; returns it and the URL of its API.
+    pub async fn server(&self) -> Result<(WorkerProcess, String)> {
+        let (process, said) = self.serve("all").await?;
+        let api = said["api"].as_str().context("the process opened no API")?;
+        Ok((process, api.to_owned()))
+    }
+
+    /// Starts a process in this role; returns it and what it says when it is ready.
+    async fn serve(&self, role: &str) -> Result<(WorkerProcess, Value)> {
         let mut child = this_program()?
-            .args([
-                "serve",
-                "--role",
-                "worker",
-                "--database",
-                self.scratch.url(),
-            ])
+            .args(["serve", "--role", role, "--database", self.scratch.url()])
             .env("POSTRIDER_SECRETS__KEY", &self.key)
             .env("POSTRIDER_WORKER__ALLOW_ADDRESSES", "127.0.0.0/8")
+            .env("POSTRIDER_API__LISTEN", "127.0.0.1:0")
             .env("POSTRIDER_METRICS__LISTEN", "127.0.0.1:0")
             .env("POSTRIDER_LOG", "warn")
             .current_dir(self.folder.path())
@@ -249,12 +257,12 @@ impl Lab {
             .spawn()
             .context("a worker process could not be started")?;
         let out = child.stdout.take().context("the worker has no output")?;
-        BufReader::new(out)
+        let said = BufReader::new(out)
             .lines()
             .next_line()
             .await?
             .context("the worker process ended at once")?;
-        Ok(WorkerProcess(child))
+        Ok((WorkerProcess(child), serde_json::from_str(&said)?))
     }
 }
 

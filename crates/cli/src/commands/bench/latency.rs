@@ -1,6 +1,8 @@
-//! `latency`: from the application's commit to the receiver, by polling, at a calm rate.
+//! `latency`: from the application's commit to the receiver, by polling, and from a request to
+//! the API, which wakes the worker, at a calm rate.
 
 use super::lab::{Lab, ReceiverProcess, payload};
+use super::publish;
 use super::report::{Finding, percentile};
 use crate::failure::Result;
 use postrider_core::NewEvent;
@@ -9,17 +11,22 @@ use std::time::{Duration, Instant};
 /// Events a second.
 const RATE: u64 = 50;
 
-/// Inserts events one by one, each in a transaction of its own, and says how long they took.
+/// Inserts events one by one, each in a transaction of its own, then publishes as many through
+/// the API, and says how long they took.
 pub async fn run(
     url: &str,
     receiver: &mut ReceiverProcess,
     seconds: u64,
     bytes: usize,
 ) -> Result<Vec<Finding>> {
-    Lab::run(url, async |lab| {
+    let by_insert = Lab::run(url, async |lab| {
         measure(lab, receiver, seconds, bytes).await
-    })
-    .await
+    });
+    let by_insert = by_insert.await?;
+    let by_request = Lab::run(url, async |lab| {
+        publish::latency(lab, receiver, seconds, bytes).await
+    });
+    Ok([by_insert, by_request.await?].concat())
 }
 
 async fn measure(

@@ -6,6 +6,7 @@ mod isolation;
 mod lab;
 mod latency;
 mod machine;
+mod publish;
 mod receiver;
 mod report;
 mod throughput;
@@ -53,7 +54,9 @@ pub struct Bench {
 enum Scenario {
     /// Draining a backlog, to one hook and to ten, beside bare HTTP clients
     Throughput,
-    /// From the commit to the receiver, at 50 events a second
+    /// Events published one by one through the API, and delivered meanwhile
+    Publish,
+    /// From the commit, and from a request to the API, to the receiver, at 50 events a second
     Latency,
     /// A million deliveries that wait: whether the last go out as fast as the first
     Backlog,
@@ -87,6 +90,13 @@ impl Bench {
         match self.scenario {
             Scenario::Throughput => self.throughput(globals, url, name).await,
             Scenario::Workers => self.workers(globals, url, name).await,
+            Scenario::Publish => {
+                let events = self.events.unwrap_or(EVENTS);
+                print(
+                    globals,
+                    &publish::rows(url, name, self.runs, events, self.payload).await?,
+                )
+            }
             _ => self.figures(globals, url).await,
         }
     }
