@@ -188,14 +188,14 @@ impl From<PublishError> for Problem {
                 error if error.is_no_answer() => Self::new(
                     Kind::Unavailable,
                     "The database did not answer, so it is not known whether the event was \
-                     recorded. Send it again; with a dedup_key it is delivered once.",
+                     recorded. Send it again; a dedup_key keeps it from becoming two.",
                 ),
                 _ => unavailable("The event was not recorded"),
             },
             PublishError::Lost => Self::new(
                 Kind::Internal,
                 "Postrider failed, and it is not known whether the event was recorded. Send it \
-                 again; with a dedup_key it is delivered once.",
+                 again; a dedup_key keeps it from becoming two.",
             ),
             PublishError::Closed => Self::new(
                 Kind::Unavailable,
