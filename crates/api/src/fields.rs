@@ -13,6 +13,8 @@ use std::fmt;
 /// The members of a JSON object, each value as it was written, and what is wrong so far.
 pub(crate) struct Fields<'a> {
     members: Vec<(Name<'a>, &'a RawValue)>,
+    /// The names that were asked for.
+    known: Vec<&'static str>,
     faults: Vec<Fault>,
 }
 
@@ -44,6 +46,7 @@ impl<'a> Fields<'a> {
             })?;
         Ok(Self {
             members,
+            known: Vec::with_capacity(8),
             faults: Vec::new(),
         })
     }
@@ -74,10 +77,11 @@ impl<'a> Fields<'a> {
     /// Everything that is wrong.
     pub(crate) fn complete<T>(mut self, read: Option<T>) -> Result<T, Problem> {
         for (Name(name), _) in std::mem::take(&mut self.members) {
-            self.fault(
-                &name,
-                "is not a field that is known here, or is given twice".into(),
-            );
+            let detail = match self.known.contains(&name.as_ref()) {
+                true => "is given twice".into(),
+                false => format!("is not a field; the fields are {}", self.known.join(", ")),
+            };
+            self.fault(&name, detail);
         }
         match read {
             Some(read) if self.faults.is_empty() => Ok(read),
@@ -85,7 +89,8 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn take(&mut self, name: &str) -> Option<&'a RawValue> {
+    fn take(&mut self, name: &'static str) -> Option<&'a RawValue> {
+        self.known.push(name);
         let place = self.members.iter().position(|(Name(n), _)| n == name)?;
         Some(self.members.swap_remove(place).1)
     }

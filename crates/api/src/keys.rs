@@ -20,7 +20,7 @@ use tracing::debug;
 
 /// How long the answer to a question is good.
 const REMEMBERED: Duration = Duration::from_secs(1);
-/// How long a key that is not used any more counts as known.
+/// How long a key that was found counts as known, so that its next question takes no turn.
 const KNOWN_FOR: Duration = Duration::from_secs(600);
 /// Questions about tokens not seen lately that are asked at a time: whoever guesses tokens keeps
 /// no connection of the database from the others.
@@ -48,6 +48,12 @@ struct Question {
     asked: Instant,
     of_a_stranger: bool,
     answer: OnceCell<Option<Arc<Key>>>,
+}
+
+impl Question {
+    fn found_a_key(&self) -> bool {
+        matches!(self.answer.get(), Some(Some(_)))
+    }
 }
 
 impl Keys {
@@ -92,8 +98,13 @@ impl Keys {
             .is_some()
         {
             self.record().await;
-            let known = |question: &Arc<Question>| question.asked.elapsed() < KNOWN_FOR;
-            self.lock().questions.retain(|_, question| known(question));
+            self.lock().questions.retain(|_, question| {
+                let kept = match question.found_a_key() {
+                    true => KNOWN_FOR,
+                    false => REMEMBERED,
+                };
+                question.asked.elapsed() < kept
+            });
         }
         self.record().await;
     }
@@ -110,7 +121,7 @@ impl Keys {
         }
         let question = Arc::new(Question {
             asked: Instant::now(),
-            of_a_stranger: latest.is_none(),
+            of_a_stranger: !latest.is_some_and(|latest| latest.found_a_key()),
             answer: OnceCell::new(),
         });
         state.questions.insert(hash, question.clone());

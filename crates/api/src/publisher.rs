@@ -187,8 +187,12 @@ async fn commit(batch: Vec<Job>, parts: Arc<PublisherParts>) -> Option<Arc<Error
             Ok(ids) => {
                 parts.trouble.passed();
                 (parts.published)();
-                for (id, answer) in ids.into_iter().zip(answers.by_ref()) {
-                    tell(answer, Ok(id));
+                let mut ids = ids.into_iter();
+                for answer in answers.by_ref().take(part.len()) {
+                    // Without an id the answer is dropped, which tells its caller enough.
+                    if let Some(id) = ids.next() {
+                        tell(answer, Ok(id));
+                    }
                 }
             }
             Err(error) if is_of_the_data(&error) && part.len() > 1 => {
