@@ -587,7 +587,7 @@ async fn on_postgres_many_at_once_share_their_commits() {
 async fn on_postgres_what_was_accepted_is_answered_before_the_process_ends() {
     let database = TestDatabase::migrated(Backend::Postgres).await;
     let postrider = Postrider::on(&database);
-    let mut serving = postrider.serve().await;
+    let mut serving = postrider.serve_as("api").await;
     let caller = Caller::publishing(&postrider, &serving).await;
     let mut sql = database.connect().await;
     sql.run("BEGIN; LOCK TABLE postrider_outbox IN SHARE MODE")
