@@ -1,4 +1,5 @@
--- The outbox, the events and deliveries made from it, the hooks, and the history of attempts.
+-- The outbox, the events and deliveries made from it, the hooks, the keys of the API, and the
+-- history of attempts.
 --
 -- The same tables as on PostgreSQL. What is written by applications (the outbox) keeps to what
 -- SQLite 3.38 has, however new the SQLite inside Postrider is: an application brings its own.
@@ -117,6 +118,23 @@ CREATE TABLE postrider_hook_health (
     -- The hook as a whole is left alone until then.
     not_before INTEGER
 ) STRICT, WITHOUT ROWID;
+
+-- Keys of the API. The token is nowhere, only its SHA-256: a token is 256 random bits, which
+-- nobody finds by trying.
+CREATE TABLE postrider_keys (
+    id BLOB PRIMARY KEY NOT NULL,
+    scope TEXT NOT NULL CHECK (scope IN ('admin', 'account', 'publish')),
+    -- NULL for all accounts.
+    account TEXT,
+    name TEXT,
+    hash BLOB NOT NULL,
+    created_at INTEGER NOT NULL,
+    last_used_at INTEGER,
+    revoked_at INTEGER,
+    CHECK (scope <> 'admin' OR account IS NULL),
+    CHECK (scope <> 'account' OR account IS NOT NULL)
+) STRICT;
+CREATE UNIQUE INDEX postrider_keys_by_hash ON postrider_keys (hash);
 
 CREATE TABLE postrider_events (
     slot INTEGER NOT NULL DEFAULT 0,

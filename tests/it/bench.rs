@@ -6,14 +6,15 @@ use postrider_tests::{Postrider, TestDatabase};
 use serde_json::Value;
 
 /// Every scenario, whether it needs PostgreSQL, and a figure that must be among its own.
-const SCENARIOS: [(&str, bool, &str); 8] = [
+const SCENARIOS: [(&str, bool, &str); 9] = [
     ("throughput", false, "backlog drained to 10 hooks"),
     (
         "steady",
         false,
         "2 producers, as fast as it is delivered: p99",
     ),
-    ("latency", false, "commit to receiver at 50 events/s, p99"),
+    ("publish", false, "published and delivered"),
+    ("latency", false, "request to receiver at 50 events/s, p99"),
     ("backlog", false, "the last 30"),
     (
         "isolation",

@@ -12,6 +12,7 @@ mod health;
 mod outbox_sql;
 mod payloads;
 mod poison;
+mod publish;
 mod refusals;
 mod retry;
 mod share;

@@ -151,7 +151,12 @@ impl Postrider {
 
     /// Starts `serve` and waits until it is ready.
     pub async fn serve(&self) -> Process {
-        let process = self.start(&["serve", "--json"]);
+        self.serve_as("all").await
+    }
+
+    /// The same in one role.
+    pub async fn serve_as(&self, role: &str) -> Process {
+        let process = self.start(&["serve", "--json", "--role", role]);
         let said = process.wait_for_lines(1).await.remove(0);
         assert!(said.contains("\"ready\":true"), "{said}");
         process

@@ -14,6 +14,7 @@ mod event;
 mod health;
 mod hook;
 mod id;
+mod key;
 mod limits;
 mod outcome;
 mod pattern;
@@ -26,13 +27,14 @@ pub use attempt::{Attempt, scrub};
 pub use body::{BodyForm, standard_body};
 pub use clock::{Clock, TestClock, Timestamp};
 pub use duration::{Span, SpanError};
-pub use event::{Event, EventError, EventType, NewEvent, Payload};
+pub use event::{DEFAULT_ACCOUNT, Event, EventError, EventType, NewEvent, Payload};
 pub use health::{Health, HealthPolicy, Observation, Verdict};
 pub use hook::{
     BasicAuth, Disabled, DisabledReason, Hook, HookCredentials, HookError, HookSettings,
     HookStatus, NewHook, RotatingSecret, parse_hook_url,
 };
-pub use id::{AttemptId, DeliveryId, EventId, HookId, LeaseToken};
+pub use id::{AttemptId, DeliveryId, EventId, HookId, KeyId, LeaseToken};
+pub use key::{Key, KeyError, KeyScope, KeyToken, NewKey, OtherAccount, TokenHash};
 pub use limits::{
     EVENT_TYPE_MAX_BYTES, EXCERPT_MAX_BYTES, HEADERS_MAX, HEADERS_MAX_BYTES, HOOK_URL_MAX_BYTES,
     KEY_MAX_BYTES, PAYLOAD_MAX_BYTES, RETRY_AFTER_MAX, SPAN_MAX,

@@ -8,6 +8,7 @@ pub mod event;
 mod event_file;
 pub mod hook;
 mod hook_test;
+pub mod key;
 pub mod listen;
 pub mod migrate;
 mod paging;

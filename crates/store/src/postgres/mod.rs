@@ -12,6 +12,7 @@ mod health;
 mod history;
 mod hook_rows;
 mod hooks;
+mod keys;
 mod leases;
 mod low_water;
 mod outbox;
@@ -29,16 +30,17 @@ mod values;
 use crate::error::words;
 use crate::{
     AttemptReport, DeliveryFilter, DeliveryReport, DueHook, Error, EventFilter, EventReport,
-    FanOut, FannedOut, HookBook, HookChange, HookFilter, HookReport, Lease, Leased, Migrated, Peek,
-    Recovered, RejectedReport, Result, SchemaState, Settled, Settlement, Store, Upkeep,
+    FanOut, FannedOut, HookBook, HookChange, HookFilter, HookReport, KeyFilter, KeyReport, Lease,
+    Leased, Migrated, Peek, Recovered, RejectedReport, Result, SchemaState, Settled, Settlement,
+    Store, Upkeep,
 };
 use async_trait::async_trait;
 use chrono::NaiveDate;
 pub(crate) use errors::explain;
 use low_water::LowWater;
 use postrider_core::{
-    DeliveryId, EventId, Hook, HookId, KeyRing, LeaseToken, NewEvent, NewHook, RetrySchedule,
-    Timestamp,
+    DeliveryId, EventId, Hook, HookId, Key, KeyId, KeyRing, LeaseToken, NewEvent, NewHook, NewKey,
+    RetrySchedule, Timestamp, TokenHash,
 };
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool};
@@ -319,6 +321,26 @@ impl Store for PostgresStore {
 
     async fn hooks(&self, filter: HookFilter) -> Result<Vec<HookReport>> {
         Ok(self.hooks(&filter).await?)
+    }
+
+    async fn create_key(&self, key: NewKey, hash: TokenHash, now: Timestamp) -> Result<KeyReport> {
+        Ok(self.create_key(&key, hash, now).await?)
+    }
+
+    async fn keys(&self, filter: KeyFilter) -> Result<Vec<KeyReport>> {
+        Ok(self.keys(&filter).await?)
+    }
+
+    async fn revoke_key(&self, id: KeyId, now: Timestamp) -> Result<KeyReport> {
+        Ok(self.revoke_key(id, now).await?)
+    }
+
+    async fn find_key(&self, hash: TokenHash) -> Result<Option<Key>> {
+        Ok(self.find_key(hash).await?)
+    }
+
+    async fn keys_used(&self, used: &[(KeyId, Timestamp)]) -> Result<()> {
+        Ok(self.keys_used(used).await?)
     }
 
     async fn event(&self, id: EventId) -> Result<EventReport> {

@@ -42,6 +42,23 @@ pub async fn all_events_of_a_call_are_inserted_or_none(t: &TestStore) {
     assert!(t.store.peek().await.unwrap().outbox.is_empty());
 }
 
+pub async fn an_insert_that_fails_at_its_commit_is_told(t: &TestStore) {
+    let mut sql = t.sql().await;
+    sql.run(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN RAISE EXCEPTION 'not at the end' USING ERRCODE = '23514', CONSTRAINT = 'late'; END $$",
+    )
+    .await;
+    sql.run(
+        "CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON postrider_outbox \
+         DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()",
+    )
+    .await;
+    let error = t.store.enqueue(&[event("a")]).await.unwrap_err();
+    assert!(matches!(error, Error::Refused(_)), "{error:?}");
+    assert!(t.store.peek().await.unwrap().outbox.is_empty());
+}
+
 pub async fn a_broken_bound_is_refused_before_anything_is_written(t: &TestStore) {
     let large = NewEvent::new("large", &"x".repeat(PAYLOAD_MAX_BYTES)).unwrap();
     let mut malformed = event("headers");

@@ -9,6 +9,7 @@ mod fan_out;
 mod health;
 mod history;
 mod hooks;
+mod keys;
 mod leases;
 mod recover;
 mod redeliver;
@@ -208,6 +209,19 @@ on_every_store! {
         health_is_shown_in_the_list_too,
         what_is_in_flight_ends_as_it_does_when_its_hook_is_paused,
     },
+    keys::{
+        a_key_is_found_by_the_hash_of_its_token,
+        a_key_that_breaks_a_bound_is_refused,
+        a_hash_that_another_key_has_is_refused,
+        keys_are_listed_page_by_page_revoked_ones_included,
+        a_revoked_key_is_not_found_any_more,
+        one_that_is_revoked_already_keeps_the_time,
+        an_unknown_key_cannot_be_revoked,
+        a_key_made_or_revoked_elsewhere_is_seen_at_once,
+        a_use_is_recorded_once_a_minute,
+        uses_of_unknown_keys_are_passed_over,
+        several_may_record_uses_at_once,
+    },
     secrets::{
         no_secret_stands_in_the_database_in_the_clear,
         what_was_sealed_opens_again,
@@ -265,6 +279,9 @@ mod postgres_only {
             bare_inserts_spread_over_the_slots_and_keys_keep_theirs,
             a_password_is_not_told,
             any_number_of_workers_may_claim_a_server,
+        },
+        enqueue::{
+            an_insert_that_fails_at_its_commit_is_told,
         },
         fan_out::{
             a_transaction_still_open_delays_only_its_own_rows,

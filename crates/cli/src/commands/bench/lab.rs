@@ -151,7 +151,17 @@ impl Lab {
 
     /// Starts a worker process and waits until it says that it is ready.
     pub async fn worker(&self) -> Result<WorkerProcess> {
+        self.serve("worker").await
+    }
+
+    /// Starts a process in all roles, which takes events through its API and delivers them.
+    pub async fn server(&self) -> Result<WorkerProcess> {
+        self.serve("all").await
+    }
+
+    async fn serve(&self, role: &str) -> Result<WorkerProcess> {
         WorkerProcess::start(&WorkerOptions {
+            role,
             database: self.scratch.url(),
             key: &self.key,
             folder: self.folder.path(),

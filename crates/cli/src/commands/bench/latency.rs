@@ -1,10 +1,12 @@
-//! `latency`: from the application's commit to the receiver, by polling, at a calm rate.
+//! `latency`: from the application's commit to the receiver, by polling, and from a request to
+//! the API, which wakes the worker, at a calm rate.
 
 use super::figures::{Figure, Measurement, Meter};
 use super::lab::Lab;
 use super::load::{Pace, Producers, milliseconds};
 use super::options::Stage;
 use super::processes::ReceiverProcess;
+use super::publish;
 use super::tally::Watch;
 use crate::failure::Result;
 use std::time::Duration;
@@ -13,16 +15,18 @@ use std::time::Duration;
 const RATE: u32 = 50;
 const SECONDS: u64 = 10;
 
-/// Inserts events one by one, each in a transaction of its own, and says how long they took.
+/// Inserts events one by one, each in a transaction of its own, then publishes as many through
+/// the API, and says how long they took.
 pub async fn run(stage: &Stage, receiver: &mut ReceiverProcess) -> Result<Vec<Measurement>> {
-    Lab::run(stage, async |lab| measure(lab, stage, receiver).await).await
+    let by_insert = Lab::run(stage, async |lab| measure(lab, stage, receiver).await).await?;
+    let (rate, seconds) = (stage.rate.unwrap_or(RATE), stage.seconds(SECONDS));
+    let by_request = Lab::run(stage, async |lab| {
+        publish::latency(lab, stage.shape()?, receiver, rate, seconds).await
+    });
+    Ok(vec![by_insert, by_request.await?])
 }
 
-async fn measure(
-    lab: &Lab,
-    stage: &Stage,
-    receiver: &mut ReceiverProcess,
-) -> Result<Vec<Measurement>> {
+async fn measure(lab: &Lab, stage: &Stage, receiver: &mut ReceiverProcess) -> Result<Measurement> {
     let (shape, rate) = (stage.shape()?, stage.rate.unwrap_or(RATE));
     let seconds = stage.seconds(SECONDS);
     lab.hooks(shape, receiver.address).await?;
@@ -49,8 +53,8 @@ async fn measure(
         let name = format!("commit to receiver at {rate} events/s, {name}");
         Figure::new(name, milliseconds(&waits, percent), "ms")
     });
-    Ok(vec![Measurement {
+    Ok(Measurement {
         figures: figures.into(),
         cost,
-    }])
+    })
 }

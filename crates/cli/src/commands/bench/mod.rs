@@ -12,6 +12,7 @@ mod machine;
 mod options;
 mod processes;
 mod progress;
+mod publish;
 mod receiver;
 mod report;
 mod scrape;
@@ -60,7 +61,9 @@ enum Scenario {
     Throughput,
     /// Producers that insert while workers deliver
     Steady,
-    /// From the commit to the receiver, at 50 events a second
+    /// Events published one by one through the API, and delivered meanwhile
+    Publish,
+    /// From the commit, and from a request to the API, to the receiver, at 50 events a second
     Latency,
     /// A million deliveries that wait: whether the last go out as fast as the first
     Backlog,
@@ -141,6 +144,7 @@ impl Bench {
             runs.push(match scenario {
                 Scenario::Throughput => throughput::run(stage, receiver).await?,
                 Scenario::Steady => steady::run(stage, receiver).await?,
+                Scenario::Publish => publish::run(stage, receiver).await?,
                 Scenario::Latency => latency::run(stage, receiver).await?,
                 Scenario::Backlog => backlog::run(stage, receiver).await?,
                 Scenario::Isolation => isolation::run(stage, receiver).await?,
@@ -204,9 +208,10 @@ impl Bench {
 
 impl Scenario {
     /// What `all` measures, in this order.
-    const EACH: [Self; 8] = [
+    const EACH: [Self; 9] = [
         Self::Throughput,
         Self::Steady,
+        Self::Publish,
         Self::Latency,
         Self::Backlog,
         Self::Isolation,

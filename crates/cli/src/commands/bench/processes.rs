@@ -146,18 +146,23 @@ pub struct WorkerOptions<'a> {
     pub folder: &'a Path,
     /// Requests in flight at most, where that is not the default.
     pub concurrency: Option<u32>,
+    /// Its role.
+    pub role: &'a str,
 }
 
 /// A worker process, in the default configuration as far as nothing else is asked for.
 pub struct WorkerProcess {
     child: Child,
     metrics: String,
+    /// The URL of its API, if its role has one.
+    pub api: Option<String>,
 }
 
 /// What a worker says when it is ready.
 #[derive(Deserialize)]
 struct Ready {
     metrics: String,
+    api: Option<String>,
 }
 
 impl WorkerProcess {
@@ -165,10 +170,11 @@ impl WorkerProcess {
     pub async fn start(options: &WorkerOptions<'_>) -> Result<Self> {
         let mut command = this_program()?;
         command
-            .args(["serve", "--role", "worker", "--json", "--database"])
+            .args(["serve", "--json", "--role", options.role, "--database"])
             .arg(options.database)
             .env("POSTRIDER_SECRETS__KEY", options.key)
             .env("POSTRIDER_WORKER__ALLOW_ADDRESSES", "127.0.0.0/8")
+            .env("POSTRIDER_API__LISTEN", "127.0.0.1:0")
             .env("POSTRIDER_METRICS__LISTEN", "127.0.0.1:0")
             .env("POSTRIDER_LOG", "warn");
         if let Some(concurrency) = options.concurrency {
@@ -190,6 +196,7 @@ impl WorkerProcess {
         Ok(Self {
             child,
             metrics: ready.metrics,
+            api: ready.api,
         })
     }
 

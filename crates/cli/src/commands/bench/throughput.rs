@@ -15,7 +15,9 @@ const BARE_IN_FLIGHT: u32 = 64;
 const EVENTS: u64 = 100_000;
 
 /// The limit that the others are compared with.
-const BARE: &str = "bare hyper-util loop";
+pub const BARE: &str = "bare hyper-util loop";
+
+const REQWEST: &str = "bare reqwest loop";
 
 /// Which bare client.
 #[derive(Clone, Copy, Debug)]
@@ -33,19 +35,13 @@ pub async fn run(stage: &Stage, receiver: &mut ReceiverProcess) -> Result<Vec<Me
         true => vec![stage.shape()?],
         false => vec![stage.shape_of(1, 1), stage.shape_of(10, 10)],
     };
-    let mut measurements = Vec::new();
-    for (client, name) in [(Bare::Hyper, BARE), (Bare::Reqwest, "bare reqwest loop")] {
-        notice(format_args!("  {name}"));
-        let (rate, cost) = bounded(stage, bare(client, stage, receiver, events)).await?;
-        let figure = match client {
-            Bare::Hyper => Figure::new(name, rate, "/s"),
-            Bare::Reqwest => Figure::new(name, rate, "/s").beside(BARE),
-        };
-        measurements.push(Measurement {
-            figures: vec![figure],
-            cost,
-        });
-    }
+    let mut measurements = vec![bare_limit(stage, receiver, events).await?];
+    notice(format_args!("  {REQWEST}"));
+    let (rate, cost) = bounded(stage, bare(Bare::Reqwest, stage, receiver, events)).await?;
+    measurements.push(Measurement {
+        figures: vec![Figure::new(REQWEST, rate, "/s").beside(BARE)],
+        cost,
+    });
     for shape in shapes {
         notice(format_args!("  {}", shape.name()));
         let (rate, cost) = drain(stage, receiver, shape, events, 1).await?;
@@ -56,6 +52,20 @@ pub async fn run(stage: &Stage, receiver: &mut ReceiverProcess) -> Result<Vec<Me
         });
     }
     Ok(measurements)
+}
+
+/// What the others are compared with: the deliveries, sent in a bare loop.
+pub async fn bare_limit(
+    stage: &Stage,
+    receiver: &mut ReceiverProcess,
+    count: u64,
+) -> Result<Measurement> {
+    notice(format_args!("  {BARE}"));
+    let (rate, cost) = bounded(stage, bare(Bare::Hyper, stage, receiver, count)).await?;
+    Ok(Measurement {
+        figures: vec![Figure::new(BARE, rate, "/s")],
+        cost,
+    })
 }
 
 /// Sends the bytes of a delivery in a bare loop.
