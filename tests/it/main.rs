@@ -13,6 +13,7 @@ mod outbox_sql;
 mod payloads;
 mod poison;
 mod publish;
+mod publish_refused;
 mod refusals;
 mod retry;
 mod share;

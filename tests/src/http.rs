@@ -27,6 +27,34 @@ impl Reply {
             .unwrap_or_else(|error| panic!("{error} in the body of {self:?}"))
     }
 
+    /// The id of the event that was accepted.
+    ///
+    /// # Panics
+    /// When it was not.
+    pub fn accepted(&self) -> String {
+        assert_eq!(self.status, 202, "{self:?}");
+        let body = self.json();
+        let id = body["id"].as_str().expect("an id");
+        assert_eq!(self.body, format!("{{\"id\":\"{id}\"}}"));
+        id.to_owned()
+    }
+
+    /// Checks that it is a refusal of this kind that says so.
+    ///
+    /// # Panics
+    /// When it is something else.
+    pub fn refused(&self, status: u16, kind: &str, words: &str) {
+        assert_eq!(self.status, status, "{self:?}");
+        let content_type = self.header("content-type");
+        assert_eq!(content_type, "application/problem+json", "{self:?}");
+        let problem = self.json();
+        assert_eq!(problem["type"], format!("urn:postrider:problem:{kind}"));
+        assert_eq!(problem["status"], status);
+        assert!(problem["title"].is_string(), "{problem}");
+        let detail = problem["detail"].as_str().expect("a detail");
+        assert!(detail.contains(words), "no {words:?} in: {problem}");
+    }
+
     /// A header's value; nothing if it is missing.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)

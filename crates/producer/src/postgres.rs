@@ -44,7 +44,7 @@ pub async fn enqueue_many(
             (slot, account, event_type, payload, ordering_key, dedup_key, deliver_after,
              occurred_at, headers)
         SELECT CASE WHEN coalesce(ordering_key, dedup_key) IS NULL
-                    THEN (SELECT postrider_slot(gen_random_uuid()::text))
+                    THEN (SELECT postrider_slot($9::text))
                     ELSE postrider_slot(coalesce(ordering_key, dedup_key)) END,
                account, event_type, payload::json, ordering_key, dedup_key, deliver_after,
                occurred_at, headers::json
@@ -63,6 +63,7 @@ pub async fn enqueue_many(
     .bind(events.iter().map(|e| e.deliver_after).bind_iter())
     .bind(events.iter().map(|e| e.occurred_at).bind_iter())
     .bind(events.iter().map(|e| e.headers.as_deref()).bind_iter())
+    .bind(Uuid::now_v7().to_string())
     .fetch_all(connection)
     .await?;
     Ok(ids.into_iter().map(EventId).collect())

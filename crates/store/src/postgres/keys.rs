@@ -77,7 +77,7 @@ impl PostgresStore {
             WHERE hash = $1 AND revoked_at IS NULL",
         )
         .bind(hash.0.as_slice())
-        .fetch_optional(&self.calm)
+        .fetch_optional(&self.intake)
         .await?;
         // A scope that this release does not know allows nothing.
         Ok(found.and_then(|(id, scope, account)| {

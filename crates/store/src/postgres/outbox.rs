@@ -22,7 +22,7 @@ use std::time::Instant;
 
 impl PostgresStore {
     pub(super) async fn enqueue(&self, events: &[NewEvent]) -> Result<Vec<EventId>> {
-        let mut connection = self.calm.acquire().await?;
+        let mut connection = self.intake.acquire().await?;
         // One statement commits by itself, and it is over only when its commit is: the answer
         // is read to its end, so that what fails at the commit is an error here.
         Ok(enqueue_many(&mut connection, events).await?)

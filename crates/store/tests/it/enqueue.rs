@@ -195,6 +195,22 @@ pub async fn a_key_decides_the_slot(t: &TestStore) {
     assert_eq!(seen, expected);
 }
 
+pub async fn a_key_decides_the_slot_as_soon_as_the_slots_have_grown(t: &TestStore) {
+    let keyed = |n| event("a").ordering_key(format!("customer-{n}"));
+    t.store.enqueue(&[event("a")]).await.unwrap();
+    drained(t).await;
+    t.another().await.migrate(Some(32), t.now()).await.unwrap();
+    t.hook("*").await;
+    let events: Vec<_> = (0..20).map(keyed).collect();
+    let ids = t.store.enqueue(&events).await.unwrap();
+    let started = drained(t).await.started;
+    for (id, event) in ids.iter().zip(&events) {
+        let leased = started.iter().find(|leased| leased.event.id == *id);
+        let expected = slot_of(event.slot_key().unwrap(), 32);
+        assert_eq!(leased.map(|leased| leased.slot), Some(expected));
+    }
+}
+
 pub async fn thousands_of_events_fit_into_one_call(t: &TestStore) {
     t.hook("*").await;
     let ids = t.store.enqueue(&vec![event("a"); 5_000]).await.unwrap();

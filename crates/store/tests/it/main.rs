@@ -282,6 +282,7 @@ mod postgres_only {
         },
         enqueue::{
             an_insert_that_fails_at_its_commit_is_told,
+            a_key_decides_the_slot_as_soon_as_the_slots_have_grown,
         },
         fan_out::{
             a_transaction_still_open_delays_only_its_own_rows,
