@@ -8,7 +8,6 @@ on_both!(
     a_worker_told_to_end_twice_ends_at_once_and_loses_nothing,
 );
 
-
 async fn a_worker_told_to_end_cuts_nothing_off_and_leaves_the_rest_at_once(backend: Backend) {
     let app = TestApp::on(backend).await;
     let mut sql = app.sql().await;

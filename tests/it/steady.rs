@@ -13,7 +13,6 @@ on_both!(
     cancelling_what_a_hook_left_behind_goes_on_beside_the_work,
 );
 
-
 async fn an_attempt_that_panics_costs_no_sender_and_no_place(backend: Backend) {
     let app = TestApp::on(backend).await;
     let receiver = Receiver::accepting().await;

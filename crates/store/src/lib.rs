@@ -30,5 +30,6 @@ pub use store::{
     DeliveryFilter, DueHook, EventFilter, FanOut, HookChange, HookFilter, Lease, Store, Upkeep,
 };
 pub use work::{
-    Disabling, FannedOut, Fresh, HookBook, Leased, Peek, Recovered, Settled, Settlement, Step, WorkerClaim,
+    Disabling, FannedOut, Fresh, HookBook, Leased, Peek, Recovered, Settled, Settlement, Step,
+    WorkerClaim,
 };

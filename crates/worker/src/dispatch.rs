@@ -456,7 +456,10 @@ fn fan_out_size(low: bool, room: u32, deliveries_per_event: u32) -> (u32, u32) {
     }
     let deliveries = room.clamp(FAN_OUT_DELIVERIES_LEAST, FAN_OUT_DELIVERIES);
     let events = deliveries / deliveries_per_event.max(1);
-    (events.clamp(FAN_OUT_EVENTS_LEAST, FAN_OUT_EVENTS), deliveries)
+    (
+        events.clamp(FAN_OUT_EVENTS_LEAST, FAN_OUT_EVENTS),
+        deliveries,
+    )
 }
 
 /// The hooks whose turn it is: at most as many as one lease asks for, beginning after the last

@@ -250,7 +250,11 @@ async fn make_wait(
     .bind(leased().map(|l| l.event.id.0).bind_iter())
     .bind(leased().map(|l| l.hook.id.0).bind_iter())
     .bind(waiting.iter().map(|(_, seq, _)| *seq).bind_iter())
-    .bind(leased().map(|l| l.event.ordering_key.as_deref()).bind_iter())
+    .bind(
+        leased()
+            .map(|l| l.event.ordering_key.as_deref())
+            .bind_iter(),
+    )
     .bind(waiting.iter().map(|(s, ..)| number(s)).bind_iter())
     .bind(waiting.iter().map(|(.., at)| *at).bind_iter())
     .execute(connection)
