@@ -153,7 +153,8 @@ CREATE TABLE postrider_events (
     PRIMARY KEY (slot, day, id)
 ) STRICT;
 
--- What has not ended. The row goes when the delivery ends; history tells the rest.
+-- What has not ended and waits, or was leased after it waited. The row goes when the delivery
+-- ends; history tells the rest.
 CREATE TABLE postrider_deliveries (
     slot INTEGER NOT NULL DEFAULT 0,
     id BLOB NOT NULL,
@@ -193,8 +194,10 @@ CREATE TABLE postrider_leases (
     token BLOB NOT NULL,
     day INTEGER NOT NULL,
     expires_at INTEGER NOT NULL,
-    -- Members neither settled nor given back.
+    -- Members neither settled nor given back; 0 when the lease has run out and holds for none.
     open INTEGER NOT NULL,
+    -- Whether some were given back: from then on each settlement is looked at by itself.
+    given_back INTEGER NOT NULL DEFAULT 0 CHECK (given_back IN (0, 1)),
     -- The members, 48 bytes each: the ids of the delivery, its event and its hook.
     members BLOB NOT NULL,
     PRIMARY KEY (slot, token)

@@ -20,6 +20,7 @@ mod redeliver;
 mod schema;
 mod settle;
 mod settle_rows;
+mod started;
 #[cfg(test)]
 mod tests;
 mod upkeep;

@@ -17,6 +17,7 @@ mod rejected;
 mod schema;
 mod secrets;
 mod settle;
+mod started;
 mod support;
 mod upkeep;
 
@@ -174,6 +175,23 @@ on_every_store! {
         a_thousand_settle_in_one_call,
         nothing_to_settle_is_no_work,
         settling_does_not_depend_on_the_hook_still_being_there,
+    },
+    started::{
+        an_expired_lease_comes_back_in_parts,
+        a_lease_that_comes_back_in_parts_holds_for_none,
+        at_the_moment_it_runs_out_a_lease_holds_for_all_or_for_none,
+        one_given_back_and_delivered_by_another_is_not_made_again,
+        a_settlement_of_one_given_back_is_late,
+        only_open_ones_are_given_back,
+        one_given_back_and_cancelled_is_not_made_again,
+        a_settled_one_never_comes_back,
+        a_retry_outlives_the_lease_it_began_under,
+        a_batch_settled_before_changes_nothing_while_others_are_open,
+        a_second_attempt_under_the_lease_is_late,
+        a_late_attempt_leaves_it_open,
+        an_open_one_is_not_sent_again,
+        one_of_several_whose_lease_has_run_out_is_sent_again,
+        open_ones_are_listed_as_in_flight,
     },
     health::{
         the_fail_count_goes_one_two_zero,
