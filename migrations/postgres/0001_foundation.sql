@@ -202,14 +202,15 @@ CREATE INDEX postrider_deliveries_leased
 -- Deliveries that started when their events were fanned out, all those of one fan-out in one
 -- row. A member gets a row of its own in postrider_deliveries when it has to wait; one whose
 -- first attempt ended it never does. The row goes when no member is open, or when the lease
--- has run out and the members without an attempt have become deliveries.
+-- has run out and the open members have become deliveries.
 CREATE TABLE postrider_leases (
     slot smallint NOT NULL DEFAULT 0,
     token uuid NOT NULL,
     day date NOT NULL,
     expires_at timestamptz NOT NULL,
-    -- Members neither settled nor given back.
+    -- Members neither settled nor given back, and which those are: their bits are 0.
     open integer NOT NULL,
+    closed varbit NOT NULL,
     -- The members, at the same place in each.
     deliveries uuid[] NOT NULL,
     events uuid[] NOT NULL,

@@ -58,7 +58,7 @@ impl Plan {
         let together = self.starting();
         let mut started = Vec::with_capacity(together as usize);
         let starting = self.deliveries.into_iter().filter(|planned| planned.starts);
-        started.extend(starting.map(|planned| Leased {
+        started.extend(starting.zip(0..).map(|(planned, place)| Leased {
             slot: request.slot,
             id: planned.id,
             day: request.now.date_naive(),
@@ -71,6 +71,7 @@ impl Plan {
             fresh: Some(Fresh {
                 seq: planned.seq,
                 together,
+                place,
             }),
         }));
         started

@@ -43,6 +43,8 @@ pub struct Fresh {
     pub seq: i64,
     /// How many deliveries started together, this one included.
     pub together: u32,
+    /// Its place among them, from 0.
+    pub place: u32,
 }
 
 /// The right to run a worker on a database, until it is dropped.

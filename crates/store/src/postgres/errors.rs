@@ -25,16 +25,6 @@ impl Failure {
             _ => None,
         }
     }
-
-    /// Whether a row was refused because it is there already.
-    pub(super) fn is_repeat(&self) -> bool {
-        match &self.0 {
-            Error::Refused(error) => error
-                .as_database_error()
-                .is_some_and(|refusal| refusal.is_unique_violation()),
-            _ => false,
-        }
-    }
 }
 
 impl From<sqlx::Error> for Failure {

@@ -309,8 +309,9 @@ async fn keep(
             FROM taken
         ), started AS (
             INSERT INTO postrider_leases
-                (slot, token, day, expires_at, open, deliveries, events, hooks)
-            SELECT $1, $11, $2, $12, cardinality($13::uuid[]), $13, $14, $15
+                (slot, token, day, expires_at, open, closed, deliveries, events, hooks)
+            SELECT $1, $11, $2, $12, cardinality($13::uuid[]),
+                   repeat('0', cardinality($13::uuid[]))::varbit, $13, $14, $15
             WHERE cardinality($13::uuid[]) > 0
         )
         INSERT INTO postrider_deliveries
