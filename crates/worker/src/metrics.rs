@@ -3,6 +3,7 @@
 //! Labels are few and bounded: never a hook, an account or a URL. All series exist at 0 from
 //! the start.
 
+use crate::own_fault::OwnFault;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
     Registry, TextEncoder,
@@ -43,6 +44,7 @@ pub struct Metrics {
     pub(crate) settlements_scrubbed: IntCounter,
     pub(crate) leases_released: IntCounter,
     pub(crate) hooks_disabled: IntCounterVec,
+    pub(crate) own_faults: IntCounterVec,
     pub(crate) inflight_requests: IntGauge,
     pub(crate) queued_deliveries: IntGauge,
     pub(crate) clock_drift_milliseconds: IntGauge,
@@ -129,6 +131,13 @@ impl Metrics {
                 "Hooks disabled by Postrider.",
                 "reason",
                 &["failures", "gone"],
+            ),
+            own_faults: counters(
+                r,
+                "postrider_own_faults_total",
+                "Requests that could not be tried, for a reason that is no receiver's.",
+                "kind",
+                &OwnFault::ALL.map(OwnFault::name),
             ),
             inflight_requests: gauge(
                 r,
@@ -244,6 +253,7 @@ mod tests {
             "postrider_attempts_total{outcome=\"timed_out\"} 0",
             "postrider_deliveries_total{result=\"delivered\"} 0",
             "postrider_hooks_disabled_total{reason=\"gone\"} 0",
+            "postrider_own_faults_total{kind=\"descriptors\"} 0",
             "postrider_store_seconds_count{operation=\"settle\"} 0",
             "postrider_leases_expired_total 0",
             concat!(
