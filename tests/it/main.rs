@@ -10,6 +10,8 @@ mod deliver;
 mod drain;
 mod health;
 mod outbox_sql;
+mod outcomes;
+mod own_faults;
 mod payloads;
 mod poison;
 mod refusals;

@@ -23,7 +23,9 @@ pub enum OwnFault {
     )]
     Descriptors,
     /// The system has no memory left for a connection.
-    #[error("the system has no memory left for a connection: give it more or lower worker.concurrency")]
+    #[error(
+        "the system has no memory left for a connection: give it more or lower worker.concurrency"
+    )]
     Memory,
     /// The system's name resolver does not answer.
     #[error(

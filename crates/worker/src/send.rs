@@ -182,7 +182,8 @@ impl Sender {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.is_news(fault, Instant::now()) {
             error!(
-                kind = fault.name(), count = counter.get(),
+                kind = fault.name(),
+                count = counter.get(),
                 "Cannot make requests: {fault}. Deliveries wait and are tried again; nothing is \
                  counted against their hooks"
             );
