@@ -2,8 +2,8 @@
 
 use crate::event::{are_too_many_headers, is_header_name, is_header_value, is_reserved_header};
 use crate::{
-    BodyForm, EventPattern, EventType, HEADERS_MAX, HEADERS_MAX_BYTES, HOOK_URL_MAX_BYTES, HookId,
-    RetrySchedule, Signer, SigningSecret, Span, Timestamp,
+    BodyForm, EventPattern, EventType, Filter, FilterError, HEADERS_MAX, HEADERS_MAX_BYTES,
+    HOOK_URL_MAX_BYTES, HookId, RetrySchedule, Signer, SigningSecret, Span, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -82,6 +82,9 @@ pub struct Disabled {
 pub struct HookSettings {
     /// What stands in the body.
     pub body: BodyForm,
+    /// Which payloads it asks for, of the events that its patterns match.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter: Option<Filter>,
     /// The deadline of a whole exchange; never longer than the worker's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Span>,
@@ -94,6 +97,13 @@ pub struct HookSettings {
     /// The time those failures must span.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disable_after: Option<Span>,
+}
+
+/// A change of what a hook sets for itself; what is `None` stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SettingsChange {
+    /// Which payloads it asks for; `Some(None)` for all.
+    pub filter: Option<Option<Filter>>,
 }
 
 /// What proves the sender to the receiver.
@@ -173,6 +183,9 @@ pub enum HookError {
     /// No request can be made in no time.
     #[error("the timeout must be longer than 0s")]
     Timeout,
+    /// The filter cannot be read.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
     /// The account is empty or too long.
     #[error("the account must be 1 to {max} bytes long", max = crate::KEY_MAX_BYTES)]
     Account,
@@ -195,6 +208,20 @@ impl Hook {
                 ..
             })
         ) || self.status != HookStatus::Disabled
+    }
+}
+
+impl HookSettings {
+    /// Makes the change.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it; nothing is changed then.
+    pub fn apply(&mut self, change: SettingsChange) -> Result<(), HookError> {
+        if let Some(filter) = change.filter {
+            filter.as_ref().map_or(Ok(()), Filter::check)?;
+            self.filter = filter;
+        }
+        Ok(())
     }
 }
 
@@ -266,6 +293,9 @@ impl NewHook {
         }
         for (name, value) in headers {
             check_header(name, value)?;
+        }
+        if let Some(filter) = &self.settings.filter {
+            filter.check()?;
         }
         match self.settings.timeout {
             Some(timeout) if timeout.get().is_zero() => Err(HookError::Timeout),
