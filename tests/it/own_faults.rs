@@ -1,20 +1,29 @@
 //! What keeps this process from making requests is not held against the hooks.
 
 use postrider_store::{Backend, DeliveryState};
-use postrider_tests::{Postrider, Receiver, TestApp, eventually, on_both, value_of};
+use postrider_tests::{Postrider, Receiver, TestApp, eventually, hook_to, on_both, value_of};
 
 on_both!(a_process_without_file_descriptors_blames_no_hook);
 
 async fn a_process_without_file_descriptors_blames_no_hook(backend: Backend) {
     let app = TestApp::on(backend).await;
-    let receiver = Receiver::accepting().await;
-    let by_address = app.hook(&receiver).await;
+    let (first, receiver) = (Receiver::accepting().await, Receiver::accepting().await);
+    let register = async |url: String, pattern: &str| {
+        let mut hook = hook_to(&url);
+        hook.events = vec![pattern.parse().expect("a pattern")];
+        app.register(hook).await.id
+    };
+    register(first.url(), "worker.started").await;
+    let by_address = register(receiver.url(), "invoice.paid").await;
     let port = receiver.address().port();
-    let by_name = postrider_tests::hook_to(&format!("http://localhost:{port}/"));
-    let by_name = app.register(by_name).await.id;
+    let by_name = register(format!("http://localhost:{port}/"), "invoice.paid").await;
     let worker = Postrider::on(&app.database).serve().await;
+    // A whole delivery opens every connection to the database that is needed.
+    app.enqueue("worker.started").await;
+    first.wait_for(1).await;
+    app.wait_until_nothing_is_left().await;
 
-    // What is open stays open, the connections to the database among it.
+    // What is open stays open.
     worker.limit_open_files(4).await;
     let event = app.enqueue("invoice.paid").await;
     worker.wait_for_log("no file descriptor is left").await;
