@@ -18,15 +18,8 @@ use std::str::FromStr;
 ///
 /// Shown and stored in one way of writing it, whatever blanks and brackets it was given with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "String", into = "String")]
-pub struct Filter(Kind);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Kind {
-    Condition(Condition),
-    /// Stored by a newer version that knows more conditions than this one.
-    Unreadable(String),
-}
+#[serde(try_from = "String", into = "String")]
+pub struct Filter(Condition);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Condition {
@@ -84,17 +77,11 @@ pub enum FilterError {
     },
 }
 
-/// Why a filter could not be held against a payload. Such a payload does not match.
+/// The database takes the payload for JSON, and we cannot read it: it is nested too deeply, or
+/// a number in it is too large. It matches no filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum FilterProblem {
-    /// The database takes the payload for JSON, and we cannot read it: it is nested too deeply,
-    /// or a number in it is too large.
-    #[error("the payload cannot be read")]
-    Payload,
-    /// A newer version stored the filter.
-    #[error("this version cannot read the filter")]
-    Filter,
-}
+#[error("the payload cannot be read")]
+pub struct UnreadablePayload;
 
 /// A payload that is read when a filter first asks for it, and at most once.
 #[derive(Debug)]
@@ -123,23 +110,9 @@ impl Filter {
     ///
     /// # Errors
     /// When that cannot be told, which counts as no.
-    pub fn matches(&self, payload: &LazyPayload<'_>) -> Result<bool, FilterProblem> {
-        let Kind::Condition(condition) = &self.0 else {
-            return Err(FilterProblem::Filter);
-        };
-        let value = payload.value().ok_or(FilterProblem::Payload)?;
-        Ok(condition.holds(value))
-    }
-
-    /// Checks that this version can read it.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    pub fn check(&self) -> Result<(), FilterError> {
-        match &self.0 {
-            Kind::Condition(_) => Ok(()),
-            Kind::Unreadable(text) => text.parse::<Self>().map(drop),
-        }
+    pub fn matches(&self, payload: &LazyPayload<'_>) -> Result<bool, UnreadablePayload> {
+        let value = payload.value().ok_or(UnreadablePayload)?;
+        Ok(self.0.holds(value))
     }
 }
 
@@ -250,7 +223,7 @@ impl FromStr for Filter {
     type Err = FilterError;
 
     fn from_str(text: &str) -> Result<Self, FilterError> {
-        let filter = Self(Kind::Condition(parse::condition(text)?));
+        let filter = Self(parse::condition(text)?);
         // What is stored must be readable again.
         match filter.to_string().len() {
             length if length > crate::FILTER_MAX_BYTES => Err(FilterError::TooLong(length)),
@@ -259,10 +232,10 @@ impl FromStr for Filter {
     }
 }
 
-impl From<String> for Filter {
-    /// A filter as it was stored. One that this version cannot read is kept as it is.
-    fn from(text: String) -> Self {
-        text.parse().unwrap_or(Self(Kind::Unreadable(text)))
+impl TryFrom<String> for Filter {
+    type Error = FilterError;
+    fn try_from(text: String) -> Result<Self, FilterError> {
+        text.parse()
     }
 }
 
@@ -274,10 +247,7 @@ impl From<Filter> for String {
 
 impl fmt::Display for Filter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Kind::Condition(condition) => condition.fmt(f),
-            Kind::Unreadable(text) => f.write_str(text),
-        }
+        self.0.fmt(f)
     }
 }
 

@@ -2,8 +2,8 @@
 
 use crate::event::{are_too_many_headers, is_header_name, is_header_value, is_reserved_header};
 use crate::{
-    BodyForm, EventPattern, EventType, Filter, FilterError, HEADERS_MAX, HEADERS_MAX_BYTES,
-    HOOK_URL_MAX_BYTES, HookId, RetrySchedule, Signer, SigningSecret, Span, Timestamp,
+    BodyForm, EventPattern, EventType, Filter, HEADERS_MAX, HEADERS_MAX_BYTES, HOOK_URL_MAX_BYTES,
+    HookId, RetrySchedule, Signer, SigningSecret, Span, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -183,9 +183,6 @@ pub enum HookError {
     /// No request can be made in no time.
     #[error("the timeout must be longer than 0s")]
     Timeout,
-    /// The filter cannot be read.
-    #[error(transparent)]
-    Filter(#[from] FilterError),
     /// The account is empty or too long.
     #[error("the account must be 1 to {max} bytes long", max = crate::KEY_MAX_BYTES)]
     Account,
@@ -213,15 +210,10 @@ impl Hook {
 
 impl HookSettings {
     /// Makes the change.
-    ///
-    /// # Errors
-    /// The first thing that is wrong with it; nothing is changed then.
-    pub fn apply(&mut self, change: SettingsChange) -> Result<(), HookError> {
+    pub fn apply(&mut self, change: SettingsChange) {
         if let Some(filter) = change.filter {
-            filter.as_ref().map_or(Ok(()), Filter::check)?;
             self.filter = filter;
         }
-        Ok(())
     }
 }
 
@@ -293,9 +285,6 @@ impl NewHook {
         }
         for (name, value) in headers {
             check_header(name, value)?;
-        }
-        if let Some(filter) = &self.settings.filter {
-            filter.check()?;
         }
         match self.settings.timeout {
             Some(timeout) if timeout.get().is_zero() => Err(HookError::Timeout),

@@ -28,7 +28,7 @@ pub use body::{BodyForm, standard_body};
 pub use clock::{Clock, TestClock, Timestamp};
 pub use duration::{Span, SpanError};
 pub use event::{Event, EventError, EventType, NewEvent, Payload};
-pub use filter::{Filter, FilterError, FilterProblem, LazyPayload};
+pub use filter::{Filter, FilterError, LazyPayload, UnreadablePayload};
 pub use health::{Health, HealthPolicy, Observation, Verdict};
 pub use hook::{
     BasicAuth, Disabled, DisabledReason, Hook, HookCredentials, HookError, HookSettings,

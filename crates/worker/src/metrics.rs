@@ -35,6 +35,7 @@ pub struct Metrics {
     pub(crate) events_fanned_out: IntCounter,
     pub(crate) events_duplicate: IntCounter,
     pub(crate) events_rejected: IntCounter,
+    pub(crate) filter_problems: IntCounter,
     pub(crate) deliveries: IntCounterVec,
     pub(crate) attempts: IntCounterVec,
     pub(crate) attempt_seconds: Histogram,
@@ -78,6 +79,11 @@ impl Metrics {
                 r,
                 "postrider_events_rejected_total",
                 "Outbox rows moved to postrider_rejected.",
+            ),
+            filter_problems: counter(
+                r,
+                "postrider_filter_problems_total",
+                "Payloads that a hook's filter could not be held against; they did not match.",
             ),
             deliveries: counters(
                 r,

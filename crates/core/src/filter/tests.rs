@@ -122,14 +122,9 @@ fn what_cannot_be_told_is_a_problem_and_no_match() {
     for payload in ["[".repeat(1000) + &"]".repeat(1000), "1e999".into()] {
         let payload = Payload::from_checked(payload);
         let problem = filter.matches(&LazyPayload::new(&payload));
-        assert_eq!(problem, Err(FilterProblem::Payload));
+        assert_eq!(problem, Err(UnreadablePayload));
     }
-    let newer: Filter = serde_json::from_str("\"a ~= 1\"").unwrap();
-    let payload = Payload::from_checked("{}");
-    let problem = newer.matches(&LazyPayload::new(&payload));
-    assert_eq!(problem, Err(FilterProblem::Filter));
-    assert_eq!(serde_json::to_string(&newer).unwrap(), "\"a ~= 1\"");
-    assert!(newer.check().is_err());
+    assert!(serde_json::from_str::<Filter>("\"a ~= 1\"").is_err());
 }
 
 #[test]
@@ -344,7 +339,7 @@ proptest! {
 
     #[test]
     fn what_is_written_is_read_as_the_same(condition in condition()) {
-        let filter = Filter(Kind::Condition(condition));
+        let filter = Filter(condition);
         let text = filter.to_string();
         if text.len() <= FILTER_MAX_BYTES {
             prop_assert_eq!(text.parse::<Filter>(), Ok(filter), "{}", text);
