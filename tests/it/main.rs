@@ -8,6 +8,7 @@ mod crash;
 mod databases;
 mod deliver;
 mod drain;
+mod filters;
 mod health;
 mod outbox_sql;
 mod outcomes;

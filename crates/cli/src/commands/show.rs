@@ -15,6 +15,7 @@ pub fn hook(hook: &HookReport) -> String {
         ("account", hook.account.clone()),
         ("url", hook.url.clone()),
         ("events", hook.events.join(", ")),
+        ("filter", filter(hook)),
         ("profile", hook.profile.clone()),
         ("status", status(hook)),
         ("failures", failures(hook)),
@@ -165,6 +166,11 @@ pub fn attempts(attempts: &[AttemptReport]) -> String {
         ["ATTEMPT", "TIME", "OUTCOME", "STATUS", "TOOK", "ANSWER"],
         rows,
     )
+}
+
+fn filter(hook: &HookReport) -> String {
+    let filter = hook.filter.as_ref();
+    filter.map_or("-".into(), ToString::to_string)
 }
 
 fn status(hook: &HookReport) -> String {
