@@ -29,6 +29,7 @@ pub enum HookCommand {
     List(List),
     /// Show one hook
     Show(One),
+    Change(super::hook_change::Change),
     /// Hold a hook's deliveries until it is enabled again
     Pause(One),
     /// Let a hook's deliveries go on, and forget its failures
@@ -37,7 +38,6 @@ pub enum HookCommand {
     Disable(One),
     Remove(Remove),
     Test(super::hook_test::Test),
-    Change(super::hook_change::Change),
     RotateSecret(RotateSecret),
 }
 

@@ -54,6 +54,14 @@ fn continues_key(c: char) -> bool {
     c.is_alphanumeric() || matches!(c, '_' | '-')
 }
 
+/// What a terminal shows as one sign.
+fn printable(c: char) -> char {
+    match c.is_control() {
+        true => char::REPLACEMENT_CHARACTER,
+        false => c,
+    }
+}
+
 struct Parser<'a> {
     text: &'a str,
     /// The byte where reading goes on.
@@ -365,10 +373,9 @@ impl<'a> Parser<'a> {
 
     fn expected(&mut self, what: &str) -> FilterError {
         const SHOWN: usize = 20;
-        let found: String = self.rest().chars().take(SHOWN).collect();
-        let found = match found.is_empty() {
-            true => "the end".to_owned(),
-            false => format!("{found:?}"),
+        let found: String = match self.rest() {
+            "" => "the end".into(),
+            rest => rest.chars().take(SHOWN).map(printable).collect(),
         };
         self.malformed(format!("expected {what}; found {found}"))
     }
