@@ -310,3 +310,69 @@ impl Service<Name> for GuardedResolver {
         Box::pin(self.clone().resolve(name))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unanswered() -> io::Error {
+        io::Error::other(
+            "failed to lookup address information: Temporary failure in name resolution",
+        )
+    }
+
+    #[test]
+    fn a_resolver_that_answers_for_nobody_is_our_own_fault() {
+        let resolver = GuardedResolver {
+            guard: Arc::new(AddressGuard::new(&[])),
+            names: Arc::default(),
+        };
+        let exchange = |host: &str, error| {
+            let error = resolver.blame(host, error);
+            failed("could not connect", error.as_ref(), Vec::new())
+        };
+        for host in ["a.example.com", "b.example.com", "example.org"] {
+            let blamed = exchange(host, unanswered());
+            assert!(matches!(blamed, Exchange::Unreachable { .. }), "{blamed:?}");
+        }
+        for host in ["example.net", "a.example.com"] {
+            let blamed = exchange(host, unanswered());
+            let ours = Exchange::NotTried(OwnFault::Resolver);
+            assert_eq!(format!("{blamed:?}"), format!("{ours:?}"));
+        }
+        let unknown =
+            io::Error::other("failed to lookup address information: Name or service not known");
+        let blamed = exchange("nobody.invalid", unknown);
+        assert!(matches!(blamed, Exchange::Unreachable { .. }), "{blamed:?}");
+        let blamed = exchange("example.net", unanswered());
+        assert!(
+            matches!(blamed, Exchange::Unreachable { .. }),
+            "it answered"
+        );
+    }
+
+    #[test]
+    fn what_the_system_lacks_is_found_however_deep() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("outside")]
+        struct Outside(#[source] io::Error);
+
+        let exchange = |number| {
+            let error = Outside(io::Error::from_raw_os_error(number));
+            failed("could not connect", &error, Vec::new())
+        };
+        let ours = exchange(libc::EMFILE);
+        assert!(
+            matches!(ours, Exchange::NotTried(OwnFault::Descriptors)),
+            "{ours:?}"
+        );
+        let theirs = exchange(libc::ECONNREFUSED);
+        let Exchange::Unreachable { reason, .. } = theirs else {
+            panic!("{theirs:?}");
+        };
+        assert!(
+            reason.starts_with("could not connect: Connection refused"),
+            "{reason}"
+        );
+    }
+}
