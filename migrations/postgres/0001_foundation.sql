@@ -1,4 +1,5 @@
--- The outbox, the events and deliveries made from it, the hooks, and the history of attempts.
+-- The outbox, the events and deliveries made from it, the hooks, the keys of the API, and the
+-- history of attempts.
 --
 -- Every table of the hot path begins its primary key and its indexes with `slot`, so that a
 -- statement that names one slot touches one shard. History is partitioned by `day`, the day of
@@ -126,6 +127,23 @@ CREATE TABLE postrider_hook_health (
     -- The hook as a whole is left alone until then.
     not_before timestamptz
 ) WITH (fillfactor = 50);
+
+-- Keys of the API. The token is nowhere, only its SHA-256: a token is 256 random bits, which
+-- nobody finds by trying.
+CREATE TABLE postrider_keys (
+    id uuid PRIMARY KEY,
+    scope text NOT NULL CHECK (scope IN ('admin', 'account', 'publish')),
+    -- NULL for all accounts.
+    account text,
+    name text,
+    hash bytea NOT NULL,
+    created_at timestamptz NOT NULL,
+    last_used_at timestamptz,
+    revoked_at timestamptz,
+    CHECK (scope <> 'admin' OR account IS NULL),
+    CHECK (scope <> 'account' OR account IS NOT NULL)
+) WITH (fillfactor = 50);
+CREATE UNIQUE INDEX postrider_keys_by_hash ON postrider_keys (hash);
 
 CREATE TABLE postrider_events (
     slot smallint NOT NULL DEFAULT 0,

@@ -15,6 +15,8 @@ mod outcomes;
 mod own_faults;
 mod payloads;
 mod poison;
+mod publish;
+mod publish_refused;
 mod refusals;
 mod retry;
 mod share;

@@ -74,7 +74,11 @@ id! {
     /// The fence of a lease: who holds another token may settle nothing.
     LeaseToken
 }
-drawn!(EventId, HookId, AttemptId, LeaseToken);
+id! {
+    /// One key of the API.
+    KeyId
+}
+drawn!(EventId, HookId, AttemptId, LeaseToken, KeyId);
 
 impl DeliveryId {
     /// The delivery of `event` to `hook`: always the same for the same two.

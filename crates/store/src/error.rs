@@ -3,7 +3,7 @@
 //! An error of the database tells its cause in the database's own words, all of it: there is
 //! no source behind it that would say the same once more.
 
-use postrider_core::{EventError, HookError, HookId, SealError};
+use postrider_core::{EventError, HookError, HookId, KeyError, SealError};
 use sqlx::postgres::PgDatabaseError;
 
 /// The result of every method of a store.
@@ -30,7 +30,7 @@ pub enum Error {
     /// There is no such thing.
     #[error("there is no {what} {id}")]
     NotFound {
-        /// What was looked for: `hook`, `event` or `delivery`.
+        /// What was looked for: `hook`, `event`, `delivery` or `key`.
         what: &'static str,
         /// By which id.
         id: String,
@@ -44,6 +44,9 @@ pub enum Error {
     /// The hook cannot be accepted.
     #[error(transparent)]
     Hook(#[from] HookError),
+    /// The key cannot be made.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// A stored secret cannot be sealed or opened.
     #[error(transparent)]
     Seal(#[from] SealError),

@@ -2,13 +2,13 @@
 
 use crate::{
     AttemptReport, DeliveryReport, DeliveryState, EventReport, FannedOut, HookBook, HookReport,
-    Leased, Migrated, Peek, Recovered, RejectedReport, Result, Room, SchemaState, Settled,
-    Settlement, WorkerClaim,
+    KeyReport, Leased, Migrated, Peek, Recovered, RejectedReport, Result, Room, SchemaState,
+    Settled, Settlement, WorkerClaim,
 };
 use async_trait::async_trait;
 use postrider_core::{
-    DeliveryId, EventId, Hook, HookId, LeaseToken, NewEvent, NewHook, RetrySchedule,
-    SettingsChange, SigningSecret, Timestamp,
+    DeliveryId, EventId, Hook, HookId, Key, KeyId, LeaseToken, NewEvent, NewHook, NewKey,
+    RetrySchedule, SettingsChange, SigningSecret, Timestamp, TokenHash,
 };
 use std::sync::Arc;
 
@@ -114,6 +114,15 @@ pub struct DeliveryFilter {
     pub state: Option<DeliveryState>,
     /// Only deliveries older than this one.
     pub before: Option<DeliveryId>,
+    /// At most this many.
+    pub limit: u32,
+}
+
+/// Which keys of the API to list.
+#[derive(Clone, Debug, Default)]
+pub struct KeyFilter {
+    /// Only keys made after this one (by id, which sorts by time).
+    pub after: Option<KeyId>,
     /// At most this many.
     pub limit: u32,
 }
@@ -281,6 +290,27 @@ pub trait Store: Send + Sync {
 
     /// Hooks in the order of their ids.
     async fn hooks(&self, filter: HookFilter) -> Result<Vec<HookReport>>;
+
+    // ---- keys of the API
+
+    /// Makes a key that is found by the hash of its token from now on. A key that breaks a
+    /// bound is refused, and so is a hash that another key has.
+    async fn create_key(&self, key: NewKey, hash: TokenHash, now: Timestamp) -> Result<KeyReport>;
+
+    /// Keys in the order of their ids, revoked ones included.
+    async fn keys(&self, filter: KeyFilter) -> Result<Vec<KeyReport>>;
+
+    /// Revokes a key for good: it is not found any more. One that is revoked already keeps the
+    /// time. Returns it as it then is.
+    async fn revoke_key(&self, id: KeyId, now: Timestamp) -> Result<KeyReport>;
+
+    /// The key whose token has this hash; none if there is no such key or it is revoked.
+    async fn find_key(&self, hash: TokenHash) -> Result<Option<Key>>;
+
+    /// Records when keys were last used. A use less than a minute after the one on record is
+    /// not recorded, so that it costs one write a minute for a key at most, whoever calls.
+    /// Unknown keys are passed over.
+    async fn keys_used(&self, used: &[(KeyId, Timestamp)]) -> Result<()>;
 
     // ---- history
 

@@ -6,6 +6,7 @@
 //! as much as it has lately shown to take quickly: its window doubles whenever it runs dry and
 //! falls back when it fails.
 
+use crate::pace::Pace;
 use postrider_core::{Hook, HookId, HookStatus};
 use postrider_store::{HookBook, Leased, Room};
 use std::collections::{HashMap, VecDeque};
@@ -26,6 +27,9 @@ const LOW_WATER: u32 = 1024;
 const QUICKLY: Duration = Duration::from_millis(250);
 /// A hook with all its places taken that has answered nothing for so long is stalled.
 const STALLED_AFTER: Duration = Duration::from_millis(100);
+/// What is in flight to a hook that has answered nothing for so long waits elsewhere, and takes
+/// nothing from the pace of the others.
+const SLOW_AFTER: Duration = Duration::from_millis(25);
 
 /// The queue between the dispatcher and the senders.
 #[derive(Debug)]
@@ -36,10 +40,13 @@ pub(crate) struct Ready {
     startable: Notify,
     /// Wakes the dispatcher: the queue has run low.
     low: Notify,
+    /// Wakes who samples the pace: more could be started than may be.
+    crowded: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
+    pace: Pace,
     hooks: HashMap<HookId, HookQueue>,
     /// Hooks that have something to start and room in flight, each once.
     turns: VecDeque<HookId>,
@@ -50,6 +57,8 @@ struct State {
     /// With less than this queued and not stalled it is time for more.
     low_water: u32,
     in_flight: u32,
+    /// Of what is in flight, that of slow hooks, as of the latest look at the room.
+    slow: u32,
     closed: bool,
     /// Hooks that this worker cannot send to, as of this version of them.
     unsendable: HashMap<HookId, i64>,
@@ -84,10 +93,23 @@ impl HookQueue {
 }
 
 impl Ready {
-    pub(crate) fn new(per_hook: u32) -> Self {
+    pub(crate) fn new(per_hook: u32, concurrency: u32) -> Self {
         Self {
             per_hook,
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                pace: Pace::new(concurrency),
+                hooks: HashMap::new(),
+                turns: VecDeque::new(),
+                queued: 0,
+                queued_bytes: 0,
+                stalled: 0,
+                low_water: 0,
+                in_flight: 0,
+                slow: 0,
+                closed: false,
+                unsendable: HashMap::new(),
+            }),
+            crowded: Notify::new(),
             startable: Notify::new(),
             low: Notify::new(),
         }
@@ -126,6 +148,12 @@ impl Ready {
     pub(crate) fn try_next(&self) -> Option<Leased> {
         let mut guard = self.lock();
         let state = &mut *guard;
+        if state.is_crowded() {
+            if !state.turns.is_empty() {
+                self.crowded.notify_one();
+            }
+            return None;
+        }
         let hook = state.turns.pop_front()?;
         let queue = state.hooks.get_mut(&hook)?;
         let delivery = queue.waiting.pop_front()?;
@@ -137,7 +165,8 @@ impl Ready {
         state.queued -= 1;
         state.queued_bytes -= delivery.event.payload.as_str().len();
         state.in_flight += 1;
-        let (more, low) = (!state.turns.is_empty(), state.is_low());
+        let more = !state.turns.is_empty() && !state.is_crowded();
+        let low = state.is_low();
         drop(guard);
         if more {
             self.startable.notify_one();
@@ -214,12 +243,18 @@ impl Ready {
         for hook in state.unsendable.keys() {
             room.set(*hook, 0);
         }
+        let startable = !state.turns.is_empty() && !state.is_crowded();
+        drop(guard);
+        if startable {
+            self.startable.notify_one();
+        }
         room
     }
 
     /// Works out what of the queue is stalled, and at how much of the rest it is time for more:
     /// at half of what the moving hooks may queue.
     fn look_around(&self, state: &mut State) {
+        state.look_for_slow();
         let (mut stalled, mut windows) = (0, 0);
         for queue in state.hooks.values() {
             if queue.in_flight >= self.per_hook && queue.moved.elapsed() > STALLED_AFTER {
@@ -286,6 +321,27 @@ impl Ready {
         }
     }
 
+    /// Waits until more could be started than may be.
+    pub(crate) async fn crowded(&self) {
+        self.crowded.notified().await;
+    }
+
+    /// Weighs how long a task waited for its turn; `true` while more could be started than may
+    /// be.
+    pub(crate) fn weigh(&self, waited: Duration) -> bool {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        if state.pace.weigh(waited) {
+            state.look_for_slow();
+        }
+        let (waiting, crowded) = (!state.turns.is_empty(), state.is_crowded());
+        drop(guard);
+        if waiting && !crowded {
+            self.startable.notify_one();
+        }
+        waiting && crowded
+    }
+
     /// How many are queued and how many are in flight.
     pub(crate) fn counts(&self) -> (u32, u32) {
         let state = self.lock();
@@ -325,6 +381,18 @@ impl State {
     fn is_low(&self) -> bool {
         self.queued.saturating_sub(self.stalled) <= self.low_water
     }
+
+    /// Works out how much of what is in flight waits elsewhere.
+    fn look_for_slow(&mut self) {
+        let slow = |queue: &&HookQueue| queue.moved.elapsed() > SLOW_AFTER;
+        let slow = self.hooks.values().filter(slow);
+        self.slow = slow.map(|queue| queue.in_flight).sum();
+    }
+
+    /// Whether as much is in flight as the processors can serve.
+    fn is_crowded(&self) -> bool {
+        self.in_flight.saturating_sub(self.slow) >= self.pace.limit()
+    }
 }
 
 /// What a hook has of its window: queued or in flight.
@@ -344,7 +412,7 @@ mod tests {
 
     #[test]
     fn hooks_take_turns_and_keep_their_cap() {
-        let ready = Ready::new(2);
+        let ready = Ready::new(2, 64);
         ready.push((0..5).map(|_| leased_for(hook(1))).collect());
         ready.push((0..2).map(|_| leased_for(hook(2))).collect());
         let order: Vec<_> = std::iter::from_fn(|| ready.try_next())
@@ -359,7 +427,7 @@ mod tests {
 
     #[test]
     fn a_full_hook_has_no_room_and_leaves_the_others_theirs() {
-        let ready = Ready::new(2);
+        let ready = Ready::new(2, 64);
         ready.push((0..4).map(|_| leased_for(hook(1))).collect());
         let room = ready.room();
         assert_eq!((room.left(hook(1)), room.left(hook(2))), (0, 4));
@@ -367,7 +435,7 @@ mod tests {
 
     #[test]
     fn a_window_doubles_when_half_of_a_full_one_is_gone_and_falls_back_on_a_failure() {
-        let ready = Ready::new(1);
+        let ready = Ready::new(1, 64);
         let fill = |count| ready.push((0..count).map(|_| leased_for(hook(1))).collect());
         fill(1);
         assert!(ready.try_next().is_some());
@@ -384,7 +452,7 @@ mod tests {
 
     #[test]
     fn a_hook_that_answers_nothing_earns_no_window_and_makes_nobody_wait() {
-        let ready = Ready::new(2);
+        let ready = Ready::new(2, 64);
         for _ in 0..10 {
             let room = ready.room().left(hook(1));
             ready.push((0..room.min(1)).map(|_| leased_for(hook(1))).collect());
@@ -404,7 +472,7 @@ mod tests {
 
     #[test]
     fn what_is_queued_follows_the_hooks() {
-        let ready = Ready::new(1);
+        let ready = Ready::new(1, 64);
         for n in 1..=3 {
             ready.push((0..2).map(|_| leased_for(hook(n))).collect());
         }
@@ -430,7 +498,7 @@ mod tests {
 
     #[test]
     fn a_hook_that_cannot_be_sent_to_has_no_room_until_it_changes() {
-        let ready = Ready::new(1);
+        let ready = Ready::new(1, 64);
         let mut shut_out = testing::hook(hook(1), "http://127.0.0.1:1/");
         ready.shut_out(&shut_out);
         assert!(ready.follow(&HookBook::of([shut_out.clone()])).is_empty());
@@ -442,7 +510,7 @@ mod tests {
 
     #[tokio::test]
     async fn closing_ends_every_wait_and_hands_back_what_was_not_started() {
-        let ready = std::sync::Arc::new(Ready::new(1));
+        let ready = std::sync::Arc::new(Ready::new(1, 64));
         let waiters: Vec<_> = (0..3)
             .map(|_| {
                 tokio::spawn({
@@ -456,7 +524,7 @@ mod tests {
         for waiter in waiters {
             assert!(waiter.await.unwrap());
         }
-        let ready = Ready::new(1);
+        let ready = Ready::new(1, 64);
         ready.push((0..3).map(|_| leased_for(hook(1))).collect());
         assert!(ready.try_next().is_some());
         assert_eq!(ready.close().len(), 2);

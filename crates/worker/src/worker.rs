@@ -8,6 +8,7 @@ use crate::client::Client;
 use crate::clock::WorkerClock;
 use crate::dispatch::{Dispatcher, Found, Hints, State};
 use crate::metrics::Metrics;
+use crate::pace;
 use crate::ready::Ready;
 use crate::send::{Sender, Sent};
 use crate::settings::{HookDefaults, WorkerSettings};
@@ -123,7 +124,7 @@ impl Worker {
             metrics,
         } = parts;
         let defaults = Arc::new(hooks);
-        let ready = Arc::new(Ready::new(settings.per_hook));
+        let ready = Arc::new(Ready::new(settings.per_hook, settings.concurrency));
         let hints = Arc::new(Hints::default());
         let client = Client::new(AddressGuard::new(&settings.allow_addresses))?;
         let sender = Sender::new(
@@ -187,6 +188,7 @@ impl Worker {
             ));
         }
         drop(sent);
+        let pace = tokio::spawn(pace::keep(self.ready.clone()));
         let settler = self.settler.clone();
         let mut settling = tokio::spawn(async move { settler.run(to_settle).await });
 
@@ -195,6 +197,7 @@ impl Worker {
             // Nothing would be recorded any more: better no worker than one that only repeats.
             Err(ended) = &mut settling => resume_unwind(ended.into_panic()),
         }
+        pace.abort();
         self.progress.draining.store(true, Ordering::Relaxed);
         let unstarted = self.ready.close();
         let mut drained = Drained {

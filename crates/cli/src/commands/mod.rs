@@ -9,6 +9,7 @@ mod event_file;
 pub mod hook;
 mod hook_change;
 mod hook_test;
+pub mod key;
 pub mod listen;
 pub mod migrate;
 mod paging;

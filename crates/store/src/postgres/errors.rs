@@ -5,7 +5,7 @@
 
 use crate::Error;
 use crate::error::words;
-use postrider_core::{HookError, SealError};
+use postrider_core::{HookError, KeyError, SealError};
 use postrider_producer::EnqueueError;
 use sqlx::error::DatabaseError;
 use sqlx::migrate::MigrateError;
@@ -51,6 +51,12 @@ impl From<Error> for Failure {
 
 impl From<HookError> for Failure {
     fn from(error: HookError) -> Self {
+        Self(error.into())
+    }
+}
+
+impl From<KeyError> for Failure {
+    fn from(error: KeyError) -> Self {
         Self(error.into())
     }
 }

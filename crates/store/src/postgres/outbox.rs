@@ -22,10 +22,10 @@ use std::time::Instant;
 
 impl PostgresStore {
     pub(super) async fn enqueue(&self, events: &[NewEvent]) -> Result<Vec<EventId>> {
-        let mut tx = self.calm.begin().await?;
-        let ids = enqueue_many(&mut tx, events).await?;
-        tx.commit().await?;
-        Ok(ids)
+        let mut connection = self.intake.acquire().await?;
+        // One statement commits by itself, and it is over only when its commit is: the answer
+        // is read to its end, so that what fails at the commit is an error here.
+        Ok(enqueue_many(&mut connection, events).await?)
     }
 
     /// Fans out a batch; one that holds a row the database refuses is halved until that row

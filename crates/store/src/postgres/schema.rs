@@ -15,13 +15,14 @@ use std::collections::HashMap;
 const MIGRATIONS_TABLE: &str = "postrider_migrations";
 
 /// Tables without which nothing works.
-const TABLES: [&str; 11] = [
+const TABLES: [&str; 12] = [
     "postrider_meta",
     "postrider_outbox",
     "postrider_rejected",
     "postrider_dedup",
     "postrider_hooks",
     "postrider_hook_health",
+    "postrider_keys",
     "postrider_events",
     "postrider_deliveries",
     "postrider_leases",
