@@ -104,6 +104,18 @@ impl Process {
         self.signal("CONT").await;
     }
 
+    /// Lets it have so many files open at most from now on; those it has stay open.
+    ///
+    /// # Panics
+    /// When the limit cannot be set.
+    pub async fn limit_open_files(&self, most: u32) {
+        let set = Command::new("prlimit")
+            .args(["--pid", &self.pid.to_string(), &format!("--nofile={most}:")])
+            .status()
+            .await;
+        assert!(set.expect("run prlimit").success(), "prlimit for {self}");
+    }
+
     /// Kills it as nothing can prevent, and waits until it is gone: SIGKILL.
     pub async fn kill(mut self) {
         self.child.kill().await.expect("kill the process");

@@ -2,8 +2,8 @@
 
 use crate::event::{are_too_many_headers, is_header_name, is_header_value, is_reserved_header};
 use crate::{
-    BodyForm, EventPattern, EventType, HEADERS_MAX, HEADERS_MAX_BYTES, HOOK_URL_MAX_BYTES, HookId,
-    RetrySchedule, Signer, SigningSecret, Span, Timestamp,
+    BodyForm, EventPattern, EventType, Filter, HEADERS_MAX, HEADERS_MAX_BYTES, HOOK_URL_MAX_BYTES,
+    HookId, RetrySchedule, Signer, SigningSecret, Span, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -82,6 +82,9 @@ pub struct Disabled {
 pub struct HookSettings {
     /// What stands in the body.
     pub body: BodyForm,
+    /// Which payloads it asks for, of the events that its patterns match.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter: Option<Filter>,
     /// The deadline of a whole exchange; never longer than the worker's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Span>,
@@ -94,6 +97,13 @@ pub struct HookSettings {
     /// The time those failures must span.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disable_after: Option<Span>,
+}
+
+/// A change of what a hook sets for itself; what is `None` stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SettingsChange {
+    /// Which payloads it asks for; `Some(None)` for all.
+    pub filter: Option<Option<Filter>>,
 }
 
 /// What proves the sender to the receiver.
@@ -195,6 +205,15 @@ impl Hook {
                 ..
             })
         ) || self.status != HookStatus::Disabled
+    }
+}
+
+impl HookSettings {
+    /// Makes the change.
+    pub fn apply(&mut self, change: SettingsChange) {
+        if let Some(filter) = change.filter {
+            self.filter = filter;
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod body;
 mod clock;
 mod duration;
 mod event;
+mod filter;
 mod health;
 mod hook;
 mod id;
@@ -28,16 +29,18 @@ pub use body::{BodyForm, standard_body};
 pub use clock::{Clock, TestClock, Timestamp};
 pub use duration::{Span, SpanError};
 pub use event::{DEFAULT_ACCOUNT, Event, EventError, EventType, NewEvent, Payload};
+pub use filter::{Filter, FilterError, LazyPayload, UnreadablePayload};
 pub use health::{Health, HealthPolicy, Observation, Verdict};
 pub use hook::{
     BasicAuth, Disabled, DisabledReason, Hook, HookCredentials, HookError, HookSettings,
-    HookStatus, NewHook, RotatingSecret, parse_hook_url,
+    HookStatus, NewHook, RotatingSecret, SettingsChange, parse_hook_url,
 };
 pub use id::{AttemptId, DeliveryId, EventId, HookId, KeyId, LeaseToken};
 pub use key::{Key, KeyError, KeyScope, KeyToken, NewKey, OtherAccount, TokenHash};
 pub use limits::{
-    EVENT_TYPE_MAX_BYTES, EXCERPT_MAX_BYTES, HEADERS_MAX, HEADERS_MAX_BYTES, HOOK_URL_MAX_BYTES,
-    KEY_MAX_BYTES, PAYLOAD_MAX_BYTES, RETRY_AFTER_MAX, SPAN_MAX,
+    EVENT_TYPE_MAX_BYTES, EXCERPT_MAX_BYTES, FILTER_MAX_BYTES, FILTER_MAX_CONDITIONS,
+    FILTER_MAX_DEPTH, HEADERS_MAX, HEADERS_MAX_BYTES, HOOK_URL_MAX_BYTES, KEY_MAX_BYTES,
+    PAYLOAD_MAX_BYTES, RETRY_AFTER_MAX, SPAN_MAX,
 };
 pub use outcome::{NextStep, Outcome, Reason, next_step};
 pub use pattern::{EventPattern, PatternError};

@@ -3,7 +3,7 @@
 //! An error of the database tells its cause in the database's own words, all of it: there is
 //! no source behind it that would say the same once more.
 
-use postrider_core::{EventError, HookError, KeyError, SealError};
+use postrider_core::{EventError, HookError, HookId, KeyError, SealError};
 use sqlx::postgres::PgDatabaseError;
 
 /// The result of every method of a store.
@@ -62,6 +62,13 @@ impl Error {
     pub fn is_passing(&self) -> bool {
         matches!(self, Self::Unavailable(_))
     }
+}
+
+/// The hook has settings that only a newer version knows: changing one would lose the others.
+pub(crate) fn not_understood(hook: HookId) -> Error {
+    Error::Conflict(format!(
+        "the settings of hook {hook} were written by a newer version of Postrider: change them with that one"
+    ))
 }
 
 /// What went wrong, in the database's own words where it has any.

@@ -1,7 +1,7 @@
 //! What people and programs are shown: the JSON of the command line and the API.
 
 use postrider_core::{
-    AttemptId, DeliveryId, EventId, HookId, HookSettings, KeyId, NewKey, Timestamp,
+    AttemptId, DeliveryId, EventId, Filter, HookId, HookSettings, KeyId, NewKey, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -17,6 +17,8 @@ pub struct HookReport {
     pub url: String,
     /// Which events it asks for.
     pub events: Vec<String>,
+    /// Which payloads of these; all when there is none.
+    pub filter: Option<Filter>,
     /// The delivery format and policy.
     pub profile: String,
     /// The signing secret, only in the answer that made it.
@@ -38,7 +40,7 @@ pub struct HookReport {
     pub disabled_by: Option<String>,
     /// Deliveries that wait for it to become active; counted up to 10,000.
     pub held: u32,
-    /// What it sets for itself.
+    /// What else it sets for itself.
     pub settings: HookSettings,
     /// When it was registered.
     pub created_at: Timestamp,

@@ -8,7 +8,7 @@ use crate::{
 use async_trait::async_trait;
 use postrider_core::{
     DeliveryId, EventId, Hook, HookId, Key, KeyId, LeaseToken, NewEvent, NewHook, NewKey,
-    RetrySchedule, SigningSecret, Timestamp, TokenHash,
+    RetrySchedule, SettingsChange, SigningSecret, Timestamp, TokenHash,
 };
 use std::sync::Arc;
 
@@ -68,6 +68,8 @@ pub enum HookChange {
     Enable,
     /// Hold its deliveries, and say that a person did it.
     Disable,
+    /// Change what it sets for itself.
+    Set(SettingsChange),
     /// Sign with this secret from now on; the one before signs too until the given moment.
     Rotate {
         /// The new secret.
@@ -189,8 +191,9 @@ pub trait Store: Send + Sync {
     /// Turns outbox rows of one slot into events and deliveries.
     ///
     /// The rows leave the outbox in the transaction that makes the deliveries, one for each
-    /// hook of the account that matches the event and takes deliveries, as the hooks stood
-    /// when the row was read or later. Rows of one slot are taken in the order of `seq`; no
+    /// hook of the account that takes deliveries and whose patterns and filter match the event,
+    /// as the hooks stood when the row was read or later. A filter that cannot tell does not
+    /// match, and is counted. Rows of one slot are taken in the order of `seq`; no
     /// row is taken by two callers. Deliveries to active hooks that fit into the room, and are
     /// due, come back leased; all others are due for anyone, or wait for `deliver_after`.
     ///
@@ -265,7 +268,8 @@ pub trait Store: Send + Sync {
     async fn create_hook(&self, hook: NewHook, now: Timestamp) -> Result<HookReport>;
 
     /// Changes a hook and returns it as it then is. `by` names the way in, such as `cli`.
-    /// Enabling sets the fail count to 0; its held deliveries go on.
+    /// Enabling sets the fail count to 0; its held deliveries go on. What a changed filter asks
+    /// for decides about events that are fanned out later; deliveries that were made stay.
     async fn change_hook(
         &self,
         id: HookId,

@@ -98,6 +98,8 @@ pub struct FannedOut {
     pub duplicates: u32,
     /// Rows moved to `postrider_rejected`.
     pub rejected: u32,
+    /// How often a hook's filter could not be held against a payload: it got no delivery.
+    pub filter_problems: u32,
     /// Deliveries that are leased to this worker already.
     pub started: Vec<Leased>,
     /// Hooks that have deliveries due at once which did not fit into the room.

@@ -3,6 +3,7 @@
 //! Labels are few and bounded: never a hook, an account or a URL. All series exist at 0 from
 //! the start, but for answers of the API that nobody is meant to get.
 
+use crate::own_fault::OwnFault;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
     Registry, TextEncoder,
@@ -46,6 +47,7 @@ pub struct Metrics {
     pub(crate) events_fanned_out: IntCounter,
     pub(crate) events_duplicate: IntCounter,
     pub(crate) events_rejected: IntCounter,
+    pub(crate) filter_problems: IntCounter,
     pub(crate) deliveries: IntCounterVec,
     pub(crate) attempts: IntCounterVec,
     pub(crate) attempt_seconds: Histogram,
@@ -55,6 +57,7 @@ pub struct Metrics {
     pub(crate) settlements_scrubbed: IntCounter,
     pub(crate) leases_released: IntCounter,
     pub(crate) hooks_disabled: IntCounterVec,
+    pub(crate) own_faults: IntCounterVec,
     pub(crate) inflight_requests: IntGauge,
     pub(crate) queued_deliveries: IntGauge,
     pub(crate) clock_drift_milliseconds: IntGauge,
@@ -90,6 +93,11 @@ impl Metrics {
                 r,
                 "postrider_events_rejected_total",
                 "Outbox rows moved to postrider_rejected.",
+            ),
+            filter_problems: counter(
+                r,
+                "postrider_filter_problems_total",
+                "Payloads that a hook's filter could not be held against; they did not match.",
             ),
             deliveries: counters(
                 r,
@@ -143,6 +151,13 @@ impl Metrics {
                 "Hooks disabled by Postrider.",
                 "reason",
                 &["failures", "gone"],
+            ),
+            own_faults: counters(
+                r,
+                "postrider_own_faults_total",
+                "Requests that could not be tried, for a reason that is no receiver's.",
+                "kind",
+                &OwnFault::ALL.map(OwnFault::name),
             ),
             inflight_requests: gauge(
                 r,
@@ -294,6 +309,7 @@ mod tests {
             "postrider_attempts_total{outcome=\"timed_out\"} 0",
             "postrider_deliveries_total{result=\"delivered\"} 0",
             "postrider_hooks_disabled_total{reason=\"gone\"} 0",
+            "postrider_own_faults_total{kind=\"descriptors\"} 0",
             "postrider_store_seconds_count{operation=\"settle\"} 0",
             "postrider_leases_expired_total 0",
             "postrider_http_requests_total{method=\"POST\",route=\"/v1/events\",status=\"202\"} 0",

@@ -406,7 +406,7 @@ async fn send_one(ready: &Ready, sender: &Sender, leased: Leased) -> Sent {
     match &result {
         Sent::Settle(settlement) => place.accepted = settlement.attempt.outcome.is_accepted(),
         Sent::CannotSend(leased) => ready.shut_out(&leased.hook),
-        Sent::GiveBack(_) => {}
+        Sent::GiveBack(_) | Sent::NotTried(_) => {}
     }
     result
 }

@@ -11,7 +11,7 @@ use crate::secrets::Need;
 use clap::{Args, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use postrider_core::{
-    BodyForm, EventPattern, HookCredentials, HookId, HookSettings, NewHook, RetrySchedule,
+    BodyForm, EventPattern, Filter, HookCredentials, HookId, HookSettings, NewHook, RetrySchedule,
     SigningSecret, Span, parse_hook_url,
 };
 use postrider_store::{HookChange, HookFilter, HookReport};
@@ -20,7 +20,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use url::Host;
 
 /// Who changed a hook, as it is recorded.
-const BY: &str = "cli";
+pub(super) const BY: &str = "cli";
 
 /// Register, list and change hooks.
 #[derive(Debug, Subcommand)]
@@ -29,6 +29,7 @@ pub enum HookCommand {
     List(List),
     /// Show one hook
     Show(One),
+    Change(super::hook_change::Change),
     /// Hold a hook's deliveries until it is enabled again
     Pause(One),
     /// Let a hook's deliveries go on, and forget its failures
@@ -52,6 +53,8 @@ Examples:
   postrider hook add --url https://example.com/hook --event order.paid \\
       --header X-Environment=production --timeout 5s --retry-schedule 10s,1m,10m,1h
   postrider hook add --url https://example.com/hook --event '*' --secret @secret.txt
+  postrider hook add --url https://example.com/hook --event 'invoice.*' \\
+      --filter 'amount >= 100 && currency == \"EUR\"'
 
 A private or local address is only called when worker.allow_addresses lists it, as in
 POSTRIDER_WORKER__ALLOW_ADDRESSES=127.0.0.0/8,::1/128 postrider serve")]
@@ -62,6 +65,9 @@ pub struct Add {
     /// Which events: a type ("invoice.paid"), a prefix ("invoice.*") or "*"; may be repeated
     #[arg(long = "event", value_name = "PATTERN", required = true)]
     events: Vec<EventPattern>,
+    /// Only events whose payload fits this condition; docs/filters.md says how to write one
+    #[arg(long, value_name = "CONDITION")]
+    filter: Option<Filter>,
     /// Whose events
     #[arg(long, default_value = "default")]
     account: String,
@@ -169,6 +175,7 @@ impl HookCommand {
             Self::Disable(One { id }) => change(globals, id, HookChange::Disable).await,
             Self::Remove(command) => command.run(globals).await,
             Self::Test(command) => command.run(globals).await,
+            Self::Change(command) => command.run(globals).await,
             Self::RotateSecret(command) => command.run(globals).await,
         }
     }
@@ -217,6 +224,7 @@ impl Add {
                     Body::Envelope => BodyForm::Envelope,
                     Body::Payload => BodyForm::Payload,
                 },
+                filter: self.filter,
                 timeout: self.timeout,
                 retry_schedule: self.retry_schedule.map(RetrySchedule::new),
                 disable_after_failures: self.disable_after_failures,

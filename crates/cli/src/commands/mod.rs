@@ -7,6 +7,7 @@ pub mod demo;
 pub mod event;
 mod event_file;
 pub mod hook;
+mod hook_change;
 mod hook_test;
 pub mod key;
 pub mod listen;

@@ -17,6 +17,7 @@ pub fn hook(hook: &HookReport) -> String {
         ("account", hook.account.clone()),
         ("url", hook.url.clone()),
         ("events", hook.events.join(", ")),
+        ("filter", filter(hook)),
         ("profile", hook.profile.clone()),
         ("status", status(hook)),
         ("failures", failures(hook)),
@@ -167,6 +168,11 @@ pub fn attempts(attempts: &[AttemptReport]) -> String {
         ["ATTEMPT", "TIME", "OUTCOME", "STATUS", "TOOK", "ANSWER"],
         rows,
     )
+}
+
+fn filter(hook: &HookReport) -> String {
+    let filter = hook.filter.as_ref();
+    filter.map_or("-".into(), ToString::to_string)
 }
 
 /// One key.

@@ -6,6 +6,7 @@
 use super::PostgresStore;
 use super::errors::Result;
 use super::hook_rows::{hook_columns, hook_from, open, seal};
+use crate::error::not_understood;
 use crate::{Error, HookChange, HookFilter, HookReport};
 use postrider_core::{Hook, HookCredentials, HookId, HookSettings, HookStatus, NewHook, Timestamp};
 use sqlx::postgres::PgRow;
@@ -65,6 +66,22 @@ impl PostgresStore {
             }
             HookChange::Pause => set_status(&mut tx, id, HookStatus::Paused, by, now).await?,
             HookChange::Disable => set_status(&mut tx, id, HookStatus::Disabled, by, now).await?,
+            HookChange::Set(change) => {
+                let version = next_version(&mut tx).await?;
+                let mut settings = settings(&mut tx, id).await?;
+                settings.apply(change);
+                sqlx::query(
+                    "-- postrider: set_hook
+                    UPDATE postrider_hooks SET settings = $2::json, updated_at = $3, version = $4
+                    WHERE id = $1",
+                )
+                .bind(id.0)
+                .bind(settings_text(&settings))
+                .bind(now)
+                .bind(version)
+                .execute(&mut *tx)
+                .await?;
+            }
             HookChange::Rotate {
                 secret,
                 overlap_until,
@@ -173,6 +190,18 @@ fn settings_text(settings: &HookSettings) -> String {
     serde_json::to_string(settings).unwrap_or_else(|_| "{}".into())
 }
 
+async fn settings(connection: &mut PgConnection, id: HookId) -> Result<HookSettings> {
+    let text: Option<String> = sqlx::query_scalar(
+        "-- postrider: hook_settings
+        SELECT settings::text FROM postrider_hooks WHERE id = $1 AND deleted_at IS NULL",
+    )
+    .bind(id.0)
+    .fetch_optional(connection)
+    .await?;
+    let settings = serde_json::from_str(&text.ok_or_else(|| not_found(id))?);
+    Ok(settings.map_err(|_| not_understood(id))?)
+}
+
 /// A hook that is disabled already keeps why, when and by whom.
 async fn set_status(
     connection: &mut PgConnection,
@@ -275,13 +304,14 @@ async fn list(
 }
 
 fn report_from(row: &PgRow) -> std::result::Result<HookReport, sqlx::Error> {
-    let hook = hook_from(row)?;
+    let mut hook = hook_from(row)?;
     let (fail_count, held): (i32, i64) = (row.try_get("fail_count")?, row.try_get("held")?);
     Ok(HookReport {
         id: hook.id,
         account: hook.account,
         url: hook.url,
         events: row.try_get("events")?,
+        filter: hook.settings.filter.take(),
         profile: hook.profile,
         secret: None,
         status: hook.status.name().to_owned(),

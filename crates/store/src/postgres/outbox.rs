@@ -104,6 +104,7 @@ async fn write_batch(
         deliveries: count(sorted.plan.deliveries.len()),
         duplicates: count(sorted.duplicates.len()),
         rejected,
+        filter_problems: sorted.plan.filter_problems,
         waiting: sorted.plan.waiting(request.now),
         more: sorted.more,
         started: sorted.plan.started(request),

@@ -7,9 +7,10 @@ use super::SqliteStore;
 use super::errors::from_sqlx;
 use super::hook_rows::{HookRow, PURPOSE};
 use super::values::{micros, moment, rows};
+use crate::error::not_understood;
 use crate::{Error, HookChange, HookFilter, HookReport, Result};
 use postrider_core::{
-    DisabledReason, Hook, HookCredentials, HookId, HookStatus, NewHook, Timestamp,
+    DisabledReason, Hook, HookCredentials, HookId, HookSettings, HookStatus, NewHook, Timestamp,
 };
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{FromRow, Row};
@@ -84,6 +85,12 @@ impl SqliteStore {
             HookChange::Disable => {
                 let why = Some((DisabledReason::Manual, by));
                 set_status(&mut tx, id, HookStatus::Disabled, why, now).await?;
+            }
+            HookChange::Set(change) => {
+                let settings = serde_json::from_str(&row.settings);
+                let mut settings: HookSettings = settings.map_err(|_| not_understood(id))?;
+                settings.apply(change);
+                set_settings(&mut tx, id, &settings, now).await?;
             }
             HookChange::Rotate {
                 secret: new,
@@ -197,11 +204,13 @@ impl FromRow<'_, SqliteRow> for ReportRow {
 impl ReportRow {
     fn into_report(self) -> HookReport {
         let hook = self.hook;
+        let mut settings: HookSettings = serde_json::from_str(&hook.settings).unwrap_or_default();
         HookReport {
             id: hook.id,
             account: hook.account,
             url: hook.url,
             events: serde_json::from_str(&hook.events).unwrap_or_default(),
+            filter: settings.filter.take(),
             profile: hook.profile,
             secret: None,
             status: hook.status,
@@ -212,7 +221,7 @@ impl ReportRow {
             disabled_at: hook.disabled_at.map(moment),
             disabled_by: hook.disabled_by,
             held: self.held,
-            settings: serde_json::from_str(&hook.settings).unwrap_or_default(),
+            settings,
             created_at: moment(hook.created_at),
             updated_at: moment(hook.updated_at),
         }
@@ -278,6 +287,27 @@ async fn set_status(
     .bind(status.name())
     .bind(disabled.map(|(reason, _)| reason.name()))
     .bind(disabled.map(|(_, by)| by))
+    .bind(micros(now))
+    .bind(version)
+    .execute(tx)
+    .await
+    .map_err(from_sqlx)?;
+    Ok(())
+}
+
+async fn set_settings(
+    tx: &mut SqliteConnection,
+    id: HookId,
+    settings: &HookSettings,
+    now: Timestamp,
+) -> Result<()> {
+    let version = next_version(tx).await?;
+    sqlx::query(
+        "-- postrider: set_hook
+        UPDATE postrider_hooks SET settings = ?2, updated_at = ?3, version = ?4 WHERE id = ?1",
+    )
+    .bind(id.0)
+    .bind(sqlx::types::Json(settings))
     .bind(micros(now))
     .bind(version)
     .execute(tx)

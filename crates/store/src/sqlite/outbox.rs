@@ -145,6 +145,7 @@ impl SqliteStore {
             deliveries: count(plan.deliveries.len()),
             duplicates: count(sorted.duplicates.len()),
             rejected: count(sorted.rejected.len()),
+            filter_problems: plan.filter_problems,
             waiting: plan.waiting(request.now),
             started: plan.started(request),
             more: queued >= max_events || count(read) < queued || taken < read,

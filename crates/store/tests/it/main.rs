@@ -88,6 +88,9 @@ on_every_store! {
     },
     fan_out::{
         each_matching_hook_of_the_account_gets_a_delivery,
+        a_hook_with_a_filter_gets_only_what_fits,
+        a_changed_filter_decides_about_events_read_later,
+        a_payload_that_no_filter_can_read_fits_none_and_is_counted,
         rows_leave_the_outbox_with_their_deliveries,
         what_was_rolled_back_is_never_delivered,
         a_hook_made_just_before_the_event_gets_it,
@@ -217,6 +220,8 @@ on_every_store! {
         a_hook_that_cannot_work_is_refused,
         a_person_pauses_disables_and_enables,
         the_same_change_may_be_made_twice,
+        a_filter_is_set_and_taken_away,
+        settings_of_a_newer_version_are_not_overwritten,
         enabling_forgets_the_failures,
         a_rotated_secret_signs_beside_the_old_one_for_a_while,
         a_change_made_elsewhere_is_seen_at_once,
