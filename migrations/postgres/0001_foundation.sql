@@ -1,4 +1,5 @@
--- The outbox, the events and deliveries made from it, the hooks, and the history of attempts.
+-- The outbox, the events and deliveries made from it, the hooks, the keys of the API, and the
+-- history of attempts.
 --
 -- Every table of the hot path begins its primary key and its indexes with `slot`, so that a
 -- statement that names one slot touches one shard. History is partitioned by `day`, the day of
@@ -142,6 +143,23 @@ CREATE TABLE postrider_gates (
     until timestamptz NOT NULL
 ) WITH (fillfactor = 50);
 
+-- Keys of the API. The token is nowhere, only its SHA-256: a token is 256 random bits, which
+-- nobody finds by trying.
+CREATE TABLE postrider_keys (
+    id uuid PRIMARY KEY,
+    scope text NOT NULL CHECK (scope IN ('admin', 'account', 'publish')),
+    -- NULL for all accounts.
+    account text,
+    name text,
+    hash bytea NOT NULL,
+    created_at timestamptz NOT NULL,
+    last_used_at timestamptz,
+    revoked_at timestamptz,
+    CHECK (scope <> 'admin' OR account IS NULL),
+    CHECK (scope <> 'account' OR account IS NOT NULL)
+) WITH (fillfactor = 50);
+CREATE UNIQUE INDEX postrider_keys_by_hash ON postrider_keys (hash);
+
 CREATE TABLE postrider_events (
     slot smallint NOT NULL DEFAULT 0,
     day date NOT NULL,
@@ -199,14 +217,15 @@ CREATE INDEX postrider_deliveries_leased
 -- Deliveries that started when their events were fanned out, all those of one fan-out in one
 -- row. A member gets a row of its own in postrider_deliveries when it has to wait; one whose
 -- first attempt ended it never does. The row goes when no member is open, or when the lease
--- has run out and the members without an attempt have become deliveries.
+-- has run out and the open members have become deliveries.
 CREATE TABLE postrider_leases (
     slot smallint NOT NULL DEFAULT 0,
     token uuid NOT NULL,
     day date NOT NULL,
     expires_at timestamptz NOT NULL,
-    -- Members neither settled nor given back.
+    -- Members neither settled nor given back, and which those are: their bits are 0.
     open integer NOT NULL,
+    closed varbit NOT NULL,
     -- The members, at the same place in each.
     deliveries uuid[] NOT NULL,
     events uuid[] NOT NULL,

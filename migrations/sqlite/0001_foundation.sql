@@ -1,4 +1,5 @@
--- The outbox, the events and deliveries made from it, the hooks, and the history of attempts.
+-- The outbox, the events and deliveries made from it, the hooks, the keys of the API, and the
+-- history of attempts.
 --
 -- The same tables as on PostgreSQL. What is written by applications (the outbox) keeps to what
 -- SQLite 3.38 has, however new the SQLite inside Postrider is: an application brings its own.
@@ -123,6 +124,23 @@ CREATE TABLE postrider_hook_health (
     probes INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 
+-- Keys of the API. The token is nowhere, only its SHA-256: a token is 256 random bits, which
+-- nobody finds by trying.
+CREATE TABLE postrider_keys (
+    id BLOB PRIMARY KEY NOT NULL,
+    scope TEXT NOT NULL CHECK (scope IN ('admin', 'account', 'publish')),
+    -- NULL for all accounts.
+    account TEXT,
+    name TEXT,
+    hash BLOB NOT NULL,
+    created_at INTEGER NOT NULL,
+    last_used_at INTEGER,
+    revoked_at INTEGER,
+    CHECK (scope <> 'admin' OR account IS NULL),
+    CHECK (scope <> 'account' OR account IS NOT NULL)
+) STRICT;
+CREATE UNIQUE INDEX postrider_keys_by_hash ON postrider_keys (hash);
+
 CREATE TABLE postrider_events (
     slot INTEGER NOT NULL DEFAULT 0,
     day INTEGER NOT NULL,
@@ -140,7 +158,8 @@ CREATE TABLE postrider_events (
     PRIMARY KEY (slot, day, id)
 ) STRICT;
 
--- What has not ended. The row goes when the delivery ends; history tells the rest.
+-- What has not ended and waits, or was leased after it waited. The row goes when the delivery
+-- ends; history tells the rest.
 CREATE TABLE postrider_deliveries (
     slot INTEGER NOT NULL DEFAULT 0,
     id BLOB NOT NULL,
@@ -180,8 +199,10 @@ CREATE TABLE postrider_leases (
     token BLOB NOT NULL,
     day INTEGER NOT NULL,
     expires_at INTEGER NOT NULL,
-    -- Members neither settled nor given back.
+    -- Members neither settled nor given back; 0 when the lease has run out and holds for none.
     open INTEGER NOT NULL,
+    -- Whether some were given back: from then on each settlement is looked at by itself.
+    given_back INTEGER NOT NULL DEFAULT 0 CHECK (given_back IN (0, 1)),
     -- The members, 48 bytes each: the ids of the delivery, its event and its hook.
     members BLOB NOT NULL,
     PRIMARY KEY (slot, token)

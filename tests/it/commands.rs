@@ -181,7 +181,7 @@ async fn a_hook_that_another_process_registers_pauses_and_enables_is_obeyed(back
 async fn a_test_of_a_hook_shows_its_answer_and_records_nothing(backend: Backend) {
     let database = TestDatabase::migrated(backend).await;
     let postrider = Postrider::on(&database);
-    let receiver = Receiver::answering([200, 503]).await;
+    let receiver = Receiver::answering([200, 503, 200]).await;
     let url = receiver.url();
     let add = ["hook", "add", "--url", &url, "--event", "*"];
     let hook = postrider.json(&add).await["id"].clone();
@@ -192,6 +192,10 @@ async fn a_test_of_a_hook_shows_its_answer_and_records_nothing(backend: Backend)
     let refused = postrider.run(&["hook", "test", hook, "--json"]).await;
     assert_eq!(refused.status.code(), Some(1));
     assert!(refused.stdout.contains("\"status\":503"), "{refused}");
+    postrider.json(&["hook", "disable", hook]).await;
+    let accepted = postrider.run(&["hook", "test", hook]).await.succeeded();
+    let enable = format!("postrider hook enable {hook}");
+    assert!(accepted.stderr.contains(&enable), "{accepted}");
     assert_eq!(
         postrider.json(&["hook", "show", hook]).await["fail_count"],
         0

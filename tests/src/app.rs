@@ -21,7 +21,7 @@ const KEEP_EVENTS: Duration = Duration::from_secs(30 * 24 * 3600);
 
 const LEFT: &str = "SELECT (SELECT count(*) FROM postrider_outbox) \
                     + (SELECT count(*) FROM postrider_deliveries)
-                    + (SELECT count(*) FROM postrider_leases)";
+                    + (SELECT coalesce(sum(open), 0) FROM postrider_leases)";
 
 /// How many deliveries are leased.
 pub const LEASED: &str = "SELECT (SELECT count(*) FROM postrider_deliveries WHERE lease_token IS NOT NULL) \

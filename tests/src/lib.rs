@@ -4,6 +4,7 @@
 //! A test that needs a PostgreSQL server fails when there is none, and says how to get one:
 //! nothing is skipped.
 
+mod api;
 mod app;
 mod connection;
 mod database;
@@ -11,16 +12,20 @@ mod http;
 mod on_both;
 mod process;
 mod program;
+mod raw;
 mod receiver;
 mod store;
 mod tools;
 mod wait;
 
+pub use api::Caller;
 pub use app::{KEY, LEASED, TestApp, hook_to, value_of};
 pub use connection::Connection;
 pub use database::{TestDatabase, slots};
+pub use http::Reply;
 pub use process::Process;
 pub use program::{Ended, Postrider};
+pub use raw::{Authority, Manner, RawReceiver};
 pub use receiver::{Answer, PATIENCE, Received, Receiver};
 pub use store::{TestStore, event, new_hook, policy, refusal, start};
 pub use tools::{ended, psql, python, script};

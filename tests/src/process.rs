@@ -58,10 +58,18 @@ impl Process {
     /// # Panics
     /// When it is not `serve`, or does not answer.
     pub async fn get(&self, path: &str) -> (u16, String) {
+        get(&self.address_of("metrics").await, path).await
+    }
+
+    /// Where `serve` listens for `metrics` or `api`.
+    ///
+    /// # Panics
+    /// When it is not `serve`, or does not listen for that.
+    pub async fn address_of(&self, what: &str) -> String {
         let said = self.wait_for_lines(1).await.remove(0);
         let said: Value = serde_json::from_str(&said).expect("what serve says at its start");
-        let url = said["metrics"].as_str().expect("where its metrics are");
-        get(url.trim_start_matches("http://"), path).await
+        let url = said[what].as_str().expect("where it listens");
+        url.trim_start_matches("http://").to_owned()
     }
 
     /// Waits for a line on standard error that contains `text`.
@@ -94,6 +102,18 @@ impl Process {
     /// Lets it go on: SIGCONT.
     pub async fn thaw(&self) {
         self.signal("CONT").await;
+    }
+
+    /// Lets it have so many files open at most from now on; those it has stay open.
+    ///
+    /// # Panics
+    /// When the limit cannot be set.
+    pub async fn limit_open_files(&self, most: u32) {
+        let set = Command::new("prlimit")
+            .args(["--pid", &self.pid.to_string(), &format!("--nofile={most}:")])
+            .status()
+            .await;
+        assert!(set.expect("run prlimit").success(), "prlimit for {self}");
     }
 
     /// Kills it as nothing can prevent, and waits until it is gone: SIGKILL.

@@ -151,7 +151,12 @@ impl Postrider {
 
     /// Starts `serve` and waits until it is ready.
     pub async fn serve(&self) -> Process {
-        let process = self.start(&["serve", "--json"]);
+        self.serve_as("all").await
+    }
+
+    /// The same in one role.
+    pub async fn serve_as(&self, role: &str) -> Process {
+        let process = self.start(&["serve", "--json", "--role", role]);
         let said = process.wait_for_lines(1).await.remove(0);
         assert!(said.contains("\"ready\":true"), "{said}");
         process
@@ -251,8 +256,8 @@ fn check_current(program: &Path, sources: &[PathBuf]) -> Result<(), String> {
         {
             let (path, name) = (entry.path(), entry.file_name());
             let file = entry.metadata().expect("read the sources");
-            // What only a crate's own tests are built from does not go into the program.
-            if file.is_dir() && !matches!(name.to_str(), Some("tests" | "examples")) {
+            // What only a crate's own tests or benchmarks are built from is not in the program.
+            if file.is_dir() && !matches!(name.to_str(), Some("tests" | "benches" | "examples")) {
                 folders.push(path);
             } else if is_source(&name.to_string_lossy())
                 && file

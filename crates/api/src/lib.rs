@@ -1,10 +1,22 @@
-//! Postrider's HTTP interface: health probes, and the management API.
+//! Postrider's HTTP interface: the API for applications and operators, and health probes.
 //!
-//! No other crate but the binary knows `axum`, and this one knows nothing of workers: what it
-//! asks about the process it asks through [`Readiness`].
+//! A request is taken in by [`Api`], one file for each resource holds its routes, bodies and
+//! handlers, and every refusal is a problem document (RFC 9457). No other crate but the binary
+//! knows `axum`, and this one knows nothing of workers: what it asks about the process it asks
+//! through [`Readiness`], and what it tells it tells through [`Observer`] and
+//! [`ApiParts::published`].
 
+mod api;
+mod call;
+mod events;
+mod fields;
+mod keys;
+mod observe;
 mod probes;
 mod problem;
+mod publisher;
+mod trouble;
 
+pub use api::{Api, ApiParts};
+pub use observe::Observer;
 pub use probes::{Readiness, probes};
-pub use problem::router;

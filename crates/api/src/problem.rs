@@ -1,37 +1,266 @@
-//! What is answered where there is nothing: `application/problem+json` (RFC 9457).
+//! Refusals: `application/problem+json` (RFC 9457).
+//!
+//! The one place that knows status codes. A problem says what happened and what to do; what
+//! concerns a part of the body is named by its JSON pointer (RFC 6901). Nothing here repeats a
+//! payload or a token, or tells how the database is reached.
 
-use axum::Router;
-use axum::http::{StatusCode, Uri, header};
+use crate::publisher::PublishError;
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use postrider_core::{EventError, OtherAccount};
+use postrider_store::Error;
 use serde::Serialize;
 
-/// The management API. In this release it has no routes of its own.
-pub fn router() -> Router {
-    Router::new().fallback(not_found)
+/// Before each kind's own name in `type`.
+const TYPE_PREFIX: &str = "urn:postrider:problem:";
+/// When to try again after trouble of ours.
+const RETRY_AFTER: &str = "1";
+/// Faults shown at most.
+const FAULTS_MAX: usize = 20;
+
+/// What kind of problem it is: its name never changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    MalformedJson,
+    Unauthorized,
+    Forbidden,
+    NotFound,
+    MethodNotAllowed,
+    Timeout,
+    TooLarge,
+    UnsupportedMediaType,
+    Invalid,
+    Internal,
+    Unavailable,
+}
+
+/// Something is wrong with a part of the body.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Fault {
+    /// Where: a JSON pointer.
+    pub(crate) pointer: String,
+    /// What, and what to do.
+    pub(crate) detail: String,
+}
+
+/// A refusal.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    kind: Kind,
+    detail: String,
+    faults: Vec<Fault>,
+    header: Option<(HeaderName, &'static str)>,
+}
+
+impl Kind {
+    /// The name in `type`, the title, and the status.
+    fn says(self) -> (&'static str, &'static str, StatusCode) {
+        match self {
+            Self::MalformedJson => ("malformed-json", "Malformed JSON", StatusCode::BAD_REQUEST),
+            Self::Unauthorized => ("unauthorized", "Unauthorized", StatusCode::UNAUTHORIZED),
+            Self::Forbidden => ("forbidden", "Forbidden", StatusCode::FORBIDDEN),
+            Self::NotFound => ("not-found", "Not found", StatusCode::NOT_FOUND),
+            Self::MethodNotAllowed => (
+                "method-not-allowed",
+                "Method not allowed",
+                StatusCode::METHOD_NOT_ALLOWED,
+            ),
+            Self::Timeout => ("timeout", "Timeout", StatusCode::REQUEST_TIMEOUT),
+            Self::TooLarge => ("too-large", "Too large", StatusCode::PAYLOAD_TOO_LARGE),
+            Self::UnsupportedMediaType => (
+                "unsupported-media-type",
+                "Unsupported media type",
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            ),
+            Self::Invalid => ("invalid", "Invalid", StatusCode::UNPROCESSABLE_ENTITY),
+            Self::Internal => (
+                "internal",
+                "Internal error",
+                StatusCode::INTERNAL_SERVER_ERROR,
+            ),
+            Self::Unavailable => (
+                "unavailable",
+                "Unavailable",
+                StatusCode::SERVICE_UNAVAILABLE,
+            ),
+        }
+    }
+}
+
+impl Problem {
+    pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        let header = match kind {
+            Kind::Unavailable => Some((header::RETRY_AFTER, RETRY_AFTER)),
+            _ => None,
+        };
+        Self {
+            kind,
+            detail: detail.into(),
+            faults: Vec::new(),
+            header,
+        }
+    }
+
+    /// A body that is JSON, but not what is asked for.
+    pub(crate) fn invalid(mut faults: Vec<Fault>) -> Self {
+        let detail = match faults.as_slice() {
+            [only] if only.pointer.is_empty() => only.detail.clone(),
+            [only] => format!("{}: {}", only.pointer, only.detail),
+            _ => format!(
+                "{} things are wrong with the body: see errors.",
+                faults.len()
+            ),
+        };
+        faults.truncate(FAULTS_MAX);
+        Self {
+            faults,
+            ..Self::new(Kind::Invalid, detail)
+        }
+    }
+
+    /// What is wrong with the body.
+    #[cfg(test)]
+    pub(crate) fn faults(&self) -> &[Fault] {
+        &self.faults
+    }
+
+    /// A caller without a key, or with a `token` that is none.
+    pub(crate) fn unauthorized(detail: &str, token: bool) -> Self {
+        let challenge = match token {
+            true => "Bearer realm=\"postrider\", error=\"invalid_token\"",
+            false => "Bearer realm=\"postrider\"",
+        };
+        Self {
+            header: Some((header::WWW_AUTHENTICATE, challenge)),
+            ..Self::new(Kind::Unauthorized, detail)
+        }
+    }
+}
+
+impl Fault {
+    pub(crate) fn at(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self {
+            pointer: pointer.into(),
+            detail: detail.into(),
+        }
+    }
+}
+
+impl From<EventError> for Problem {
+    fn from(error: EventError) -> Self {
+        let pointer = match &error {
+            EventError::TypeEmpty
+            | EventError::TypeTooLong(_)
+            | EventError::TypeMalformed(_)
+            | EventError::TypeReserved(_) => "/event_type",
+            EventError::PayloadMalformed(_) | EventError::PayloadTooLarge(_) => "/payload",
+            EventError::Key { what, .. } => match *what {
+                "account" => "/account",
+                "ordering key" => "/ordering_key",
+                _ => "/dedup_key",
+            },
+            EventError::Headers(_) | EventError::HeadersTooMany => "/headers",
+            EventError::DueTooLate { .. } => "/deliver_after",
+        };
+        let mut problem = Self::invalid(vec![Fault::at(pointer, error.to_string())]);
+        if let EventError::PayloadTooLarge(_) = error {
+            problem.kind = Kind::TooLarge;
+        }
+        problem
+    }
+}
+
+impl From<OtherAccount> for Problem {
+    fn from(error: OtherAccount) -> Self {
+        Self {
+            faults: vec![Fault::at("/account", error.to_string())],
+            ..Self::new(Kind::Forbidden, error.to_string())
+        }
+    }
+}
+
+impl From<PublishError> for Problem {
+    fn from(error: PublishError) -> Self {
+        match &error {
+            PublishError::Store(error) => match error.as_ref() {
+                Error::Refused(_) => Self::invalid(vec![Fault::at("", error.to_string())]),
+                Error::Event(error) => error.clone().into(),
+                error if error.is_no_answer() => Self::new(
+                    Kind::Unavailable,
+                    "The database did not answer, so it is not known whether the event was \
+                     recorded. Send it again; a dedup_key keeps it from becoming two.",
+                ),
+                _ => unavailable("The event was not recorded"),
+            },
+            PublishError::Lost => Self::new(
+                Kind::Internal,
+                "Postrider failed, and it is not known whether the event was recorded. Send it \
+                 again; a dedup_key keeps it from becoming two.",
+            ),
+            PublishError::Closed => Self::new(
+                Kind::Unavailable,
+                "This process is ending and has not recorded the event. Send it again.",
+            ),
+        }
+    }
+}
+
+/// The store failed before it was asked to record anything.
+impl From<Error> for Problem {
+    fn from(_: Error) -> Self {
+        unavailable("The key could not be checked")
+    }
+}
+
+fn unavailable(what: &str) -> Problem {
+    let detail = format!(
+        "{what}, because the database cannot be used now; the log of this process says why. Try \
+         again later."
+    );
+    Problem::new(Kind::Unavailable, detail)
+}
+
+/// What there is at a path without a route.
+pub(crate) async fn not_found(uri: Uri) -> Problem {
+    let detail = format!("There is nothing at {}.", uri.path());
+    Problem::new(Kind::NotFound, detail)
+}
+
+/// What a route answers to methods it does not have. The header `allow` names those it has.
+pub(crate) async fn method_not_allowed(method: Method, uri: Uri) -> Problem {
+    let detail = format!("{} cannot be called with {method}.", uri.path());
+    Problem::new(Kind::MethodNotAllowed, detail)
 }
 
 #[derive(Serialize)]
-struct Problem {
+struct Document<'a> {
+    r#type: String,
     title: &'static str,
     status: u16,
-    detail: String,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "<[Fault]>::is_empty")]
+    errors: &'a [Fault],
 }
 
-async fn not_found(uri: Uri) -> Response {
-    let status = StatusCode::NOT_FOUND;
-    let problem = Problem {
-        title: "Not found",
-        status: status.as_u16(),
-        detail: format!("There is nothing at {}.", uri.path()),
-    };
-    match serde_json::to_vec(&problem) {
-        Ok(body) => (
-            status,
-            [(header::CONTENT_TYPE, "application/problem+json")],
-            body,
-        )
-            .into_response(),
-        Err(_) => status.into_response(),
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let (name, title, status) = self.kind.says();
+        let document = Document {
+            r#type: format!("{TYPE_PREFIX}{name}"),
+            title,
+            status: status.as_u16(),
+            detail: &self.detail,
+            errors: &self.faults,
+        };
+        // Text and numbers: there is nothing in it that JSON cannot hold.
+        let body = serde_json::to_vec(&document).unwrap_or_default();
+        let kind = (header::CONTENT_TYPE, "application/problem+json");
+        let mut response = (status, [kind], body).into_response();
+        if let Some((name, value)) = self.header {
+            let value = HeaderValue::from_static(value);
+            response.headers_mut().insert(name, value);
+        }
+        response
     }
 }
 
@@ -39,18 +268,42 @@ async fn not_found(uri: Uri) -> Response {
 mod tests {
     use super::*;
 
+    async fn text_of(response: Response) -> String {
+        let body = axum::body::to_bytes(response.into_body(), 10_000).await;
+        String::from_utf8(body.unwrap().to_vec()).unwrap()
+    }
+
     #[tokio::test]
     async fn a_missing_page_is_a_problem_document() {
-        let response = not_found(Uri::from_static("/v1/nothing?key=secret")).await;
+        let problem = not_found(Uri::from_static("/v1/nothing?key=secret")).await;
+        let response = problem.into_response();
         assert_eq!(response.status(), StatusCode::NOT_FOUND);
         let kind = &response.headers()[header::CONTENT_TYPE];
         assert_eq!(kind, "application/problem+json");
-        let body = axum::body::to_bytes(response.into_body(), 1024)
-            .await
-            .unwrap();
         assert_eq!(
-            String::from_utf8_lossy(&body),
-            r#"{"title":"Not found","status":404,"detail":"There is nothing at /v1/nothing."}"#
+            text_of(response).await,
+            r#"{"type":"urn:postrider:problem:not-found","title":"Not found","status":404,"detail":"There is nothing at /v1/nothing."}"#
         );
+    }
+
+    #[tokio::test]
+    async fn faults_are_named_by_their_pointers_and_not_without_end() {
+        let one = Problem::invalid(vec![Fault::at("/account", "must be a string")]);
+        assert_eq!(
+            text_of(one.into_response()).await,
+            r#"{"type":"urn:postrider:problem:invalid","title":"Invalid","status":422,"detail":"/account: must be a string","errors":[{"pointer":"/account","detail":"must be a string"}]}"#
+        );
+        let many = (0..1_000).map(|n| Fault::at(format!("/{n}"), "no"));
+        let many = Problem::invalid(many.collect());
+        assert!(many.detail.starts_with("1000 things"), "{}", many.detail);
+        assert_eq!(many.faults.len(), FAULTS_MAX);
+    }
+
+    #[test]
+    fn trouble_of_ours_says_when_to_try_again() {
+        let problem: Problem = PublishError::Closed.into();
+        let response = problem.into_response();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[header::RETRY_AFTER], "1");
     }
 }

@@ -1,6 +1,6 @@
 //! The arguments: one global set, and a command.
 
-use crate::commands::{bench, check, delivery, demo, event, hook, listen, migrate, serve};
+use crate::commands::{bench, check, delivery, demo, event, hook, key, listen, migrate, serve};
 use crate::config::{ConfigFile, Settings, Sources, load};
 use crate::failure::{Misuse, Result};
 use crate::logging::LogFormat;
@@ -82,6 +82,9 @@ pub enum Command {
     /// Look at deliveries and send them again
     #[command(subcommand)]
     Delivery(delivery::DeliveryCommand),
+    /// Make, list and revoke keys of the API
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     Check(check::Check),
     Listen(listen::Listen),
     Demo(demo::Demo),
@@ -126,6 +129,7 @@ impl Command {
             Self::Hook(command) => command.run(globals).await,
             Self::Event(command) => command.run(globals).await,
             Self::Delivery(command) => command.run(globals).await,
+            Self::Key(command) => command.run(globals).await,
             Self::Check(command) => command.run(globals).await,
             Self::Listen(command) => command.run(globals).await,
             Self::Demo(command) => command.run(globals).await,

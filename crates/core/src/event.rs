@@ -1,13 +1,16 @@
 //! Something that happened in an application.
 
 use crate::{
-    EventId, HEADERS_MAX, HEADERS_MAX_BYTES, KEY_MAX_BYTES, PAYLOAD_MAX_BYTES, Timestamp,
+    EventId, HEADERS_MAX, HEADERS_MAX_BYTES, KEY_MAX_BYTES, PAYLOAD_MAX_BYTES, Span, Timestamp,
     limits::EVENT_TYPE_MAX_BYTES,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::fmt;
 use std::sync::Arc;
+
+/// The account of an event that names none.
+pub const DEFAULT_ACCOUNT: &str = "default";
 
 /// The prefix of the event types that Postrider itself publishes.
 const OPERATIONAL_PREFIX: &str = "postrider.";
@@ -127,6 +130,16 @@ pub enum EventError {
         "there are more than {HEADERS_MAX} headers, or more than {HEADERS_MAX_BYTES} bytes of them: put data into the payload"
     )]
     HeadersTooMany,
+    /// The event is not to be delivered while it is kept.
+    #[error(
+        "deliver_after ({at}) lies beyond retention.events ({kept}): the event would be dropped before it is due; choose an earlier time or keep events for longer"
+    )]
+    DueTooLate {
+        /// When it is to be delivered.
+        at: Timestamp,
+        /// How long events are kept.
+        kept: Span,
+    },
 }
 
 /// Names of what happened: `invoice.paid`.
@@ -197,7 +210,7 @@ impl NewEvent {
 
     fn raw(event_type: impl Into<String>, payload: Box<RawValue>) -> Self {
         Self {
-            account: "default".into(),
+            account: DEFAULT_ACCOUNT.into(),
             event_type: event_type.into(),
             payload,
             ordering_key: None,
@@ -261,6 +274,18 @@ impl NewEvent {
         check_key("ordering key", self.ordering_key.as_deref())?;
         check_key("deduplication key", self.dedup_key.as_deref())?;
         check_headers(self.headers.as_deref())
+    }
+
+    /// Checks that the event is due while events of now are `kept`.
+    ///
+    /// # Errors
+    /// When it is not: fan-out would reject it.
+    pub fn check_due(&self, now: Timestamp, kept: Span) -> Result<(), EventError> {
+        let wait = |at: Timestamp| at.signed_duration_since(now).to_std().unwrap_or_default();
+        match self.deliver_after {
+            Some(at) if wait(at) > kept.get() => Err(EventError::DueTooLate { at, kept }),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -410,6 +435,19 @@ mod tests {
             event.headers = Some(bad.into());
             assert!(event.check().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_event_must_be_due_while_it_is_kept() {
+        let now = "2026-03-02T10:00:00Z".parse::<Timestamp>().unwrap();
+        let kept = Span::secs(3_600);
+        let due = |seconds| event("a").deliver_after(now + chrono::TimeDelta::seconds(seconds));
+        assert_eq!(event("a").check_due(now, kept), Ok(()));
+        for seconds in [-7_200, 0, 3_600] {
+            assert_eq!(due(seconds).check_due(now, kept), Ok(()), "{seconds}");
+        }
+        let late = due(3_601).check_due(now, kept).unwrap_err().to_string();
+        assert!(late.contains("beyond retention.events (1h)"), "{late}");
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use crate::event::{are_too_many_headers, is_header_name, is_header_value, is_reserved_header};
 use crate::{
-    BodyForm, EventPattern, EventType, HEADERS_MAX, HEADERS_MAX_BYTES, HOOK_URL_MAX_BYTES, HookId,
-    Phase, Rate, RetrySchedule, Signer, SigningSecret, Span, Timestamp,
+    BodyForm, EventPattern, EventType, Filter, HEADERS_MAX, HEADERS_MAX_BYTES, HOOK_URL_MAX_BYTES,
+    HookId, Phase, Rate, RetrySchedule, Signer, SigningSecret, Span, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -84,6 +84,9 @@ pub struct Disabled {
 pub struct HookSettings {
     /// What stands in the body.
     pub body: BodyForm,
+    /// Which payloads it asks for, of the events that its patterns match.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter: Option<Filter>,
     /// The deadline of a whole exchange; never longer than the worker's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Span>,
@@ -107,10 +110,12 @@ pub struct HookSettings {
     pub disable_after: Option<Span>,
 }
 
-/// A change of what a hook sets for its pace and its failures. What is `None` stays as it is;
-/// `Some(None)` follows the configuration again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HookLimits {
+/// A change of what a hook sets for itself. What is `None` stays as it is; `Some(None)` takes
+/// back what the hook had set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SettingsChange {
+    /// Which payloads it asks for; without one, all.
+    pub filter: Option<Option<Filter>>,
     /// Requests in flight at most.
     pub in_flight: Option<Option<u32>>,
     /// Requests in a time at most.
@@ -239,6 +244,19 @@ impl HookSettings {
         self.in_flight.is_some() || self.rate.is_some()
     }
 
+    /// Makes the change.
+    pub fn apply(&mut self, change: SettingsChange) {
+        set(&mut self.filter, change.filter);
+        set(&mut self.in_flight, change.in_flight);
+        set(&mut self.rate, change.rate);
+        set(&mut self.back_off_after, change.back_off_after);
+        set(
+            &mut self.disable_after_failures,
+            change.disable_after_failures,
+        );
+        set(&mut self.disable_after, change.disable_after);
+    }
+
     /// Checks the values.
     ///
     /// # Errors
@@ -262,19 +280,7 @@ impl HookSettings {
     }
 }
 
-impl HookLimits {
-    /// Makes the change.
-    pub fn apply(&self, settings: &mut HookSettings) {
-        set(&mut settings.in_flight, self.in_flight);
-        set(&mut settings.rate, self.rate);
-        set(&mut settings.back_off_after, self.back_off_after);
-        set(
-            &mut settings.disable_after_failures,
-            self.disable_after_failures,
-        );
-        set(&mut settings.disable_after, self.disable_after);
-    }
-
+impl SettingsChange {
     /// Whether anything is to change.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -518,25 +524,28 @@ mod tests {
     }
 
     #[test]
-    fn limits_change_what_they_name_and_nothing_else() {
-        let mut settings = HookSettings::default();
-        let limits = HookLimits {
+    fn a_change_sets_what_it_names_and_nothing_else() {
+        let mut settings = HookSettings {
+            filter: "a == 1".parse().ok(),
+            ..HookSettings::default()
+        };
+        settings.apply(SettingsChange {
             in_flight: Some(Some(8)),
             rate: Some("20/s".parse().ok()),
-            ..HookLimits::default()
-        };
-        limits.apply(&mut settings);
+            ..SettingsChange::default()
+        });
         assert!(settings.is_limited());
-        let cleared = HookLimits {
+        let taken_back = SettingsChange {
             in_flight: Some(None),
-            ..HookLimits::default()
+            ..SettingsChange::default()
         };
-        cleared.apply(&mut settings);
+        assert!(SettingsChange::default().is_empty() && !taken_back.is_empty());
+        settings.apply(taken_back);
         assert_eq!(
             (settings.in_flight, settings.rate),
             (None, "20/s".parse().ok())
         );
-        assert!(HookLimits::default().is_empty() && !cleared.is_empty());
+        assert_eq!(settings.filter, "a == 1".parse().ok());
         settings.in_flight = Some(0);
         assert_eq!(settings.check(), Err(HookError::Zero("in-flight limit")));
     }

@@ -75,10 +75,14 @@ id! {
     LeaseToken
 }
 id! {
+    /// One key of the API.
+    KeyId
+}
+id! {
     /// One worker, from its start to its end.
     WorkerId
 }
-drawn!(EventId, HookId, AttemptId, LeaseToken, WorkerId);
+drawn!(EventId, HookId, AttemptId, LeaseToken, KeyId, WorkerId);
 
 impl DeliveryId {
     /// The delivery of `event` to `hook`: always the same for the same two.

@@ -11,9 +11,11 @@ mod body;
 mod clock;
 mod duration;
 mod event;
+mod filter;
 mod health;
 mod hook;
 mod id;
+mod key;
 mod limits;
 mod outcome;
 mod pattern;
@@ -27,16 +29,19 @@ pub use attempt::{Attempt, scrub};
 pub use body::{BodyForm, standard_body};
 pub use clock::{Clock, TestClock, Timestamp};
 pub use duration::{Span, SpanError};
-pub use event::{Event, EventError, EventType, NewEvent, Payload};
+pub use event::{DEFAULT_ACCOUNT, Event, EventError, EventType, NewEvent, Payload};
+pub use filter::{Filter, FilterError, LazyPayload, UnreadablePayload};
 pub use health::{Health, HealthPolicy, Observation, Phase, Verdict, back_off};
 pub use hook::{
-    BasicAuth, Disabled, DisabledReason, Hook, HookCredentials, HookError, HookLimits,
-    HookSettings, HookStatus, NewHook, RotatingSecret, parse_hook_url,
+    BasicAuth, Disabled, DisabledReason, Hook, HookCredentials, HookError, HookSettings,
+    HookStatus, NewHook, RotatingSecret, SettingsChange, parse_hook_url,
 };
-pub use id::{AttemptId, DeliveryId, EventId, HookId, LeaseToken, WorkerId};
+pub use id::{AttemptId, DeliveryId, EventId, HookId, KeyId, LeaseToken, WorkerId};
+pub use key::{Key, KeyError, KeyScope, KeyToken, NewKey, OtherAccount, TokenHash};
 pub use limits::{
-    EVENT_TYPE_MAX_BYTES, EXCERPT_MAX_BYTES, HEADERS_MAX, HEADERS_MAX_BYTES, HOOK_URL_MAX_BYTES,
-    KEY_MAX_BYTES, PAYLOAD_MAX_BYTES, RETRY_AFTER_MAX, SPAN_MAX,
+    EVENT_TYPE_MAX_BYTES, EXCERPT_MAX_BYTES, FILTER_MAX_BYTES, FILTER_MAX_CONDITIONS,
+    FILTER_MAX_DEPTH, HEADERS_MAX, HEADERS_MAX_BYTES, HOOK_URL_MAX_BYTES, KEY_MAX_BYTES,
+    PAYLOAD_MAX_BYTES, RETRY_AFTER_MAX, SPAN_MAX,
 };
 pub use outcome::{NextStep, Outcome, Reason, next_step};
 pub use pattern::{EventPattern, PatternError};

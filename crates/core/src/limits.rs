@@ -14,6 +14,15 @@ pub const KEY_MAX_BYTES: usize = 512;
 /// Longest URL of a hook, in bytes.
 pub const HOOK_URL_MAX_BYTES: usize = 2048;
 
+/// Longest filter of a hook, in bytes.
+pub const FILTER_MAX_BYTES: usize = 2048;
+
+/// How deep the brackets and negations of a filter may be nested.
+pub const FILTER_MAX_DEPTH: usize = 32;
+
+/// Conditions in a filter at most.
+pub const FILTER_MAX_CONDITIONS: usize = 64;
+
 /// Extra request headers of an event or a hook at most, and their bytes, names and values
 /// together: receivers refuse more.
 pub const HEADERS_MAX: usize = 100;

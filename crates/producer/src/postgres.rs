@@ -36,14 +36,16 @@ pub async fn enqueue_many(
     if events.is_empty() {
         return Ok(Vec::new());
     }
-    // An event without a key may go to any slot: a random key spreads them, and needs no look
-    // at how many slots there are.
+    // Events without a key may go to any slot: a random key for all of a call spreads the calls,
+    // and needs no look at how many slots there are.
     let ids: Vec<Uuid> = sqlx::query_scalar(
         "-- postrider: enqueue
         INSERT INTO postrider_outbox
             (slot, account, event_type, payload, ordering_key, dedup_key, deliver_after,
              occurred_at, headers)
-        SELECT postrider_slot(coalesce(ordering_key, dedup_key, gen_random_uuid()::text)),
+        SELECT CASE WHEN coalesce(ordering_key, dedup_key) IS NULL
+                    THEN (SELECT postrider_slot($9::text))
+                    ELSE postrider_slot(coalesce(ordering_key, dedup_key)) END,
                account, event_type, payload::json, ordering_key, dedup_key, deliver_after,
                occurred_at, headers::json
         FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[],
@@ -61,6 +63,7 @@ pub async fn enqueue_many(
     .bind(events.iter().map(|e| e.deliver_after).bind_iter())
     .bind(events.iter().map(|e| e.occurred_at).bind_iter())
     .bind(events.iter().map(|e| e.headers.as_deref()).bind_iter())
+    .bind(Uuid::now_v7().to_string())
     .fetch_all(connection)
     .await?;
     Ok(ids.into_iter().map(EventId).collect())

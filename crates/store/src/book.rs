@@ -53,7 +53,8 @@ impl HookBook {
         self.hooks.is_empty()
     }
 
-    /// The hooks of `account` that an event of this type is for, in the order of their ids.
+    /// The hooks of `account` that an event of this type is for, in the order of their ids;
+    /// their filters are not asked.
     pub fn matching<'a>(
         &'a self,
         account: &str,

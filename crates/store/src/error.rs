@@ -3,7 +3,7 @@
 //! An error of the database tells its cause in the database's own words, all of it: there is
 //! no source behind it that would say the same once more.
 
-use postrider_core::{EventError, HookError, SealError};
+use postrider_core::{EventError, HookError, HookId, KeyError, SealError};
 use sqlx::postgres::PgDatabaseError;
 
 /// The result of every method of a store.
@@ -30,7 +30,7 @@ pub enum Error {
     /// There is no such thing.
     #[error("there is no {what} {id}")]
     NotFound {
-        /// What was looked for: `hook`, `event` or `delivery`.
+        /// What was looked for: `hook`, `event`, `delivery` or `key`.
         what: &'static str,
         /// By which id.
         id: String,
@@ -44,6 +44,9 @@ pub enum Error {
     /// The hook cannot be accepted.
     #[error(transparent)]
     Hook(#[from] HookError),
+    /// The key cannot be made.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// A stored secret cannot be sealed or opened.
     #[error(transparent)]
     Seal(#[from] SealError),
@@ -59,6 +62,13 @@ impl Error {
     pub fn is_passing(&self) -> bool {
         matches!(self, Self::Unavailable(_))
     }
+}
+
+/// The hook has settings that only a newer version knows: changing one would lose the others.
+pub(crate) fn not_understood(hook: HookId) -> Error {
+    Error::Conflict(format!(
+        "the settings of hook {hook} were written by a newer version of Postrider: change them with that one"
+    ))
 }
 
 /// What went wrong, in the database's own words where it has any.

@@ -1,7 +1,7 @@
 //! Which deliveries a batch of outbox rows makes, and which of them start at once.
 
 use crate::{FanOut, Fresh, HookBook, Leased, Room};
-use postrider_core::{DeliveryId, Event, Hook, HookId, HookStatus, Timestamp};
+use postrider_core::{DeliveryId, Event, Hook, HookId, HookStatus, LazyPayload, Timestamp};
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
@@ -32,6 +32,8 @@ pub(crate) struct Plan {
     /// How many of the rows, from the first on, the plan covers; the rest stay.
     pub covered: usize,
     pub deliveries: Vec<Planned>,
+    /// How often a filter could not be held against a payload: no delivery was made then.
+    pub filter_problems: u32,
 }
 
 impl Plan {
@@ -58,7 +60,7 @@ impl Plan {
         let together = self.starting();
         let mut started = Vec::with_capacity(together as usize);
         let starting = self.deliveries.into_iter().filter(|planned| planned.starts);
-        started.extend(starting.map(|planned| Leased {
+        started.extend(starting.zip(0..).map(|(planned, place)| Leased {
             slot: request.slot,
             id: planned.id,
             day: request.now.date_naive(),
@@ -71,6 +73,7 @@ impl Plan {
             fresh: Some(Fresh {
                 seq: planned.seq,
                 together,
+                place,
             }),
         }));
         started
@@ -111,9 +114,7 @@ pub(crate) fn plan(
 ) -> Plan {
     let mut plan = Plan::default();
     for row in rows {
-        let matching: Vec<_> = book
-            .matching(&row.event.account, &row.event.event_type)
-            .collect();
+        let (matching, filter_problems) = matching(book, &row.event);
         let size = plan.deliveries.len() + matching.len();
         if plan.covered > 0 && size > max_deliveries as usize {
             break;
@@ -134,7 +135,24 @@ pub(crate) fn plan(
                 starts,
             });
         }
+        plan.filter_problems += filter_problems;
         plan.covered += 1;
     }
     plan
+}
+
+/// The hooks that the event is for, and how many filters could not tell. The payload is parsed
+/// at most once, and only when a hook that its type is for has a filter.
+fn matching<'a>(book: &'a HookBook, event: &'a Event) -> (Vec<&'a Arc<Hook>>, u32) {
+    let payload = LazyPayload::new(&event.payload);
+    let mut problems = 0;
+    let hooks = book.matching(&event.account, &event.event_type);
+    let wanted = hooks.filter(|hook| match &hook.settings.filter {
+        None => true,
+        Some(filter) => filter.matches(&payload).unwrap_or_else(|_| {
+            problems += 1;
+            false
+        }),
+    });
+    (wanted.collect(), problems)
 }

@@ -21,13 +21,14 @@ pub use error::{Error, Result};
 pub use migrations::{MIGRATIONS, Migrated, SCHEMA_LEVEL, SchemaState};
 pub use open::{Backend, DatabaseSettings, open};
 pub use report::{
-    AttemptReport, DeliveryReport, DeliveryState, EventReport, EventState, HookReport,
+    AttemptReport, DeliveryReport, DeliveryState, EventReport, EventState, HookReport, KeyReport,
     RejectedReport,
 };
 pub use room::Room;
-pub use scratch::ScratchDatabase;
+pub use scratch::{HeldSnapshot, ScratchDatabase, describe_server};
 pub use store::{
-    DeliveryFilter, DueHook, EventFilter, FanOut, HookChange, HookFilter, Lease, Store, Upkeep,
+    DeliveryFilter, DueHook, EventFilter, FanOut, HookChange, HookFilter, KeyFilter, Lease, Store,
+    Upkeep,
 };
 pub use work::{
     Disabling, FannedOut, Fresh, GateAnswer, HookBook, Leased, OwnGates, Peek, Recovered, Settled,

@@ -1,7 +1,8 @@
 //! What people and programs are shown: the JSON of the command line and the API.
 
 use postrider_core::{
-    AttemptId, DeliveryId, EventId, HookId, HookSettings, Phase, Rate, Timestamp,
+    AttemptId, DeliveryId, EventId, Filter, HookId, HookSettings, KeyId, NewKey, Phase, Rate,
+    Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -17,6 +18,8 @@ pub struct HookReport {
     pub url: String,
     /// Which events it asks for.
     pub events: Vec<String>,
+    /// Which payloads of these; all when there is none.
+    pub filter: Option<Filter>,
     /// The delivery format and policy.
     pub profile: String,
     /// The signing secret, only in the answer that made it.
@@ -46,7 +49,7 @@ pub struct HookReport {
     pub disabled_by: Option<String>,
     /// Deliveries that wait for it to become active; counted up to 10,000.
     pub held: u32,
-    /// What it sets for itself.
+    /// What else it sets for itself.
     pub settings: HookSettings,
     /// When it was registered.
     pub created_at: Timestamp,
@@ -199,4 +202,38 @@ pub struct RejectedReport {
     pub account: Option<String>,
     /// Its type.
     pub event_type: Option<String>,
+}
+
+/// A key of the API as it is shown. Its token is not: nobody knows it any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KeyReport {
+    /// Its id.
+    pub id: KeyId,
+    /// What it is good for: `admin`, `account` or `publish`.
+    pub scope: String,
+    /// In which account; `null` for all of them.
+    pub account: Option<String>,
+    /// What people call it.
+    pub name: Option<String>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was last used, within about a minute.
+    pub last_used_at: Option<Timestamp>,
+    /// When it was revoked.
+    pub revoked_at: Option<Timestamp>,
+}
+
+impl KeyReport {
+    /// A key that was just made.
+    pub(crate) fn of_new(id: KeyId, key: &NewKey, now: Timestamp) -> Self {
+        Self {
+            id,
+            scope: key.scope.name().to_owned(),
+            account: key.account.clone(),
+            name: key.name.clone(),
+            created_at: now,
+            last_used_at: None,
+            revoked_at: None,
+        }
+    }
 }

@@ -2,13 +2,13 @@
 
 use crate::{
     AttemptReport, DeliveryReport, DeliveryState, EventReport, FannedOut, GateAnswer, HookBook,
-    HookReport, Leased, Migrated, OwnGates, Peek, Recovered, RejectedReport, Result, Room,
-    SchemaState, Settled, Settlement, WorkerClaim,
+    HookReport, KeyReport, Leased, Migrated, OwnGates, Peek, Recovered, RejectedReport, Result,
+    Room, SchemaState, Settled, Settlement, WorkerClaim,
 };
 use async_trait::async_trait;
 use postrider_core::{
-    DeliveryId, EventId, Hook, HookId, HookLimits, LeaseToken, NewEvent, NewHook, RetrySchedule,
-    SigningSecret, Timestamp, WorkerId,
+    DeliveryId, EventId, Hook, HookId, Key, KeyId, LeaseToken, NewEvent, NewHook, NewKey,
+    RetrySchedule, SettingsChange, SigningSecret, Timestamp, TokenHash, WorkerId,
 };
 use std::sync::Arc;
 
@@ -70,6 +70,8 @@ pub enum HookChange {
     Enable,
     /// Hold its deliveries, and say that a person did it.
     Disable,
+    /// Change what it sets for itself.
+    Set(SettingsChange),
     /// Sign with this secret from now on; the one before signs too until the given moment.
     Rotate {
         /// The new secret.
@@ -77,8 +79,6 @@ pub enum HookChange {
         /// Until when the old one signs too.
         overlap_until: Timestamp,
     },
-    /// Change its limits.
-    Limit(HookLimits),
 }
 
 /// Which hooks to list.
@@ -116,6 +116,15 @@ pub struct DeliveryFilter {
     pub state: Option<DeliveryState>,
     /// Only deliveries older than this one.
     pub before: Option<DeliveryId>,
+    /// At most this many.
+    pub limit: u32,
+}
+
+/// Which keys of the API to list.
+#[derive(Clone, Debug, Default)]
+pub struct KeyFilter {
+    /// Only keys made after this one (by id, which sorts by time).
+    pub after: Option<KeyId>,
     /// At most this many.
     pub limit: u32,
 }
@@ -184,10 +193,11 @@ pub trait Store: Send + Sync {
     /// Turns outbox rows of one slot into events and deliveries.
     ///
     /// The rows leave the outbox in the transaction that makes the deliveries, one for each
-    /// hook of the account that matches the event and takes deliveries, as the hooks stood
-    /// when the row was read or later. Rows of one slot are taken in the order of `seq`; no
-    /// row is taken by two callers. Deliveries to active hooks that are not gated, fit into the
-    /// room and are due come back leased; all others wait, due at once or at `deliver_after`.
+    /// hook of the account that takes deliveries and whose patterns and filter match the event,
+    /// as the hooks stood when the row was read or later. A filter that cannot tell does not
+    /// match, and is counted. Rows of one slot are taken in the order of `seq`; no row is taken
+    /// by two callers. Deliveries to active hooks that are not gated, fit into the room and are
+    /// due come back leased; all others wait, due at once or at `deliver_after`.
     ///
     /// A row whose `dedup_key` was seen before in its account is dropped and counted. A row
     /// that breaks a bound, or that the database refuses to keep, moves to
@@ -233,9 +243,10 @@ pub trait Store: Send + Sync {
     /// nothing: its attempt is recorded as late and its delivery returned. A settlement that
     /// was made before (the same attempt id) changes nothing at all. The fail count is written
     /// only when it changes. A hook whose phase changes takes a new version with it, and every
-    /// hook that was failing or has failed is among the standings. A hook whose verdict is to be disabled is disabled once, with
-    /// reason and time, if it is active. A settlement that the database refuses is made
-    /// without the response and with a plain error text; it never stops the others.
+    /// hook that was failing or has failed is among the standings. A hook whose verdict is to be
+    /// disabled is disabled once, with reason and time, if it is active. A settlement that the
+    /// database refuses is made without the response and with a plain error text; it never
+    /// stops the others.
     async fn settle(&self, now: Timestamp, settlements: &[Settlement]) -> Result<Settled>;
 
     /// Gives leases back unused: the deliveries are due at once for anyone, and neither an
@@ -278,7 +289,9 @@ pub trait Store: Send + Sync {
 
     /// Changes a hook and returns it as it then is. `by` names the way in, such as `cli`.
     /// Enabling sets the fail count to 0; its held deliveries go on, beginning with a probe.
-    /// Limits that let nothing through are refused.
+    /// What a changed filter asks for decides about events that are fanned out later; deliveries
+    /// that were made stay. Limits that let nothing through, and a change of settings that a
+    /// newer version wrote, are refused.
     async fn change_hook(
         &self,
         id: HookId,
@@ -299,6 +312,27 @@ pub trait Store: Send + Sync {
 
     /// Hooks in the order of their ids.
     async fn hooks(&self, filter: HookFilter) -> Result<Vec<HookReport>>;
+
+    // ---- keys of the API
+
+    /// Makes a key that is found by the hash of its token from now on. A key that breaks a
+    /// bound is refused, and so is a hash that another key has.
+    async fn create_key(&self, key: NewKey, hash: TokenHash, now: Timestamp) -> Result<KeyReport>;
+
+    /// Keys in the order of their ids, revoked ones included.
+    async fn keys(&self, filter: KeyFilter) -> Result<Vec<KeyReport>>;
+
+    /// Revokes a key for good: it is not found any more. One that is revoked already keeps the
+    /// time. Returns it as it then is.
+    async fn revoke_key(&self, id: KeyId, now: Timestamp) -> Result<KeyReport>;
+
+    /// The key whose token has this hash; none if there is no such key or it is revoked.
+    async fn find_key(&self, hash: TokenHash) -> Result<Option<Key>>;
+
+    /// Records when keys were last used. A use less than a minute after the one on record is
+    /// not recorded, so that it costs one write a minute for a key at most, whoever calls.
+    /// Unknown keys are passed over.
+    async fn keys_used(&self, used: &[(KeyId, Timestamp)]) -> Result<()>;
 
     // ---- history
 

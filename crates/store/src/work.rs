@@ -43,6 +43,8 @@ pub struct Fresh {
     pub seq: i64,
     /// How many deliveries started together, this one included.
     pub together: u32,
+    /// Its place among them, from 0.
+    pub place: u32,
 }
 
 /// The right to run a worker on a database, until it is dropped.
@@ -96,6 +98,8 @@ pub struct FannedOut {
     pub duplicates: u32,
     /// Rows moved to `postrider_rejected`.
     pub rejected: u32,
+    /// How often a hook's filter could not be held against a payload: it got no delivery.
+    pub filter_problems: u32,
     /// Deliveries that are leased to this worker already.
     pub started: Vec<Leased>,
     /// Hooks that have deliveries due at once which did not fit into the room.

@@ -1,11 +1,14 @@
 //! Makes one HTTP exchange, bounded in every direction.
 //!
 //! Redirects are not followed, no proxy is taken from the environment, the whole exchange has
-//! one deadline, and at most [`EXCERPT_MAX_BYTES`] of the response are kept. The address guard
+//! one deadline, and at most [`EXCERPT_MAX_BYTES`] of the response are kept. No compression is
+//! asked for and none is undone, so that a body is never more than the bytes that came. An
+//! exchange that ends early takes its connection with it. The address guard
 //! sits where addresses are made: in the resolver for names, and before the request for IP
 //! literals, which the connector never gives to a resolver.
 
 use crate::address::{AddressGuard, BlockedAddress};
+use crate::own_fault::{Names, OwnFault, is_unanswered};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full};
@@ -17,11 +20,12 @@ use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use postrider_core::EXCERPT_MAX_BYTES;
 use std::error::Error as StdError;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tower_service::Service;
 use url::{Host, Url};
 
@@ -29,8 +33,11 @@ use url::{Host, Url};
 const IDLE_PER_HOST: usize = 64;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// How much more of a response is read, and dropped, so that its connection can be used again.
+/// How much of a response is read in all, so that its connection can be used again: what is
+/// beyond [`EXCERPT_MAX_BYTES`] is dropped, and the connection of a longer one is closed.
 const DRAIN_MAX_BYTES: usize = 64 * 1024;
+/// How long the system may take to resolve a name: long enough for it to ask twice.
+const RESOLVE_MAX: Duration = Duration::from_secs(10);
 
 type Http = legacy::Client<HttpsConnector<HttpConnector<GuardedResolver>>, Full<Bytes>>;
 type BoxError = Box<dyn StdError + Send + Sync>;
@@ -104,6 +111,8 @@ pub enum Exchange {
     },
     /// The address must not be called; no connection was made.
     Blocked(IpAddr),
+    /// The request could not be tried, for a reason that is not the receiver's.
+    NotTried(OwnFault),
 }
 
 impl Client {
@@ -111,9 +120,12 @@ impl Client {
     ///
     /// # Errors
     /// When TLS cannot be set up: the system has no certificate store.
-    pub fn new(guard: AddressGuard) -> std::io::Result<Self> {
+    pub fn new(guard: AddressGuard) -> io::Result<Self> {
         let guard = Arc::new(guard);
-        let mut tcp = HttpConnector::new_with_resolver(GuardedResolver(guard.clone()));
+        let mut tcp = HttpConnector::new_with_resolver(GuardedResolver {
+            guard: guard.clone(),
+            names: Arc::default(),
+        });
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(KEEP_ALIVE));
@@ -199,12 +211,17 @@ async fn read_excerpt(mut body: Incoming, excerpt: &mut Vec<u8>) -> Result<(), h
     Ok(())
 }
 
-/// Turns a failed exchange into a value; finds the guard's refusal inside it.
+/// Turns a failed exchange into a value; finds the guard's refusal and faults of our own inside
+/// it.
 fn failed(stage: &str, error: &(dyn StdError + 'static), excerpt: Vec<u8>) -> Exchange {
     let mut deepest = error;
     loop {
         if let Some(BlockedAddress(address)) = deepest.downcast_ref() {
             return Exchange::Blocked(*address);
+        }
+        let system = deepest.downcast_ref().and_then(OwnFault::of);
+        if let Some(fault) = system.or(deepest.downcast_ref().copied()) {
+            return Exchange::NotTried(fault);
         }
         match deepest.source() {
             Some(source) => deepest = source,
@@ -221,7 +238,64 @@ fn failed(stage: &str, error: &(dyn StdError + 'static), excerpt: Vec<u8>) -> Ex
 /// has no others is blocked. Because the connector uses just these addresses, a name cannot
 /// change its mind between check and connection.
 #[derive(Clone, Debug)]
-struct GuardedResolver(Arc<AddressGuard>);
+struct GuardedResolver {
+    guard: Arc<AddressGuard>,
+    names: Arc<Mutex<Names>>,
+}
+
+impl GuardedResolver {
+    async fn resolve(self, name: Name) -> Result<std::vec::IntoIter<SocketAddr>, BoxError> {
+        let looking = tokio::net::lookup_host((name.as_str(), 0));
+        let found = match tokio::time::timeout(RESOLVE_MAX, looking).await {
+            Ok(Ok(found)) => found,
+            Ok(Err(error)) => return Err(self.blame(name.as_str(), error)),
+            Err(_elapsed) => {
+                let why = format!("the name was not resolved within {RESOLVE_MAX:?}");
+                let error = io::Error::new(io::ErrorKind::TimedOut, why);
+                return Err(self.blame(name.as_str(), error));
+            }
+        };
+        self.names().answered();
+        let mut blocked = None;
+        let mut open = Vec::new();
+        for address in found {
+            match self.guard.check(address.ip()) {
+                Ok(()) => open.push(address),
+                Err(refusal) => blocked = Some(refusal),
+            }
+        }
+        match (open.is_empty(), blocked) {
+            (true, Some(refusal)) => Err(refusal.into()),
+            _ => Ok(open.into_iter()),
+        }
+    }
+
+    /// The failure of a name, or the fault of our own that it is a sign of.
+    fn blame(&self, host: &str, error: io::Error) -> BoxError {
+        // Without a descriptor nothing is resolved, and the resolver does not say why.
+        if let Err(none_left) = std::net::UdpSocket::bind(ANYWHERE)
+            && let Some(fault) = OwnFault::of(&none_left)
+        {
+            return fault.into();
+        }
+        let mut names = self.names();
+        if !is_unanswered(&error) {
+            names.answered();
+            return error.into();
+        }
+        match names.unanswered(host, Instant::now()) {
+            true => OwnFault::Resolver.into(),
+            false => error.into(),
+        }
+    }
+
+    fn names(&self) -> MutexGuard<'_, Names> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Any port of this machine; nothing is sent from it.
+const ANYWHERE: (IpAddr, u16) = (IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
 impl Service<Name> for GuardedResolver {
     type Response = std::vec::IntoIter<SocketAddr>;
@@ -233,20 +307,72 @@ impl Service<Name> for GuardedResolver {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let guard = self.0.clone();
-        Box::pin(async move {
-            let mut blocked = None;
-            let mut open = Vec::new();
-            for address in tokio::net::lookup_host((name.as_str(), 0)).await? {
-                match guard.check(address.ip()) {
-                    Ok(()) => open.push(address),
-                    Err(refusal) => blocked = Some(refusal),
-                }
-            }
-            match (open.is_empty(), blocked) {
-                (true, Some(refusal)) => Err(refusal.into()),
-                _ => Ok(open.into_iter()),
-            }
-        })
+        Box::pin(self.clone().resolve(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unanswered() -> io::Error {
+        io::Error::other(
+            "failed to lookup address information: Temporary failure in name resolution",
+        )
+    }
+
+    #[test]
+    fn a_resolver_that_answers_for_nobody_is_our_own_fault() {
+        let resolver = GuardedResolver {
+            guard: Arc::new(AddressGuard::new(&[])),
+            names: Arc::default(),
+        };
+        let exchange = |host: &str, error| {
+            let error = resolver.blame(host, error);
+            failed("could not connect", error.as_ref(), Vec::new())
+        };
+        for host in ["a.example.com", "b.example.com", "example.org"] {
+            let blamed = exchange(host, unanswered());
+            assert!(matches!(blamed, Exchange::Unreachable { .. }), "{blamed:?}");
+        }
+        for host in ["example.net", "a.example.com"] {
+            let blamed = exchange(host, unanswered());
+            let ours = Exchange::NotTried(OwnFault::Resolver);
+            assert_eq!(format!("{blamed:?}"), format!("{ours:?}"));
+        }
+        let unknown =
+            io::Error::other("failed to lookup address information: Name or service not known");
+        let blamed = exchange("nobody.invalid", unknown);
+        assert!(matches!(blamed, Exchange::Unreachable { .. }), "{blamed:?}");
+        let blamed = exchange("example.net", unanswered());
+        assert!(
+            matches!(blamed, Exchange::Unreachable { .. }),
+            "it answered"
+        );
+    }
+
+    #[test]
+    fn what_the_system_lacks_is_found_however_deep() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("outside")]
+        struct Outside(#[source] io::Error);
+
+        let exchange = |number| {
+            let error = Outside(io::Error::from_raw_os_error(number));
+            failed("could not connect", &error, Vec::new())
+        };
+        let ours = exchange(libc::EMFILE);
+        assert!(
+            matches!(ours, Exchange::NotTried(OwnFault::Descriptors)),
+            "{ours:?}"
+        );
+        let theirs = exchange(libc::ECONNREFUSED);
+        let Exchange::Unreachable { reason, .. } = theirs else {
+            panic!("{theirs:?}");
+        };
+        assert!(
+            reason.starts_with("could not connect: Connection refused"),
+            "{reason}"
+        );
     }
 }

@@ -244,6 +244,9 @@ impl Dispatcher {
             metrics
                 .events_rejected
                 .inc_by(u64::from(fanned_out.rejected));
+            metrics
+                .filter_problems
+                .inc_by(u64::from(fanned_out.filter_problems));
             if fanned_out.rejected > 0 {
                 warn!(
                     rows = fanned_out.rejected,

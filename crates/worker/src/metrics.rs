@@ -1,12 +1,14 @@
 //! The catalogue of metrics: every name, unit and label stands here.
 //!
 //! Labels are few and bounded: never a hook, an account or a URL. All series exist at 0 from
-//! the start.
+//! the start, but for answers of the API that nobody is meant to get.
 
+use crate::own_fault::OwnFault;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
     Registry, TextEncoder,
 };
+use std::time::Duration;
 
 const OUTCOMES: [&str; 6] = [
     "accepted",
@@ -18,6 +20,17 @@ const OUTCOMES: [&str; 6] = [
 ];
 const OPERATIONS: [&str; 7] = [
     "peek", "fan_out", "gates", "lease", "settle", "recover", "upkeep",
+];
+/// The answers of each route of the API.
+const HTTP_ANSWERS: [(&str, &str, &[&str]); 1] = [(
+    "/v1/events",
+    "POST",
+    &[
+        "202", "400", "401", "403", "408", "413", "415", "422", "500", "503",
+    ],
+)];
+const HTTP_BUCKETS: [f64; 12] = [
+    0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0,
 ];
 const ATTEMPT_BUCKETS: [f64; 14] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0,
@@ -36,6 +49,7 @@ pub struct Metrics {
     pub(crate) events_fanned_out: IntCounter,
     pub(crate) events_duplicate: IntCounter,
     pub(crate) events_rejected: IntCounter,
+    pub(crate) filter_problems: IntCounter,
     pub(crate) deliveries: IntCounterVec,
     pub(crate) attempts: IntCounterVec,
     pub(crate) attempt_seconds: Histogram,
@@ -45,6 +59,7 @@ pub struct Metrics {
     pub(crate) settlements_scrubbed: IntCounter,
     pub(crate) leases_released: IntCounter,
     pub(crate) hooks_disabled: IntCounterVec,
+    pub(crate) own_faults: IntCounterVec,
     pub(crate) hooks_backed_off: IntCounter,
     pub(crate) hooks_owned: IntGauge,
     pub(crate) inflight_requests: IntGauge,
@@ -52,6 +67,8 @@ pub struct Metrics {
     pub(crate) clock_drift_milliseconds: IntGauge,
     pub(crate) store_seconds: HistogramVec,
     pub(crate) store_errors: IntCounterVec,
+    http_requests: IntCounterVec,
+    http_seconds: HistogramVec,
 }
 
 impl Default for Metrics {
@@ -80,6 +97,11 @@ impl Metrics {
                 r,
                 "postrider_events_rejected_total",
                 "Outbox rows moved to postrider_rejected.",
+            ),
+            filter_problems: counter(
+                r,
+                "postrider_filter_problems_total",
+                "Payloads that a hook's filter could not be held against; they did not match.",
             ),
             deliveries: counters(
                 r,
@@ -144,6 +166,13 @@ impl Metrics {
                 "postrider_owned_hooks",
                 "Hooks with limits or held back, of which this process alone starts deliveries.",
             ),
+            own_faults: counters(
+                r,
+                "postrider_own_faults_total",
+                "Requests that could not be tried, for a reason that is no receiver's.",
+                "kind",
+                &OwnFault::ALL.map(OwnFault::name),
+            ),
             inflight_requests: gauge(
                 r,
                 "postrider_inflight_requests",
@@ -178,8 +207,33 @@ impl Metrics {
                 "operation",
                 &OPERATIONS,
             ),
+            http_requests: register(
+                r,
+                IntCounterVec::new(
+                    Opts::new(
+                        "postrider_http_requests_total",
+                        "Requests that the API has answered.",
+                    ),
+                    &["route", "method", "status"],
+                ),
+            ),
+            http_seconds: {
+                let options = HistogramOpts::new(
+                    "postrider_http_request_duration_seconds",
+                    "Time from a request's head to the answer of the API.",
+                );
+                let options = options.buckets(HTTP_BUCKETS.to_vec());
+                register(r, HistogramVec::new(options, &["route", "method"]))
+            },
             registry: registry.clone(),
         };
+        for (route, method, statuses) in HTTP_ANSWERS {
+            metrics.http_seconds.with_label_values(&[route, method]);
+            for status in statuses {
+                let labels = [route, method, status];
+                metrics.http_requests.with_label_values(&labels);
+            }
+        }
         let build = counters(
             r,
             "postrider_build_info",
@@ -192,6 +246,17 @@ impl Metrics {
         // The process metrics are a bonus: a system without them loses nothing else.
         let _ = registry.register(Box::new(process));
         metrics
+    }
+
+    /// Counts a request that the API has answered. Every label must be one of few: the API's
+    /// routes as they are written, and the methods and statuses there are.
+    pub fn http_answered(&self, route: &str, method: &str, status: &str, took: Duration) {
+        self.http_requests
+            .with_label_values(&[route, method, status])
+            .inc();
+        self.http_seconds
+            .with_label_values(&[route, method])
+            .observe(took.as_secs_f64());
     }
 
     /// All metrics in the text format of Prometheus.
@@ -258,8 +323,10 @@ mod tests {
             "postrider_attempts_total{outcome=\"timed_out\"} 0",
             "postrider_deliveries_total{result=\"delivered\"} 0",
             "postrider_hooks_disabled_total{reason=\"gone\"} 0",
+            "postrider_own_faults_total{kind=\"descriptors\"} 0",
             "postrider_store_seconds_count{operation=\"settle\"} 0",
             "postrider_leases_expired_total 0",
+            "postrider_http_requests_total{method=\"POST\",route=\"/v1/events\",status=\"202\"} 0",
             concat!(
                 "postrider_build_info{version=\"",
                 env!("CARGO_PKG_VERSION"),

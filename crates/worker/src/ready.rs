@@ -6,13 +6,18 @@
 //! as much as it has lately shown to take quickly: its window doubles whenever it runs dry and
 //! falls back when it fails.
 //!
-//! Hooks that answer nothing, and those that have not answered for long, hold at most half of all
-//! places together, so that others always find some. A hook that fails as often as it takes to be backed off starts nothing more until
-//! the failures are recorded; from then on the gates decide.
+//! Two bounds hold over all hooks. Hooks that answer nothing, and those that have not answered
+//! for long, hold at most half of all places together, so that others always find some. Of the
+//! rest no more is in flight than the processors can serve ([`Pace`]): what waits for an answer
+//! elsewhere takes nothing from the pace, only from the places.
+//!
+//! A hook that fails as often as it takes to be backed off starts nothing more until the failures
+//! are recorded; from then on the gates decide.
 
 mod queue;
 
 use crate::gate::{Ended, Gate};
+use crate::pace::Pace;
 use postrider_core::{Hook, HookId, HookStatus, Phase, Timestamp};
 use postrider_store::{GateAnswer, HookBook, Leased, Room, Standing};
 use queue::HookQueue;
@@ -43,10 +48,13 @@ pub(crate) struct Ready {
     startable: Notify,
     /// Wakes the dispatcher: the queue has run low.
     low: Notify,
+    /// Wakes who samples the pace: more could be started than may be.
+    crowded: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
+    pace: Pace,
     hooks: HashMap<HookId, HookQueue>,
     /// The gated hooks that this worker owns.
     gates: HashMap<HookId, Gate>,
@@ -63,6 +71,8 @@ struct State {
     in_flight: u32,
     /// Of those in flight, those of slow hooks.
     slow: u32,
+    /// Of those in flight, those that wait elsewhere, as of the latest look.
+    elsewhere: u32,
     /// When hooks last answered, and when those were forgotten that have not for long.
     answered: HashMap<HookId, Instant>,
     forgotten: Option<Instant>,
@@ -104,9 +114,10 @@ impl Ready {
             per_hook,
             slow_max: (senders / 2).max(per_hook),
             back_off_after,
-            state: Mutex::default(),
+            state: Mutex::new(State::new(senders)),
             startable: Notify::new(),
             low: Notify::new(),
+            crowded: Notify::new(),
         }
     }
 
@@ -142,6 +153,12 @@ impl Ready {
     pub(crate) fn try_next(&self) -> Option<Leased> {
         let mut guard = self.lock();
         let state = &mut *guard;
+        if state.is_crowded() {
+            if !state.turns.is_empty() {
+                self.crowded.notify_one();
+            }
+            return None;
+        }
         let delivery = loop {
             let hook = state.turns.pop_front()?;
             let Some(queue) = state.hooks.get_mut(&hook) else {
@@ -174,7 +191,7 @@ impl Ready {
         state.queued -= 1;
         state.queued_bytes -= delivery.event.payload.as_str().len();
         state.in_flight += 1;
-        let (more, low) = (!state.turns.is_empty(), state.is_low());
+        let (more, low) = (state.has_startable(), state.is_low());
         drop(guard);
         if more {
             self.startable.notify_one();
@@ -228,9 +245,9 @@ impl Ready {
         }
         state.give_turn_or_forget(hook);
         state.unpark(self.slow_max);
-        let startable = !state.turns.is_empty();
+        let waiting = !state.turns.is_empty();
         drop(guard);
-        if startable {
+        if waiting {
             self.startable.notify_one();
         }
     }
@@ -262,9 +279,9 @@ impl Ready {
             queue.recorded(recorded.failures);
             state.give_turn_or_forget(*hook);
         }
-        let startable = !state.turns.is_empty();
+        let waiting = !state.turns.is_empty();
         drop(guard);
-        if startable {
+        if waiting {
             self.startable.notify_one();
         }
     }
@@ -297,7 +314,8 @@ impl Ready {
         for hook in state.unsendable.keys() {
             room.set(*hook, 0);
         }
-        let startable = state.unpark(self.slow_max);
+        state.unpark(self.slow_max);
+        let startable = state.has_startable();
         drop(guard);
         if startable {
             self.startable.notify_one();
@@ -308,6 +326,7 @@ impl Ready {
     /// Works out what of the queue is stalled, and at how much of the rest it is time for more:
     /// at half of what the moving hooks may queue.
     fn look_around(&self, state: &mut State) {
+        state.look_elsewhere();
         let (mut stalled, mut windows) = (0, 0);
         for queue in state.hooks.values_mut() {
             if !queue.slow && queue.keeps_waiting() {
@@ -466,6 +485,27 @@ impl Ready {
         }
     }
 
+    /// Waits until more could be started than may be.
+    pub(crate) async fn crowded(&self) {
+        self.crowded.notified().await;
+    }
+
+    /// Weighs how long a task waited for its turn; `true` while more could be started than may
+    /// be.
+    pub(crate) fn weigh(&self, waited: Duration) -> bool {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        if state.pace.weigh(waited) {
+            state.look_elsewhere();
+        }
+        let (waiting, startable) = (!state.turns.is_empty(), state.has_startable());
+        drop(guard);
+        if startable {
+            self.startable.notify_one();
+        }
+        waiting && !startable
+    }
+
     /// How many are queued and how many are in flight.
     pub(crate) fn counts(&self) -> (u32, u32) {
         let state = self.lock();
@@ -500,8 +540,45 @@ impl Ready {
 }
 
 impl State {
+    fn new(senders: u32) -> Self {
+        Self {
+            pace: Pace::new(senders),
+            hooks: HashMap::new(),
+            gates: HashMap::new(),
+            turns: VecDeque::new(),
+            parked: VecDeque::new(),
+            queued: 0,
+            queued_bytes: 0,
+            stalled: 0,
+            low_water: 0,
+            in_flight: 0,
+            slow: 0,
+            elsewhere: 0,
+            answered: HashMap::new(),
+            forgotten: None,
+            closed: false,
+            unsendable: HashMap::new(),
+        }
+    }
+
     fn is_low(&self) -> bool {
         self.queued.saturating_sub(self.stalled) <= self.low_water
+    }
+
+    /// Works out how much of what is in flight waits elsewhere.
+    fn look_elsewhere(&mut self) {
+        let waits = self.hooks.values().filter(|queue| queue.waits_elsewhere());
+        self.elsewhere = waits.map(|queue| queue.in_flight).sum();
+    }
+
+    /// Whether as much is in flight as the processors can serve.
+    fn is_crowded(&self) -> bool {
+        self.in_flight.saturating_sub(self.elsewhere) >= self.pace.limit()
+    }
+
+    /// Whether a hook has a turn and may use it.
+    fn has_startable(&self) -> bool {
+        !self.turns.is_empty() && !self.is_crowded()
     }
 
     /// Lets the hook have a turn, if it can use one.
@@ -522,9 +599,8 @@ impl State {
         }
     }
 
-    /// Lets as many of the parked hooks have a turn as there are places for slow ones; returns
-    /// whether there was one.
-    fn unpark(&mut self, slow_max: u32) -> bool {
+    /// Lets as many of the parked hooks have a turn as there are places for slow ones.
+    fn unpark(&mut self, slow_max: u32) {
         let free = slow_max.saturating_sub(self.slow) as usize;
         let now: Vec<_> = self.parked.drain(..free.min(self.parked.len())).collect();
         for hook in &now {
@@ -534,7 +610,6 @@ impl State {
             }
             self.give_turn(*hook);
         }
-        !now.is_empty()
     }
 }
 

@@ -6,6 +6,7 @@
 
 use crate::client::{Client, Exchange};
 use crate::metrics::Metrics;
+use crate::own_fault::{OwnFault, Told};
 use crate::profiles::{PrepareError, Prepared};
 use crate::settings::HookDefaults;
 use postrider_core::{
@@ -14,12 +15,16 @@ use postrider_core::{
 };
 use postrider_store::{Leased, Settlement, Step};
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tracing::error;
 
 /// How much of a lease must be left beyond the request's deadline when an attempt starts.
 const START_MARGIN: Duration = Duration::from_secs(1);
+
+/// How long an attempt that could not be tried keeps its place, so that a worker without file
+/// descriptors does not spin.
+const FAULT_PAUSE: Duration = Duration::from_secs(1);
 
 /// What became of a leased delivery.
 pub(crate) enum Sent {
@@ -29,6 +34,20 @@ pub(crate) enum Sent {
     GiveBack(Leased),
     /// It was not, and as its hook is, this worker cannot: its lease is given back.
     CannotSend(Leased),
+    /// It could not be tried, for a reason of our own that has been told: its lease is given
+    /// back.
+    NotTried(Leased),
+}
+
+/// Why a test event could not be sent.
+#[derive(Debug, thiserror::Error)]
+pub enum TestError {
+    /// The hook cannot be sent to by this worker.
+    #[error(transparent)]
+    Prepare(#[from] PrepareError),
+    /// The request could not be tried here.
+    #[error("the request could not be tried: {0}")]
+    NotTried(OwnFault),
 }
 
 /// Sends deliveries; keeps what the requests of a hook share.
@@ -39,6 +58,7 @@ pub struct Sender {
     request_timeout: Duration,
     metrics: Arc<Metrics>,
     prepared: RwLock<HashMap<HookId, Arc<Prepared>>>,
+    told: Mutex<Told>,
 }
 
 impl Sender {
@@ -57,6 +77,7 @@ impl Sender {
             request_timeout,
             metrics,
             prepared: RwLock::default(),
+            told: Mutex::default(),
         }
     }
 
@@ -90,15 +111,24 @@ impl Sender {
                 started_at,
             )
             .await;
-        self.observe(&leased, &attempt);
-        Sent::Settle(Box::new(self.settlement(leased, attempt)))
+        match attempt {
+            Ok(attempt) => {
+                self.observe(&leased, &attempt);
+                Sent::Settle(Box::new(self.settlement(leased, attempt)))
+            }
+            Err(fault) => {
+                self.tell(fault);
+                tokio::time::sleep(FAULT_PAUSE).await;
+                Sent::NotTried(leased)
+            }
+        }
     }
 
     /// Sends `hook` a test event of the type `postrider.test`; nothing is recorded.
     ///
     /// # Errors
-    /// When the hook cannot be sent to by this worker.
-    pub async fn send_test(&self, hook: &Hook) -> Result<Attempt, PrepareError> {
+    /// When the hook cannot be sent to by this worker, or the request cannot be tried here.
+    pub async fn send_test(&self, hook: &Hook) -> Result<Attempt, TestError> {
         let now = self.clock.now();
         let event = Event {
             id: EventId::draw(now),
@@ -110,7 +140,8 @@ impl Sender {
             occurred_at: now,
         };
         let prepared = Prepared::new(hook, self.request_timeout, now)?;
-        Ok(self.attempt(&prepared, hook, &event, 1, now).await)
+        let attempt = self.attempt(&prepared, hook, &event, 1, now).await;
+        attempt.map_err(TestError::NotTried)
     }
 
     async fn attempt(
@@ -120,7 +151,7 @@ impl Sender {
         event: &Event,
         number: u32,
         at: Timestamp,
-    ) -> Attempt {
+    ) -> Result<Attempt, OwnFault> {
         let request = prepared.request(hook, event, at);
         let begun = Instant::now();
         let exchange = self.client.send(request).await;
@@ -137,14 +168,30 @@ impl Sender {
             Exchange::TimedOut { excerpt } => (Outcome::TimedOut, excerpt),
             Exchange::Unreachable { reason, excerpt } => (Outcome::Unreachable { reason }, excerpt),
             Exchange::Blocked(address) => (Outcome::Blocked { address }, Vec::new()),
+            Exchange::NotTried(fault) => return Err(fault),
         };
-        Attempt {
+        Ok(Attempt {
             id: AttemptId::draw(at),
             number,
             at,
             duration,
             outcome,
             response,
+        })
+    }
+
+    /// Counts a fault of our own, and logs it once a minute.
+    fn tell(&self, fault: OwnFault) {
+        let counter = self.metrics.own_faults.with_label_values(&[fault.name()]);
+        counter.inc();
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_news(fault, Instant::now()) {
+            error!(
+                kind = fault.name(),
+                count = counter.get(),
+                "Cannot make requests: {fault}. Deliveries wait and are tried again; nothing is \
+                 counted against their hooks"
+            );
         }
     }
 

@@ -76,7 +76,7 @@ impl Settler {
     /// Settles one batch, however long the database takes.
     pub(crate) async fn settle(&self, batch: Vec<Sent>) {
         let mut by_slot: BTreeMap<i16, Vec<Settlement>> = BTreeMap::new();
-        let mut unused = Vec::new();
+        let (mut unused, mut not_tried) = (Vec::new(), Vec::new());
         for sent in batch {
             match sent {
                 Sent::Settle(settlement) => by_slot
@@ -84,12 +84,15 @@ impl Settler {
                     .or_default()
                     .push(*settlement),
                 Sent::GiveBack(leased) | Sent::CannotSend(leased) => unused.push(leased),
+                Sent::NotTried(leased) => not_tried.push(leased),
             }
         }
         for settlements in by_slot.into_values() {
             self.settle_slot(&settlements).await;
         }
         self.give_back(unused).await;
+        // Why they were not tried has been told.
+        self.release_all(not_tried).await;
     }
 
     async fn settle_slot(&self, settlements: &[Settlement]) {
@@ -190,8 +193,15 @@ impl Settler {
         }
     }
 
-    /// Gives leases back unused.
+    /// Gives leases back unused, and says so.
     pub(crate) async fn give_back(&self, unused: Vec<Leased>) {
+        let released = self.release_all(unused).await;
+        if released > 0 {
+            info!(deliveries = released, "Gave back {released} leases unused");
+        }
+    }
+
+    async fn release_all(&self, unused: Vec<Leased>) -> u32 {
         let mut by_lease: HashMap<(i16, LeaseToken), Vec<DeliveryId>> = HashMap::new();
         for leased in &unused {
             by_lease
@@ -211,13 +221,11 @@ impl Settler {
             }
         }
         self.metrics.leases_released.inc_by(u64::from(released));
-        if released > 0 {
-            info!(deliveries = released, "Gave back {released} leases unused");
-        }
         let now = self.clock.now();
         for leased in unused {
             self.hints.due(leased.slot, leased.hook.id, now);
         }
+        released
     }
 
     async fn release(&self, slot: i16, token: LeaseToken, ids: &[DeliveryId]) -> Result<u32> {

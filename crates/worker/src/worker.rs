@@ -9,6 +9,7 @@ use crate::clock::WorkerClock;
 use crate::dispatch::{Dispatcher, Found, Hints, State};
 use crate::gate::Ended;
 use crate::metrics::Metrics;
+use crate::pace;
 use crate::ready::Ready;
 use crate::send::{Sender, Sent};
 use crate::settings::{HookDefaults, WorkerSettings};
@@ -194,6 +195,7 @@ impl Worker {
             ));
         }
         drop(sent);
+        let pace = tokio::spawn(pace::keep(self.ready.clone()));
         let settler = self.settler.clone();
         let mut settling = tokio::spawn(async move { settler.run(to_settle).await });
 
@@ -202,6 +204,7 @@ impl Worker {
             // Nothing would be recorded any more: better no worker than one that only repeats.
             Err(ended) = &mut settling => resume_unwind(ended.into_panic()),
         }
+        pace.abort();
         self.progress.draining.store(true, Ordering::Relaxed);
         let unstarted = self.ready.close();
         let mut drained = Drained {
@@ -420,7 +423,7 @@ async fn send_one(ready: &Ready, sender: &Sender, leased: Leased) -> Sent {
     match &result {
         Sent::Settle(settlement) => place.ended = Ended::of(&settlement.attempt.outcome),
         Sent::CannotSend(leased) => ready.shut_out(&leased.hook),
-        Sent::GiveBack(_) => {}
+        Sent::GiveBack(_) | Sent::NotTried(_) => {}
     }
     result
 }

@@ -169,18 +169,9 @@ pub(super) fn check_deliver_after(
     settings: &Settings,
     now: Timestamp,
 ) -> std::result::Result<(), String> {
-    let retention = settings.retention.events;
-    let beyond = |at: Timestamp| {
-        let wait = at.signed_duration_since(now).to_std().unwrap_or_default();
-        wait > retention.get()
-    };
-    match event.deliver_after {
-        Some(at) if beyond(at) => Err(format!(
-            "deliver_after ({at}) lies beyond retention.events ({retention}): the event would be \
-             dropped before it is due; choose an earlier time or keep events for longer"
-        )),
-        _ => Ok(()),
-    }
+    event
+        .check_due(now, settings.retention.events)
+        .map_err(|error| error.to_string())
 }
 
 fn refused(error: postrider_core::EventError) -> anyhow::Error {

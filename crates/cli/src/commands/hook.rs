@@ -12,8 +12,8 @@ use crate::secrets::Need;
 use clap::{Args, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use postrider_core::{
-    BodyForm, EventPattern, HookCredentials, HookId, HookLimits, HookSettings, NewHook,
-    RetrySchedule, SigningSecret, Span, parse_hook_url,
+    BodyForm, EventPattern, Filter, HookCredentials, HookId, HookSettings, NewHook, RetrySchedule,
+    SigningSecret, Span, parse_hook_url,
 };
 use postrider_store::{HookChange, HookFilter, HookReport};
 use postrider_worker::{AddressGuard, WorkerSettings};
@@ -21,16 +21,16 @@ use std::net::{IpAddr, Ipv4Addr};
 use url::Host;
 
 /// Who changed a hook, as it is recorded.
-const BY: &str = "cli";
+pub(super) const BY: &str = "cli";
 
 /// Register, list and change hooks.
 #[derive(Debug, Subcommand)]
 pub enum HookCommand {
     Add(Box<Add>),
-    Change(Change),
     List(List),
     /// Show one hook
     Show(One),
+    Change(super::hook_change::Change),
     /// Hold a hook's deliveries until it is enabled again
     Pause(One),
     /// Let a hook's deliveries go on, and forget its failures
@@ -55,6 +55,8 @@ Examples:
       --header X-Environment=production --timeout 5s --retry-schedule 10s,1m,10m,1h
   postrider hook add --url https://example.com/hook --event '*' --in-flight 8 --rate 20/s
   postrider hook add --url https://example.com/hook --event '*' --secret @secret.txt
+  postrider hook add --url https://example.com/hook --event 'invoice.*' \\
+      --filter 'amount >= 100 && currency == \"EUR\"'
 
 A private or local address is only called when worker.allow_addresses lists it, as in
 POSTRIDER_WORKER__ALLOW_ADDRESSES=127.0.0.0/8,::1/128 postrider serve")]
@@ -65,6 +67,9 @@ pub struct Add {
     /// Which events: a type ("invoice.paid"), a prefix ("invoice.*") or "*"; may be repeated
     #[arg(long = "event", value_name = "PATTERN", required = true)]
     events: Vec<EventPattern>,
+    /// Only events whose payload fits this condition; docs/filters.md says how to write one
+    #[arg(long, value_name = "CONDITION")]
+    filter: Option<Filter>,
     /// Whose events
     #[arg(long, default_value = "default")]
     account: String,
@@ -87,23 +92,6 @@ pub struct Add {
     /// The waits between attempts, such as 5s,5m,1h; n waits make n + 1 attempts
     #[arg(long, value_name = "DURATIONS", value_delimiter = ',', num_args = 1)]
     retry_schedule: Option<Vec<Span>>,
-    #[command(flatten)]
-    limits: LimitFlags,
-}
-
-/// Change a hook; what is not named stays as it is.
-///
-/// A running worker goes by the change within a second.
-#[derive(Debug, Args)]
-#[command(after_long_help = "\
-Examples:
-  postrider hook change 0193a5c8-… --in-flight 8
-  postrider hook change 0193a5c8-… --rate 20/s --back-off-after 10
-  postrider hook change 0193a5c8-… --rate none")]
-pub struct Change {
-    /// The hook's id
-    #[arg(value_parser = id::<HookId>)]
-    id: HookId,
     #[command(flatten)]
     limits: LimitFlags,
 }
@@ -173,7 +161,6 @@ impl HookCommand {
     pub async fn run(self, globals: &Globals) -> Result<()> {
         match self {
             Self::Add(command) => command.run(globals).await,
-            Self::Change(command) => command.run(globals).await,
             Self::List(command) => command.run(globals).await,
             Self::Show(One { id }) => {
                 let store = database::open(&globals.settings()?, Need::Nothing).await?;
@@ -186,6 +173,7 @@ impl HookCommand {
             Self::Disable(One { id }) => change(globals, id, HookChange::Disable).await,
             Self::Remove(command) => command.run(globals).await,
             Self::Test(command) => command.run(globals).await,
+            Self::Change(command) => command.run(globals).await,
             Self::RotateSecret(command) => command.run(globals).await,
         }
     }
@@ -229,11 +217,12 @@ impl Add {
                 Body::Envelope => BodyForm::Envelope,
                 Body::Payload => BodyForm::Payload,
             },
+            filter: self.filter,
             timeout: self.timeout,
             retry_schedule: self.retry_schedule.map(RetrySchedule::new),
             ..HookSettings::default()
         };
-        HookLimits::from(self.limits).apply(&mut settings);
+        settings.apply(self.limits.into());
         Ok(NewHook {
             account: self.account,
             url: self.url,
@@ -241,26 +230,6 @@ impl Add {
             profile: self.profile,
             settings,
             credentials,
-        })
-    }
-}
-
-impl Change {
-    async fn run(self, globals: &Globals) -> Result<()> {
-        let limits = HookLimits::from(self.limits);
-        if limits.is_empty() {
-            return Err(Misuse::new(
-                "nothing is to change: name what to set, such as --in-flight 8 or --rate 20/s",
-            ));
-        }
-        let store = database::open(&globals.settings()?, Need::Nothing).await?;
-        let change = HookChange::Limit(limits);
-        let report = store
-            .change_hook(self.id, change, BY, store.now().await?)
-            .await?;
-        store.close().await;
-        globals.output().result(&report, || {
-            format!("Changed hook {}.\n{}", report.id, show::hook(&report))
         })
     }
 }

@@ -1,7 +1,7 @@
 //! The flags of `hook add` and `hook change` that set a hook's pace and its patience.
 
 use clap::Args;
-use postrider_core::{HookLimits, Rate, Span};
+use postrider_core::{Rate, SettingsChange, Span};
 use std::fmt::Display;
 use std::str::FromStr;
 
@@ -26,7 +26,7 @@ pub struct LimitFlags {
     disable_after: Option<Own<Span>>,
 }
 
-impl From<LimitFlags> for HookLimits {
+impl From<LimitFlags> for SettingsChange {
     fn from(flags: LimitFlags) -> Self {
         Self {
             in_flight: flags.in_flight.map(|own| own.0),
@@ -34,6 +34,7 @@ impl From<LimitFlags> for HookLimits {
             back_off_after: flags.back_off_after.map(|own| own.0),
             disable_after_failures: flags.disable_after_failures.map(|own| own.0),
             disable_after: flags.disable_after.map(|own| own.0),
+            ..Self::default()
         }
     }
 }

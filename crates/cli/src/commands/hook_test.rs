@@ -5,11 +5,11 @@ use super::show;
 use crate::cli::Globals;
 use crate::database;
 use crate::failure::{Result, Silent};
-use crate::output::shortened;
+use crate::output::{notice, shortened};
 use crate::secrets::Need;
 use anyhow::Context;
 use clap::Args;
-use postrider_core::{Attempt, HookId};
+use postrider_core::{Attempt, HookId, HookStatus};
 use postrider_store::AttemptReport;
 use postrider_worker::{AddressGuard, Client, DatabaseClock, Metrics, Sender};
 use std::sync::Arc;
@@ -54,6 +54,12 @@ impl Test {
                 show::attempts(std::slice::from_ref(&report))
             )
         })?;
+        if accepted && hook.status == HookStatus::Disabled {
+            notice(format_args!(
+                "Hook {} accepts again and is disabled: let its deliveries go on with\n  postrider hook enable {}",
+                hook.id, hook.id
+            ));
+        }
         match accepted {
             true => Ok(()),
             false => Err(Silent.into()),

@@ -13,10 +13,11 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::http::header;
 use axum::routing::get;
+use axum::serve::ListenerExt;
 use clap::{Args, ValueEnum};
-use postrider_api::{Readiness, probes};
-use postrider_store::{Store, WorkerClaim};
-use postrider_worker::{DatabaseClock, Metrics, Progress, Shutdown, Worker, WorkerParts};
+use postrider_api::{Api, ApiParts, Observer, Readiness, probes};
+use postrider_store::{Backend, Store, WorkerClaim};
+use postrider_worker::{DatabaseClock, Metrics, Progress, Shutdown, Waker, Worker, WorkerParts};
 use serde::Serialize;
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// How much longer than the longest request a drain may take.
 const DRAIN_MARGIN: Duration = Duration::from_secs(5);
@@ -36,15 +37,17 @@ const READY_TIMEOUT: Duration = Duration::from_secs(2);
 /// A worker that has not looked for work for so long, and some polls, does not move.
 const STUCK_AFTER: Duration = Duration::from_secs(10);
 
-/// How long HTTP clients get to read their answers at the end.
-const LAST_ANSWERS: Duration = Duration::from_secs(1);
+/// How long requests get to be answered at the end, and after a cut.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
+const LAST_ANSWERS_CUT: Duration = Duration::from_secs(1);
 
-/// Deliver: run the worker pool and the HTTP interface until stopped.
+/// Deliver, and take events over HTTP: run the worker pool and the API until stopped.
 ///
-/// Opens metrics.listen with /metrics, /livez and /readyz in every role. SIGTERM or Ctrl-C
-/// drains: nothing new is started, what is in flight is finished and recorded, at most
-/// worker.request_timeout and 5 s. A second signal cuts; what is cut is delivered again, and the
-/// exit code is 1.
+/// Opens metrics.listen with /metrics, /livez and /readyz in every role, and api.listen with the
+/// API and the two probes in the roles all and api. SIGTERM or Ctrl-C drains: nothing new is
+/// started, what is in flight is finished and recorded, at most worker.request_timeout and 5 s;
+/// then the API answers what it has accepted and closes. A second signal cuts; what is cut is
+/// delivered again, and the exit code is 1.
 ///
 /// Says on standard output where it listens and when it is ready; with --json one object:
 /// ready, role, database, metrics, api.
@@ -53,6 +56,7 @@ const LAST_ANSWERS: Duration = Duration::from_secs(1);
 Examples:
   postrider serve
   postrider serve --role worker --database postgres://postrider@db/app
+  postrider serve --role api --database postgres://postrider@db/app
   POSTRIDER_WORKER__ALLOW_ADDRESSES=127.0.0.0/8,::1/128 postrider serve    try with local receivers
 
 PostgreSQL takes any number of worker processes, SQLite one for each file.")]
@@ -70,7 +74,7 @@ enum Role {
     All,
     /// Deliver
     Worker,
-    /// Serve the management API
+    /// Serve the API
     Api,
 }
 
@@ -96,11 +100,9 @@ impl Serve {
             false => Need::Nothing,
         };
         let store = database::open(&settings, need).await?;
+        try_write(store.as_ref()).await?;
         let claim = match works {
-            true => {
-                try_write(store.as_ref()).await?;
-                store.claim_worker().await?
-            }
+            true => store.claim_worker().await?,
             false => WorkerClaim::default(),
         };
         let outcome = self.serve(globals, &settings, &store, signals).await;
@@ -122,9 +124,12 @@ impl Serve {
             Role::All | Role::Api => Some(bind("api", &settings.api.listen).await?),
         };
         let metrics = Arc::new(Metrics::new());
+        let clock = DatabaseClock::start(store.clone()).await?;
         let worker = match self.role {
             Role::Api => None,
-            Role::All | Role::Worker => Some(worker(settings, store, metrics.clone()).await?),
+            Role::All | Role::Worker => {
+                Some(worker(settings, store, clock.clone(), metrics.clone())?)
+            }
         };
         let started = Started {
             ready: true,
@@ -142,18 +147,33 @@ impl Serve {
         });
         let closed = CancellationToken::new();
         let mut servers = JoinSet::new();
-        let metrics_router = metrics_routes(metrics).merge(probes(readiness.clone()));
+        let metrics_router = metrics_routes(metrics.clone()).merge(probes(readiness.clone()));
         servers.spawn(answer(metrics_listener, metrics_router, closed.clone()));
+        let mut api = None;
         if let Some(listener) = api_listener {
-            let router = postrider_api::router().merge(probes(readiness));
+            let waker = worker.as_ref().map(Worker::waker);
+            let started = Api::start(ApiParts {
+                store: store.clone(),
+                clock,
+                keep_events: settings.retention.events,
+                commits: match settings.backend()? {
+                    Backend::Postgres => 2,
+                    Backend::Sqlite => 1,
+                },
+                published: Arc::new(move || waker.iter().for_each(Waker::wake)),
+                observer: Arc::new(Counted(metrics)),
+            });
+            let router = started.router().merge(probes(readiness));
             servers.spawn(answer(listener, router, closed.clone()));
+            api = Some(started);
         }
         let deadline = settings.worker.request_timeout.get() + DRAIN_MARGIN;
+        let cut = shutdown.cut.clone();
         let signals = tokio::spawn(signals.obey(shutdown.clone(), deadline));
         globals
             .output()
             .result(&started, || said(&started, settings))?;
-        let cut = match worker {
+        let was_cut = match worker {
             Some(worker) => {
                 let drained = worker.run(shutdown).await;
                 info!(
@@ -170,25 +190,35 @@ impl Serve {
                 false
             }
         };
-        signals.abort();
         closed.cancel();
-        let answered = async { while servers.join_next().await.is_some() {} };
-        let _ = tokio::time::timeout(LAST_ANSWERS, answered).await;
-        match cut {
+        let answered = async {
+            while servers.join_next().await.is_some() {}
+            if let Some(api) = api {
+                api.finish().await;
+            }
+        };
+        tokio::select! {
+            () = answered => {}
+            () = tokio::time::sleep(LAST_ANSWERS) => {}
+            () = async { cut.cancelled().await; tokio::time::sleep(LAST_ANSWERS_CUT).await } => {}
+        }
+        signals.abort();
+        match was_cut {
             true => Err(Silent.into()),
             false => Ok(()),
         }
     }
 }
 
-async fn worker(
+fn worker(
     settings: &Settings,
     store: &Arc<dyn Store>,
+    clock: Arc<DatabaseClock>,
     metrics: Arc<Metrics>,
 ) -> Result<Worker> {
     Worker::new(WorkerParts {
         store: store.clone(),
-        clock: DatabaseClock::start(store.clone()).await?,
+        clock,
         settings: settings.worker.clone(),
         hooks: settings.hooks.clone(),
         keep_events: settings.retention.events.get(),
@@ -227,7 +257,7 @@ fn said(started: &Started, settings: &Settings) -> String {
         started
             .api
             .as_ref()
-            .map(|url| format!("API on {url} (health only in this release).")),
+            .map(|url| format!("API on {url} (POST /v1/events, /livez, /readyz).")),
     );
     lines.push(match started.role {
         Role::Api => "Ready. Ctrl-C stops.".into(),
@@ -251,9 +281,24 @@ fn metrics_routes(metrics: Arc<Metrics>) -> Router {
 }
 
 async fn answer(listener: TcpListener, router: Router, closed: CancellationToken) {
+    let listener = listener.tap_io(|stream| {
+        // Answers are small; one that waits for another costs its caller the time.
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!("A connection keeps its delay: {error}");
+        }
+    });
     let server = axum::serve(listener, router).with_graceful_shutdown(closed.cancelled_owned());
     if let Err(error) = server.await {
         warn!("The HTTP interface stopped: {error}");
+    }
+}
+
+/// Counts what the API answers.
+struct Counted(Arc<Metrics>);
+
+impl Observer for Counted {
+    fn answered(&self, route: &str, method: &str, status: &str, took: Duration) {
+        self.0.http_answered(route, method, status, took);
     }
 }
 

@@ -1,7 +1,9 @@
-//! How hooks, events, deliveries and attempts look to people.
+//! How hooks, events, deliveries, attempts and keys look to people.
 
 use crate::output::{fields, moment, moment_or, shortened, table};
-use postrider_store::{AttemptReport, DeliveryReport, EventReport, EventState, HookReport};
+use postrider_store::{
+    AttemptReport, DeliveryReport, EventReport, EventState, HookReport, KeyReport,
+};
 
 const RESPONSE_CHARS: usize = 60;
 const ERROR_CHARS: usize = 200;
@@ -15,6 +17,7 @@ pub fn hook(hook: &HookReport) -> String {
         ("account", hook.account.clone()),
         ("url", hook.url.clone()),
         ("events", hook.events.join(", ")),
+        ("filter", filter(hook)),
         ("profile", hook.profile.clone()),
         ("status", status(hook)),
         ("pace", pace(hook)),
@@ -180,6 +183,53 @@ pub fn attempts(attempts: &[AttemptReport]) -> String {
         ["ATTEMPT", "TIME", "OUTCOME", "STATUS", "TOOK", "ANSWER"],
         rows,
     )
+}
+
+fn filter(hook: &HookReport) -> String {
+    let filter = hook.filter.as_ref();
+    filter.map_or("-".into(), ToString::to_string)
+}
+
+/// One key.
+pub fn key(key: &KeyReport) -> String {
+    fields(&[
+        ("id", key.id.to_string()),
+        ("scope", key.scope.clone()),
+        ("account", account_of(key)),
+        ("name", key.name.clone().unwrap_or_else(|| "-".into())),
+        ("created", moment(key.created_at)),
+    ])
+}
+
+/// Many keys.
+pub fn keys(keys: &[KeyReport]) -> String {
+    let rows = keys.iter().map(|key| {
+        [
+            key.id.to_string(),
+            key.scope.clone(),
+            account_of(key),
+            key.name.clone().unwrap_or_else(|| "-".into()),
+            moment(key.created_at),
+            moment_or(key.last_used_at, "never"),
+            moment_or(key.revoked_at, "-"),
+        ]
+    });
+    table(
+        [
+            "ID",
+            "SCOPE",
+            "ACCOUNT",
+            "NAME",
+            "CREATED",
+            "LAST USED",
+            "REVOKED",
+        ],
+        rows,
+    )
+}
+
+fn account_of(key: &KeyReport) -> String {
+    key.account.clone().unwrap_or_else(|| "(all)".into())
 }
 
 fn status(hook: &HookReport) -> String {

@@ -134,10 +134,12 @@ pub(super) async fn by_ids(
             HAVING bool_or(outcome = 'accepted')
         ) AS a
         UNION ALL
-        SELECT l.slot, l.day, m.id, m.event_id, m.hook_id, 'in_flight', 0, NULL, NULL, 4
+        SELECT l.slot, l.day, m.id, m.event_id, m.hook_id, 'in_flight', 0, NULL, NULL, 1
         FROM postrider_leases AS l
-        CROSS JOIN LATERAL unnest(l.deliveries, l.events, l.hooks) AS m (id, event_id, hook_id)
+        CROSS JOIN LATERAL unnest(l.deliveries, l.events, l.hooks) WITH ORDINALITY
+            AS m (id, event_id, hook_id, nth)
         WHERE l.slot = ANY($1) AND m.id = ANY($3)
+          AND get_bit(l.closed, m.nth::integer - 1) = 0
         ORDER BY id DESC, rank",
     )
     .bind(slots)
@@ -227,19 +229,12 @@ impl Search {
                 UNION ALL
                 (SELECT l.slot, l.day, m.id, m.event_id, m.hook_id, 0, NULL, 'in_flight'
                  FROM postrider_leases AS l
-                 CROSS JOIN LATERAL unnest(l.deliveries, l.events, l.hooks)
-                     AS m (id, event_id, hook_id)
+                 CROSS JOIN LATERAL unnest(l.deliveries, l.events, l.hooks) WITH ORDINALITY
+                     AS m (id, event_id, hook_id, nth)
                  WHERE l.slot = s.slot AND m.id < $2
                    AND ($3::uuid IS NULL OR m.hook_id = $3)
                    AND ($4::text IS NULL OR $4 = 'in_flight')
-                   AND (SELECT a.id FROM postrider_attempts AS a
-                        WHERE a.slot = l.slot AND a.day = l.day AND a.delivery_id = m.id
-                        LIMIT 1) IS NULL
-                   AND (SELECT g.id FROM postrider_deliveries AS g
-                        WHERE g.slot = l.slot AND g.id = m.id) IS NULL
-                   AND (SELECT n.delivery_id FROM postrider_ended AS n
-                        WHERE n.slot = l.slot AND n.day = l.day
-                          AND n.delivery_id = m.id) IS NULL
+                   AND get_bit(l.closed, m.nth::integer - 1) = 0
                  ORDER BY m.id DESC LIMIT $5)
             ) AS d
             ORDER BY d.id DESC LIMIT $5",

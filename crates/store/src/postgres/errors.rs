@@ -5,7 +5,7 @@
 
 use crate::Error;
 use crate::error::words;
-use postrider_core::{HookError, SealError};
+use postrider_core::{HookError, KeyError, SealError};
 use postrider_producer::EnqueueError;
 use sqlx::error::DatabaseError;
 use sqlx::migrate::MigrateError;
@@ -25,16 +25,6 @@ impl Failure {
             _ => None,
         }
     }
-
-    /// Whether a row was refused because it is there already.
-    pub(super) fn is_repeat(&self) -> bool {
-        match &self.0 {
-            Error::Refused(error) => error
-                .as_database_error()
-                .is_some_and(|refusal| refusal.is_unique_violation()),
-            _ => false,
-        }
-    }
 }
 
 impl From<sqlx::Error> for Failure {
@@ -51,6 +41,12 @@ impl From<Error> for Failure {
 
 impl From<HookError> for Failure {
     fn from(error: HookError) -> Self {
+        Self(error.into())
+    }
+}
+
+impl From<KeyError> for Failure {
+    fn from(error: KeyError) -> Self {
         Self(error.into())
     }
 }

@@ -6,10 +6,9 @@
 use super::PostgresStore;
 use super::errors::Result;
 use super::hook_rows::{hook_columns, hook_from, open, seal};
+use crate::error::not_understood;
 use crate::{Error, HookChange, HookFilter, HookReport};
-use postrider_core::{
-    Hook, HookCredentials, HookId, HookLimits, HookSettings, HookStatus, NewHook, Timestamp,
-};
+use postrider_core::{Hook, HookCredentials, HookId, HookSettings, HookStatus, NewHook, Timestamp};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 
@@ -68,9 +67,12 @@ impl PostgresStore {
             }
             HookChange::Pause => set_status(&mut tx, id, HookStatus::Paused, by, now).await?,
             HookChange::Disable => set_status(&mut tx, id, HookStatus::Disabled, by, now).await?,
-            HookChange::Limit(limits) => {
+            HookChange::Set(change) => {
                 let version = next_version(&mut tx).await?;
-                set_limits(&mut tx, id, limits, now, version).await?;
+                let mut settings = settings(&mut tx, id).await?;
+                settings.apply(change);
+                settings.check()?;
+                set_settings(&mut tx, id, &settings, now, version).await?;
             }
             HookChange::Rotate {
                 secret,
@@ -178,14 +180,20 @@ fn not_found(id: HookId) -> Error {
     }
 }
 
-fn newer(id: HookId) -> Error {
-    Error::Conflict(format!(
-        "a newer Postrider wrote the settings of hook {id}: change it with that one"
-    ))
-}
-
 fn settings_text(settings: &HookSettings) -> String {
     serde_json::to_string(settings).unwrap_or_else(|_| "{}".into())
+}
+
+async fn settings(connection: &mut PgConnection, id: HookId) -> Result<HookSettings> {
+    let text: Option<String> = sqlx::query_scalar(
+        "-- postrider: hook_settings
+        SELECT settings::text FROM postrider_hooks WHERE id = $1 AND deleted_at IS NULL",
+    )
+    .bind(id.0)
+    .fetch_optional(connection)
+    .await?;
+    let settings = serde_json::from_str(&text.ok_or_else(|| not_found(id))?);
+    Ok(settings.map_err(|_| not_understood(id))?)
 }
 
 /// A hook that is disabled already keeps why, when and by whom.
@@ -218,31 +226,20 @@ async fn set_status(
     Ok(())
 }
 
-async fn set_limits(
+async fn set_settings(
     connection: &mut PgConnection,
     id: HookId,
-    limits: HookLimits,
+    settings: &HookSettings,
     now: Timestamp,
     version: i64,
 ) -> Result<()> {
-    let settings: Option<String> = sqlx::query_scalar(
-        "-- postrider: settings
-        SELECT settings::text FROM postrider_hooks WHERE id = $1 AND deleted_at IS NULL",
-    )
-    .bind(id.0)
-    .fetch_optional(&mut *connection)
-    .await?;
-    let settings = settings.ok_or_else(|| not_found(id))?;
-    let mut settings: HookSettings = serde_json::from_str(&settings).map_err(|_| newer(id))?;
-    limits.apply(&mut settings);
-    settings.check()?;
     sqlx::query(
-        "-- postrider: limit_hook
+        "-- postrider: set_hook
         UPDATE postrider_hooks
         SET settings = $2::json, limited = $3, updated_at = $4, version = $5 WHERE id = $1",
     )
     .bind(id.0)
-    .bind(settings_text(&settings))
+    .bind(settings_text(settings))
     .bind(settings.is_limited())
     .bind(now)
     .bind(version)
@@ -337,13 +334,14 @@ async fn list(
 }
 
 fn report_from(row: &PgRow) -> std::result::Result<HookReport, sqlx::Error> {
-    let hook = hook_from(row)?;
+    let mut hook = hook_from(row)?;
     let (fail_count, held): (i32, i64) = (row.try_get("fail_count")?, row.try_get("held")?);
     Ok(HookReport {
         id: hook.id,
         account: hook.account,
         url: hook.url,
         events: row.try_get("events")?,
+        filter: hook.settings.filter.take(),
         profile: hook.profile,
         secret: None,
         status: hook.status.name().to_owned(),

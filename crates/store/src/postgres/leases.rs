@@ -69,9 +69,16 @@ impl PostgresStore {
                 SELECT (SELECT next.slot FROM postrider_deliveries AS next
                         WHERE next.slot > o.slot ORDER BY next.slot LIMIT 1)
                 FROM occupied AS o WHERE o.slot IS NOT NULL
+            ), leased AS (
+                -- Backwards: those that stand are the newest, behind all that are dead.
+                (SELECT slot FROM postrider_leases ORDER BY slot DESC, token DESC LIMIT 1)
+                UNION ALL
+                SELECT (SELECT next.slot FROM postrider_leases AS next
+                        WHERE next.slot < l.slot ORDER BY next.slot DESC, next.token DESC LIMIT 1)
+                FROM leased AS l WHERE l.slot IS NOT NULL
             )
             SELECT slot FROM occupied WHERE slot IS NOT NULL
-            UNION SELECT slot FROM postrider_leases",
+            UNION SELECT slot FROM leased WHERE slot IS NOT NULL",
         )
         .fetch_all(&self.hot)
         .await?;

@@ -2,7 +2,8 @@
 //!
 //! The hot path has connections of its own, whose commits do not wait for the disk: a crash of
 //! the database may take the last of them back, which repeats deliveries and loses none.
-//! Everything else commits durably. Connections start with settings of their own and prepare
+//! Everything else commits durably; events that come in have connections of their own too, so
+//! that no listing keeps them waiting. Connections start with settings of their own and prepare
 //! statements, so a pooler in transaction mode must not stand in between; `errors` says so
 //! when one does.
 
@@ -13,6 +14,7 @@ mod health;
 mod history;
 mod hook_rows;
 mod hooks;
+mod keys;
 mod leases;
 mod low_water;
 mod outbox;
@@ -30,17 +32,17 @@ mod values;
 use crate::error::words;
 use crate::{
     AttemptReport, DeliveryFilter, DeliveryReport, DueHook, Error, EventFilter, EventReport,
-    FanOut, FannedOut, GateAnswer, HookBook, HookChange, HookFilter, HookReport, Lease, Leased,
-    Migrated, OwnGates, Peek, Recovered, RejectedReport, Result, SchemaState, Settled, Settlement,
-    Store, Upkeep,
+    FanOut, FannedOut, GateAnswer, HookBook, HookChange, HookFilter, HookReport, KeyFilter,
+    KeyReport, Lease, Leased, Migrated, OwnGates, Peek, Recovered, RejectedReport, Result,
+    SchemaState, Settled, Settlement, Store, Upkeep,
 };
 use async_trait::async_trait;
 use chrono::NaiveDate;
 pub(crate) use errors::explain;
 use low_water::LowWater;
 use postrider_core::{
-    DeliveryId, EventId, Hook, HookId, KeyRing, LeaseToken, NewEvent, NewHook, RetrySchedule,
-    Timestamp, WorkerId,
+    DeliveryId, EventId, Hook, HookId, Key, KeyId, KeyRing, LeaseToken, NewEvent, NewHook, NewKey,
+    RetrySchedule, Timestamp, TokenHash, WorkerId,
 };
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool};
@@ -50,6 +52,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 const HOT_CONNECTIONS: u32 = 8;
+const INTAKE_CONNECTIONS: u32 = 4;
 const CALM_CONNECTIONS: u32 = 6;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const OLDEST_SERVER: u32 = 15;
@@ -80,6 +83,10 @@ const HOT_PLANS: [(&str, &str); 8] = [
     ("cpu_tuple_cost", "0.001"),
 ];
 
+/// What takes events in is the same each time. Planning it anew, with the functions in the
+/// defaults of the outbox, would cost more than a small batch does.
+const INTAKE_PLANS: [(&str, &str); 2] = [("plan_cache_mode", "force_generic_plan"), ("jit", "off")];
+
 /// The others differ from call to call, and are planned for what they ask.
 const CALM_PLANS: [(&str, &str); 2] = [("plan_cache_mode", "force_custom_plan"), ("jit", "off")];
 
@@ -87,6 +94,8 @@ const CALM_PLANS: [(&str, &str); 2] = [("plan_cache_mode", "force_custom_plan"),
 pub struct PostgresStore {
     /// Fan-out, lease, settle, release, recover and peek.
     hot: PgPool,
+    /// Events, and the keys of those who bring them.
+    intake: PgPool,
     /// Everything else.
     calm: PgPool,
     options: PgConnectOptions,
@@ -122,6 +131,8 @@ impl PostgresStore {
             hot: pool(HOT_CONNECTIONS)
                 .test_before_acquire(false)
                 .connect_lazy_with(options.clone().options(HOT_LIMITS).options(HOT_PLANS)),
+            intake: pool(INTAKE_CONNECTIONS)
+                .connect_lazy_with(options.clone().options(CALM_LIMITS).options(INTAKE_PLANS)),
             calm: pool(CALM_CONNECTIONS)
                 .connect_lazy_with(options.clone().options(CALM_LIMITS).options(CALM_PLANS)),
             options,
@@ -229,6 +240,7 @@ impl Store for PostgresStore {
 
     async fn close(&self) {
         self.hot.close().await;
+        self.intake.close().await;
         self.calm.close().await;
     }
 
@@ -333,6 +345,26 @@ impl Store for PostgresStore {
 
     async fn hooks(&self, filter: HookFilter) -> Result<Vec<HookReport>> {
         Ok(self.hooks(&filter).await?)
+    }
+
+    async fn create_key(&self, key: NewKey, hash: TokenHash, now: Timestamp) -> Result<KeyReport> {
+        Ok(self.create_key(&key, hash, now).await?)
+    }
+
+    async fn keys(&self, filter: KeyFilter) -> Result<Vec<KeyReport>> {
+        Ok(self.keys(&filter).await?)
+    }
+
+    async fn revoke_key(&self, id: KeyId, now: Timestamp) -> Result<KeyReport> {
+        Ok(self.revoke_key(id, now).await?)
+    }
+
+    async fn find_key(&self, hash: TokenHash) -> Result<Option<Key>> {
+        Ok(self.find_key(hash).await?)
+    }
+
+    async fn keys_used(&self, used: &[(KeyId, Timestamp)]) -> Result<()> {
+        Ok(self.keys_used(used).await?)
     }
 
     async fn event(&self, id: EventId) -> Result<EventReport> {

@@ -22,10 +22,10 @@ use std::time::Instant;
 
 impl PostgresStore {
     pub(super) async fn enqueue(&self, events: &[NewEvent]) -> Result<Vec<EventId>> {
-        let mut tx = self.calm.begin().await?;
-        let ids = enqueue_many(&mut tx, events).await?;
-        tx.commit().await?;
-        Ok(ids)
+        let mut connection = self.intake.acquire().await?;
+        // One statement commits by itself, and it is over only when its commit is: the answer
+        // is read to its end, so that what fails at the commit is an error here.
+        Ok(enqueue_many(&mut connection, events).await?)
     }
 
     /// Fans out a batch; one that holds a row the database refuses is halved until that row
@@ -104,6 +104,7 @@ async fn write_batch(
         deliveries: count(sorted.plan.deliveries.len()),
         duplicates: count(sorted.duplicates.len()),
         rejected,
+        filter_problems: sorted.plan.filter_problems,
         waiting: sorted.plan.waiting(request.now),
         more: sorted.more,
         started: sorted.plan.started(request),
@@ -309,8 +310,9 @@ async fn keep(
             FROM taken
         ), started AS (
             INSERT INTO postrider_leases
-                (slot, token, day, expires_at, open, deliveries, events, hooks)
-            SELECT $1, $11, $2, $12, cardinality($13::uuid[]), $13, $14, $15
+                (slot, token, day, expires_at, open, closed, deliveries, events, hooks)
+            SELECT $1, $11, $2, $12, cardinality($13::uuid[]),
+                   repeat('0', cardinality($13::uuid[]))::varbit, $13, $14, $15
             WHERE cardinality($13::uuid[]) > 0
         )
         INSERT INTO postrider_deliveries

@@ -9,7 +9,7 @@
 use super::PostgresStore;
 use super::errors::Result;
 use super::health::{disable, observed, weigh};
-use super::settle_rows::{Written, record_late, recorded_before, settle_fresh, settle_rows};
+use super::settle_rows::{Written, open_members, record_late, settle_fresh, settle_rows};
 use crate::{Settled, Settlement};
 use postrider_core::Timestamp;
 use std::collections::HashSet;
@@ -27,18 +27,15 @@ impl PostgresStore {
         let mut parts = vec![(all.as_slice(), Manner::Plain)];
         while let Some((part, manner)) = parts.pop() {
             match self.settle_part(now, part, manner).await {
-                Ok(part) => settled.add(part),
-                // Some of it has been recorded before: this call repeats one whose answer was
-                // lost.
-                Err(failure) if failure.is_repeat() && manner == Manner::Plain => {
-                    parts.push((part, Manner::Repeated));
-                }
+                Ok(Some(part)) => settled.add(part),
+                Ok(None) => parts.push((part, Manner::OneByOne)),
                 Err(failure) if failure.refusal().is_some() && part.len() > 1 => {
                     let (first, second) = part.split_at(part.len() / 2);
                     parts.extend([(second, manner), (first, manner)]);
                 }
                 Err(failure) if failure.refusal().is_some() => {
-                    settled.add(self.settle_part(now, part, Manner::Scrubbed).await?);
+                    let scrubbed = self.settle_part(now, part, Manner::Scrubbed).await?;
+                    settled.add(scrubbed.unwrap_or_default());
                     settled.scrubbed += 1;
                 }
                 Err(failure) => return Err(failure),
@@ -47,14 +44,15 @@ impl PostgresStore {
         Ok(settled)
     }
 
+    /// Settles in one transaction; `None` when it must be looked at one by one first.
     async fn settle_part(
         &self,
         now: Timestamp,
         part: &[&Settlement],
         manner: Manner,
-    ) -> Result<Settled> {
+    ) -> Result<Option<Settled>> {
         let Some(slot) = part.first().map(|settlement| settlement.leased.slot) else {
-            return Ok(Settled::default());
+            return Ok(Some(Settled::default()));
         };
         let scrubbed = manner == Manner::Scrubbed;
         let (mut fresh, rows): (Vec<_>, Vec<_>) = part
@@ -63,14 +61,15 @@ impl PostgresStore {
             .partition(|settlement| settlement.leased.fresh.is_some());
         let mut settled = Settled::default();
         let mut tx = self.hot.begin().await?;
-        if manner != Manner::Plain {
-            let before = recorded_before(&mut tx, slot, &fresh).await?;
-            settled.replayed += count(before.len());
-            fresh.retain(|settlement| !before.contains(&settlement.attempt.id.0));
-        }
         let mut written = Written::default();
-        if !fresh.is_empty() {
-            settle_fresh(&mut tx, slot, now, fresh, scrubbed, &mut written).await?;
+        if manner != Manner::Plain {
+            (fresh, written.lost) = open_members(&mut tx, slot, fresh).await?;
+        }
+        if !fresh.is_empty()
+            && !settle_fresh(&mut tx, slot, now, fresh, scrubbed, &mut written).await?
+        {
+            tx.rollback().await?;
+            return Ok(None);
         }
         if !rows.is_empty() {
             settle_rows(&mut tx, slot, now, rows, scrubbed, &mut written).await?;
@@ -90,17 +89,18 @@ impl PostgresStore {
             settled.disabled = disable(&mut tx, now, weighed.verdicts).await?;
         }
         tx.commit().await?;
-        Ok(settled)
+        Ok(Some(settled))
     }
 }
 
 /// How a part is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Manner {
-    /// None of it has been written before.
+    /// Each member of a lease is open, or none is.
     Plain,
-    /// Some of it may have been written before.
-    Repeated,
+    /// Some members of a lease are not open: they were settled before, as when this call
+    /// repeats one whose answer was lost, or given back.
+    OneByOne,
     /// Without what the receiver answered: the database refused that.
     Scrubbed,
 }

@@ -7,7 +7,7 @@ use postrider_core::Timestamp;
 use sqlx::postgres::{PgArguments, PgBindIterExt, PgRow};
 use sqlx::query::Query;
 use sqlx::{PgConnection, Postgres, Row};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use uuid::Uuid;
 
 /// What stands in place of a text that the database refuses.
@@ -54,7 +54,8 @@ pub(super) struct Written<'a> {
 }
 
 /// Settles deliveries without a row of their own: one that was delivered leaves nothing but its
-/// attempt, one that has to wait gets a row.
+/// attempt, one that has to wait gets a row. `false` when some member of a lease that stands is
+/// not open: the transaction is to be rolled back, and the members looked at first.
 ///
 /// Under the lease no attempt can have been recorded before, so the statement asks for no
 /// conflict: asking costs more than the row.
@@ -65,16 +66,23 @@ pub(super) async fn settle_fresh<'a>(
     part: Vec<&'a Settlement>,
     scrubbed: bool,
     written: &mut Written<'a>,
-) -> Result<()> {
+) -> Result<bool> {
     let members = Members::of(&part);
+    if members.repeated {
+        return Ok(false);
+    }
     let query = sqlx::query(concat!(
         "-- postrider: settle_fresh
         WITH whole AS (
-            DELETE FROM postrider_leases WHERE slot = $1 AND token = ANY($16) RETURNING token
+            DELETE FROM postrider_leases
+            WHERE slot = $1 AND token = ANY($16) AND bit_count(closed) = 0
+            RETURNING token
         ), part AS (
-            UPDATE postrider_leases AS l SET open = l.open - p.members
-            FROM unnest($17::uuid[], $18::integer[]) AS p (token, members)
+            UPDATE postrider_leases AS l
+            SET open = l.open - p.members, closed = l.closed | p.places::varbit
+            FROM unnest($17::uuid[], $18::integer[], $19::text[]) AS p (token, members, places)
             WHERE l.slot = $1 AND l.token = p.token
+              AND bit_count(l.closed & p.places::varbit) = 0
             RETURNING l.token, l.open
         ), held AS MATERIALIZED (
             SELECT token FROM whole UNION ALL SELECT token FROM part
@@ -84,16 +92,20 @@ pub(super) async fn settle_fresh<'a>(
         settlements!(),
         " WHERE (i.token IN (SELECT token FROM held)) IS TRUE
         )
-        SELECT ARRAY(SELECT hook_id FROM postrider_hook_health WHERE hook_id = ANY($19)),
+        SELECT ARRAY(SELECT hook_id FROM postrider_hook_health WHERE hook_id = ANY($20)),
                ARRAY(SELECT hook_id FROM postrider_hook_health
-                     WHERE hook_id = ANY($19)
+                     WHERE hook_id = ANY($20)
                        AND (fail_count <> 0 OR phase = 'backed_off')),
-               ARRAY(SELECT token FROM held), ARRAY(SELECT token FROM part WHERE open <= 0)",
+               ARRAY(SELECT token FROM held), ARRAY(SELECT token FROM part WHERE open <= 0),
+               EXISTS (SELECT FROM postrider_leases
+                       WHERE slot = $1 AND (token = ANY($16) OR token = ANY($17))
+                         AND token NOT IN (SELECT token FROM held))",
     ));
     let row = with_settlements(query, slot, &part, scrubbed)
         .bind(members.of_whole_leases)
         .bind(members.of_others.keys().copied().bind_iter())
-        .bind(members.of_others.values().copied().bind_iter())
+        .bind(members.of_others.values().map(Places::count).bind_iter())
+        .bind(members.of_others.values().map(Places::bits).bind_iter())
         .bind(hooks_of(&part))
         .fetch_one(&mut *connection)
         .await?;
@@ -101,6 +113,9 @@ pub(super) async fn settle_fresh<'a>(
     written.failing.extend(ids(&row, 1)?);
     let held = ids(&row, 2)?;
     let finished: Vec<Uuid> = row.try_get(3)?;
+    if row.try_get(4)? {
+        return Ok(false);
+    }
     let (effective, lost): (Vec<_>, Vec<_>) = part
         .into_iter()
         .partition(|settlement| held.contains(&settlement.leased.token.0));
@@ -111,7 +126,38 @@ pub(super) async fn settle_fresh<'a>(
     }
     written.effective.extend(effective);
     written.lost.extend(lost);
-    Ok(())
+    Ok(true)
+}
+
+/// Tells the members that are open from those that are not, and keeps it so: of two settlements
+/// of one member the first counts.
+pub(super) async fn open_members<'a>(
+    connection: &mut PgConnection,
+    slot: i16,
+    part: Vec<&'a Settlement>,
+) -> Result<(Vec<&'a Settlement>, Vec<&'a Settlement>)> {
+    let tokens: BTreeSet<_> = part.iter().map(|s| s.leased.token.0).collect();
+    let rows: Vec<(Uuid, String)> = sqlx::query_as(
+        "-- postrider: settle_members
+        SELECT token, closed::text FROM postrider_leases
+        WHERE slot = $1 AND token = ANY($2)
+        ORDER BY token FOR UPDATE",
+    )
+    .bind(slot)
+    .bind(tokens.into_iter().bind_iter())
+    .fetch_all(connection)
+    .await?;
+    let mut closed: HashMap<_, _> = rows
+        .into_iter()
+        .map(|(token, bits)| (token, bits.into_bytes()))
+        .collect();
+    let is_open = |settlement: &&Settlement| {
+        let place = settlement.leased.fresh.map(|fresh| fresh.place as usize);
+        let bits = closed.get_mut(&settlement.leased.token.0);
+        let bit = bits.and_then(|bits| bits.get_mut(place?));
+        bit.is_some_and(|bit| std::mem::replace(bit, b'1') == b'0')
+    };
+    Ok(part.into_iter().partition(is_open))
 }
 
 /// Settles deliveries that have a row of their own.
@@ -195,29 +241,6 @@ pub(super) async fn record_late(
         .try_map(|row: PgRow| row.try_get(0))
         .fetch_all(connection)
         .await?;
-    Ok(recorded.into_iter().collect())
-}
-
-/// Which of the attempts have been recorded before.
-pub(super) async fn recorded_before(
-    connection: &mut PgConnection,
-    slot: i16,
-    part: &[&Settlement],
-) -> Result<HashSet<Uuid>> {
-    let recorded: Vec<Uuid> = sqlx::query_scalar(
-        "-- postrider: settle_repeated
-        SELECT i.id FROM unnest($2::date[], $3::uuid[], $4::uuid[]) AS i (day, delivery_id, id)
-        CROSS JOIN LATERAL (
-            SELECT FROM postrider_attempts
-            WHERE slot = $1 AND day = i.day AND delivery_id = i.delivery_id AND id = i.id LIMIT 1
-        ) AS a",
-    )
-    .bind(slot)
-    .bind(part.iter().map(|s| s.leased.day).bind_iter())
-    .bind(part.iter().map(|s| s.leased.id.0).bind_iter())
-    .bind(part.iter().map(|s| s.attempt.id.0).bind_iter())
-    .fetch_all(connection)
-    .await?;
     Ok(recorded.into_iter().collect())
 }
 
@@ -306,32 +329,54 @@ async fn keep_ended(
     Ok(())
 }
 
-/// Fresh settlements, counted by lease.
+/// Fresh settlements by lease.
+#[derive(Default)]
 struct Members {
     /// Leases of which every member is here.
     of_whole_leases: Vec<Uuid>,
-    /// How many are here of each other lease, in the order in which locks are taken.
-    of_others: BTreeMap<Uuid, i32>,
+    /// Which members are here of each other lease, in the order in which locks are taken.
+    of_others: BTreeMap<Uuid, Places>,
+    /// Whether a member is here twice.
+    repeated: bool,
+}
+
+/// Places in a lease, as the characters of a bit string.
+struct Places(Vec<u8>);
+
+impl Places {
+    fn count(&self) -> i32 {
+        let set = self.0.iter().filter(|bit| **bit == b'1').count();
+        i32::try_from(set).unwrap_or(i32::MAX)
+    }
+
+    fn bits(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
 }
 
 impl Members {
     fn of(part: &[&Settlement]) -> Self {
-        let mut counts: BTreeMap<Uuid, (u32, u32)> = BTreeMap::new();
+        let mut members = Self::default();
         for settlement in part {
-            let together = settlement.leased.fresh.map_or(0, |fresh| fresh.together);
-            let count = counts.entry(settlement.leased.token.0).or_default();
-            *count = (count.0 + 1, together);
+            let Some(fresh) = settlement.leased.fresh else {
+                continue;
+            };
+            let token = settlement.leased.token.0;
+            let none = || Places(vec![b'0'; fresh.together as usize]);
+            let places = members.of_others.entry(token).or_insert_with(none);
+            if let Some(bit) = places.0.get_mut(fresh.place as usize) {
+                members.repeated |= *bit == b'1';
+                *bit = b'1';
+            }
         }
-        let (whole, others): (Vec<_>, Vec<_>) = counts
-            .into_iter()
-            .partition(|(_, (here, together))| here == together);
-        Self {
-            of_whole_leases: whole.into_iter().map(|(token, _)| token).collect(),
-            of_others: others
-                .into_iter()
-                .map(|(token, (here, _))| (token, i32::try_from(here).unwrap_or(i32::MAX)))
-                .collect(),
-        }
+        members.of_others.retain(|token, places| {
+            let whole = !places.0.contains(&b'0');
+            if whole {
+                members.of_whole_leases.push(*token);
+            }
+            !whole
+        });
+        members
     }
 }
 

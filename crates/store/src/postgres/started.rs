@@ -1,8 +1,9 @@
 //! Deliveries that started when their events were fanned out: one row stands for all that
 //! started together, and a member has no row of its own until it has to wait.
 //!
-//! A member is open until it has an attempt, a row of its own or a row of history. Whoever
-//! counts members down or turns them into deliveries holds the lock of their one row.
+//! A member is open until it is settled or given back; the row has a bit for each. Whoever sets
+//! bits holds the row's lock. Where a lease has run out, the row takes another token before any
+//! member becomes a delivery, so that it holds for none of them any more.
 
 use super::errors::Result;
 use postrider_core::{DeliveryId, LeaseToken, Timestamp};
@@ -12,7 +13,7 @@ use uuid::Uuid;
 /// Rows of expired leases taken at once.
 const EXPIRED_AT_ONCE: i64 = 16;
 
-/// Which open members become deliveries that wait.
+/// Which open members of a lease become deliveries that wait.
 struct Expansion<'a> {
     slot: i16,
     token: Uuid,
@@ -26,9 +27,9 @@ struct Expansion<'a> {
 }
 
 impl Expansion<'_> {
-    /// Makes the deliveries, and returns how many. The caller holds the row's lock.
-    async fn run(&self, connection: &mut PgConnection) -> Result<u32> {
-        let expanded = sqlx::query(
+    /// Makes the deliveries, and returns which. The caller holds the row's lock.
+    async fn run(&self, connection: &mut PgConnection) -> Result<Vec<Uuid>> {
+        let expanded = sqlx::query_scalar(
             "-- postrider: expand
             INSERT INTO postrider_deliveries
                 (slot, day, id, event_id, hook_id, event_seq, ordering_key, next_attempt_at,
@@ -37,21 +38,16 @@ impl Expansion<'_> {
             FROM (
                 SELECT l.day, u.id, u.event_id, u.hook_id
                 FROM postrider_leases AS l
-                CROSS JOIN LATERAL unnest(l.deliveries, l.events, l.hooks)
-                    AS u (id, event_id, hook_id)
-                WHERE l.slot = $1 AND l.token = $2 AND ($3::uuid[] IS NULL OR u.id = ANY($3))
+                CROSS JOIN LATERAL unnest(l.deliveries, l.events, l.hooks) WITH ORDINALITY
+                    AS u (id, event_id, hook_id, nth)
+                WHERE l.slot = $1 AND l.token = $2 AND get_bit(l.closed, u.nth::integer - 1) = 0
+                  AND ($3::uuid[] IS NULL OR u.id = ANY($3))
             ) AS m CROSS JOIN LATERAL (
                 SELECT seq, ordering_key FROM postrider_events
                 WHERE slot = $1 AND day = m.day AND id = m.event_id LIMIT 1
             ) AS e
-            -- Looked up one by one: never a join with all of history.
-            WHERE (SELECT a.id FROM postrider_attempts AS a
-                   WHERE a.slot = $1 AND a.day = m.day AND a.delivery_id = m.id LIMIT 1) IS NULL
-              AND (SELECT d.id FROM postrider_deliveries AS d
-                   WHERE d.slot = $1 AND d.id = m.id LIMIT 1) IS NULL
-              AND (SELECT n.delivery_id FROM postrider_ended AS n
-                   WHERE n.slot = $1 AND n.day = m.day AND n.delivery_id = m.id LIMIT 1) IS NULL
-            LIMIT $6",
+            LIMIT $6
+            RETURNING id",
         )
         .bind(self.slot)
         .bind(self.token)
@@ -59,9 +55,41 @@ impl Expansion<'_> {
         .bind(self.due)
         .bind(self.lost_leases)
         .bind(self.limit)
-        .execute(connection)
+        .fetch_all(connection)
         .await?;
-        Ok(u32::try_from(expanded.rows_affected()).unwrap_or(u32::MAX))
+        Ok(expanded)
+    }
+}
+
+/// Sets the bits of members, gives the row the token `now_under`, and takes it away when no
+/// member is open any more.
+async fn close(
+    connection: &mut PgConnection,
+    slot: i16,
+    token: Uuid,
+    members: &[Uuid],
+    now_under: Uuid,
+) -> Result<()> {
+    let open: Option<i32> = sqlx::query_scalar(
+        "-- postrider: close_members
+        UPDATE postrider_leases SET open = open - cardinality($3::uuid[]), token = $4,
+            closed = closed | (
+                SELECT string_agg(CASE WHEN (m.id = ANY($3)) THEN '1' ELSE '0' END, ''
+                                  ORDER BY m.nth)::varbit
+                FROM unnest(deliveries) WITH ORDINALITY AS m (id, nth)
+            )
+        WHERE slot = $1 AND token = $2
+        RETURNING open",
+    )
+    .bind(slot)
+    .bind(token)
+    .bind(members)
+    .bind(now_under)
+    .fetch_optional(&mut *connection)
+    .await?;
+    match open {
+        Some(open) if open <= 0 => finish(connection, slot, &[now_under]).await,
+        _ => Ok(()),
     }
 }
 
@@ -75,7 +103,7 @@ pub(super) async fn give_back(
 ) -> Result<u32> {
     let held = sqlx::query(
         "-- postrider: release_lock
-        SELECT FROM postrider_leases WHERE slot = $1 AND token = $2 FOR NO KEY UPDATE",
+        SELECT FROM postrider_leases WHERE slot = $1 AND token = $2 FOR UPDATE",
     )
     .bind(slot)
     .bind(token.0)
@@ -94,31 +122,8 @@ pub(super) async fn give_back(
         limit: i64::MAX,
     };
     let released = expansion.run(connection).await?;
-    count_down(connection, slot, token.0, released).await?;
-    Ok(released)
-}
-
-/// Takes members off the count, and the row away when that was the last of them.
-async fn count_down(
-    connection: &mut PgConnection,
-    slot: i16,
-    token: Uuid,
-    members: u32,
-) -> Result<()> {
-    let open: Option<i32> = sqlx::query_scalar(
-        "-- postrider: release_count
-        UPDATE postrider_leases SET open = open - $3 WHERE slot = $1 AND token = $2
-        RETURNING open",
-    )
-    .bind(slot)
-    .bind(token)
-    .bind(i32::try_from(members).unwrap_or(i32::MAX))
-    .fetch_optional(&mut *connection)
-    .await?;
-    match open {
-        Some(open) if open <= 0 => finish(connection, slot, &[token]).await,
-        _ => Ok(()),
-    }
+    close(connection, slot, token.0, &released, token.0).await?;
+    Ok(count(released.len()))
 }
 
 /// Takes the rows away that have no open member.
@@ -174,9 +179,13 @@ pub(super) async fn recover(
             limit: i64::from(left),
         };
         let expanded = expansion.run(connection).await?;
-        recovered += expanded;
-        if expanded < left {
-            done.push(token);
+        recovered += count(expanded.len());
+        match count(expanded.len()) < left {
+            true => done.push(token),
+            false => {
+                let now_under = LeaseToken::draw(now).0;
+                close(connection, slot, token, &expanded, now_under).await?;
+            }
         }
     }
     if !done.is_empty() {
@@ -187,7 +196,7 @@ pub(super) async fn recover(
 
 /// What is known of a member that is asked for by name.
 pub(super) enum Membership {
-    /// It is in flight. What the transaction has done is to be undone.
+    /// It is in flight.
     InFlight,
     /// Its lease had run out: it has become a delivery that waits.
     Expanded,
@@ -202,34 +211,37 @@ pub(super) async fn membership(
     id: DeliveryId,
     now: Timestamp,
 ) -> Result<Membership> {
-    let held = sqlx::query(
+    let row = sqlx::query(
         "-- postrider: redeliver_lease
         SELECT token, expires_at FROM postrider_leases
         WHERE slot = $1 AND $2 = ANY(deliveries)
-        ORDER BY token FOR UPDATE",
+          AND get_bit(closed, array_position(deliveries, $2) - 1) = 0
+        FOR UPDATE",
     )
     .bind(slot)
     .bind(id.0)
-    .fetch_all(&mut *connection)
+    .fetch_optional(&mut *connection)
     .await?;
-    for row in held {
-        let (token, expires_at): (Uuid, Timestamp) = (row.try_get(0)?, row.try_get(1)?);
-        let expansion = Expansion {
-            slot,
-            token,
-            only: Some(&[id.0]),
-            due: now,
-            lost_leases: 0,
-            limit: 1,
-        };
-        if expansion.run(connection).await? == 0 {
-            continue;
-        }
-        if expires_at > now {
-            return Ok(Membership::InFlight);
-        }
-        count_down(connection, slot, token, 1).await?;
-        return Ok(Membership::Expanded);
+    let Some(row) = row else {
+        return Ok(Membership::None);
+    };
+    let (token, expires_at): (Uuid, Timestamp) = (row.try_get(0)?, row.try_get(1)?);
+    if expires_at > now {
+        return Ok(Membership::InFlight);
     }
-    Ok(Membership::None)
+    let expansion = Expansion {
+        slot,
+        token,
+        only: Some(&[id.0]),
+        due: now,
+        lost_leases: 0,
+        limit: 1,
+    };
+    let expanded = expansion.run(connection).await?;
+    close(connection, slot, token, &expanded, LeaseToken::draw(now).0).await?;
+    Ok(Membership::Expanded)
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
 }

@@ -1,12 +1,14 @@
 //! Deliveries as they are shown, wherever they are.
 //!
-//! A delivery that has not ended is a row of `postrider_deliveries`, one that failed or was
-//! cancelled a row of `postrider_ended`, and one that was delivered is known by its accepted
-//! attempt alone. A listing takes the newest ids of each kind, and then reads those it shows.
+//! A delivery that waits or has waited is a row of `postrider_deliveries`, one in its first
+//! attempt a member of a lease, one that failed or was cancelled a row of `postrider_ended`, and
+//! one that was delivered is known by its accepted attempt alone. A listing takes the newest ids
+//! of each kind, and then reads those it shows.
 
 use super::SqliteStore;
 use super::errors::from_sqlx;
 use super::history::{after, before, days};
+use super::started::{Member, Started, open_among};
 use super::values::{moment, rows};
 use crate::{DeliveryFilter, DeliveryReport, DeliveryState, Error, Result};
 use postrider_core::{DeliveryId, EventId, HookId};
@@ -22,6 +24,11 @@ pub(super) enum Kind {
     Live,
     Ended,
     Delivered,
+    /// An open member of the lease with this token.
+    Started {
+        token: Uuid,
+        member: Member,
+    },
 }
 
 /// Where a delivery is.
@@ -108,6 +115,12 @@ impl SqliteStore {
                 });
             }
         }
+        for started in Started::all(tx).await? {
+            let open = started.open_members(tx, |member| member.id == id).await?;
+            if let Some(member) = open.first() {
+                return Ok(started.place(*member));
+            }
+        }
         Err(not_found(id))
     }
 
@@ -124,6 +137,9 @@ impl SqliteStore {
             .is_none_or(|s| matches!(s, Pending | InFlight | Held))
         {
             found.extend(live(&mut tx, &search).await?);
+        }
+        if filter.state.is_none_or(|s| s == InFlight) {
+            found.extend(started(&mut tx, &search).await?);
         }
         if filter
             .state
@@ -161,6 +177,14 @@ impl Search {
     /// Whether all of the hook's deliveries are meant, which an index knows.
     fn by_hook(&self) -> bool {
         self.hook.is_some() && self.event.is_none()
+    }
+
+    fn includes(&self, member: &Member) -> bool {
+        let id = member.id.0.as_bytes().as_slice();
+        self.newer_than.as_slice() < id
+            && id < self.older_than.as_slice()
+            && self.event.is_none_or(|event| member.event.0 == event)
+            && self.hook.is_none_or(|hook| member.hook.0 == hook)
     }
 
     async fn run(
@@ -253,6 +277,39 @@ async fn live(tx: &mut SqliteConnection, search: &Search) -> Result<Vec<Place>> 
     search
         .run(tx, Kind::Live, statement, &search.newer_than, None)
         .await
+}
+
+/// The newest open members of leases.
+async fn started(tx: &mut SqliteConnection, search: &Search) -> Result<Vec<Place>> {
+    let leases = Started::all(tx).await?;
+    let mut members: Vec<_> = leases
+        .iter()
+        .flat_map(|started| started.members.iter().map(|member| started.place(*member)))
+        .filter(
+            |place| matches!(place.kind, Kind::Started { member, .. } if search.includes(&member)),
+        )
+        .collect();
+    keep_newest(&mut members, u32::MAX);
+    let mut found = Vec::new();
+    for page in members.chunks(search.limit.max(1) as usize) {
+        let open = open_among(tx, page.iter().map(|place| (place.day, place.id))).await?;
+        found.extend(page.iter().filter(|place| open.contains(&place.id)));
+        if found.len() >= search.limit as usize {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+impl Started {
+    fn place(&self, member: Member) -> Place {
+        let token = self.token;
+        Place {
+            id: member.id.0,
+            day: self.day,
+            kind: Kind::Started { token, member },
+        }
+    }
 }
 
 async fn ended(tx: &mut SqliteConnection, search: &Search, found: &mut Vec<Place>) -> Result<()> {
@@ -419,10 +476,41 @@ async fn reports(tx: &mut SqliteConnection, places: &[Place]) -> Result<Vec<Deli
             .map_err(from_sqlx)?;
         found.extend(reports.into_iter().map(|row| (row.0.id.0, row.0)));
     }
+    for place in places {
+        if let Kind::Started { member, .. } = place.kind {
+            found.insert(place.id, report_started(tx, place.day, member).await?);
+        }
+    }
     Ok(places
         .iter()
         .filter_map(|place| found.remove(&place.id))
         .collect())
+}
+
+async fn report_started(
+    tx: &mut SqliteConnection,
+    day: i32,
+    member: Member,
+) -> Result<DeliveryReport> {
+    let event_type: Option<String> = sqlx::query_scalar(
+        "-- postrider: report_started
+        SELECT event_type FROM postrider_events WHERE slot = 0 AND day = ?1 AND id = ?2",
+    )
+    .bind(day)
+    .bind(member.event.0)
+    .fetch_optional(tx)
+    .await
+    .map_err(from_sqlx)?;
+    Ok(DeliveryReport {
+        id: member.id,
+        event_id: member.event,
+        hook_id: member.hook,
+        event_type: event_type.unwrap_or_default(),
+        state: DeliveryState::InFlight,
+        attempts: 0,
+        next_attempt_at: None,
+        reason: None,
+    })
 }
 
 fn not_found(id: DeliveryId) -> Error {

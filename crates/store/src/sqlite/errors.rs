@@ -6,7 +6,7 @@
 use crate::Error;
 
 /// The store's error for one of sqlx's.
-pub(super) fn from_sqlx(error: sqlx::Error) -> Error {
+pub(crate) fn from_sqlx(error: sqlx::Error) -> Error {
     match &error {
         sqlx::Error::Database(inner) => {
             let code = inner.code().and_then(|code| code.parse::<i32>().ok());
@@ -45,6 +45,16 @@ pub(super) fn is_busy(error: &sqlx::Error) -> bool {
     // BUSY, LOCKED
     code.and_then(|code| code.parse::<i32>().ok())
         .is_some_and(|code| matches!(code & 0xff, 5 | 6))
+}
+
+/// Whether an attempt was refused because it is recorded already.
+pub(super) fn is_repeat(error: &Error) -> bool {
+    let Error::Refused(sqlx::Error::Database(inner)) = error else {
+        return false;
+    };
+    // CONSTRAINT_PRIMARYKEY, CONSTRAINT_UNIQUE
+    let unique = matches!(inner.code().as_deref(), Some("1555" | "2067"));
+    unique && inner.message().contains("postrider_attempts.")
 }
 
 fn is_missing(message: &str) -> bool {

@@ -10,8 +10,8 @@ use super::values::moment;
 use crate::book::HookUpdate;
 use crate::{Error, HookBook, Result};
 use postrider_core::{
-    Disabled, DisabledReason, EventPattern, Hook, HookCredentials, HookId, HookLimits,
-    HookSettings, HookStatus, KeyRing, Phase, SealError,
+    Disabled, DisabledReason, EventPattern, Hook, HookCredentials, HookId, HookStatus, KeyRing,
+    Phase, SealError,
 };
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{FromRow, Row};
@@ -70,19 +70,6 @@ impl HookRow {
     pub(super) fn open(&self, keys: &KeyRing) -> Result<HookCredentials> {
         let bytes = keys.open(PURPOSE, self.id.0, &self.credentials)?;
         serde_json::from_slice(&bytes).map_err(|_| Error::Seal(SealError::Damaged))
-    }
-
-    /// The settings after this change of the limits.
-    pub(super) fn limited(&self, limits: &HookLimits) -> Result<HookSettings> {
-        let mut settings = serde_json::from_str(&self.settings).map_err(|_| {
-            let id = self.id;
-            Error::Conflict(format!(
-                "a newer Postrider wrote the settings of hook {id}: change it with that one"
-            ))
-        })?;
-        limits.apply(&mut settings);
-        settings.check()?;
-        Ok(settings)
     }
 
     /// The hook with these credentials; without them, or when a part of the row is not

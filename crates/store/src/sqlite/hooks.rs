@@ -7,6 +7,7 @@ use super::SqliteStore;
 use super::errors::from_sqlx;
 use super::hook_rows::{HookRow, PURPOSE};
 use super::values::{micros, moment, rows};
+use crate::error::not_understood;
 use crate::{Error, HookChange, HookFilter, HookReport, Result};
 use postrider_core::{
     DisabledReason, Hook, HookCredentials, HookId, HookSettings, HookStatus, NewHook, Phase,
@@ -87,8 +88,11 @@ impl SqliteStore {
                 let why = Some((DisabledReason::Manual, by));
                 set_status(&mut tx, id, HookStatus::Disabled, why, now).await?;
             }
-            HookChange::Limit(limits) => {
-                let settings = row.limited(&limits)?;
+            HookChange::Set(change) => {
+                let settings = serde_json::from_str(&row.settings);
+                let mut settings: HookSettings = settings.map_err(|_| not_understood(id))?;
+                settings.apply(change);
+                settings.check()?;
                 set_settings(&mut tx, id, &settings, now).await?;
             }
             HookChange::Rotate {
@@ -205,12 +209,13 @@ impl FromRow<'_, SqliteRow> for ReportRow {
 impl ReportRow {
     fn into_report(self) -> HookReport {
         let hook = self.hook;
-        let settings: HookSettings = serde_json::from_str(&hook.settings).unwrap_or_default();
+        let mut settings: HookSettings = serde_json::from_str(&hook.settings).unwrap_or_default();
         HookReport {
             id: hook.id,
             account: hook.account,
             url: hook.url,
             events: serde_json::from_str(&hook.events).unwrap_or_default(),
+            filter: settings.filter.take(),
             profile: hook.profile,
             secret: None,
             status: hook.status,
@@ -300,6 +305,27 @@ async fn set_status(
     Ok(())
 }
 
+async fn set_settings(
+    tx: &mut SqliteConnection,
+    id: HookId,
+    settings: &HookSettings,
+    now: Timestamp,
+) -> Result<()> {
+    let version = next_version(tx).await?;
+    sqlx::query(
+        "-- postrider: set_hook
+        UPDATE postrider_hooks SET settings = ?2, updated_at = ?3, version = ?4 WHERE id = ?1",
+    )
+    .bind(id.0)
+    .bind(sqlx::types::Json(settings))
+    .bind(micros(now))
+    .bind(version)
+    .execute(tx)
+    .await
+    .map_err(from_sqlx)?;
+    Ok(())
+}
+
 async fn set_credentials(
     tx: &mut SqliteConnection,
     id: HookId,
@@ -313,27 +339,6 @@ async fn set_credentials(
     )
     .bind(id.0)
     .bind(sealed)
-    .bind(micros(now))
-    .bind(version)
-    .execute(tx)
-    .await
-    .map_err(from_sqlx)?;
-    Ok(())
-}
-
-async fn set_settings(
-    tx: &mut SqliteConnection,
-    id: HookId,
-    settings: &HookSettings,
-    now: Timestamp,
-) -> Result<()> {
-    let version = next_version(tx).await?;
-    sqlx::query(
-        "-- postrider: limit_hook
-        UPDATE postrider_hooks SET settings = ?2, updated_at = ?3, version = ?4 WHERE id = ?1",
-    )
-    .bind(id.0)
-    .bind(sqlx::types::Json(settings))
     .bind(micros(now))
     .bind(version)
     .execute(tx)

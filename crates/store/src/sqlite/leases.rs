@@ -5,6 +5,7 @@
 
 use super::SqliteStore;
 use super::errors::from_sqlx;
+use super::started::give_back_started;
 use super::values::{day_of, micros, moment, rows};
 use crate::{DueHook, HookBook, Lease, Leased, Result};
 use chrono::TimeDelta;
@@ -65,7 +66,8 @@ impl SqliteStore {
     pub(super) async fn find_slots(&self) -> Result<Vec<i16>> {
         let any: bool = sqlx::query_scalar(
             "-- postrider: slots
-            SELECT EXISTS (SELECT 1 FROM postrider_deliveries)",
+            SELECT EXISTS (SELECT 1 FROM postrider_deliveries)
+                OR EXISTS (SELECT 1 FROM postrider_leases)",
         )
         .fetch_one(&self.readers)
         .await
@@ -118,8 +120,10 @@ impl SqliteStore {
         .execute(&mut *tx)
         .await
         .map_err(from_sqlx)?;
+        let released = u32::try_from(released.rows_affected()).unwrap_or(u32::MAX);
+        let members = give_back_started(&mut tx, token, deliveries, now).await?;
         tx.commit().await?;
-        Ok(u32::try_from(released.rows_affected()).unwrap_or(u32::MAX))
+        Ok(released + members)
     }
 }
 

@@ -11,6 +11,7 @@ mod health;
 mod history;
 mod hook_rows;
 mod hooks;
+mod keys;
 mod leases;
 mod lock;
 mod outbox;
@@ -20,6 +21,7 @@ mod redeliver;
 mod schema;
 mod settle;
 mod settle_rows;
+mod started;
 #[cfg(test)]
 mod tests;
 mod upkeep;
@@ -28,15 +30,15 @@ mod writer;
 
 use crate::{
     AttemptReport, DeliveryFilter, DeliveryReport, DueHook, EventFilter, EventReport, FanOut,
-    FannedOut, GateAnswer, HookBook, HookChange, HookFilter, HookReport, Lease, Leased, Migrated,
-    OwnGates, Peek, Recovered, RejectedReport, Result, SchemaState, Settled, Settlement, Store,
-    Upkeep, WorkerClaim,
+    FannedOut, GateAnswer, HookBook, HookChange, HookFilter, HookReport, KeyFilter, KeyReport,
+    Lease, Leased, Migrated, OwnGates, Peek, Recovered, RejectedReport, Result, SchemaState,
+    Settled, Settlement, Store, Upkeep, WorkerClaim,
 };
 use async_trait::async_trait;
-use errors::from_sqlx;
+pub(crate) use errors::from_sqlx;
 use postrider_core::{
-    DeliveryId, EventId, Hook, HookId, KeyRing, LeaseToken, NewEvent, NewHook, RetrySchedule,
-    Timestamp, WorkerId,
+    DeliveryId, EventId, Hook, HookId, Key, KeyId, KeyRing, LeaseToken, NewEvent, NewHook, NewKey,
+    RetrySchedule, Timestamp, TokenHash, WorkerId,
 };
 use sqlx::SqlitePool;
 use std::path::PathBuf;
@@ -207,6 +209,26 @@ impl Store for SqliteStore {
 
     async fn hooks(&self, filter: HookFilter) -> Result<Vec<HookReport>> {
         self.list_hooks(filter).await
+    }
+
+    async fn create_key(&self, key: NewKey, hash: TokenHash, now: Timestamp) -> Result<KeyReport> {
+        self.insert_key(&key, hash, now).await
+    }
+
+    async fn keys(&self, filter: KeyFilter) -> Result<Vec<KeyReport>> {
+        self.list_keys(filter).await
+    }
+
+    async fn revoke_key(&self, id: KeyId, now: Timestamp) -> Result<KeyReport> {
+        self.end_key(id, now).await
+    }
+
+    async fn find_key(&self, hash: TokenHash) -> Result<Option<Key>> {
+        self.key_of(hash).await
+    }
+
+    async fn keys_used(&self, used: &[(KeyId, Timestamp)]) -> Result<()> {
+        self.note_uses(used).await
     }
 
     async fn event(&self, id: EventId) -> Result<EventReport> {

@@ -7,6 +7,7 @@
 use super::SqliteStore;
 use super::errors::from_sqlx;
 use super::outbox_rows::{RawRow, Verdict};
+use super::started::keep_started;
 use super::values::{day_number, micros, rows};
 use crate::error::words;
 use crate::fan_out::{OutboxRow, Plan, plan, repeated_in_batch};
@@ -134,6 +135,7 @@ impl SqliteStore {
         keep_keys(&mut tx, &sorted.kept, request.now).await?;
         keep_events(&mut tx, &sorted.kept, request.now).await?;
         make_deliveries(&mut tx, &plan, request).await?;
+        keep_started(&mut tx, &plan, request).await?;
         delete_through(&mut tx, last_seq).await?;
         tx.commit().await?;
 
@@ -143,6 +145,7 @@ impl SqliteStore {
             deliveries: count(plan.deliveries.len()),
             duplicates: count(sorted.duplicates.len()),
             rejected: count(sorted.rejected.len()),
+            filter_problems: plan.filter_problems,
             waiting: plan.waiting(request.now),
             started: plan.started(request),
             more: queued >= max_events || count(read) < queued || taken < read,
@@ -300,11 +303,10 @@ async fn keep_events(tx: &mut SqliteConnection, kept: &[OutboxRow], now: Timesta
     Ok(())
 }
 
+/// Makes the deliveries that wait; those that start have no row of their own yet.
 async fn make_deliveries(tx: &mut SqliteConnection, plan: &Plan, request: &FanOut) -> Result<()> {
-    if plan.deliveries.is_empty() {
-        return Ok(());
-    }
-    let deliveries = plan.deliveries.iter().map(|planned| {
+    let waiting = plan.deliveries.iter().filter(|planned| !planned.starts);
+    let deliveries = rows(waiting.map(|planned| {
         (
             planned.id.0.simple(),
             planned.event.id.0.simple(),
@@ -312,23 +314,21 @@ async fn make_deliveries(tx: &mut SqliteConnection, plan: &Plan, request: &FanOu
             planned.seq,
             &planned.event.ordering_key,
             micros(planned.next_attempt_at),
-            planned.starts,
         )
-    });
+    }));
+    if deliveries.is_empty() {
+        return Ok(());
+    }
     sqlx::query(
         "-- postrider: fan_out_deliveries
         WITH s (v) AS MATERIALIZED (SELECT value FROM json_each(?1))
         INSERT INTO postrider_deliveries
-            (slot, id, day, event_id, hook_id, event_seq, ordering_key, next_attempt_at,
-             lease_token, lease_expires_at)
-        SELECT 0, unhex(v ->> 0), ?2, unhex(v ->> 1), unhex(v ->> 2), v ->> 3, v ->> 4, v ->> 5,
-            iif(v ->> 6, ?3, NULL), iif(v ->> 6, ?4, NULL)
+            (slot, id, day, event_id, hook_id, event_seq, ordering_key, next_attempt_at)
+        SELECT 0, unhex(v ->> 0), ?2, unhex(v ->> 1), unhex(v ->> 2), v ->> 3, v ->> 4, v ->> 5
         FROM s",
     )
-    .bind(rows(deliveries))
+    .bind(deliveries)
     .bind(day_number(request.now.date_naive()))
-    .bind(request.token.0)
-    .bind(micros(request.until))
     .execute(tx)
     .await
     .map_err(from_sqlx)?;

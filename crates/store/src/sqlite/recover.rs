@@ -8,6 +8,7 @@ use super::errors::from_sqlx;
 use super::settle_rows::{
     AttemptRow, EndedRow, Waiting, delete_deliveries, insert_attempts, insert_ended, reschedule,
 };
+use super::started::recover_started;
 use super::values::micros;
 use crate::{HookBook, Recovered, Result};
 use postrider_core::{
@@ -33,6 +34,7 @@ impl SqliteStore {
             return Ok(recovered);
         }
         let mut tx = self.writer.begin().await?;
+        recovered.recovered = recover_started(&mut tx, now, limit).await?;
         let lost: Vec<LostRow> = sqlx::query_as(
             "-- postrider: recover_find
             SELECT id, day, event_id, hook_id, attempts, earlier_attempts, lost_leases
@@ -41,7 +43,7 @@ impl SqliteStore {
             ORDER BY lease_expires_at LIMIT ?2",
         )
         .bind(micros(now))
-        .bind(limit)
+        .bind(limit - recovered.recovered)
         .fetch_all(&mut *tx)
         .await
         .map_err(from_sqlx)?;
@@ -64,7 +66,7 @@ impl SqliteStore {
                 NextStep::Delivered => {}
             }
         }
-        insert_attempts(&mut tx, &attempts).await?;
+        insert_attempts(&mut tx, attempts.into_iter()).await?;
         delete_deliveries(&mut tx, ended.iter().map(|row| row.delivery_id)).await?;
         insert_ended(&mut tx, &ended, now).await?;
         reschedule(&mut tx, &waiting).await?;
@@ -78,7 +80,7 @@ impl SqliteStore {
             SELECT EXISTS (
                 SELECT 1 FROM postrider_deliveries INDEXED BY postrider_deliveries_leased
                 WHERE slot = 0 AND lease_token IS NOT NULL AND lease_expires_at <= ?1
-            )",
+            ) OR EXISTS (SELECT 1 FROM postrider_leases WHERE slot = 0 AND expires_at <= ?1)",
         )
         .bind(micros(now))
         .fetch_one(&self.readers)

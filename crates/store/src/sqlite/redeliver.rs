@@ -6,6 +6,7 @@
 use super::SqliteStore;
 use super::deliveries::{Kind, Place};
 use super::errors::from_sqlx;
+use super::started::take_out;
 use super::values::micros;
 use crate::{DeliveryReport, Error, Result};
 use postrider_core::{DeliveryId, Timestamp};
@@ -25,6 +26,11 @@ impl SqliteStore {
         require_event(&mut tx, &place, &of).await?;
         match place.kind {
             Kind::Live => hasten(&mut tx, id, now).await?,
+            Kind::Started { token, member } => {
+                if !take_out(&mut tx, token, member, now).await? {
+                    return Err(in_flight(id));
+                }
+            }
             Kind::Ended | Kind::Delivered => revive(&mut tx, &place, &of, now).await?,
         }
         let report = self.report_delivery(&mut tx, id).await?;
@@ -55,6 +61,12 @@ async fn origin(tx: &mut SqliteConnection, place: &Place) -> Result<Origin> {
             "-- postrider: redeliver_delivered
             SELECT event_id, hook_id FROM postrider_attempts
             WHERE slot = 0 AND day = ?1 AND delivery_id = ?2 LIMIT 1"
+        }
+        Kind::Started { member, .. } => {
+            return Ok(Origin {
+                event: member.event.0,
+                hook: member.hook.0,
+            });
         }
     };
     let (event, hook) = sqlx::query_as(statement)
@@ -117,11 +129,15 @@ async fn hasten(tx: &mut SqliteConnection, id: DeliveryId, now: Timestamp) -> Re
     .await
     .map_err(from_sqlx)?;
     match changed.rows_affected() {
-        0 => Err(Error::Conflict(format!(
-            "delivery {id} is in flight: send it again when its attempt has ended"
-        ))),
+        0 => Err(in_flight(id)),
         _ => Ok(()),
     }
+}
+
+fn in_flight(id: DeliveryId) -> Error {
+    Error::Conflict(format!(
+        "delivery {id} is in flight: send it again when its attempt has ended"
+    ))
 }
 
 /// Makes a delivery that has ended wait again.

@@ -5,11 +5,13 @@
 //! alone is made without the response.
 
 use super::SqliteStore;
-use super::errors::from_sqlx;
+use super::errors::{from_sqlx, is_repeat};
 use super::health::update_health;
 use super::settle_rows::{
-    AttemptRow, EndedRow, delete_deliveries, excerpt, insert_attempts, insert_ended, reschedule,
+    AttemptRow, EndedRow, WaitingRow, delete_deliveries, excerpt, insert_attempts, insert_ended,
+    insert_late, insert_waiting, reschedule,
 };
+use super::started::take_settled;
 use super::values::{day_number, micros, rows};
 use crate::{Error, Result, Settled, Settlement, Step};
 use postrider_core::Timestamp;
@@ -20,6 +22,17 @@ use uuid::Uuid;
 /// What is recorded instead of a text that the database does not take.
 const REFUSED_TEXT: &str = "the database refused the response text";
 
+/// How a part of a batch is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// None of it has been written before.
+    Plain,
+    /// Some of it may have been written before.
+    Repeated,
+    /// Without what the receiver answered: the database refused that.
+    Scrubbed,
+}
+
 impl SqliteStore {
     pub(super) async fn settle_batch(
         &self,
@@ -27,16 +40,26 @@ impl SqliteStore {
         settlements: &[Settlement],
     ) -> Result<Settled> {
         let mut total = Settled::default();
+        let mut seen = HashSet::with_capacity(settlements.len());
+        let all: Vec<_> = settlements
+            .iter()
+            .filter(|settlement| seen.insert(settlement.attempt.id))
+            .collect();
+        total.replayed += count(settlements.len() - all.len());
         // Depth first and in order, so that a hook's attempts count in theirs.
-        let mut parts = vec![settlements];
-        while let Some(part) = parts.pop() {
-            let done = match self.settle_part(now, part, false).await {
-                Err(Error::Refused(_)) if part.len() > 1 => {
-                    let (first, second) = part.split_at(part.len() / 2);
-                    parts.extend([second, first]);
+        let mut parts = vec![(all.as_slice(), Manner::Plain)];
+        while let Some((part, manner)) = parts.pop() {
+            let done = match self.settle_part(now, part, manner).await {
+                Err(error) if is_repeat(&error) && manner == Manner::Plain => {
+                    parts.push((part, Manner::Repeated));
                     continue;
                 }
-                Err(Error::Refused(_)) => self.settle_part(now, part, true).await?,
+                Err(Error::Refused(_)) if part.len() > 1 => {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.extend([(second, manner), (first, manner)]);
+                    continue;
+                }
+                Err(Error::Refused(_)) => self.settle_part(now, part, Manner::Scrubbed).await?,
                 other => other?,
             };
             total.settled += done.settled;
@@ -49,46 +72,35 @@ impl SqliteStore {
         Ok(total)
     }
 
-    /// Settles in one transaction; `scrub` leaves out what the receiver said.
+    /// Settles in one transaction.
     async fn settle_part(
         &self,
         now: Timestamp,
-        part: &[Settlement],
-        scrub: bool,
+        part: &[&Settlement],
+        manner: Manner,
     ) -> Result<Settled> {
         if part.is_empty() {
             return Ok(Settled::default());
         }
+        let scrub = manner == Manner::Scrubbed;
         let mut tx = self.writer.begin().await?;
-        let mut fenced = fenced(&mut tx, part).await?;
+        let mut fenced = fenced(&mut tx, part, manner).await?;
         // A delivery has one lease, so of two settlements under it the first counts.
         let (held, lost): (Vec<_>, Vec<_>) = part
             .iter()
-            .partition(|settlement| fenced.remove(&settlement.leased.id.0));
+            .partition::<Vec<&Settlement>, _>(|settlement| fenced.remove(&settlement.leased.id.0));
         move_on(&mut tx, &held, now).await?;
-        let attempts: Vec<_> = held
-            .iter()
-            .map(|settlement| attempt_row(settlement, false, scrub))
-            .chain(
-                lost.iter()
-                    .map(|settlement| attempt_row(settlement, true, scrub)),
-            )
-            .collect();
-        let mut recorded = insert_attempts(&mut tx, &attempts).await?;
+        insert_attempts(&mut tx, held.iter().map(|s| attempt_row(s, false, scrub))).await?;
+        let late = lost.iter().map(|s| attempt_row(s, true, scrub));
+        let recorded = insert_late(&mut tx, late).await?;
         let (disabled, standings) = update_health(&mut tx, &held, now).await?;
         tx.commit().await?;
 
-        // One attempt may stand in the batch twice: it is recorded once, for the first.
-        for settlement in &held {
-            recorded.remove(&settlement.attempt.id.0);
-        }
-        let (late, replayed): (Vec<_>, Vec<_>) = lost
-            .into_iter()
-            .partition(|settlement| recorded.remove(&settlement.attempt.id.0));
+        let late = lost.iter().filter(|s| recorded.contains(&s.attempt.id.0));
         Ok(Settled {
             settled: count(held.len()),
-            late: late.iter().map(|settlement| settlement.leased.id).collect(),
-            replayed: count(replayed.len()),
+            late: late.map(|settlement| settlement.leased.id).collect(),
+            replayed: count(lost.len() - recorded.len()),
             disabled,
             standings,
             scrubbed: if scrub { count(part.len()) } else { 0 },
@@ -97,49 +109,74 @@ impl SqliteStore {
 }
 
 /// The deliveries that are still leased under the token of their settlement.
-async fn fenced(tx: &mut SqliteConnection, part: &[Settlement]) -> Result<HashSet<Uuid>> {
-    let leases = part
+async fn fenced(
+    tx: &mut SqliteConnection,
+    part: &[&Settlement],
+    manner: Manner,
+) -> Result<HashSet<Uuid>> {
+    let (fresh, with_rows): (Vec<_>, Vec<_>) = part
         .iter()
-        .map(|settlement| &settlement.leased)
-        .map(|leased| (leased.id.0.simple(), leased.token.0.simple()));
-    let fenced: Vec<Uuid> = sqlx::query_scalar(
-        "-- postrider: settle_fence
-        WITH s (v) AS MATERIALIZED (SELECT value FROM json_each(?1))
-        SELECT d.id FROM s CROSS JOIN postrider_deliveries AS d
-        ON d.slot = 0 AND d.id = unhex(v ->> 0) AND d.lease_token = unhex(v ->> 1)",
-    )
-    .bind(rows(leases))
-    .fetch_all(tx)
-    .await
-    .map_err(from_sqlx)?;
-    Ok(fenced.into_iter().collect())
+        .partition::<Vec<&Settlement>, _>(|settlement| settlement.leased.fresh.is_some());
+    let mut fenced = take_settled(tx, &fresh, manner != Manner::Plain).await?;
+    let leases = rows(
+        with_rows
+            .iter()
+            .map(|settlement| &settlement.leased)
+            .map(|leased| (leased.id.0.simple(), leased.token.0.simple())),
+    );
+    if !leases.is_empty() {
+        let held: Vec<Uuid> = sqlx::query_scalar(
+            "-- postrider: settle_fence
+            WITH s (v) AS MATERIALIZED (SELECT value FROM json_each(?1))
+            SELECT d.id FROM s CROSS JOIN postrider_deliveries AS d
+            ON d.slot = 0 AND d.id = unhex(v ->> 0) AND d.lease_token = unhex(v ->> 1)",
+        )
+        .bind(leases)
+        .fetch_all(tx)
+        .await
+        .map_err(from_sqlx)?;
+        fenced.extend(held);
+    }
+    Ok(fenced)
 }
 
 /// Ends or reschedules the deliveries that are still leased.
 async fn move_on(tx: &mut SqliteConnection, held: &[&Settlement], now: Timestamp) -> Result<()> {
-    let (mut done, mut ended, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut done, mut ended) = (Vec::new(), Vec::new());
+    let (mut waiting, mut first_waiting) = (Vec::new(), Vec::new());
     for settlement in held {
         let leased = &settlement.leased;
-        let id = leased.id.0.simple();
-        match settlement.step {
-            Step::Delivered => done.push(id),
-            Step::Failed(reason) => {
-                done.push(id);
-                ended.push(EndedRow {
-                    day: day_number(leased.day),
-                    delivery_id: id,
-                    event_id: leased.event.id.0.simple(),
-                    hook_id: leased.hook.id.0.simple(),
-                    state: "failed",
-                    reason: reason.name(),
-                    attempts: leased.attempts + 1,
-                });
-            }
-            Step::Retry(at) => waiting.push((id, micros(at), leased.attempts + 1, 0)),
+        let (id, attempts) = (leased.id.0.simple(), leased.attempts + 1);
+        match (settlement.step, leased.fresh) {
+            (Step::Retry(at), None) => waiting.push((id, micros(at), attempts, 0)),
+            (Step::Retry(at), Some(fresh)) => first_waiting.push(WaitingRow {
+                id,
+                day: day_number(leased.day),
+                event_id: leased.event.id.0.simple(),
+                hook_id: leased.hook.id.0.simple(),
+                event_seq: fresh.seq,
+                ordering_key: leased.event.ordering_key.as_deref(),
+                attempts,
+                next_attempt_at: micros(at),
+            }),
+            (Step::Delivered | Step::Failed(_), None) => done.push(id),
+            (Step::Delivered | Step::Failed(_), Some(_)) => {}
+        }
+        if let Step::Failed(reason) = settlement.step {
+            ended.push(EndedRow {
+                day: day_number(leased.day),
+                delivery_id: id,
+                event_id: leased.event.id.0.simple(),
+                hook_id: leased.hook.id.0.simple(),
+                state: "failed",
+                reason: reason.name(),
+                attempts,
+            });
         }
     }
     delete_deliveries(tx, done).await?;
     insert_ended(tx, &ended, now).await?;
+    insert_waiting(tx, &first_waiting).await?;
     reschedule(tx, &waiting).await
 }
 

@@ -39,8 +39,20 @@ pub(super) struct EndedRow {
     pub attempts: u32,
 }
 
+/// A row of `postrider_deliveries` for a delivery that had none and has to wait now.
+pub(super) struct WaitingRow<'a> {
+    pub id: Simple,
+    pub day: i32,
+    pub event_id: Simple,
+    pub hook_id: Simple,
+    pub event_seq: i64,
+    pub ordering_key: Option<&'a str>,
+    pub attempts: u32,
+    pub next_attempt_at: i64,
+}
+
 impl AttemptRow {
-    fn columns(&self) -> impl Serialize {
+    fn columns(self) -> impl Serialize {
         (
             self.day,
             self.delivery_id,
@@ -53,8 +65,8 @@ impl AttemptRow {
             self.outcome,
             self.status,
             self.late,
-            &self.error,
-            &self.response,
+            self.error,
+            self.response,
         )
     }
 }
@@ -73,21 +85,64 @@ impl EndedRow {
     }
 }
 
+impl WaitingRow<'_> {
+    fn columns(&self) -> impl Serialize {
+        (
+            self.id,
+            self.day,
+            self.event_id,
+            self.hook_id,
+            self.event_seq,
+            self.ordering_key,
+            self.attempts,
+            self.next_attempt_at,
+        )
+    }
+}
+
 /// A response's excerpt as it travels; nothing when it is empty.
 pub(super) fn excerpt(response: &[u8]) -> Option<String> {
     (!response.is_empty()).then(|| hex(response))
 }
 
-/// Records attempts and returns the ids of those that were not recorded before.
+/// Records attempts made under a lease that holds.
 pub(super) async fn insert_attempts(
     tx: &mut SqliteConnection,
-    attempts: &[AttemptRow],
+    attempts: impl Iterator<Item = AttemptRow>,
+) -> Result<()> {
+    let attempts = rows(attempts.map(|row| row.columns()));
+    if attempts.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "-- postrider: settle_attempts
+        WITH s (v) AS MATERIALIZED (SELECT value FROM json_each(?1))
+        INSERT INTO postrider_attempts
+            (slot, day, delivery_id, id, event_id, hook_id, number, at, duration_ms, outcome,
+             status, late, error, response)
+        SELECT 0, v ->> 0, unhex(v ->> 1), unhex(v ->> 2), unhex(v ->> 3), unhex(v ->> 4),
+            v ->> 5, v ->> 6, v ->> 7, v ->> 8, v ->> 9, v ->> 10, v ->> 11, unhex(v ->> 12)
+        FROM s",
+    )
+    .bind(attempts)
+    .execute(tx)
+    .await
+    .map_err(from_sqlx)?;
+    Ok(())
+}
+
+/// Records attempts whose lease was lost, and returns the ids of those that were not recorded
+/// before.
+pub(super) async fn insert_late(
+    tx: &mut SqliteConnection,
+    attempts: impl Iterator<Item = AttemptRow>,
 ) -> Result<HashSet<Uuid>> {
+    let attempts = rows(attempts.map(|row| row.columns()));
     if attempts.is_empty() {
         return Ok(HashSet::new());
     }
     let recorded: Vec<Uuid> = sqlx::query_scalar(
-        "-- postrider: settle_attempts
+        "-- postrider: settle_late
         WITH s (v) AS MATERIALIZED (SELECT value FROM json_each(?1))
         INSERT INTO postrider_attempts
             (slot, day, delivery_id, id, event_id, hook_id, number, at, duration_ms, outcome,
@@ -98,7 +153,7 @@ pub(super) async fn insert_attempts(
         ON CONFLICT (slot, day, delivery_id, id) DO NOTHING
         RETURNING id",
     )
-    .bind(rows(attempts.iter().map(AttemptRow::columns)))
+    .bind(attempts)
     .fetch_all(tx)
     .await
     .map_err(from_sqlx)?;
@@ -149,6 +204,34 @@ pub(super) async fn delete_deliveries(
         WHERE slot = 0 AND id IN (SELECT unhex(value) FROM json_each(?1))",
     )
     .bind(ids)
+    .execute(tx)
+    .await
+    .map_err(from_sqlx)?;
+    Ok(())
+}
+
+/// Makes rows for deliveries that had none. One that stands there already belongs to an event
+/// of an earlier day with the same id, which only an application that sets ids can bring about;
+/// it goes on in its place.
+pub(super) async fn insert_waiting(
+    tx: &mut SqliteConnection,
+    waiting: &[WaitingRow<'_>],
+) -> Result<()> {
+    if waiting.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "-- postrider: settle_wait
+        WITH s (v) AS MATERIALIZED (SELECT value FROM json_each(?1))
+        INSERT INTO postrider_deliveries
+            (slot, id, day, event_id, hook_id, event_seq, ordering_key, attempts,
+             next_attempt_at)
+        SELECT 0, unhex(v ->> 0), v ->> 1, unhex(v ->> 2), unhex(v ->> 3), v ->> 4, v ->> 5,
+            v ->> 6, v ->> 7
+        FROM s WHERE true
+        ON CONFLICT (slot, id) DO NOTHING",
+    )
+    .bind(rows(waiting.iter().map(WaitingRow::columns)))
     .execute(tx)
     .await
     .map_err(from_sqlx)?;

@@ -42,6 +42,23 @@ pub async fn all_events_of_a_call_are_inserted_or_none(t: &TestStore) {
     assert!(t.store.peek().await.unwrap().outbox.is_empty());
 }
 
+pub async fn an_insert_that_fails_at_its_commit_is_told(t: &TestStore) {
+    let mut sql = t.sql().await;
+    sql.run(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN RAISE EXCEPTION 'not at the end' USING ERRCODE = '23514', CONSTRAINT = 'late'; END $$",
+    )
+    .await;
+    sql.run(
+        "CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON postrider_outbox \
+         DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()",
+    )
+    .await;
+    let error = t.store.enqueue(&[event("a")]).await.unwrap_err();
+    assert!(matches!(error, Error::Refused(_)), "{error:?}");
+    assert!(t.store.peek().await.unwrap().outbox.is_empty());
+}
+
 pub async fn a_broken_bound_is_refused_before_anything_is_written(t: &TestStore) {
     let large = NewEvent::new("large", &"x".repeat(PAYLOAD_MAX_BYTES)).unwrap();
     let mut malformed = event("headers");
@@ -176,6 +193,22 @@ pub async fn a_key_decides_the_slot(t: &TestStore) {
     seen.sort();
     expected.sort();
     assert_eq!(seen, expected);
+}
+
+pub async fn a_key_decides_the_slot_as_soon_as_the_slots_have_grown(t: &TestStore) {
+    let keyed = |n| event("a").ordering_key(format!("customer-{n}"));
+    t.store.enqueue(&[event("a")]).await.unwrap();
+    drained(t).await;
+    t.another().await.migrate(Some(32), t.now()).await.unwrap();
+    t.hook("*").await;
+    let events: Vec<_> = (0..20).map(keyed).collect();
+    let ids = t.store.enqueue(&events).await.unwrap();
+    let started = drained(t).await.started;
+    for (id, event) in ids.iter().zip(&events) {
+        let leased = started.iter().find(|leased| leased.event.id == *id);
+        let expected = slot_of(event.slot_key().unwrap(), 32);
+        assert_eq!(leased.map(|leased| leased.slot), Some(expected));
+    }
 }
 
 pub async fn thousands_of_events_fit_into_one_call(t: &TestStore) {

@@ -2,7 +2,7 @@
 
 use crate::support::drained;
 use postrider_core::{
-    DeliveryId, HookError, HookId, HookLimits, HookSettings, Outcome, Phase, WorkerId,
+    DeliveryId, HookError, HookId, HookSettings, Outcome, Phase, SettingsChange, WorkerId,
 };
 use postrider_store::{Error, HookChange, Leased, Settlement, Standing, Step};
 use postrider_tests::{TestStore, new_hook, refusal};
@@ -112,13 +112,13 @@ pub async fn limits_are_set_and_taken_back(t: &TestStore) {
     let hook = t.hook("work").await;
     let set = |limits| {
         t.store
-            .change_hook(hook, HookChange::Limit(limits), "test", t.now())
+            .change_hook(hook, HookChange::Set(limits), "test", t.now())
     };
-    let limits = HookLimits {
+    let limits = SettingsChange {
         in_flight: Some(Some(8)),
         rate: Some("20/s".parse().ok()),
         back_off_after: Some(Some(2)),
-        ..HookLimits::default()
+        ..SettingsChange::default()
     };
     let shown = set(limits).await.unwrap();
     assert_eq!(
@@ -129,9 +129,9 @@ pub async fn limits_are_set_and_taken_back(t: &TestStore) {
     t.waiting(hook, 1).await;
     assert!(t.store.hooks_book().get(hook).unwrap().is_gated());
 
-    let none = HookLimits {
+    let none = SettingsChange {
         in_flight: Some(Some(0)),
-        ..HookLimits::default()
+        ..SettingsChange::default()
     };
     let refused = set(none).await.unwrap_err();
     assert!(
@@ -140,10 +140,10 @@ pub async fn limits_are_set_and_taken_back(t: &TestStore) {
     );
     assert_eq!(t.shown(hook).await.in_flight, Some(8));
 
-    let back = HookLimits {
+    let back = SettingsChange {
         in_flight: Some(None),
         rate: Some(None),
-        ..HookLimits::default()
+        ..SettingsChange::default()
     };
     let shown = set(back).await.unwrap();
     assert_eq!((shown.in_flight, shown.rate), (None, None));

@@ -1,6 +1,6 @@
 //! Hooks as people and programs register, change, list and remove them.
 
-use postrider_core::{HookId, HookSettings, SigningSecret, Span};
+use postrider_core::{Filter, HookId, HookSettings, SettingsChange, SigningSecret, Span};
 use postrider_store::{DeliveryState, Error, HookChange, HookFilter, HookReport};
 use postrider_tests::{TestStore, event, new_hook};
 use std::time::Duration;
@@ -66,6 +66,53 @@ pub async fn a_person_pauses_disables_and_enables(t: &TestStore) {
     assert_eq!((enabled.disabled_reason, enabled.disabled_at), (None, None));
     assert_eq!(enabled.disabled_by, None);
     assert_eq!(t.shown(hook).await.status, "active");
+}
+
+pub async fn a_filter_is_set_and_taken_away(t: &TestStore) {
+    let mut hook = new_hook("default", &["*"]);
+    hook.settings.timeout = Some(Span::secs(3));
+    let hook = t.register(hook).await;
+    assert_eq!(hook.filter, None);
+    t.advance(5);
+    let version = t.store.peek().await.unwrap().hooks_version;
+    let filter: Filter = r#"a."b\"c" == "\u0000ü" || !(n > -1.5)"#.parse().unwrap();
+    let changed = change(t, hook.id, setting(Some(filter.clone()))).await;
+    assert_eq!(changed.filter, Some(filter));
+    assert_eq!(changed.settings, hook.settings, "the rest stays");
+    assert_eq!(changed.updated_at, t.now());
+    assert_eq!(t.shown(hook.id).await.filter, changed.filter);
+    let stands_at = t.store.peek().await.unwrap().hooks_version;
+    assert_eq!(stands_at, version + 1);
+
+    let changed = change(t, hook.id, setting(None)).await;
+    assert_eq!((changed.filter, changed.settings), (None, hook.settings));
+    let nobody = HookId(Uuid::nil());
+    let unknown = t.store.change_hook(nobody, setting(None), "test", t.now());
+    let error = unknown.await.unwrap_err();
+    assert!(matches!(error, Error::NotFound { .. }), "{error:?}");
+}
+
+pub async fn settings_of_a_newer_version_are_not_overwritten(t: &TestStore) {
+    let hook = t.hook("*").await;
+    let newer = r#"{"filter": "a ~= 1", "timeout": "3s"}"#;
+    let id = t.id(hook.0);
+    let mut sql = t.sql().await;
+    sql.run(format!(
+        "UPDATE postrider_hooks SET settings = '{newer}' WHERE id = {id}"
+    ))
+    .await;
+    let error = t.store.change_hook(hook, setting(None), "test", t.now());
+    let error = error.await.unwrap_err();
+    assert!(matches!(error, Error::Conflict(_)), "{error:?}");
+    let kept = sql.text("SELECT settings FROM postrider_hooks").await;
+    assert_eq!(kept, newer);
+}
+
+fn setting(filter: Option<Filter>) -> HookChange {
+    HookChange::Set(SettingsChange {
+        filter: Some(filter),
+        ..SettingsChange::default()
+    })
 }
 
 pub async fn the_same_change_may_be_made_twice(t: &TestStore) {

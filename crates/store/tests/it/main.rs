@@ -10,6 +10,7 @@ mod gates;
 mod health;
 mod history;
 mod hooks;
+mod keys;
 mod leases;
 mod recover;
 mod redeliver;
@@ -17,6 +18,7 @@ mod rejected;
 mod schema;
 mod secrets;
 mod settle;
+mod started;
 mod support;
 mod upkeep;
 
@@ -87,6 +89,9 @@ on_every_store! {
     },
     fan_out::{
         each_matching_hook_of_the_account_gets_a_delivery,
+        a_hook_with_a_filter_gets_only_what_fits,
+        a_changed_filter_decides_about_events_read_later,
+        a_payload_that_no_filter_can_read_fits_none_and_is_counted,
         rows_leave_the_outbox_with_their_deliveries,
         what_was_rolled_back_is_never_delivered,
         a_hook_made_just_before_the_event_gets_it,
@@ -175,6 +180,23 @@ on_every_store! {
         nothing_to_settle_is_no_work,
         settling_does_not_depend_on_the_hook_still_being_there,
     },
+    started::{
+        an_expired_lease_comes_back_in_parts,
+        a_lease_that_comes_back_in_parts_holds_for_none,
+        at_the_moment_it_runs_out_a_lease_holds_for_all_or_for_none,
+        one_given_back_and_delivered_by_another_is_not_made_again,
+        a_settlement_of_one_given_back_is_late,
+        only_open_ones_are_given_back,
+        one_given_back_and_cancelled_is_not_made_again,
+        a_settled_one_never_comes_back,
+        a_retry_outlives_the_lease_it_began_under,
+        a_batch_settled_before_changes_nothing_while_others_are_open,
+        a_second_attempt_under_the_lease_is_late,
+        a_late_attempt_leaves_it_open,
+        an_open_one_is_not_sent_again,
+        one_of_several_whose_lease_has_run_out_is_sent_again,
+        open_ones_are_listed_as_in_flight,
+    },
     health::{
         the_fail_count_goes_one_two_zero,
         a_success_that_finds_no_failures_writes_no_health,
@@ -209,6 +231,8 @@ on_every_store! {
         a_hook_that_cannot_work_is_refused,
         a_person_pauses_disables_and_enables,
         the_same_change_may_be_made_twice,
+        a_filter_is_set_and_taken_away,
+        settings_of_a_newer_version_are_not_overwritten,
         enabling_forgets_the_failures,
         a_rotated_secret_signs_beside_the_old_one_for_a_while,
         a_change_made_elsewhere_is_seen_at_once,
@@ -218,6 +242,19 @@ on_every_store! {
         held_deliveries_are_counted,
         health_is_shown_in_the_list_too,
         what_is_in_flight_ends_as_it_does_when_its_hook_is_paused,
+    },
+    keys::{
+        a_key_is_found_by_the_hash_of_its_token,
+        a_key_that_breaks_a_bound_is_refused,
+        a_hash_that_another_key_has_is_refused,
+        keys_are_listed_page_by_page_revoked_ones_included,
+        a_revoked_key_is_not_found_any_more,
+        one_that_is_revoked_already_keeps_the_time,
+        an_unknown_key_cannot_be_revoked,
+        a_key_made_or_revoked_elsewhere_is_seen_at_once,
+        a_use_is_recorded_once_a_minute,
+        uses_of_unknown_keys_are_passed_over,
+        several_may_record_uses_at_once,
     },
     secrets::{
         no_secret_stands_in_the_database_in_the_clear,
@@ -276,6 +313,10 @@ mod postgres_only {
             bare_inserts_spread_over_the_slots_and_keys_keep_theirs,
             a_password_is_not_told,
             any_number_of_workers_may_claim_a_server,
+        },
+        enqueue::{
+            an_insert_that_fails_at_its_commit_is_told,
+            a_key_decides_the_slot_as_soon_as_the_slots_have_grown,
         },
         gates::{
             a_gated_hook_gives_nothing_to_a_worker_that_does_not_own_it,

@@ -1,6 +1,6 @@
 //! What proves the sender is sealed at rest.
 
-use postrider_core::{BasicAuth, KeyRing, SealError, SigningSecret};
+use postrider_core::{BasicAuth, KeyRing, KeyScope, KeyToken, NewKey, SealError, SigningSecret};
 use postrider_store::{Backend, Error, HookChange};
 use postrider_tests::{TestStore, event, new_hook};
 
@@ -22,6 +22,14 @@ pub async fn no_secret_stands_in_the_database_in_the_clear(t: &TestStore) {
         .change_hook(id, rotate, "test", t.now())
         .await
         .unwrap();
+    let token = KeyToken::generate();
+    let key = NewKey {
+        scope: KeyScope::Admin,
+        account: None,
+        name: None,
+    };
+    let made = t.store.create_key(key, token.hash(), t.now()).await;
+    made.unwrap();
     t.insert(&[event("a")]).await;
     t.fan_out().await;
 
@@ -34,6 +42,7 @@ pub async fn no_secret_stands_in_the_database_in_the_clear(t: &TestStore) {
         "the-basic-user",
         "the-basic-password",
         "the-header",
+        token.reveal().trim_start_matches("pr_"),
     ] {
         assert!(
             !find(&stored, secret.as_bytes()),

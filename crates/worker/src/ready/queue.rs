@@ -13,6 +13,8 @@ const WINDOW_MAX: u32 = 2048;
 const QUICKLY: Duration = Duration::from_millis(250);
 /// A hook with all its places taken that has answered nothing for so long is stalled.
 const STALLED_AFTER: Duration = Duration::from_millis(100);
+/// What is in flight to a hook that has answered nothing for so long waits elsewhere.
+const ELSEWHERE_AFTER: Duration = Duration::from_millis(25);
 /// A hook to which so many requests were started since it last answered is slow …
 const SLOW_AFTER_STARTED: u32 = 4;
 /// … and so is one that leaves any unanswered for so long.
@@ -116,6 +118,11 @@ impl HookQueue {
     /// Whether something has been in flight for long without any answer.
     pub(super) fn keeps_waiting(&self) -> bool {
         self.in_flight > 0 && self.moved.elapsed() > SLOW_AFTER
+    }
+
+    /// Whether what is in flight keeps none of our processors busy.
+    pub(super) fn waits_elsewhere(&self) -> bool {
+        self.moved.elapsed() > ELSEWHERE_AFTER
     }
 
     /// Whether all its places are taken and none comes free.

@@ -292,3 +292,26 @@ fn hooks_that_do_not_answer_hold_half_of_the_places() {
     ready.done(hook(2), Ended::Silent);
     assert_eq!(start(), []);
 }
+
+#[test]
+fn what_waits_elsewhere_takes_nothing_from_the_pace() {
+    let ready = Ready::new(10_000, 20_000, 5);
+    let pace = ready.lock().pace.limit();
+    for n in 1..=2 {
+        ready.push((0..pace).map(|_| leased_for(hook(n))).collect());
+    }
+    let start = || std::iter::from_fn(|| ready.try_next()).count() as u32;
+    assert_eq!(start(), pace, "as many as the processors can serve");
+    let half = ready.lock().hooks[&hook(1)].in_flight;
+    let mut state = ready.lock();
+    for (id, queue) in &mut state.hooks {
+        match *id == hook(1) {
+            true => queue.moved -= Duration::from_millis(50),
+            false => queue.moved += Duration::from_secs(60),
+        }
+    }
+    drop(state);
+    ready.room(now());
+    assert_eq!(start(), half, "those that hook 1 does not answer");
+    assert_eq!(start(), 0);
+}

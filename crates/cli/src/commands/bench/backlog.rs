@@ -1,64 +1,88 @@
 //! `backlog`: whether deliveries that wait in great numbers slow down those that go out.
 
-use super::lab::{Lab, ReceiverProcess, payload};
-use super::report::Finding;
+use super::figures::{Figure, Measurement, Meter, rate};
+use super::lab::Lab;
+use super::options::Stage;
+use super::processes::ReceiverProcess;
+use super::tally::Watch;
 use crate::failure::Result;
+use anyhow::bail;
 use postrider_store::HookChange;
-use std::time::Duration;
 
-/// Lets `count` deliveries gather behind a paused hook, enables it, and says at what rate the
-/// first, the middle and the last tenth went out.
-pub async fn run(
-    url: &str,
-    receiver: &mut ReceiverProcess,
-    count: u64,
-    bytes: usize,
-) -> Result<Vec<Finding>> {
-    Lab::run(url, async |lab| measure(lab, receiver, count, bytes).await).await
+const EVENTS: u64 = 1_000_000;
+/// How many deliveries at the beginning, in the middle and at the end are looked at, of ten
+/// times as many or more.
+const PART: u64 = 100_000;
+
+/// Lets deliveries gather behind paused hooks until all of them are due, enables the hooks, and
+/// says at what rate the first, the middle and the last of them went out.
+pub async fn run(stage: &Stage, receiver: &mut ReceiverProcess) -> Result<Vec<Measurement>> {
+    Lab::run(stage, async |lab| measure(lab, stage, receiver).await).await
 }
 
 async fn measure(
     lab: &Lab,
+    stage: &Stage,
     receiver: &mut ReceiverProcess,
-    count: u64,
-    bytes: usize,
-) -> Result<Vec<Finding>> {
-    let hook = lab
-        .hook(format!("http://{}/ok/0", receiver.address))
-        .await?;
-    let change = async |change| {
-        let now = lab.store.now().await?;
-        lab.store.change_hook(hook, change, "bench", now).await
-    };
-    change(HookChange::Pause).await?;
-    lab.insert(count, &payload(bytes)).await?;
-    receiver.reset().await?;
-    let worker = lab.worker().await?;
-    while !lab.store.peek().await?.outbox.is_empty() {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+) -> Result<Vec<Measurement>> {
+    let shape = stage.shape()?;
+    let events = shape.events_of(stage.events(EVENTS));
+    let count = events * u64::from(shape.fan_out);
+    let hooks = lab.hooks(shape, receiver.address).await?;
+    for hook in &hooks {
+        lab.change(*hook, HookChange::Pause).await?;
     }
-    change(HookChange::Enable).await?;
-    receiver.until(count).await?;
-    let mut at: Vec<f64> = receiver.arrivals().await?.into_values().collect();
-    let (_, memory) = worker.cost();
-    worker.stop().await?;
-    at.sort_by(f64::total_cmp);
-    let tenth = at.len() / 10;
-    let rate = |from: usize| {
-        let part = &at[from..from + tenth];
-        (tenth - 1) as f64 / (part[tenth - 1] - part[0])
+    lab.insert(events, &shape.events()?).await?;
+    let part = PART.min(count / 10);
+    let middle = (count - part) / 2;
+    receiver
+        .watch(&Watch {
+            ranks: [0, middle, count - part]
+                .iter()
+                .flat_map(|before| [before + 1, before + part])
+                .collect(),
+            ..Watch::count(count)
+        })
+        .await?;
+    let workers = vec![lab.worker().await?];
+    lab.fanned_out(&workers[0], events).await?;
+    let meter = Meter::start(&workers);
+    for hook in &hooks {
+        lab.change(*hook, HookChange::Enable).await?;
+    }
+    let seen = receiver.until(count).await?;
+    let mut cost = meter.stop(&workers, count);
+    cost.repeats = lab.finish(receiver, workers).await?;
+    let reached = receiver.reached().await?;
+    let [
+        first_from,
+        first_to,
+        middle_from,
+        middle_to,
+        last_from,
+        last_to,
+    ] = reached[..]
+    else {
+        bail!("the receiver did not see the deliveries pass by");
     };
-    let middle = (at.len() - tenth) / 2;
-    let (first, last) = (rate(0), rate(at.len() - tenth));
-    Ok(vec![
-        Finding::new("first tenth", first, "/s"),
-        Finding::new("middle tenth", rate(middle), "/s"),
-        Finding::new("last tenth", last, "/s"),
-        Finding::new("last ÷ first", last / first, ""),
-        Finding::new(
-            "peak memory of the worker",
-            memory as f64 / 1_048_576.0,
-            "MiB",
-        ),
-    ])
+    let first = format!("the first {part} of {count}");
+    Ok(vec![Measurement {
+        figures: vec![
+            Figure::new(&first, rate(part, first_from, first_to), "/s"),
+            Figure::new(
+                format!("the middle {part}"),
+                rate(part, middle_from, middle_to),
+                "/s",
+            )
+            .beside(&first),
+            Figure::new(
+                format!("the last {part}"),
+                rate(part, last_from, last_to),
+                "/s",
+            )
+            .beside(&first),
+            Figure::new("all of them", rate(count, seen.first, seen.last), "/s"),
+        ],
+        cost,
+    }])
 }

@@ -1,81 +1,200 @@
-//! `isolation`: what one hook that never answers does to nine that do.
+//! `isolation`: what hooks that hang, refuse or fail do to those that do not.
+//!
+//! Each case is measured in turn in the same run: nine healthy hooks alone, beside one that
+//! never answers, and beside the same with many deliveries due behind it; then five hundred
+//! healthy hooks alone, and beside five hundred dead ones.
 
-use super::lab::{Lab, ReceiverProcess, payload};
-use super::report::{Finding, percentile};
-use crate::failure::Result;
+use super::figures::{Figure, Measurement, Meter};
+use super::lab::{Lab, end};
+use super::load::{Pace, Producers, milliseconds};
+use super::options::{Shape, Stage, event_type, payload};
+use super::processes::ReceiverProcess;
+use super::tally::Watch;
+use crate::failure::{Misuse, Result};
+use crate::output::notice;
 use postrider_core::NewEvent;
-use std::time::{Duration, Instant};
+use postrider_store::HookChange;
+use std::time::Duration;
 
-const HEALTHY: u32 = 9;
-/// Events a second, each for all ten hooks.
-const RATE: u64 = 200;
-/// Events inserted together.
-const BATCH: u64 = 2;
+/// Events a second.
+const RATE: u32 = 200;
+/// Events in one transaction.
+const ROWS: u32 = 2;
+const SECONDS: u64 = 30;
+/// Healthy hooks beside the one that hangs.
+const FEW: u32 = 9;
+/// Deliveries that are due behind the one that hangs.
+const DUE: u64 = 100_000;
+/// All hooks, where half of them are dead.
+const MANY: u32 = 1_000;
+/// Of them each event goes to so many, half of which are dead.
+const GROUP: u32 = 10;
+/// Events of this type are only for the hook that hangs.
+const WAITING: &str = "bench.waiting";
+/// Nobody listens there.
+const CLOSED: &str = "http://127.0.0.1:1";
 
-/// Publishes for so many seconds and counts what the healthy hooks got by then.
-pub async fn run(
-    url: &str,
-    receiver: &mut ReceiverProcess,
-    seconds: u64,
-    bytes: usize,
-    sick: bool,
-) -> Result<Vec<Finding>> {
-    Lab::run(url, async |lab| {
-        measure(lab, receiver, seconds, bytes, sick).await
-    })
-    .await
+/// One set of hooks under load.
+struct Case {
+    name: String,
+    healthy: Shape,
+    sick: Sick,
+    /// The name of the case that it is compared with.
+    beside: Option<String>,
 }
 
+/// The hooks beside the healthy ones.
+#[derive(Clone, Copy)]
+enum Sick {
+    /// None.
+    None,
+    /// One that never answers, with so many deliveries due behind it.
+    Hanging { due: u64 },
+    /// So many that are dead: half of them refuse connections, half answer 500.
+    Dead { hooks: u32 },
+}
+
+/// The cases in turn.
+pub async fn run(stage: &Stage, receiver: &mut ReceiverProcess) -> Result<Vec<Measurement>> {
+    let mut measurements = Vec::new();
+    for case in cases(stage)? {
+        notice(format_args!("  {}", case.name));
+        let measured = async |lab: &Lab| measure(lab, stage, receiver, &case).await;
+        measurements.push(Lab::run(stage, measured).await?);
+    }
+    Ok(measurements)
+}
+
+fn cases(stage: &Stage) -> Result<[Case; 5]> {
+    let few = stage.shape_of(FEW, FEW);
+    let many = stage.hooks(MANY, 2 * GROUP);
+    if !many.is_multiple_of(2 * GROUP) {
+        return Err(Misuse::new(format!(
+            "{many} hooks cannot be shared out over healthy and dead ones: make --hooks a \
+             multiple of {}",
+            2 * GROUP
+        )));
+    }
+    let half = stage.shape_of(many / 2, GROUP / 2);
+    let due = stage.events(DUE);
+    let alone = |hooks| format!("{hooks} healthy hooks alone");
+    Ok([
+        Case {
+            name: alone(FEW),
+            healthy: few,
+            sick: Sick::None,
+            beside: None,
+        },
+        Case {
+            name: "beside one that never answers".into(),
+            healthy: few,
+            sick: Sick::Hanging { due: 0 },
+            beside: Some(alone(FEW)),
+        },
+        Case {
+            name: format!("beside one that never answers, {due} due behind it"),
+            healthy: few,
+            sick: Sick::Hanging { due },
+            beside: Some(alone(FEW)),
+        },
+        Case {
+            name: alone(half.hooks),
+            healthy: half,
+            sick: Sick::None,
+            beside: None,
+        },
+        Case {
+            name: format!(
+                "beside {} dead ones, half refuse connections, half answer 500",
+                many - half.hooks
+            ),
+            healthy: half,
+            sick: Sick::Dead {
+                hooks: many - half.hooks,
+            },
+            beside: Some(alone(half.hooks)),
+        },
+    ])
+}
+
+/// Publishes at a steady rate and looks at what the healthy hooks got meanwhile, and when; then
+/// waits until they have everything.
 async fn measure(
     lab: &Lab,
+    stage: &Stage,
     receiver: &mut ReceiverProcess,
-    seconds: u64,
-    bytes: usize,
-    sick: bool,
-) -> Result<Vec<Finding>> {
-    for hook in 0..HEALTHY {
-        lab.hook(format!("http://{}/ok/{hook}", receiver.address))
-            .await?;
+    case: &Case,
+) -> Result<Measurement> {
+    let (seconds, rate) = (stage.seconds(SECONDS), stage.rate.unwrap_or(RATE));
+    let shape = case.healthy;
+    let fan_out = u64::from(shape.fan_out);
+    let watch = Watch::moments(u64::from(rate) * seconds * fan_out);
+    receiver.watch(&watch).await?;
+    let workers = vec![lab.worker().await?];
+    if let Sick::Hanging { due } = case.sick {
+        let types = [event_type(0), WAITING.into()];
+        let url = format!("http://{}/hang/0", receiver.address);
+        let hook = lab.hook(url, &types).await?;
+        lab.change(hook, HookChange::Pause).await?;
+        let waiting = NewEvent::from_json(WAITING, payload(shape.payload))?;
+        lab.insert(due, &[waiting]).await?;
+        lab.fanned_out(&workers[0], due).await?;
+        lab.change(hook, HookChange::Enable).await?;
     }
-    if sick {
-        lab.hook(format!("http://{}/hang/{HEALTHY}", receiver.address))
-            .await?;
+    lab.hooks(shape, receiver.address).await?;
+    if let Sick::Dead { hooks } = case.sick {
+        for number in 0..hooks {
+            let url = match (number / shape.groups()).is_multiple_of(2) {
+                true => format!("{CLOSED}/{number}"),
+                false => format!("http://{}/fail/{number}", receiver.address),
+            };
+            lab.hook(url, &[event_type(number % shape.groups())])
+                .await?;
+        }
     }
-    receiver.reset().await?;
-    let worker = lab.worker().await?;
-    let events = vec![NewEvent::from_json("bench.event", payload(bytes))?; BATCH as usize];
-    let zero = receiver.zero().await?;
-    let mut committed = Vec::new();
-    let begun = Instant::now();
-    for n in 0..RATE / BATCH * seconds {
-        let at = begun + Duration::from_micros(n * 1_000_000 * BATCH / RATE);
-        tokio::time::sleep_until(at.into()).await;
-        let ids = lab.store.enqueue(&events).await?;
-        let at = zero.elapsed().as_secs_f64();
-        committed.extend(ids.into_iter().map(|id| (id.0, at)));
-    }
-    let end = (begun + Duration::from_secs(seconds) - zero).as_secs_f64();
-    tokio::time::sleep_until((begun + Duration::from_secs(seconds)).into()).await;
-    let arrivals = receiver.arrivals().await?;
-    worker.stop().await?;
-    let mut waits = Vec::new();
-    for (id, at) in &committed {
-        let arrived = (0..HEALTHY).filter_map(|hook| arrivals.get(&(*id, hook)));
-        waits.extend(
-            arrived
-                .filter(|arrival| **arrival <= end)
-                .map(|arrival| arrival - at),
-        );
-    }
-    waits.sort_by(f64::total_cmp);
-    let expected = committed.len() * HEALTHY as usize;
-    let of = match sick {
-        true => "healthy hooks beside one that never answers",
-        false => "the same without it",
+    let pace = Pace {
+        producers: 1,
+        rows: ROWS,
+        rate: Some(rate.into()),
+        backlog_max: u64::MAX,
+        lasts: Duration::from_secs(seconds),
+        every: watch.every,
     };
-    let share = waits.len() as f64 * 100.0 / expected as f64;
-    Ok(vec![
-        Finding::new(format!("{of}: made within {seconds} s"), share, "%"),
-        Finding::new(format!("{of}: p99"), percentile(&waits, 99) * 1e3, "ms"),
-    ])
+    let meter = Meter::start(&workers);
+    let zero = receiver.zero().await?;
+    let producers = Producers::start(lab, receiver, shape, pace).await?;
+    let over = producers.end(zero);
+    let (produced, in_time) = producers.finish(receiver).await?;
+    let expected = produced.events * fan_out;
+    receiver.until(expected).await?;
+    let mut cost = meter.stop(&workers, expected);
+    // What is meant for the sick hooks is not waited for.
+    cost.repeats = match case.sick {
+        Sick::None => lab.finish(receiver, workers).await?,
+        _ => end(receiver, workers).await?,
+    };
+    let arrivals = receiver.arrivals().await?;
+    let waits = produced.waits(&arrivals, f64::INFINITY);
+    let share = produced.waits(&arrivals, over).len() as f64 * 100.0 / waits.len().max(1) as f64;
+    let figures = [
+        (format!("delivered within {seconds} s"), share, "%"),
+        (
+            "delivered".to_owned(),
+            in_time.unique as f64 / seconds as f64,
+            "/s",
+        ),
+        ("p99".to_owned(), milliseconds(&waits, 99), "ms"),
+    ];
+    let named = |what: &str, case: &str| format!("{case}: {what}");
+    let figure = |(what, value, unit): (String, f64, &'static str)| {
+        let figure = Figure::new(named(&what, &case.name), value, unit);
+        match &case.beside {
+            Some(other) => figure.beside(named(&what, other)),
+            None => figure,
+        }
+    };
+    Ok(Measurement {
+        figures: figures.map(figure).into(),
+        cost,
+    })
 }

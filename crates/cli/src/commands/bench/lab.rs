@@ -1,207 +1,113 @@
-//! What a measurement runs in: a database of its own, a receiver process, worker processes.
+//! What a measurement runs in: a database of its own, with hooks, events and workers.
 //!
 //! Everything is ended when the lab is: processes by their ids, the database by its name.
 
-use super::machine::{peak_memory, process_cpu};
-use super::receiver::Seen;
+use super::options::{Shape, Stage, event_type};
+use super::processes::{LOOK_EVERY, ReceiverProcess, WorkerOptions, WorkerProcess};
+use super::progress::Progress;
 use crate::failure::Result;
-use anyhow::{Context, bail};
+use anyhow::bail;
 use postrider_core::{
     EventPattern, HookCredentials, HookId, HookSettings, KeyRing, NewEvent, NewHook, SigningSecret,
 };
-use postrider_store::{Backend, DatabaseSettings, ScratchDatabase, Store};
-use std::collections::HashMap;
+use postrider_store::{DatabaseSettings, HookChange, ScratchDatabase, Store};
+use std::fmt;
 use std::net::SocketAddr;
-use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
-use uuid::Uuid;
+use tokio::signal::unix::{SignalKind, signal};
 
-/// A measurement in which nothing arrives for so long has failed.
-const STALLED_AFTER: Duration = Duration::from_secs(30);
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// Events inserted in one transaction.
-const INSERT_BATCH: usize = 1_000;
+/// Events inserted in one transaction, where they are not inserted while workers deliver.
+const INSERT_BATCH: u64 = 1_000;
+/// How long a worker may take to record the last of what has arrived …
+const SETTLED_WITHIN: Duration = Duration::from_secs(30);
+/// … and to fan out a thousand events.
+const FAN_OUT_STALLED_AFTER: Duration = Duration::from_secs(30);
 
-/// A receiver process and what is said to it.
-pub struct ReceiverProcess {
-    _child: Child,
-    commands: ChildStdin,
-    answers: Lines<BufReader<ChildStdout>>,
-    /// Where it listens.
-    pub address: SocketAddr,
-}
+/// The benchmark was told to stop.
+#[derive(Debug)]
+pub struct Stopped;
 
-impl ReceiverProcess {
-    /// Starts the receiver.
-    pub async fn start() -> Result<Self> {
-        let mut child = this_program()?
-            .args(["bench", "receiver"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("the receiver process could not be started")?;
-        let (Some(commands), Some(out)) = (child.stdin.take(), child.stdout.take()) else {
-            bail!("the receiver process has no standard input or output");
-        };
-        let mut answers = BufReader::new(out).lines();
-        let address = answers
-            .next_line()
-            .await?
-            .context("the receiver process ended at once")?;
-        Ok(Self {
-            _child: child,
-            commands,
-            answers,
-            address: address.parse()?,
-        })
-    }
-
-    async fn ask(&mut self, command: &str) -> Result<String> {
-        self.commands
-            .write_all(format!("{command}\n").as_bytes())
-            .await?;
-        self.answers
-            .next_line()
-            .await?
-            .context("the receiver process ended")
-    }
-
-    /// Forgets what arrived.
-    pub async fn reset(&mut self) -> Result<()> {
-        self.ask("reset").await.map(|_| ())
-    }
-
-    /// What has arrived since.
-    pub async fn seen(&mut self) -> Result<Seen> {
-        Ok(serde_json::from_str(&self.ask("seen").await?)?)
-    }
-
-    /// The receiver's time zero on this process's clock.
-    pub async fn zero(&mut self) -> Result<Instant> {
-        let asked = Instant::now();
-        let theirs: f64 = self.ask("now").await?.parse()?;
-        let middle = asked + asked.elapsed() / 2;
-        Ok(middle - Duration::from_secs_f64(theirs))
-    }
-
-    /// When each event reached each hook first, in seconds from the receiver's zero.
-    pub async fn arrivals(&mut self) -> Result<HashMap<(Uuid, u32), f64>> {
-        let mut line = self.ask("arrivals").await?;
-        let mut arrivals = HashMap::new();
-        while !line.is_empty() {
-            let mut fields = line.split(' ');
-            if let (Some(event), Some(hook), Some(at)) =
-                (fields.next(), fields.next(), fields.next())
-            {
-                arrivals.insert((event.parse()?, hook.parse()?), at.parse()?);
-            }
-            line = self
-                .answers
-                .next_line()
-                .await?
-                .context("the receiver process ended")?;
-        }
-        Ok(arrivals)
-    }
-
-    /// Waits until `expected` different deliveries have arrived.
-    pub async fn until(&mut self, expected: u64) -> Result<Seen> {
-        let (mut last, mut moved) = (0, Instant::now());
-        loop {
-            let seen = self.seen().await?;
-            if seen.unique >= expected {
-                return Ok(seen);
-            }
-            if seen.unique > last {
-                (last, moved) = (seen.unique, Instant::now());
-            } else if moved.elapsed() > STALLED_AFTER {
-                bail!(
-                    "only {} of {expected} deliveries arrived, and none in the last {} s",
-                    seen.unique,
-                    STALLED_AFTER.as_secs()
-                );
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("stopped by a signal")
     }
 }
 
-/// A worker process in the default configuration.
-pub struct WorkerProcess(Child);
+impl std::error::Error for Stopped {}
 
-impl WorkerProcess {
-    /// Its processor time so far, in seconds, and the most memory it has held, in bytes.
-    pub fn cost(&self) -> (f64, u64) {
-        let Some(pid) = self.0.id() else {
-            return (0.0, 0);
-        };
-        (
-            process_cpu(pid).unwrap_or_default(),
-            peak_memory(pid).unwrap_or_default(),
-        )
-    }
-
-    /// Ends it.
-    pub async fn stop(mut self) -> Result<()> {
-        Ok(self.0.kill().await?)
+/// Does something until it is done, a signal asks to stop, or the stage's time is over.
+pub async fn bounded<T>(stage: &Stage, doing: impl Future<Output = Result<T>>) -> Result<T> {
+    let limit = stage.time_limit();
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        done = doing => done,
+        _ = interrupt.recv() => Err(Stopped.into()),
+        _ = terminate.recv() => Err(Stopped.into()),
+        () = tokio::time::sleep(limit) => bail!(
+            "not everything was done in {} s: measure less with --events",
+            limit.as_secs()
+        ),
     }
 }
 
 /// A database of its own, with its keys.
 pub struct Lab {
-    scratch: ScratchDatabase,
+    /// The database itself.
+    pub scratch: ScratchDatabase,
     folder: TempDir,
     key: String,
-    /// The database.
+    concurrency: Option<u32>,
+    /// The store on it.
     pub store: Arc<dyn Store>,
 }
 
 impl Lab {
-    /// Measures in a database of its own beside the one that `url` names, and drops it
+    /// Measures in a database of its own beside the one that the stage names, and drops it
     /// whatever happens, Ctrl-C included.
-    pub async fn run<T>(url: &str, measure: impl AsyncFnOnce(&Self) -> Result<T>) -> Result<T> {
-        let lab = Self::open(url).await?;
-        let measured = tokio::select! {
-            measured = measure(&lab) => measured,
-            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("stopped by Ctrl-C")),
-        };
-        lab.close().await?;
-        measured
-    }
-
-    /// Makes a database beside the one that `url` names.
-    async fn open(url: &str) -> Result<Self> {
+    pub async fn run<T>(stage: &Stage, measure: impl AsyncFnOnce(&Self) -> Result<T>) -> Result<T> {
         let folder = TempDir::with_prefix("postrider-bench-")?;
-        let scratch = ScratchDatabase::create(url, folder.path()).await?;
+        let scratch = ScratchDatabase::create(&stage.url, folder.path()).await?;
         let key = KeyRing::generate_key();
-        let settings = DatabaseSettings {
-            url: scratch.url().to_owned(),
+        let store = match open(&scratch, &key).await {
+            Ok(store) => store,
+            Err(error) => {
+                scratch.drop().await?;
+                return Err(error);
+            }
         };
-        let store = postrider_store::open(&settings, KeyRing::new([key.as_str()])?).await?;
-        store.migrate(None, store.now().await?).await?;
-        Ok(Self {
+        let lab = Self {
             scratch,
             folder,
             key,
+            concurrency: stage.concurrency,
             store,
-        })
+        };
+        let measured = bounded(stage, measure(&lab)).await;
+        lab.store.close().await;
+        lab.scratch.drop().await?;
+        measured
     }
 
-    async fn close(self) -> Result<()> {
-        self.store.close().await;
-        Ok(self.scratch.drop().await?)
+    /// Registers the hooks of a shape, at paths that are answered 200.
+    pub async fn hooks(&self, shape: Shape, receiver: SocketAddr) -> Result<Vec<HookId>> {
+        let mut hooks = Vec::new();
+        for number in 0..shape.hooks {
+            let url = format!("http://{receiver}/ok/{number}");
+            let group = event_type(number % shape.groups());
+            hooks.push(self.hook(url, &[group]).await?);
+        }
+        Ok(hooks)
     }
 
-    /// Registers a hook for every event.
-    pub async fn hook(&self, url: String) -> Result<HookId> {
+    /// Registers a hook for events of these types.
+    pub async fn hook(&self, url: String, types: &[String]) -> Result<HookId> {
         let hook = NewHook {
             account: "default".into(),
             url,
-            events: vec![EventPattern::Any],
+            events: types.iter().cloned().map(EventPattern::Exactly).collect(),
             profile: "standard".into(),
             settings: HookSettings::default(),
             credentials: HookCredentials::signed_with(SigningSecret::generate()),
@@ -210,83 +116,119 @@ impl Lab {
         Ok(self.store.create_hook(hook, now).await?.id)
     }
 
-    /// Inserts events, in transactions of up to a thousand.
-    pub async fn insert(&self, count: u64, payload: &str) -> Result<()> {
-        let event = NewEvent::from_json("bench.event", payload.to_owned())?;
-        let batch = vec![event; INSERT_BATCH];
-        let mut left = count as usize;
-        while left > 0 {
-            let now = left.min(INSERT_BATCH);
-            self.store.enqueue(&batch[..now]).await?;
-            left -= now;
-        }
+    /// Changes a hook.
+    pub async fn change(&self, hook: HookId, change: HookChange) -> Result<()> {
+        let now = self.store.now().await?;
+        self.store.change_hook(hook, change, "bench", now).await?;
         Ok(())
     }
 
-    /// How many transactions the database has seen, where it counts them.
-    pub async fn transactions(&self) -> Result<Option<u64>> {
-        Ok(self.scratch.transactions().await?)
+    /// Inserts events of these kinds in turn, in transactions of up to a thousand, two at a
+    /// time.
+    pub async fn insert(&self, count: u64, kinds: &[NewEvent]) -> Result<()> {
+        let kinds = Mutex::new(kinds.iter().cycle());
+        let progress = Mutex::new((0, Progress::new("inserted", count)));
+        let part = async |count: u64| -> Result<()> {
+            let mut left = count;
+            while left > 0 {
+                let size = INSERT_BATCH.min(left);
+                let batch: Vec<_> = {
+                    let mut kinds = kinds.lock().unwrap_or_else(PoisonError::into_inner);
+                    kinds.by_ref().take(size as usize).cloned().collect()
+                };
+                self.store.enqueue(&batch).await?;
+                left -= size;
+                let mut progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
+                let (done, progress) = &mut *progress;
+                *done += size;
+                progress.at(*done);
+            }
+            Ok(())
+        };
+        tokio::try_join!(part(count / 2), part(count - count / 2))?;
+        Ok(())
     }
 
     /// Starts a worker process and waits until it says that it is ready.
     pub async fn worker(&self) -> Result<WorkerProcess> {
-        let mut child = this_program()?
-            .args([
-                "serve",
-                "--role",
-                "worker",
-                "--database",
-                self.scratch.url(),
-            ])
-            .env("POSTRIDER_SECRETS__KEY", &self.key)
-            .env("POSTRIDER_WORKER__ALLOW_ADDRESSES", "127.0.0.0/8")
-            .env("POSTRIDER_METRICS__LISTEN", "127.0.0.1:0")
-            .env("POSTRIDER_LOG", "warn")
-            .current_dir(self.folder.path())
-            .arg("--json")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("a worker process could not be started")?;
-        let out = child.stdout.take().context("the worker has no output")?;
-        BufReader::new(out)
-            .lines()
-            .next_line()
-            .await?
-            .context("the worker process ended at once")?;
-        Ok(WorkerProcess(child))
+        self.serve("worker").await
     }
-}
 
-/// This program again, without what its environment says of Postrider, and ended when its
-/// handle is dropped.
-fn this_program() -> Result<Command> {
-    let mut command = Command::new(std::env::current_exe()?);
-    for (name, _) in std::env::vars_os() {
-        let ours = name
-            .to_str()
-            .is_some_and(|n| n.starts_with("POSTRIDER_") || n == "DATABASE_URL");
-        if ours {
-            command.env_remove(name);
+    /// Starts a process in all roles, which takes events through its API and delivers them.
+    pub async fn server(&self) -> Result<WorkerProcess> {
+        self.serve("all").await
+    }
+
+    async fn serve(&self, role: &str) -> Result<WorkerProcess> {
+        WorkerProcess::start(&WorkerOptions {
+            role,
+            database: self.scratch.url(),
+            key: &self.key,
+            folder: self.folder.path(),
+            concurrency: self.concurrency,
+        })
+        .await
+    }
+
+    /// Waits until the worker has fanned out this many events since its start.
+    pub async fn fanned_out(&self, worker: &WorkerProcess, events: u64) -> Result<()> {
+        let mut progress = Progress::new("fanned out", events);
+        let (mut last, mut moved) = (0, Instant::now());
+        loop {
+            let scrape = worker.scrape().await?;
+            let done = scrape.value("postrider_events_fanned_out_total") as u64;
+            progress.at(done);
+            if done >= events {
+                return Ok(());
+            }
+            if done > last {
+                (last, moved) = (done, Instant::now());
+            }
+            if moved.elapsed() > FAN_OUT_STALLED_AFTER {
+                bail!(
+                    "only {done} of {events} events were fanned out, and none in the last {} s",
+                    FAN_OUT_STALLED_AFTER.as_secs()
+                );
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
-    command.kill_on_drop(true);
-    Ok(command)
+
+    /// Waits until every delivery is recorded, ends the workers, and says how many deliveries
+    /// had arrived more than once by then. Nothing is leased any more, so none comes later.
+    pub async fn finish(
+        &self,
+        receiver: &mut ReceiverProcess,
+        workers: Vec<WorkerProcess>,
+    ) -> Result<u64> {
+        let arrived = Instant::now();
+        while !self.store.slots().await?.is_empty() {
+            if arrived.elapsed() > SETTLED_WITHIN {
+                bail!(
+                    "everything arrived, but not everything was recorded in the {} s after that",
+                    SETTLED_WITHIN.as_secs()
+                );
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        end(receiver, workers).await
+    }
 }
 
-/// A JSON object of about `bytes` bytes.
-pub fn payload(bytes: usize) -> String {
-    let frame = r#"{"fill":""}"#.len();
-    format!(
-        r#"{{"fill":"{}"}}"#,
-        "x".repeat(bytes.saturating_sub(frame))
-    )
+/// Ends the workers, and says how many deliveries had arrived more than once by then.
+pub async fn end(receiver: &mut ReceiverProcess, workers: Vec<WorkerProcess>) -> Result<u64> {
+    for worker in workers {
+        worker.stop().await?;
+    }
+    let seen = receiver.seen().await?;
+    Ok(seen.accepted - seen.unique)
 }
 
-/// What the database is, for the head of the report.
-pub fn name_of(url: &str) -> Result<&'static str> {
-    Ok(match Backend::of(url)? {
-        Backend::Postgres => "postgres",
-        Backend::Sqlite => "sqlite",
-    })
+async fn open(scratch: &ScratchDatabase, key: &str) -> Result<Arc<dyn Store>> {
+    let settings = DatabaseSettings {
+        url: scratch.url().to_owned(),
+    };
+    let store = postrider_store::open(&settings, KeyRing::new([key])?).await?;
+    store.migrate(None, store.now().await?).await?;
+    Ok(store)
 }

@@ -1,59 +1,60 @@
-//! `latency`: from the application's commit to the receiver, by polling, at a calm rate.
+//! `latency`: from the application's commit to the receiver, by polling, and from a request to
+//! the API, which wakes the worker, at a calm rate.
 
-use super::lab::{Lab, ReceiverProcess, payload};
-use super::report::{Finding, percentile};
+use super::figures::{Figure, Measurement, Meter};
+use super::lab::Lab;
+use super::load::{Pace, Producers, milliseconds};
+use super::options::Stage;
+use super::processes::ReceiverProcess;
+use super::publish;
+use super::tally::Watch;
 use crate::failure::Result;
-use postrider_core::NewEvent;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Events a second.
-const RATE: u64 = 50;
+const RATE: u32 = 50;
+const SECONDS: u64 = 10;
 
-/// Inserts events one by one, each in a transaction of its own, and says how long they took.
-pub async fn run(
-    url: &str,
-    receiver: &mut ReceiverProcess,
-    seconds: u64,
-    bytes: usize,
-) -> Result<Vec<Finding>> {
-    Lab::run(url, async |lab| {
-        measure(lab, receiver, seconds, bytes).await
-    })
-    .await
+/// Inserts events one by one, each in a transaction of its own, then publishes as many through
+/// the API, and says how long they took.
+pub async fn run(stage: &Stage, receiver: &mut ReceiverProcess) -> Result<Vec<Measurement>> {
+    let by_insert = Lab::run(stage, async |lab| measure(lab, stage, receiver).await).await?;
+    let (rate, seconds) = (stage.rate.unwrap_or(RATE), stage.seconds(SECONDS));
+    let by_request = Lab::run(stage, async |lab| {
+        publish::latency(lab, stage.shape()?, receiver, rate, seconds).await
+    });
+    Ok(vec![by_insert, by_request.await?])
 }
 
-async fn measure(
-    lab: &Lab,
-    receiver: &mut ReceiverProcess,
-    seconds: u64,
-    bytes: usize,
-) -> Result<Vec<Finding>> {
-    lab.hook(format!("http://{}/ok/0", receiver.address))
-        .await?;
-    receiver.reset().await?;
-    let worker = lab.worker().await?;
-    let event = NewEvent::from_json("bench.event", payload(bytes))?;
-    let zero = receiver.zero().await?;
-    let mut committed = Vec::new();
-    let begun = Instant::now();
-    for n in 0..RATE * seconds {
-        let at = begun + Duration::from_micros(n * 1_000_000 / RATE);
-        tokio::time::sleep_until(at.into()).await;
-        let id = lab.store.enqueue(std::slice::from_ref(&event)).await?[0];
-        committed.push((id.0, zero.elapsed().as_secs_f64()));
-    }
-    receiver.until(committed.len() as u64).await?;
-    let arrivals = receiver.arrivals().await?;
-    worker.stop().await?;
-    let mut waits: Vec<f64> = committed
-        .iter()
-        .filter_map(|(id, at)| Some(arrivals.get(&(*id, 0))? - at))
-        .collect();
-    waits.sort_by(f64::total_cmp);
-    Ok([(50, "p50"), (95, "p95"), (99, "p99")]
-        .map(|(percent, name)| {
-            let milliseconds = percentile(&waits, percent) * 1e3;
-            Finding::new(format!("commit to receiver, {name}"), milliseconds, "ms")
-        })
-        .into())
+async fn measure(lab: &Lab, stage: &Stage, receiver: &mut ReceiverProcess) -> Result<Measurement> {
+    let (shape, rate) = (stage.shape()?, stage.rate.unwrap_or(RATE));
+    let seconds = stage.seconds(SECONDS);
+    lab.hooks(shape, receiver.address).await?;
+    let watch = Watch::moments(u64::from(rate) * seconds * u64::from(shape.fan_out));
+    receiver.watch(&watch).await?;
+    let workers = vec![lab.worker().await?];
+    let pace = Pace {
+        producers: 1,
+        rows: 1,
+        rate: Some(rate.into()),
+        backlog_max: u64::MAX,
+        lasts: Duration::from_secs(seconds),
+        every: watch.every,
+    };
+    let meter = Meter::start(&workers);
+    let producers = Producers::start(lab, receiver, shape, pace).await?;
+    let (produced, _) = producers.finish(receiver).await?;
+    let expected = produced.events * u64::from(shape.fan_out);
+    receiver.until(expected).await?;
+    let mut cost = meter.stop(&workers, expected);
+    cost.repeats = lab.finish(receiver, workers).await?;
+    let waits = produced.waits(&receiver.arrivals().await?, f64::INFINITY);
+    let figures = [(50, "p50"), (95, "p95"), (99, "p99")].map(|(percent, name)| {
+        let name = format!("commit to receiver at {rate} events/s, {name}");
+        Figure::new(name, milliseconds(&waits, percent), "ms")
+    });
+    Ok(Measurement {
+        figures: figures.into(),
+        cost,
+    })
 }

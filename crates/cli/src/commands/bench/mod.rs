@@ -1,22 +1,36 @@
 //! `postrider bench`: what this machine makes of Postrider, beside the bare HTTP clients.
 
 mod backlog;
+mod figures;
+mod held_xmin;
 mod idle;
 mod isolation;
 mod lab;
 mod latency;
+mod load;
 mod machine;
+mod options;
+mod processes;
+mod progress;
+mod publish;
 mod receiver;
 mod report;
+mod scrape;
+mod steady;
+mod tally;
 mod throughput;
+mod workers;
 
 use crate::cli::Globals;
-use crate::failure::{Misuse, Result};
+use crate::failure::{Misuse, Result, Silent, sentence};
 use crate::output::notice;
 use clap::{Args, ValueEnum};
-use lab::ReceiverProcess;
+use lab::Stopped;
+use options::{Options, Stage};
+use postrider_store::Backend;
+use processes::ReceiverProcess;
 use report::Row;
-use throughput::Bare;
+use serde::Serialize;
 
 /// Measure this machine: deliveries a second, beside bare HTTP clients.
 ///
@@ -24,28 +38,20 @@ use throughput::Bare;
 /// a database made for it and dropped at the end: a temporary SQLite file, or with --database
 /// postgres://… a new database on that server (its role must be allowed to create one). What
 /// is compared is measured in turn in the same run; every delivery is checked to have arrived.
+/// docs/benchmarks.md says what each scenario does and which options it heeds.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   postrider bench
+  postrider bench all --quick
   postrider bench --database postgres://postgres@localhost/postgres --runs 5
-  postrider bench throughput --events 100000 --payload 4096 --json")]
+  postrider bench throughput --events 100000 --payload 4096 --hooks 100 --fan-out 10 --json")]
 pub struct Bench {
     /// What to measure
     #[arg(value_enum, default_value_t = Scenario::Throughput)]
     scenario: Scenario,
-    /// Events of one run [default: 100000; backlog 1000000]
-    #[arg(long, value_name = "N")]
-    events: Option<u64>,
-    /// How long one run takes [default: 10; isolation 30]
-    #[arg(long, value_name = "N")]
-    seconds: Option<u64>,
-    /// Bytes of one payload
-    #[arg(long, value_name = "BYTES", default_value_t = 1_024)]
-    payload: usize,
-    /// How often everything is measured
-    #[arg(long, value_name = "N", default_value_t = 3)]
-    runs: u32,
+    #[command(flatten)]
+    options: Options,
 }
 
 /// What to measure.
@@ -53,19 +59,45 @@ pub struct Bench {
 enum Scenario {
     /// Draining a backlog, to one hook and to ten, beside bare HTTP clients
     Throughput,
-    /// From the commit to the receiver, at 50 events a second
+    /// Producers that insert while workers deliver
+    Steady,
+    /// Events published one by one through the API, and delivered meanwhile
+    Publish,
+    /// From the commit, and from a request to the API, to the receiver, at 50 events a second
     Latency,
     /// A million deliveries that wait: whether the last go out as fast as the first
     Backlog,
-    /// Nine healthy hooks beside one that never answers
+    /// Healthy hooks beside some that hang, refuse or fail
     Isolation,
+    /// A transaction left open for ten minutes under load (PostgreSQL)
+    HeldXmin,
     /// 1, 2 and 4 worker processes on one database (PostgreSQL)
     Workers,
     /// A worker with nothing to do
     Idle,
+    /// Each of the above, one after the other
+    All,
     /// The receiver process of the others
     #[value(hide = true)]
     Receiver,
+}
+
+/// What `all` prints as JSON.
+#[derive(Serialize)]
+struct Document {
+    version: &'static str,
+    machine: String,
+    database: String,
+    payload: u32,
+    rows: Vec<Row>,
+    failed: Vec<Failed>,
+}
+
+/// A scenario that could not be measured.
+#[derive(Serialize)]
+struct Failed {
+    scenario: String,
+    error: String,
 }
 
 impl Bench {
@@ -76,115 +108,160 @@ impl Bench {
         }
         // Not what is configured: a benchmark must never touch a database in use by accident.
         let url = globals.database.as_deref().unwrap_or("sqlite://bench");
-        let name = lab::name_of(url)?;
-        notice(format_args!(
-            "Postrider {} on {name}, {}; payloads of {} bytes, {} runs.",
+        let stage = Stage::new(url, &self.options)?;
+        let database = postrider_store::describe_server(url).await?;
+        let head = format!(
+            "Postrider {} on {database}; {}; payloads of {} bytes, runs: {}.",
             env!("CARGO_PKG_VERSION"),
             machine::describe(),
-            self.payload,
-            self.runs
-        ));
+            self.options.payload(),
+            self.options.runs()
+        );
+        match globals.json {
+            true => notice(head),
+            false => globals.output().text(head)?,
+        }
         match self.scenario {
-            Scenario::Throughput => self.throughput(globals, url, name).await,
-            Scenario::Workers => self.workers(globals, url, name).await,
-            _ => self.figures(globals, url).await,
-        }
-    }
-
-    async fn throughput(self, globals: &Globals, url: &str, name: &str) -> Result<()> {
-        let mut receiver = ReceiverProcess::start().await?;
-        let receiver = &mut receiver;
-        let (mut hyper, mut reqwest) = (Vec::new(), Vec::new());
-        let (mut one, mut ten) = (Vec::new(), Vec::new());
-        let (bytes, events) = (self.payload, self.events.unwrap_or(EVENTS));
-        for run in 1..=self.runs {
-            notice(format_args!("Run {run} of {}", self.runs));
-            hyper.push(throughput::bare(Bare::Hyper, receiver, events, bytes).await?);
-            one.push(throughput::drain(url, receiver, events, 1, bytes, 1).await?);
-            reqwest.push(throughput::bare(Bare::Reqwest, receiver, events, bytes).await?);
-            ten.push(throughput::drain(url, receiver, events.div_ceil(10), 10, bytes, 1).await?);
-        }
-        let hyper = Row::of("bare hyper-util loop", hyper);
-        let rows = [
-            hyper.clone(),
-            Row::of("bare reqwest loop", reqwest).beside(&hyper),
-            Row::of(format!("{name}, one hook"), one).beside(&hyper),
-            Row::of(format!("{name}, ten hooks"), ten).beside(&hyper),
-        ];
-        print(globals, &rows)
-    }
-
-    async fn workers(self, globals: &Globals, url: &str, name: &str) -> Result<()> {
-        if name != "postgres" {
-            return Err(Misuse::new(
-                "SQLite takes one worker process for each file: measure several with \
-                 --database postgres://…",
-            ));
-        }
-        let mut receiver = ReceiverProcess::start().await?;
-        let events = self.events.unwrap_or(EVENTS);
-        let mut runs = WORKERS.map(|_| Vec::new());
-        for run in 1..=self.runs {
-            notice(format_args!("Run {run} of {}", self.runs));
-            for (workers, runs) in WORKERS.iter().zip(&mut runs) {
-                let receiver = &mut receiver;
-                let drain = throughput::drain(url, receiver, events, 1, self.payload, *workers);
-                runs.push(drain.await?);
+            Scenario::All => self.all(globals, &stage, &database).await,
+            scenario => {
+                let rows = self.measure(scenario, &stage, &database).await?;
+                print(globals, &rows)?;
+                scenario.judge(&rows)
             }
         }
-        let rows: Vec<_> = WORKERS
-            .iter()
-            .zip(runs)
-            .map(|(workers, runs)| Row::of(format!("{workers} worker processes"), runs))
-            .collect();
-        print(globals, &rows)
     }
 
-    async fn figures(self, globals: &Globals, url: &str) -> Result<()> {
-        let mut receiver = ReceiverProcess::start().await?;
-        let receiver = &mut receiver;
-        let bytes = self.payload;
-        let seconds = |usual| self.seconds.unwrap_or(usual).max(1);
+    /// All runs of one scenario.
+    async fn measure(&self, scenario: Scenario, stage: &Stage, database: &str) -> Result<Vec<Row>> {
+        if let Some(reason) = scenario.refusal(stage.backend) {
+            return Err(Misuse::new(reason));
+        }
+        let mut process = ReceiverProcess::start().await?;
+        let receiver = &mut process;
         let mut runs = Vec::new();
-        for run in 1..=self.runs {
-            notice(format_args!("Run {run} of {}", self.runs));
-            runs.push(match self.scenario {
-                Scenario::Latency => latency::run(url, receiver, seconds(10), bytes).await?,
-                Scenario::Backlog => {
-                    let count = self.events.unwrap_or(BACKLOG).max(20);
-                    backlog::run(url, receiver, count, bytes).await?
-                }
-                Scenario::Isolation => {
-                    let seconds = seconds(30);
-                    let sick = isolation::run(url, receiver, seconds, bytes, true).await?;
-                    let alone = isolation::run(url, receiver, seconds, bytes, false).await?;
-                    [sick, alone].concat()
-                }
-                _ => idle::run(url, seconds(10)).await?,
+        for run in 1..=self.options.runs() {
+            notice(format_args!("Run {run} of {}", self.options.runs()));
+            runs.push(match scenario {
+                Scenario::Throughput => throughput::run(stage, receiver).await?,
+                Scenario::Steady => steady::run(stage, receiver).await?,
+                Scenario::Publish => publish::run(stage, receiver).await?,
+                Scenario::Latency => latency::run(stage, receiver).await?,
+                Scenario::Backlog => backlog::run(stage, receiver).await?,
+                Scenario::Isolation => isolation::run(stage, receiver).await?,
+                Scenario::HeldXmin => held_xmin::run(stage, receiver).await?,
+                Scenario::Workers => workers::run(stage, receiver).await?,
+                Scenario::Idle => idle::run(stage).await?,
+                Scenario::All | Scenario::Receiver => Vec::new(),
             });
         }
-        let summaries = report::findings(&runs);
-        match globals.json {
-            true => globals.output().lines(&summaries),
-            false => globals.output().text(report::summaries(&summaries)),
+        Ok(report::rows(&scenario.name(), database, runs))
+    }
+
+    /// Every scenario that the database allows; one that fails does not keep the others.
+    async fn all(&self, globals: &Globals, stage: &Stage, database: &str) -> Result<()> {
+        let mut document = Document {
+            version: env!("CARGO_PKG_VERSION"),
+            machine: machine::describe(),
+            database: database.to_owned(),
+            payload: self.options.payload(),
+            rows: Vec::new(),
+            failed: Vec::new(),
+        };
+        for scenario in Scenario::EACH {
+            if let Some(reason) = scenario.refusal(stage.backend) {
+                notice(format_args!("Without {}: {reason}", scenario.name()));
+                continue;
+            }
+            notice(format_args!("{}:", scenario.name()));
+            let measured = async {
+                let rows = self.measure(scenario, stage, database).await?;
+                if !globals.json {
+                    globals
+                        .output()
+                        .text(format_args!("\n{}", scenario.name()))?;
+                    print(globals, &rows)?;
+                }
+                let judged = scenario.judge(&rows);
+                document.rows.extend(rows);
+                judged
+            };
+            if let Err(error) = measured.await {
+                if error.is::<Stopped>() {
+                    return Err(error);
+                }
+                notice(format_args!("{}: {}", scenario.name(), sentence(&error)));
+                document.failed.push(Failed {
+                    scenario: scenario.name(),
+                    error: sentence(&error),
+                });
+            }
+        }
+        if globals.json {
+            globals.output().lines(std::slice::from_ref(&document))?;
+        }
+        match document.failed.is_empty() {
+            true => Ok(()),
+            false => Err(Silent.into()),
         }
     }
 }
 
-const EVENTS: u64 = 100_000;
-const BACKLOG: u64 = 1_000_000;
-const WORKERS: [usize; 3] = [1, 2, 4];
+impl Scenario {
+    /// What `all` measures, in this order.
+    const EACH: [Self; 9] = [
+        Self::Throughput,
+        Self::Steady,
+        Self::Publish,
+        Self::Latency,
+        Self::Backlog,
+        Self::Isolation,
+        Self::HeldXmin,
+        Self::Workers,
+        Self::Idle,
+    ];
+
+    /// As it is given on the command line.
+    fn name(self) -> String {
+        let value = self.to_possible_value();
+        value.map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    /// Why it cannot be measured on such a database, if it cannot.
+    fn refusal(self, backend: Backend) -> Option<&'static str> {
+        match (self, backend) {
+            (Self::Workers, Backend::Sqlite) => Some(
+                "SQLite takes one worker process for each file: measure several with \
+                 --database postgres://…",
+            ),
+            (Self::HeldXmin, Backend::Sqlite) => Some(
+                "SQLite has no dead rows that an open transaction could hold up: measure it with \
+                 --database postgres://…",
+            ),
+            _ => None,
+        }
+    }
+
+    /// Whether what was measured is as it must be.
+    fn judge(self, rows: &[Row]) -> Result<()> {
+        let repeats: u64 = rows.iter().map(|row| row.cost.repeats).sum();
+        if self == Self::Workers && repeats > 0 {
+            anyhow::bail!(
+                "{repeats} deliveries arrived more than once although no worker failed: several \
+                 workers had leased them"
+            );
+        }
+        Ok(())
+    }
+}
 
 fn print(globals: &Globals, rows: &[Row]) -> Result<()> {
     if globals.json {
-        return globals.output().lines(rows);
+        globals.output().lines(rows)?;
+    } else {
+        globals.output().text(report::text(rows))?;
     }
-    globals.output().text(report::rows(rows))?;
-    if rows.iter().any(|row| row.quiet_runs == 0) {
-        notice(
-            "No run was quiet: other machines took more than 5 % of the processors. Repeat it \
-             when the host is calmer.",
-        );
+    for remark in report::remarks(rows) {
+        notice(remark);
     }
     Ok(())
 }

@@ -8,11 +8,11 @@
 //!
 //! Paths: `/ok/N` is answered 200, `/fail/N` 500, `/hang/N` never; `N` numbers the hook.
 
+use super::tally::{Tally, Watch};
 use anyhow::{Context, Result};
-use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
@@ -22,31 +22,9 @@ const FAIL: &[u8] = b"HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n";
 /// The largest request it takes.
 const REQUEST_MAX: usize = 2 * 1024 * 1024;
 
-/// What the receiver has seen since the last reset.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Seen {
-    /// Requests answered 200.
-    pub accepted: u64,
-    /// Different pairs of event and hook among them.
-    pub unique: u64,
-    /// Requests to hooks that fail or hang.
-    pub sick: u64,
-    /// Seconds from the start of the receiver to the first and the last accepted request.
-    pub first: f64,
-    /// See `first`.
-    pub last: f64,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    seen: Seen,
-    /// When each pair of event and hook arrived first, in seconds from the start.
-    arrivals: HashMap<(Uuid, u32), f64>,
-}
-
 struct Receiver {
     started: Instant,
-    state: Mutex<State>,
+    tally: Mutex<Tally>,
 }
 
 /// Runs until standard input ends.
@@ -59,7 +37,7 @@ pub async fn run() -> Result<()> {
         .context("the receiver of the benchmark found no free port")?;
     let receiver = Arc::new(Receiver {
         started: Instant::now(),
-        state: Mutex::default(),
+        tally: Mutex::default(),
     });
     let mut out = tokio::io::stdout();
     let address = listener.local_addr()?;
@@ -77,30 +55,33 @@ pub async fn run() -> Result<()> {
 }
 
 impl Receiver {
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `now`: the receiver's clock. `seen`: the counts. `arrivals`: event, hook and time of
-    /// each, then an empty line. `reset`: forgets everything.
+    /// `now`: the receiver's clock. `watch {…}`: begins anew. `seen`: the counts. `reached`:
+    /// when the watched ranks were reached. `arrivals`: event, hook and time of each that is
+    /// kept, then an empty line.
     fn answer(&self, command: &str) -> Result<String> {
-        let mut state = self.lock();
+        let (command, argument) = command.split_once(' ').unwrap_or((command, ""));
         Ok(match command {
             "now" => format!("{}\n", self.started.elapsed().as_secs_f64()),
-            "seen" => {
-                state.seen.unique = state.arrivals.len() as u64;
-                format!("{}\n", serde_json::to_string(&state.seen)?)
+            "watch" => {
+                let watch: Watch = serde_json::from_str(argument)?;
+                *self.tally() = Tally::of(watch);
+                "ok\n".into()
             }
+            "seen" => {
+                let seen = self.tally().seen();
+                format!("{}\n", serde_json::to_string(&seen)?)
+            }
+            "reached" => format!("{}\n", serde_json::to_string(self.tally().reached())?),
             "arrivals" => {
                 let mut lines = String::new();
-                for ((event, hook), at) in &state.arrivals {
-                    lines.push_str(&format!("{event} {hook} {at}\n"));
+                for ((event, hook), at) in self.tally().arrivals() {
+                    writeln!(lines, "{event} {hook} {at}")?;
                 }
                 lines + "\n"
-            }
-            "reset" => {
-                *state = State::default();
-                "ok\n".into()
             }
             other => format!("unknown command {other:?}\n"),
         })
@@ -108,18 +89,9 @@ impl Receiver {
 
     fn arrived(&self, kind: Kind, hook: u32, event: Option<Uuid>) {
         let at = self.started.elapsed().as_secs_f64();
-        let mut state = self.lock();
-        if kind != Kind::Ok {
-            state.seen.sick += 1;
-            return;
-        }
-        if state.seen.accepted == 0 {
-            state.seen.first = at;
-        }
-        state.seen.accepted += 1;
-        state.seen.last = at;
-        if let Some(event) = event {
-            state.arrivals.entry((event, hook)).or_insert(at);
+        match kind {
+            Kind::Ok => self.tally().accept(event, hook, at),
+            Kind::Fail | Kind::Hang => self.tally().refuse(),
         }
     }
 }
@@ -131,7 +103,7 @@ async fn accept(listener: TcpListener, receiver: Arc<Receiver>) {
                 tokio::spawn(serve(stream, receiver.clone()));
             }
             // Out of file descriptors: those in use come back.
-            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
         }
     }
 }
@@ -147,7 +119,11 @@ async fn serve(mut stream: TcpStream, receiver: Arc<Receiver>) {
                 let answer = match head.kind {
                     Kind::Ok => OK,
                     Kind::Fail => FAIL,
-                    Kind::Hang => std::future::pending().await,
+                    // Until the sender gives up and closes.
+                    Kind::Hang => {
+                        let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+                        return;
+                    }
                 };
                 if stream.write_all(answer).await.is_err() {
                     return;

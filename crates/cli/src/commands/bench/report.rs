@@ -1,249 +1,311 @@
-//! What was measured, as a table and as JSON.
+//! All runs of a scenario, summed up as a table and as JSON.
+//!
+//! Medians are those of the quiet runs, or of all when none was quiet; least and most are of
+//! all. A ratio is taken within each run, before its median is.
 
-use super::machine::Cpu;
+use super::figures::{Cost, Measurement, median};
 use crate::output::table;
 use serde::Serialize;
 
 /// A run during which other machines took more than this share of the processors is noisy.
 const QUIET_STEAL: f64 = 0.05;
 
-/// One run of one scenario.
-#[derive(Clone, Debug, Serialize)]
-pub struct Measured {
-    /// Deliveries (or requests) a second, at the receiver.
-    pub rate: f64,
-    /// Processor seconds of the whole machine for 10,000 of them.
-    pub cpu_per_10k: f64,
-    /// Processor seconds of the worker processes for 10,000 of them.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub worker_cpu_per_10k: Option<f64>,
-    /// The most memory a worker process held, in bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub peak_memory: Option<u64>,
-    /// Deliveries that arrived more than once.
-    pub repeats: u64,
-    /// The share of processor time that other machines took.
-    pub steal: f64,
-}
-
-impl Measured {
-    /// A run of `count` deliveries.
-    pub fn new(rate: f64, count: u64, cpu: Cpu) -> Self {
-        Self {
-            rate,
-            cpu_per_10k: cpu.busy * 1e4 / count.max(1) as f64,
-            worker_cpu_per_10k: None,
-            peak_memory: None,
-            repeats: 0,
-            steal: cpu.steal(),
-        }
-    }
-}
-
-/// One figure of a scenario that measures more than a rate.
-#[derive(Clone, Debug, Serialize)]
-pub struct Finding {
-    /// What was measured.
-    pub name: String,
-    /// How much.
-    pub value: f64,
-    /// Of what.
-    pub unit: &'static str,
-}
-
-impl Finding {
-    /// A figure.
-    pub fn new(name: impl Into<String>, value: f64, unit: &'static str) -> Self {
-        Self {
-            name: name.into(),
-            value,
-            unit,
-        }
-    }
-}
-
-/// The median of each figure over all runs, with the least and the most.
-pub fn findings(runs: &[Vec<Finding>]) -> Vec<Summary> {
-    let Some(first) = runs.first() else {
-        return Vec::new();
-    };
-    let summary = |(place, finding): (usize, &Finding)| {
-        let values: Vec<f64> = runs
-            .iter()
-            .filter_map(|run| Some(run.get(place)?.value))
-            .collect();
-        Summary {
-            name: finding.name.clone(),
-            unit: finding.unit,
-            min: values.iter().copied().fold(f64::INFINITY, f64::min),
-            max: values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
-            median: median(values),
-        }
-    };
-    first.iter().enumerate().map(summary).collect()
-}
-
 /// One figure over all runs.
 #[derive(Clone, Debug, Serialize)]
-pub struct Summary {
-    /// What was measured.
-    pub name: String,
-    /// The median.
-    pub median: f64,
-    /// The least.
-    pub min: f64,
-    /// The most.
-    pub max: f64,
-    /// Of what.
-    pub unit: &'static str,
-}
-
-/// The figures for people.
-pub fn summaries(rows: &[Summary]) -> String {
-    let figure = |value: f64| match value.abs() {
-        large if large >= 1_000.0 => format!("{value:.0}"),
-        _ => format!("{value:.2}"),
-    };
-    table(
-        ["MEASURED", "MEDIAN", "LEAST–MOST", "UNIT"],
-        rows.iter().map(|row| {
-            [
-                row.name.clone(),
-                figure(row.median),
-                format!("{}–{}", figure(row.min), figure(row.max)),
-                row.unit.to_owned(),
-            ]
-        }),
-    )
-}
-
-/// The value below which `percent` of the sorted values lie; 0 when there are none.
-pub fn percentile(sorted: &[f64], percent: usize) -> f64 {
-    let place = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
-    sorted.get(place).copied().unwrap_or(0.0)
-}
-
-/// All runs of one scenario.
-#[derive(Clone, Debug, Serialize)]
 pub struct Row {
+    /// The scenario.
+    pub scenario: String,
+    /// The database, its version and the settings that matter.
+    pub database: String,
     /// What was measured.
     pub name: String,
-    /// The median rate of the quiet runs, or of all when none was quiet.
-    pub rate: f64,
-    /// The slowest run.
+    /// Of what it is so much.
+    pub unit: &'static str,
+    /// The median of the quiet runs, or of all when none was quiet.
+    pub median: f64,
+    /// The least of all runs.
     pub min: f64,
-    /// The fastest run.
+    /// The most of all runs.
     pub max: f64,
     /// How many runs were quiet.
     pub quiet_runs: usize,
-    /// The rate divided by that of the bare hyper-util loop.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub to_bare: Option<f64>,
-    /// Every run.
+    /// The figure divided by another one of the same run.
+    pub ratio: Option<Ratio>,
+    /// Medians of what the runs cost; of memory the most, of repeats the sum.
+    #[serde(flatten)]
+    pub cost: Cost,
+    /// Every run, in the order they were made.
     pub runs: Vec<Measured>,
 }
 
-impl Row {
-    /// Sums up the runs.
-    pub fn of(name: impl Into<String>, runs: Vec<Measured>) -> Self {
-        let rates = |quiet: bool| {
-            let chosen = runs.iter().filter(|run| !quiet || run.steal <= QUIET_STEAL);
-            chosen.map(|run| run.rate).collect::<Vec<_>>()
-        };
-        let quiet = rates(true);
-        let all = rates(false);
-        Self {
-            name: name.into(),
-            rate: median(if quiet.is_empty() {
-                all.clone()
-            } else {
-                quiet.clone()
-            }),
-            min: all.iter().copied().fold(f64::INFINITY, f64::min),
-            max: all.iter().copied().fold(0.0, f64::max),
-            quiet_runs: quiet.len(),
-            to_bare: None,
-            runs,
+/// One figure of one run.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Measured {
+    /// How much.
+    pub value: f64,
+    /// What the run cost.
+    #[serde(flatten)]
+    pub cost: Cost,
+}
+
+/// A figure divided by another one of the same run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Ratio {
+    /// The name of the other.
+    pub to: String,
+    /// The median of the runs in which both were quiet, or of all when there is none.
+    pub median: f64,
+    /// The least of all runs.
+    pub min: f64,
+    /// The most of all runs.
+    pub max: f64,
+}
+
+/// Sums up the runs of a scenario: a row for each name, in the order in which they came up.
+pub fn rows(scenario: &str, database: &str, runs: Vec<Vec<Measurement>>) -> Vec<Row> {
+    let mut rows: Vec<Row> = Vec::new();
+    let mut compared: Vec<(usize, String)> = Vec::new();
+    for measurement in runs.into_iter().flatten() {
+        let cost = measurement.cost;
+        for figure in measurement.figures {
+            let measured = Measured {
+                value: figure.value,
+                cost,
+            };
+            match rows.iter_mut().find(|row| row.name == figure.name) {
+                Some(row) => row.runs.push(measured),
+                None => {
+                    compared.extend(figure.beside.map(|other| (rows.len(), other)));
+                    rows.push(Row {
+                        scenario: scenario.into(),
+                        database: database.into(),
+                        name: figure.name,
+                        unit: figure.unit,
+                        median: 0.0,
+                        min: 0.0,
+                        max: 0.0,
+                        quiet_runs: 0,
+                        ratio: None,
+                        cost,
+                        runs: vec![measured],
+                    });
+                }
+            }
         }
     }
+    for row in &mut rows {
+        row.sum_up();
+    }
+    for (place, other) in compared {
+        let base = rows.iter().find(|row| row.name == other);
+        let ratio = base.and_then(|base| Ratio::of(&rows[place].runs, base));
+        rows[place].ratio = ratio;
+    }
+    rows
+}
 
-    /// The same beside the bare loop of the same session.
-    #[must_use]
-    pub fn beside(mut self, bare: &Self) -> Self {
-        self.to_bare = Some(self.rate / bare.rate);
-        self
+impl Row {
+    fn sum_up(&mut self) {
+        let values = self.runs.iter().map(|run| (run.value, run.is_quiet()));
+        (self.median, self.min, self.max) = spread(values);
+        self.quiet_runs = self.runs.iter().filter(|run| run.is_quiet()).count();
+        let middle = |of: fn(&Cost) -> Option<f64>| {
+            let values = self
+                .runs
+                .iter()
+                .filter_map(|run| Some((of(&run.cost)?, run.is_quiet())));
+            let values: Vec<_> = values.collect();
+            (!values.is_empty()).then(|| spread(values.into_iter()).0)
+        };
+        self.cost = Cost {
+            cpu_per_10k: middle(|cost| cost.cpu_per_10k),
+            worker_cpu_per_10k: middle(|cost| cost.worker_cpu_per_10k),
+            peak_memory: self
+                .runs
+                .iter()
+                .filter_map(|run| run.cost.peak_memory)
+                .max(),
+            repeats: self.runs.iter().map(|run| run.cost.repeats).sum(),
+            steal: median(self.runs.iter().map(|run| run.cost.steal).collect()),
+        };
     }
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() {
-        0 => 0.0,
-        n if n % 2 == 1 => values[middle],
-        _ => f64::midpoint(values[middle - 1], values[middle]),
+impl Measured {
+    fn is_quiet(&self) -> bool {
+        self.cost.steal <= QUIET_STEAL
     }
 }
 
-/// The rows for people.
-pub fn rows(rows: &[Row]) -> String {
+impl Ratio {
+    /// Run by run; `None` where there is nothing to divide by.
+    fn of(runs: &[Measured], base: &Row) -> Option<Self> {
+        let ratios: Vec<_> = runs
+            .iter()
+            .zip(&base.runs)
+            .filter(|(_, base)| base.value > 0.0)
+            .map(|(run, base)| (run.value / base.value, run.is_quiet() && base.is_quiet()))
+            .collect();
+        if ratios.is_empty() {
+            return None;
+        }
+        let (median, min, max) = spread(ratios.into_iter());
+        Some(Self {
+            to: base.name.clone(),
+            median,
+            min,
+            max,
+        })
+    }
+}
+
+/// The median of the quiet values, or of all when none is quiet; the least and the most of all.
+fn spread(values: impl Iterator<Item = (f64, bool)> + Clone) -> (f64, f64, f64) {
+    let all = || values.clone().map(|(value, _)| value);
+    let quiet: Vec<_> = values
+        .clone()
+        .filter(|(_, quiet)| *quiet)
+        .map(|(value, _)| value)
+        .collect();
+    let middle = match quiet.is_empty() {
+        true => median(all().collect()),
+        false => median(quiet),
+    };
+    (
+        middle,
+        all().fold(f64::INFINITY, f64::min),
+        all().fold(f64::NEG_INFINITY, f64::max),
+    )
+}
+
+/// What has to be said beside the rows, if anything has.
+pub fn remarks(rows: &[Row]) -> Vec<String> {
+    let mut remarks = Vec::new();
+    if rows.iter().any(|row| row.quiet_runs == 0) {
+        remarks.push(
+            "No run was quiet in the rows with 0 under QUIET: other machines took more than 5 % of \
+             the processors. Repeat it when the host is calmer."
+                .into(),
+        );
+    }
+    if rows.iter().any(|row| row.cost.repeats > 0) {
+        remarks.push(
+            "Deliveries arrived more than once in the rows with a number under TWICE.".into(),
+        );
+    }
+    remarks
+}
+
+/// The rows for people, numbered; a ratio names the row it is to.
+pub fn text(rows: &[Row]) -> String {
+    let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".into());
+    let number = |name: &str| {
+        rows.iter()
+            .position(|row| row.name == name)
+            .map_or(0, |n| n + 1)
+    };
+    let cells = |row: &Row| {
+        let cost = &row.cost;
+        [
+            number(&row.name).to_string(),
+            row.name.clone(),
+            figure(row.median),
+            format!("{}–{}", figure(row.min), figure(row.max)),
+            row.unit.to_owned(),
+            or_dash(
+                row.ratio
+                    .as_ref()
+                    .map(|ratio| format!("{:.2} to {}", ratio.median, number(&ratio.to))),
+            ),
+            or_dash(cost.cpu_per_10k.map(|s| format!("{s:.2}"))),
+            or_dash(cost.worker_cpu_per_10k.map(|s| format!("{s:.2}"))),
+            or_dash(
+                cost.peak_memory
+                    .map(|bytes| format!("{:.0} MiB", bytes as f64 / 1_048_576.0)),
+            ),
+            cost.repeats.to_string(),
+            format!("{:.0} %", cost.steal * 100.0),
+            format!("{}/{}", row.quiet_runs, row.runs.len()),
+        ]
+    };
     table(
         [
+            "",
             "MEASURED",
-            "PER SECOND",
+            "MEDIAN",
             "LEAST–MOST",
-            "÷ BARE",
+            "UNIT",
+            "RATIO",
             "CPU S/10K",
             "WORKER",
             "MEMORY",
+            "TWICE",
             "STEAL",
             "QUIET",
         ],
-        rows.iter().map(|row| {
-            let of = |f: &dyn Fn(&Measured) -> Option<f64>| {
-                let values: Vec<_> = row.runs.iter().filter_map(f).collect();
-                (!values.is_empty()).then(|| median(values))
-            };
-            let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".into());
-            [
-                row.name.clone(),
-                format!("{:.0}", row.rate),
-                format!("{:.0}–{:.0}", row.min, row.max),
-                or_dash(row.to_bare.map(|ratio| format!("{ratio:.2}"))),
-                or_dash(of(&|run| Some(run.cpu_per_10k)).map(|s| format!("{s:.2}"))),
-                or_dash(of(&|run| run.worker_cpu_per_10k).map(|s| format!("{s:.2}"))),
-                or_dash(
-                    of(&|run| run.peak_memory.map(|bytes| bytes as f64))
-                        .map(|bytes| format!("{:.0} MiB", bytes / 1_048_576.0)),
-                ),
-                or_dash(of(&|run| Some(run.steal)).map(|share| format!("{:.0} %", share * 100.0))),
-                format!("{}/{}", row.quiet_runs, row.runs.len()),
-            ]
-        }),
+        rows.iter().map(cells),
     )
+}
+
+fn figure(value: f64) -> String {
+    match value.abs() {
+        large if large >= 1_000.0 => format!("{value:.0}"),
+        _ => format!("{value:.2}"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::figures::Figure;
     use super::*;
 
-    fn run(rate: f64, steal: f64) -> Measured {
-        let cpu = Cpu {
-            busy: 1.0,
-            stolen: steal,
-            total: 1.0,
-        };
-        Measured::new(rate, 10_000, cpu)
+    fn measurement(name: &str, value: f64, steal: f64) -> Measurement {
+        let beside = (name != "base").then(|| "base".to_owned());
+        Measurement {
+            figures: vec![Figure {
+                beside,
+                ..Figure::new(name, value, "/s")
+            }],
+            cost: Cost {
+                repeats: 1,
+                steal,
+                ..Cost::default()
+            },
+        }
     }
 
     #[test]
-    fn the_median_is_of_the_quiet_runs() {
-        let row = Row::of(
-            "a",
-            vec![run(10.0, 0.0), run(30.0, 0.01), run(1_000.0, 0.3)],
-        );
-        assert_eq!((row.rate, row.quiet_runs), (20.0, 2));
+    fn the_median_is_of_the_quiet_runs_and_the_range_of_all() {
+        let runs = [(10.0, 0.0), (30.0, 0.01), (1_000.0, 0.3)]
+            .map(|(value, steal)| vec![measurement("base", value, steal)]);
+        let row = rows("s", "d", runs.into()).remove(0);
+        assert_eq!((row.median, row.quiet_runs), (20.0, 2));
         assert_eq!((row.min, row.max), (10.0, 1_000.0));
-        assert_eq!(Row::of("a", vec![run(7.0, 0.5)]).rate, 7.0);
+        assert_eq!((row.cost.repeats, row.cost.steal), (3, 0.01));
+        assert_eq!(row.runs.len(), 3);
+
+        let noisy = rows("s", "d", vec![vec![measurement("base", 7.0, 0.5)]]);
+        assert_eq!((noisy[0].median, noisy[0].quiet_runs), (7.0, 0));
+        assert!(remarks(&noisy)[0].starts_with("No run was quiet"));
+    }
+
+    #[test]
+    fn a_ratio_is_taken_run_by_run() {
+        let run = |base, other, steal| {
+            vec![
+                measurement("other", other, 0.0),
+                measurement("base", base, steal),
+            ]
+        };
+        let runs = vec![
+            run(10.0, 5.0, 0.0),
+            run(100.0, 10.0, 0.0),
+            run(1.0, 9.0, 0.9),
+        ];
+        let rows = rows("s", "d", runs);
+        let ratio = rows[0].ratio.as_ref().unwrap();
+        assert!((ratio.median - 0.3).abs() < 1e-9, "{ratio:?}");
+        assert_eq!((ratio.min, ratio.max), (0.1, 9.0));
+        assert_eq!((ratio.to.as_str(), &rows[1].ratio), ("base", &None));
     }
 }

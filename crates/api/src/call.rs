@@ -1,0 +1,222 @@
+//! Takes a request in: who calls, and the JSON that they sent.
+//!
+//! Nothing of a body is kept before its sender is known, and what all bodies together may take
+//! of memory is bounded: further requests wait until others are answered.
+
+use crate::api::Shared;
+use crate::problem::{Kind, Problem};
+use axum::body::Body;
+use axum::extract::{FromRequest, Request};
+use axum::http::{HeaderMap, HeaderValue, header};
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use postrider_core::{Key, PAYLOAD_MAX_BYTES};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+
+/// What all bodies together may take of memory, in KiB. Parsing holds a body twice for a moment.
+pub(crate) const ROOM_KIB: usize = 64 * 1024;
+/// The largest body: the largest payload and what stands around it.
+const BODY_MAX_BYTES: usize = PAYLOAD_MAX_BYTES + 32 * 1024;
+/// How long a caller may take to send its body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How much more of a refused body is read, and dropped: a connection that is closed with bytes
+/// unread may cost the caller the answer.
+const DRAIN_MAX_BYTES: usize = 2 * 1024 * 1024;
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A request with a JSON body by a caller who is known.
+pub(crate) struct Call {
+    /// What the caller may do.
+    pub(crate) key: Arc<Key>,
+    body: Bytes,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Call {
+    /// The body as text.
+    pub(crate) fn text(&self) -> Result<&str, Problem> {
+        std::str::from_utf8(&self.body).map_err(|error| {
+            let detail = format!("The body is not valid UTF-8: {error}.");
+            Problem::new(Kind::MalformedJson, detail)
+        })
+    }
+}
+
+impl FromRequest<Arc<Shared>> for Call {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, shared: &Arc<Shared>) -> Result<Self, Problem> {
+        let (head, mut body) = request.into_parts();
+        let taken_in = take_in(&head.headers, &mut body, shared).await;
+        if taken_in.is_err() {
+            drain(body).await;
+        }
+        taken_in
+    }
+}
+
+async fn take_in(headers: &HeaderMap, body: &mut Body, shared: &Shared) -> Result<Call, Problem> {
+    let key = authenticate(headers, shared).await?;
+    check_media_type(headers)?;
+    let length = length(headers);
+    if length.is_some_and(|length| length > BODY_MAX_BYTES) {
+        return Err(too_large());
+    }
+    let kib = length.unwrap_or(BODY_MAX_BYTES).div_ceil(1024).max(1);
+    let room = shared
+        .room
+        .clone()
+        .acquire_many_owned(u32::try_from(kib).unwrap_or(u32::MAX))
+        .await
+        .map_err(|_| Problem::new(Kind::Unavailable, "This process is ending."))?;
+    let reading = Limited::new(body, BODY_MAX_BYTES).collect();
+    match timeout(BODY_TIMEOUT, reading).await {
+        Ok(Ok(collected)) => Ok(Call {
+            key,
+            body: collected.to_bytes(),
+            _room: room,
+        }),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => Err(Problem::new(
+            Kind::MalformedJson,
+            "The body ended before its end: send all of it.",
+        )),
+        Err(_) => Err(Problem::new(
+            Kind::Timeout,
+            format!(
+                "The body did not arrive within {} s: send it faster.",
+                BODY_TIMEOUT.as_secs()
+            ),
+        )),
+    }
+}
+
+/// The caller's key, by the bearer token (RFC 6750).
+async fn authenticate(headers: &HeaderMap, shared: &Shared) -> Result<Arc<Key>, Problem> {
+    let Some(value) = headers.get(header::AUTHORIZATION) else {
+        return Err(Problem::unauthorized(
+            "There is no key: send the header Authorization: Bearer pr_…; postrider key create \
+             makes a key.",
+            false,
+        ));
+    };
+    let Some(token) = bearer(value) else {
+        return Err(Problem::unauthorized(
+            "The header Authorization is not of the form Bearer pr_….",
+            false,
+        ));
+    };
+    shared.keys.find(token).await?.ok_or_else(|| {
+        Problem::unauthorized(
+            "There is no such key, or it was revoked: postrider key list shows the keys there \
+             are.",
+            true,
+        )
+    })
+}
+
+fn bearer(value: &HeaderValue) -> Option<&str> {
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then(|| token.trim_matches(' '))
+}
+
+fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
+    let is_json = |value: &HeaderValue| {
+        let media_type = value.to_str().unwrap_or_default();
+        let essence = media_type.split(';').next().unwrap_or_default().trim();
+        essence.eq_ignore_ascii_case("application/json")
+    };
+    if !headers.get(header::CONTENT_TYPE).is_some_and(is_json) {
+        return Err(Problem::new(
+            Kind::UnsupportedMediaType,
+            "The body must be JSON: send it with the header Content-Type: application/json.",
+        ));
+    }
+    match headers.get(header::CONTENT_ENCODING) {
+        Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => {
+            Err(Problem::new(
+                Kind::UnsupportedMediaType,
+                "The body must not be compressed: send it without Content-Encoding.",
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// How long the body says that it is.
+fn length(headers: &HeaderMap) -> Option<usize> {
+    let value = headers.get(header::CONTENT_LENGTH)?;
+    value.to_str().ok()?.parse().ok()
+}
+
+fn too_large() -> Problem {
+    Problem::new(
+        Kind::TooLarge,
+        format!(
+            "The body is larger than {BODY_MAX_BYTES} bytes; a payload has at most \
+             {PAYLOAD_MAX_BYTES}: send a reference to large data instead."
+        ),
+    )
+}
+
+/// Reads on for a while, so that a caller who is still sending gets the answer.
+async fn drain(mut body: Body) {
+    let reading = async {
+        let mut read = 0;
+        while read < DRAIN_MAX_BYTES
+            && let Some(Ok(frame)) = body.frame().await
+        {
+            read += frame.data_ref().map_or(0, Bytes::len);
+        }
+    };
+    // Whoever sends longer than that may miss the answer.
+    let _ = timeout(DRAIN_TIMEOUT, reading).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bearer_token_is_read_as_it_may_be_written() {
+        for (value, token) in [
+            ("Bearer pr_x", Some("pr_x")),
+            ("bearer  pr_x ", Some("pr_x")),
+            ("Bearer", None),
+            ("Basic cHJfeDo=", None),
+            ("pr_x", None),
+        ] {
+            let value = HeaderValue::from_static(value);
+            assert_eq!(bearer(&value), token, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn only_plain_json_is_taken() {
+        let checked = |headers: &[(header::HeaderName, &'static str)]| {
+            let headers = headers
+                .iter()
+                .map(|(name, value)| (name.clone(), HeaderValue::from_static(value)));
+            check_media_type(&headers.collect()).is_ok()
+        };
+        let kind = header::CONTENT_TYPE;
+        for good in ["application/json", "Application/JSON; charset=utf-8"] {
+            assert!(checked(&[(kind.clone(), good)]), "{good}");
+        }
+        for bad in ["text/plain", "application/json5", ""] {
+            assert!(!checked(&[(kind.clone(), bad)]), "{bad}");
+        }
+        assert!(!checked(&[]));
+        let encoded = |encoding| {
+            let json = (kind.clone(), "application/json");
+            checked(&[json, (header::CONTENT_ENCODING, encoding)])
+        };
+        assert!(encoded("identity"));
+        assert!(!encoded("gzip"));
+    }
+}

@@ -1,0 +1,250 @@
+//! The members of a JSON object, read one by one, so that all that is wrong with them is told
+//! together and each by its place.
+
+use crate::problem::{Fault, Kind, Problem};
+use chrono::{DateTime, Datelike, SubsecRound};
+use postrider_core::Timestamp;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::error::Category;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::fmt;
+
+/// The members of a JSON object, each value as it was written, and what is wrong so far.
+pub(crate) struct Fields<'a> {
+    members: Vec<(Name<'a>, &'a RawValue)>,
+    /// The names that were asked for.
+    known: Vec<&'static str>,
+    faults: Vec<Fault>,
+}
+
+#[derive(serde::Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// A value that can stand in a member.
+pub(crate) trait Field<'a>: Sized {
+    /// What it must be, to complete "must be".
+    const EXPECTED: &'static str;
+
+    /// Reads it.
+    fn read(value: &'a RawValue) -> Option<Self>;
+}
+
+impl<'a> Fields<'a> {
+    /// Takes an object apart.
+    ///
+    /// # Errors
+    /// When the text is not JSON, or not an object.
+    pub(crate) fn of(text: &'a str) -> Result<Self, Problem> {
+        let Members(members) =
+            serde_json::from_str(text).map_err(|error| match error.classify() {
+                Category::Data => Problem::invalid(vec![Fault::at("", "must be a JSON object")]),
+                _ => Problem::new(
+                    Kind::MalformedJson,
+                    format!("The body is not valid JSON: {error}."),
+                ),
+            })?;
+        Ok(Self {
+            members,
+            known: Vec::with_capacity(8),
+            faults: Vec::new(),
+        })
+    }
+
+    /// The value of a member that must be there.
+    pub(crate) fn required<T: Field<'a>>(&mut self, name: &'static str) -> Option<T> {
+        match self.take(name) {
+            Some(value) => self.read(name, value),
+            None => {
+                let detail = format!("is missing; it must be {}", T::EXPECTED);
+                self.fault(name, detail);
+                None
+            }
+        }
+    }
+
+    /// The value of a member that may be missing or `null`.
+    pub(crate) fn optional<T: Field<'a>>(&mut self, name: &'static str) -> Option<T> {
+        match self.take(name) {
+            Some(value) if value.get() != "null" => self.read(name, value),
+            _ => None,
+        }
+    }
+
+    /// What was read, if all was well and no member is left.
+    ///
+    /// # Errors
+    /// Everything that is wrong.
+    pub(crate) fn complete<T>(mut self, read: Option<T>) -> Result<T, Problem> {
+        for (Name(name), _) in std::mem::take(&mut self.members) {
+            let detail = match self.known.contains(&name.as_ref()) {
+                true => "is given twice".into(),
+                false => format!("is not a field; the fields are {}", self.known.join(", ")),
+            };
+            self.fault(&name, detail);
+        }
+        match read {
+            Some(read) if self.faults.is_empty() => Ok(read),
+            _ => Err(Problem::invalid(self.faults)),
+        }
+    }
+
+    fn take(&mut self, name: &'static str) -> Option<&'a RawValue> {
+        self.known.push(name);
+        let place = self.members.iter().position(|(Name(n), _)| n == name)?;
+        Some(self.members.swap_remove(place).1)
+    }
+
+    fn read<T: Field<'a>>(&mut self, name: &str, value: &'a RawValue) -> Option<T> {
+        let read = T::read(value);
+        if read.is_none() {
+            self.fault(name, format!("must be {}", T::EXPECTED));
+        }
+        read
+    }
+
+    fn fault(&mut self, name: &str, detail: String) {
+        let name = name.replace('~', "~0").replace('/', "~1");
+        self.faults.push(Fault::at(format!("/{name}"), detail));
+    }
+}
+
+impl<'a> Field<'a> for &'a RawValue {
+    const EXPECTED: &'static str = "JSON of any kind";
+
+    fn read(value: &'a RawValue) -> Option<Self> {
+        Some(value)
+    }
+}
+
+impl<'a> Field<'a> for String {
+    const EXPECTED: &'static str = "a string";
+
+    fn read(value: &'a RawValue) -> Option<Self> {
+        serde_json::from_str(value.get()).ok()
+    }
+}
+
+impl<'a> Field<'a> for Timestamp {
+    const EXPECTED: &'static str =
+        "a time such as \"2026-01-31T12:00:00Z\" (RFC 3339), in the years 1 to 9999";
+
+    fn read(value: &'a RawValue) -> Option<Self> {
+        let text: String = serde_json::from_str(value.get()).ok()?;
+        let at = DateTime::parse_from_rfc3339(&text).ok()?.to_utc();
+        // The databases have no place for what lies beyond.
+        (1..=9999).contains(&at.year()).then(|| at.trunc_subsecs(6))
+    }
+}
+
+/// Every member in the order it was written, repeated names included.
+struct Members<'a>(Vec<(Name<'a>, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::with_capacity(8);
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+
+        deserializer.deserialize_map(Object)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::response::IntoResponse;
+
+    /// Pointers and details.
+    type Wrong = Vec<(String, String)>;
+
+    /// What a body of two fields comes to: what was read, or what is wrong and where.
+    fn read(text: &str) -> Result<(String, Option<Timestamp>), Wrong> {
+        let faults = |problem: Problem| {
+            let faults = problem.faults().iter();
+            faults
+                .map(|fault| (fault.pointer.clone(), fault.detail.clone()))
+                .collect::<Wrong>()
+        };
+        let mut fields = Fields::of(text).map_err(faults)?;
+        let name = fields.required("name");
+        let at = fields.optional("at");
+        fields.complete(name).map(|name| (name, at)).map_err(faults)
+    }
+
+    #[test]
+    fn members_are_read_in_any_order_and_by_their_unescaped_names() {
+        let at = "2026-01-31T12:00:00.000001Z".parse().unwrap();
+        for (text, expected) in [
+            (r#"{"name":"a"}"#, None),
+            (r#" {"at":null,"name":"a"} "#, None),
+            (
+                r#"{"at":"2026-01-31T13:00:00.0000019+01:00","n\u0061me":"\u0061"}"#,
+                Some(at),
+            ),
+        ] {
+            assert_eq!(read(text), Ok(("a".into(), expected)), "{text}");
+        }
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_told_by_its_place() {
+        for (text, wrong) in [
+            ("{}", &[("/name", "is missing; it must be a string")][..]),
+            (r#"{"name":null}"#, &[("/name", "must be a string")]),
+            ("[]", &[("", "must be a JSON object")]),
+            (
+                r#"{"name":7,"at":"tomorrow","a/b~c":1}"#,
+                &[
+                    ("/name", "must be a string"),
+                    ("/at", "must be a time"),
+                    ("/a~1b~0c", "is not a field"),
+                ],
+            ),
+            (r#"{"name":"a","name":"b"}"#, &[("/name", "given twice")]),
+            (
+                r#"{"name":"a","at":"0000-12-31T00:00:00Z"}"#,
+                &[("/at", "years 1 to 9999")],
+            ),
+            (
+                r#"{"name":"a","at":"9999-12-31T23:00:00-02:00"}"#,
+                &[("/at", "years 1 to 9999")],
+            ),
+        ] {
+            let told = read(text).unwrap_err();
+            assert_eq!(told.len(), wrong.len(), "{text}: {told:?}");
+            for ((pointer, detail), (at, words)) in told.iter().zip(wrong) {
+                assert_eq!(pointer, at, "{text}");
+                assert!(detail.contains(words), "{text}: {detail}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_is_told_apart() {
+        for text in [
+            "",
+            "{",
+            "{'name':'a'}",
+            r#"{"name":"a"} x"#,
+            r#"{"name":01}"#,
+        ] {
+            let problem = Fields::of(text).err().map(IntoResponse::into_response);
+            assert_eq!(problem.map(|r| r.status().as_u16()), Some(400), "{text}");
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! Tells what was answered, and how long it took.
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::Method;
+use axum::middleware::Next;
+use axum::response::Response;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What stands for a path that is no route, and for a method that no route has.
+const OTHER: &str = "other";
+
+/// Is told of every request that the API has answered.
+pub trait Observer: Send + Sync {
+    /// A request was answered. `route` and `method` are among few: the API's own routes as they
+    /// are written, the usual methods, and `other`.
+    fn answered(&self, route: &str, method: &str, status: &str, took: Duration);
+}
+
+/// Tells the observer of a request.
+pub(crate) async fn observe(
+    State(observer): State<Arc<dyn Observer>>,
+    route: Option<MatchedPath>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let begun = Instant::now();
+    let method = name_of(request.method());
+    let response = next.run(request).await;
+    let route = route.as_ref().map_or(OTHER, MatchedPath::as_str);
+    observer.answered(route, method, response.status().as_str(), begun.elapsed());
+    response
+}
+
+fn name_of(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => OTHER,
+    }
+}

@@ -1,0 +1,54 @@
+//! What it costs to find the hooks that an event is for.
+//!
+//! `cargo bench -p postrider-store --bench book`; with `-- --test` each runs once.
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use postrider_core::{
+    EventPattern, Hook, HookCredentials, HookId, HookSettings, HookStatus, SigningSecret, Timestamp,
+};
+use postrider_store::HookBook;
+use std::hint::black_box;
+use uuid::Uuid;
+
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+/// The `number`-th hook of the account; of every ten hooks one asks for `invoice.*`.
+fn hook(number: u32) -> Hook {
+    let events = match number % 10 {
+        0 => EventPattern::Below("invoice".into()),
+        other => EventPattern::Exactly(format!("order.{other}")),
+    };
+    Hook {
+        id: HookId(Uuid::from_u128(number.into())),
+        account: "default".into(),
+        url: "https://example.com/webhooks/inbox".into(),
+        events: vec![events],
+        profile: "standard".into(),
+        status: HookStatus::Active,
+        disabled: None,
+        phase: None,
+        settings: HookSettings::default(),
+        credentials: HookCredentials::signed_with(SigningSecret::generate()),
+        locked: false,
+        created_at: NOW,
+        updated_at: NOW,
+        version: 1,
+    }
+}
+
+fn matching(bench: &mut Criterion) {
+    let mut group = bench.benchmark_group("book/matching");
+    for hooks in [1, 10, 1_000] {
+        let book = HookBook::of((0..hooks).map(hook));
+        group.bench_with_input(BenchmarkId::from_parameter(hooks), &book, |bench, book| {
+            bench.iter(|| {
+                book.matching(black_box("default"), black_box("invoice.paid"))
+                    .count()
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(book, matching);
+criterion_main!(book);
