@@ -201,9 +201,16 @@ CREATE TABLE postrider_leases (
     expires_at INTEGER NOT NULL,
     -- Members neither settled nor given back; 0 when the lease has run out and holds for none.
     open INTEGER NOT NULL,
-    -- Whether some were given back: from then on each settlement is looked at by itself.
-    given_back INTEGER NOT NULL DEFAULT 0 CHECK (given_back IN (0, 1)),
-    -- The members, 48 bytes each: the ids of the delivery, its event and its hook.
+    -- Which those are: a byte for each member, 0 while it is open.
+    closed BLOB NOT NULL,
+    PRIMARY KEY (slot, token)
+) STRICT, WITHOUT ROWID;
+
+-- The members of a lease, apart from what changes with each settlement: 48 bytes each, the ids
+-- of the delivery, its event and its hook.
+CREATE TABLE postrider_lease_members (
+    slot INTEGER NOT NULL DEFAULT 0,
+    token BLOB NOT NULL,
     members BLOB NOT NULL,
     PRIMARY KEY (slot, token)
 ) STRICT, WITHOUT ROWID;

@@ -8,7 +8,7 @@
 use super::SqliteStore;
 use super::errors::from_sqlx;
 use super::history::{after, before, days};
-use super::started::{Member, Started, open_among};
+use super::started::{Member, Started};
 use super::values::{moment, rows};
 use crate::{DeliveryFilter, DeliveryReport, DeliveryState, Error, Result};
 use postrider_core::{DeliveryId, EventId, HookId};
@@ -116,9 +116,9 @@ impl SqliteStore {
             }
         }
         for started in Started::all(tx).await? {
-            let open = started.open_members(tx, |member| member.id == id).await?;
-            if let Some(member) = open.first() {
-                return Ok(started.place(*member));
+            let named = started.open_members().find(|member| member.id == id);
+            if let Some(member) = named {
+                return Ok(started.place(member));
             }
         }
         Err(not_found(id))
@@ -282,22 +282,14 @@ async fn live(tx: &mut SqliteConnection, search: &Search) -> Result<Vec<Place>> 
 /// The newest open members of leases.
 async fn started(tx: &mut SqliteConnection, search: &Search) -> Result<Vec<Place>> {
     let leases = Started::all(tx).await?;
-    let mut members: Vec<_> = leases
+    let mut found: Vec<_> = leases
         .iter()
-        .flat_map(|started| started.members.iter().map(|member| started.place(*member)))
-        .filter(
-            |place| matches!(place.kind, Kind::Started { member, .. } if search.includes(&member)),
-        )
+        .flat_map(|started| {
+            let wanted = started.open_members().filter(|m| search.includes(m));
+            wanted.map(|member| started.place(member))
+        })
         .collect();
-    keep_newest(&mut members, u32::MAX);
-    let mut found = Vec::new();
-    for page in members.chunks(search.limit.max(1) as usize) {
-        let open = open_among(tx, page.iter().map(|place| (place.day, place.id))).await?;
-        found.extend(page.iter().filter(|place| open.contains(&place.id)));
-        if found.len() >= search.limit as usize {
-            break;
-        }
-    }
+    keep_newest(&mut found, search.limit);
     Ok(found)
 }
 

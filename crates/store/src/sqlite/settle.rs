@@ -5,7 +5,7 @@
 //! alone is made without the response.
 
 use super::SqliteStore;
-use super::errors::{from_sqlx, is_repeat};
+use super::errors::from_sqlx;
 use super::health::update_health;
 use super::settle_rows::{
     AttemptRow, EndedRow, WaitingRow, delete_deliveries, excerpt, insert_attempts, insert_ended,
@@ -22,17 +22,6 @@ use uuid::Uuid;
 /// What is recorded instead of a text that the database does not take.
 const REFUSED_TEXT: &str = "the database refused the response text";
 
-/// How a part of a batch is written.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Manner {
-    /// None of it has been written before.
-    Plain,
-    /// Some of it may have been written before.
-    Repeated,
-    /// Without what the receiver answered: the database refused that.
-    Scrubbed,
-}
-
 impl SqliteStore {
     pub(super) async fn settle_batch(
         &self,
@@ -47,19 +36,15 @@ impl SqliteStore {
             .collect();
         total.replayed += count(settlements.len() - all.len());
         // Depth first and in order, so that a hook's attempts count in theirs.
-        let mut parts = vec![(all.as_slice(), Manner::Plain)];
-        while let Some((part, manner)) = parts.pop() {
-            let done = match self.settle_part(now, part, manner).await {
-                Err(error) if is_repeat(&error) && manner == Manner::Plain => {
-                    parts.push((part, Manner::Repeated));
-                    continue;
-                }
+        let mut parts = vec![all.as_slice()];
+        while let Some(part) = parts.pop() {
+            let done = match self.settle_part(now, part, false).await {
                 Err(Error::Refused(_)) if part.len() > 1 => {
                     let (first, second) = part.split_at(part.len() / 2);
-                    parts.extend([(second, manner), (first, manner)]);
+                    parts.extend([second, first]);
                     continue;
                 }
-                Err(Error::Refused(_)) => self.settle_part(now, part, Manner::Scrubbed).await?,
+                Err(Error::Refused(_)) => self.settle_part(now, part, true).await?,
                 other => other?,
             };
             total.settled += done.settled;
@@ -72,19 +57,18 @@ impl SqliteStore {
         Ok(total)
     }
 
-    /// Settles in one transaction.
+    /// Settles in one transaction; `scrub` leaves out what the receiver said.
     async fn settle_part(
         &self,
         now: Timestamp,
         part: &[&Settlement],
-        manner: Manner,
+        scrub: bool,
     ) -> Result<Settled> {
         if part.is_empty() {
             return Ok(Settled::default());
         }
-        let scrub = manner == Manner::Scrubbed;
         let mut tx = self.writer.begin().await?;
-        let mut fenced = fenced(&mut tx, part, manner).await?;
+        let mut fenced = fenced(&mut tx, part).await?;
         // A delivery has one lease, so of two settlements under it the first counts.
         let (held, lost): (Vec<_>, Vec<_>) = part
             .iter()
@@ -109,15 +93,11 @@ impl SqliteStore {
 }
 
 /// The deliveries that are still leased under the token of their settlement.
-async fn fenced(
-    tx: &mut SqliteConnection,
-    part: &[&Settlement],
-    manner: Manner,
-) -> Result<HashSet<Uuid>> {
+async fn fenced(tx: &mut SqliteConnection, part: &[&Settlement]) -> Result<HashSet<Uuid>> {
     let (fresh, with_rows): (Vec<_>, Vec<_>) = part
         .iter()
         .partition::<Vec<&Settlement>, _>(|settlement| settlement.leased.fresh.is_some());
-    let mut fenced = take_settled(tx, &fresh, manner != Manner::Plain).await?;
+    let mut fenced = take_settled(tx, &fresh).await?;
     let leases = rows(
         with_rows
             .iter()

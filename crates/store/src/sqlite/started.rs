@@ -1,9 +1,8 @@
 //! Deliveries that started when their events were fanned out: one row stands for all that
 //! started together, and a member has no row of its own until it has to wait.
 //!
-//! A member is open until it has an attempt that counts, a row of its own or a row of history.
-//! As long as a lease holds, everyone who settles its members goes by it alone. Once it has run
-//! out and the first member was taken from it, it holds for none.
+//! A member is open until it is settled or given back; the lease has a byte for each. Once a
+//! lease has run out and the first member was taken from it, it holds for none.
 
 use super::errors::from_sqlx;
 use super::values::{day_number, micros, moment, rows};
@@ -26,14 +25,16 @@ pub(super) struct Member {
     pub hook: HookId,
 }
 
-/// The one row that stands for deliveries that started together.
+/// What stands for deliveries that started together.
 pub(super) struct Started {
     pub token: Uuid,
     pub day: i32,
     expires_at: Timestamp,
     /// Members neither settled nor given back; 0 when the lease holds for none any more.
     open: u32,
-    pub members: Vec<Member>,
+    members: Vec<Member>,
+    /// A byte for each member, 0 while it is open.
+    closed: Vec<u8>,
 }
 
 impl FromRow<'_, SqliteRow> for Started {
@@ -51,6 +52,7 @@ impl FromRow<'_, SqliteRow> for Started {
             expires_at: moment(row.try_get("expires_at")?),
             open: row.try_get("open")?,
             members: members.collect(),
+            closed: row.try_get("closed")?,
         })
     }
 }
@@ -60,7 +62,10 @@ impl Started {
     pub(super) async fn all(tx: &mut SqliteConnection) -> Result<Vec<Self>> {
         sqlx::query_as(
             "-- postrider: started
-            SELECT token, day, expires_at, open, members FROM postrider_leases",
+            SELECT l.token, l.day, l.expires_at, l.open, l.closed, m.members
+            FROM postrider_leases AS l CROSS JOIN postrider_lease_members AS m
+            ON m.slot = 0 AND m.token = l.token
+            WHERE l.slot = 0",
         )
         .fetch_all(tx)
         .await
@@ -70,8 +75,10 @@ impl Started {
     async fn read(tx: &mut SqliteConnection, token: Uuid) -> Result<Option<Self>> {
         sqlx::query_as(
             "-- postrider: read_lease
-            SELECT token, day, expires_at, open, members FROM postrider_leases
-            WHERE slot = 0 AND token = ?1",
+            SELECT l.token, l.day, l.expires_at, l.open, l.closed, m.members
+            FROM postrider_leases AS l CROSS JOIN postrider_lease_members AS m
+            ON m.slot = 0 AND m.token = l.token
+            WHERE l.slot = 0 AND l.token = ?1",
         )
         .bind(token)
         .fetch_optional(tx)
@@ -79,17 +86,17 @@ impl Started {
         .map_err(from_sqlx)
     }
 
-    /// The members that are open, of those that `wanted` names, in their order.
-    pub(super) async fn open_members(
-        &self,
-        tx: &mut SqliteConnection,
-        wanted: impl Fn(&Member) -> bool,
-    ) -> Result<Vec<Member>> {
-        let mut members = self.members.clone();
-        members.retain(wanted);
-        let open = open_among(tx, members.iter().map(|m| (self.day, m.id.0))).await?;
-        members.retain(|member| open.contains(&member.id.0));
-        Ok(members)
+    /// The members that are open, in their order.
+    pub(super) fn open_members(&self) -> impl Iterator<Item = Member> {
+        let members = self.members.iter().zip(&self.closed);
+        members.filter(|(_, closed)| **closed == 0).map(|(m, _)| *m)
+    }
+
+    fn close(&mut self, members: &[Member]) {
+        let closing: HashSet<_> = members.iter().map(|member| member.id).collect();
+        for (member, closed) in self.members.iter().zip(&mut self.closed) {
+            *closed |= u8::from(closing.contains(&member.id));
+        }
     }
 
     /// Makes members deliveries that are due, and returns how many: those whose event is gone
@@ -126,15 +133,7 @@ impl Started {
 
     /// From now on the lease, which has run out, holds for none of its members.
     async fn let_go(&self, tx: &mut SqliteConnection) -> Result<()> {
-        sqlx::query(
-            "-- postrider: let_go
-            UPDATE postrider_leases SET open = 0 WHERE slot = 0 AND token = ?1",
-        )
-        .bind(self.token)
-        .execute(tx)
-        .await
-        .map_err(from_sqlx)?;
-        Ok(())
+        write(tx, self.token, 0, &self.closed).await
     }
 }
 
@@ -154,13 +153,21 @@ pub(super) async fn keep_started(
     }
     sqlx::query(
         "-- postrider: fan_out_started
-        INSERT INTO postrider_leases (slot, token, day, expires_at, open, members)
-        VALUES (0, ?1, ?2, ?3, ?4, ?5)",
+        INSERT INTO postrider_leases (slot, token, day, expires_at, open, closed)
+        VALUES (0, ?1, ?2, ?3, ?4, zeroblob(?4))",
     )
     .bind(request.token.0)
     .bind(day_number(request.now.date_naive()))
     .bind(micros(request.until))
     .bind(plan.starting())
+    .execute(&mut *tx)
+    .await
+    .map_err(from_sqlx)?;
+    sqlx::query(
+        "-- postrider: fan_out_members
+        INSERT INTO postrider_lease_members (slot, token, members) VALUES (0, ?1, ?2)",
+    )
+    .bind(request.token.0)
     .bind(members)
     .execute(tx)
     .await
@@ -168,58 +175,66 @@ pub(super) async fn keep_started(
     Ok(())
 }
 
-/// Takes the members that are settled now off the count of their leases, and returns those
-/// whose lease holds. With `each` it is looked at every member, whether it is still open.
+/// Closes the members that are settled now, and returns those that were open under a lease that
+/// holds: of two settlements of one member the first counts.
 pub(super) async fn take_settled(
     tx: &mut SqliteConnection,
     fresh: &[&Settlement],
-    each: bool,
 ) -> Result<HashSet<Uuid>> {
-    let mut by_lease: BTreeMap<Uuid, HashSet<Uuid>> = BTreeMap::new();
+    let mut by_lease: BTreeMap<Uuid, Vec<(Uuid, usize)>> = BTreeMap::new();
     for leased in fresh.iter().map(|settlement| &settlement.leased) {
-        let members = by_lease.entry(leased.token.0).or_default();
-        members.insert(leased.id.0);
+        if let Some(fresh) = leased.fresh {
+            let members = by_lease.entry(leased.token.0).or_default();
+            members.push((leased.id.0, fresh.place as usize));
+        }
     }
     let mut held = HashSet::with_capacity(fresh.len());
-    for (token, mut members) in by_lease {
-        let lease: Option<(i32, u32, bool)> = sqlx::query_as(
+    for (token, members) in by_lease {
+        let lease: Option<(u32, Vec<u8>)> = sqlx::query_as(
             "-- postrider: settle_lease
-            SELECT day, open, given_back FROM postrider_leases
+            SELECT open, closed FROM postrider_leases
             WHERE slot = 0 AND token = ?1 AND open > 0",
         )
         .bind(token)
         .fetch_optional(&mut *tx)
         .await
         .map_err(from_sqlx)?;
-        let Some((day, open, given_back)) = lease else {
+        let Some((mut open, mut closed)) = lease else {
             continue;
         };
-        if each || given_back {
-            members = open_among(tx, members.into_iter().map(|id| (day, id))).await?;
+        for (id, place) in members {
+            if let Some(byte) = closed.get_mut(place).filter(|byte| **byte == 0) {
+                *byte = 1;
+                open -= 1;
+                held.insert(id);
+            }
         }
-        count_down(tx, token, open, members.len()).await?;
-        held.extend(members);
+        settle_lease(tx, token, open, &closed).await?;
     }
     Ok(held)
 }
 
-/// Takes members off the count, and the row away when that was the last of them.
-async fn count_down(
+/// Writes which members are closed, or takes the lease away when all are.
+async fn settle_lease(
     tx: &mut SqliteConnection,
     token: Uuid,
     open: u32,
-    members: usize,
+    closed: &[u8],
 ) -> Result<()> {
-    let open = open.saturating_sub(u32::try_from(members).unwrap_or(u32::MAX));
-    if open == 0 {
-        return finish(tx, token).await;
+    match open {
+        0 => finish(tx, token).await,
+        open => write(tx, token, open, closed).await,
     }
+}
+
+async fn write(tx: &mut SqliteConnection, token: Uuid, open: u32, closed: &[u8]) -> Result<()> {
     sqlx::query(
-        "-- postrider: settle_count
-        UPDATE postrider_leases SET open = ?2 WHERE slot = 0 AND token = ?1",
+        "-- postrider: close_members
+        UPDATE postrider_leases SET open = ?2, closed = ?3 WHERE slot = 0 AND token = ?1",
     )
     .bind(token)
     .bind(open)
+    .bind(closed)
     .execute(tx)
     .await
     .map_err(from_sqlx)?;
@@ -227,42 +242,19 @@ async fn count_down(
 }
 
 async fn finish(tx: &mut SqliteConnection, token: Uuid) -> Result<()> {
-    sqlx::query(
+    for statement in [
         "-- postrider: finish_lease
         DELETE FROM postrider_leases WHERE slot = 0 AND token = ?1",
-    )
-    .bind(token)
-    .execute(tx)
-    .await
-    .map_err(from_sqlx)?;
+        "-- postrider: finish_members
+        DELETE FROM postrider_lease_members WHERE slot = 0 AND token = ?1",
+    ] {
+        sqlx::query(statement)
+            .bind(token)
+            .execute(&mut *tx)
+            .await
+            .map_err(from_sqlx)?;
+    }
     Ok(())
-}
-
-/// Which of these members, each with the day of its lease, are open.
-pub(super) async fn open_among(
-    tx: &mut SqliteConnection,
-    members: impl IntoIterator<Item = (i32, Uuid)>,
-) -> Result<HashSet<Uuid>> {
-    let open: Vec<Uuid> = sqlx::query_scalar(
-        "-- postrider: open_members
-        WITH m (day, id) AS MATERIALIZED (
-            SELECT value ->> 0, unhex(value ->> 1) FROM json_each(?1)
-        )
-        SELECT id FROM m
-        WHERE NOT EXISTS (SELECT 1 FROM postrider_attempts AS a
-                WHERE a.slot = 0 AND a.day = m.day AND a.delivery_id = m.id AND a.late = 0)
-            AND NOT EXISTS (SELECT 1 FROM postrider_deliveries AS d
-                WHERE d.slot = 0 AND d.id = m.id)
-            AND NOT EXISTS (SELECT 1 FROM postrider_ended AS e
-                WHERE e.slot = 0 AND e.day = m.day AND e.delivery_id = m.id)",
-    )
-    .bind(rows(
-        members.into_iter().map(|(day, id)| (day, id.simple())),
-    ))
-    .fetch_all(tx)
-    .await
-    .map_err(from_sqlx)?;
-    Ok(open.into_iter().collect())
 }
 
 /// Makes open members due for anyone: neither an attempt nor a lost lease is counted.
@@ -273,20 +265,17 @@ pub(super) async fn give_back_started(
     now: Timestamp,
 ) -> Result<u32> {
     let named: HashSet<_> = deliveries.iter().collect();
-    let Some(started) = Started::read(tx, token.0).await?.filter(|s| s.open > 0) else {
+    let started = Started::read(tx, token.0).await?;
+    let Some(mut started) = started.filter(|started| started.open > 0) else {
         return Ok(0);
     };
-    let members = started.open_members(tx, |m| named.contains(&m.id)).await?;
+    let mut members: Vec<_> = started.open_members().collect();
+    members.retain(|member| named.contains(&member.id));
     let released = started.expand(tx, &members, now, 0).await?;
-    sqlx::query(
-        "-- postrider: release_started
-        UPDATE postrider_leases SET given_back = 1 WHERE slot = 0 AND token = ?1",
-    )
-    .bind(token.0)
-    .execute(&mut *tx)
-    .await
-    .map_err(from_sqlx)?;
-    count_down(tx, token.0, started.open, members.len()).await?;
+    started.close(&members);
+    let open = started.open_members().count();
+    let open = u32::try_from(open).unwrap_or(u32::MAX);
+    settle_lease(tx, token.0, open, &started.closed).await?;
     Ok(released)
 }
 
@@ -299,8 +288,10 @@ pub(super) async fn recover_started(
 ) -> Result<u32> {
     let expired: Vec<Started> = sqlx::query_as(
         "-- postrider: recover_started
-        SELECT token, day, expires_at, open, members FROM postrider_leases
-        WHERE slot = 0 AND expires_at <= ?1 ORDER BY token LIMIT ?2",
+        SELECT l.token, l.day, l.expires_at, l.open, l.closed, m.members
+        FROM postrider_leases AS l CROSS JOIN postrider_lease_members AS m
+        ON m.slot = 0 AND m.token = l.token
+        WHERE l.slot = 0 AND l.expires_at <= ?1 ORDER BY l.token LIMIT ?2",
     )
     .bind(micros(now))
     .bind(EXPIRED_AT_ONCE)
@@ -308,13 +299,14 @@ pub(super) async fn recover_started(
     .await
     .map_err(from_sqlx)?;
     let mut recovered = 0;
-    for started in expired {
+    for mut started in expired {
         let left = (limit - recovered) as usize;
-        let mut members = started.open_members(tx, |_| true).await?;
+        let mut members: Vec<_> = started.open_members().collect();
         let more = members.len() > left;
         members.truncate(left);
         recovered += started.expand(tx, &members, now, 1).await?;
         if more {
+            started.close(&members);
             started.let_go(tx).await?;
             break;
         }
@@ -332,8 +324,9 @@ pub(super) async fn take_out(
     now: Timestamp,
 ) -> Result<bool> {
     match Started::read(tx, token).await? {
-        Some(started) if started.expires_at <= now => {
+        Some(mut started) if started.expires_at <= now => {
             started.expand(tx, &[member], now, 0).await?;
+            started.close(&[member]);
             started.let_go(tx).await?;
             Ok(true)
         }

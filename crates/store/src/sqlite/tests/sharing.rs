@@ -68,7 +68,7 @@ async fn a_call_that_is_given_up_leaves_nothing_open() {
     while file.fan_out(1_000).await.more {}
     let events = file.count("SELECT count(*) FROM postrider_events").await;
     let deliveries = file
-        .count("SELECT sum(length(members) / 48) FROM postrider_leases WHERE open > 0")
+        .count("SELECT sum(length(closed)) FROM postrider_leases WHERE open > 0")
         .await;
     assert_eq!((events, deliveries), (200, 200));
 }
