@@ -84,7 +84,9 @@ async fn limits_are_set_by_the_command_line_and_shown(backend: Backend) {
     assert_eq!(shown["settings"]["disable_after"], "1h");
 
     let change = ["hook", "change", id, "--rate", "none", "--in-flight", "4"];
-    let changed = postrider.json(&change).await;
+    let filter = ["--filter", "amount >= 100"];
+    let changed = postrider.json(&[&change[..], &filter].concat()).await;
+    assert_eq!(changed["filter"], "amount >= 100", "both in one change");
     assert_eq!(
         (&changed["in_flight"], &changed["rate"]),
         (&json!(4), &json!(null))

@@ -141,12 +141,14 @@ pub async fn limits_are_set_and_taken_back(t: &TestStore) {
     assert_eq!(t.shown(hook).await.in_flight, Some(8));
 
     let back = SettingsChange {
+        filter: Some("n == 1".parse().ok()),
         in_flight: Some(None),
         rate: Some(None),
         ..SettingsChange::default()
     };
     let shown = set(back).await.unwrap();
     assert_eq!((shown.in_flight, shown.rate), (None, None));
+    assert_eq!(shown.filter, "n == 1".parse().ok());
     assert_eq!(shown.settings.back_off_after, Some(2));
     let unowned = t.store.lease(t.lease_request(&[hook])).await.unwrap();
     assert_eq!(unowned.len(), 1, "it is gated no more");
