@@ -47,16 +47,6 @@ pub(super) fn is_busy(error: &sqlx::Error) -> bool {
         .is_some_and(|code| matches!(code & 0xff, 5 | 6))
 }
 
-/// Whether an attempt was refused because it is recorded already.
-pub(super) fn is_repeat(error: &Error) -> bool {
-    let Error::Refused(sqlx::Error::Database(inner)) = error else {
-        return false;
-    };
-    // CONSTRAINT_PRIMARYKEY, CONSTRAINT_UNIQUE
-    let unique = matches!(inner.code().as_deref(), Some("1555" | "2067"));
-    unique && inner.message().contains("postrider_attempts.")
-}
-
 fn is_missing(message: &str) -> bool {
     message.starts_with("no such table") || message.starts_with("no such column")
 }

@@ -5,11 +5,11 @@
 //! alone is made without the response.
 
 use super::SqliteStore;
-use super::errors::{from_sqlx, is_repeat};
+use super::attempt_rows::{AttemptRow, insert_attempts, recorded_before};
+use super::errors::from_sqlx;
 use super::health::update_health;
 use super::settle_rows::{
-    AttemptRow, EndedRow, WaitingRow, delete_deliveries, excerpt, insert_attempts, insert_ended,
-    insert_late, insert_waiting, reschedule,
+    EndedRow, WaitingRow, delete_deliveries, insert_ended, insert_waiting, reschedule,
 };
 use super::started::take_settled;
 use super::values::{day_number, micros, rows};
@@ -50,17 +50,22 @@ impl SqliteStore {
         let mut parts = vec![(all.as_slice(), Manner::Plain)];
         while let Some((part, manner)) = parts.pop() {
             let done = match self.settle_part(now, part, manner).await {
-                Err(error) if is_repeat(&error) && manner == Manner::Plain => {
+                // Some of it has been recorded before: this call repeats one.
+                Ok(None) => {
                     parts.push((part, Manner::Repeated));
                     continue;
                 }
+                Ok(Some(done)) => done,
                 Err(Error::Refused(_)) if part.len() > 1 => {
                     let (first, second) = part.split_at(part.len() / 2);
                     parts.extend([(second, manner), (first, manner)]);
                     continue;
                 }
-                Err(Error::Refused(_)) => self.settle_part(now, part, Manner::Scrubbed).await?,
-                other => other?,
+                Err(Error::Refused(_)) if manner != Manner::Scrubbed => {
+                    parts.push((part, Manner::Scrubbed));
+                    continue;
+                }
+                Err(error) => return Err(error),
             };
             total.settled += done.settled;
             total.late.extend(done.late);
@@ -71,15 +76,16 @@ impl SqliteStore {
         Ok(total)
     }
 
-    /// Settles in one transaction.
+    /// Settles in one transaction. Nothing is returned, and nothing done, if an attempt that was
+    /// to be new has been recorded before.
     async fn settle_part(
         &self,
         now: Timestamp,
         part: &[&Settlement],
         manner: Manner,
-    ) -> Result<Settled> {
+    ) -> Result<Option<Settled>> {
         if part.is_empty() {
-            return Ok(Settled::default());
+            return Ok(Some(Settled::default()));
         }
         let scrub = manner == Manner::Scrubbed;
         let mut tx = self.writer.begin().await?;
@@ -88,21 +94,26 @@ impl SqliteStore {
         let (held, lost): (Vec<_>, Vec<_>) = part
             .iter()
             .partition::<Vec<&Settlement>, _>(|settlement| fenced.remove(&settlement.leased.id.0));
+        let attempts = held.iter().map(|s| attempt_row(s, scrub)).collect();
+        let all_new = insert_attempts(&mut tx, attempts, false).await?;
+        if !all_new && manner == Manner::Plain {
+            return Ok(None);
+        }
         move_on(&mut tx, &held, now).await?;
-        insert_attempts(&mut tx, held.iter().map(|s| attempt_row(s, false, scrub))).await?;
-        let late = lost.iter().map(|s| attempt_row(s, true, scrub));
-        let recorded = insert_late(&mut tx, late).await?;
+        let late: Vec<_> = lost.iter().map(|s| attempt_row(s, scrub)).collect();
+        let recorded = recorded_before(&mut tx, &late).await?;
+        insert_attempts(&mut tx, late, true).await?;
         let disabled = update_health(&mut tx, &held, now).await?;
         tx.commit().await?;
 
-        let late = lost.iter().filter(|s| recorded.contains(&s.attempt.id.0));
-        Ok(Settled {
+        let late = lost.iter().filter(|s| !recorded.contains(&s.attempt.id.0));
+        Ok(Some(Settled {
             settled: count(held.len()),
             late: late.map(|settlement| settlement.leased.id).collect(),
-            replayed: count(lost.len() - recorded.len()),
+            replayed: count(recorded.len()),
             disabled,
             scrubbed: if scrub { count(part.len()) } else { 0 },
-        })
+        }))
     }
 }
 
@@ -178,31 +189,24 @@ async fn move_on(tx: &mut SqliteConnection, held: &[&Settlement], now: Timestamp
     reschedule(tx, &waiting).await
 }
 
-fn attempt_row(settlement: &Settlement, late: bool, scrub: bool) -> AttemptRow {
+fn attempt_row(settlement: &Settlement, scrub: bool) -> AttemptRow<'_> {
     let (leased, attempt) = (&settlement.leased, &settlement.attempt);
-    let error = attempt.error();
     AttemptRow {
         day: day_number(leased.day),
-        delivery_id: leased.id.0.simple(),
-        id: attempt.id.0.simple(),
-        event_id: leased.event.id.0.simple(),
-        hook_id: leased.hook.id.0.simple(),
+        delivery_id: leased.id.0,
+        id: attempt.id.0,
+        event_id: leased.event.id.0,
+        hook_id: leased.hook.id.0,
         number: leased.attempts + 1,
         at: micros(attempt.at),
         duration_ms: u32::try_from(attempt.duration.as_millis()).unwrap_or(u32::MAX),
         outcome: attempt.outcome.name(),
         status: attempt.outcome.status(),
-        late,
-        error: if scrub {
-            Some(REFUSED_TEXT.into())
-        } else {
-            error
+        error: match scrub {
+            true => Some(REFUSED_TEXT.into()),
+            false => attempt.error(),
         },
-        response: if scrub {
-            None
-        } else {
-            excerpt(&attempt.response)
-        },
+        response: if scrub { &[] } else { &attempt.response },
     }
 }
 

@@ -250,7 +250,7 @@ pub(super) async fn open_among(
         )
         SELECT id FROM m
         WHERE NOT EXISTS (SELECT 1 FROM postrider_attempts AS a
-                WHERE a.slot = 0 AND a.day = m.day AND a.delivery_id = m.id AND a.late = 0)
+                WHERE a.slot = 0 AND a.day = m.day AND a.delivery_id = m.id AND NOT a.late)
             AND NOT EXISTS (SELECT 1 FROM postrider_deliveries AS d
                 WHERE d.slot = 0 AND d.id = m.id)
             AND NOT EXISTS (SELECT 1 FROM postrider_ended AS e

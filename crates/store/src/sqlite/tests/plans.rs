@@ -4,11 +4,12 @@ use super::*;
 use sqlx::{AssertSqlSafe, Row};
 
 /// The files whose statements run all the time.
-const HOT: [&str; 8] = [
+const HOT: [&str; 9] = [
     include_str!("../outbox.rs"),
     include_str!("../leases.rs"),
     include_str!("../recover.rs"),
     include_str!("../settle.rs"),
+    include_str!("../attempt_rows.rs"),
     include_str!("../settle_rows.rs"),
     include_str!("../started.rs"),
     include_str!("../health.rs"),
