@@ -233,7 +233,10 @@ CREATE TABLE postrider_attempts (
     response BLOB,
     PRIMARY KEY (slot, day, delivery_id, id)
 ) STRICT;
-CREATE INDEX postrider_attempts_by_hook ON postrider_attempts (slot, hook_id, delivery_id);
+-- Those that count, by hook; each number of a delivery once. SQLite takes this index for every
+-- statement that says `late = 0`; those that are to go by the primary key say `NOT late`.
+CREATE UNIQUE INDEX postrider_attempts_by_hook
+    ON postrider_attempts (slot, hook_id, delivery_id, day, number) WHERE late = 0;
 
 -- Deliveries that ended otherwise than delivered, also those never attempted.
 CREATE TABLE postrider_ended (

@@ -98,7 +98,7 @@ pub(super) async fn settle_fresh<'a>(
                        AND (fail_count <> 0 OR phase = 'backed_off')),
                ARRAY(SELECT token FROM held), ARRAY(SELECT token FROM part WHERE open <= 0),
                EXISTS (SELECT FROM postrider_leases
-                       WHERE slot = $1 AND (token = ANY($16) OR token = ANY($17))
+                       WHERE slot = $1 AND token = ANY($16 || $17)
                          AND token NOT IN (SELECT token FROM held))",
     ));
     let row = with_settlements(query, slot, &part, scrubbed)

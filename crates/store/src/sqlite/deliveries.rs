@@ -98,7 +98,7 @@ impl SqliteStore {
                     days!("postrider_attempts"),
                     "SELECT a.day FROM days CROSS JOIN postrider_attempts AS a
                     WHERE a.slot = 0 AND a.day = days.day AND a.delivery_id = ?1
-                        AND a.outcome = 'accepted' AND a.late = 0"
+                        AND a.outcome = 'accepted' AND NOT a.late"
                 ),
             ),
         ] {
@@ -339,7 +339,7 @@ async fn delivered(
 ) -> Result<()> {
     macro_rules! delivered_only {
         () => {
-            "a.outcome = 'accepted' AND a.late = 0
+            "a.outcome = 'accepted'
             AND NOT EXISTS (SELECT 1 FROM postrider_deliveries AS d
                 WHERE d.slot = 0 AND d.id = a.delivery_id)
             AND NOT EXISTS (SELECT 1 FROM postrider_ended AS e
@@ -352,7 +352,7 @@ async fn delivered(
             "-- postrider: deliveries_delivered_of_hook
             SELECT DISTINCT a.delivery_id, a.day FROM postrider_attempts AS a
             WHERE a.slot = 0 AND a.hook_id = ?4 AND a.delivery_id > ?1 AND a.delivery_id < ?2
-                AND ",
+                AND a.late = 0 AND ",
             delivered_only!()
         );
         let bound = &search.newer_than;
@@ -372,7 +372,8 @@ async fn delivered(
         "-- postrider: deliveries_delivered
         SELECT DISTINCT a.delivery_id, a.day FROM postrider_attempts AS a
         WHERE a.slot = 0 AND a.day = ?7 AND a.delivery_id > ?1 AND a.delivery_id < ?2
-            AND (?3 IS NULL OR a.event_id = ?3) AND (?4 IS NULL OR a.hook_id = ?4) AND ",
+            AND (?3 IS NULL OR a.event_id = ?3) AND (?4 IS NULL OR a.hook_id = ?4)
+            AND NOT a.late AND ",
         delivered_only!()
     );
     search
@@ -452,7 +453,7 @@ async fn reports(tx: &mut SqliteConnection, places: &[Place]) -> Result<Vec<Deli
                 ", 'delivered' AS state, NULL AS next_attempt_at
                 FROM json_each(?1) AS p CROSS JOIN postrider_attempts AS a
                 ON a.slot = 0 AND a.day = p.value ->> 1 AND a.delivery_id = unhex(p.value ->> 0)
-                WHERE a.late = 0 GROUP BY a.delivery_id"
+                WHERE NOT a.late GROUP BY a.delivery_id"
             ),
         ),
     ] {

@@ -6,9 +6,9 @@
 
 use super::SqliteStore;
 use super::errors::from_sqlx;
-use super::outbox_rows::{RawRow, Verdict};
+use super::outbox_rows::{Verdict, kept_id, read_rows};
 use super::started::keep_started;
-use super::values::{day_number, micros, rows};
+use super::values::{day_number, micros, push_number, rows};
 use crate::error::words;
 use crate::fan_out::{OutboxRow, Plan, plan, repeated_in_batch};
 use crate::{Error, FanOut, FannedOut, Peek, Result};
@@ -83,38 +83,11 @@ impl SqliteStore {
 
     async fn take_rows(&self, request: &FanOut, max_events: u32) -> Result<FannedOut> {
         let mut tx = self.writer.begin().await?;
-        let batch: Vec<RawRow> = sqlx::query_as(
-            "-- postrider: fan_out_rows
-            WITH head AS (
-                SELECT seq, octet_length(payload) AS size
-                FROM postrider_outbox ORDER BY seq LIMIT ?1
-            ),
-            summed AS (
-                SELECT seq, size, sum(size) OVER (ORDER BY seq ROWS UNBOUNDED PRECEDING) AS upto
-                FROM head
-            )
-            SELECT o.seq, CAST(o.id AS BLOB) AS id, CAST(o.account AS BLOB) AS account,
-                CAST(o.event_type AS BLOB) AS event_type, CAST(o.payload AS BLOB) AS payload,
-                CAST(o.ordering_key AS BLOB) AS ordering_key,
-                CAST(o.dedup_key AS BLOB) AS dedup_key,
-                CAST(o.deliver_after AS BLOB) AS deliver_after,
-                CAST(o.occurred_at AS BLOB) AS occurred_at,
-                CAST(o.headers AS BLOB) AS headers, CAST(o.created_at AS BLOB) AS created_at,
-                (SELECT hooks_version FROM postrider_meta) AS hooks_version,
-                (SELECT count(*) FROM head) AS queued
-            FROM summed CROSS JOIN postrider_outbox AS o ON o.seq = summed.seq
-            WHERE upto <= ?2 OR upto = size ORDER BY summed.seq",
-        )
-        .bind(max_events)
-        .bind(i64::try_from(request.max_bytes).unwrap_or(i64::MAX))
-        .fetch_all(&mut *tx)
-        .await
-        .map_err(from_sqlx)?;
-        let (Some(first), Some(last)) = (batch.first(), batch.last()) else {
+        let Some(head) = Head::read(&mut tx, request, max_events).await? else {
             return Ok(FannedOut::default());
         };
-        let (queued, last_seq) = (first.queued, last.seq);
-        let book = self.refresh_book(&mut tx, first.hooks_version).await?;
+        let book = self.refresh_book(&mut tx, head.hooks_version).await?;
+        let batch = read_rows(&mut tx, head.last_seq, request.now, request.deliver_before).await?;
         let read = batch.len();
         let mut sorted = sort(&mut tx, batch, request).await?;
         let plan = plan(
@@ -126,7 +99,7 @@ impl SqliteStore {
         );
         // Rows from the first one that is not covered on stay, whatever is to become of them.
         let uncovered = sorted.kept.get(plan.covered);
-        let last_seq = uncovered.map_or(last_seq, |row| row.seq - 1);
+        let last_seq = uncovered.map_or(head.last_seq, |row| row.seq - 1);
         sorted.kept.truncate(plan.covered);
         sorted.rejected.retain(|(seq, ..)| *seq <= last_seq);
         sorted.duplicates.retain(|seq| *seq <= last_seq);
@@ -148,7 +121,7 @@ impl SqliteStore {
             filter_problems: plan.filter_problems,
             waiting: plan.waiting(request.now),
             started: plan.started(request),
-            more: queued >= max_events || count(read) < queued || taken < read,
+            more: head.queued >= max_events || count(read) < head.queued || taken < read,
         })
     }
 
@@ -162,7 +135,7 @@ impl SqliteStore {
         .fetch_one(&mut *tx)
         .await
         .map_err(from_sqlx)?;
-        let id = RawRow::kept_id(&id, request.now);
+        let id = kept_id(&id, request.now);
         reject(&mut tx, &[(seq, id, words(error))], request.now).await?;
         delete_through(&mut tx, seq).await?;
         tx.commit().await?;
@@ -174,16 +147,70 @@ impl SqliteStore {
     }
 }
 
+/// Which rows stand at the head of the outbox.
+struct Head {
+    /// How many there are, up to the most that were asked for.
+    queued: u32,
+    /// The last that belongs to the batch.
+    last_seq: i64,
+    hooks_version: i64,
+}
+
+impl Head {
+    async fn read(
+        tx: &mut SqliteConnection,
+        request: &FanOut,
+        max_events: u32,
+    ) -> Result<Option<Self>> {
+        type Columns = (u32, Option<i64>, Option<i64>, i64);
+        let (queued, last_seq, bytes, hooks_version): Columns = sqlx::query_as(
+            "-- postrider: fan_out_head
+            SELECT count(*), max(seq), sum(size), (SELECT hooks_version FROM postrider_meta)
+            FROM (SELECT seq, octet_length(payload) AS size
+                FROM postrider_outbox ORDER BY seq LIMIT ?1)",
+        )
+        .bind(max_events)
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(from_sqlx)?;
+        let (Some(mut last_seq), Some(bytes)) = (last_seq, bytes) else {
+            return Ok(None);
+        };
+        let max_bytes = i64::try_from(request.max_bytes).unwrap_or(i64::MAX);
+        if bytes > max_bytes {
+            last_seq = sqlx::query_scalar(
+                "-- postrider: fan_out_bound
+                SELECT max(seq) FROM (
+                    SELECT seq, size,
+                        sum(size) OVER (ORDER BY seq ROWS UNBOUNDED PRECEDING) AS upto
+                    FROM (SELECT seq, octet_length(payload) AS size
+                        FROM postrider_outbox ORDER BY seq LIMIT ?1)
+                ) WHERE upto <= ?2 OR upto = size",
+            )
+            .bind(max_events)
+            .bind(max_bytes)
+            .fetch_one(tx)
+            .await
+            .map_err(from_sqlx)?;
+        }
+        Ok(Some(Self {
+            queued,
+            last_seq,
+            hooks_version,
+        }))
+    }
+}
+
 /// Tells the rows that become events from those that are rejected or repeated.
-async fn sort(tx: &mut SqliteConnection, batch: Vec<RawRow>, request: &FanOut) -> Result<Sorted> {
+async fn sort(tx: &mut SqliteConnection, batch: Vec<Verdict>, request: &FanOut) -> Result<Sorted> {
     let mut sorted = Sorted {
         kept: Vec::with_capacity(batch.len()),
         rejected: Vec::new(),
         duplicates: Vec::new(),
     };
     let mut ids = HashSet::new();
-    for raw in batch {
-        match raw.judge(request.now, request.deliver_before) {
+    for verdict in batch {
+        match verdict {
             Verdict::Accepted(row) if !ids.insert(row.event.id) => {
                 let reason = "the id was used before: leave the column id out".to_owned();
                 let id = EventId::draw(request.now);
@@ -276,30 +303,34 @@ async fn reject(
     Ok(())
 }
 
+/// Turns rows into events, one statement for each run of rows without a gap: what was worked out
+/// for a row is found in the parameter by its distance from the first.
 async fn keep_events(tx: &mut SqliteConnection, kept: &[OutboxRow], now: Timestamp) -> Result<()> {
-    if kept.is_empty() {
-        return Ok(());
+    for run in kept.chunk_by(|a, b| a.seq + 1 == b.seq) {
+        let mut packed = Vec::with_capacity(run.len() * 36);
+        for row in run {
+            packed.extend_from_slice(row.event.id.0.as_bytes());
+            push_number::<20>(&mut packed, micros(row.event.occurred_at));
+        }
+        sqlx::query(
+            "-- postrider: fan_out_events
+            INSERT INTO postrider_events
+                (slot, day, id, seq, account, event_type, ordering_key, dedup_key, headers,
+                 occurred_at, fanned_out_at, payload)
+            SELECT 0, ?3, substr(?4, 1 + (seq - ?1) * 36, 16), seq, account, event_type,
+                ordering_key, dedup_key, headers,
+                CAST(substr(?4, 17 + (seq - ?1) * 36, 20) AS INTEGER), ?5, payload
+            FROM postrider_outbox WHERE seq BETWEEN ?1 AND ?2",
+        )
+        .bind(run.first().map(|row| row.seq))
+        .bind(run.last().map(|row| row.seq))
+        .bind(day_number(now.date_naive()))
+        .bind(packed)
+        .bind(micros(now))
+        .execute(&mut *tx)
+        .await
+        .map_err(from_sqlx)?;
     }
-    let events = kept.iter().map(|row| {
-        let occurred_at = micros(row.event.occurred_at);
-        (row.seq, row.event.id.0.simple(), occurred_at)
-    });
-    sqlx::query(
-        "-- postrider: fan_out_events
-        WITH s (v) AS MATERIALIZED (SELECT value FROM json_each(?1))
-        INSERT INTO postrider_events
-            (slot, day, id, seq, account, event_type, ordering_key, dedup_key, headers,
-             occurred_at, fanned_out_at, payload)
-        SELECT 0, ?2, unhex(v ->> 1), o.seq, o.account, o.event_type, o.ordering_key,
-            o.dedup_key, o.headers, v ->> 2, ?3, o.payload
-        FROM s CROSS JOIN postrider_outbox AS o ON o.seq = v ->> 0",
-    )
-    .bind(rows(events))
-    .bind(day_number(now.date_naive()))
-    .bind(micros(now))
-    .execute(tx)
-    .await
-    .map_err(from_sqlx)?;
     Ok(())
 }
 

@@ -1,55 +1,140 @@
-//! A row of the outbox as it was read, and whether it can become an event.
+//! Rows of the outbox as they were read, and whether they can become events.
 //!
 //! SQLite stores any bytes as text, and any text as an id or a time. What an application wrote
 //! is therefore read as bytes and judged here; what does not pass is a rejected row, never an
 //! error that stops its batch.
+//!
+//! A batch comes as one text, its fields separated by a byte that stands in no UTF-8: a value
+//! for each field of each row would cost more than all else in reading. If that text cannot be
+//! taken apart, some row has that byte, and the rows are read field by field.
 
+use super::errors::from_sqlx;
 use super::values::parse_time;
+use crate::Result as StoreResult;
 use crate::fan_out::{OutboxRow, objection};
 use postrider_core::{Event, EventError, EventId, Payload, Timestamp};
 use serde_json::value::RawValue;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{FromRow, Row};
+use sqlx::Row;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// A row as it was read, with what was read beside it.
-pub(super) struct RawRow {
+/// What stands between two fields.
+const SEPARATOR: u8 = 0xff;
+
+/// A row as it was read.
+pub(super) struct RawRow<'a> {
     pub seq: i64,
-    id: Vec<u8>,
-    account: Vec<u8>,
-    event_type: Vec<u8>,
-    payload: Vec<u8>,
-    ordering_key: Option<Vec<u8>>,
-    dedup_key: Option<Vec<u8>>,
-    deliver_after: Option<Vec<u8>>,
-    occurred_at: Option<Vec<u8>>,
-    headers: Option<Vec<u8>>,
-    created_at: Vec<u8>,
-    /// The version of the hooks at the moment of reading.
-    pub hooks_version: i64,
-    /// How many rows stand in the outbox, counted up to the most that were asked for.
-    pub queued: u32,
+    id: &'a [u8],
+    account: &'a [u8],
+    event_type: &'a [u8],
+    payload: &'a [u8],
+    ordering_key: Option<&'a [u8]>,
+    dedup_key: Option<&'a [u8]>,
+    deliver_after: Option<&'a [u8]>,
+    occurred_at: Option<&'a [u8]>,
+    headers: Option<&'a [u8]>,
+    created_at: &'a [u8],
 }
 
-impl FromRow<'_, SqliteRow> for RawRow {
-    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            seq: row.try_get("seq")?,
-            id: row.try_get("id")?,
-            account: row.try_get("account")?,
-            event_type: row.try_get("event_type")?,
-            payload: row.try_get("payload")?,
-            ordering_key: row.try_get("ordering_key")?,
-            dedup_key: row.try_get("dedup_key")?,
-            deliver_after: row.try_get("deliver_after")?,
-            occurred_at: row.try_get("occurred_at")?,
-            headers: row.try_get("headers")?,
-            created_at: row.try_get("created_at")?,
-            hooks_version: row.try_get("hooks_version")?,
-            queued: row.try_get("queued")?,
-        })
+/// Reads the rows up to `last_seq`, and judges them; one that is not to be delivered before
+/// `deliver_before` is refused.
+pub(super) async fn read_rows(
+    tx: &mut SqliteConnection,
+    last_seq: i64,
+    now: Timestamp,
+    deliver_before: Timestamp,
+) -> StoreResult<Vec<Verdict>> {
+    let batch = sqlx::query(
+        "-- postrider: fan_out_rows
+        SELECT count(*), group_concat(concat_ws(CAST(x'ff' AS TEXT), seq, id, account, event_type,
+            created_at, ifnull('=' || ordering_key, ''), ifnull('=' || dedup_key, ''),
+            ifnull('=' || deliver_after, ''), ifnull('=' || occurred_at, ''),
+            ifnull('=' || headers, ''), octet_length(payload), payload), '')
+        FROM postrider_outbox WHERE seq <= ?1",
+    )
+    .bind(last_seq)
+    .fetch_one(&mut *tx)
+    .await
+    .map_err(from_sqlx)?;
+    let count: u32 = batch.try_get(0).map_err(from_sqlx)?;
+    let packed: &[u8] = batch.try_get(1).map_err(from_sqlx)?;
+    let judge = |row: RawRow<'_>| row.judge(now, deliver_before);
+    if let Some(mut rows) = unpack(packed, count as usize) {
+        rows.sort_by_key(|row| row.seq);
+        return Ok(rows.into_iter().map(judge).collect());
     }
+    let apart = sqlx::query(
+        "-- postrider: fan_out_fields
+        SELECT seq, id, account, event_type, payload, ordering_key, dedup_key, deliver_after,
+            occurred_at, headers, created_at
+        FROM postrider_outbox WHERE seq <= ?1 ORDER BY seq",
+    )
+    .bind(last_seq)
+    .fetch_all(tx)
+    .await
+    .map_err(from_sqlx)?;
+    apart
+        .iter()
+        .map(|row| Ok(judge(RawRow::of(row).map_err(from_sqlx)?)))
+        .collect()
+}
+
+/// Takes a batch apart that is exactly `count` rows.
+fn unpack(mut packed: &[u8], count: usize) -> Option<Vec<RawRow<'_>>> {
+    let mut rows = Vec::with_capacity(count);
+    while rows.len() < count {
+        rows.push(take_row(&mut packed)?);
+    }
+    packed.is_empty().then_some(rows)
+}
+
+fn take_row<'a>(packed: &mut &'a [u8]) -> Option<RawRow<'a>> {
+    let seq = number(take_field(packed)?)?;
+    let id = take_field(packed)?;
+    let account = take_field(packed)?;
+    let event_type = take_field(packed)?;
+    let created_at = take_field(packed)?;
+    let ordering_key = take_optional(packed)?;
+    let dedup_key = take_optional(packed)?;
+    let deliver_after = take_optional(packed)?;
+    let occurred_at = take_optional(packed)?;
+    let headers = take_optional(packed)?;
+    let length = usize::try_from(number(take_field(packed)?)?).ok()?;
+    Some(RawRow {
+        seq,
+        id,
+        account,
+        event_type,
+        payload: packed.split_off(..length)?,
+        ordering_key,
+        dedup_key,
+        deliver_after,
+        occurred_at,
+        headers,
+        created_at,
+    })
+}
+
+fn take_field<'a>(packed: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let end = packed.iter().position(|byte| *byte == SEPARATOR)?;
+    let field = packed.split_off(..end)?;
+    packed.split_off_first()?;
+    Some(field)
+}
+
+/// A field that may be missing: one that is there begins with a sign.
+fn take_optional<'a>(packed: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
+    let field = take_field(packed)?;
+    match field.split_first() {
+        None => Some(None),
+        Some((b'=', value)) => Some(Some(value)),
+        Some(_) => None,
+    }
+}
+
+fn number(digits: &[u8]) -> Option<i64> {
+    str::from_utf8(digits).ok()?.parse().ok()
 }
 
 /// What is to become of a row.
@@ -64,10 +149,26 @@ pub(super) enum Verdict {
     },
 }
 
-impl RawRow {
+impl<'a> RawRow<'a> {
+    fn of(row: &'a SqliteRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            seq: row.try_get("seq")?,
+            id: row.try_get("id")?,
+            account: row.try_get("account")?,
+            event_type: row.try_get("event_type")?,
+            payload: row.try_get("payload")?,
+            ordering_key: row.try_get("ordering_key")?,
+            dedup_key: row.try_get("dedup_key")?,
+            deliver_after: row.try_get("deliver_after")?,
+            occurred_at: row.try_get("occurred_at")?,
+            headers: row.try_get("headers")?,
+            created_at: row.try_get("created_at")?,
+        })
+    }
+
     /// Judges the row; one that is not to be delivered before `deliver_before` is refused.
-    pub(super) fn judge(self, now: Timestamp, deliver_before: Timestamp) -> Verdict {
-        let (seq, id) = (self.seq, Self::kept_id(&self.id, now));
+    fn judge(self, now: Timestamp, deliver_before: Timestamp) -> Verdict {
+        let (seq, id) = (self.seq, kept_id(self.id, now));
         let accepted = self
             .parse()
             .and_then(|row| match objection(&row, deliver_before) {
@@ -80,16 +181,11 @@ impl RawRow {
         }
     }
 
-    /// The id a rejected row is kept under: its own, if it is one.
-    pub(super) fn kept_id(id: &[u8], now: Timestamp) -> EventId {
-        Uuid::try_parse_ascii(id).map_or_else(|_| EventId::draw(now), EventId)
-    }
-
     fn parse(self) -> Result<OutboxRow, String> {
-        let id = Uuid::try_parse_ascii(&self.id)
+        let id = Uuid::try_parse_ascii(self.id)
             .map_err(|_| "the id is not a UUID: leave the column id out".to_owned())?;
         let payload = text("payload", self.payload)?;
-        serde_json::from_str::<&RawValue>(&payload)
+        serde_json::from_str::<&RawValue>(payload)
             .map_err(|error| EventError::PayloadMalformed(error.to_string()).to_string())?;
         let created_at = time("created_at", self.created_at)?;
         let occurred_at = optional(self.occurred_at, |at| time("occurred_at", at))?;
@@ -97,32 +193,41 @@ impl RawRow {
             seq: self.seq,
             event: Arc::new(Event {
                 id: EventId(id),
-                account: text("account", self.account)?,
-                event_type: text("event_type", self.event_type)?,
+                account: text("account", self.account)?.into(),
+                event_type: text("event_type", self.event_type)?.into(),
                 payload: Payload::from_checked(payload),
-                ordering_key: optional(self.ordering_key, |key| text("ordering_key", key))?,
-                headers: optional(self.headers, |headers| text("headers", headers))?,
+                ordering_key: owned("ordering_key", self.ordering_key)?,
+                headers: owned("headers", self.headers)?,
                 occurred_at: occurred_at.unwrap_or(created_at),
             }),
-            dedup_key: optional(self.dedup_key, |key| text("dedup_key", key))?,
+            dedup_key: owned("dedup_key", self.dedup_key)?,
             deliver_after: optional(self.deliver_after, |at| time("deliver_after", at))?,
         })
     }
 }
 
+/// The id a rejected row is kept under: its own, if it is one.
+pub(super) fn kept_id(id: &[u8], now: Timestamp) -> EventId {
+    Uuid::try_parse_ascii(id).map_or_else(|_| EventId::draw(now), EventId)
+}
+
 fn optional<T>(
-    bytes: Option<Vec<u8>>,
-    parse: impl FnOnce(Vec<u8>) -> Result<T, String>,
+    bytes: Option<&[u8]>,
+    parse: impl FnOnce(&[u8]) -> Result<T, String>,
 ) -> Result<Option<T>, String> {
     bytes.map(parse).transpose()
 }
 
-fn text(column: &str, bytes: Vec<u8>) -> Result<String, String> {
-    String::from_utf8(bytes).map_err(|_| format!("the {column} is not valid UTF-8"))
+fn owned(column: &str, bytes: Option<&[u8]>) -> Result<Option<String>, String> {
+    optional(bytes, |bytes| text(column, bytes).map(str::to_owned))
 }
 
-fn time(column: &str, bytes: Vec<u8>) -> Result<Timestamp, String> {
+fn text<'a>(column: &str, bytes: &'a [u8]) -> Result<&'a str, String> {
+    str::from_utf8(bytes).map_err(|_| format!("the {column} is not valid UTF-8"))
+}
+
+fn time(column: &str, bytes: &[u8]) -> Result<Timestamp, String> {
     let text = text(column, bytes)?;
-    parse_time(&text)
+    parse_time(text)
         .ok_or_else(|| format!("the {column} {text:?} is not a time such as 2026-01-31T12:00:00Z"))
 }

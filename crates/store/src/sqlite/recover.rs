@@ -4,10 +4,9 @@
 //! as an attempt, so that one which kills its worker does not loop.
 
 use super::SqliteStore;
+use super::attempt_rows::{AttemptRow, insert_attempts};
 use super::errors::from_sqlx;
-use super::settle_rows::{
-    AttemptRow, EndedRow, Waiting, delete_deliveries, insert_attempts, insert_ended, reschedule,
-};
+use super::settle_rows::{EndedRow, Waiting, delete_deliveries, insert_ended, reschedule};
 use super::started::recover_started;
 use super::values::micros;
 use crate::{HookBook, Recovered, Result};
@@ -66,7 +65,7 @@ impl SqliteStore {
                 NextStep::Delivered => {}
             }
         }
-        insert_attempts(&mut tx, attempts.into_iter()).await?;
+        insert_attempts(&mut tx, attempts, false).await?;
         delete_deliveries(&mut tx, ended.iter().map(|row| row.delivery_id)).await?;
         insert_ended(&mut tx, &ended, now).await?;
         reschedule(&mut tx, &waiting).await?;
@@ -133,21 +132,20 @@ impl LostRow {
         )
     }
 
-    fn attempt(&self, now: Timestamp) -> AttemptRow {
+    fn attempt(&self, now: Timestamp) -> AttemptRow<'static> {
         AttemptRow {
             day: self.day,
-            delivery_id: self.id.0.simple(),
-            id: AttemptId::draw(now).0.simple(),
-            event_id: self.event_id.0.simple(),
-            hook_id: self.hook_id.0.simple(),
+            delivery_id: self.id.0,
+            id: AttemptId::draw(now).0,
+            event_id: self.event_id.0,
+            hook_id: self.hook_id.0,
             number: self.attempts + 1,
             at: micros(now),
             duration_ms: 0,
             outcome: Outcome::WorkerLost.name(),
             status: None,
-            late: false,
             error: Some(Outcome::WorkerLost.to_string()),
-            response: None,
+            response: &[],
         }
     }
 

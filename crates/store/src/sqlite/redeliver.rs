@@ -155,7 +155,7 @@ async fn revive(
         SELECT 0, ?1, v.day, v.id, ?2, v.seq, v.ordering_key, made.number, made.number, ?3
         FROM postrider_events AS v CROSS JOIN (
             SELECT coalesce(max(number), 0) AS number FROM postrider_attempts
-            WHERE slot = 0 AND day = ?4 AND delivery_id = ?1 AND late = 0
+            WHERE slot = 0 AND day = ?4 AND delivery_id = ?1 AND NOT late
         ) AS made
         WHERE v.slot = 0 AND v.day = ?4 AND v.id = ?5",
     )

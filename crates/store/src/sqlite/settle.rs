@@ -5,11 +5,11 @@
 //! alone is made without the response.
 
 use super::SqliteStore;
+use super::attempt_rows::{AttemptRow, insert_attempts, recorded_before};
 use super::errors::from_sqlx;
 use super::health::update_health;
 use super::settle_rows::{
-    AttemptRow, EndedRow, WaitingRow, delete_deliveries, excerpt, insert_attempts, insert_ended,
-    insert_late, insert_waiting, reschedule,
+    EndedRow, WaitingRow, delete_deliveries, insert_ended, insert_waiting, reschedule,
 };
 use super::started::take_settled;
 use super::values::{day_number, micros, rows};
@@ -73,18 +73,20 @@ impl SqliteStore {
         let (held, lost): (Vec<_>, Vec<_>) = part
             .iter()
             .partition::<Vec<&Settlement>, _>(|settlement| fenced.remove(&settlement.leased.id.0));
+        let attempts = held.iter().map(|s| attempt_row(s, scrub)).collect();
+        insert_attempts(&mut tx, attempts, false).await?;
         move_on(&mut tx, &held, now).await?;
-        insert_attempts(&mut tx, held.iter().map(|s| attempt_row(s, false, scrub))).await?;
-        let late = lost.iter().map(|s| attempt_row(s, true, scrub));
-        let recorded = insert_late(&mut tx, late).await?;
+        let late: Vec<_> = lost.iter().map(|s| attempt_row(s, scrub)).collect();
+        let recorded = recorded_before(&mut tx, &late).await?;
+        insert_attempts(&mut tx, late, true).await?;
         let (disabled, standings) = update_health(&mut tx, &held, now).await?;
         tx.commit().await?;
 
-        let late = lost.iter().filter(|s| recorded.contains(&s.attempt.id.0));
+        let late = lost.iter().filter(|s| !recorded.contains(&s.attempt.id.0));
         Ok(Settled {
             settled: count(held.len()),
             late: late.map(|settlement| settlement.leased.id).collect(),
-            replayed: count(lost.len() - recorded.len()),
+            replayed: count(recorded.len()),
             disabled,
             standings,
             scrubbed: if scrub { count(part.len()) } else { 0 },
@@ -160,31 +162,24 @@ async fn move_on(tx: &mut SqliteConnection, held: &[&Settlement], now: Timestamp
     reschedule(tx, &waiting).await
 }
 
-fn attempt_row(settlement: &Settlement, late: bool, scrub: bool) -> AttemptRow {
+fn attempt_row(settlement: &Settlement, scrub: bool) -> AttemptRow<'_> {
     let (leased, attempt) = (&settlement.leased, &settlement.attempt);
-    let error = attempt.error();
     AttemptRow {
         day: day_number(leased.day),
-        delivery_id: leased.id.0.simple(),
-        id: attempt.id.0.simple(),
-        event_id: leased.event.id.0.simple(),
-        hook_id: leased.hook.id.0.simple(),
+        delivery_id: leased.id.0,
+        id: attempt.id.0,
+        event_id: leased.event.id.0,
+        hook_id: leased.hook.id.0,
         number: leased.attempts + 1,
         at: micros(attempt.at),
         duration_ms: u32::try_from(attempt.duration.as_millis()).unwrap_or(u32::MAX),
         outcome: attempt.outcome.name(),
         status: attempt.outcome.status(),
-        late,
-        error: if scrub {
-            Some(REFUSED_TEXT.into())
-        } else {
-            error
+        error: match scrub {
+            true => Some(REFUSED_TEXT.into()),
+            false => attempt.error(),
         },
-        response: if scrub {
-            None
-        } else {
-            excerpt(&attempt.response)
-        },
+        response: if scrub { &[] } else { &attempt.response },
     }
 }
 

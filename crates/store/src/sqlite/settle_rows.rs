@@ -1,32 +1,12 @@
-//! What is written when attempts are recorded and deliveries end, by settling and by recovery.
+//! What is written when deliveries end or wait, by settling and by recovery.
 
 use super::errors::from_sqlx;
-use super::values::{hex, micros, rows};
+use super::values::{micros, rows};
 use crate::Result;
 use postrider_core::Timestamp;
 use serde::Serialize;
 use sqlx::SqliteConnection;
-use std::collections::HashSet;
-use uuid::Uuid;
 use uuid::fmt::Simple;
-
-/// A row of `postrider_attempts`.
-pub(super) struct AttemptRow {
-    pub day: i32,
-    pub delivery_id: Simple,
-    pub id: Simple,
-    pub event_id: Simple,
-    pub hook_id: Simple,
-    pub number: u32,
-    pub at: i64,
-    pub duration_ms: u32,
-    pub outcome: &'static str,
-    pub status: Option<u16>,
-    pub late: bool,
-    pub error: Option<String>,
-    /// In hexadecimal.
-    pub response: Option<String>,
-}
 
 /// A row of `postrider_ended`.
 pub(super) struct EndedRow {
@@ -49,26 +29,6 @@ pub(super) struct WaitingRow<'a> {
     pub ordering_key: Option<&'a str>,
     pub attempts: u32,
     pub next_attempt_at: i64,
-}
-
-impl AttemptRow {
-    fn columns(self) -> impl Serialize {
-        (
-            self.day,
-            self.delivery_id,
-            self.id,
-            self.event_id,
-            self.hook_id,
-            self.number,
-            self.at,
-            self.duration_ms,
-            self.outcome,
-            self.status,
-            self.late,
-            self.error,
-            self.response,
-        )
-    }
 }
 
 impl EndedRow {
@@ -98,66 +58,6 @@ impl WaitingRow<'_> {
             self.next_attempt_at,
         )
     }
-}
-
-/// A response's excerpt as it travels; nothing when it is empty.
-pub(super) fn excerpt(response: &[u8]) -> Option<String> {
-    (!response.is_empty()).then(|| hex(response))
-}
-
-/// Records attempts made under a lease that holds.
-pub(super) async fn insert_attempts(
-    tx: &mut SqliteConnection,
-    attempts: impl Iterator<Item = AttemptRow>,
-) -> Result<()> {
-    let attempts = rows(attempts.map(|row| row.columns()));
-    if attempts.is_empty() {
-        return Ok(());
-    }
-    sqlx::query(
-        "-- postrider: settle_attempts
-        WITH s (v) AS MATERIALIZED (SELECT value FROM json_each(?1))
-        INSERT INTO postrider_attempts
-            (slot, day, delivery_id, id, event_id, hook_id, number, at, duration_ms, outcome,
-             status, late, error, response)
-        SELECT 0, v ->> 0, unhex(v ->> 1), unhex(v ->> 2), unhex(v ->> 3), unhex(v ->> 4),
-            v ->> 5, v ->> 6, v ->> 7, v ->> 8, v ->> 9, v ->> 10, v ->> 11, unhex(v ->> 12)
-        FROM s",
-    )
-    .bind(attempts)
-    .execute(tx)
-    .await
-    .map_err(from_sqlx)?;
-    Ok(())
-}
-
-/// Records attempts whose lease was lost, and returns the ids of those that were not recorded
-/// before.
-pub(super) async fn insert_late(
-    tx: &mut SqliteConnection,
-    attempts: impl Iterator<Item = AttemptRow>,
-) -> Result<HashSet<Uuid>> {
-    let attempts = rows(attempts.map(|row| row.columns()));
-    if attempts.is_empty() {
-        return Ok(HashSet::new());
-    }
-    let recorded: Vec<Uuid> = sqlx::query_scalar(
-        "-- postrider: settle_late
-        WITH s (v) AS MATERIALIZED (SELECT value FROM json_each(?1))
-        INSERT INTO postrider_attempts
-            (slot, day, delivery_id, id, event_id, hook_id, number, at, duration_ms, outcome,
-             status, late, error, response)
-        SELECT 0, v ->> 0, unhex(v ->> 1), unhex(v ->> 2), unhex(v ->> 3), unhex(v ->> 4),
-            v ->> 5, v ->> 6, v ->> 7, v ->> 8, v ->> 9, v ->> 10, v ->> 11, unhex(v ->> 12)
-        FROM s WHERE true
-        ON CONFLICT (slot, day, delivery_id, id) DO NOTHING
-        RETURNING id",
-    )
-    .bind(attempts)
-    .fetch_all(tx)
-    .await
-    .map_err(from_sqlx)?;
-    Ok(recorded.into_iter().collect())
 }
 
 /// Keeps what became of deliveries that ended otherwise than delivered.

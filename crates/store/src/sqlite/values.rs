@@ -1,9 +1,11 @@
 //! How our types are written in the tables, and how many of them travel in one parameter.
 //!
-//! A batch goes to the database as one JSON array that the statement takes apart with
-//! `json_each`: one trip to the connection's thread for a batch, not one for each row. Ids in
-//! it are hexadecimal and go through `unhex`. `MATERIALIZED` makes SQLite write each element
-//! out once, not once for every value that is taken from it.
+//! A batch goes to the database as one parameter: one trip to the connection's thread for a
+//! batch, not one for each row. Where every delivery passes, it is a blob of fields of fixed
+//! width that the statement takes apart with `substr`, ids as they are and numbers in decimal.
+//! Everywhere else it is a JSON array for `json_each`. Ids in it are hexadecimal and go through
+//! `unhex`; `MATERIALIZED` makes SQLite write each element out once, not once for every value
+//! that is taken from it.
 
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, SubsecRound};
 use postrider_core::Timestamp;
@@ -43,6 +45,19 @@ pub(super) fn hex(bytes: &[u8]) -> String {
         .iter()
         .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
         .collect()
+}
+
+/// Adds a number to a packed row: decimal, right-aligned in `WIDTH` bytes.
+pub(super) fn push_number<const WIDTH: usize>(blob: &mut Vec<u8>, number: impl ToString) {
+    let digits = number.to_string();
+    blob.resize(blob.len() + WIDTH.saturating_sub(digits.len()), b' ');
+    blob.extend_from_slice(digits.as_bytes());
+}
+
+/// Adds a text to a packed row: left-aligned in `WIDTH` bytes.
+pub(super) fn push_padded<const WIDTH: usize>(blob: &mut Vec<u8>, text: &str) {
+    blob.extend_from_slice(text.as_bytes());
+    blob.resize(blob.len() + WIDTH.saturating_sub(text.len()), b' ');
 }
 
 /// A time that an application wrote: RFC 3339, or a date with or without a time of day, which
@@ -121,5 +136,14 @@ mod tests {
     #[test]
     fn bytes_are_written_in_hexadecimal() {
         assert_eq!(hex(&[0x00, 0x0f, 0xff]), "000fff");
+    }
+
+    #[test]
+    fn packed_fields_have_their_width() {
+        let mut blob = Vec::new();
+        push_number::<5>(&mut blob, 42);
+        push_number::<20>(&mut blob, i64::MIN);
+        push_padded::<4>(&mut blob, "ab");
+        assert_eq!(blob, b"   42-9223372036854775808ab  ");
     }
 }

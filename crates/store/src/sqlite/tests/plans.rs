@@ -4,11 +4,13 @@ use super::*;
 use sqlx::{AssertSqlSafe, Row};
 
 /// The files whose statements run all the time.
-const HOT: [&str; 9] = [
+const HOT: [&str; 11] = [
     include_str!("../outbox.rs"),
+    include_str!("../outbox_rows.rs"),
     include_str!("../leases.rs"),
     include_str!("../recover.rs"),
     include_str!("../settle.rs"),
+    include_str!("../attempt_rows.rs"),
     include_str!("../settle_rows.rs"),
     include_str!("../started.rs"),
     include_str!("../health.rs"),
@@ -17,7 +19,13 @@ const HOT: [&str; 9] = [
 ];
 
 /// Statements that begin at one end of a table and stop at their limit, or after one row.
-const FROM_ONE_END: [&str; 4] = ["peek", "fan_out_rows", "fan_out_first", "slots"];
+const FROM_ONE_END: [&str; 5] = [
+    "peek",
+    "fan_out_head",
+    "fan_out_bound",
+    "fan_out_first",
+    "slots",
+];
 
 /// Statements that look at every lease row (never more than there are fan-outs in flight), or
 /// at every hook.
