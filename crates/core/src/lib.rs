@@ -34,7 +34,7 @@ pub use filter::{Filter, FilterError, LazyPayload, UnreadablePayload};
 pub use health::{Health, HealthPolicy, Observation, Phase, Verdict, back_off};
 pub use hook::{
     BasicAuth, Disabled, DisabledReason, Hook, HookCredentials, HookError, HookSettings,
-    HookStatus, NewHook, RotatingSecret, SettingsChange, parse_hook_url,
+    HookStatus, NewHook, OnFailure, Ordered, RotatingSecret, SettingsChange, parse_hook_url,
 };
 pub use id::{AttemptId, DeliveryId, EventId, HookId, KeyId, LeaseToken, WorkerId};
 pub use key::{Key, KeyError, KeyScope, KeyToken, NewKey, OtherAccount, TokenHash};

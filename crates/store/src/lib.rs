@@ -9,6 +9,7 @@ mod error;
 mod fan_out;
 mod migrations;
 mod open;
+mod order;
 pub mod postgres;
 mod report;
 mod room;

@@ -23,8 +23,8 @@ impl PostgresStore {
             "-- postrider: create_hook
             INSERT INTO postrider_hooks
                 (id, account, url, events, profile, status, settings, credentials, created_at,
-                 updated_at, version, limited)
-            VALUES ($1, $2, $3, $4, $5, 'active', $6::json, $7, $8, $8, $9, $10)",
+                 updated_at, version, limited, ordered)
+            VALUES ($1, $2, $3, $4, $5, 'active', $6::json, $7, $8, $8, $9, $10, $11)",
         )
         .bind(id.0)
         .bind(&new.account)
@@ -41,6 +41,7 @@ impl PostgresStore {
         .bind(now)
         .bind(version)
         .bind(new.settings.is_limited())
+        .bind(new.settings.ordered.is_some())
         .execute(&mut *tx)
         .await?;
         let mut report = report(&mut tx, id).await?;
@@ -236,13 +237,15 @@ async fn set_settings(
     sqlx::query(
         "-- postrider: set_hook
         UPDATE postrider_hooks
-        SET settings = $2::json, limited = $3, updated_at = $4, version = $5 WHERE id = $1",
+        SET settings = $2::json, limited = $3, updated_at = $4, version = $5, ordered = $6
+        WHERE id = $1",
     )
     .bind(id.0)
     .bind(settings_text(settings))
     .bind(settings.is_limited())
     .bind(now)
     .bind(version)
+    .bind(settings.ordered.is_some())
     .execute(connection)
     .await?;
     Ok(())
@@ -352,6 +355,8 @@ fn report_from(row: &PgRow) -> std::result::Result<HookReport, sqlx::Error> {
         not_before: row.try_get("not_before")?,
         in_flight: hook.settings.in_flight,
         rate: hook.settings.rate,
+        ordered: hook.settings.ordered,
+        on_failure: hook.settings.after_failure(),
         disabled_reason: row.try_get("disabled_reason")?,
         disabled_at: row.try_get("disabled_at")?,
         disabled_by: row.try_get("disabled_by")?,

@@ -8,6 +8,7 @@
 //! when one does.
 
 mod deliveries;
+mod discard;
 mod errors;
 mod gates;
 mod health;
@@ -17,6 +18,8 @@ mod hooks;
 mod keys;
 mod leases;
 mod low_water;
+mod order;
+mod order_upkeep;
 mod outbox;
 mod outbox_rows;
 mod peek;
@@ -46,7 +49,7 @@ use postrider_core::{
 };
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -106,6 +109,8 @@ pub struct PostgresStore {
     days: Mutex<BTreeSet<NaiveDate>>,
     /// From where on the outbox is read.
     low_water: Mutex<LowWater>,
+    /// Up to which key the turns of a hook in a slot were last looked over.
+    looked_over: Mutex<HashMap<(i16, HookId), String>>,
 }
 
 impl PostgresStore {
@@ -141,6 +146,7 @@ impl PostgresStore {
             book: RwLock::default(),
             days: Mutex::default(),
             low_water: Mutex::default(),
+            looked_over: Mutex::default(),
         })
     }
 
@@ -389,6 +395,10 @@ impl Store for PostgresStore {
 
     async fn redeliver(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport> {
         Ok(self.redeliver(id, now).await?)
+    }
+
+    async fn discard(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport> {
+        Ok(self.discard(id, now).await?)
     }
 
     async fn rejected(&self, limit: u32) -> Result<Vec<RejectedReport>> {

@@ -5,6 +5,7 @@
 
 mod attempt_rows;
 mod deliveries;
+mod discard;
 mod errors;
 mod file;
 mod gates;
@@ -15,6 +16,7 @@ mod hooks;
 mod keys;
 mod leases;
 mod lock;
+mod order;
 mod outbox;
 mod outbox_rows;
 mod recover;
@@ -42,8 +44,9 @@ use postrider_core::{
     RetrySchedule, Timestamp, TokenHash, WorkerId,
 };
 use sqlx::SqlitePool;
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use writer::Writer;
 
 /// The store in one SQLite file.
@@ -55,6 +58,8 @@ pub struct SqliteStore {
     readers: SqlitePool,
     keys: KeyRing,
     book: RwLock<Arc<HookBook>>,
+    /// Up to which key the turns of a hook were last looked over.
+    looked_over: Mutex<HashMap<HookId, String>>,
 }
 
 impl SqliteStore {
@@ -71,6 +76,7 @@ impl SqliteStore {
             path,
             keys,
             book: RwLock::default(),
+            looked_over: Mutex::default(),
         })
     }
 }
@@ -254,6 +260,10 @@ impl Store for SqliteStore {
 
     async fn redeliver(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport> {
         self.send_again(id, now).await
+    }
+
+    async fn discard(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport> {
+        self.give_up(id, now).await
     }
 
     async fn rejected(&self, limit: u32) -> Result<Vec<RejectedReport>> {
