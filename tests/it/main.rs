@@ -11,6 +11,7 @@ mod deliver;
 mod drain;
 mod filters;
 mod health;
+mod ordered;
 mod outbox_sql;
 mod outcomes;
 mod own_faults;
