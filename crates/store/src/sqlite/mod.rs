@@ -32,8 +32,8 @@ mod writer;
 use crate::{
     AttemptReport, DeliveryFilter, DeliveryReport, DueHook, EventFilter, EventReport, FanOut,
     FannedOut, GateAnswer, HookBook, HookChange, HookFilter, HookReport, KeyFilter, KeyReport,
-    Lease, Leased, Migrated, OwnGates, Peek, Recovered, RejectedReport, Result, SchemaState,
-    Settled, Settlement, Store, Upkeep, WorkerClaim,
+    Latest, Lease, Leased, Migrated, OwnGates, Peek, Recovered, RejectedReport, Result,
+    SchemaState, Settled, Settlement, Store, Upkeep, WorkerClaim,
 };
 use async_trait::async_trait;
 pub(crate) use errors::from_sqlx;
@@ -202,6 +202,14 @@ impl Store for SqliteStore {
 
     async fn hook(&self, id: HookId) -> Result<HookReport> {
         self.find_hook(id).await
+    }
+
+    async fn hook_by_alias(&self, profile: &str, account: &str, alias: &str) -> Result<HookReport> {
+        self.find_by_alias(profile, account, alias).await
+    }
+
+    async fn note_latest(&self, latest: &[Latest]) -> Result<()> {
+        self.record_latest(latest).await
     }
 
     async fn hook_with_credentials(&self, id: HookId) -> Result<Hook> {
