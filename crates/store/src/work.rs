@@ -169,6 +169,7 @@ impl Settlement {
                 Step::Retry(at) => Some(at),
                 Step::Delivered | Step::Failed(_) => None,
             },
+            exhausted: self.step == Step::Failed(Reason::Exhausted),
         }
     }
 }

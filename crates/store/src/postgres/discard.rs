@@ -18,12 +18,8 @@ impl PostgresStore {
         let key = take(&mut tx, &place, now).await?;
         keep_cancelled(&mut tx, &place, now).await?;
         if let Some(key) = &key {
-            give_turns(
-                &mut tx,
-                place.slot,
-                vec![(HookId(place.hook), key.as_str())],
-            )
-            .await?;
+            let key = vec![(HookId(place.hook), key.as_str())];
+            give_turns(&mut tx, place.slot, key, now).await?;
         }
         let found = find(&mut tx, &extent, id).await?;
         let mut reports = reports(&mut tx, vec![found]).await?;

@@ -9,7 +9,7 @@ use super::errors::Result;
 use super::leases::{Taken, taken_columns};
 use crate::Lease;
 use crate::order::{Due, First, Turns, turns};
-use postrider_core::{DeliveryId, HookId};
+use postrider_core::{DeliveryId, HookId, Timestamp};
 use sqlx::postgres::{PgBindIterExt, PgRow};
 use sqlx::{PgConnection, Row};
 use std::collections::BTreeMap;
@@ -63,7 +63,7 @@ pub(super) async fn take_in_turn(
         }
         if !stranded.is_empty() {
             let keys = stranded.iter().map(|(hook, key)| (*hook, key.as_str()));
-            give_turns(connection, request.slot, keys.collect()).await?;
+            give_turns(connection, request.slot, keys.collect(), request.now).await?;
         }
         if behind.is_empty() {
             break;
@@ -218,19 +218,21 @@ async fn put_behind(
     Ok(())
 }
 
-/// Gives the first delivery of each of these keys its turn, if it is behind; returns how many
-/// got theirs.
+/// Gives the first delivery of each of these keys its turn, if it is behind: it is due from now on,
+/// unless it is to wait for longer anyway.
 pub(super) async fn give_turns(
     connection: &mut PgConnection,
     slot: i16,
     keys: Vec<(HookId, &str)>,
-) -> Result<u32> {
+    now: Timestamp,
+) -> Result<()> {
     if keys.is_empty() {
-        return Ok(0);
+        return Ok(());
     }
-    let given = sqlx::query(concat!(
+    sqlx::query(concat!(
         "-- postrider: give_turns
-        UPDATE postrider_deliveries SET next_attempt_at = turn_at, turn_at = NULL
+        UPDATE postrider_deliveries
+        SET next_attempt_at = greatest(turn_at, $4), turn_at = NULL
         WHERE slot = $1 AND turn_at IS NOT NULL AND next_attempt_at >= ",
         never!(),
         " AND ctid = ANY(ARRAY(
@@ -247,7 +249,8 @@ pub(super) async fn give_turns(
     .bind(slot)
     .bind(keys.iter().map(|(hook, _)| hook.0).bind_iter())
     .bind(keys.iter().map(|(_, key)| *key).bind_iter())
+    .bind(now)
     .execute(connection)
     .await?;
-    Ok(u32::try_from(given.rows_affected()).unwrap_or(u32::MAX))
+    Ok(())
 }

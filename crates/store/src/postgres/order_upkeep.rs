@@ -7,7 +7,7 @@
 use super::PostgresStore;
 use super::errors::Result;
 use super::order::{give_turns, never};
-use postrider_core::HookId;
+use postrider_core::{HookId, Timestamp};
 use sqlx::{Acquire, PgConnection};
 use std::sync::PoisonError;
 use uuid::Uuid;
@@ -29,19 +29,25 @@ impl PostgresStore {
     pub(super) async fn keep_order(
         &self,
         connection: &mut PgConnection,
+        now: Timestamp,
         limit: u32,
     ) -> Result<bool> {
         let mut more = false;
         for waiting in hooks_waiting(connection).await? {
             match waiting.ordered {
-                true => self.look_over(connection, &waiting).await?,
-                false => more |= end_order(connection, &waiting, limit).await? >= limit,
+                true => self.look_over(connection, &waiting, now).await?,
+                false => more |= end_order(connection, &waiting, now, limit).await? >= limit,
             }
         }
         Ok(more)
     }
 
-    async fn look_over(&self, connection: &mut PgConnection, waiting: &Waiting) -> Result<()> {
+    async fn look_over(
+        &self,
+        connection: &mut PgConnection,
+        waiting: &Waiting,
+        now: Timestamp,
+    ) -> Result<()> {
         let place = (waiting.slot, waiting.hook);
         let looked_over = || {
             let map = self.looked_over.lock();
@@ -54,7 +60,7 @@ impl PostgresStore {
             forget_held(&mut tx, waiting, &keys).await?;
         }
         let of_hook = keys.iter().map(|key| (waiting.hook, key.as_str()));
-        give_turns(&mut tx, waiting.slot, of_hook.collect()).await?;
+        give_turns(&mut tx, waiting.slot, of_hook.collect(), now).await?;
         tx.commit().await?;
         if i32::try_from(keys.len()).is_ok_and(|count| count >= KEYS)
             && let Some(last) = keys.into_iter().next_back()
@@ -103,7 +109,12 @@ async fn hooks_waiting(connection: &mut PgConnection) -> Result<Vec<Waiting>> {
 }
 
 /// Nothing of the hook waits for another any more, and nothing holds a key.
-async fn end_order(connection: &mut PgConnection, of: &Waiting, limit: u32) -> Result<u32> {
+async fn end_order(
+    connection: &mut PgConnection,
+    of: &Waiting,
+    now: Timestamp,
+    limit: u32,
+) -> Result<u32> {
     let ended = sqlx::query_scalar::<_, i64>(concat!(
         "-- postrider: order_end
         WITH far AS MATERIALIZED (
@@ -116,7 +127,8 @@ async fn end_order(connection: &mut PgConnection, of: &Waiting, limit: u32) -> R
             WHERE slot = $1 AND ctid = ANY(ARRAY(SELECT place FROM far)) AND holds_key
             RETURNING id
         ), free AS (
-            UPDATE postrider_deliveries SET next_attempt_at = turn_at, turn_at = NULL
+            UPDATE postrider_deliveries
+            SET next_attempt_at = greatest(turn_at, $4), turn_at = NULL
             WHERE slot = $1 AND ctid = ANY(ARRAY(SELECT place FROM far)) AND NOT holds_key
               AND turn_at IS NOT NULL
             RETURNING id
@@ -126,6 +138,7 @@ async fn end_order(connection: &mut PgConnection, of: &Waiting, limit: u32) -> R
     .bind(of.slot)
     .bind(of.hook.0)
     .bind(i64::from(limit))
+    .bind(now)
     .fetch_one(connection)
     .await?;
     Ok(u32::try_from(ended).unwrap_or(u32::MAX))

@@ -11,8 +11,7 @@ use crate::order::never;
 use crate::{HookBook, Recovered};
 use chrono::NaiveDate;
 use postrider_core::{
-    AttemptId, DeliveryId, HookId, NextStep, OnFailure, Outcome, RetrySchedule, Timestamp,
-    next_step,
+    AttemptId, DeliveryId, HookId, NextStep, OnFailure, Outcome, Schedules, Timestamp, next_step,
 };
 use sqlx::postgres::{PgBindIterExt, PgRow};
 use sqlx::{PgConnection, Row};
@@ -28,7 +27,7 @@ impl PostgresStore {
         slot: i16,
         now: Timestamp,
         limit: u32,
-        schedule: &RetrySchedule,
+        schedules: &dyn Schedules,
     ) -> Result<Recovered> {
         let mut tx = self.hot.begin().await?;
         let members = started::recover(&mut tx, slot, now, limit).await?;
@@ -56,9 +55,9 @@ impl PostgresStore {
         }
         if !lost.is_empty() {
             let book = self.refresh_book(&mut tx).await?;
-            freed = record_lost(&mut tx, slot, now, &lost, &book, schedule).await?;
+            freed = record_lost(&mut tx, slot, now, &lost, &book, schedules).await?;
         }
-        give_turns(&mut tx, slot, freed).await?;
+        give_turns(&mut tx, slot, freed, now).await?;
         tx.commit().await?;
         Ok(Recovered {
             recovered: members + u32::try_from(recovered.len()).unwrap_or(u32::MAX),
@@ -105,15 +104,13 @@ impl Expired {
             && hook.and_then(|hook| hook.settings.after_failure()) == Some(OnFailure::Hold)
     }
 
-    fn next_step(&self, book: &HookBook, schedule: &RetrySchedule) -> NextStep {
-        let own = book.get(self.hook);
-        let own = own.and_then(|hook| hook.settings.retry_schedule.as_ref());
+    fn next_step(&self, book: &HookBook, schedules: &dyn Schedules) -> NextStep {
         let round = (self.attempts + 1).saturating_sub(self.earlier_attempts);
         next_step(
             &Outcome::WorkerLost,
             self.id,
             round,
-            own.unwrap_or(schedule),
+            schedules.of(book.get(self.hook).map(AsRef::as_ref)),
         )
     }
 }
@@ -152,11 +149,11 @@ async fn record_lost<'a>(
     now: Timestamp,
     rows: &'a [Expired],
     book: &HookBook,
-    schedule: &RetrySchedule,
+    schedules: &dyn Schedules,
 ) -> Result<Vec<(HookId, &'a str)>> {
     let steps: Vec<_> = rows
         .iter()
-        .map(|row| row.next_step(book, schedule))
+        .map(|row| row.next_step(book, schedules))
         .collect();
     let next = |(row, step): (&Expired, &NextStep)| match step {
         NextStep::RetryIn(wait) => Some(now + *wait),

@@ -84,7 +84,7 @@ impl PostgresStore {
         }
         let book = self.current_book();
         let freed = written.effective.iter().filter_map(|s| s.freed_key(&book));
-        give_turns(&mut tx, slot, freed.collect()).await?;
+        give_turns(&mut tx, slot, freed.collect(), now).await?;
         settled.settled = count(written.effective.len());
         let observed = observed(&written.effective, &written.failing);
         if !observed.is_empty() {

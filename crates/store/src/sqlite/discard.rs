@@ -52,7 +52,7 @@ impl SqliteStore {
         delete_deliveries(&mut tx, [id.0.simple()]).await?;
         insert_ended(&mut tx, &[ended], now).await?;
         let key = key.as_deref().map(|key| (HookId(hook), key));
-        give_turns(&mut tx, key.into_iter().collect()).await?;
+        give_turns(&mut tx, key.into_iter().collect(), now).await?;
         let report = self.report_delivery(&mut tx, id).await?;
         tx.commit().await?;
         Ok(report)

@@ -9,7 +9,7 @@ use super::leases::DueRow;
 use super::values::{micros, rows};
 use crate::order::{Due, First, never, turns};
 use crate::{Lease, Result};
-use postrider_core::{DeliveryId, HookId, OnFailure};
+use postrider_core::{DeliveryId, HookId, OnFailure, Timestamp};
 use sqlx::SqliteConnection;
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
@@ -38,7 +38,7 @@ pub(super) async fn lease_in_turn(
         leased.extend(lease_these(tx, hook, &turns.go, request).await?);
         let stranded = turns.stranded.iter();
         let stranded = stranded.map(|(hook, key)| (*hook, key.as_str()));
-        give_turns(tx, stranded.collect()).await?;
+        give_turns(tx, stranded.collect(), request.now).await?;
         put_behind(tx, &turns.behind).await?;
         if turns.behind.is_empty() || places.get(&hook) == Some(&0) {
             break;
@@ -160,15 +160,20 @@ async fn put_behind(tx: &mut SqliteConnection, behind: &[(DeliveryId, DeliveryId
     Ok(())
 }
 
-/// Gives the first delivery of each of these keys its turn, if it is behind.
-pub(super) async fn give_turns(tx: &mut SqliteConnection, keys: Vec<(HookId, &str)>) -> Result<()> {
+/// Gives the first delivery of each of these keys its turn, if it is behind: it is due from now on,
+/// unless it is to wait for longer anyway.
+pub(super) async fn give_turns(
+    tx: &mut SqliteConnection,
+    keys: Vec<(HookId, &str)>,
+    now: Timestamp,
+) -> Result<()> {
     if keys.is_empty() {
         return Ok(());
     }
     sqlx::query(
         "-- postrider: give_turns
         WITH s (v) AS MATERIALIZED (SELECT value FROM json_each(?1))
-        UPDATE postrider_deliveries SET next_attempt_at = turn_at, turn_at = NULL
+        UPDATE postrider_deliveries SET next_attempt_at = max(turn_at, ?3), turn_at = NULL
         WHERE slot = 0 AND turn_at IS NOT NULL AND next_attempt_at >= ?2 AND id IN (
             SELECT (
                 SELECT f.id FROM postrider_deliveries AS f INDEXED BY postrider_deliveries_keyed
@@ -180,6 +185,7 @@ pub(super) async fn give_turns(tx: &mut SqliteConnection, keys: Vec<(HookId, &st
     )
     .bind(rows(keys.iter().map(|(hook, key)| (hook.0.simple(), *key))))
     .bind(micros(never()))
+    .bind(micros(now))
     .execute(tx)
     .await
     .map_err(from_sqlx)?;
@@ -192,7 +198,7 @@ impl SqliteStore {
     /// Looks after hooks that are ordered no more, or skip from now on, and after deliveries whose
     /// predecessor went without giving them their turn. Lets at most `limit` deliveries of each
     /// hook go that is ordered no more; returns whether there may be more of these.
-    pub(super) async fn keep_order(&self, limit: u32) -> Result<bool> {
+    pub(super) async fn keep_order(&self, now: Timestamp, limit: u32) -> Result<bool> {
         let hooks: Vec<Uuid> = sqlx::query_scalar(
             "-- postrider: order_hooks
             WITH RECURSIVE waiting (hook_id) AS (
@@ -227,8 +233,8 @@ impl SqliteStore {
                 continue;
             };
             match known.settings.after_failure() {
-                Some(after) => self.look_over(&mut tx, hook, after).await?,
-                None => more |= end_order(&mut tx, hook, limit).await? >= limit,
+                Some(after) => self.look_over(&mut tx, hook, after, now).await?,
+                None => more |= end_order(&mut tx, hook, now, limit).await? >= limit,
             }
         }
         tx.commit().await?;
@@ -241,6 +247,7 @@ impl SqliteStore {
         tx: &mut SqliteConnection,
         hook: HookId,
         after_failure: OnFailure,
+        now: Timestamp,
     ) -> Result<()> {
         let looked_over = || {
             let map = self.looked_over.lock();
@@ -251,7 +258,12 @@ impl SqliteStore {
         if after_failure == OnFailure::Skip {
             forget_held(tx, hook, &keys).await?;
         }
-        give_turns(tx, keys.iter().map(|key| (hook, key.as_str())).collect()).await?;
+        give_turns(
+            tx,
+            keys.iter().map(|key| (hook, key.as_str())).collect(),
+            now,
+        )
+        .await?;
         if keys.len() >= KEYS as usize
             && let Some(last) = keys.into_iter().next_back()
         {
@@ -262,7 +274,12 @@ impl SqliteStore {
 }
 
 /// Nothing of the hook waits for another any more, and nothing holds a key.
-async fn end_order(tx: &mut SqliteConnection, hook: HookId, limit: u32) -> Result<u32> {
+async fn end_order(
+    tx: &mut SqliteConnection,
+    hook: HookId,
+    now: Timestamp,
+    limit: u32,
+) -> Result<u32> {
     let far: Vec<(Uuid, bool)> = sqlx::query_as(
         "-- postrider: order_end
         SELECT id, holds_key
@@ -289,11 +306,12 @@ async fn end_order(tx: &mut SqliteConnection, hook: HookId, limit: u32) -> Resul
     .map_err(from_sqlx)?;
     sqlx::query(
         "-- postrider: order_free
-        UPDATE postrider_deliveries SET next_attempt_at = turn_at, turn_at = NULL
+        UPDATE postrider_deliveries SET next_attempt_at = max(turn_at, ?2), turn_at = NULL
         WHERE slot = 0 AND turn_at IS NOT NULL
             AND id IN (SELECT unhex(value) FROM json_each(?1))",
     )
     .bind(rows(behind.iter().map(|(id, _)| id.simple())))
+    .bind(micros(now))
     .execute(tx)
     .await
     .map_err(from_sqlx)?;

@@ -80,7 +80,7 @@ impl SqliteStore {
         move_on(&mut tx, &held, now).await?;
         let book = self.current_book();
         let freed = held.iter().filter_map(|s| s.freed_key(&book));
-        give_turns(&mut tx, freed.collect()).await?;
+        give_turns(&mut tx, freed.collect(), now).await?;
         let late: Vec<_> = lost.iter().map(|s| attempt_row(s, scrub)).collect();
         let recorded = recorded_before(&mut tx, &late).await?;
         insert_attempts(&mut tx, late, true).await?;

@@ -32,7 +32,7 @@ impl SqliteStore {
         .await
         .map_err(from_sqlx)?;
         let mut done = Upkeep {
-            more: self.keep_order(limit).await?,
+            more: self.keep_order(now, limit).await?,
             ..Upkeep::default()
         };
         if hooks.is_empty() {
