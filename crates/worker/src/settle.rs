@@ -148,7 +148,8 @@ impl Settler {
         for settlement in effective {
             let leased = &settlement.leased;
             let keyed = leased.event.ordering_key.is_some();
-            if keyed && leased.hook.settings.ordered.is_some() {
+            let in_order = keyed && leased.hook.settings.ordered.is_some();
+            if in_order && !matches!(settlement.step, Step::Retry(_)) {
                 // The next of its key has its turn, if there is one.
                 self.hints
                     .due(leased.slot, leased.hook.id, self.clock.now());
