@@ -1,7 +1,9 @@
 //! Ordered hooks: no event of a key is sent before the one before it was delivered, whatever
 //! fails and whoever dies.
 
-use postrider_core::{HookId, HookSettings, NewEvent, OnFailure, Ordered, RetrySchedule};
+use postrider_core::{
+    DeliveryId, HookId, HookSettings, NewEvent, OnFailure, Ordered, RetrySchedule,
+};
 use postrider_store::{Backend, DeliveryState};
 use postrider_tests::{
     Answer, Postrider, Process, Received, Receiver, TestApp, eventually, hook_to, on_both, value_of,
@@ -148,22 +150,25 @@ async fn a_head_that_was_discarded_lets_its_key_go(backend: Backend) {
     let app = TestApp::on(backend).await;
     let receiver = refusing("a", 0, usize::MAX).await;
     let hook = ordered(&app, &receiver, one_attempt).await;
-    let events = app.enqueue_all(&[of("a", 0), of("a", 1)]).await;
+    let events = [of("a", 0), of("a", 1), of("a", 2)];
+    let events = app.enqueue_all(&events).await;
     app.tick().await;
-    let head = app.delivery(events[0], hook).await.id.to_string();
+    let [head, _, last] = [0, 1, 2].map(|n| DeliveryId::of(events[n], hook));
     let postrider = Postrider::on(&app.database);
-    let discarded = postrider.json(&["delivery", "discard", &head]).await;
+    let discard = ["delivery", "discard", &last.to_string()];
+    let discarded = postrider.json(&discard).await;
     assert_eq!(
         (&discarded["state"], &discarded["reason"]),
         (&json!("cancelled"), &json!("discarded"))
     );
+    let problem = postrider.run(&discard).await.refused();
+    assert!(problem.contains("has ended"), "{problem}");
+    app.tick().await;
+    assert_eq!(came(&receiver, "a"), [0]);
+    app.store.discard(head, app.now()).await.unwrap();
     app.tick().await;
     assert_eq!(came(&receiver, "a"), [0, 1]);
-    let problem = postrider
-        .run(&["delivery", "discard", &head])
-        .await
-        .refused();
-    assert!(problem.contains("has ended"), "{problem}");
+    assert_eq!(app.left().await, 0);
 }
 
 async fn a_head_that_is_tried_again_holds_up_its_key_alone(backend: Backend) {
