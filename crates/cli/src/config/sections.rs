@@ -183,18 +183,6 @@ impl SecretsSettings {
     }
 }
 
-impl SolapiSettings {
-    pub(super) fn check(&self) -> Checked {
-        match self.batch_window {
-            Some(window) if !window.get().is_zero() => Err(format!(
-                "solapi.batch_window ({window}) must be 0s: this version of Postrider sends each \
-                 report in a request of its own"
-            )),
-            _ => Ok(()),
-        }
-    }
-}
-
 impl MisskeySettings {
     /// What deliveries say of the server; `listen` is where the API listens.
     pub(super) fn options(&self, listen: &str) -> MisskeyOptions {
