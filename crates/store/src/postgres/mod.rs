@@ -8,6 +8,7 @@
 //! when one does.
 
 mod deliveries;
+mod due_from;
 mod errors;
 mod gates;
 mod health;
@@ -38,6 +39,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use chrono::NaiveDate;
+use due_from::DueFrom;
 pub(crate) use errors::explain;
 use low_water::LowWater;
 use postrider_core::{
@@ -106,6 +108,8 @@ pub struct PostgresStore {
     days: Mutex<BTreeSet<NaiveDate>>,
     /// From where on the outbox is read.
     low_water: Mutex<LowWater>,
+    /// From where on the deliveries of hooks are leased.
+    due_from: Mutex<DueFrom>,
 }
 
 impl PostgresStore {
@@ -141,6 +145,7 @@ impl PostgresStore {
             book: RwLock::default(),
             days: Mutex::default(),
             low_water: Mutex::default(),
+            due_from: Mutex::default(),
         })
     }
 
