@@ -91,11 +91,6 @@ async fn hooks_of_every_profile_are_registered_shown_and_served(backend: Backend
         }
     })
     .await;
-    let told = told.stop().await.stderr;
-    assert!(
-        told.contains("solapi.batch_window (1s) has no effect"),
-        "{told}"
-    );
 }
 
 async fn what_a_profile_does_not_know_is_refused(backend: Backend) {
