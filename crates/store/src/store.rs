@@ -2,8 +2,8 @@
 
 use crate::{
     AttemptReport, DeliveryReport, DeliveryState, EventReport, FannedOut, GateAnswer, HookBook,
-    HookReport, KeyReport, Leased, Migrated, OwnGates, Peek, Recovered, RejectedReport, Result,
-    Room, SchemaState, Settled, Settlement, WorkerClaim,
+    HookChangeReport, HookReport, KeyReport, Leased, Migrated, OwnGates, Peek, Recovered,
+    RejectedReport, Result, Room, SchemaState, Settled, Settlement, WorkerClaim,
 };
 use async_trait::async_trait;
 use postrider_core::{
@@ -88,6 +88,15 @@ pub struct HookFilter {
     pub account: Option<String>,
     /// Only hooks registered after this one (by id, which sorts by time).
     pub after: Option<HookId>,
+    /// At most this many.
+    pub limit: u32,
+}
+
+/// Which changes of a hook to list, newest first.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HistoryFilter {
+    /// Only changes before the one of this number.
+    pub before: Option<i64>,
     /// At most this many.
     pub limit: u32,
 }
@@ -247,6 +256,12 @@ pub trait Store: Send + Sync {
     /// disabled is disabled once, with reason and time, if it is active. A settlement that the
     /// database refuses is made without the response and with a plain error text; it never
     /// stops the others.
+    ///
+    /// An active hook that comes half of the way to being disabled is warned of once in a row of
+    /// failures. Warnings and disablings are recorded in the hook's history, and they and
+    /// deliveries that fail for good are announced by events of our own, all in the same
+    /// transaction; nothing is announced where no hook of the account asks for it, as far as
+    /// the book of hooks knows.
     async fn settle(&self, now: Timestamp, settlements: &[Settlement]) -> Result<Settled>;
 
     /// Gives leases back unused: the deliveries are due at once for anyone, and neither an
@@ -284,10 +299,14 @@ pub trait Store: Send + Sync {
 
     // ---- hooks
 
-    /// Registers a hook. Its credentials are sealed.
-    async fn create_hook(&self, hook: NewHook, now: Timestamp) -> Result<HookReport>;
+    /// Registers a hook. Its credentials are sealed. `by` names the way in, such as `cli`, here
+    /// and in every change: each is recorded in the hook's history by the transaction that
+    /// makes it.
+    async fn create_hook(&self, hook: NewHook, by: &str, now: Timestamp) -> Result<HookReport>;
 
-    /// Changes a hook and returns it as it then is. `by` names the way in, such as `cli`.
+    /// Changes a hook and returns it as it then is. Pausing a hook that is paused, or disabling
+    /// one that is disabled, changes nothing and is not recorded. That a hook was disabled, or
+    /// is active again, is announced by an event of our own where another hook asks for it.
     /// Enabling sets the fail count to 0; its held deliveries go on, beginning with a probe.
     /// What a changed filter asks for decides about events that are fanned out later; deliveries
     /// that were made stay. Limits that let nothing through, and a change of settings that a
@@ -302,7 +321,15 @@ pub trait Store: Send + Sync {
 
     /// Deletes a hook: no delivery is made for it from now on, and what it has is cancelled by
     /// upkeep. Returns it as it was.
-    async fn remove_hook(&self, id: HookId, now: Timestamp) -> Result<HookReport>;
+    async fn remove_hook(&self, id: HookId, by: &str, now: Timestamp) -> Result<HookReport>;
+
+    /// What happened to a hook, newest first, also when it was deleted. The newest 500 changes
+    /// of a hook are kept.
+    async fn hook_history(
+        &self,
+        id: HookId,
+        filter: HistoryFilter,
+    ) -> Result<Vec<HookChangeReport>>;
 
     /// One hook. Deleted ones are not found.
     async fn hook(&self, id: HookId) -> Result<HookReport>;

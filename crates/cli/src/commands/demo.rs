@@ -341,7 +341,10 @@ async fn shop(
         settings: HookSettings::default(),
         credentials: HookCredentials::signed_with(secret),
     };
-    let hook = store.create_hook(hook, store.now().await?).await?.id;
+    let hook = store
+        .create_hook(hook, "demo", store.now().await?)
+        .await?
+        .id;
     Ok(Shop {
         name,
         url,

@@ -28,8 +28,9 @@ pub(super) const BY: &str = "cli";
 pub enum HookCommand {
     Add(Box<Add>),
     List(List),
-    /// Show one hook
+    /// Show one hook and what happened to it last
     Show(One),
+    History(super::hook_history::History),
     Change(super::hook_change::Change),
     /// Hold a hook's deliveries until it is enabled again
     Pause(One),
@@ -162,12 +163,8 @@ impl HookCommand {
         match self {
             Self::Add(command) => command.run(globals).await,
             Self::List(command) => command.run(globals).await,
-            Self::Show(One { id }) => {
-                let store = database::open(&globals.settings()?, Need::Nothing).await?;
-                let report = store.hook(id).await?;
-                store.close().await;
-                globals.output().result(&report, || show::hook(&report))
-            }
+            Self::Show(One { id }) => super::hook_history::show(globals, id).await,
+            Self::History(command) => command.run(globals).await,
             Self::Pause(One { id }) => change(globals, id, HookChange::Pause).await,
             Self::Enable(One { id }) => change(globals, id, HookChange::Enable).await,
             Self::Disable(One { id }) => change(globals, id, HookChange::Disable).await,
@@ -187,7 +184,7 @@ impl Add {
         hook.check()
             .map_err(|error| Misuse::new(error.to_string()))?;
         let store = database::open(&settings, Need::Secrets).await?;
-        let mut report = store.create_hook(hook, store.now().await?).await?;
+        let mut report = store.create_hook(hook, BY, store.now().await?).await?;
         store.close().await;
         report.secret = Some(secret.reveal());
         if let Some(address) = blocked(&report.url, &settings.worker) {
@@ -273,7 +270,7 @@ impl Remove {
                 return Ok(());
             }
         }
-        let report = store.remove_hook(self.id, store.now().await?).await?;
+        let report = store.remove_hook(self.id, BY, store.now().await?).await?;
         store.close().await;
         globals.output().result(&report, || {
             format!(

@@ -8,6 +8,7 @@ pub mod event;
 mod event_file;
 pub mod hook;
 mod hook_change;
+mod hook_history;
 mod hook_limits;
 mod hook_test;
 pub mod key;

@@ -4,16 +4,31 @@
 //! versions of hooks become visible in their order and no book can miss one.
 
 use super::PostgresStore;
+use super::announce::{announce, is_watched};
 use super::errors::Result;
+use super::hook_history::record;
 use super::hook_rows::{hook_columns, hook_from, open, seal};
+use crate::announce::{Announcement, notice_of};
 use crate::error::not_understood;
+use crate::hook_entry::HookEntry;
 use crate::{Error, HookChange, HookFilter, HookReport};
-use postrider_core::{Hook, HookCredentials, HookId, HookSettings, HookStatus, NewHook, Timestamp};
+use postrider_core::{
+    DisabledReason, HOOK_DISABLED, HOOK_ENABLED, Hook, HookAction, HookCredentials, HookId,
+    HookNotice, HookSettings, HookStatus, NewHook, Timestamp,
+};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 
+/// The slot of what is announced of a change by a person.
+const ANNOUNCED_IN: i16 = 0;
+
 impl PostgresStore {
-    pub(super) async fn create_hook(&self, new: &NewHook, now: Timestamp) -> Result<HookReport> {
+    pub(super) async fn create_hook(
+        &self,
+        new: &NewHook,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<HookReport> {
         new.check()?;
         let id = HookId::draw(now);
         let credentials = seal(&self.keys, id, &new.credentials)?;
@@ -43,6 +58,8 @@ impl PostgresStore {
         .bind(new.settings.is_limited())
         .execute(&mut *tx)
         .await?;
+        let entry = HookEntry::new(id, HookAction::Created, by);
+        record(&mut tx, &[entry], now).await?;
         let mut report = report(&mut tx, id).await?;
         tx.commit().await?;
         let secret = new.credentials.secrets.first();
@@ -58,50 +75,74 @@ impl PostgresStore {
         now: Timestamp,
     ) -> Result<HookReport> {
         let mut tx = self.calm.begin().await?;
+        let failures = lock_failures(&mut tx, id).await?;
+        if matches!(change, HookChange::Enable) {
+            // Before the version: settling locks the health first too.
+            forget_failures(&mut tx, id, now).await?;
+        }
+        let version = next_version(&mut tx).await?;
+        let before = standing(&mut tx, id).await?;
         let mut revealed = None;
-        match change {
+        let (action, reason) = match change {
             HookChange::Enable => {
-                // Before the version: settling locks the health first too.
-                forget_failures(&mut tx, id, now).await?;
-                set_status(&mut tx, id, HookStatus::Active, by, now).await?;
+                set_status(&mut tx, id, HookStatus::Active, by, now, version).await?;
+                (HookAction::Enabled, None)
             }
-            HookChange::Pause => set_status(&mut tx, id, HookStatus::Paused, by, now).await?,
-            HookChange::Disable => set_status(&mut tx, id, HookStatus::Disabled, by, now).await?,
+            HookChange::Pause if before.status == HookStatus::Paused.name() => {
+                return report(&mut tx, id).await;
+            }
+            HookChange::Pause => {
+                set_status(&mut tx, id, HookStatus::Paused, by, now, version).await?;
+                (HookAction::Paused, None)
+            }
+            HookChange::Disable if before.status == HookStatus::Disabled.name() => {
+                return report(&mut tx, id).await;
+            }
+            HookChange::Disable => {
+                set_status(&mut tx, id, HookStatus::Disabled, by, now, version).await?;
+                let reason = DisabledReason::Manual.name();
+                (HookAction::Disabled, Some(reason.to_owned()))
+            }
             HookChange::Set(change) => {
-                let version = next_version(&mut tx).await?;
+                let names = change.names();
                 let mut settings = settings(&mut tx, id).await?;
                 settings.apply(change);
                 settings.check()?;
                 set_settings(&mut tx, id, &settings, now, version).await?;
+                (HookAction::Changed, Some(names))
             }
             HookChange::Rotate {
                 secret,
                 overlap_until,
             } => {
                 revealed = Some(secret.reveal());
-                let version = next_version(&mut tx).await?;
                 let mut credentials = self.credentials(&mut tx, id).await?;
                 credentials.rotate(secret, now, overlap_until);
-                sqlx::query(
-                    "-- postrider: rotate_secret
-                    UPDATE postrider_hooks SET credentials = $2, updated_at = $3, version = $4
-                    WHERE id = $1",
-                )
-                .bind(id.0)
-                .bind(seal(&self.keys, id, &credentials)?)
-                .bind(now)
-                .bind(version)
-                .execute(&mut *tx)
-                .await?;
+                let sealed = seal(&self.keys, id, &credentials)?;
+                set_credentials(&mut tx, id, sealed, now, version).await?;
+                (HookAction::SecretRotated, None)
             }
-        }
+        };
+        announce_change(&mut tx, id, &before, action, &failures, by, now).await?;
+        let entry = HookEntry {
+            reason,
+            fail_count: failures.count,
+            last_error: failures.last_error,
+            ..HookEntry::new(id, action, by)
+        };
+        record(&mut tx, &[entry], now).await?;
         let mut report = report(&mut tx, id).await?;
         tx.commit().await?;
         report.secret = revealed;
         Ok(report)
     }
 
-    pub(super) async fn remove_hook(&self, id: HookId, now: Timestamp) -> Result<HookReport> {
+    pub(super) async fn remove_hook(
+        &self,
+        id: HookId,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<HookReport> {
         let mut tx = self.calm.begin().await?;
         let version = next_version(&mut tx).await?;
         let report = report(&mut tx, id).await?;
@@ -115,6 +156,12 @@ impl PostgresStore {
         .bind(version)
         .execute(&mut *tx)
         .await?;
+        let entry = HookEntry {
+            fail_count: report.fail_count,
+            last_error: report.last_error.clone(),
+            ..HookEntry::new(id, HookAction::Removed, by)
+        };
+        record(&mut tx, &[entry], now).await?;
         tx.commit().await?;
         Ok(report)
     }
@@ -196,22 +243,100 @@ async fn settings(connection: &mut PgConnection, id: HookId) -> Result<HookSetti
     Ok(settings.map_err(|_| not_understood(id))?)
 }
 
-/// A hook that is disabled already keeps why, when and by whom.
+/// How a hook stands, as nobody else can change it before this transaction ends.
+struct Before {
+    status: String,
+    account: String,
+    url: String,
+}
+
+async fn standing(connection: &mut PgConnection, id: HookId) -> Result<Before> {
+    let row: Option<(String, String, String)> = sqlx::query_as(
+        "-- postrider: hook_standing
+        SELECT status, account, url FROM postrider_hooks WHERE id = $1 AND deleted_at IS NULL",
+    )
+    .bind(id.0)
+    .fetch_optional(connection)
+    .await?;
+    let (status, account, url) = row.ok_or_else(|| not_found(id))?;
+    Ok(Before {
+        status,
+        account,
+        url,
+    })
+}
+
+/// A hook's failures in a row.
+#[derive(Default)]
+struct Failures {
+    count: u32,
+    first_at: Option<Timestamp>,
+    last_error: Option<String>,
+}
+
+/// Reads a hook's failures, and keeps settlements from adding to them.
+async fn lock_failures(connection: &mut PgConnection, id: HookId) -> Result<Failures> {
+    let row: Option<(i32, Option<Timestamp>, Option<String>)> = sqlx::query_as(
+        "-- postrider: lock_failures
+        SELECT fail_count, first_failure_at, last_error FROM postrider_hook_health
+        WHERE hook_id = $1 FOR UPDATE",
+    )
+    .bind(id.0)
+    .fetch_optional(connection)
+    .await?;
+    let of_row = |(count, first_at, last_error): (i32, _, _)| Failures {
+        count: count.unsigned_abs(),
+        first_at,
+        last_error,
+    };
+    Ok(row.map(of_row).unwrap_or_default())
+}
+
+/// Announces that a hook was disabled or is active again, where another hook asks for it.
+async fn announce_change(
+    connection: &mut PgConnection,
+    id: HookId,
+    before: &Before,
+    action: HookAction,
+    failures: &Failures,
+    by: &str,
+    now: Timestamp,
+) -> Result<()> {
+    let was_active = before.status == HookStatus::Active.name();
+    let (event_type, reason) = match action {
+        HookAction::Enabled if !was_active => (HOOK_ENABLED, None),
+        HookAction::Disabled => (HOOK_DISABLED, Some(DisabledReason::Manual.name())),
+        _ => return Ok(()),
+    };
+    if !is_watched(connection, &before.account, event_type, id).await? {
+        return Ok(());
+    }
+    let notice = HookNotice {
+        reason,
+        fail_count: failures.count,
+        first_failure_at: failures.first_at,
+        last_error: failures.last_error.clone(),
+        ..notice_of(id, &before.url, by, now)
+    };
+    let made = Announcement::new(&before.account, event_type, id, &notice);
+    announce(connection, ANNOUNCED_IN, &[made], now).await
+}
+
 async fn set_status(
     connection: &mut PgConnection,
     id: HookId,
     status: HookStatus,
     by: &str,
     now: Timestamp,
+    version: i64,
 ) -> Result<()> {
-    let version = next_version(connection).await?;
     sqlx::query(
         "-- postrider: change_hook
         UPDATE postrider_hooks SET
             status = $2,
-            disabled_reason = CASE WHEN $2 = 'disabled' THEN coalesce(disabled_reason, 'manual') END,
-            disabled_at = CASE WHEN $2 = 'disabled' THEN coalesce(disabled_at, $3) END,
-            disabled_by = CASE WHEN $2 = 'disabled' THEN coalesce(disabled_by, $4) END,
+            disabled_reason = CASE WHEN $2 = 'disabled' THEN 'manual' END,
+            disabled_at = CASE WHEN $2 = 'disabled' THEN $3 END,
+            disabled_by = CASE WHEN $2 = 'disabled' THEN $4 END,
             updated_at = $3,
             version = $5
         WHERE id = $1 AND deleted_at IS NULL",
@@ -248,6 +373,27 @@ async fn set_settings(
     Ok(())
 }
 
+async fn set_credentials(
+    connection: &mut PgConnection,
+    id: HookId,
+    sealed: String,
+    now: Timestamp,
+    version: i64,
+) -> Result<()> {
+    sqlx::query(
+        "-- postrider: rotate_secret
+        UPDATE postrider_hooks SET credentials = $2, updated_at = $3, version = $4
+        WHERE id = $1",
+    )
+    .bind(id.0)
+    .bind(sealed)
+    .bind(now)
+    .bind(version)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// A hook that was not active, or was held back, begins with a probe.
 async fn forget_failures(connection: &mut PgConnection, id: HookId, now: Timestamp) -> Result<()> {
     sqlx::query(
@@ -256,7 +402,8 @@ async fn forget_failures(connection: &mut PgConnection, id: HookId, now: Timesta
         SELECT id, 'backed_off', $2 FROM postrider_hooks WHERE id = $1 AND status <> 'active'
         ON CONFLICT (hook_id) DO UPDATE
         SET phase = 'backed_off', not_before = $2, probes = 0, fail_count = 0,
-            first_failure_at = NULL, last_failure_at = NULL, last_error = NULL",
+            first_failure_at = NULL, last_failure_at = NULL, last_error = NULL,
+            warned_at = NULL",
     )
     .bind(id.0)
     .bind(now)
@@ -266,7 +413,8 @@ async fn forget_failures(connection: &mut PgConnection, id: HookId, now: Timesta
         "-- postrider: forget_failures_of_active
         UPDATE postrider_hook_health
         SET fail_count = 0, first_failure_at = NULL, last_failure_at = NULL, last_error = NULL,
-            not_before = CASE WHEN phase = 'backed_off' THEN $2 END, probes = 0
+            not_before = CASE WHEN phase = 'backed_off' THEN $2 END, probes = 0,
+            warned_at = NULL
         WHERE hook_id = $1",
     )
     .bind(id.0)

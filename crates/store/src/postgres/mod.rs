@@ -7,11 +7,13 @@
 //! statements, so a pooler in transaction mode must not stand in between; `errors` says so
 //! when one does.
 
+mod announce;
 mod deliveries;
 mod errors;
 mod gates;
 mod health;
 mod history;
+mod hook_history;
 mod hook_rows;
 mod hooks;
 mod keys;
@@ -32,9 +34,9 @@ mod values;
 use crate::error::words;
 use crate::{
     AttemptReport, DeliveryFilter, DeliveryReport, DueHook, Error, EventFilter, EventReport,
-    FanOut, FannedOut, GateAnswer, HookBook, HookChange, HookFilter, HookReport, KeyFilter,
-    KeyReport, Lease, Leased, Migrated, OwnGates, Peek, Recovered, RejectedReport, Result,
-    SchemaState, Settled, Settlement, Store, Upkeep,
+    FanOut, FannedOut, GateAnswer, HistoryFilter, HookBook, HookChange, HookChangeReport,
+    HookFilter, HookReport, KeyFilter, KeyReport, Lease, Leased, Migrated, OwnGates, Peek,
+    Recovered, RejectedReport, Result, SchemaState, Settled, Settlement, Store, Upkeep,
 };
 use async_trait::async_trait;
 use chrono::NaiveDate;
@@ -317,8 +319,8 @@ impl Store for PostgresStore {
         Ok(self.upkeep(now, limit).await?)
     }
 
-    async fn create_hook(&self, hook: NewHook, now: Timestamp) -> Result<HookReport> {
-        Ok(self.create_hook(&hook, now).await?)
+    async fn create_hook(&self, hook: NewHook, by: &str, now: Timestamp) -> Result<HookReport> {
+        Ok(self.create_hook(&hook, by, now).await?)
     }
 
     async fn change_hook(
@@ -331,8 +333,16 @@ impl Store for PostgresStore {
         Ok(self.change_hook(id, change, by, now).await?)
     }
 
-    async fn remove_hook(&self, id: HookId, now: Timestamp) -> Result<HookReport> {
-        Ok(self.remove_hook(id, now).await?)
+    async fn remove_hook(&self, id: HookId, by: &str, now: Timestamp) -> Result<HookReport> {
+        Ok(self.remove_hook(id, by, now).await?)
+    }
+
+    async fn hook_history(
+        &self,
+        id: HookId,
+        filter: HistoryFilter,
+    ) -> Result<Vec<HookChangeReport>> {
+        Ok(self.hook_history(id, filter).await?)
     }
 
     async fn hook(&self, id: HookId) -> Result<HookReport> {

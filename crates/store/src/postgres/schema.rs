@@ -15,13 +15,14 @@ use std::collections::HashMap;
 const MIGRATIONS_TABLE: &str = "postrider_migrations";
 
 /// Tables without which nothing works.
-const TABLES: [&str; 13] = [
+const TABLES: [&str; 14] = [
     "postrider_meta",
     "postrider_outbox",
     "postrider_rejected",
     "postrider_dedup",
     "postrider_hooks",
     "postrider_hook_health",
+    "postrider_hook_history",
     "postrider_gates",
     "postrider_keys",
     "postrider_events",

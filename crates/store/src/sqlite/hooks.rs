@@ -4,14 +4,18 @@
 //! that a book is brought up to date by reading what is newer than it.
 
 use super::SqliteStore;
+use super::announce::{announce, is_watched};
 use super::errors::from_sqlx;
+use super::hook_history::record;
 use super::hook_rows::{HookRow, PURPOSE};
 use super::values::{micros, moment, rows};
+use crate::announce::{Announcement, notice_of};
 use crate::error::not_understood;
+use crate::hook_entry::HookEntry;
 use crate::{Error, HookChange, HookFilter, HookReport, Result};
 use postrider_core::{
-    DisabledReason, Hook, HookCredentials, HookId, HookSettings, HookStatus, NewHook, Phase,
-    Timestamp,
+    DisabledReason, HOOK_DISABLED, HOOK_ENABLED, Hook, HookAction, HookCredentials, HookId,
+    HookNotice, HookSettings, HookStatus, NewHook, OURSELVES, Phase, Timestamp,
 };
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{FromRow, Row};
@@ -37,7 +41,12 @@ macro_rules! report_columns {
 }
 
 impl SqliteStore {
-    pub(super) async fn insert_hook(&self, hook: NewHook, now: Timestamp) -> Result<HookReport> {
+    pub(super) async fn insert_hook(
+        &self,
+        hook: NewHook,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<HookReport> {
         hook.check()?;
         let id = HookId::draw(now);
         let credentials = self.seal(id, &hook.credentials)?;
@@ -62,6 +71,8 @@ impl SqliteStore {
         .execute(&mut *tx)
         .await
         .map_err(from_sqlx)?;
+        let entry = HookEntry::new(id, HookAction::Created, by);
+        record(&mut tx, &[entry], now).await?;
         let mut report = report(&mut tx, id).await?;
         tx.commit().await?;
         report.secret = hook.credentials.secrets.first().map(|s| s.secret.reveal());
@@ -77,23 +88,34 @@ impl SqliteStore {
     ) -> Result<HookReport> {
         let mut tx = self.writer.begin().await?;
         let row = find(&mut tx, id).await?;
+        let before = report(&mut tx, id).await?;
         let mut secret = None;
-        match change {
-            HookChange::Pause => set_status(&mut tx, id, HookStatus::Paused, None, now).await?,
+        let (action, reason) = match change {
+            HookChange::Pause if row.status == HookStatus::Paused.name() => return Ok(before),
+            HookChange::Pause => {
+                set_status(&mut tx, id, HookStatus::Paused, None, now).await?;
+                (HookAction::Paused, None)
+            }
             HookChange::Enable => {
                 forget_failures(&mut tx, &row, now).await?;
                 set_status(&mut tx, id, HookStatus::Active, None, now).await?;
+                (HookAction::Enabled, None)
             }
+            HookChange::Disable if row.status == HookStatus::Disabled.name() => return Ok(before),
             HookChange::Disable => {
                 let why = Some((DisabledReason::Manual, by));
                 set_status(&mut tx, id, HookStatus::Disabled, why, now).await?;
+                let reason = DisabledReason::Manual.name();
+                (HookAction::Disabled, Some(reason.to_owned()))
             }
             HookChange::Set(change) => {
+                let names = change.names();
                 let settings = serde_json::from_str(&row.settings);
                 let mut settings: HookSettings = settings.map_err(|_| not_understood(id))?;
                 settings.apply(change);
                 settings.check()?;
                 set_settings(&mut tx, id, &settings, now).await?;
+                (HookAction::Changed, Some(names))
             }
             HookChange::Rotate {
                 secret: new,
@@ -104,15 +126,29 @@ impl SqliteStore {
                 credentials.rotate(new, now, overlap_until);
                 let sealed = self.seal(id, &credentials)?;
                 set_credentials(&mut tx, id, sealed, now).await?;
+                (HookAction::SecretRotated, None)
             }
-        }
+        };
+        announce_change(&mut tx, &before, action, by, now).await?;
+        let entry = HookEntry {
+            reason,
+            fail_count: before.fail_count,
+            last_error: before.last_error,
+            ..HookEntry::new(id, action, by)
+        };
+        record(&mut tx, &[entry], now).await?;
         let mut report = report(&mut tx, id).await?;
         tx.commit().await?;
         report.secret = secret;
         Ok(report)
     }
 
-    pub(super) async fn delete_hook(&self, id: HookId, now: Timestamp) -> Result<HookReport> {
+    pub(super) async fn delete_hook(
+        &self,
+        id: HookId,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<HookReport> {
         let mut tx = self.writer.begin().await?;
         let report = report(&mut tx, id).await?;
         let version = next_version(&mut tx).await?;
@@ -127,6 +163,12 @@ impl SqliteStore {
         .execute(&mut *tx)
         .await
         .map_err(from_sqlx)?;
+        let entry = HookEntry {
+            fail_count: report.fail_count,
+            last_error: report.last_error.clone(),
+            ..HookEntry::new(id, HookAction::Removed, by)
+        };
+        record(&mut tx, &[entry], now).await?;
         tx.commit().await?;
         Ok(report)
     }
@@ -266,6 +308,34 @@ async fn find(connection: &mut SqliteConnection, id: HookId) -> Result<HookRow> 
     .ok_or(not_found(id))
 }
 
+/// Announces that a hook was disabled or is active again, where another hook asks for it.
+async fn announce_change(
+    tx: &mut SqliteConnection,
+    before: &HookReport,
+    action: HookAction,
+    by: &str,
+    now: Timestamp,
+) -> Result<()> {
+    let was_active = before.status == HookStatus::Active.name();
+    let (event_type, reason) = match action {
+        HookAction::Enabled if !was_active => (HOOK_ENABLED, None),
+        HookAction::Disabled => (HOOK_DISABLED, Some(DisabledReason::Manual.name())),
+        _ => return Ok(()),
+    };
+    if !is_watched(tx, &before.account, event_type, before.id).await? {
+        return Ok(());
+    }
+    let notice = HookNotice {
+        reason,
+        fail_count: before.fail_count,
+        first_failure_at: before.first_failure_at,
+        last_error: before.last_error.clone(),
+        ..notice_of(before.id, &before.url, by, now)
+    };
+    let made = Announcement::new(&before.account, event_type, before.id, &notice);
+    announce(tx, &[made], now).await
+}
+
 /// The number under which a change of a hook stands.
 pub(super) async fn next_version(tx: &mut SqliteConnection) -> Result<i64> {
     sqlx::query_scalar(
@@ -375,19 +445,26 @@ pub(super) async fn disable(
     reason: DisabledReason,
     now: Timestamp,
 ) -> Result<bool> {
-    let active: Option<i64> = sqlx::query_scalar(
-        "-- postrider: is_active
-        SELECT 1 FROM postrider_hooks WHERE id = ?1 AND status = 'active' AND deleted_at IS NULL",
-    )
-    .bind(id.0)
-    .fetch_optional(&mut *tx)
-    .await
-    .map_err(from_sqlx)?;
-    if active.is_some() {
-        let why = Some((reason, "postrider"));
+    let active = is_active(tx, id).await?;
+    if active {
+        let why = Some((reason, OURSELVES));
         set_status(tx, id, HookStatus::Disabled, why, now).await?;
     }
-    Ok(active.is_some())
+    Ok(active)
+}
+
+pub(super) async fn is_active(tx: &mut SqliteConnection, id: HookId) -> Result<bool> {
+    sqlx::query_scalar(
+        "-- postrider: is_active
+        SELECT EXISTS (
+            SELECT 1 FROM postrider_hooks
+            WHERE id = ?1 AND status = 'active' AND deleted_at IS NULL
+        )",
+    )
+    .bind(id.0)
+    .fetch_one(tx)
+    .await
+    .map_err(from_sqlx)
 }
 
 fn not_found(id: HookId) -> Error {

@@ -3,6 +3,7 @@
 //! One connection writes, in short transactions that take the right to write before they look
 //! (`writer.rs`); a few read beside it. The hard rule: a commit is on the disk when it returns.
 
+mod announce;
 mod attempt_rows;
 mod deliveries;
 mod errors;
@@ -10,6 +11,7 @@ mod file;
 mod gates;
 mod health;
 mod history;
+mod hook_history;
 mod hook_rows;
 mod hooks;
 mod keys;
@@ -31,9 +33,9 @@ mod writer;
 
 use crate::{
     AttemptReport, DeliveryFilter, DeliveryReport, DueHook, EventFilter, EventReport, FanOut,
-    FannedOut, GateAnswer, HookBook, HookChange, HookFilter, HookReport, KeyFilter, KeyReport,
-    Lease, Leased, Migrated, OwnGates, Peek, Recovered, RejectedReport, Result, SchemaState,
-    Settled, Settlement, Store, Upkeep, WorkerClaim,
+    FannedOut, GateAnswer, HistoryFilter, HookBook, HookChange, HookChangeReport, HookFilter,
+    HookReport, KeyFilter, KeyReport, Lease, Leased, Migrated, OwnGates, Peek, Recovered,
+    RejectedReport, Result, SchemaState, Settled, Settlement, Store, Upkeep, WorkerClaim,
 };
 use async_trait::async_trait;
 pub(crate) use errors::from_sqlx;
@@ -182,8 +184,8 @@ impl Store for SqliteStore {
         self.keep_up(now, limit).await
     }
 
-    async fn create_hook(&self, hook: NewHook, now: Timestamp) -> Result<HookReport> {
-        self.insert_hook(hook, now).await
+    async fn create_hook(&self, hook: NewHook, by: &str, now: Timestamp) -> Result<HookReport> {
+        self.insert_hook(hook, by, now).await
     }
 
     async fn change_hook(
@@ -196,8 +198,16 @@ impl Store for SqliteStore {
         self.update_hook(id, change, by, now).await
     }
 
-    async fn remove_hook(&self, id: HookId, now: Timestamp) -> Result<HookReport> {
-        self.delete_hook(id, now).await
+    async fn remove_hook(&self, id: HookId, by: &str, now: Timestamp) -> Result<HookReport> {
+        self.delete_hook(id, by, now).await
+    }
+
+    async fn hook_history(
+        &self,
+        id: HookId,
+        filter: HistoryFilter,
+    ) -> Result<Vec<HookChangeReport>> {
+        self.list_changes(id, filter).await
     }
 
     async fn hook(&self, id: HookId) -> Result<HookReport> {

@@ -3,12 +3,14 @@
 //! A case is named after a sentence of the contract in `Store`. It is handed a store on a
 //! database of its own and a clock that stands still; nothing sleeps.
 
+mod announced;
 mod dedup;
 mod enqueue;
 mod fan_out;
 mod gates;
 mod health;
 mod history;
+mod hook_history;
 mod hooks;
 mod keys;
 mod leases;
@@ -242,6 +244,31 @@ on_every_store! {
         held_deliveries_are_counted,
         health_is_shown_in_the_list_too,
         what_is_in_flight_ends_as_it_does_when_its_hook_is_paused,
+    },
+    hook_history::{
+        every_change_is_recorded_with_who_made_it_and_why,
+        a_change_that_changes_nothing_is_not_recorded,
+        a_change_that_fails_is_not_recorded,
+        disabling_is_recorded_with_the_failures,
+        half_of_the_way_is_warned_of_once_in_a_row_of_failures,
+        enabling_begins_a_new_row_that_may_be_warned_of,
+        a_hook_that_is_not_active_is_not_warned_of,
+        what_is_disabled_in_the_same_batch_is_not_warned_of,
+        those_who_disable_and_enable_at_once_leave_one_trail,
+        history_is_listed_newest_first_page_by_page,
+        the_newest_500_changes_of_a_hook_are_kept,
+        an_unknown_hook_has_no_history,
+    },
+    announced::{
+        a_warning_and_a_disabling_reach_those_who_ask_for_them,
+        a_delivery_that_failed_for_good_is_announced,
+        a_delivery_that_lost_its_workers_for_good_is_announced,
+        a_person_who_disables_and_enables_is_announced,
+        nothing_is_made_where_nobody_asks_for_it,
+        a_hook_never_gets_what_is_about_itself,
+        failures_of_our_own_events_make_no_others,
+        our_own_types_are_refused_from_applications,
+        hundreds_are_announced_by_one_settlement,
     },
     keys::{
         a_key_is_found_by_the_hash_of_its_token,

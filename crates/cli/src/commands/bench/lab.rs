@@ -113,7 +113,7 @@ impl Lab {
             credentials: HookCredentials::signed_with(SigningSecret::generate()),
         };
         let now = self.store.now().await?;
-        Ok(self.store.create_hook(hook, now).await?.id)
+        Ok(self.store.create_hook(hook, "bench", now).await?.id)
     }
 
     /// Changes a hook.
