@@ -6,6 +6,7 @@
 
 mod announce;
 mod book;
+mod bulk;
 mod error;
 mod fan_out;
 mod hook_entry;
@@ -19,6 +20,7 @@ pub mod sqlite;
 mod store;
 mod work;
 
+pub use bulk::{Discard, Mark, Page, PageDone, Redelivery};
 pub use error::{Error, Result};
 pub use migrations::{MIGRATIONS, Migrated, SCHEMA_LEVEL, SchemaState};
 pub use open::{Backend, DatabaseSettings, open};

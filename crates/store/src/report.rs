@@ -49,6 +49,8 @@ pub struct HookReport {
     pub disabled_by: Option<String>,
     /// Deliveries that wait for it to become active; counted up to 10,000.
     pub held: u32,
+    /// When the event of the oldest of them was made: of the hundred that are due longest.
+    pub oldest_held_at: Option<Timestamp>,
     /// What else it sets for itself.
     pub settings: HookSettings,
     /// When it was registered.

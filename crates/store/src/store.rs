@@ -1,9 +1,10 @@
 //! The contract of every store, in prose. The conformance cases are named after its sentences.
 
 use crate::{
-    AttemptReport, DeliveryReport, DeliveryState, EventReport, FannedOut, GateAnswer, HookBook,
-    HookChangeReport, HookReport, KeyReport, Leased, Migrated, OwnGates, Peek, Recovered,
-    RejectedReport, Result, Room, SchemaState, Settled, Settlement, WorkerClaim,
+    AttemptReport, DeliveryReport, DeliveryState, Discard, EventReport, FannedOut, GateAnswer,
+    HookBook, HookChangeReport, HookReport, KeyReport, Leased, Migrated, OwnGates, Page, PageDone,
+    Peek, Recovered, Redelivery, RejectedReport, Result, Room, SchemaState, Settled, Settlement,
+    WorkerClaim,
 };
 use async_trait::async_trait;
 use postrider_core::{
@@ -381,6 +382,27 @@ pub trait Store: Send + Sync {
     /// Makes a delivery due now, with its schedule begun anew, whether it waits or has ended.
     /// One in flight is a conflict, and so is one whose hook was deleted.
     async fn redeliver(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport>;
+
+    /// Makes deliveries of a hook due now, with their schedules begun anew, the oldest first: a
+    /// page of those that are in the state that is asked for.
+    ///
+    /// What is pending or in flight is left alone, and so is what has moved on meanwhile or
+    /// whose event is gone. Those of a hook that is not active are held. A hook that was deleted
+    /// is a conflict. All pages of one walk take the same `now`.
+    async fn redeliver_many(
+        &self,
+        which: &Redelivery,
+        page: Page,
+        now: Timestamp,
+    ) -> Result<PageDone>;
+
+    /// Ends held deliveries of a hook as cancelled with the reason `discarded`, those that are
+    /// due longest first: a page of them.
+    ///
+    /// What is in flight is left alone. A hook that is active holds nothing, which is a
+    /// conflict. The hook's history tells how many were discarded, in one entry for all pages
+    /// with the same `now`.
+    async fn discard_held(&self, which: &Discard, page: Page, now: Timestamp) -> Result<PageDone>;
 
     /// The latest rejected outbox rows, newest first.
     async fn rejected(&self, limit: u32) -> Result<Vec<RejectedReport>>;

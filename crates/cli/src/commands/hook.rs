@@ -34,10 +34,10 @@ pub enum HookCommand {
     Change(super::hook_change::Change),
     /// Hold a hook's deliveries until it is enabled again
     Pause(One),
-    /// Let a hook's deliveries go on, and forget its failures
-    Enable(One),
+    Enable(super::hook_held::Enable),
     /// Hold a hook's deliveries, and mark it as disabled by a person
     Disable(One),
+    Discard(super::hook_held::DiscardHeld),
     Remove(Remove),
     Test(super::hook_test::Test),
     RotateSecret(RotateSecret),
@@ -166,7 +166,8 @@ impl HookCommand {
             Self::Show(One { id }) => super::hook_history::show(globals, id).await,
             Self::History(command) => command.run(globals).await,
             Self::Pause(One { id }) => change(globals, id, HookChange::Pause).await,
-            Self::Enable(One { id }) => change(globals, id, HookChange::Enable).await,
+            Self::Enable(command) => command.run(globals).await,
+            Self::Discard(command) => command.run(globals).await,
             Self::Disable(One { id }) => change(globals, id, HookChange::Disable).await,
             Self::Remove(command) => command.run(globals).await,
             Self::Test(command) => command.run(globals).await,
@@ -316,7 +317,8 @@ async fn change(globals: &Globals, id: HookId, change: HookChange) -> Result<()>
     globals.output().result(&report, || said(&report))
 }
 
-fn said(report: &HookReport) -> String {
+/// How a hook stands now, in a sentence.
+pub(super) fn said(report: &HookReport) -> String {
     let held = match report.held {
         0 => String::new(),
         1 => " 1 delivery is held for it.".into(),
@@ -370,7 +372,8 @@ fn secret_once(secret: &SigningSecret) -> String {
     format!("Secret, shown this once: {revealed}{for_receiver}")
 }
 
-fn confirmed(question: &str) -> Result<bool> {
+/// Asks at the terminal.
+pub(super) fn confirmed(question: &str) -> Result<bool> {
     use std::io::Write;
     let mut out = std::io::stderr();
     write!(out, "{question}")?;

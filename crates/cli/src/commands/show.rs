@@ -22,7 +22,7 @@ pub fn hook(hook: &HookReport) -> String {
         ("status", status(hook)),
         ("pace", pace(hook)),
         ("failures", failures(hook)),
-        ("held", held(hook.held)),
+        ("held", held_since(hook)),
         ("created", moment(hook.created_at)),
         ("updated", moment(hook.updated_at)),
     ];
@@ -285,6 +285,12 @@ fn failures(hook: &HookReport) -> String {
         hook.first_failure_at.map(since).unwrap_or_default(),
         hook.last_error.as_ref().map(last).unwrap_or_default()
     )
+}
+
+fn held_since(hook: &HookReport) -> String {
+    let since = |at| format!(", of events since {}", moment(at));
+    let oldest = hook.oldest_held_at.map(since).unwrap_or_default();
+    format!("{}{oldest}", held(hook.held))
 }
 
 /// Held deliveries are counted up to 10,000.

@@ -13,11 +13,12 @@ use crate::error::not_understood;
 use crate::hook_entry::HookEntry;
 use crate::{Error, HookChange, HookFilter, HookReport};
 use postrider_core::{
-    DisabledReason, HOOK_DISABLED, HOOK_ENABLED, Hook, HookAction, HookCredentials, HookId,
-    HookNotice, HookSettings, HookStatus, NewHook, Timestamp,
+    DeliveryId, DisabledReason, HOOK_DISABLED, HOOK_ENABLED, Hook, HookAction, HookCredentials,
+    HookId, HookNotice, HookSettings, HookStatus, NewHook, Timestamp,
 };
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
+use uuid::Uuid;
 
 /// The slot of what is announced of a change by a person.
 const ANNOUNCED_IN: i16 = 0;
@@ -220,7 +221,7 @@ async fn next_version(connection: &mut PgConnection) -> Result<i64> {
     Ok(version)
 }
 
-fn not_found(id: HookId) -> Error {
+pub(super) fn not_found(id: HookId) -> Error {
     Error::NotFound {
         what: "hook",
         id: id.to_string(),
@@ -467,7 +468,15 @@ async fn list(
                        ) AS waiting
                        LIMIT 10000
                    ) AS counted
-               ) END AS held
+               ) END AS held,
+               CASE WHEN h.status <> 'active' THEN (
+                   SELECT min(longest_due.id::text COLLATE \"C\")::uuid
+                   FROM occupied AS o CROSS JOIN LATERAL (
+                       SELECT d.id FROM postrider_deliveries AS d
+                       WHERE d.slot = o.slot AND d.hook_id = h.id AND d.lease_token IS NULL
+                       ORDER BY d.next_attempt_at LIMIT 100
+                   ) AS longest_due
+               ) END AS oldest_held
         FROM listed AS h LEFT JOIN postrider_hook_health AS health ON health.hook_id = h.id
         ORDER BY h.id",
     ))
@@ -484,6 +493,7 @@ async fn list(
 fn report_from(row: &PgRow) -> std::result::Result<HookReport, sqlx::Error> {
     let mut hook = hook_from(row)?;
     let (fail_count, held): (i32, i64) = (row.try_get("fail_count")?, row.try_get("held")?);
+    let oldest: Option<Uuid> = row.try_get("oldest_held")?;
     Ok(HookReport {
         id: hook.id,
         account: hook.account,
@@ -504,6 +514,7 @@ fn report_from(row: &PgRow) -> std::result::Result<HookReport, sqlx::Error> {
         disabled_at: row.try_get("disabled_at")?,
         disabled_by: row.try_get("disabled_by")?,
         held: u32::try_from(held).unwrap_or_default(),
+        oldest_held_at: oldest.map(|id| DeliveryId(id).event_made_at()),
         settings: hook.settings,
         created_at: hook.created_at,
         updated_at: hook.updated_at,

@@ -8,7 +8,9 @@
 //! when one does.
 
 mod announce;
+mod bulk;
 mod deliveries;
+mod discard;
 mod errors;
 mod gates;
 mod health;
@@ -24,6 +26,7 @@ mod outbox_rows;
 mod peek;
 mod recover;
 mod redeliver;
+mod redeliver_many;
 mod schema;
 mod settle;
 mod settle_rows;
@@ -33,10 +36,11 @@ mod values;
 
 use crate::error::words;
 use crate::{
-    AttemptReport, DeliveryFilter, DeliveryReport, DueHook, Error, EventFilter, EventReport,
-    FanOut, FannedOut, GateAnswer, HistoryFilter, HookBook, HookChange, HookChangeReport,
-    HookFilter, HookReport, KeyFilter, KeyReport, Lease, Leased, Migrated, OwnGates, Peek,
-    Recovered, RejectedReport, Result, SchemaState, Settled, Settlement, Store, Upkeep,
+    AttemptReport, DeliveryFilter, DeliveryReport, Discard, DueHook, Error, EventFilter,
+    EventReport, FanOut, FannedOut, GateAnswer, HistoryFilter, HookBook, HookChange,
+    HookChangeReport, HookFilter, HookReport, KeyFilter, KeyReport, Lease, Leased, Migrated,
+    OwnGates, Page, PageDone, Peek, Recovered, Redelivery, RejectedReport, Result, SchemaState,
+    Settled, Settlement, Store, Upkeep,
 };
 use async_trait::async_trait;
 use chrono::NaiveDate;
@@ -399,6 +403,19 @@ impl Store for PostgresStore {
 
     async fn redeliver(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport> {
         Ok(self.redeliver(id, now).await?)
+    }
+
+    async fn redeliver_many(
+        &self,
+        which: &Redelivery,
+        page: Page,
+        now: Timestamp,
+    ) -> Result<PageDone> {
+        Ok(self.redeliver_many(which, page, now).await?)
+    }
+
+    async fn discard_held(&self, which: &Discard, page: Page, now: Timestamp) -> Result<PageDone> {
+        Ok(self.discard_held(which, page, now).await?)
     }
 
     async fn rejected(&self, limit: u32) -> Result<Vec<RejectedReport>> {

@@ -14,11 +14,12 @@ use crate::error::not_understood;
 use crate::hook_entry::HookEntry;
 use crate::{Error, HookChange, HookFilter, HookReport, Result};
 use postrider_core::{
-    DisabledReason, HOOK_DISABLED, HOOK_ENABLED, Hook, HookAction, HookCredentials, HookId,
-    HookNotice, HookSettings, HookStatus, NewHook, OURSELVES, Phase, Timestamp,
+    DeliveryId, DisabledReason, HOOK_DISABLED, HOOK_ENABLED, Hook, HookAction, HookCredentials,
+    HookId, HookNotice, HookSettings, HookStatus, NewHook, OURSELVES, Phase, Timestamp,
 };
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{FromRow, Row};
+use uuid::Uuid;
 
 /// How far the deliveries that wait for a hook are counted.
 const HELD_COUNTED: u32 = 10_000;
@@ -35,7 +36,15 @@ macro_rules! report_columns {
                      SELECT 1 FROM postrider_deliveries AS d INDEXED BY postrider_deliveries_waiting
                      WHERE d.slot = 0 AND d.hook_id = h.id AND d.lease_token IS NULL LIMIT ?1
                  )
-             ) END AS held
+             ) END AS held,
+             CASE WHEN h.status <> 'active' THEN (
+                 SELECT min(id) FROM (
+                     SELECT d.id
+                     FROM postrider_deliveries AS d INDEXED BY postrider_deliveries_waiting
+                     WHERE d.slot = 0 AND d.hook_id = h.id AND d.lease_token IS NULL
+                     ORDER BY d.next_attempt_at LIMIT 100
+                 )
+             ) END AS oldest_held
          FROM postrider_hooks AS h LEFT JOIN postrider_hook_health AS f ON f.hook_id = h.id\n"
     };
 }
@@ -233,6 +242,7 @@ struct ReportRow {
     last_error: Option<String>,
     not_before: Option<i64>,
     held: u32,
+    oldest_held: Option<Uuid>,
 }
 
 impl FromRow<'_, SqliteRow> for ReportRow {
@@ -244,6 +254,7 @@ impl FromRow<'_, SqliteRow> for ReportRow {
             last_error: row.try_get("last_error")?,
             not_before: row.try_get("not_before")?,
             held: row.try_get("held")?,
+            oldest_held: row.try_get("oldest_held")?,
         })
     }
 }
@@ -272,6 +283,7 @@ impl ReportRow {
             disabled_at: hook.disabled_at.map(moment),
             disabled_by: hook.disabled_by,
             held: self.held,
+            oldest_held_at: self.oldest_held.map(|id| DeliveryId(id).event_made_at()),
             settings,
             created_at: moment(hook.created_at),
             updated_at: moment(hook.updated_at),
@@ -467,7 +479,7 @@ pub(super) async fn is_active(tx: &mut SqliteConnection, id: HookId) -> Result<b
     .map_err(from_sqlx)
 }
 
-fn not_found(id: HookId) -> Error {
+pub(super) fn not_found(id: HookId) -> Error {
     Error::NotFound {
         what: "hook",
         id: id.to_string(),

@@ -5,7 +5,9 @@
 
 mod announce;
 mod attempt_rows;
+mod bulk;
 mod deliveries;
+mod discard;
 mod errors;
 mod file;
 mod gates;
@@ -21,6 +23,7 @@ mod outbox;
 mod outbox_rows;
 mod recover;
 mod redeliver;
+mod redeliver_many;
 mod schema;
 mod settle;
 mod settle_rows;
@@ -32,10 +35,11 @@ mod values;
 mod writer;
 
 use crate::{
-    AttemptReport, DeliveryFilter, DeliveryReport, DueHook, EventFilter, EventReport, FanOut,
-    FannedOut, GateAnswer, HistoryFilter, HookBook, HookChange, HookChangeReport, HookFilter,
-    HookReport, KeyFilter, KeyReport, Lease, Leased, Migrated, OwnGates, Peek, Recovered,
-    RejectedReport, Result, SchemaState, Settled, Settlement, Store, Upkeep, WorkerClaim,
+    AttemptReport, DeliveryFilter, DeliveryReport, Discard, DueHook, EventFilter, EventReport,
+    FanOut, FannedOut, GateAnswer, HistoryFilter, HookBook, HookChange, HookChangeReport,
+    HookFilter, HookReport, KeyFilter, KeyReport, Lease, Leased, Migrated, OwnGates, Page,
+    PageDone, Peek, Recovered, Redelivery, RejectedReport, Result, SchemaState, Settled,
+    Settlement, Store, Upkeep, WorkerClaim,
 };
 use async_trait::async_trait;
 pub(crate) use errors::from_sqlx;
@@ -264,6 +268,19 @@ impl Store for SqliteStore {
 
     async fn redeliver(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport> {
         self.send_again(id, now).await
+    }
+
+    async fn redeliver_many(
+        &self,
+        which: &Redelivery,
+        page: Page,
+        now: Timestamp,
+    ) -> Result<PageDone> {
+        self.send_many_again(which, page, now).await
+    }
+
+    async fn discard_held(&self, which: &Discard, page: Page, now: Timestamp) -> Result<PageDone> {
+        self.discard_page(which, page, now).await
     }
 
     async fn rejected(&self, limit: u32) -> Result<Vec<RejectedReport>> {

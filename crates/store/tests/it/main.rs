@@ -4,11 +4,13 @@
 //! database of its own and a clock that stands still; nothing sleeps.
 
 mod announced;
+mod bulk_redelivery;
 mod dedup;
 mod enqueue;
 mod fan_out;
 mod gates;
 mod health;
+mod held;
 mod history;
 mod hook_history;
 mod hooks;
@@ -269,6 +271,30 @@ on_every_store! {
         failures_of_our_own_events_make_no_others,
         our_own_types_are_refused_from_applications,
         hundreds_are_announced_by_one_settlement,
+    },
+    held::{
+        the_oldest_that_is_held_is_told,
+        held_deliveries_are_discarded_page_by_page,
+        only_what_is_old_enough_is_discarded,
+        nothing_is_discarded_of_an_active_hook,
+        what_is_in_flight_is_not_discarded,
+        what_was_discarded_can_be_sent_again,
+        of_two_that_discard_at_once_each_delivery_ends_once,
+        a_mark_survives_being_written_out,
+    },
+    bulk_redelivery::{
+        failed_ones_are_due_again_page_by_page,
+        delivered_ones_are_sent_again_under_the_same_id,
+        only_the_state_that_is_meant_is_sent_again,
+        only_the_time_that_is_meant_is_sent_again,
+        only_the_types_that_are_meant_are_sent_again,
+        those_of_another_hook_are_left_alone,
+        held_ones_begin_their_schedules_anew_each_once,
+        what_is_on_its_way_cannot_be_asked_for,
+        those_of_a_deleted_hook_are_a_conflict,
+        those_whose_event_is_gone_are_passed_over,
+        those_of_several_days_are_sent_again,
+        several_that_ask_at_once_make_each_delivery_once,
     },
     keys::{
         a_key_is_found_by_the_hash_of_its_token,
