@@ -7,7 +7,7 @@ use super::errors::Result;
 use super::history::Extent;
 use super::hooks::not_found;
 use crate::{DeliveryState, Mark, Page, Redelivery};
-use chrono::{Days, NaiveDate};
+use chrono::NaiveDate;
 use postrider_core::{DeliveryId, HookId, Timestamp};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
@@ -114,7 +114,7 @@ pub(super) async fn waiting(
 }
 
 /// Deliveries of the hook that have ended, in the order of their events: those that were
-/// delivered, or the others.
+/// delivered, or the others. The partitions' indexes are merged, as far as the page goes.
 pub(super) async fn ended(
     connection: &mut PgConnection,
     which: &Redelivery,
@@ -122,10 +122,6 @@ pub(super) async fn ended(
 ) -> Result<Vec<Seen>> {
     let extent = Extent::read(connection).await?;
     let after = page.after.map_or(which.begins(), |mark| mark.id);
-    // No event is fanned out before it is made; a day is left for clocks that differ.
-    let first_day = after.event_made_at().date_naive() - Days::new(1);
-    let mut days = extent.days;
-    days.retain(|day| *day >= first_day);
     let until = which
         .until
         .map_or(Uuid::max(), |until| DeliveryId::first_since(until).0);
@@ -134,34 +130,29 @@ pub(super) async fn ended(
             "-- postrider: bulk_delivered
             SELECT a.slot, a.day, a.delivery_id AS id, a.event_id, NULL::timestamptz AS due,
                    NULL::text AS ended
-            FROM unnest($1::smallint[]) AS s (slot) CROSS JOIN unnest($2::date[]) AS d (day)
-            CROSS JOIN LATERAL (
+            FROM unnest($1::smallint[]) AS s (slot) CROSS JOIN LATERAL (
                 SELECT DISTINCT ON (delivery_id) slot, day, delivery_id, event_id
                 FROM postrider_attempts
-                WHERE slot = s.slot AND day = d.day AND hook_id = $3
-                  AND outcome = 'accepted' AND NOT late
-                  AND delivery_id > $4 AND delivery_id < $5
-                ORDER BY delivery_id LIMIT $6
+                WHERE slot = s.slot AND hook_id = $2 AND outcome = 'accepted' AND NOT late
+                  AND delivery_id > $3 AND delivery_id < $4
+                ORDER BY delivery_id LIMIT $5
             ) AS a
-            ORDER BY a.delivery_id LIMIT $6"
+            ORDER BY a.delivery_id LIMIT $5"
         }
         _ => {
             "-- postrider: bulk_ended
             SELECT e.slot, e.day, e.delivery_id AS id, e.event_id, NULL::timestamptz AS due,
                    e.state AS ended
-            FROM unnest($1::smallint[]) AS s (slot) CROSS JOIN unnest($2::date[]) AS d (day)
-            CROSS JOIN LATERAL (
+            FROM unnest($1::smallint[]) AS s (slot) CROSS JOIN LATERAL (
                 SELECT slot, day, delivery_id, event_id, state FROM postrider_ended
-                WHERE slot = s.slot AND day = d.day AND hook_id = $3
-                  AND delivery_id > $4 AND delivery_id < $5
-                ORDER BY delivery_id LIMIT $6
+                WHERE slot = s.slot AND hook_id = $2 AND delivery_id > $3 AND delivery_id < $4
+                ORDER BY delivery_id LIMIT $5
             ) AS e
-            ORDER BY e.delivery_id LIMIT $6"
+            ORDER BY e.delivery_id LIMIT $5"
         }
     };
     let seen = sqlx::query(statement)
         .bind(&extent.slots)
-        .bind(&days)
         .bind(which.hook.0)
         .bind(after.0)
         .bind(until)
