@@ -54,7 +54,7 @@ pub struct DeliveryNotice {
     pub hook_id: HookId,
     /// Where that hook's deliveries go, without what may be a credential.
     pub url: String,
-    /// Why: `exhausted` or `gone`.
+    /// Why: `exhausted`, `gone` or `refused`.
     pub reason: &'static str,
     /// Attempts made.
     pub attempts: u32,

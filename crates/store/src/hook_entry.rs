@@ -1,7 +1,7 @@
 //! An entry in the history of a hook, before it is written.
 
 use crate::{Disabling, Warning};
-use postrider_core::{HookAction, HookId, OURSELVES, scrub};
+use postrider_core::{DisabledReason, HookAction, HookId, HookStatus, OURSELVES, scrub};
 
 /// So many entries of each hook are kept.
 pub(crate) const ENTRIES_KEPT: i64 = 500;
@@ -16,6 +16,41 @@ pub(crate) struct HookEntry {
     pub fail_count: u32,
     pub last_error: Option<String>,
     pub deliveries: Option<u32>,
+}
+
+/// What a person's change was.
+pub(crate) struct Made {
+    pub action: HookAction,
+    pub reason: Option<String>,
+}
+
+impl Made {
+    pub(crate) fn of(action: HookAction) -> Self {
+        Self {
+            action,
+            reason: None,
+        }
+    }
+
+    /// Settings of these names were changed.
+    pub(crate) fn changed(names: String) -> Self {
+        Self {
+            action: HookAction::Changed,
+            reason: Some(names),
+        }
+    }
+
+    /// The hook was given this status.
+    pub(crate) fn status(status: HookStatus) -> Self {
+        match status {
+            HookStatus::Active => Self::of(HookAction::Enabled),
+            HookStatus::Paused => Self::of(HookAction::Paused),
+            HookStatus::Disabled => Self {
+                action: HookAction::Disabled,
+                reason: Some(DisabledReason::Manual.name().to_owned()),
+            },
+        }
+    }
 }
 
 impl HookEntry {

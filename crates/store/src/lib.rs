@@ -32,7 +32,7 @@ pub use room::Room;
 pub use scratch::{HeldSnapshot, ScratchDatabase, describe_server};
 pub use store::{
     DeliveryFilter, DueHook, EventFilter, FanOut, HistoryFilter, HookChange, HookFilter, KeyFilter,
-    Lease, Store, Upkeep,
+    Latest, Lease, Store, Upkeep,
 };
 pub use work::{
     Disabling, FannedOut, Fresh, GateAnswer, HookBook, Leased, OwnGates, Peek, Recovered, Settled,

@@ -8,8 +8,8 @@ use crate::{
 };
 use async_trait::async_trait;
 use postrider_core::{
-    DeliveryId, EventId, Hook, HookId, Key, KeyId, LeaseToken, NewEvent, NewHook, NewKey,
-    RetrySchedule, SettingsChange, SigningSecret, Timestamp, TokenHash, WorkerId,
+    DeliveryId, EventId, Hook, HookEdit, HookId, HookStatus, Key, KeyId, LeaseToken, NewEvent,
+    NewHook, NewKey, Schedules, SettingsChange, SigningSecret, Timestamp, TokenHash, WorkerId,
 };
 use std::sync::Arc;
 
@@ -73,6 +73,8 @@ pub enum HookChange {
     Disable,
     /// Change what it sets for itself.
     Set(SettingsChange),
+    /// Change what it was registered with.
+    Edit(Box<HookEdit>),
     /// Sign with this secret from now on; the one before signs too until the given moment.
     Rotate {
         /// The new secret.
@@ -82,11 +84,24 @@ pub enum HookChange {
     },
 }
 
+impl HookChange {
+    /// Whether the hook's failures are forgotten with it.
+    pub(crate) fn forgets_failures(&self) -> bool {
+        match self {
+            Self::Enable => true,
+            Self::Edit(edit) => edit.status == Some(HookStatus::Active),
+            Self::Pause | Self::Disable | Self::Set(_) | Self::Rotate { .. } => false,
+        }
+    }
+}
+
 /// Which hooks to list.
 #[derive(Clone, Debug, Default)]
 pub struct HookFilter {
     /// Only this account's.
     pub account: Option<String>,
+    /// Only those of this profile.
+    pub profile: Option<String>,
     /// Only hooks registered after this one (by id, which sorts by time).
     pub after: Option<HookId>,
     /// At most this many.
@@ -100,6 +115,17 @@ pub struct HistoryFilter {
     pub before: Option<i64>,
     /// At most this many.
     pub limit: u32,
+}
+
+/// The latest answer of a hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Latest {
+    /// Which hook.
+    pub hook: HookId,
+    /// When the attempt started.
+    pub at: Timestamp,
+    /// The HTTP status, if there was an answer.
+    pub status: Option<u16>,
 }
 
 /// Which events to list, newest first.
@@ -279,14 +305,14 @@ pub trait Store: Send + Sync {
     /// Makes deliveries due again whose lease expired before `now`, at most `limit`.
     ///
     /// One whose lease expired for the third time in a row is recorded as an attempt with the
-    /// outcome `worker_lost` and waits by `schedule` (its hook's own, if it has one), or fails
+    /// outcome `worker_lost` and waits by its hook's schedule, or fails
     /// when that is used up.
     async fn recover(
         &self,
         slot: i16,
         now: Timestamp,
         limit: u32,
-        schedule: &RetrySchedule,
+        schedules: &dyn Schedules,
     ) -> Result<Recovered>;
 
     /// The hooks as of the latest call of this store that read them.
@@ -300,9 +326,12 @@ pub trait Store: Send + Sync {
 
     // ---- hooks
 
-    /// Registers a hook. Its credentials are sealed. `by` names the way in, such as `cli`, here
-    /// and in every change: each is recorded in the hook's history by the transaction that
-    /// makes it.
+    /// Registers a hook. Its credentials are sealed. An alias that a hook of the profile has, or
+    /// has had, is a conflict; a number that is drawn as an alias is never drawn again. Of calls
+    /// at the same time no more succeed than `at_most` allows.
+    ///
+    /// `by` names the way in, such as `cli`, here and in every change: each is recorded in the
+    /// hook's history by the transaction that makes it.
     async fn create_hook(&self, hook: NewHook, by: &str, now: Timestamp) -> Result<HookReport>;
 
     /// Changes a hook and returns it as it then is. Pausing a hook that is paused, or disabling
@@ -311,7 +340,8 @@ pub trait Store: Send + Sync {
     /// Enabling sets the fail count to 0; its held deliveries go on, beginning with a probe.
     /// What a changed filter asks for decides about events that are fanned out later; deliveries
     /// that were made stay. Limits that let nothing through, and a change of settings that a
-    /// newer version wrote, are refused.
+    /// newer version wrote, are refused. An edit is made as a whole or not at all; deliveries
+    /// that wait go to the new URL, with the new credentials.
     async fn change_hook(
         &self,
         id: HookId,
@@ -334,6 +364,14 @@ pub trait Store: Send + Sync {
 
     /// One hook. Deleted ones are not found.
     async fn hook(&self, id: HookId) -> Result<HookReport>;
+
+    /// The hook of this account that the profile's own API knows by this alias. Those of other
+    /// accounts, and deleted ones, are not found.
+    async fn hook_by_alias(&self, profile: &str, account: &str, alias: &str) -> Result<HookReport>;
+
+    /// Records when hooks were last sent to and what they answered, where that is newer than
+    /// what is recorded.
+    async fn note_latest(&self, latest: &[Latest]) -> Result<()>;
 
     /// One hook with its credentials opened.
     async fn hook_with_credentials(&self, id: HookId) -> Result<Hook>;

@@ -222,12 +222,14 @@ impl Add {
         };
         settings.apply(self.limits.into());
         Ok(NewHook {
+            alias: None,
             account: self.account,
             url: self.url,
             events: self.events,
             profile: self.profile,
             settings,
             credentials,
+            at_most: None,
         })
     }
 }
@@ -248,6 +250,7 @@ impl List {
         let page = async |after, limit| {
             let filter = HookFilter {
                 account: self.account.clone(),
+                profile: None,
                 after,
                 limit,
             };

@@ -11,6 +11,7 @@ mod announce;
 mod bulk;
 mod deliveries;
 mod discard;
+mod due_from;
 mod errors;
 mod gates;
 mod health;
@@ -38,17 +39,18 @@ use crate::error::words;
 use crate::{
     AttemptReport, DeliveryFilter, DeliveryReport, Discard, DueHook, Error, EventFilter,
     EventReport, FanOut, FannedOut, GateAnswer, HistoryFilter, HookBook, HookChange,
-    HookChangeReport, HookFilter, HookReport, KeyFilter, KeyReport, Lease, Leased, Migrated,
-    OwnGates, Page, PageDone, Peek, Recovered, Redelivery, RejectedReport, Result, SchemaState,
-    Settled, Settlement, Store, Upkeep,
+    HookChangeReport, HookFilter, HookReport, KeyFilter, KeyReport, Latest, Lease, Leased,
+    Migrated, OwnGates, Page, PageDone, Peek, Recovered, Redelivery, RejectedReport, Result,
+    SchemaState, Settled, Settlement, Store, Upkeep,
 };
 use async_trait::async_trait;
 use chrono::NaiveDate;
+use due_from::DueFrom;
 pub(crate) use errors::explain;
 use low_water::LowWater;
 use postrider_core::{
     DeliveryId, EventId, Hook, HookId, Key, KeyId, KeyRing, LeaseToken, NewEvent, NewHook, NewKey,
-    RetrySchedule, Timestamp, TokenHash, WorkerId,
+    Schedules, Timestamp, TokenHash, WorkerId,
 };
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool};
@@ -112,6 +114,8 @@ pub struct PostgresStore {
     days: Mutex<BTreeSet<NaiveDate>>,
     /// From where on the outbox is read.
     low_water: Mutex<LowWater>,
+    /// From where on the deliveries of hooks are leased.
+    due_from: Mutex<DueFrom>,
 }
 
 impl PostgresStore {
@@ -147,6 +151,7 @@ impl PostgresStore {
             book: RwLock::default(),
             days: Mutex::default(),
             low_water: Mutex::default(),
+            due_from: Mutex::default(),
         })
     }
 
@@ -310,9 +315,9 @@ impl Store for PostgresStore {
         slot: i16,
         now: Timestamp,
         limit: u32,
-        schedule: &RetrySchedule,
+        schedules: &dyn Schedules,
     ) -> Result<Recovered> {
-        Ok(self.recover(slot, now, limit, schedule).await?)
+        Ok(self.recover(slot, now, limit, schedules).await?)
     }
 
     fn hooks_book(&self) -> Arc<HookBook> {
@@ -351,6 +356,14 @@ impl Store for PostgresStore {
 
     async fn hook(&self, id: HookId) -> Result<HookReport> {
         Ok(self.hook(id).await?)
+    }
+
+    async fn hook_by_alias(&self, profile: &str, account: &str, alias: &str) -> Result<HookReport> {
+        Ok(self.hook_by_alias(profile, account, alias).await?)
+    }
+
+    async fn note_latest(&self, latest: &[Latest]) -> Result<()> {
+        Ok(self.note_latest(latest).await?)
     }
 
     async fn hook_with_credentials(&self, id: HookId) -> Result<Hook> {

@@ -37,7 +37,7 @@ mod writer;
 use crate::{
     AttemptReport, DeliveryFilter, DeliveryReport, Discard, DueHook, EventFilter, EventReport,
     FanOut, FannedOut, GateAnswer, HistoryFilter, HookBook, HookChange, HookChangeReport,
-    HookFilter, HookReport, KeyFilter, KeyReport, Lease, Leased, Migrated, OwnGates, Page,
+    HookFilter, HookReport, KeyFilter, KeyReport, Latest, Lease, Leased, Migrated, OwnGates, Page,
     PageDone, Peek, Recovered, Redelivery, RejectedReport, Result, SchemaState, Settled,
     Settlement, Store, Upkeep, WorkerClaim,
 };
@@ -45,7 +45,7 @@ use async_trait::async_trait;
 pub(crate) use errors::from_sqlx;
 use postrider_core::{
     DeliveryId, EventId, Hook, HookId, Key, KeyId, KeyRing, LeaseToken, NewEvent, NewHook, NewKey,
-    RetrySchedule, Timestamp, TokenHash, WorkerId,
+    Schedules, Timestamp, TokenHash, WorkerId,
 };
 use sqlx::SqlitePool;
 use std::path::PathBuf;
@@ -175,9 +175,9 @@ impl Store for SqliteStore {
         slot: i16,
         now: Timestamp,
         limit: u32,
-        schedule: &RetrySchedule,
+        schedules: &dyn Schedules,
     ) -> Result<Recovered> {
-        self.recover_lost(slot, now, limit, schedule).await
+        self.recover_lost(slot, now, limit, schedules).await
     }
 
     fn hooks_book(&self) -> Arc<HookBook> {
@@ -216,6 +216,14 @@ impl Store for SqliteStore {
 
     async fn hook(&self, id: HookId) -> Result<HookReport> {
         self.find_hook(id).await
+    }
+
+    async fn hook_by_alias(&self, profile: &str, account: &str, alias: &str) -> Result<HookReport> {
+        self.find_by_alias(profile, account, alias).await
+    }
+
+    async fn note_latest(&self, latest: &[Latest]) -> Result<()> {
+        self.record_latest(latest).await
     }
 
     async fn hook_with_credentials(&self, id: HookId) -> Result<Hook> {
