@@ -47,8 +47,8 @@ impl PostgresStore {
             "-- postrider: create_hook
             INSERT INTO postrider_hooks
                 (id, account, url, events, profile, status, settings, credentials, created_at,
-                 updated_at, version, limited, alias)
-            VALUES ($1, $2, $3, $4, $5, 'active', $6::json, $7, $8, $8, $9, $10, $11)
+                 updated_at, version, limited, alias, ordered)
+            VALUES ($1, $2, $3, $4, $5, 'active', $6::json, $7, $8, $8, $9, $10, $11, $12)
             ON CONFLICT (profile, alias) WHERE alias IS NOT NULL DO NOTHING",
         )
         .bind(id.0)
@@ -67,6 +67,7 @@ impl PostgresStore {
         .bind(version)
         .bind(new.settings.is_limited())
         .bind(&alias)
+        .bind(new.settings.ordered.is_some())
         .execute(&mut *tx)
         .await?;
         if inserted.rows_affected() == 0 {
@@ -525,13 +526,15 @@ async fn set_settings(
     sqlx::query(
         "-- postrider: set_hook
         UPDATE postrider_hooks
-        SET settings = $2::json, limited = $3, updated_at = $4, version = $5 WHERE id = $1",
+        SET settings = $2::json, limited = $3, updated_at = $4, version = $5, ordered = $6
+        WHERE id = $1",
     )
     .bind(id.0)
     .bind(settings_text(settings))
     .bind(settings.is_limited())
     .bind(now)
     .bind(version)
+    .bind(settings.ordered.is_some())
     .execute(connection)
     .await?;
     Ok(())
@@ -678,6 +681,8 @@ fn report_from(row: &PgRow) -> std::result::Result<HookReport, sqlx::Error> {
         not_before: row.try_get("not_before")?,
         in_flight: hook.settings.in_flight,
         rate: hook.settings.rate,
+        ordered: hook.settings.ordered,
+        on_failure: hook.settings.after_failure(),
         disabled_reason: row.try_get("disabled_reason")?,
         disabled_at: row.try_get("disabled_at")?,
         disabled_by: row.try_get("disabled_by")?,

@@ -11,6 +11,7 @@ mod announce;
 mod bulk;
 mod deliveries;
 mod discard;
+mod discard_held;
 mod due_from;
 mod errors;
 mod gates;
@@ -22,6 +23,8 @@ mod hooks;
 mod keys;
 mod leases;
 mod low_water;
+mod order;
+mod order_upkeep;
 mod outbox;
 mod outbox_rows;
 mod peek;
@@ -54,7 +57,7 @@ use postrider_core::{
 };
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -114,6 +117,8 @@ pub struct PostgresStore {
     days: Mutex<BTreeSet<NaiveDate>>,
     /// From where on the outbox is read.
     low_water: Mutex<LowWater>,
+    /// Up to which key the turns of a hook in a slot were last looked over.
+    looked_over: Mutex<HashMap<(i16, HookId), String>>,
     /// From where on the deliveries of hooks are leased.
     due_from: Mutex<DueFrom>,
 }
@@ -151,6 +156,7 @@ impl PostgresStore {
             book: RwLock::default(),
             days: Mutex::default(),
             low_water: Mutex::default(),
+            looked_over: Mutex::default(),
             due_from: Mutex::default(),
         })
     }
@@ -429,6 +435,10 @@ impl Store for PostgresStore {
 
     async fn discard_held(&self, which: &Discard, page: Page, now: Timestamp) -> Result<PageDone> {
         Ok(self.discard_held(which, page, now).await?)
+    }
+
+    async fn discard(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport> {
+        Ok(self.discard(id, now).await?)
     }
 
     async fn rejected(&self, limit: u32) -> Result<Vec<RejectedReport>> {

@@ -403,6 +403,8 @@ impl ReportRow {
             not_before: self.not_before.map(moment),
             in_flight: settings.in_flight,
             rate: settings.rate,
+            ordered: settings.ordered,
+            on_failure: settings.after_failure(),
             disabled_reason: hook.disabled_reason,
             disabled_at: hook.disabled_at.map(moment),
             disabled_by: hook.disabled_by,
