@@ -9,6 +9,7 @@
 mod attempt;
 mod body;
 mod clock;
+mod credential;
 mod duration;
 mod event;
 mod filter;
@@ -18,6 +19,7 @@ mod id;
 mod key;
 mod limits;
 mod outcome;
+mod password;
 mod pattern;
 mod rate;
 mod retry;
@@ -28,6 +30,10 @@ mod slot;
 pub use attempt::{Attempt, scrub};
 pub use body::{BodyForm, standard_body};
 pub use clock::{Clock, TestClock, Timestamp};
+pub use credential::{
+    Access, AccessChange, Credential, CredentialError, NewCredential, Proof, SharedSecret,
+    Standing, check_text, check_word,
+};
 pub use duration::{Span, SpanError};
 pub use event::{DEFAULT_ACCOUNT, Event, EventError, EventType, NewEvent, Payload};
 pub use filter::{Filter, FilterError, LazyPayload, UnreadablePayload};
@@ -44,6 +50,7 @@ pub use limits::{
     PAYLOAD_MAX_BYTES, RETRY_AFTER_MAX, SPAN_MAX,
 };
 pub use outcome::{NextStep, Outcome, Reason, next_step};
+pub use password::{PasswordError, PasswordHash};
 pub use pattern::{EventPattern, PatternError};
 pub use rate::{Bucket, Rate, RateError};
 pub use retry::RetrySchedule;

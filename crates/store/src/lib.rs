@@ -5,6 +5,7 @@
 //! on both by name. Nothing outside this crate and the producer knows `sqlx`.
 
 mod book;
+mod credential;
 mod error;
 mod fan_out;
 mod migrations;
@@ -17,12 +18,13 @@ pub mod sqlite;
 mod store;
 mod work;
 
+pub use credential::CredentialQuery;
 pub use error::{Error, Result};
 pub use migrations::{MIGRATIONS, Migrated, SCHEMA_LEVEL, SchemaState};
 pub use open::{Backend, DatabaseSettings, open};
 pub use report::{
     AttemptReport, DeliveryReport, DeliveryState, EventReport, EventState, HookReport, KeyReport,
-    RejectedReport,
+    RegistrantReport, RejectedReport,
 };
 pub use room::Room;
 pub use scratch::{HeldSnapshot, ScratchDatabase, describe_server};

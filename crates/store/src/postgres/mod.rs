@@ -7,6 +7,7 @@
 //! statements, so a pooler in transaction mode must not stand in between; `errors` says so
 //! when one does.
 
+mod credentials;
 mod deliveries;
 mod errors;
 mod gates;
@@ -31,18 +32,18 @@ mod values;
 
 use crate::error::words;
 use crate::{
-    AttemptReport, DeliveryFilter, DeliveryReport, DueHook, Error, EventFilter, EventReport,
-    FanOut, FannedOut, GateAnswer, HookBook, HookChange, HookFilter, HookReport, KeyFilter,
-    KeyReport, Lease, Leased, Migrated, OwnGates, Peek, Recovered, RejectedReport, Result,
-    SchemaState, Settled, Settlement, Store, Upkeep,
+    AttemptReport, CredentialQuery, DeliveryFilter, DeliveryReport, DueHook, Error, EventFilter,
+    EventReport, FanOut, FannedOut, GateAnswer, HookBook, HookChange, HookFilter, HookReport,
+    KeyFilter, KeyReport, Lease, Leased, Migrated, OwnGates, Peek, Recovered, RejectedReport,
+    Result, SchemaState, Settled, Settlement, Store, Upkeep,
 };
 use async_trait::async_trait;
 use chrono::NaiveDate;
 pub(crate) use errors::explain;
 use low_water::LowWater;
 use postrider_core::{
-    DeliveryId, EventId, Hook, HookId, Key, KeyId, KeyRing, LeaseToken, NewEvent, NewHook, NewKey,
-    RetrySchedule, Timestamp, TokenHash, WorkerId,
+    AccessChange, Credential, DeliveryId, EventId, Hook, HookId, Key, KeyId, KeyRing, LeaseToken,
+    NewCredential, NewEvent, NewHook, NewKey, RetrySchedule, Timestamp, TokenHash, WorkerId,
 };
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool};
@@ -365,6 +366,28 @@ impl Store for PostgresStore {
 
     async fn keys_used(&self, used: &[(KeyId, Timestamp)]) -> Result<()> {
         Ok(self.keys_used(used).await?)
+    }
+
+    async fn create_credential(&self, new: NewCredential, now: Timestamp) -> Result<KeyReport> {
+        Ok(self.create_credential(&new, now).await?)
+    }
+
+    async fn change_credential(&self, id: KeyId, change: AccessChange) -> Result<KeyReport> {
+        Ok(self.change_credential(id, change).await?)
+    }
+
+    async fn find_credential(&self, query: CredentialQuery) -> Result<Option<Credential>> {
+        Ok(self.find_credential(&query).await?)
+    }
+
+    async fn take_signature(
+        &self,
+        key: KeyId,
+        signature: &[u8],
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<bool> {
+        Ok(self.take_signature(key, signature, now, until).await?)
     }
 
     async fn event(&self, id: EventId) -> Result<EventReport> {

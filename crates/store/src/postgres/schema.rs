@@ -15,7 +15,7 @@ use std::collections::HashMap;
 const MIGRATIONS_TABLE: &str = "postrider_migrations";
 
 /// Tables without which nothing works.
-const TABLES: [&str; 13] = [
+const TABLES: [&str; 14] = [
     "postrider_meta",
     "postrider_outbox",
     "postrider_rejected",
@@ -24,6 +24,7 @@ const TABLES: [&str; 13] = [
     "postrider_hook_health",
     "postrider_gates",
     "postrider_keys",
+    "postrider_signatures",
     "postrider_events",
     "postrider_deliveries",
     "postrider_leases",

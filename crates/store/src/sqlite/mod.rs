@@ -4,6 +4,7 @@
 //! (`writer.rs`); a few read beside it. The hard rule: a commit is on the disk when it returns.
 
 mod attempt_rows;
+mod credentials;
 mod deliveries;
 mod errors;
 mod file;
@@ -30,16 +31,16 @@ mod values;
 mod writer;
 
 use crate::{
-    AttemptReport, DeliveryFilter, DeliveryReport, DueHook, EventFilter, EventReport, FanOut,
-    FannedOut, GateAnswer, HookBook, HookChange, HookFilter, HookReport, KeyFilter, KeyReport,
-    Lease, Leased, Migrated, OwnGates, Peek, Recovered, RejectedReport, Result, SchemaState,
-    Settled, Settlement, Store, Upkeep, WorkerClaim,
+    AttemptReport, CredentialQuery, DeliveryFilter, DeliveryReport, DueHook, EventFilter,
+    EventReport, FanOut, FannedOut, GateAnswer, HookBook, HookChange, HookFilter, HookReport,
+    KeyFilter, KeyReport, Lease, Leased, Migrated, OwnGates, Peek, Recovered, RejectedReport,
+    Result, SchemaState, Settled, Settlement, Store, Upkeep, WorkerClaim,
 };
 use async_trait::async_trait;
 pub(crate) use errors::from_sqlx;
 use postrider_core::{
-    DeliveryId, EventId, Hook, HookId, Key, KeyId, KeyRing, LeaseToken, NewEvent, NewHook, NewKey,
-    RetrySchedule, Timestamp, TokenHash, WorkerId,
+    AccessChange, Credential, DeliveryId, EventId, Hook, HookId, Key, KeyId, KeyRing, LeaseToken,
+    NewCredential, NewEvent, NewHook, NewKey, RetrySchedule, Timestamp, TokenHash, WorkerId,
 };
 use sqlx::SqlitePool;
 use std::path::PathBuf;
@@ -230,6 +231,28 @@ impl Store for SqliteStore {
 
     async fn keys_used(&self, used: &[(KeyId, Timestamp)]) -> Result<()> {
         self.note_uses(used).await
+    }
+
+    async fn create_credential(&self, new: NewCredential, now: Timestamp) -> Result<KeyReport> {
+        self.insert_credential(&new, now).await
+    }
+
+    async fn change_credential(&self, id: KeyId, change: AccessChange) -> Result<KeyReport> {
+        self.update_credential(id, change).await
+    }
+
+    async fn find_credential(&self, query: CredentialQuery) -> Result<Option<Credential>> {
+        self.credential_of(&query).await
+    }
+
+    async fn take_signature(
+        &self,
+        key: KeyId,
+        signature: &[u8],
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<bool> {
+        self.note_signature(key, signature, now, until).await
     }
 
     async fn event(&self, id: EventId) -> Result<EventReport> {

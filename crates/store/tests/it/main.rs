@@ -3,6 +3,7 @@
 //! A case is named after a sentence of the contract in `Store`. It is handed a store on a
 //! database of its own and a clock that stands still; nothing sleeps.
 
+mod credentials;
 mod dedup;
 mod enqueue;
 mod fan_out;
@@ -255,6 +256,18 @@ on_every_store! {
         a_use_is_recorded_once_a_minute,
         uses_of_unknown_keys_are_passed_over,
         several_may_record_uses_at_once,
+    },
+    credentials::{
+        a_registrant_is_found_by_what_it_shows,
+        the_secret_of_a_registrant_is_sealed,
+        a_credential_that_breaks_a_bound_is_refused,
+        what_a_registrant_shows_is_its_own_until_it_is_revoked,
+        a_registrant_may_do_what_was_last_said,
+        only_credentials_of_registrants_are_changed,
+        a_registrants_token_is_no_key_of_our_api,
+        a_signature_is_taken_once,
+        of_several_that_show_one_signature_at_once_one_is_taken,
+        signatures_whose_moment_has_passed_are_forgotten,
     },
     secrets::{
         no_secret_stands_in_the_database_in_the_clear,
