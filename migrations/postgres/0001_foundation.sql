@@ -95,6 +95,8 @@ CREATE INDEX postrider_dedup_by_day ON postrider_dedup (slot, day);
 
 CREATE TABLE postrider_hooks (
     id uuid PRIMARY KEY,
+    -- The id under which the profile's own API knows the hook.
+    alias text,
     account text NOT NULL,
     url text NOT NULL,
     events text[] NOT NULL,
@@ -117,6 +119,23 @@ CREATE TABLE postrider_hooks (
 );
 CREATE INDEX postrider_hooks_by_account ON postrider_hooks (account, id);
 CREATE INDEX postrider_hooks_by_version ON postrider_hooks (version);
+-- Deleted hooks keep theirs: an alias is never given twice.
+CREATE UNIQUE INDEX postrider_hooks_by_alias ON postrider_hooks (profile, alias)
+    WHERE alias IS NOT NULL;
+
+-- The last number that was given as an alias, for profiles whose aliases are numbers.
+CREATE TABLE postrider_aliases (
+    profile text PRIMARY KEY,
+    last bigint NOT NULL
+);
+
+-- When a hook was last sent to and what it answered, for profiles that show that. Written at
+-- most once a second for a hook.
+CREATE TABLE postrider_hook_latest (
+    hook_id uuid PRIMARY KEY,
+    at timestamptz NOT NULL,
+    status smallint
+) WITH (fillfactor = 50);
 
 -- A hook without a row here has no failures. Written when something changes, never on a
 -- success that finds the fail count at 0.

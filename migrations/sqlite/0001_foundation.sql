@@ -85,6 +85,8 @@ CREATE INDEX postrider_dedup_by_day ON postrider_dedup (slot, day);
 
 CREATE TABLE postrider_hooks (
     id BLOB PRIMARY KEY NOT NULL,
+    -- The id under which the profile's own API knows the hook.
+    alias TEXT,
     account TEXT NOT NULL,
     url TEXT NOT NULL,
     -- A JSON array of strings.
@@ -106,6 +108,23 @@ CREATE TABLE postrider_hooks (
 ) STRICT;
 CREATE INDEX postrider_hooks_by_account ON postrider_hooks (account, id);
 CREATE INDEX postrider_hooks_by_version ON postrider_hooks (version);
+-- Deleted hooks keep theirs: an alias is never given twice.
+CREATE UNIQUE INDEX postrider_hooks_by_alias ON postrider_hooks (profile, alias)
+    WHERE alias IS NOT NULL;
+
+-- The last number that was given as an alias, for profiles whose aliases are numbers.
+CREATE TABLE postrider_aliases (
+    profile TEXT PRIMARY KEY NOT NULL,
+    last INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- When a hook was last sent to and what it answered, for profiles that show that. Written at
+-- most once a second for a hook.
+CREATE TABLE postrider_hook_latest (
+    hook_id BLOB PRIMARY KEY NOT NULL,
+    at INTEGER NOT NULL,
+    status INTEGER
+) STRICT, WITHOUT ROWID;
 
 -- A hook without a row here has no failures. Written when something changes, never on a
 -- success that finds the fail count at 0.

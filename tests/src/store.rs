@@ -379,6 +379,7 @@ impl TestStore {
 /// A hook with a fresh secret.
 pub fn new_hook(account: &str, patterns: &[&str]) -> NewHook {
     NewHook {
+        alias: None,
         account: account.into(),
         url: "https://receiver.example/hook".into(),
         events: patterns
@@ -388,6 +389,7 @@ pub fn new_hook(account: &str, patterns: &[&str]) -> NewHook {
         profile: "standard".into(),
         settings: HookSettings::default(),
         credentials: HookCredentials::signed_with(SigningSecret::generate()),
+        at_most: None,
     }
 }
 

@@ -3,9 +3,10 @@
 use crate::event::{are_too_many_headers, is_header_name, is_header_value, is_reserved_header};
 use crate::{
     BodyForm, EventPattern, EventType, Filter, HEADERS_MAX, HEADERS_MAX_BYTES, HOOK_URL_MAX_BYTES,
-    HookId, Phase, Rate, RetrySchedule, Signer, SigningSecret, Span, Timestamp,
+    HookId, NewAlias, Phase, Rate, RetrySchedule, Signer, SigningSecret, Span, Timestamp,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::fmt;
 use url::Url;
 
@@ -14,6 +15,8 @@ use url::Url;
 pub struct Hook {
     /// Its id.
     pub id: HookId,
+    /// The id under which its profile's own API knows it, if the profile has one.
+    pub alias: Option<String>,
     /// Whose events it gets.
     pub account: String,
     /// Where its deliveries go, exactly as it was registered.
@@ -108,6 +111,9 @@ pub struct HookSettings {
     /// The time those failures must span.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disable_after: Option<Span>,
+    /// What only its profile knows, by name; the profile says what there is.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub profile: Map<String, Value>,
 }
 
 /// A change of what a hook sets for itself. What is `None` stays as it is; `Some(None)` takes
@@ -134,6 +140,9 @@ pub struct SettingsChange {
 pub struct HookCredentials {
     /// The signing secrets, newest first; older ones until they expire.
     pub secrets: Vec<RotatingSecret>,
+    /// A secret that is sent as it is, for profiles that do not sign.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
     /// HTTP Basic credentials.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub basic: Option<BasicAuth>,
@@ -164,11 +173,13 @@ pub struct BasicAuth {
 /// A hook to be registered.
 #[derive(Clone, Debug)]
 pub struct NewHook {
+    /// The id under which its profile's own API is to know it, if the profile has one.
+    pub alias: Option<NewAlias>,
     /// Whose events it gets.
     pub account: String,
     /// Where its deliveries go.
     pub url: String,
-    /// Which events it asks for; at least one.
+    /// Which events it asks for; at least one, unless it has an alias.
     pub events: Vec<EventPattern>,
     /// The delivery format and policy.
     pub profile: String,
@@ -176,6 +187,8 @@ pub struct NewHook {
     pub settings: HookSettings,
     /// What proves the sender.
     pub credentials: HookCredentials,
+    /// It is refused when the account has so many hooks of this profile already.
+    pub at_most: Option<u32>,
 }
 
 /// The hook cannot be accepted.
@@ -208,6 +221,9 @@ pub enum HookError {
     /// A count that would let nothing through.
     #[error("the {0} must be at least 1")]
     Zero(&'static str),
+    /// The account has as many hooks of this profile as it may have.
+    #[error("the account has {0} hooks of this profile already, as many as it may have")]
+    TooMany(u32),
     /// The account is empty or too long.
     #[error("the account must be 1 to {max} bytes long", max = crate::KEY_MAX_BYTES)]
     Account,
@@ -352,9 +368,7 @@ impl NewHook {
             return Err(HookError::Account);
         }
         parse_hook_url(&self.url)?;
-        if self.events.is_empty() {
-            return Err(HookError::NoEvents);
-        }
+        check_patterns(&self.events, self.alias.is_some())?;
         let headers = &self.credentials.headers;
         if are_too_many_headers(headers.iter().map(|(name, value)| name.len() + value.len())) {
             return Err(HookError::HeadersTooMany);
@@ -363,6 +377,15 @@ impl NewHook {
             check_header(name, value)?;
         }
         self.settings.check()
+    }
+}
+
+/// A hook that its profile's own API knows may ask for nothing for a while; for others that is
+/// a mistake.
+pub(crate) fn check_patterns(events: &[EventPattern], has_alias: bool) -> Result<(), HookError> {
+    match events.is_empty() && !has_alias {
+        true => Err(HookError::NoEvents),
+        false => Ok(()),
     }
 }
 
@@ -505,6 +528,7 @@ mod tests {
     #[test]
     fn what_no_request_can_keep_to_is_refused() {
         let hook = |timeout: &str, headers: usize| NewHook {
+            alias: None,
             account: "default".into(),
             url: "https://example.com".into(),
             events: vec![EventPattern::Any],
@@ -517,6 +541,7 @@ mod tests {
                 headers: vec![("x-a".into(), "b".into()); headers],
                 ..HookCredentials::default()
             },
+            at_most: None,
         };
         assert_eq!(hook("1s", 100).check(), Ok(()));
         assert_eq!(hook("0s", 0).check(), Err(HookError::Timeout));

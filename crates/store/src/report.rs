@@ -12,6 +12,9 @@ use serde_json::value::RawValue;
 pub struct HookReport {
     /// Its id.
     pub id: HookId,
+    /// The id under which its profile's own API knows it, if the profile has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alias: Option<String>,
     /// Whose events it gets.
     pub account: String,
     /// Where its deliveries go.
@@ -47,6 +50,12 @@ pub struct HookReport {
     pub disabled_at: Option<Timestamp>,
     /// By whom: `postrider` or a person's way in.
     pub disabled_by: Option<String>,
+    /// When it was last sent to, within about a second, if its profile keeps that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latest_sent_at: Option<Timestamp>,
+    /// The HTTP status of the answer; none where there was no answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latest_status: Option<u16>,
     /// Deliveries that wait for it to become active; counted up to 10,000.
     pub held: u32,
     /// What else it sets for itself.

@@ -7,7 +7,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use postrider_core::{
-    AccessChange, Credential, DeliveryId, EventId, Hook, HookId, Key, KeyId, LeaseToken,
+    AccessChange, Credential, DeliveryId, EventId, Hook, HookEdit, HookId, Key, KeyId, LeaseToken,
     NewCredential, NewEvent, NewHook, NewKey, RetrySchedule, SettingsChange, SigningSecret,
     Timestamp, TokenHash, WorkerId,
 };
@@ -73,6 +73,8 @@ pub enum HookChange {
     Disable,
     /// Change what it sets for itself.
     Set(SettingsChange),
+    /// Change what it was registered with.
+    Edit(Box<HookEdit>),
     /// Sign with this secret from now on; the one before signs too until the given moment.
     Rotate {
         /// The new secret.
@@ -87,10 +89,23 @@ pub enum HookChange {
 pub struct HookFilter {
     /// Only this account's.
     pub account: Option<String>,
+    /// Only those of this profile.
+    pub profile: Option<String>,
     /// Only hooks registered after this one (by id, which sorts by time).
     pub after: Option<HookId>,
     /// At most this many.
     pub limit: u32,
+}
+
+/// The latest answer of a hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Latest {
+    /// Which hook.
+    pub hook: HookId,
+    /// When the attempt started.
+    pub at: Timestamp,
+    /// The HTTP status, if there was an answer.
+    pub status: Option<u16>,
 }
 
 /// Which events to list, newest first.
@@ -285,14 +300,17 @@ pub trait Store: Send + Sync {
 
     // ---- hooks
 
-    /// Registers a hook. Its credentials are sealed.
+    /// Registers a hook. Its credentials are sealed. An alias that a hook of the profile has, or
+    /// has had, is a conflict; a number that is drawn as an alias is never drawn again. Of calls
+    /// at the same time no more succeed than `at_most` allows.
     async fn create_hook(&self, hook: NewHook, now: Timestamp) -> Result<HookReport>;
 
     /// Changes a hook and returns it as it then is. `by` names the way in, such as `cli`.
     /// Enabling sets the fail count to 0; its held deliveries go on, beginning with a probe.
     /// What a changed filter asks for decides about events that are fanned out later; deliveries
     /// that were made stay. Limits that let nothing through, and a change of settings that a
-    /// newer version wrote, are refused.
+    /// newer version wrote, are refused. An edit is made as a whole or not at all; deliveries
+    /// that wait go to the new URL, with the new credentials.
     async fn change_hook(
         &self,
         id: HookId,
@@ -307,6 +325,14 @@ pub trait Store: Send + Sync {
 
     /// One hook. Deleted ones are not found.
     async fn hook(&self, id: HookId) -> Result<HookReport>;
+
+    /// The hook of this account that the profile's own API knows by this alias. Those of other
+    /// accounts, and deleted ones, are not found.
+    async fn hook_by_alias(&self, profile: &str, account: &str, alias: &str) -> Result<HookReport>;
+
+    /// Records when hooks were last sent to and what they answered, where that is newer than
+    /// what is recorded.
+    async fn note_latest(&self, latest: &[Latest]) -> Result<()>;
 
     /// One hook with its credentials opened.
     async fn hook_with_credentials(&self, id: HookId) -> Result<Hook>;

@@ -224,12 +224,14 @@ impl Add {
         };
         settings.apply(self.limits.into());
         Ok(NewHook {
+            alias: None,
             account: self.account,
             url: self.url,
             events: self.events,
             profile: self.profile,
             settings,
             credentials,
+            at_most: None,
         })
     }
 }
@@ -250,6 +252,7 @@ impl List {
         let page = async |after, limit| {
             let filter = HookFilter {
                 account: self.account.clone(),
+                profile: None,
                 after,
                 limit,
             };

@@ -34,8 +34,8 @@ use crate::error::words;
 use crate::{
     AttemptReport, CredentialQuery, DeliveryFilter, DeliveryReport, DueHook, Error, EventFilter,
     EventReport, FanOut, FannedOut, GateAnswer, HookBook, HookChange, HookFilter, HookReport,
-    KeyFilter, KeyReport, Lease, Leased, Migrated, OwnGates, Peek, Recovered, RejectedReport,
-    Result, SchemaState, Settled, Settlement, Store, Upkeep,
+    KeyFilter, KeyReport, Latest, Lease, Leased, Migrated, OwnGates, Peek, Recovered,
+    RejectedReport, Result, SchemaState, Settled, Settlement, Store, Upkeep,
 };
 use async_trait::async_trait;
 use chrono::NaiveDate;
@@ -338,6 +338,14 @@ impl Store for PostgresStore {
 
     async fn hook(&self, id: HookId) -> Result<HookReport> {
         Ok(self.hook(id).await?)
+    }
+
+    async fn hook_by_alias(&self, profile: &str, account: &str, alias: &str) -> Result<HookReport> {
+        Ok(self.hook_by_alias(profile, account, alias).await?)
+    }
+
+    async fn note_latest(&self, latest: &[Latest]) -> Result<()> {
+        Ok(self.note_latest(latest).await?)
     }
 
     async fn hook_with_credentials(&self, id: HookId) -> Result<Hook> {

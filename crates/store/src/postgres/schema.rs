@@ -15,13 +15,15 @@ use std::collections::HashMap;
 const MIGRATIONS_TABLE: &str = "postrider_migrations";
 
 /// Tables without which nothing works.
-const TABLES: [&str; 14] = [
+const TABLES: [&str; 16] = [
     "postrider_meta",
     "postrider_outbox",
     "postrider_rejected",
     "postrider_dedup",
     "postrider_hooks",
+    "postrider_aliases",
     "postrider_hook_health",
+    "postrider_hook_latest",
     "postrider_gates",
     "postrider_keys",
     "postrider_signatures",

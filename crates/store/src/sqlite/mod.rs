@@ -33,8 +33,8 @@ mod writer;
 use crate::{
     AttemptReport, CredentialQuery, DeliveryFilter, DeliveryReport, DueHook, EventFilter,
     EventReport, FanOut, FannedOut, GateAnswer, HookBook, HookChange, HookFilter, HookReport,
-    KeyFilter, KeyReport, Lease, Leased, Migrated, OwnGates, Peek, Recovered, RejectedReport,
-    Result, SchemaState, Settled, Settlement, Store, Upkeep, WorkerClaim,
+    KeyFilter, KeyReport, Latest, Lease, Leased, Migrated, OwnGates, Peek, Recovered,
+    RejectedReport, Result, SchemaState, Settled, Settlement, Store, Upkeep, WorkerClaim,
 };
 use async_trait::async_trait;
 pub(crate) use errors::from_sqlx;
@@ -203,6 +203,14 @@ impl Store for SqliteStore {
 
     async fn hook(&self, id: HookId) -> Result<HookReport> {
         self.find_hook(id).await
+    }
+
+    async fn hook_by_alias(&self, profile: &str, account: &str, alias: &str) -> Result<HookReport> {
+        self.find_by_alias(profile, account, alias).await
+    }
+
+    async fn note_latest(&self, latest: &[Latest]) -> Result<()> {
+        self.record_latest(latest).await
     }
 
     async fn hook_with_credentials(&self, id: HookId) -> Result<Hook> {

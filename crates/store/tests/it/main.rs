@@ -3,6 +3,7 @@
 //! A case is named after a sentence of the contract in `Store`. It is handed a store on a
 //! database of its own and a clock that stands still; nothing sleeps.
 
+mod aliases;
 mod credentials;
 mod dedup;
 mod enqueue;
@@ -69,6 +70,17 @@ on_every_store! {
         no_table_of_others_is_needed_or_touched,
         the_databases_clock_goes_forward,
         after_closing_every_call_fails,
+    },
+    aliases::{
+        a_hook_is_found_by_its_alias_in_its_account_only,
+        an_alias_is_given_once_in_its_profile,
+        numbers_count_up_in_their_profile_and_are_never_drawn_again,
+        of_calls_at_once_no_more_succeed_than_the_account_may_have,
+        hooks_of_one_profile_are_listed,
+        an_edit_changes_what_it_names_and_nothing_else,
+        an_edit_is_made_as_a_whole_or_not_at_all,
+        activating_by_an_edit_forgets_failures,
+        the_latest_answer_is_kept_whatever_the_order,
     },
     enqueue::{
         ids_come_back_in_the_order_of_the_events,

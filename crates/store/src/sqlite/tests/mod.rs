@@ -106,12 +106,14 @@ fn later() -> Timestamp {
 
 fn new_hook(pattern: &str) -> NewHook {
     NewHook {
+        alias: None,
         account: "default".into(),
         url: "https://example.com/hook".into(),
         events: vec![pattern.parse().unwrap()],
         profile: "standard".into(),
         settings: Default::default(),
         credentials: HookCredentials::signed_with(SigningSecret::generate()),
+        at_most: None,
     }
 }
 
