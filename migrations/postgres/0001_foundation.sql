@@ -96,7 +96,7 @@ CREATE INDEX postrider_dedup_by_day ON postrider_dedup (slot, day);
 CREATE TABLE postrider_hooks (
     id uuid PRIMARY KEY,
     -- The id under which the profile's own API knows the hook.
-    alias text,
+    alias text COLLATE "C",
     account text NOT NULL,
     url text NOT NULL,
     events text[] NOT NULL,

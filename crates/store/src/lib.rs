@@ -24,13 +24,13 @@ pub use migrations::{MIGRATIONS, Migrated, SCHEMA_LEVEL, SchemaState};
 pub use open::{Backend, DatabaseSettings, open};
 pub use report::{
     AttemptReport, DeliveryReport, DeliveryState, EventReport, EventState, HookReport, KeyReport,
-    RegistrantReport, RejectedReport,
+    Registered, RegistrantReport, RejectedReport,
 };
 pub use room::Room;
 pub use scratch::{HeldSnapshot, ScratchDatabase, describe_server};
 pub use store::{
     DeliveryFilter, DueHook, EventFilter, FanOut, HookChange, HookFilter, KeyFilter, Latest, Lease,
-    Store, Upkeep,
+    RegisteredFilter, Store, Upkeep,
 };
 pub use work::{
     Disabling, FannedOut, Fresh, GateAnswer, HookBook, Leased, OwnGates, Peek, Recovered, Settled,

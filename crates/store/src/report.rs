@@ -1,8 +1,8 @@
 //! What people and programs are shown: the JSON of the command line and the API.
 
 use postrider_core::{
-    Access, AttemptId, DeliveryId, EventId, Filter, HookId, HookSettings, KeyId, NewCredential,
-    NewKey, Phase, Proof, Rate, Standing, Timestamp,
+    Access, AttemptId, DeliveryId, EventId, Filter, Hook, HookId, HookSettings, KeyId,
+    NewCredential, NewKey, Phase, Proof, Rate, Standing, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -64,6 +64,19 @@ pub struct HookReport {
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
+}
+
+/// A hook as its profile's own API shows it.
+#[derive(Clone, Debug)]
+pub struct Registered {
+    /// The hook, its credentials opened.
+    pub hook: Hook,
+    /// Failed attempts in a row.
+    pub fail_count: u32,
+    /// When it was last sent to, within about a second, if its profile keeps that.
+    pub latest_sent_at: Option<Timestamp>,
+    /// The HTTP status of the answer; none where there was no answer.
+    pub latest_status: Option<u16>,
 }
 
 /// Where an event is.

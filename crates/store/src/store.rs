@@ -97,6 +97,21 @@ pub struct HookFilter {
     pub limit: u32,
 }
 
+/// Which hooks to show as a profile's own API shows them.
+#[derive(Clone, Debug, Default)]
+pub struct RegisteredFilter {
+    /// This account's.
+    pub account: String,
+    /// Those of this profile.
+    pub profile: String,
+    /// Only the one with this alias.
+    pub only: Option<String>,
+    /// Only those whose alias is this one or sorts before it, byte by byte.
+    pub up_to: Option<String>,
+    /// At most this many.
+    pub limit: u32,
+}
+
 /// The latest answer of a hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Latest {
@@ -329,6 +344,10 @@ pub trait Store: Send + Sync {
     /// The hook of this account that the profile's own API knows by this alias. Those of other
     /// accounts, and deleted ones, are not found.
     async fn hook_by_alias(&self, profile: &str, account: &str, alias: &str) -> Result<HookReport>;
+
+    /// Hooks of an account as the profile's own API shows them, with their credentials opened;
+    /// those whose alias sorts last, byte by byte, come first.
+    async fn registered(&self, filter: RegisteredFilter) -> Result<Vec<Registered>>;
 
     /// Records when hooks were last sent to and what they answered, where that is newer than
     /// what is recorded.

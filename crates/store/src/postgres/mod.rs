@@ -23,6 +23,7 @@ mod outbox_rows;
 mod peek;
 mod recover;
 mod redeliver;
+mod registered;
 mod schema;
 mod settle;
 mod settle_rows;
@@ -34,8 +35,8 @@ use crate::error::words;
 use crate::{
     AttemptReport, CredentialQuery, DeliveryFilter, DeliveryReport, DueHook, Error, EventFilter,
     EventReport, FanOut, FannedOut, GateAnswer, HookBook, HookChange, HookFilter, HookReport,
-    KeyFilter, KeyReport, Latest, Lease, Leased, Migrated, OwnGates, Peek, Recovered,
-    RejectedReport, Result, SchemaState, Settled, Settlement, Store, Upkeep,
+    KeyFilter, KeyReport, Latest, Lease, Leased, Migrated, OwnGates, Peek, Recovered, Registered,
+    RegisteredFilter, RejectedReport, Result, SchemaState, Settled, Settlement, Store, Upkeep,
 };
 use async_trait::async_trait;
 use chrono::NaiveDate;
@@ -342,6 +343,10 @@ impl Store for PostgresStore {
 
     async fn hook_by_alias(&self, profile: &str, account: &str, alias: &str) -> Result<HookReport> {
         Ok(self.hook_by_alias(profile, account, alias).await?)
+    }
+
+    async fn registered(&self, filter: RegisteredFilter) -> Result<Vec<Registered>> {
+        Ok(self.registered(&filter).await?)
     }
 
     async fn note_latest(&self, latest: &[Latest]) -> Result<()> {

@@ -20,6 +20,7 @@ mod outbox;
 mod outbox_rows;
 mod recover;
 mod redeliver;
+mod registered;
 mod schema;
 mod settle;
 mod settle_rows;
@@ -33,8 +34,9 @@ mod writer;
 use crate::{
     AttemptReport, CredentialQuery, DeliveryFilter, DeliveryReport, DueHook, EventFilter,
     EventReport, FanOut, FannedOut, GateAnswer, HookBook, HookChange, HookFilter, HookReport,
-    KeyFilter, KeyReport, Latest, Lease, Leased, Migrated, OwnGates, Peek, Recovered,
-    RejectedReport, Result, SchemaState, Settled, Settlement, Store, Upkeep, WorkerClaim,
+    KeyFilter, KeyReport, Latest, Lease, Leased, Migrated, OwnGates, Peek, Recovered, Registered,
+    RegisteredFilter, RejectedReport, Result, SchemaState, Settled, Settlement, Store, Upkeep,
+    WorkerClaim,
 };
 use async_trait::async_trait;
 pub(crate) use errors::from_sqlx;
@@ -207,6 +209,10 @@ impl Store for SqliteStore {
 
     async fn hook_by_alias(&self, profile: &str, account: &str, alias: &str) -> Result<HookReport> {
         self.find_by_alias(profile, account, alias).await
+    }
+
+    async fn registered(&self, filter: RegisteredFilter) -> Result<Vec<Registered>> {
+        self.list_registered(&filter).await
     }
 
     async fn note_latest(&self, latest: &[Latest]) -> Result<()> {
