@@ -221,6 +221,9 @@ pub enum HookError {
     /// A count that would let nothing through.
     #[error("the {0} must be at least 1")]
     Zero(&'static str),
+    /// The secret cannot stand in a header.
+    #[error("the secret has a control character: it is sent in a header and cannot have one")]
+    Token,
     /// The account has as many hooks of this profile as it may have.
     #[error("the account has {0} hooks of this profile already, as many as it may have")]
     TooMany(u32),
@@ -376,7 +379,16 @@ impl NewHook {
         for (name, value) in headers {
             check_header(name, value)?;
         }
+        check_token(self.credentials.token.as_deref())?;
         self.settings.check()
+    }
+}
+
+/// A token is sent in a header.
+pub(crate) fn check_token(token: Option<&str>) -> Result<(), HookError> {
+    match token.is_none_or(is_header_value) {
+        true => Ok(()),
+        false => Err(HookError::Token),
     }
 }
 

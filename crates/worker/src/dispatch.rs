@@ -400,8 +400,8 @@ impl Dispatcher {
         for slot in self.timed("recover", self.store.slots()).await? {
             loop {
                 let now = self.clock.now();
-                let schedule = &self.defaults.retry_schedule;
-                let call = self.store.recover(slot, now, RECOVER_MAX, schedule);
+                let schedules = &*self.defaults;
+                let call = self.store.recover(slot, now, RECOVER_MAX, schedules);
                 let recovered = self.timed("recover", call).await?;
                 let total = recovered.recovered + recovered.worker_lost;
                 self.metrics.leases_expired.inc_by(u64::from(total));

@@ -44,7 +44,7 @@ pub(crate) use errors::explain;
 use low_water::LowWater;
 use postrider_core::{
     AccessChange, Credential, DeliveryId, EventId, Hook, HookId, Key, KeyId, KeyRing, LeaseToken,
-    NewCredential, NewEvent, NewHook, NewKey, RetrySchedule, Timestamp, TokenHash, WorkerId,
+    NewCredential, NewEvent, NewHook, NewKey, Schedules, Timestamp, TokenHash, WorkerId,
 };
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool};
@@ -306,9 +306,9 @@ impl Store for PostgresStore {
         slot: i16,
         now: Timestamp,
         limit: u32,
-        schedule: &RetrySchedule,
+        schedules: &dyn Schedules,
     ) -> Result<Recovered> {
-        Ok(self.recover(slot, now, limit, schedule).await?)
+        Ok(self.recover(slot, now, limit, schedules).await?)
     }
 
     fn hooks_book(&self) -> Arc<HookBook> {
