@@ -1,8 +1,10 @@
 //! The API as a whole: its routes, what they share, and the tasks behind them.
 
+use crate::dialects::{self, Desk, DeskParts, DialectSettings};
 use crate::keys::Keys;
 use crate::observe::{Observer, observe};
 use crate::publisher::{Publisher, PublisherParts};
+use crate::test_sender::TestSender;
 use crate::trouble::Trouble;
 use crate::{call, events, problem};
 use axum::Router;
@@ -29,11 +31,16 @@ pub struct ApiParts {
     pub published: Arc<dyn Fn() + Send + Sync>,
     /// Is told of every request.
     pub observer: Arc<dyn Observer>,
+    /// Sends test events.
+    pub tests: Arc<dyn TestSender>,
+    /// What the compatible APIs are told.
+    pub dialects: DialectSettings,
 }
 
 /// The API, at work.
 pub struct Api {
     shared: Arc<Shared>,
+    desk: Arc<Desk>,
     observer: Arc<dyn Observer>,
     tasks: JoinSet<()>,
     closed: CancellationToken,
@@ -59,10 +66,19 @@ impl Api {
             commits,
             published,
             observer,
+            tests,
+            dialects,
         } = parts;
         let trouble = Arc::new(Trouble::default());
         let closed = CancellationToken::new();
         let keys = Arc::new(Keys::new(store.clone(), clock.clone(), trouble.clone()));
+        let desk = Arc::new(Desk::new(DeskParts {
+            store: store.clone(),
+            clock: clock.clone(),
+            trouble: trouble.clone(),
+            tests,
+            settings: dialects,
+        }));
         let (publisher, publishing) = Publisher::start(PublisherParts {
             store,
             commits,
@@ -84,6 +100,7 @@ impl Api {
                 keep_events,
                 room: Arc::new(Semaphore::new(call::ROOM_KIB)),
             }),
+            desk,
             observer,
             tasks,
             closed,
@@ -94,6 +111,7 @@ impl Api {
     pub fn router(&self) -> Router {
         Router::new()
             .merge(events::routes())
+            .merge(dialects::routes(&self.desk))
             .method_not_allowed_fallback(problem::method_not_allowed)
             .fallback(problem::not_found)
             .layer(from_fn_with_state(self.observer.clone(), observe))

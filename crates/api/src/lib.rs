@@ -8,6 +8,7 @@
 
 mod api;
 mod call;
+mod dialects;
 mod events;
 mod fields;
 mod keys;
@@ -15,8 +16,11 @@ mod observe;
 mod probes;
 mod problem;
 mod publisher;
+mod test_sender;
 mod trouble;
 
 pub use api::{Api, ApiParts};
+pub use dialects::{Brought, DIALECTS, Dialect, DialectSettings, EventEntry, IssueError, Issued};
 pub use observe::Observer;
 pub use probes::{Readiness, probes};
+pub use test_sender::TestSender;

@@ -3,7 +3,7 @@
 use crate::{
     AttemptReport, CredentialQuery, DeliveryReport, DeliveryState, EventReport, FannedOut,
     GateAnswer, HookBook, HookReport, KeyReport, Leased, Migrated, OwnGates, Peek, Recovered,
-    RejectedReport, Result, Room, SchemaState, Settled, Settlement, WorkerClaim,
+    Registered, RejectedReport, Result, Room, SchemaState, Settled, Settlement, WorkerClaim,
 };
 use async_trait::async_trait;
 use postrider_core::{

@@ -117,7 +117,9 @@ mod tests {
 
     #[test]
     fn what_is_given_is_what_is_recognised() {
-        let made = signing(["api_key", "api_secret"], Brought::default(), || "ID".into());
+        let made = signing(["api_key", "api_secret"], Brought::default(), || {
+            "ID".into()
+        });
         let made = made.unwrap();
         let [("api_key", id), ("api_secret", secret)] = made.given.as_slice() else {
             panic!("{:?}", made.given);

@@ -183,7 +183,7 @@ impl Desk {
                 account: account.to_owned(),
                 profile: profile.to_owned(),
                 only: None,
-                up_to: from,
+                up_to: from.take(),
                 limit: PAGE,
             };
             let page = self.told(self.parts.store.registered(filter).await)?;

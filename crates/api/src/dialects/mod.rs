@@ -9,6 +9,7 @@
 
 mod credentials;
 mod desk;
+mod id;
 mod intake;
 mod misskey;
 mod solapi;
@@ -17,7 +18,7 @@ mod thulium;
 use axum::Router;
 use std::sync::Arc;
 
-pub use credentials::{Brought, Issued, IssueError};
+pub use credentials::{Brought, IssueError, Issued};
 pub(crate) use desk::{Desk, DeskParts};
 pub use solapi::EventEntry;
 

@@ -90,11 +90,7 @@ impl<'a> Authorization<'a> {
     ///
     /// # Errors
     /// The first that is wrong.
-    pub(super) fn check(
-        &self,
-        secret: &SharedSecret,
-        now: Timestamp,
-    ) -> Result<Proven, Unproven> {
+    pub(super) fn check(&self, secret: &SharedSecret, now: Timestamp) -> Result<Proven, Unproven> {
         let window = TimeDelta::minutes(WINDOW_MINUTES);
         let date = moment(self.date).ok_or(Unproven::Skewed)?;
         if (now - date).abs() > window {
@@ -216,7 +212,11 @@ mod tests {
             let until = |now| authorization.check(&secret, now).map(|proven| proven.until);
             assert_eq!(until(date), Ok(date + window), "{header}");
             assert_eq!(until(date + window), Ok(date + window * 2));
-            assert_eq!(until(date - window), Ok(date + window), "as long as it is good");
+            assert_eq!(
+                until(date - window),
+                Ok(date + window),
+                "as long as it is good"
+            );
             let second = TimeDelta::seconds(1);
             assert_eq!(until(date + window + second), Err(Unproven::Skewed));
             assert_eq!(until(date - window - second), Err(Unproven::Skewed));
@@ -247,13 +247,21 @@ mod tests {
         for header in [
             format!("HMAC-SHA256 apiKey=K, date={date}, salt=abcdefghijkl, signature={signature}"),
             format!("HMAC-SHA256 ApiKey=K,Date={date},Salt=abcdefghijkl,Signature={signature}"),
-            format!("hmac-sha256  signature={signature} , salt=abcdefghijkl, new=1, apikey=K, date={date} "),
-            format!("HMAC-SHA256 apiKey=K, date={date}, salt=abcdefghijkl, signature={}", signature.to_uppercase()),
+            format!(
+                "hmac-sha256  signature={signature} , salt=abcdefghijkl, new=1, apikey=K, date={date} "
+            ),
+            format!(
+                "HMAC-SHA256 apiKey=K, date={date}, salt=abcdefghijkl, signature={}",
+                signature.to_uppercase()
+            ),
         ] {
             let read = Authorization::parse(&header).unwrap();
             assert_eq!(read.api_key, "K", "{header}");
             let secret = SharedSecret::new(SECRET);
-            assert!(read.check(&secret, at("2025-07-14T06:36:30Z")).is_ok(), "{header}");
+            assert!(
+                read.check(&secret, at("2025-07-14T06:36:30Z")).is_ok(),
+                "{header}"
+            );
         }
         for header in [
             "",
@@ -282,8 +290,14 @@ mod tests {
         ] {
             assert_eq!(moment(text), Some(expected), "{text}");
         }
-        assert_eq!(moment("2025-07-14T15:36+09:00"), moment("2025-07-14T06:36:00Z"));
-        assert_eq!(moment("2025-07-14T15:36:27.32400Z"), moment("2025-07-14T06:36:27Z"));
+        assert_eq!(
+            moment("2025-07-14T15:36+09:00"),
+            moment("2025-07-14T06:36:00Z")
+        );
+        assert_eq!(
+            moment("2025-07-14T15:36:27.32400Z"),
+            moment("2025-07-14T06:36:27Z")
+        );
         for text in ["", "now", "2025-07-14", "2025-07-14T06:36:27", "1752474987"] {
             assert_eq!(moment(text), None, "{text}");
         }

@@ -4,7 +4,7 @@
 
 use super::authorization::{Authorization, Unproven};
 use super::query::Query;
-use super::refusal::{Refusal, Scope};
+use super::refusal::Refusal;
 use super::{NAME, routes_scope};
 use crate::dialects::Desk;
 use crate::dialects::intake::{may_be_json, take};

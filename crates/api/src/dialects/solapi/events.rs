@@ -2,10 +2,10 @@
 //!
 //! There is no such table in the database: what there is, is configured.
 
-use super::shown_date;
 use super::call::Call;
 use super::query::{Held, Kind};
 use super::refusal::Refusal;
+use super::shown_date;
 use crate::dialects::Desk;
 use axum::Json;
 use axum::extract::State;
@@ -105,8 +105,14 @@ mod tests {
     #[test]
     fn an_events_id_tells_when_it_was_drawn() {
         for (id, date) in [
-            ("WH01ET191031070016949wNmNpJhbTBo", "2019-10-31T07:00:16.949Z"),
-            ("WH01ET1912300028511881r0YvPYV8kC", "2019-12-30T00:28:51.188Z"),
+            (
+                "WH01ET191031070016949wNmNpJhbTBo",
+                "2019-10-31T07:00:16.949Z",
+            ),
+            (
+                "WH01ET1912300028511881r0YvPYV8kC",
+                "2019-12-30T00:28:51.188Z",
+            ),
             ("SINGLE-REPORT", "1970-01-01T00:00:00.000Z"),
             ("WH01ETx", "1970-01-01T00:00:00.000Z"),
         ] {

@@ -162,7 +162,8 @@ impl IntoResponse for Refusal {
 
 /// What there is at a path without a route.
 pub(super) async fn no_route(uri: Uri) -> Refusal {
-    Refusal::not_found("resource", uri.path())
+    let path = format!("/webhook{}", uri.path());
+    Refusal::not_found("resource", &path)
 }
 
 /// What a route answers to methods it does not have.
