@@ -16,6 +16,8 @@ mod outcomes;
 mod own_faults;
 mod payloads;
 mod poison;
+mod profile_vectors;
+mod profiles_delivery;
 mod publish;
 mod publish_refused;
 mod rate;

@@ -9,6 +9,7 @@ mod event_file;
 pub mod hook;
 mod hook_change;
 mod hook_limits;
+mod hook_profile;
 mod hook_test;
 pub mod key;
 pub mod listen;

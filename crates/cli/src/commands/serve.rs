@@ -220,7 +220,7 @@ fn worker(
         store: store.clone(),
         clock,
         settings: settings.worker.clone(),
-        hooks: settings.hooks.clone(),
+        hooks: settings.hook_defaults(),
         keep_events: settings.retention.events.get(),
         metrics,
     })

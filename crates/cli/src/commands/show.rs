@@ -12,8 +12,9 @@ const PAYLOAD_CHARS: usize = 2_000;
 /// One hook.
 pub fn hook(hook: &HookReport) -> String {
     let settings = &hook.settings;
-    let mut shown = vec![
-        ("id", hook.id.to_string()),
+    let mut shown = vec![("id", hook.id.to_string())];
+    shown.extend(hook.alias.clone().map(|alias| ("alias", alias)));
+    shown.extend([
         ("account", hook.account.clone()),
         ("url", hook.url.clone()),
         ("events", hook.events.join(", ")),
@@ -25,7 +26,16 @@ pub fn hook(hook: &HookReport) -> String {
         ("held", held(hook.held)),
         ("created", moment(hook.created_at)),
         ("updated", moment(hook.updated_at)),
-    ];
+    ]);
+    if let Some(at) = hook.latest_sent_at {
+        let answer = hook.latest_status.map(|status| status.to_string());
+        let answer = answer.unwrap_or_else(|| "no answer".into());
+        shown.push(("last sent", format!("{}, {answer}", moment(at))));
+    }
+    for (name, value) in &settings.profile {
+        let value = value.as_str().map_or(value.to_string(), str::to_owned);
+        shown.push((name.as_str(), value));
+    }
     if settings.body != postrider_core::BodyForm::default() {
         shown.push(("body", "the payload alone".into()));
     }
