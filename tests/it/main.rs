@@ -1,6 +1,7 @@
 //! Postrider from outside: what the whole workspace and the built programs must keep.
 
 mod addresses;
+mod api_hooks;
 mod back_off;
 mod bench;
 mod borders;

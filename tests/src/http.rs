@@ -103,7 +103,11 @@ fn whole(answer: &str) -> Option<Reply> {
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
         .collect();
-    let length: usize = headers.get("content-length")?.parse().ok()?;
+    let length: usize = match headers.get("content-length") {
+        Some(length) => length.parse().ok()?,
+        None if status == 204 => 0,
+        None => return None,
+    };
     (body.len() == length).then(|| Reply {
         status,
         headers,

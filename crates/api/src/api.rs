@@ -2,19 +2,28 @@
 
 use crate::dialects::{self, Desk, DeskParts, DialectSettings};
 use crate::keys::Keys;
+use crate::limits::{ApiLimits, Limits};
 use crate::observe::{Observer, observe};
+use crate::problem::Problem;
 use crate::publisher::{Publisher, PublisherParts};
 use crate::test_sender::TestSender;
 use crate::trouble::Trouble;
-use crate::{call, events, problem};
+use crate::{call, events, hooks, problem};
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use postrider_core::{Clock, Span};
-use postrider_store::Store;
+use postrider_store::{Error, Store};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use utoipa_axum::router::OpenApiRouter;
+
+/// Test events on their way at a time.
+const TESTS: usize = 16;
+/// How often limits that are full again are forgotten.
+const FORGET_EVERY: Duration = Duration::from_secs(10);
 
 /// What the API is made of.
 pub struct ApiParts {
@@ -29,10 +38,12 @@ pub struct ApiParts {
     pub commits: usize,
     /// Called after each commit of published events. Must return at once.
     pub published: Arc<dyn Fn() + Send + Sync>,
-    /// Is told of every request.
-    pub observer: Arc<dyn Observer>,
     /// Sends test events.
     pub tests: Arc<dyn TestSender>,
+    /// How often each key may call.
+    pub limits: ApiLimits,
+    /// Is told of every request.
+    pub observer: Arc<dyn Observer>,
     /// What the compatible APIs are told.
     pub dialects: DialectSettings,
 }
@@ -48,12 +59,18 @@ pub struct Api {
 
 /// What the handlers share.
 pub(crate) struct Shared {
+    pub(crate) store: Arc<dyn Store>,
     pub(crate) publisher: Publisher,
     pub(crate) keys: Arc<Keys>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) keep_events: Span,
     /// What bodies may take of memory, in KiB.
     pub(crate) room: Arc<Semaphore>,
+    pub(crate) limits: Limits,
+    pub(crate) tests: Arc<dyn TestSender>,
+    /// Who may send a test event now.
+    pub(crate) test_turns: Semaphore,
+    trouble: Arc<Trouble>,
 }
 
 impl Api {
@@ -65,8 +82,9 @@ impl Api {
             keep_events,
             commits,
             published,
-            observer,
             tests,
+            limits,
+            observer,
             dialects,
         } = parts;
         let trouble = Arc::new(Trouble::default());
@@ -76,30 +94,40 @@ impl Api {
             store: store.clone(),
             clock: clock.clone(),
             trouble: trouble.clone(),
-            tests,
+            tests: tests.clone(),
             settings: dialects,
         }));
         let (publisher, publishing) = Publisher::start(PublisherParts {
-            store,
+            store: store.clone(),
             commits,
             published,
-            trouble,
+            trouble: trouble.clone(),
             closed: closed.clone(),
+        });
+        let shared = Arc::new(Shared {
+            store,
+            publisher,
+            keys: keys.clone(),
+            clock,
+            keep_events,
+            room: Arc::new(Semaphore::new(call::ROOM_KIB)),
+            limits: Limits::new(limits),
+            tests,
+            test_turns: Semaphore::new(TESTS),
+            trouble,
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(publishing);
         tasks.spawn({
-            let (keys, closed) = (keys.clone(), closed.clone());
+            let closed = closed.clone();
             async move { keys.run(closed).await }
         });
+        tasks.spawn({
+            let (shared, closed) = (shared.clone(), closed.clone());
+            async move { shared.forget(closed).await }
+        });
         Self {
-            shared: Arc::new(Shared {
-                publisher,
-                keys,
-                clock,
-                keep_events,
-                room: Arc::new(Semaphore::new(call::ROOM_KIB)),
-            }),
+            shared,
             desk,
             observer,
             tasks,
@@ -109,11 +137,11 @@ impl Api {
 
     /// Its routes; whatever else is asked for is answered by a problem document.
     pub fn router(&self) -> Router {
-        Router::new()
-            .merge(events::routes())
+        let (routes, _) = routes().split_for_parts();
+        routes
             .merge(dialects::routes(&self.desk))
             .method_not_allowed_fallback(problem::method_not_allowed)
-            .fallback(problem::not_found)
+            .fallback(problem::nothing_here)
             .layer(from_fn_with_state(self.observer.clone(), observe))
             .with_state(self.shared.clone())
     }
@@ -124,4 +152,35 @@ impl Api {
         self.closed.cancel();
         while self.tasks.join_next().await.is_some() {}
     }
+}
+
+impl Shared {
+    /// What a call of the store came to, told where trouble with the database is told.
+    pub(crate) fn told<T>(&self, result: Result<T, Error>) -> Result<T, Problem> {
+        match &result {
+            Err(error @ (Error::Unavailable(_) | Error::Denied(_) | Error::Schema(_))) => {
+                self.trouble.met(error);
+            }
+            _ => self.trouble.passed(),
+        }
+        result.map_err(Problem::from)
+    }
+
+    /// Forgets limits that are full again, until `closed`.
+    async fn forget(&self, closed: CancellationToken) {
+        while closed
+            .run_until_cancelled(tokio::time::sleep(FORGET_EVERY))
+            .await
+            .is_some()
+        {
+            self.limits.forget(self.clock.now());
+        }
+    }
+}
+
+/// Every route of the API and its part of the document.
+fn routes() -> OpenApiRouter<Arc<Shared>> {
+    OpenApiRouter::new()
+        .merge(events::routes())
+        .merge(hooks::routes())
 }

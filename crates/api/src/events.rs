@@ -4,22 +4,29 @@ use crate::api::Shared;
 use crate::call::Call;
 use crate::fields::Fields;
 use crate::problem::Problem;
-use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
 use postrider_core::{EventId, Key, NewEvent};
 use serde_json::value::RawValue;
 use std::sync::Arc;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 /// The routes.
-pub(crate) fn routes() -> Router<Arc<Shared>> {
-    Router::new().route("/v1/events", post(publish))
+pub(crate) fn routes() -> OpenApiRouter<Arc<Shared>> {
+    OpenApiRouter::new().routes(routes!(publish_event))
 }
 
-/// Publishes one event; answered when it is committed.
-async fn publish(State(api): State<Arc<Shared>>, call: Call) -> Result<Published, Problem> {
+/// Publish an event
+///
+/// Answered when it is committed: from then on it is as safe as one that was inserted.
+#[utoipa::path(
+    post, path = "/v1/events", tag = "Events",
+    request_body = ref("#/components/schemas/NewEvent"),
+    responses((status = 202, description = "It is recorded.", body = ref("#/components/schemas/Published")))
+)]
+async fn publish_event(State(api): State<Arc<Shared>>, call: Call) -> Result<Published, Problem> {
     let event = event_of(call.text()?, &call.key)?;
     event.check()?;
     event.check_due(api.clock.now(), api.keep_events)?;

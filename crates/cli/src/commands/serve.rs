@@ -3,6 +3,7 @@
 //! The first signal drains: nothing more is leased, what is in flight is finished and
 //! recorded. The second, or the deadline, cuts; what is cut is repeated by the next worker.
 
+use super::hook_test;
 use crate::cli::Globals;
 use crate::config::Settings;
 use crate::database::{self, try_write};
@@ -15,9 +16,12 @@ use axum::http::header;
 use axum::routing::get;
 use axum::serve::ListenerExt;
 use clap::{Args, ValueEnum};
-use postrider_api::{Api, ApiParts, Observer, Readiness, probes};
+use postrider_api::{Api, ApiLimits, ApiParts, Observer, Readiness, TestSender, probes};
+use postrider_core::{Attempt, Hook};
 use postrider_store::{Backend, Store, WorkerClaim};
-use postrider_worker::{DatabaseClock, Metrics, Progress, Shutdown, Waker, Worker, WorkerParts};
+use postrider_worker::{
+    DatabaseClock, Metrics, Progress, Sender, Shutdown, Waker, Worker, WorkerParts,
+};
 use serde::Serialize;
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -95,7 +99,9 @@ impl Serve {
         let settings = globals.settings()?;
         let signals = Signals::new()?;
         let works = self.role != Role::Api;
-        let need = match works {
+        // Without a key the API still takes events; what concerns secrets it refuses.
+        let keyless = settings.backend()? == Backend::Postgres && settings.secrets.key.is_none();
+        let need = match works || !keyless {
             true => Need::Secrets,
             false => Need::Nothing,
         };
@@ -152,6 +158,7 @@ impl Serve {
         let mut api = None;
         if let Some(listener) = api_listener {
             let waker = worker.as_ref().map(Worker::waker);
+            let tests = hook_test::sender(settings, clock.clone(), metrics.clone())?;
             let started = Api::start(ApiParts {
                 store: store.clone(),
                 clock,
@@ -161,7 +168,13 @@ impl Serve {
                     Backend::Sqlite => 1,
                 },
                 published: Arc::new(move || waker.iter().for_each(Waker::wake)),
+                tests: Arc::new(Tests(tests)),
+                limits: ApiLimits {
+                    publishing: settings.api.publish_limit,
+                    managing: settings.api.rate_limit,
+                },
                 observer: Arc::new(Counted(metrics)),
+                dialects: settings.dialects(),
             });
             let router = started.router().merge(probes(readiness));
             servers.spawn(answer(listener, router, closed.clone()));
@@ -257,7 +270,7 @@ fn said(started: &Started, settings: &Settings) -> String {
         started
             .api
             .as_ref()
-            .map(|url| format!("API on {url} (POST /v1/events, /livez, /readyz).")),
+            .map(|url| format!("API on {url} (/docs, /openapi.json, /livez, /readyz).")),
     );
     lines.push(match started.role {
         Role::Api => "Ready. Ctrl-C stops.".into(),
@@ -290,6 +303,27 @@ async fn answer(listener: TcpListener, router: Router, closed: CancellationToken
     let server = axum::serve(listener, router).with_graceful_shutdown(closed.cancelled_owned());
     if let Err(error) = server.await {
         warn!("The HTTP interface stopped: {error}");
+    }
+}
+
+/// Sends the test events that the API is asked for.
+struct Tests(Sender);
+
+#[async_trait]
+impl TestSender for Tests {
+    async fn send_test(&self, hook: &Hook) -> std::result::Result<Attempt, String> {
+        let attempt = self.0.send_test(hook).await;
+        attempt.map_err(|error| error.to_string())
+    }
+
+    async fn send_sample(
+        &self,
+        hook: &Hook,
+        event_type: &str,
+        payload: &str,
+    ) -> std::result::Result<Attempt, String> {
+        let attempt = self.0.send_sample(hook, event_type, payload).await;
+        attempt.map_err(|error| error.to_string())
     }
 }
 

@@ -235,7 +235,7 @@ impl PostgresStore {
             "-- postrider: edit_hook
             UPDATE postrider_hooks
             SET url = $2, events = $3, settings = $4::json, credentials = $5, updated_at = $6,
-                version = $7
+                version = $7, limited = $8
             WHERE id = $1",
         )
         .bind(id.0)
@@ -250,6 +250,7 @@ impl PostgresStore {
         .bind(sealed)
         .bind(now)
         .bind(version)
+        .bind(hook.settings.is_limited())
         .execute(connection)
         .await?;
         Ok(())
