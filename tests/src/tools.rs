@@ -16,12 +16,34 @@ const PYTHON: &str = "POSTRIDER_TEST_PYTHON";
 pub fn python(script: &str) -> Command {
     let program = std::env::var(PYTHON).unwrap_or_else(|_| {
         panic!(
-            "this test needs Python with the package standardwebhooks and {PYTHON} is not set: \
+            "this test needs Python with the packages of scripts/need-python, and {PYTHON} is not set: \
              run `make test`, or set it to what scripts/need-python prints"
         )
     });
     let mut command = Command::new(program);
     command.arg(format!("{}/python/{script}", env!("CARGO_MANIFEST_DIR")));
+    command
+}
+
+/// Where the npm packages are that the tests check Postrider against.
+const NODE_MODULES: &str = "POSTRIDER_TEST_NODE_MODULES";
+
+/// A command that runs a script of `tests/javascript`.
+///
+/// # Panics
+/// When it is not said where its packages are.
+pub fn node(script: &str) -> Command {
+    if std::env::var_os(NODE_MODULES).is_none() {
+        panic!(
+            "this test needs Node.js with the packages of scripts/need-node, and {NODE_MODULES} is \
+             not set: run `make test`, or set it to what scripts/need-node prints"
+        );
+    }
+    let mut command = Command::new("node");
+    command.arg(format!(
+        "{}/javascript/{script}",
+        env!("CARGO_MANIFEST_DIR")
+    ));
     command
 }
 

@@ -10,6 +10,8 @@ mod events;
 mod hooks;
 mod query;
 mod refusal;
+#[cfg(test)]
+mod tests;
 
 use super::credentials::{drawn, signing};
 use super::{Brought, Desk, Dialect};
@@ -65,43 +67,4 @@ fn routes_scope(method: &Method, path: &str) -> Scope {
 /// A moment as SOLAPI shows it: UTC, with milliseconds.
 fn shown_date(at: Timestamp) -> String {
     at.to_rfc3339_opts(SecondsFormat::Millis, true)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_route_asks_for_what_the_documents_say() {
-        let all = Scope {
-            writes: true,
-            account: true,
-            member: true,
-            verified: true,
-        };
-        let looking = Scope {
-            writes: false,
-            member: false,
-            ..all
-        };
-        let open = Scope {
-            writes: false,
-            account: false,
-            member: false,
-            verified: false,
-        };
-        let hooks = "/v1/outgoing";
-        for (method, path, scope) in [
-            (Method::POST, hooks, all),
-            (Method::PUT, "/v1/outgoing/WH01", all),
-            (Method::DELETE, "/v1/outgoing/events", all),
-            (Method::POST, "/v1/outgoing-test", all),
-            (Method::GET, hooks, looking),
-            (Method::GET, "/v1/outgoing/WH01", looking),
-            (Method::GET, "/v1/events", open),
-        ] {
-            let asked = routes_scope(&method, path);
-            assert_eq!(asked, scope, "{method} {path}");
-        }
-    }
 }
