@@ -160,6 +160,21 @@ CREATE TABLE postrider_keys (
 ) STRICT;
 CREATE UNIQUE INDEX postrider_keys_by_hash ON postrider_keys (hash);
 
+-- Calls that published events under an Idempotency-Key, for a day: a repeat is answered with
+-- the same ids.
+CREATE TABLE postrider_idempotency (
+    -- The key of the API that called.
+    caller BLOB NOT NULL,
+    key TEXT NOT NULL,
+    -- The SHA-256 of what was asked for.
+    digest BLOB NOT NULL,
+    -- The ids, one after the other.
+    ids BLOB NOT NULL,
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (caller, key)
+) STRICT;
+CREATE INDEX postrider_idempotency_by_time ON postrider_idempotency (created_at);
+
 CREATE TABLE postrider_events (
     slot INTEGER NOT NULL DEFAULT 0,
     day INTEGER NOT NULL,

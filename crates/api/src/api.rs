@@ -7,7 +7,7 @@ use crate::problem::Problem;
 use crate::publisher::{Publisher, PublisherParts};
 use crate::test_sender::TestSender;
 use crate::trouble::Trouble;
-use crate::{call, events, hooks, problem};
+use crate::{call, deliveries, events, hooks, problem};
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use postrider_core::{Clock, Span};
@@ -66,7 +66,10 @@ pub(crate) struct Shared {
     pub(crate) tests: Arc<dyn TestSender>,
     /// Who may send a test event now.
     pub(crate) test_turns: Semaphore,
-    trouble: Arc<Trouble>,
+    /// Who may commit events beside the publisher now.
+    pub(crate) commit_turns: Semaphore,
+    pub(crate) published: Arc<dyn Fn() + Send + Sync>,
+    pub(crate) trouble: Arc<Trouble>,
 }
 
 impl Api {
@@ -88,7 +91,7 @@ impl Api {
         let (publisher, publishing) = Publisher::start(PublisherParts {
             store: store.clone(),
             commits,
-            published,
+            published: published.clone(),
             trouble: trouble.clone(),
             closed: closed.clone(),
         });
@@ -102,6 +105,8 @@ impl Api {
             limits: Limits::new(limits),
             tests,
             test_turns: Semaphore::new(TESTS),
+            commit_turns: Semaphore::new(commits),
+            published,
             trouble,
         });
         let mut tasks = JoinSet::new();
@@ -169,4 +174,5 @@ fn routes() -> OpenApiRouter<Arc<Shared>> {
     OpenApiRouter::new()
         .merge(events::routes())
         .merge(hooks::routes())
+        .merge(deliveries::routes())
 }

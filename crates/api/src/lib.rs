@@ -9,10 +9,13 @@
 mod api;
 mod attempt_body;
 mod call;
+mod deliveries;
+mod event_body;
 mod events;
 mod fields;
 mod hook_body;
 mod hooks;
+mod idempotency;
 mod keys;
 mod limits;
 mod observe;

@@ -14,6 +14,7 @@ mod health;
 mod history;
 mod hook_rows;
 mod hooks;
+mod idempotency;
 mod keys;
 mod leases;
 mod low_water;
@@ -31,10 +32,10 @@ mod values;
 
 use crate::error::words;
 use crate::{
-    AttemptReport, DeliveryFilter, DeliveryReport, DueHook, Error, EventFilter, EventReport,
-    FanOut, FannedOut, GateAnswer, HookBook, HookChange, HookFilter, HookReport, KeyFilter,
-    KeyReport, Latest, Lease, Leased, Migrated, OwnGates, Peek, Recovered, RejectedReport, Result,
-    SchemaState, Settled, Settlement, Store, Upkeep,
+    AttemptReport, DeliveryFilter, DeliveryReport, DueHook, EnqueuedOnce, Error, EventFilter,
+    EventReport, FanOut, FannedOut, GateAnswer, HookBook, HookChange, HookFilter, HookReport,
+    Idempotency, KeyFilter, KeyReport, Latest, Lease, Leased, Migrated, OwnGates, Peek, Recovered,
+    RejectedReport, Result, SchemaState, Settled, Settlement, Store, Upkeep,
 };
 use async_trait::async_trait;
 use chrono::NaiveDate;
@@ -52,7 +53,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 const HOT_CONNECTIONS: u32 = 8;
-const INTAKE_CONNECTIONS: u32 = 4;
+const INTAKE_CONNECTIONS: u32 = 6;
 const CALM_CONNECTIONS: u32 = 6;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const OLDEST_SERVER: u32 = 15;
@@ -246,6 +247,15 @@ impl Store for PostgresStore {
 
     async fn enqueue(&self, events: &[NewEvent]) -> Result<Vec<EventId>> {
         Ok(self.enqueue(events).await?)
+    }
+
+    async fn enqueue_once(
+        &self,
+        call: &Idempotency,
+        events: &[NewEvent],
+        now: Timestamp,
+    ) -> Result<EnqueuedOnce> {
+        Ok(self.enqueue_once(call, events, now).await?)
     }
 
     async fn peek(&self) -> Result<Peek> {

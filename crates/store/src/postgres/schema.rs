@@ -15,7 +15,7 @@ use std::collections::HashMap;
 const MIGRATIONS_TABLE: &str = "postrider_migrations";
 
 /// Tables without which nothing works.
-const TABLES: [&str; 15] = [
+const TABLES: [&str; 16] = [
     "postrider_meta",
     "postrider_outbox",
     "postrider_rejected",
@@ -25,6 +25,7 @@ const TABLES: [&str; 15] = [
     "postrider_hook_health",
     "postrider_hook_latest",
     "postrider_gates",
+    "postrider_idempotency",
     "postrider_keys",
     "postrider_events",
     "postrider_deliveries",
