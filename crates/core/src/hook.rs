@@ -227,6 +227,9 @@ pub enum HookError {
     /// A count that would let nothing through.
     #[error("the {0} must be at least 1")]
     Zero(&'static str),
+    /// The secret cannot stand in a header.
+    #[error("the secret has a control character: it is sent in a header and cannot have one")]
+    Token,
     /// The account has as many hooks of this profile as it may have.
     #[error("the account has {0} hooks of this profile already, as many as it may have")]
     TooMany(u32),
@@ -379,7 +382,16 @@ impl NewHook {
         parse_hook_url(&self.url)?;
         check_patterns(&self.events, self.alias.is_some())?;
         check_headers(&self.credentials.headers)?;
+        check_token(self.credentials.token.as_deref())?;
         self.settings.check()
+    }
+}
+
+/// A token is sent in a header.
+pub(crate) fn check_token(token: Option<&str>) -> Result<(), HookError> {
+    match token.is_none_or(is_header_value) {
+        true => Ok(()),
+        false => Err(HookError::Token),
     }
 }
 

@@ -1,6 +1,6 @@
 //! A change of a hook by whoever registered it, through the API it was registered with.
 
-use crate::hook::{check_headers, check_patterns};
+use crate::hook::{check_headers, check_patterns, check_token};
 use crate::{BasicAuth, EventPattern, Hook, HookError, HookStatus, SettingsChange, parse_hook_url};
 use serde_json::{Map, Value};
 
@@ -45,6 +45,7 @@ impl HookEdit {
             hook.events = events;
         }
         if let Some(token) = self.token {
+            check_token(token.as_deref())?;
             hook.credentials.token = token;
         }
         if let Some(basic) = self.basic {

@@ -48,10 +48,10 @@ pub use limits::{
     FILTER_MAX_DEPTH, HEADERS_MAX, HEADERS_MAX_BYTES, HOOK_URL_MAX_BYTES, KEY_MAX_BYTES,
     PAYLOAD_MAX_BYTES, RETRY_AFTER_MAX, SPAN_MAX,
 };
-pub use outcome::{NextStep, Outcome, Reason, next_step};
+pub use outcome::{NextStep, Outcome, Reason, Refusal, next_step};
 pub use pattern::{EventPattern, PatternError};
 pub use rate::{Bucket, Rate, RateError};
-pub use retry::RetrySchedule;
+pub use retry::{Jitter, RetrySchedule, Schedules};
 pub use seal::{KeyRing, SealError};
 pub use sha1_hex::sha1_hex;
 pub use signature::{SecretError, Signer, SigningSecret, VerifyError, verify};

@@ -8,7 +8,7 @@ use crate::{
 use async_trait::async_trait;
 use postrider_core::{
     DeliveryId, EventId, Hook, HookEdit, HookId, Key, KeyId, LeaseToken, NewEvent, NewHook, NewKey,
-    RetrySchedule, SettingsChange, SigningSecret, Timestamp, TokenHash, WorkerId,
+    Schedules, SettingsChange, SigningSecret, Timestamp, TokenHash, WorkerId,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -324,14 +324,14 @@ pub trait Store: Send + Sync {
     /// Makes deliveries due again whose lease expired before `now`, at most `limit`.
     ///
     /// One whose lease expired for the third time in a row is recorded as an attempt with the
-    /// outcome `worker_lost` and waits by `schedule` (its hook's own, if it has one), or fails
+    /// outcome `worker_lost` and waits by its hook's schedule, or fails
     /// when that is used up.
     async fn recover(
         &self,
         slot: i16,
         now: Timestamp,
         limit: u32,
-        schedule: &RetrySchedule,
+        schedules: &dyn Schedules,
     ) -> Result<Recovered>;
 
     /// The hooks as of the latest call of this store that read them.

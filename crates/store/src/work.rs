@@ -144,6 +144,7 @@ impl Settlement {
                 Step::Retry(at) => Some(at),
                 Step::Delivered | Step::Failed(_) => None,
             },
+            exhausted: self.step == Step::Failed(Reason::Exhausted),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! again until it does: what was sent must be recorded, or it is sent again.
 
 use crate::dispatch::Hints;
+use crate::latest::LatestAnswers;
 use crate::metrics::Metrics;
 use crate::ready::{Ready, Recorded};
 use crate::send::Sent;
@@ -35,6 +36,7 @@ pub(crate) struct Settler {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) hints: Arc<Hints>,
     pub(crate) ready: Arc<Ready>,
+    pub(crate) latest: Arc<LatestAnswers>,
 }
 
 impl Settler {
@@ -133,6 +135,7 @@ impl Settler {
             of_hook.failures += u32::from(settlement.attempt.outcome.is_hook_failure());
         }
         self.ready.settled(&recorded, &settled.standings);
+        self.latest.note(settlements);
         self.report(settlements, &settled);
     }
 

@@ -8,6 +8,7 @@
 //! when one does.
 
 mod deliveries;
+mod due_from;
 mod errors;
 mod gates;
 mod health;
@@ -39,11 +40,12 @@ use crate::{
 };
 use async_trait::async_trait;
 use chrono::NaiveDate;
+use due_from::DueFrom;
 pub(crate) use errors::explain;
 use low_water::LowWater;
 use postrider_core::{
     DeliveryId, EventId, Hook, HookId, Key, KeyId, KeyRing, LeaseToken, NewEvent, NewHook, NewKey,
-    RetrySchedule, Timestamp, TokenHash, WorkerId,
+    Schedules, Timestamp, TokenHash, WorkerId,
 };
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool};
@@ -107,6 +109,8 @@ pub struct PostgresStore {
     days: Mutex<BTreeSet<NaiveDate>>,
     /// From where on the outbox is read.
     low_water: Mutex<LowWater>,
+    /// From where on the deliveries of hooks are leased.
+    due_from: Mutex<DueFrom>,
 }
 
 impl PostgresStore {
@@ -142,6 +146,7 @@ impl PostgresStore {
             book: RwLock::default(),
             days: Mutex::default(),
             low_water: Mutex::default(),
+            due_from: Mutex::default(),
         })
     }
 
@@ -314,9 +319,9 @@ impl Store for PostgresStore {
         slot: i16,
         now: Timestamp,
         limit: u32,
-        schedule: &RetrySchedule,
+        schedules: &dyn Schedules,
     ) -> Result<Recovered> {
-        Ok(self.recover(slot, now, limit, schedule).await?)
+        Ok(self.recover(slot, now, limit, schedules).await?)
     }
 
     fn hooks_book(&self) -> Arc<HookBook> {

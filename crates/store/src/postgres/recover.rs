@@ -9,7 +9,7 @@ use super::started;
 use crate::{HookBook, Recovered};
 use chrono::NaiveDate;
 use postrider_core::{
-    AttemptId, DeliveryId, HookId, NextStep, Outcome, RetrySchedule, Timestamp, next_step,
+    AttemptId, DeliveryId, HookId, NextStep, Outcome, Schedules, Timestamp, next_step,
 };
 use sqlx::postgres::{PgBindIterExt, PgRow};
 use sqlx::{PgConnection, Row};
@@ -25,7 +25,7 @@ impl PostgresStore {
         slot: i16,
         now: Timestamp,
         limit: u32,
-        schedule: &RetrySchedule,
+        schedules: &dyn Schedules,
     ) -> Result<Recovered> {
         let mut tx = self.hot.begin().await?;
         let members = started::recover(&mut tx, slot, now, limit).await?;
@@ -51,7 +51,7 @@ impl PostgresStore {
         }
         if !lost.is_empty() {
             let book = self.refresh_book(&mut tx).await?;
-            record_lost(&mut tx, slot, now, &lost, &book, schedule).await?;
+            record_lost(&mut tx, slot, now, &lost, &book, schedules).await?;
         }
         tx.commit().await?;
         Ok(Recovered {
@@ -90,15 +90,13 @@ impl Expired {
         i32::try_from(self.attempts + 1).unwrap_or(i32::MAX)
     }
 
-    fn next_step(&self, book: &HookBook, schedule: &RetrySchedule) -> NextStep {
-        let own = book.get(self.hook);
-        let own = own.and_then(|hook| hook.settings.retry_schedule.as_ref());
+    fn next_step(&self, book: &HookBook, schedules: &dyn Schedules) -> NextStep {
         let round = (self.attempts + 1).saturating_sub(self.earlier_attempts);
         next_step(
             &Outcome::WorkerLost,
             self.id,
             round,
-            own.unwrap_or(schedule),
+            schedules.of(book.get(self.hook).map(AsRef::as_ref)),
         )
     }
 }
@@ -135,11 +133,11 @@ async fn record_lost(
     now: Timestamp,
     rows: &[Expired],
     book: &HookBook,
-    schedule: &RetrySchedule,
+    schedules: &dyn Schedules,
 ) -> Result<()> {
     let steps: Vec<_> = rows
         .iter()
-        .map(|row| row.next_step(book, schedule))
+        .map(|row| row.next_step(book, schedules))
         .collect();
     let next = |step: &NextStep| match step {
         NextStep::RetryIn(wait) => Some(now + *wait),

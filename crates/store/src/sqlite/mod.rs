@@ -40,7 +40,7 @@ use async_trait::async_trait;
 pub(crate) use errors::from_sqlx;
 use postrider_core::{
     DeliveryId, EventId, Hook, HookId, Key, KeyId, KeyRing, LeaseToken, NewEvent, NewHook, NewKey,
-    RetrySchedule, Timestamp, TokenHash, WorkerId,
+    Schedules, Timestamp, TokenHash, WorkerId,
 };
 use sqlx::SqlitePool;
 use std::path::PathBuf;
@@ -179,9 +179,9 @@ impl Store for SqliteStore {
         slot: i16,
         now: Timestamp,
         limit: u32,
-        schedule: &RetrySchedule,
+        schedules: &dyn Schedules,
     ) -> Result<Recovered> {
-        self.recover_lost(slot, now, limit, schedule).await
+        self.recover_lost(slot, now, limit, schedules).await
     }
 
     fn hooks_book(&self) -> Arc<HookBook> {

@@ -11,7 +11,7 @@ use super::started::recover_started;
 use super::values::micros;
 use crate::{HookBook, Recovered, Result};
 use postrider_core::{
-    AttemptId, DeliveryId, EventId, HookId, NextStep, Outcome, RetrySchedule, Timestamp, next_step,
+    AttemptId, DeliveryId, EventId, HookId, NextStep, Outcome, Schedules, Timestamp, next_step,
 };
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row};
@@ -25,7 +25,7 @@ impl SqliteStore {
         slot: i16,
         now: Timestamp,
         limit: u32,
-        schedule: &RetrySchedule,
+        schedules: &dyn Schedules,
     ) -> Result<Recovered> {
         let mut recovered = Recovered::default();
         // A look without the right to write: nearly always there is nothing to do.
@@ -56,7 +56,7 @@ impl SqliteStore {
             }
             recovered.worker_lost += 1;
             attempts.push(row.attempt(now));
-            match row.next_step(&book, schedule) {
+            match row.next_step(&book, schedules) {
                 NextStep::RetryIn(wait) => {
                     waiting.push(row.waits(micros(now + wait), row.attempts + 1, 0));
                 }
@@ -119,16 +119,13 @@ impl LostRow {
     }
 
     /// What becomes of the delivery now that losing its worker counts as an attempt.
-    fn next_step(&self, book: &HookBook, schedule: &RetrySchedule) -> NextStep {
-        let own = book
-            .get(self.hook_id)
-            .and_then(|hook| hook.settings.retry_schedule.as_ref());
+    fn next_step(&self, book: &HookBook, schedules: &dyn Schedules) -> NextStep {
         let attempt = (self.attempts + 1).saturating_sub(self.earlier_attempts);
         next_step(
             &Outcome::WorkerLost,
             self.id,
             attempt,
-            own.unwrap_or(schedule),
+            schedules.of(book.get(self.hook_id).map(AsRef::as_ref)),
         )
     }
 

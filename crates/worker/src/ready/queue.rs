@@ -1,6 +1,7 @@
 //! What is queued for one hook, and whether it may start.
 
 use crate::gate::{Ended, Gate};
+use crate::profiles::Policy;
 use postrider_core::Hook;
 use postrider_store::Leased;
 use std::collections::VecDeque;
@@ -77,8 +78,7 @@ impl HookQueue {
 
     /// Takes one more.
     pub(super) fn push(&mut self, delivery: Leased, back_off_after: u32) {
-        let own = delivery.hook.settings.back_off_after;
-        self.back_off_after = own.unwrap_or(back_off_after);
+        self.back_off_after = Policy::back_off_after(&delivery.hook, back_off_after);
         self.waiting.push_back(delivery);
         self.offered = self.offered.saturating_sub(1);
         if self.offered == 0 {

@@ -163,10 +163,7 @@ fn accepted(leased: &Leased) -> Settlement {
 }
 
 fn refused(leased: &Leased, status: u16, step: Step) -> Settlement {
-    let outcome = Outcome::Refused {
-        status,
-        retry_after: None,
-    };
+    let outcome = Outcome::refused(status, None);
     settlement(leased, outcome, step)
 }
 
@@ -175,4 +172,5 @@ const POLICY: HealthPolicy = HealthPolicy {
     back_off_max: Duration::from_secs(900),
     disable_after_failures: 3,
     disable_after: Duration::ZERO,
+    disable_when_exhausted: false,
 };
