@@ -207,6 +207,20 @@ CREATE TABLE postrider_signatures (
 );
 CREATE INDEX postrider_signatures_by_until ON postrider_signatures (until);
 
+-- Calls that published events under an Idempotency-Key, for a day: a repeat is answered with
+-- the same ids.
+CREATE TABLE postrider_idempotency (
+    -- The key of the API that called.
+    caller uuid NOT NULL,
+    key text NOT NULL,
+    -- The SHA-256 of what was asked for.
+    digest bytea NOT NULL,
+    ids uuid[] NOT NULL,
+    created_at timestamptz NOT NULL,
+    PRIMARY KEY (caller, key)
+);
+CREATE INDEX postrider_idempotency_by_time ON postrider_idempotency (created_at);
+
 CREATE TABLE postrider_events (
     slot smallint NOT NULL DEFAULT 0,
     day date NOT NULL,

@@ -188,6 +188,21 @@ CREATE TABLE postrider_signatures (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX postrider_signatures_by_until ON postrider_signatures (until);
 
+-- Calls that published events under an Idempotency-Key, for a day: a repeat is answered with
+-- the same ids.
+CREATE TABLE postrider_idempotency (
+    -- The key of the API that called.
+    caller BLOB NOT NULL,
+    key TEXT NOT NULL,
+    -- The SHA-256 of what was asked for.
+    digest BLOB NOT NULL,
+    -- The ids, one after the other.
+    ids BLOB NOT NULL,
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (caller, key)
+) STRICT;
+CREATE INDEX postrider_idempotency_by_time ON postrider_idempotency (created_at);
+
 CREATE TABLE postrider_events (
     slot INTEGER NOT NULL DEFAULT 0,
     day INTEGER NOT NULL,

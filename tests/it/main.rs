@@ -1,6 +1,8 @@
 //! Postrider from outside: what the whole workspace and the built programs must keep.
 
 mod addresses;
+mod api_batch;
+mod api_deliveries;
 mod api_hooks;
 mod back_off;
 mod bench;

@@ -83,14 +83,32 @@ impl Caller {
         headers: &[(&str, &str)],
         body: Option<&str>,
     ) -> Reply {
+        let reply = self.try_exchange(method, path, headers, body).await;
+        reply.unwrap_or_else(|error| panic!("no answer to {method} {path}: {error}"))
+    }
+
+    /// The same where there may be no answer.
+    ///
+    /// # Errors
+    /// When the connection fails or ends before the whole answer came.
+    pub async fn try_exchange(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&str>,
+    ) -> io::Result<Reply> {
         let authorization = format!("Bearer {}", self.token);
         let mut all = vec![("authorization", authorization.as_str())];
         all.extend(body.map(|_| ("content-type", "application/json")));
         all.extend(headers);
-        let reply = self
-            .send(method, path, &all, body.unwrap_or_default())
-            .await;
-        reply.unwrap_or_else(|error| panic!("no answer to {method} {path}: {error}"))
+        self.send(method, path, &all, body.unwrap_or_default())
+            .await
+    }
+
+    /// The token of the caller's key.
+    pub fn token(&self) -> &str {
+        &self.token
     }
 
     /// The answer to a body that is posted to `/v1/events`.

@@ -4,12 +4,14 @@ use crate::dialects::{self, Desk, DeskParts, DialectSettings};
 use crate::keys::Keys;
 use crate::limits::{ApiLimits, Limits};
 use crate::observe::{Observer, observe};
+use crate::openapi::{self, Pages};
 use crate::problem::Problem;
 use crate::publisher::{Publisher, PublisherParts};
 use crate::test_sender::TestSender;
 use crate::trouble::Trouble;
-use crate::{call, events, hooks, problem};
+use crate::{call, deliveries, events, hooks, idempotency, problem};
 use axum::Router;
+use axum::http::{HeaderValue, Method, header};
 use axum::middleware::from_fn_with_state;
 use postrider_core::{Clock, Span};
 use postrider_store::{Error, Store};
@@ -18,10 +20,13 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tower_http::cors::CorsLayer;
 use utoipa_axum::router::OpenApiRouter;
 
 /// Test events on their way at a time.
 const TESTS: usize = 16;
+/// How long a browser may remember what it may call.
+const CORS_MAX_AGE: Duration = Duration::from_secs(3_600);
 /// How often limits that are full again are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(10);
 
@@ -42,6 +47,8 @@ pub struct ApiParts {
     pub tests: Arc<dyn TestSender>,
     /// How often each key may call.
     pub limits: ApiLimits,
+    /// The web origins whose pages may call the API from a browser.
+    pub cors_origins: Vec<String>,
     /// Is told of every request.
     pub observer: Arc<dyn Observer>,
     /// What the compatible APIs are told.
@@ -52,6 +59,7 @@ pub struct ApiParts {
 pub struct Api {
     shared: Arc<Shared>,
     desk: Arc<Desk>,
+    cors: Option<CorsLayer>,
     observer: Arc<dyn Observer>,
     tasks: JoinSet<()>,
     closed: CancellationToken,
@@ -70,7 +78,11 @@ pub(crate) struct Shared {
     pub(crate) tests: Arc<dyn TestSender>,
     /// Who may send a test event now.
     pub(crate) test_turns: Semaphore,
-    trouble: Arc<Trouble>,
+    /// Who may commit events beside the publisher now.
+    pub(crate) commit_turns: Semaphore,
+    pub(crate) published: Arc<dyn Fn() + Send + Sync>,
+    pub(crate) trouble: Arc<Trouble>,
+    pub(crate) pages: Pages,
 }
 
 impl Api {
@@ -84,6 +96,7 @@ impl Api {
             published,
             tests,
             limits,
+            cors_origins,
             observer,
             dialects,
         } = parts;
@@ -100,7 +113,7 @@ impl Api {
         let (publisher, publishing) = Publisher::start(PublisherParts {
             store: store.clone(),
             commits,
-            published,
+            published: published.clone(),
             trouble: trouble.clone(),
             closed: closed.clone(),
         });
@@ -114,7 +127,10 @@ impl Api {
             limits: Limits::new(limits),
             tests,
             test_turns: Semaphore::new(TESTS),
+            commit_turns: Semaphore::new(commits),
+            published,
             trouble,
+            pages: Pages::of(documented_routes().get_openapi()),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(publishing);
@@ -129,6 +145,7 @@ impl Api {
         Self {
             shared,
             desk,
+            cors: cors(&cors_origins),
             observer,
             tasks,
             closed,
@@ -137,11 +154,16 @@ impl Api {
 
     /// Its routes; whatever else is asked for is answered by a problem document.
     pub fn router(&self) -> Router {
-        let (routes, _) = routes().split_for_parts();
-        routes
+        let (routes, _) = documented_routes().split_for_parts();
+        let routes = routes
             .merge(dialects::routes(&self.desk))
             .method_not_allowed_fallback(problem::method_not_allowed)
-            .fallback(problem::nothing_here)
+            .fallback(problem::nothing_here);
+        let routes = match &self.cors {
+            Some(cors) => routes.layer(cors.clone()),
+            None => routes,
+        };
+        routes
             .layer(from_fn_with_state(self.observer.clone(), observe))
             .with_state(self.shared.clone())
     }
@@ -179,8 +201,35 @@ impl Shared {
 }
 
 /// Every route of the API and its part of the document.
-fn routes() -> OpenApiRouter<Arc<Shared>> {
+pub(crate) fn documented_routes() -> OpenApiRouter<Arc<Shared>> {
     OpenApiRouter::new()
         .merge(events::routes())
         .merge(hooks::routes())
+        .merge(deliveries::routes())
+        .merge(openapi::routes())
+}
+
+/// What lets pages of these origins call; `None` when there are none.
+fn cors(origins: &[String]) -> Option<CorsLayer> {
+    let origins: Vec<HeaderValue> = origins.iter().filter_map(|o| o.parse().ok()).collect();
+    if origins.is_empty() {
+        return None;
+    }
+    let layer = CorsLayer::new()
+        .allow_origin(origins)
+        .allow_methods([
+            Method::GET,
+            Method::POST,
+            Method::PUT,
+            Method::PATCH,
+            Method::DELETE,
+        ])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            idempotency::HEADER,
+        ])
+        .expose_headers([header::LOCATION, header::RETRY_AFTER])
+        .max_age(CORS_MAX_AGE);
+    Some(layer)
 }

@@ -30,7 +30,7 @@ const PUBLISHING: &str = "/v1/events";
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How much more of a refused body is read, and dropped: a connection that is closed with bytes
 /// unread may cost the caller the answer.
-const DRAIN_MAX_BYTES: usize = 2 * 1024 * 1024;
+const DRAIN_MAX_BYTES: usize = 16 * 1024 * 1024;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A request without a body, or whose body says nothing, by a caller who is known.

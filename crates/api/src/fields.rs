@@ -262,10 +262,15 @@ impl<'a> Field<'a> for Timestamp {
 
     fn read(value: &'a RawValue) -> Option<Self> {
         let text: String = serde_json::from_str(value.get()).ok()?;
-        let at = DateTime::parse_from_rfc3339(&text).ok()?.to_utc();
-        // The databases have no place for what lies beyond.
-        (1..=9999).contains(&at.year()).then(|| at.trunc_subsecs(6))
+        time_of(&text)
     }
+}
+
+/// The time that a text names.
+pub(crate) fn time_of(text: &str) -> Option<Timestamp> {
+    let at = DateTime::parse_from_rfc3339(text).ok()?.to_utc();
+    // The databases have no place for what lies beyond.
+    (1..=9999).contains(&at.year()).then(|| at.trunc_subsecs(6))
 }
 
 /// Every member in the order it was written, repeated names included.

@@ -9,20 +9,26 @@
 mod api;
 mod attempt_body;
 mod call;
+mod deliveries;
 mod dialects;
+mod docs_page;
+mod event_body;
 mod events;
 mod fields;
 mod hook_body;
 mod hooks;
+mod idempotency;
 mod keys;
 mod limits;
 mod observe;
+mod openapi;
 mod page;
 mod params;
 mod probes;
 mod problem;
 mod publisher;
 mod reach;
+mod server;
 mod test_sender;
 mod trouble;
 
@@ -31,4 +37,5 @@ pub use dialects::{Brought, DIALECTS, Dialect, DialectSettings, EventEntry, Issu
 pub use limits::ApiLimits;
 pub use observe::Observer;
 pub use probes::{Readiness, probes};
+pub use server::serve;
 pub use test_sender::TestSender;

@@ -1,9 +1,11 @@
 //! The parameters of a query, read one by one, so that all that is wrong with them is told
 //! together and each by its name.
 
+use crate::fields::time_of;
 use crate::problem::{Fault, Problem};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
+use postrider_core::Timestamp;
 use std::convert::Infallible;
 use std::fmt::Display;
 use std::str::FromStr;
@@ -56,6 +58,13 @@ impl Params {
         self.read(name, |text| {
             text.parse()
                 .map_err(|_| "must be an id such as 0193a5c8-7d1e-7c3a-9a53-3f6d6d0a8b11")
+        })
+    }
+
+    /// The time that a parameter names, if it is given.
+    pub(crate) fn time(&mut self, name: &'static str) -> Option<Timestamp> {
+        self.read(name, |text| {
+            time_of(text).ok_or("must be a time such as 2026-01-31T12:00:00Z (RFC 3339)")
         })
     }
 

@@ -272,14 +272,15 @@ impl From<PublishError> for Problem {
                 error if error.is_no_answer() => Self::new(
                     Kind::Unavailable,
                     "The database did not answer, so it is not known whether the event was \
-                     recorded. Send it again; a dedup_key keeps it from becoming two.",
+                     recorded. Send it again; an Idempotency-Key or a dedup_key keeps it from \
+                     becoming two.",
                 ),
                 _ => unavailable("The event was not recorded"),
             },
             PublishError::Lost => Self::new(
                 Kind::Internal,
                 "Postrider failed, and it is not known whether the event was recorded. Send it \
-                 again; a dedup_key keeps it from becoming two.",
+                 again; an Idempotency-Key or a dedup_key keeps it from becoming two.",
             ),
             PublishError::Closed => Self::new(
                 Kind::Unavailable,

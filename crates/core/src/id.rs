@@ -54,6 +54,13 @@ macro_rules! drawn {
     )*};
 }
 
+/// The least id of a time: every id that is drawn then, or computed of one, is at least as
+/// great, and all that are drawn earlier are less.
+pub fn first_id_at(time: Timestamp) -> Uuid {
+    let milliseconds = u128::try_from(time.timestamp_millis()).unwrap_or_default();
+    Uuid::from_u128(milliseconds.min((1 << 48) - 1) << 80)
+}
+
 id! {
     /// One event; receivers see it as `webhook-id`.
     EventId

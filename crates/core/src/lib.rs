@@ -47,7 +47,7 @@ pub use hook::{
     HookStatus, NewHook, RotatingSecret, SettingsChange, parse_hook_url,
 };
 pub use hook_edit::HookEdit;
-pub use id::{AttemptId, DeliveryId, EventId, HookId, KeyId, LeaseToken, WorkerId};
+pub use id::{AttemptId, DeliveryId, EventId, HookId, KeyId, LeaseToken, WorkerId, first_id_at};
 pub use key::{Key, KeyError, KeyScope, KeyToken, NewKey, OtherAccount, TokenHash};
 pub use limits::{
     EVENT_TYPE_MAX_BYTES, EXCERPT_MAX_BYTES, FILTER_MAX_BYTES, FILTER_MAX_CONDITIONS,

@@ -29,8 +29,8 @@ pub use report::{
 pub use room::Room;
 pub use scratch::{HeldSnapshot, ScratchDatabase, describe_server};
 pub use store::{
-    DeliveryFilter, DueHook, EventFilter, FanOut, HookChange, HookFilter, KeyFilter, Latest, Lease,
-    RegisteredFilter, Store, Upkeep,
+    DeliveryFilter, DueHook, EnqueuedOnce, EventFilter, FanOut, HookChange, HookFilter,
+    IDEMPOTENCY_KEPT, Idempotency, KeyFilter, Latest, Lease, RegisteredFilter, Store, Upkeep,
 };
 pub use work::{
     Disabling, FannedOut, Fresh, GateAnswer, HookBook, Leased, OwnGates, Peek, Recovered, Settled,

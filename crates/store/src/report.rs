@@ -175,6 +175,8 @@ pub struct DeliveryReport {
     pub event_id: EventId,
     /// The hook.
     pub hook_id: HookId,
+    /// Whose event it is.
+    pub account: String,
     /// The event's type.
     pub event_type: String,
     /// Where it is.

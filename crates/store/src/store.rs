@@ -12,6 +12,7 @@ use postrider_core::{
     TokenHash, WorkerId,
 };
 use std::sync::Arc;
+use std::time::Duration;
 
 /// One worker's wish to fan out a batch of one slot.
 #[derive(Clone, Debug)]
@@ -130,6 +131,10 @@ pub struct EventFilter {
     pub account: Option<String>,
     /// Only this exact type.
     pub event_type: Option<String>,
+    /// Only events inserted at this time or later, by the time in their ids.
+    pub since: Option<Timestamp>,
+    /// Only events inserted before this time.
+    pub until: Option<Timestamp>,
     /// Only events older than this one.
     pub before: Option<EventId>,
     /// At most this many.
@@ -145,11 +150,42 @@ pub struct DeliveryFilter {
     pub event: Option<EventId>,
     /// Only in this state.
     pub state: Option<DeliveryState>,
+    /// Only to hooks of this account, deleted ones included.
+    pub account: Option<String>,
+    /// Only of events inserted at this time or later, by the time in their ids.
+    pub since: Option<Timestamp>,
+    /// Only of events inserted before this time.
+    pub until: Option<Timestamp>,
     /// Only deliveries older than this one.
     pub before: Option<DeliveryId>,
     /// At most this many.
     pub limit: u32,
 }
+
+/// A call that is to publish events once, however often it is made.
+#[derive(Clone, Debug)]
+pub struct Idempotency {
+    /// The key of the API that calls: the same words by another are another call.
+    pub caller: KeyId,
+    /// What the caller says to make repeats of the call known.
+    pub key: String,
+    /// The SHA-256 of what is asked for.
+    pub digest: [u8; 32],
+}
+
+/// What became of such a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EnqueuedOnce {
+    /// The events are in the outbox now.
+    Now(Vec<EventId>),
+    /// They were before, under these ids; nothing was done.
+    Before(Vec<EventId>),
+    /// Something else was asked for with this key before; nothing was done.
+    Mismatch,
+}
+
+/// How long the key of such a call is remembered.
+pub const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 3600);
 
 /// Which keys of the API to list.
 #[derive(Clone, Debug, Default)]
@@ -215,6 +251,16 @@ pub trait Store: Send + Sync {
     /// The commit is durable when this returns. Events that break a bound are refused before
     /// anything is written.
     async fn enqueue(&self, events: &[NewEvent]) -> Result<Vec<EventId>>;
+
+    /// The same once for each key of a caller within [`IDEMPOTENCY_KEPT`]: a repeat of the call
+    /// inserts nothing and is told the same ids, and so is one at the same time, after the
+    /// first. The key is recorded in the transaction that inserts the events.
+    async fn enqueue_once(
+        &self,
+        call: &Idempotency,
+        events: &[NewEvent],
+        now: Timestamp,
+    ) -> Result<EnqueuedOnce>;
 
     // ---- the hot path: each call names one slot
 
@@ -309,8 +355,9 @@ pub trait Store: Send + Sync {
 
     // ---- upkeep
 
-    /// Makes partitions ahead (today and the next three days by `now`), and cancels up to
-    /// `limit` deliveries of deleted hooks that are not leased.
+    /// Makes partitions ahead (today and the next three days by `now`), cancels up to `limit`
+    /// deliveries of deleted hooks that are not leased, and forgets the keys of calls that are
+    /// older than [`IDEMPOTENCY_KEPT`].
     async fn upkeep(&self, now: Timestamp, limit: u32) -> Result<Upkeep>;
 
     // ---- hooks

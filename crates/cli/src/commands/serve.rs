@@ -14,9 +14,10 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::http::header;
 use axum::routing::get;
-use axum::serve::ListenerExt;
 use clap::{Args, ValueEnum};
-use postrider_api::{Api, ApiLimits, ApiParts, Observer, Readiness, TestSender, probes};
+use postrider_api::{
+    Api, ApiLimits, ApiParts, Observer, Readiness, TestSender, probes, serve as answer,
+};
 use postrider_core::{Attempt, Hook};
 use postrider_store::{Backend, Store, WorkerClaim};
 use postrider_worker::{
@@ -30,7 +31,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 /// How much longer than the longest request a drain may take.
 const DRAIN_MARGIN: Duration = Duration::from_secs(5);
@@ -173,6 +174,7 @@ impl Serve {
                     publishing: settings.api.publish_limit,
                     managing: settings.api.rate_limit,
                 },
+                cors_origins: settings.api.cors_origins.clone(),
                 observer: Arc::new(Counted(metrics)),
                 dialects: settings.dialects(),
             });
@@ -291,19 +293,6 @@ fn metrics_routes(metrics: Arc<Metrics>) -> Router {
         }
     };
     Router::new().route("/metrics", get(encode))
-}
-
-async fn answer(listener: TcpListener, router: Router, closed: CancellationToken) {
-    let listener = listener.tap_io(|stream| {
-        // Answers are small; one that waits for another costs its caller the time.
-        if let Err(error) = stream.set_nodelay(true) {
-            debug!("A connection keeps its delay: {error}");
-        }
-    });
-    let server = axum::serve(listener, router).with_graceful_shutdown(closed.cancelled_owned());
-    if let Err(error) = server.await {
-        warn!("The HTTP interface stopped: {error}");
-    }
 }
 
 /// Sends the test events that the API is asked for.

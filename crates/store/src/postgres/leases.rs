@@ -14,7 +14,8 @@ use postrider_core::{DeliveryId, Event, EventId, HookId, LeaseToken, Payload, Ti
 use sqlx::postgres::PgBindIterExt;
 use sqlx::{PgConnection, Row};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
 use uuid::Uuid;
 
 /// How long a delivery is left alone whose event is gone: it must not stand in the way of
@@ -63,14 +64,14 @@ impl PostgresStore {
     pub(super) async fn slots(&self) -> Result<Vec<i16>> {
         let slots = sqlx::query_scalar(
             "-- postrider: slots
+            -- Backwards: those that stand are mostly the newest, behind all that are dead.
             WITH RECURSIVE occupied AS (
-                (SELECT slot FROM postrider_deliveries ORDER BY slot LIMIT 1)
+                (SELECT slot FROM postrider_deliveries ORDER BY slot DESC, id DESC LIMIT 1)
                 UNION ALL
                 SELECT (SELECT next.slot FROM postrider_deliveries AS next
-                        WHERE next.slot > o.slot ORDER BY next.slot LIMIT 1)
+                        WHERE next.slot < o.slot ORDER BY next.slot DESC, next.id DESC LIMIT 1)
                 FROM occupied AS o WHERE o.slot IS NOT NULL
             ), leased AS (
-                -- Backwards: those that stand are the newest, behind all that are dead.
                 (SELECT slot FROM postrider_leases ORDER BY slot DESC, token DESC LIMIT 1)
                 UNION ALL
                 SELECT (SELECT next.slot FROM postrider_leases AS next
@@ -90,8 +91,11 @@ impl PostgresStore {
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
+        let began = Instant::now();
+        let from = self.due_from(request, &wanted, began);
         let mut tx = self.hot.begin().await?;
-        let (version, taken) = take(&mut tx, request, &wanted).await?;
+        let (version, taken) = take(&mut tx, request, &wanted, &from).await?;
+        self.note_emptied(request, &wanted, &from, &taken, began);
         let Some(version) = version else {
             tx.rollback().await?;
             return Ok(Vec::new());
@@ -113,6 +117,49 @@ impl PostgresStore {
         Ok(leased.into_iter().flatten().collect())
     }
 
+    /// From where on to look for what is due of each hook.
+    fn due_from(
+        &self,
+        request: &Lease,
+        wanted: &BTreeMap<HookId, u32>,
+        at: Instant,
+    ) -> Vec<Option<Timestamp>> {
+        let due_from = self.due_from.lock().unwrap_or_else(PoisonError::into_inner);
+        let hooks = wanted.keys();
+        hooks
+            .map(|hook| due_from.of(request.slot, *hook, request.now, at))
+            .collect()
+    }
+
+    /// Remembers up to where each hook's queue is empty now: a hook that gave less than was
+    /// wanted has nothing left that is due.
+    fn note_emptied(
+        &self,
+        request: &Lease,
+        wanted: &BTreeMap<HookId, u32>,
+        from: &[Option<Timestamp>],
+        taken: &[Taken],
+        at: Instant,
+    ) {
+        let mut given: HashMap<HookId, (u32, Timestamp)> = HashMap::new();
+        for taken in taken {
+            let (count, last) = given.entry(taken.hook).or_insert((0, taken.due));
+            *count += 1;
+            *last = taken.due.max(*last);
+        }
+        let mut due_from = self.due_from.lock().unwrap_or_else(PoisonError::into_inner);
+        for ((hook, places), from) in wanted.iter().zip(from) {
+            // One that gave nothing may have been passed over.
+            if let Some((count, last)) = given.get(hook) {
+                let until = match count < places {
+                    true => request.now,
+                    false => *last,
+                };
+                due_from.emptied(request.slot, *hook, *from, until, at);
+            }
+        }
+    }
+
     pub(super) async fn release(
         &self,
         slot: i16,
@@ -124,8 +171,7 @@ impl PostgresStore {
         let released = sqlx::query(
             "-- postrider: release
             UPDATE postrider_deliveries
-            SET lease_token = NULL, lease_expires_at = NULL,
-                next_attempt_at = least(next_attempt_at, $4)
+            SET lease_token = NULL, lease_expires_at = NULL, next_attempt_at = $4
             WHERE slot = $1 AND lease_token = $2 AND ctid = ANY(ARRAY(
                 SELECT d.place FROM unnest($3::uuid[]) AS i (id) CROSS JOIN LATERAL (
                     SELECT ctid AS place FROM postrider_deliveries
@@ -189,6 +235,7 @@ async fn take(
     connection: &mut PgConnection,
     request: &Lease,
     wanted: &BTreeMap<HookId, u32>,
+    from: &[Option<Timestamp>],
 ) -> Result<(Option<i64>, Vec<Taken>)> {
     let rows = sqlx::query(
         "-- postrider: lease
@@ -198,13 +245,15 @@ async fn take(
             FOR SHARE
         ), due AS MATERIALIZED (
             SELECT d.place
-            FROM unnest($2::uuid[], $3::bigint[]) AS wanted (hook_id, places)
+            FROM unnest($2::uuid[], $3::bigint[], $8::timestamptz[])
+                AS wanted (hook_id, places, due_from)
             JOIN postrider_hooks AS h
               ON h.id = wanted.hook_id AND h.status = 'active' AND h.deleted_at IS NULL
             LEFT JOIN postrider_hook_health AS health ON health.hook_id = wanted.hook_id
             CROSS JOIN LATERAL (
                 SELECT ctid AS place FROM postrider_deliveries
                 WHERE slot = $1 AND hook_id = wanted.hook_id AND lease_token IS NULL
+                  AND next_attempt_at >= coalesce(wanted.due_from, '-infinity')
                   AND next_attempt_at <= $4
                 ORDER BY next_attempt_at LIMIT wanted.places
                 FOR UPDATE SKIP LOCKED
@@ -224,6 +273,7 @@ async fn take(
     .bind(request.token.0)
     .bind(request.until)
     .bind(request.worker.0)
+    .bind(from)
     .fetch_all(connection)
     .await?;
     let version = rows.first().map(|row| row.try_get(7)).transpose()?;
@@ -325,7 +375,7 @@ async fn give_back(connection: &mut PgConnection, request: &Lease, unfit: &[Unfi
         "-- postrider: lease_give_back
         UPDATE postrider_deliveries AS d
         SET lease_token = NULL, lease_expires_at = NULL,
-            next_attempt_at = coalesce(u.later, d.next_attempt_at)
+            next_attempt_at = coalesce(u.later, $5)
         FROM unnest($3::uuid[], $4::timestamptz[]) AS u (id, later)
         CROSS JOIN LATERAL (
             SELECT ctid AS place FROM postrider_deliveries
@@ -342,6 +392,7 @@ async fn give_back(connection: &mut PgConnection, request: &Lease, unfit: &[Unfi
             .map(|unfit| matches!(unfit, Unfit::Event(_)).then_some(later))
             .bind_iter(),
     )
+    .bind(request.now)
     .execute(connection)
     .await?;
     Ok(())

@@ -9,12 +9,14 @@
 
 mod credentials;
 mod deliveries;
+mod due_from;
 mod errors;
 mod gates;
 mod health;
 mod history;
 mod hook_rows;
 mod hooks;
+mod idempotency;
 mod keys;
 mod leases;
 mod low_water;
@@ -33,13 +35,15 @@ mod values;
 
 use crate::error::words;
 use crate::{
-    AttemptReport, CredentialQuery, DeliveryFilter, DeliveryReport, DueHook, Error, EventFilter,
-    EventReport, FanOut, FannedOut, GateAnswer, HookBook, HookChange, HookFilter, HookReport,
-    KeyFilter, KeyReport, Latest, Lease, Leased, Migrated, OwnGates, Peek, Recovered, Registered,
-    RegisteredFilter, RejectedReport, Result, SchemaState, Settled, Settlement, Store, Upkeep,
+    AttemptReport, CredentialQuery, DeliveryFilter, DeliveryReport, DueHook, EnqueuedOnce, Error,
+    EventFilter, EventReport, FanOut, FannedOut, GateAnswer, HookBook, HookChange, HookFilter,
+    HookReport, Idempotency, KeyFilter, KeyReport, Latest, Lease, Leased, Migrated, OwnGates, Peek,
+    Recovered, Registered, RegisteredFilter, RejectedReport, Result, SchemaState, Settled,
+    Settlement, Store, Upkeep,
 };
 use async_trait::async_trait;
 use chrono::NaiveDate;
+use due_from::DueFrom;
 pub(crate) use errors::explain;
 use low_water::LowWater;
 use postrider_core::{
@@ -54,7 +58,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 const HOT_CONNECTIONS: u32 = 8;
-const INTAKE_CONNECTIONS: u32 = 4;
+const INTAKE_CONNECTIONS: u32 = 6;
 const CALM_CONNECTIONS: u32 = 6;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const OLDEST_SERVER: u32 = 15;
@@ -108,6 +112,8 @@ pub struct PostgresStore {
     days: Mutex<BTreeSet<NaiveDate>>,
     /// From where on the outbox is read.
     low_water: Mutex<LowWater>,
+    /// From where on the deliveries of hooks are leased.
+    due_from: Mutex<DueFrom>,
 }
 
 impl PostgresStore {
@@ -143,6 +149,7 @@ impl PostgresStore {
             book: RwLock::default(),
             days: Mutex::default(),
             low_water: Mutex::default(),
+            due_from: Mutex::default(),
         })
     }
 
@@ -248,6 +255,15 @@ impl Store for PostgresStore {
 
     async fn enqueue(&self, events: &[NewEvent]) -> Result<Vec<EventId>> {
         Ok(self.enqueue(events).await?)
+    }
+
+    async fn enqueue_once(
+        &self,
+        call: &Idempotency,
+        events: &[NewEvent],
+        now: Timestamp,
+    ) -> Result<EnqueuedOnce> {
+        Ok(self.enqueue_once(call, events, now).await?)
     }
 
     async fn peek(&self) -> Result<Peek> {

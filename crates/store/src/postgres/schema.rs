@@ -25,6 +25,7 @@ const TABLES: [&str; 16] = [
     "postrider_hook_health",
     "postrider_hook_latest",
     "postrider_gates",
+    "postrider_idempotency",
     "postrider_keys",
     "postrider_signatures",
     "postrider_events",

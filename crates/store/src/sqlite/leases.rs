@@ -109,8 +109,7 @@ impl SqliteStore {
         let released = sqlx::query(
             "-- postrider: release
             UPDATE postrider_deliveries
-            SET lease_token = NULL, lease_expires_at = NULL,
-                next_attempt_at = min(next_attempt_at, ?3)
+            SET lease_token = NULL, lease_expires_at = NULL, next_attempt_at = ?3
             WHERE slot = 0 AND id IN (SELECT unhex(value) FROM json_each(?1))
                 AND lease_token = ?2",
         )

@@ -13,6 +13,7 @@ mod health;
 mod history;
 mod hook_rows;
 mod hooks;
+mod idempotency;
 mod keys;
 mod leases;
 mod lock;
@@ -32,11 +33,11 @@ mod values;
 mod writer;
 
 use crate::{
-    AttemptReport, CredentialQuery, DeliveryFilter, DeliveryReport, DueHook, EventFilter,
-    EventReport, FanOut, FannedOut, GateAnswer, HookBook, HookChange, HookFilter, HookReport,
-    KeyFilter, KeyReport, Latest, Lease, Leased, Migrated, OwnGates, Peek, Recovered, Registered,
-    RegisteredFilter, RejectedReport, Result, SchemaState, Settled, Settlement, Store, Upkeep,
-    WorkerClaim,
+    AttemptReport, CredentialQuery, DeliveryFilter, DeliveryReport, DueHook, EnqueuedOnce,
+    EventFilter, EventReport, FanOut, FannedOut, GateAnswer, HookBook, HookChange, HookFilter,
+    HookReport, Idempotency, KeyFilter, KeyReport, Latest, Lease, Leased, Migrated, OwnGates, Peek,
+    Recovered, Registered, RegisteredFilter, RejectedReport, Result, SchemaState, Settled,
+    Settlement, Store, Upkeep, WorkerClaim,
 };
 use async_trait::async_trait;
 pub(crate) use errors::from_sqlx;
@@ -114,6 +115,15 @@ impl Store for SqliteStore {
 
     async fn enqueue(&self, events: &[NewEvent]) -> Result<Vec<EventId>> {
         self.insert_events(events).await
+    }
+
+    async fn enqueue_once(
+        &self,
+        call: &Idempotency,
+        events: &[NewEvent],
+        now: Timestamp,
+    ) -> Result<EnqueuedOnce> {
+        self.insert_once(call, events, now).await
     }
 
     async fn peek(&self) -> Result<Peek> {

@@ -12,6 +12,7 @@ mod gates;
 mod health;
 mod history;
 mod hooks;
+mod idempotency;
 mod keys;
 mod leases;
 mod recover;
@@ -256,6 +257,14 @@ on_every_store! {
         health_is_shown_in_the_list_too,
         what_is_in_flight_ends_as_it_does_when_its_hook_is_paused,
     },
+    idempotency::{
+        a_repeated_call_inserts_nothing_and_is_told_the_same_ids,
+        something_else_under_the_same_key_is_a_mismatch,
+        the_key_of_another_caller_is_another_call,
+        of_calls_at_the_same_time_one_inserts,
+        a_call_that_is_refused_is_not_recorded,
+        a_call_is_forgotten_after_its_time,
+    },
     keys::{
         a_key_is_found_by_the_hash_of_its_token,
         a_key_that_breaks_a_bound_is_refused,
@@ -288,6 +297,7 @@ on_every_store! {
         one_locked_hook_does_not_stop_the_others,
     },
     history::{
+        listings_keep_to_an_account_and_a_time,
         an_event_is_shown_wherever_it_is,
         events_are_listed_newest_first_wherever_they_are,
         events_are_listed_page_by_page,
