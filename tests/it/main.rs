@@ -21,6 +21,7 @@ mod own_faults;
 mod payloads;
 mod poison;
 mod profile_vectors;
+mod profiles_commands;
 mod profiles_delivery;
 mod publish;
 mod publish_refused;

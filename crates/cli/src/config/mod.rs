@@ -62,7 +62,6 @@ impl Settings {
         self.hooks.check().map_err(Misuse::new)?;
         self.retention.check().map_err(Misuse::new)?;
         self.secrets.check(backend).map_err(Misuse::new)?;
-        self.solapi.check().map_err(Misuse::new)?;
         self.misskey.check().map_err(Misuse::new)
     }
 

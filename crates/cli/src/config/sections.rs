@@ -220,16 +220,6 @@ impl SolapiSettings {
         };
         self.events.iter().map(entry).collect()
     }
-
-    pub(super) fn check(&self) -> Checked {
-        match self.batch_window {
-            Some(window) if !window.get().is_zero() => Err(format!(
-                "solapi.batch_window ({window}) must be 0s: this version of Postrider sends each \
-                 report in a request of its own"
-            )),
-            _ => Ok(()),
-        }
-    }
 }
 
 impl MisskeySettings {
