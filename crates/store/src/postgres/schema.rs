@@ -15,7 +15,7 @@ use std::collections::HashMap;
 const MIGRATIONS_TABLE: &str = "postrider_migrations";
 
 /// Tables without which nothing works.
-const TABLES: [&str; 16] = [
+const TABLES: [&str; 17] = [
     "postrider_meta",
     "postrider_outbox",
     "postrider_rejected",
