@@ -334,10 +334,9 @@ async fn a_hook_is_paused_and_goes_on(backend: Backend) {
     let id = t.register(&receiver.url(), &["note", "reply"]).await;
     let send = async |event_type: &str| {
         let send = ["event", "send", "--type", event_type, "--account", USER];
-        let sent = t
-            .postrider
-            .json(&[&send[..], &["--payload", r#"{"note":{"id":"n"}}"#]].concat());
-        text(&sent.await["id"]).to_owned()
+        let payload = ["--payload", r#"{"note":{"id":"n"}}"#];
+        let sent = t.postrider.json(&[&send[..], &payload].concat()).await;
+        text(&sent["id"]).to_owned()
     };
     send("note").await;
     send("follow").await;
@@ -346,11 +345,12 @@ async fn a_hook_is_paused_and_goes_on(backend: Backend) {
         eventually(async || {
             let shown = t.shown(&id).await;
             match shown["latestStatus"] == status {
-                true => Ok(shown),
+                true => Ok(()),
                 false => Err(format!("{shown}")),
             }
         })
-        .await
+        .await;
+        t.shown(&id).await
     };
     let shown = latest(200).await;
     let at = chrono::DateTime::parse_from_rfc3339(text(&shown["latestSentAt"]));
