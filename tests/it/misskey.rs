@@ -223,6 +223,11 @@ async fn refusals_are_told_by_misskeys_codes(backend: Backend) {
             json!({"name": "n", "url": "example.com", "on": []}),
             "#/properties/url/format",
         ),
+        (
+            CREATE,
+            json!({"name": "n", "url": "https://example.com", "on": [], "secret": "a\nb"}),
+            "#/properties/secret/pattern",
+        ),
         (SHOW, json!({}), "#/required"),
         (
             SHOW,

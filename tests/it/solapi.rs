@@ -4,7 +4,8 @@
 use crate::profile_vectors::{text, vector};
 use postrider_store::Backend;
 use postrider_tests::{
-    Postrider, Process, Receiver, Registrant, Reply, TestDatabase, ended, on_both, python,
+    Postrider, Process, Receiver, Registrant, Reply, TestDatabase, ended, now_outside, on_both,
+    python,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -12,7 +13,8 @@ use tokio::process::Command;
 
 on_both!(
     the_exchanges_of_the_documents_are_answered_as_they_are_printed,
-    the_printed_call_of_curl_registers_a_hook,
+    the_printed_calls_register_hooks,
+    a_page_of_another_origin_may_call_when_it_is_named,
     solapis_own_client_signs_and_is_understood,
     a_signature_is_taken_once_whatever_restarts,
     every_form_of_a_signed_date_is_taken,
@@ -207,7 +209,7 @@ async fn the_exchanges_of_the_documents_are_answered_as_they_are_printed(backend
     refused(&reply, 400, "WebhookTestFailed");
 }
 
-async fn the_printed_call_of_curl_registers_a_hook(backend: Backend) {
+async fn the_printed_calls_register_hooks(backend: Backend) {
     let t = setting(backend).await;
     let authorization = t.caller.signature("2019-07-01T00:41:48Z");
     let call = async |authorization: &str, event: &str| {
@@ -227,6 +229,43 @@ async fn the_printed_call_of_curl_registers_a_hook(backend: Backend) {
     assert_eq!(answer["errorCode"], "ResourceNotFound");
     let answer = call(&t.caller.authorization(), EVENT).await;
     assert_eq!(answer["status"], "ACTIVE", "{answer}");
+
+    let mut sample = python("solapi_sample.py");
+    sample.args([&t.caller.authorization(), &t.caller.url(""), EVENT]);
+    let said = ended(&mut sample).await.succeeded().stdout;
+    let (status, answer) = said.split_once('\n').expect("two lines");
+    assert_eq!(status, "200", "{answer}");
+    let answer: Value = serde_json::from_str(answer).expect("JSON");
+    is_id(text(&answer["webhookId"]));
+}
+
+/// The sample for the browser calls from a page.
+async fn a_page_of_another_origin_may_call_when_it_is_named(backend: Backend) {
+    let database = TestDatabase::migrated(backend).await;
+    let origin = "https://pages.example";
+    let named = Postrider::on(&database).with("POSTRIDER_API__CORS_ORIGINS", origin);
+    for (postrider, allowed) in [(Postrider::on(&database), ""), (named, origin)] {
+        let serving = postrider.serve_as("api").await;
+        let caller = Registrant::of(&postrider, &serving, "solapi", ACCOUNT).await;
+        let asking = [
+            ("origin", origin),
+            ("access-control-request-method", "POST"),
+            (
+                "access-control-request-headers",
+                "authorization,content-type",
+            ),
+        ];
+        let reply = caller.send("OPTIONS", OUTGOING, &asking, "").await;
+        assert_eq!(reply.header("access-control-allow-origin"), allowed);
+        let authorization = caller.authorization();
+        let from_there = [
+            ("origin", origin),
+            ("authorization", authorization.as_str()),
+        ];
+        let reply = caller.send("GET", OUTGOING, &from_there, "").await;
+        assert_eq!(reply.header("access-control-allow-origin"), allowed);
+        answered(&reply);
+    }
 }
 
 async fn solapis_own_client_signs_and_is_understood(backend: Backend) {
@@ -285,7 +324,7 @@ async fn a_signature_is_taken_once_whatever_restarts(backend: Backend) {
 
 async fn every_form_of_a_signed_date_is_taken(backend: Backend) {
     let t = setting(backend).await;
-    let now = chrono::Utc::now();
+    let now = now_outside();
     let seoul = now.with_timezone(&chrono::FixedOffset::east_opt(9 * 3600).expect("an offset"));
     for date in [
         now.format("%Y-%m-%dT%H:%M:%SZ").to_string(),

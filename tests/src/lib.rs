@@ -28,7 +28,7 @@ pub use process::Process;
 pub use program::{Ended, Postrider};
 pub use raw::{Authority, Manner, RawReceiver};
 pub use receiver::{Answer, PATIENCE, Received, Receiver};
-pub use registrant::Registrant;
+pub use registrant::{Registrant, now_outside};
 pub use store::{TestStore, event, new_hook, policy, refusal, start};
 pub use tools::{ended, node, psql, python, script};
 pub use wait::eventually;

@@ -388,12 +388,9 @@ pub trait Store: Send + Sync {
     /// One hook. Deleted ones are not found.
     async fn hook(&self, id: HookId) -> Result<HookReport>;
 
-    /// The hook of this account that the profile's own API knows by this alias. Those of other
-    /// accounts, and deleted ones, are not found.
-    async fn hook_by_alias(&self, profile: &str, account: &str, alias: &str) -> Result<HookReport>;
-
     /// Hooks of an account as the profile's own API shows them, with their credentials opened;
-    /// those whose alias sorts last, byte by byte, come first.
+    /// those whose alias sorts last, byte by byte, come first. Those of other accounts, and
+    /// deleted ones, are not among them.
     async fn registered(&self, filter: RegisteredFilter) -> Result<Vec<Registered>>;
 
     /// Records when hooks were last sent to and what they answered, where that is newer than

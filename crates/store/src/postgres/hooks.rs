@@ -149,33 +149,6 @@ impl PostgresStore {
         report(&mut *self.calm.acquire().await?, id).await
     }
 
-    pub(super) async fn hook_by_alias(
-        &self,
-        profile: &str,
-        account: &str,
-        alias: &str,
-    ) -> Result<HookReport> {
-        let mut connection = self.calm.acquire().await?;
-        let found = sqlx::query_scalar(
-            "-- postrider: hook_by_alias
-            SELECT id FROM postrider_hooks
-            WHERE profile = $1 AND alias = $2 AND account = $3 AND deleted_at IS NULL",
-        )
-        .bind(profile)
-        .bind(alias)
-        .bind(account)
-        .fetch_optional(&mut *connection)
-        .await?;
-        match found {
-            Some(id) => report(&mut connection, HookId(id)).await,
-            None => Err(Error::NotFound {
-                what: "hook",
-                id: alias.to_owned(),
-            }
-            .into()),
-        }
-    }
-
     pub(super) async fn note_latest(&self, latest: &[Latest]) -> Result<()> {
         if latest.is_empty() {
             return Ok(());

@@ -357,10 +357,6 @@ impl Store for PostgresStore {
         Ok(self.hook(id).await?)
     }
 
-    async fn hook_by_alias(&self, profile: &str, account: &str, alias: &str) -> Result<HookReport> {
-        Ok(self.hook_by_alias(profile, account, alias).await?)
-    }
-
     async fn registered(&self, filter: RegisteredFilter) -> Result<Vec<Registered>> {
         Ok(self.registered(&filter).await?)
     }

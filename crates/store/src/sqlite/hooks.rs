@@ -166,33 +166,6 @@ impl SqliteStore {
         report(&mut connection, id).await
     }
 
-    pub(super) async fn find_by_alias(
-        &self,
-        profile: &str,
-        account: &str,
-        alias: &str,
-    ) -> Result<HookReport> {
-        let mut connection = self.readers.acquire().await.map_err(from_sqlx)?;
-        let found: Option<ReportRow> = sqlx::query_as(concat!(
-            "-- postrider: hook_by_alias\n",
-            report_columns!(),
-            "WHERE h.profile = ?2 AND h.alias = ?3 AND h.account = ?4 AND h.deleted_at IS NULL"
-        ))
-        .bind(HELD_COUNTED)
-        .bind(profile)
-        .bind(alias)
-        .bind(account)
-        .fetch_optional(&mut *connection)
-        .await
-        .map_err(from_sqlx)?;
-        found
-            .map(ReportRow::into_report)
-            .ok_or_else(|| Error::NotFound {
-                what: "hook",
-                id: alias.to_owned(),
-            })
-    }
-
     pub(super) async fn record_latest(&self, latest: &[Latest]) -> Result<()> {
         if latest.is_empty() {
             return Ok(());

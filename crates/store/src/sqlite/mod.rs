@@ -217,10 +217,6 @@ impl Store for SqliteStore {
         self.find_hook(id).await
     }
 
-    async fn hook_by_alias(&self, profile: &str, account: &str, alias: &str) -> Result<HookReport> {
-        self.find_by_alias(profile, account, alias).await
-    }
-
     async fn registered(&self, filter: RegisteredFilter) -> Result<Vec<Registered>> {
         self.list_registered(&filter).await
     }

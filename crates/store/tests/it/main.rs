@@ -74,6 +74,7 @@ on_every_store! {
     },
     aliases::{
         a_hook_is_found_by_its_alias_in_its_account_only,
+        hooks_are_shown_with_what_they_were_given_the_last_alias_first,
         an_alias_is_given_once_in_its_profile,
         numbers_count_up_in_their_profile_and_are_never_drawn_again,
         of_calls_at_once_no_more_succeed_than_the_account_may_have,

@@ -5,6 +5,7 @@ use crate::dialects::desk::NotTested;
 use crate::dialects::intake::NotTaken;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use postrider_core::HookError;
 use postrider_store::Error;
 use serde::Serialize;
 
@@ -198,7 +199,11 @@ impl From<Code> for Refusal {
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
         match error {
-            Error::Hook(postrider_core::HookError::TooMany(_)) => TOO_MANY_WEBHOOKS.into(),
+            Error::Hook(HookError::TooMany(_)) => TOO_MANY_WEBHOOKS.into(),
+            Error::Hook(HookError::Token) => {
+                let rule = "must not have control characters: it is sent in a header";
+                Self::invalid("#/properties/secret/pattern", rule)
+            }
             Error::Hook(problem) => Self::invalid("#/properties/url/format", problem.to_string()),
             _ => INTERNAL_ERROR.into(),
         }
