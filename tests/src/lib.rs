@@ -28,5 +28,5 @@ pub use program::{Ended, Postrider};
 pub use raw::{Authority, Manner, RawReceiver};
 pub use receiver::{Answer, PATIENCE, Received, Receiver};
 pub use store::{TestStore, event, new_hook, policy, refusal, start};
-pub use tools::{ended, psql, python, script};
+pub use tools::{ended, ended_within, psql, python, script};
 pub use wait::eventually;

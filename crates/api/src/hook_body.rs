@@ -31,6 +31,9 @@ pub(crate) struct HookBody {
     /// Its id.
     #[schema(value_type = String, format = "uuid")]
     id: HookId,
+    /// The id under which its profile's own API knows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alias: Option<String>,
     /// Whose events it gets.
     account: String,
     /// Where its deliveries go.
@@ -70,6 +73,13 @@ pub(crate) struct HookBody {
     /// By whom: `postrider`, `cli`, or `api` and the id of a key.
     #[schema(required)]
     disabled_by: Option<String>,
+    /// When it was last sent to, if its profile keeps that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    latest_sent_at: Option<Timestamp>,
+    /// What it answered then; none where there was no answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    latest_status: Option<u16>,
     /// Deliveries that wait for it to become active; counted up to 10,000.
     held: u32,
     /// Requests in flight to it at most, over all workers, if it sets that.
@@ -99,6 +109,7 @@ impl From<HookReport> for HookBody {
     fn from(hook: HookReport) -> Self {
         Self {
             id: hook.id,
+            alias: hook.alias,
             account: hook.account,
             url: hook.url,
             events: hook.events,
@@ -114,6 +125,8 @@ impl From<HookReport> for HookBody {
             disabled_reason: hook.disabled_reason,
             disabled_at: hook.disabled_at,
             disabled_by: hook.disabled_by,
+            latest_sent_at: hook.latest_sent_at,
+            latest_status: hook.latest_status,
             held: hook.held,
             in_flight: hook.in_flight,
             rate: hook.rate,

@@ -21,6 +21,9 @@ use std::sync::Arc;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+/// The profile whose hooks have signing secrets.
+const SIGNING: &str = "standard";
+
 /// The routes.
 pub(crate) fn routes() -> OpenApiRouter<Arc<Shared>> {
     OpenApiRouter::new()
@@ -234,11 +237,19 @@ async fn rotate_secret(
 ) -> Result<Json<HookBody>, Problem> {
     Reach::of(&call.key)?;
     let rotation = hook_body::rotation(call.text()?)?;
+    let hook = api.hook_of(&call.key, id).await?;
+    if hook.profile != SIGNING {
+        let detail = format!(
+            "Hooks of the profile {} do not sign: change their secret as they were registered.",
+            hook.profile
+        );
+        return Err(Problem::new(Kind::Conflict, detail));
+    }
     let change = HookChange::Rotate {
         secret: rotation.secret,
         overlap_until: api.clock.now() + rotation.overlap.get(),
     };
-    api.change_hook(&call.key, id, change).await
+    api.change(&call.key, hook.id, change).await
 }
 
 impl Shared {
@@ -260,8 +271,18 @@ impl Shared {
         change: HookChange,
     ) -> Result<Json<HookBody>, Problem> {
         let hook = self.hook_of(key, id).await?;
+        self.change(key, hook.id, change).await
+    }
+
+    /// Changes a hook that the caller reaches.
+    async fn change(
+        &self,
+        key: &Key,
+        id: HookId,
+        change: HookChange,
+    ) -> Result<Json<HookBody>, Problem> {
         let (by, now) = (format!("api {}", key.id), self.clock.now());
-        let changed = self.store.change_hook(hook.id, change, &by, now).await;
+        let changed = self.store.change_hook(id, change, &by, now).await;
         Ok(Json(self.told(changed)?.into()))
     }
 }
