@@ -21,6 +21,8 @@ const PROFILES: [&str; 1] = ["standard"];
 const PATTERNS_MAX: usize = 100;
 /// Waits of a schedule at most.
 const WAITS_MAX: usize = 50;
+/// How durations are written plainly; several may stand together, as in `1h 30m`.
+const DURATION: &str = "^([0-9]{1,6}(ms|s|m|h|d) ?)+$";
 /// How long the old secret signs too, unless the caller says.
 const OVERLAP: Span = Span::secs(24 * 3600);
 
@@ -334,13 +336,14 @@ fn properties() -> Value {
         "url": {
             "type": "string",
             "description": "Where its deliveries go: `http://` or `https://`, without credentials or fragment.",
+            "pattern": r"^https?://[^\s@#/?]+(/[^\s#]*)?$",
             "maxLength": HOOK_URL_MAX_BYTES,
             "examples": ["https://example.com/hook"],
         },
         "events": {
             "type": "array",
             "description": "Which events it asks for: types such as `invoice.paid`, prefixes such as `invoice.*`, or `*`.",
-            "items": {"type": "string", "maxLength": EVENT_TYPE_MAX_BYTES},
+            "items": {"type": "string", "pattern": r"^(\*|[^\s*]+(\.\*)?)$", "maxLength": EVENT_TYPE_MAX_BYTES},
             "minItems": 1,
             "maxItems": PATTERNS_MAX,
             "examples": [["invoice.*"]],
@@ -370,7 +373,7 @@ fn properties() -> Value {
         "retry_schedule": {
             "type": ["array", "null"],
             "description": "The waits between attempts; n waits make n + 1 attempts.",
-            "items": {"type": "string"},
+            "items": {"type": "string", "pattern": DURATION},
             "maxItems": WAITS_MAX,
             "examples": [["5s", "5m", "1h"]],
         },
@@ -378,6 +381,7 @@ fn properties() -> Value {
         "rate": {
             "type": ["string", "null"],
             "description": "Requests in a second, a minute or an hour at most, over all workers.",
+            "pattern": "^[1-9][0-9]{0,8}/[smh]$",
             "examples": ["20/s", "300/m", "1000/h"],
         },
         "back_off_after": count_schema("Back it off as a whole from so many failures in a row."),
@@ -389,12 +393,13 @@ fn properties() -> Value {
 fn secret_schema(description: &str) -> Value {
     json!({
         "type": ["string", "null"],
+        "pattern": "^wh(sec|sk)_[A-Za-z0-9+/]+=*$",
         "description": format!("{description} `whsec_…` (HMAC-SHA256) or `whsk_…` (ed25519), as in Standard Webhooks."),
     })
 }
 
 fn duration_schema(description: &str) -> Value {
-    json!({"type": ["string", "null"], "description": description, "examples": ["15s", "24h", "7d"]})
+    json!({"type": ["string", "null"], "pattern": DURATION, "description": description, "examples": ["15s", "24h", "7d"]})
 }
 
 fn count_schema(description: &str) -> Value {
