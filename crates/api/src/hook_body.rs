@@ -84,6 +84,9 @@ pub(crate) struct HookBody {
     latest_status: Option<u16>,
     /// Deliveries that wait for it to become active; counted up to 10,000.
     held: u32,
+    /// When the event of the oldest of them was made, as far as the longest due ones tell.
+    #[schema(value_type = Option<String>, format = DateTime, required)]
+    oldest_held_at: Option<Timestamp>,
     /// Requests in flight to it at most, over all workers, if it sets that.
     #[schema(required)]
     in_flight: Option<u32>,
@@ -130,6 +133,7 @@ impl From<HookReport> for HookBody {
             latest_sent_at: hook.latest_sent_at,
             latest_status: hook.latest_status,
             held: hook.held,
+            oldest_held_at: hook.oldest_held_at,
             in_flight: hook.in_flight,
             rate: hook.rate,
             settings: hook.settings,

@@ -50,7 +50,8 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<Shared>> {
 async fn create_hook(State(api): State<Arc<Shared>>, call: Call) -> Result<Response, Problem> {
     let reach = Reach::of(&call.key)?;
     let hook = hook_body::new_hook(call.text()?, &reach)?;
-    let made = api.store.create_hook(hook, api.clock.now()).await;
+    let (by, now) = (by(&call.key), api.clock.now());
+    let made = api.store.create_hook(hook, &by, now).await;
     let made = HookBody::from(api.told(made)?);
     let place = [(header::LOCATION, format!("/v1/hooks/{}", made.id()))];
     Ok((StatusCode::CREATED, place, Json(made)).into_response())
@@ -136,7 +137,8 @@ async fn delete_hook(
     caller: Caller,
 ) -> Result<Json<HookBody>, Problem> {
     let hook = api.hook_of(&caller.key, id).await?;
-    let removed = api.store.remove_hook(hook.id, api.clock.now()).await;
+    let (by, now) = (by(&caller.key), api.clock.now());
+    let removed = api.store.remove_hook(hook.id, &by, now).await;
     Ok(Json(api.told(removed)?.into()))
 }
 
@@ -252,6 +254,11 @@ async fn rotate_secret(
     api.change(&call.key, hook.id, change).await
 }
 
+/// Who changes a hook, as it is recorded.
+pub(crate) fn by(key: &Key) -> String {
+    format!("api {}", key.id)
+}
+
 impl Shared {
     /// The hook of this id, if the caller reaches it.
     pub(crate) async fn hook_of(&self, key: &Key, id: Id<HookId>) -> Result<HookReport, Problem> {
@@ -281,7 +288,7 @@ impl Shared {
         id: HookId,
         change: HookChange,
     ) -> Result<Json<HookBody>, Problem> {
-        let (by, now) = (format!("api {}", key.id), self.clock.now());
+        let (by, now) = (by(key), self.clock.now());
         let changed = self.store.change_hook(id, change, &by, now).await;
         Ok(Json(self.told(changed)?.into()))
     }
