@@ -1,7 +1,7 @@
 //! Hooks, managed over HTTP: each change holds for the workers, and each refusal says what to do.
 
 use postrider_store::Backend;
-use postrider_tests::{Caller, Postrider, Receiver, TestDatabase, on_both};
+use postrider_tests::{Caller, Postrider, Receiver, TestDatabase, eventually, on_both};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -13,6 +13,9 @@ on_both!(
     a_rotated_secret_signs_beside_the_old_one,
     what_is_wrong_with_a_hook_is_told_by_its_place,
     pages_show_each_hook_once_while_others_are_added,
+    what_happened_to_a_hook_is_told_with_who_did_it,
+    many_deliveries_are_sent_again_page_by_page,
+    held_deliveries_are_discarded,
     without_a_key_for_secrets_only_what_needs_none_works,
 );
 
@@ -50,7 +53,12 @@ async fn a_hook_is_registered_shown_and_delivered_to(backend: Backend) {
 
     let mut shown = caller.get(&format!("/v1/hooks/{id}")).await;
     assert!(shown.get("secret").is_none(), "{shown}");
-    assert_eq!(shown, postrider.json(&["hook", "show", id]).await);
+    let mut by_command = postrider.json(&["hook", "show", id]).await;
+    by_command
+        .as_object_mut()
+        .expect("a hook")
+        .remove("history");
+    assert_eq!(shown, by_command);
     shown["secret"] = made["secret"].clone();
     assert_eq!(shown, made);
 
@@ -345,6 +353,143 @@ async fn pages_show_each_hook_once_while_others_are_added(backend: Backend) {
     assert_eq!(sizes, [20, 20, 6]);
     let before: BTreeSet<_> = seen.iter().take(45).cloned().collect();
     assert_eq!(before, made);
+}
+
+async fn what_happened_to_a_hook_is_told_with_who_did_it(backend: Backend) {
+    let database = TestDatabase::migrated(backend).await;
+    let postrider = Postrider::on(&database);
+    let serving = postrider.serve_as("api").await;
+    let caller = Caller::with_scope(&postrider, &serving, "admin", None).await;
+    let hook = make(
+        &caller,
+        json!({"url": "https://example.com", "events": ["*"]}),
+    )
+    .await;
+    let path = format!("/v1/hooks/{hook}");
+    caller
+        .call_with(
+            "PATCH",
+            &path,
+            &json!({"filter": "a == 1", "url": "https://b.example"}),
+        )
+        .await;
+    caller.call("POST", &format!("{path}/pause")).await;
+    postrider.json(&["hook", "enable", &hook]).await;
+    let (mut told, mut query) = (Vec::new(), String::new());
+    loop {
+        let page = caller.get(&format!("{path}/history?limit=3{query}")).await;
+        for entry in page["data"].as_array().expect("entries") {
+            let actor = entry["actor"].as_str().expect("by whom");
+            let actor = actor.split(' ').next().expect("a word").to_owned();
+            let action = entry["action"].as_str().expect("what").to_owned();
+            told.push((action, actor));
+        }
+        let Some(cursor) = page["next_cursor"].as_str() else {
+            break;
+        };
+        query = format!("&cursor={cursor}");
+    }
+    let changed = caller.get(&format!("{path}/history")).await;
+    assert_eq!(changed["data"][2]["reason"], "url, filter");
+    let told: Vec<_> = told.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+    let expected = [
+        ("enabled", "cli"),
+        ("paused", "api"),
+        ("changed", "api"),
+        ("created", "api"),
+    ];
+    assert_eq!(told, expected);
+}
+
+async fn many_deliveries_are_sent_again_page_by_page(backend: Backend) {
+    let database = TestDatabase::migrated(backend).await;
+    let postrider = Postrider::on(&database);
+    let receiver = Receiver::accepting().await;
+    let serving = postrider.serve().await;
+    let caller = Caller::with_scope(&postrider, &serving, "admin", None).await;
+    let hook = make(&caller, json!({"url": receiver.url(), "events": ["*"]})).await;
+    let mut published = BTreeSet::new();
+    for _ in 0..2 {
+        let events = vec![json!({"event_type": "a.b", "payload": 1}); 600];
+        let body = json!({"events": events});
+        let reply = caller.call_with("POST", "/v1/events/batch", &body).await;
+        let ids = reply.json()["ids"].as_array().expect("ids").clone();
+        published.extend(ids.iter().map(|id| id.as_str().expect("an id").to_owned()));
+    }
+    caller.publish(EVENT).await.accepted();
+    receiver.wait_for(1_201).await;
+    let path = format!("/v1/hooks/{hook}/redeliver");
+    let mut body = json!({
+        "state": "delivered", "since": "2000-01-01T00:00:00Z", "event_type": "a.*",
+    });
+    // What the receiver has answered is settled a moment later.
+    let listing = format!("/v1/deliveries?hook={hook}&state=in_flight");
+    eventually(
+        async || match caller.get(&listing).await["data"] == json!([]) {
+            true => Ok(()),
+            false => Err("some are in flight".into()),
+        },
+    )
+    .await;
+    let mut counts = Vec::new();
+    loop {
+        let reply = caller.call_with("POST", &path, &body).await;
+        assert_eq!(reply.status, 200, "{reply:?}");
+        let done = reply.json();
+        counts.push(done["count"].as_u64().expect("a count"));
+        if done["next_cursor"].is_null() {
+            break;
+        }
+        body["cursor"] = done["next_cursor"].clone();
+    }
+    assert!(counts.len() > 1, "{counts:?}");
+    assert_eq!(counts.iter().sum::<u64>(), 1_200, "{counts:?}");
+    receiver.wait_for(2_401).await;
+    for (body, pointer) in [
+        (json!({}), "/since"),
+        (
+            json!({"since": "2000-01-01T00:00:00Z", "state": "pending"}),
+            "/state",
+        ),
+        (
+            json!({"since": "2000-01-01T00:00:00Z", "cursor": "e30"}),
+            "/cursor",
+        ),
+    ] {
+        let reply = caller.call_with("POST", &path, &body).await;
+        reply.refused(422, "invalid", pointer);
+    }
+}
+
+async fn held_deliveries_are_discarded(backend: Backend) {
+    let database = TestDatabase::migrated(backend).await;
+    let postrider = Postrider::on(&database);
+    let receiver = Receiver::accepting().await;
+    let serving = postrider.serve().await;
+    let caller = Caller::with_scope(&postrider, &serving, "admin", None).await;
+    let hook = make(&caller, json!({"url": receiver.url(), "events": ["*"]})).await;
+    let path = format!("/v1/hooks/{hook}");
+    let reply = caller.call("POST", &format!("{path}/discard")).await;
+    reply.refused(409, "conflict", "active");
+    caller.call("POST", &format!("{path}/pause")).await;
+    let event = caller.publish(EVENT).await.accepted();
+    eventually(async || match caller.get(&path).await["held"] == 1 {
+        true => Ok(()),
+        false => Err("nothing is held".into()),
+    })
+    .await;
+    let none = json!({"until": "2000-01-01T00:00:00Z"});
+    for (body, count) in [(Some(&none), 0), (None, 1), (None, 0)] {
+        let discard = format!("{path}/discard");
+        let reply = match body {
+            Some(body) => caller.call_with("POST", &discard, body).await,
+            None => caller.call("POST", &discard).await,
+        };
+        assert_eq!(reply.json()["count"], count, "{reply:?}");
+    }
+    let listing = caller.get(&format!("/v1/deliveries?event={event}")).await;
+    assert_eq!(listing["data"][0]["state"], "cancelled");
+    assert_eq!(listing["data"][0]["reason"], "discarded");
 }
 
 async fn without_a_key_for_secrets_only_what_needs_none_works(backend: Backend) {

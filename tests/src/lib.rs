@@ -30,5 +30,5 @@ pub use raw::{Authority, Manner, RawReceiver};
 pub use receiver::{Answer, PATIENCE, Received, Receiver};
 pub use registrant::{Registrant, now_outside};
 pub use store::{TestStore, event, new_hook, policy, refusal, start};
-pub use tools::{ended, node, psql, python, script};
+pub use tools::{ended, ended_within, node, psql, python, script};
 pub use wait::eventually;

@@ -4,6 +4,7 @@ use crate::program::Ended;
 use crate::receiver::PATIENCE;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 use tokio::process::Command;
 
 /// The Python with the packages that the tests check Postrider against.
@@ -16,7 +17,7 @@ const PYTHON: &str = "POSTRIDER_TEST_PYTHON";
 pub fn python(script: &str) -> Command {
     let program = std::env::var(PYTHON).unwrap_or_else(|_| {
         panic!(
-            "this test needs Python with the packages of scripts/need-python, and {PYTHON} is not set: \
+            "this test needs Python with packages of its own and {PYTHON} is not set: \
              run `make test`, or set it to what scripts/need-python prints"
         )
     });
@@ -70,8 +71,16 @@ pub fn script(name: &str) -> Command {
 /// # Panics
 /// When it cannot be run or does not end.
 pub async fn ended(command: &mut Command) -> Ended {
+    ended_within(PATIENCE, command).await
+}
+
+/// The same for one that may take so long.
+///
+/// # Panics
+/// When it cannot be run or does not end.
+pub async fn ended_within(patience: Duration, command: &mut Command) -> Ended {
     let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
-    let output = tokio::time::timeout(PATIENCE, output).await;
+    let output = tokio::time::timeout(patience, output).await;
     let output = output.unwrap_or_else(|_| panic!("no end of {command:?}"));
     let output = output.unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
     Ended {

@@ -9,7 +9,7 @@ use crate::problem::Problem;
 use crate::publisher::{Publisher, PublisherParts};
 use crate::test_sender::TestSender;
 use crate::trouble::Trouble;
-use crate::{call, deliveries, events, hooks, idempotency, problem};
+use crate::{call, deliveries, events, hook_bulk, hook_history, hooks, idempotency, problem};
 use axum::Router;
 use axum::http::{HeaderValue, Method, header};
 use axum::middleware::from_fn_with_state;
@@ -205,6 +205,8 @@ pub(crate) fn documented_routes() -> OpenApiRouter<Arc<Shared>> {
     OpenApiRouter::new()
         .merge(events::routes())
         .merge(hooks::routes())
+        .merge(hook_history::routes())
+        .merge(hook_bulk::routes())
         .merge(deliveries::routes())
         .merge(openapi::routes())
 }

@@ -376,6 +376,37 @@ mod tests {
     }
 
     #[test]
+    fn a_change_tells_a_member_that_is_null_from_one_that_is_not_named() {
+        let mut fields = Fields::of(r#"{"a":null,"b":"x","d":7}"#).unwrap();
+        let mut change = |name| fields.change(name, Fields::optional::<String>);
+        assert_eq!(change("a"), Some(None));
+        assert_eq!(change("b"), Some(Some("x".into())));
+        assert_eq!(change("c"), None);
+        assert_eq!(change("d"), None, "what cannot be read changes nothing");
+        let faults = fields.end(Some(())).unwrap_err();
+        assert_eq!(faults, [Fault::at("/d", "must be a string")]);
+    }
+
+    #[test]
+    fn the_entries_of_a_list_are_told_by_their_places() {
+        let list = |text: &str| {
+            let mut fields = Fields::of(text).unwrap();
+            let read = fields.list("n", 3, str::parse::<u32>);
+            fields.end(Some(())).map(|()| read)
+        };
+        assert_eq!(list("{}"), Ok(None));
+        assert_eq!(list(r#"{"n":["1","2"]}"#), Ok(Some(vec![1, 2])));
+        let places = |text| {
+            let faults = list(text).unwrap_err();
+            let pointers = faults.into_iter().filter_map(|fault| fault.pointer);
+            pointers.collect::<Vec<_>>()
+        };
+        assert_eq!(places(r#"{"n":["1","a","3"]}"#), ["/n/1"]);
+        assert_eq!(places(r#"{"n":["1","2","3","4"]}"#), ["/n"]);
+        assert_eq!(places(r#"{"n":[1]}"#), ["/n"]);
+    }
+
+    #[test]
     fn what_is_no_json_is_told_apart() {
         for text in [
             "",

@@ -21,6 +21,8 @@ const PROFILES: [&str; 1] = ["standard"];
 const PATTERNS_MAX: usize = 100;
 /// Waits of a schedule at most.
 const WAITS_MAX: usize = 50;
+/// How durations are written plainly; several may stand together, as in `1h 30m`.
+const DURATION: &str = "^([0-9]{1,6}(ms|s|m|h|d) ?)+$";
 /// How long the old secret signs too, unless the caller says.
 const OVERLAP: Span = Span::secs(24 * 3600);
 
@@ -31,6 +33,9 @@ pub(crate) struct HookBody {
     /// Its id.
     #[schema(value_type = String, format = "uuid")]
     id: HookId,
+    /// The id under which its profile's own API knows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alias: Option<String>,
     /// Whose events it gets.
     account: String,
     /// Where its deliveries go.
@@ -70,8 +75,18 @@ pub(crate) struct HookBody {
     /// By whom: `postrider`, `cli`, or `api` and the id of a key.
     #[schema(required)]
     disabled_by: Option<String>,
+    /// When it was last sent to, if its profile keeps that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    latest_sent_at: Option<Timestamp>,
+    /// What it answered then; none where there was no answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    latest_status: Option<u16>,
     /// Deliveries that wait for it to become active; counted up to 10,000.
     held: u32,
+    /// When the event of the oldest of them was made, as far as the longest due ones tell.
+    #[schema(value_type = Option<String>, format = DateTime, required)]
+    oldest_held_at: Option<Timestamp>,
     /// Requests in flight to it at most, over all workers, if it sets that.
     #[schema(required)]
     in_flight: Option<u32>,
@@ -99,6 +114,7 @@ impl From<HookReport> for HookBody {
     fn from(hook: HookReport) -> Self {
         Self {
             id: hook.id,
+            alias: hook.alias,
             account: hook.account,
             url: hook.url,
             events: hook.events,
@@ -114,7 +130,10 @@ impl From<HookReport> for HookBody {
             disabled_reason: hook.disabled_reason,
             disabled_at: hook.disabled_at,
             disabled_by: hook.disabled_by,
+            latest_sent_at: hook.latest_sent_at,
+            latest_status: hook.latest_status,
             held: hook.held,
+            oldest_held_at: hook.oldest_held_at,
             in_flight: hook.in_flight,
             rate: hook.rate,
             settings: hook.settings,
@@ -321,13 +340,14 @@ fn properties() -> Value {
         "url": {
             "type": "string",
             "description": "Where its deliveries go: `http://` or `https://`, without credentials or fragment.",
+            "pattern": r"^https?://[^\s@#/?]+(/[^\s#]*)?$",
             "maxLength": HOOK_URL_MAX_BYTES,
             "examples": ["https://example.com/hook"],
         },
         "events": {
             "type": "array",
             "description": "Which events it asks for: types such as `invoice.paid`, prefixes such as `invoice.*`, or `*`.",
-            "items": {"type": "string", "maxLength": EVENT_TYPE_MAX_BYTES},
+            "items": {"type": "string", "pattern": r"^(\*|[^\s*]+(\.\*)?)$", "maxLength": EVENT_TYPE_MAX_BYTES},
             "minItems": 1,
             "maxItems": PATTERNS_MAX,
             "examples": [["invoice.*"]],
@@ -357,7 +377,7 @@ fn properties() -> Value {
         "retry_schedule": {
             "type": ["array", "null"],
             "description": "The waits between attempts; n waits make n + 1 attempts.",
-            "items": {"type": "string"},
+            "items": {"type": "string", "pattern": DURATION},
             "maxItems": WAITS_MAX,
             "examples": [["5s", "5m", "1h"]],
         },
@@ -365,6 +385,7 @@ fn properties() -> Value {
         "rate": {
             "type": ["string", "null"],
             "description": "Requests in a second, a minute or an hour at most, over all workers.",
+            "pattern": "^[1-9][0-9]{0,8}/[smh]$",
             "examples": ["20/s", "300/m", "1000/h"],
         },
         "back_off_after": count_schema("Back it off as a whole from so many failures in a row."),
@@ -376,12 +397,13 @@ fn properties() -> Value {
 fn secret_schema(description: &str) -> Value {
     json!({
         "type": ["string", "null"],
+        "pattern": "^wh(sec|sk)_[A-Za-z0-9+/]+=*$",
         "description": format!("{description} `whsec_…` (HMAC-SHA256) or `whsk_…` (ed25519), as in Standard Webhooks."),
     })
 }
 
 fn duration_schema(description: &str) -> Value {
-    json!({"type": ["string", "null"], "description": description, "examples": ["15s", "24h", "7d"]})
+    json!({"type": ["string", "null"], "pattern": DURATION, "description": description, "examples": ["15s", "24h", "7d"]})
 }
 
 fn count_schema(description: &str) -> Value {

@@ -21,6 +21,9 @@ use std::sync::Arc;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+/// The profile whose hooks have signing secrets.
+const SIGNING: &str = "standard";
+
 /// The routes.
 pub(crate) fn routes() -> OpenApiRouter<Arc<Shared>> {
     OpenApiRouter::new()
@@ -47,7 +50,8 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<Shared>> {
 async fn create_hook(State(api): State<Arc<Shared>>, call: Call) -> Result<Response, Problem> {
     let reach = Reach::of(&call.key)?;
     let hook = hook_body::new_hook(call.text()?, &reach)?;
-    let made = api.store.create_hook(hook, api.clock.now()).await;
+    let (by, now) = (by(&call.key), api.clock.now());
+    let made = api.store.create_hook(hook, &by, now).await;
     let made = HookBody::from(api.told(made)?);
     let place = [(header::LOCATION, format!("/v1/hooks/{}", made.id()))];
     Ok((StatusCode::CREATED, place, Json(made)).into_response())
@@ -133,7 +137,8 @@ async fn delete_hook(
     caller: Caller,
 ) -> Result<Json<HookBody>, Problem> {
     let hook = api.hook_of(&caller.key, id).await?;
-    let removed = api.store.remove_hook(hook.id, api.clock.now()).await;
+    let (by, now) = (by(&caller.key), api.clock.now());
+    let removed = api.store.remove_hook(hook.id, &by, now).await;
     Ok(Json(api.told(removed)?.into()))
 }
 
@@ -234,11 +239,24 @@ async fn rotate_secret(
 ) -> Result<Json<HookBody>, Problem> {
     Reach::of(&call.key)?;
     let rotation = hook_body::rotation(call.text()?)?;
+    let hook = api.hook_of(&call.key, id).await?;
+    if hook.profile != SIGNING {
+        let detail = format!(
+            "Hooks of the profile {} do not sign: change their secret as they were registered.",
+            hook.profile
+        );
+        return Err(Problem::new(Kind::Conflict, detail));
+    }
     let change = HookChange::Rotate {
         secret: rotation.secret,
         overlap_until: api.clock.now() + rotation.overlap.get(),
     };
-    api.change_hook(&call.key, id, change).await
+    api.change(&call.key, hook.id, change).await
+}
+
+/// Who changes a hook, as it is recorded.
+pub(crate) fn by(key: &Key) -> String {
+    format!("api {}", key.id)
 }
 
 impl Shared {
@@ -260,8 +278,18 @@ impl Shared {
         change: HookChange,
     ) -> Result<Json<HookBody>, Problem> {
         let hook = self.hook_of(key, id).await?;
-        let (by, now) = (format!("api {}", key.id), self.clock.now());
-        let changed = self.store.change_hook(hook.id, change, &by, now).await;
+        self.change(key, hook.id, change).await
+    }
+
+    /// Changes a hook that the caller reaches.
+    async fn change(
+        &self,
+        key: &Key,
+        id: HookId,
+        change: HookChange,
+    ) -> Result<Json<HookBody>, Problem> {
+        let (by, now) = (by(key), self.clock.now());
+        let changed = self.store.change_hook(id, change, &by, now).await;
         Ok(Json(self.told(changed)?.into()))
     }
 }

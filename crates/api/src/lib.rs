@@ -16,6 +16,8 @@ mod event_body;
 mod events;
 mod fields;
 mod hook_body;
+mod hook_bulk;
+mod hook_history;
 mod hooks;
 mod idempotency;
 mod keys;

@@ -6,7 +6,7 @@
 
 use crate::api::Shared;
 use crate::problem::{Document, Fault};
-use crate::{docs_page, event_body, hook_body};
+use crate::{docs_page, event_body, hook_body, hook_bulk};
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -95,7 +95,13 @@ fn document(routes: &OpenApi) -> Value {
         "key": {"type": "http", "scheme": "bearer", "description": "A token (`pr_…`) that `postrider key create` has printed."},
     });
     let schemas = &mut document["components"]["schemas"];
-    for (name, schema) in [event_body::schemas(), hook_body::schemas()].concat() {
+    for (name, schema) in [
+        event_body::schemas(),
+        hook_body::schemas(),
+        hook_bulk::schemas(),
+    ]
+    .concat()
+    {
         schemas[name] = schema;
     }
     schemas["Problem"] = json!(Document::schema());

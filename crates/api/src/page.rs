@@ -20,6 +20,7 @@ pub(crate) enum Listing {
     Hooks = 1,
     Deliveries = 2,
     Events = 3,
+    History = 4,
 }
 
 /// Which page is asked for.

@@ -31,6 +31,23 @@ impl HookEdit {
         self.token.is_some() || self.basic.is_some() || self.headers.is_some()
     }
 
+    /// The names of what is to change, except for the status.
+    pub fn names(&self) -> String {
+        let own = [
+            ("url", self.url.is_some()),
+            ("events", self.events.is_some()),
+            ("headers", self.headers.is_some()),
+            ("credentials", self.token.is_some() || self.basic.is_some()),
+        ];
+        let own = own.iter().filter(|(_, changed)| *changed);
+        let own = own.map(|(name, _)| *name);
+        let settings = self.settings.names();
+        let settings = Some(settings.as_str()).filter(|names| !names.is_empty());
+        let of_profile = self.profile.keys().map(String::as_str);
+        let all = own.chain(settings).chain(of_profile);
+        all.collect::<Vec<_>>().join(", ")
+    }
+
     /// Makes the change, except for the status, which has a history of its own.
     ///
     /// # Errors

@@ -4,10 +4,13 @@
 //! file by file and statement by statement; the conformance suite in `tests/` runs every case
 //! on both by name. Nothing outside this crate and the producer knows `sqlx`.
 
+mod announce;
 mod book;
+mod bulk;
 mod credential;
 mod error;
 mod fan_out;
+mod hook_entry;
 mod migrations;
 mod open;
 pub mod postgres;
@@ -18,21 +21,23 @@ pub mod sqlite;
 mod store;
 mod work;
 
+pub use bulk::{Discard, Mark, Page, PageDone, Redelivery};
 pub use credential::CredentialQuery;
 pub use error::{Error, Result};
 pub use migrations::{MIGRATIONS, Migrated, SCHEMA_LEVEL, SchemaState};
 pub use open::{Backend, DatabaseSettings, open};
 pub use report::{
-    AttemptReport, DeliveryReport, DeliveryState, EventReport, EventState, HookReport, KeyReport,
-    Registered, RegistrantReport, RejectedReport,
+    AttemptReport, DeliveryReport, DeliveryState, EventReport, EventState, HookChangeReport,
+    HookReport, KeyReport, Registered, RegistrantReport, RejectedReport,
 };
 pub use room::Room;
 pub use scratch::{HeldSnapshot, ScratchDatabase, describe_server};
 pub use store::{
-    DeliveryFilter, DueHook, EnqueuedOnce, EventFilter, FanOut, HookChange, HookFilter,
-    IDEMPOTENCY_KEPT, Idempotency, KeyFilter, Latest, Lease, RegisteredFilter, Store, Upkeep,
+    DeliveryFilter, DueHook, EnqueuedOnce, EventFilter, FanOut, HistoryFilter, HookChange,
+    HookFilter, IDEMPOTENCY_KEPT, Idempotency, KeyFilter, Latest, Lease, RegisteredFilter, Store,
+    Upkeep,
 };
 pub use work::{
     Disabling, FannedOut, Fresh, GateAnswer, HookBook, Leased, OwnGates, Peek, Recovered, Settled,
-    Settlement, Standing, Step, WorkerClaim,
+    Settlement, Standing, Step, Warning, WorkerClaim,
 };

@@ -146,8 +146,8 @@ impl Desk {
     // ---- hooks
 
     /// Registers a hook.
-    pub(super) async fn create(&self, hook: NewHook) -> Result<HookReport> {
-        self.told(self.parts.store.create_hook(hook, self.now()).await)
+    pub(super) async fn create(&self, hook: NewHook, by: &str) -> Result<HookReport> {
+        self.told(self.parts.store.create_hook(hook, by, self.now()).await)
     }
 
     /// The hook that an account knows by this alias.
@@ -224,8 +224,8 @@ impl Desk {
     }
 
     /// Deletes a hook.
-    pub(super) async fn remove(&self, id: HookId) -> Result<HookReport> {
-        self.told(self.parts.store.remove_hook(id, self.now()).await)
+    pub(super) async fn remove(&self, id: HookId, by: &str) -> Result<HookReport> {
+        self.told(self.parts.store.remove_hook(id, by, self.now()).await)
     }
 
     // ---- tests

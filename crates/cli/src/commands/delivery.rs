@@ -1,5 +1,6 @@
 //! `postrider delivery …`.
 
+use super::delivery_many::Redeliver;
 use super::paging::{Listing, SHOWN};
 use super::parse::id;
 use super::show;
@@ -18,8 +19,7 @@ pub enum DeliveryCommand {
     List(List),
     /// Show one delivery and its attempts
     Show(One),
-    /// Send one delivery again, now and with its schedule begun anew
-    Redeliver(One),
+    Redeliver(Redeliver),
 }
 
 /// List deliveries, newest first: those that wait, are in flight, or have ended.
@@ -80,17 +80,7 @@ impl DeliveryCommand {
                     }
                 })?;
             }
-            Self::Redeliver(One { id }) => {
-                let report = store.redeliver(id, store.now().await?).await?;
-                output.result(&report, || match report.state {
-                    DeliveryState::Held => format!(
-                        "Delivery {id} goes out as soon as its hook is active: postrider hook \
-                         enable {}",
-                        report.hook_id
-                    ),
-                    _ => format!("Delivery {id} is due now."),
-                })?;
-            }
+            Self::Redeliver(command) => command.run(globals, store.as_ref()).await?,
         }
         store.close().await;
         Ok(())

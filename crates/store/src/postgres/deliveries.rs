@@ -8,7 +8,7 @@ use super::errors::Result;
 use super::history::{Extent, before, reaches};
 use crate::{DeliveryFilter, DeliveryReport, DeliveryState, Error};
 use chrono::NaiveDate;
-use postrider_core::{DeliveryId, EventId, HookId, Timestamp, first_id_at};
+use postrider_core::{DeliveryId, EventId, HookId, Timestamp};
 use sqlx::postgres::{PgBindIterExt, PgRow};
 use sqlx::{PgConnection, Row};
 use std::collections::HashMap;
@@ -208,7 +208,9 @@ impl Search {
             account: filter.account.clone(),
             state: filter.state,
             before: before(filter.before.map(|id| id.0), filter.until),
-            from: filter.since.map_or(Uuid::nil(), first_id_at),
+            from: filter
+                .since
+                .map_or(Uuid::nil(), |at| DeliveryId::first_since(at).0),
             limit: i64::from(filter.limit),
         }
     }

@@ -8,7 +8,7 @@ use super::errors::Result;
 use super::values::within_calendar;
 use crate::{AttemptReport, Error, EventFilter, EventReport, EventState, RejectedReport};
 use chrono::{Days, NaiveDate, NaiveTime};
-use postrider_core::{AttemptId, DeliveryId, EventId, Timestamp, first_id_at};
+use postrider_core::{AttemptId, DeliveryId, EventId, Timestamp};
 use serde_json::value::RawValue;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Postgres, Row, Transaction};
@@ -242,7 +242,11 @@ async fn queued_events(
     .bind(&filter.account)
     .bind(&filter.event_type)
     .bind(i64::from(filter.limit))
-    .bind(filter.since.map_or(Uuid::nil(), first_id_at))
+    .bind(
+        filter
+            .since
+            .map_or(Uuid::nil(), |at| DeliveryId::first_since(at).0),
+    )
     .try_map(|row: PgRow| event_report(&row))
     .fetch_all(connection)
     .await?;
@@ -251,7 +255,7 @@ async fn queued_events(
 
 /// The id that all others must be below.
 pub(super) fn before(id: Option<Uuid>, until: Option<Timestamp>) -> Uuid {
-    let until = until.map_or(Uuid::max(), first_id_at);
+    let until = until.map_or(Uuid::max(), |at| DeliveryId::first_since(at).0);
     id.map_or(until, |id| id.min(until))
 }
 
@@ -280,7 +284,11 @@ async fn kept_events(
     .bind(&filter.account)
     .bind(&filter.event_type)
     .bind(i64::from(filter.limit))
-    .bind(filter.since.map_or(Uuid::nil(), first_id_at))
+    .bind(
+        filter
+            .since
+            .map_or(Uuid::nil(), |at| DeliveryId::first_since(at).0),
+    )
     .try_map(|row: PgRow| event_report(&row))
     .fetch_all(connection)
     .await?;

@@ -7,13 +7,17 @@
 //! statements, so a pooler in transaction mode must not stand in between; `errors` says so
 //! when one does.
 
+mod announce;
+mod bulk;
 mod credentials;
 mod deliveries;
+mod discard;
 mod due_from;
 mod errors;
 mod gates;
 mod health;
 mod history;
+mod hook_history;
 mod hook_rows;
 mod hooks;
 mod idempotency;
@@ -25,6 +29,7 @@ mod outbox_rows;
 mod peek;
 mod recover;
 mod redeliver;
+mod redeliver_many;
 mod registered;
 mod schema;
 mod settle;
@@ -35,11 +40,12 @@ mod values;
 
 use crate::error::words;
 use crate::{
-    AttemptReport, CredentialQuery, DeliveryFilter, DeliveryReport, DueHook, EnqueuedOnce, Error,
-    EventFilter, EventReport, FanOut, FannedOut, GateAnswer, HookBook, HookChange, HookFilter,
-    HookReport, Idempotency, KeyFilter, KeyReport, Latest, Lease, Leased, Migrated, OwnGates, Peek,
-    Recovered, Registered, RegisteredFilter, RejectedReport, Result, SchemaState, Settled,
-    Settlement, Store, Upkeep,
+    AttemptReport, CredentialQuery, DeliveryFilter, DeliveryReport, Discard, DueHook, EnqueuedOnce,
+    Error, EventFilter, EventReport, FanOut, FannedOut, GateAnswer, HistoryFilter, HookBook,
+    HookChange, HookChangeReport, HookFilter, HookReport, Idempotency, KeyFilter, KeyReport,
+    Latest, Lease, Leased, Migrated, OwnGates, Page, PageDone, Peek, Recovered, Redelivery,
+    Registered, RegisteredFilter, RejectedReport, Result, SchemaState, Settled, Settlement, Store,
+    Upkeep,
 };
 use async_trait::async_trait;
 use chrono::NaiveDate;
@@ -335,8 +341,8 @@ impl Store for PostgresStore {
         Ok(self.upkeep(now, limit).await?)
     }
 
-    async fn create_hook(&self, hook: NewHook, now: Timestamp) -> Result<HookReport> {
-        Ok(self.create_hook(&hook, now).await?)
+    async fn create_hook(&self, hook: NewHook, by: &str, now: Timestamp) -> Result<HookReport> {
+        Ok(self.create_hook(&hook, by, now).await?)
     }
 
     async fn change_hook(
@@ -349,8 +355,16 @@ impl Store for PostgresStore {
         Ok(self.change_hook(id, change, by, now).await?)
     }
 
-    async fn remove_hook(&self, id: HookId, now: Timestamp) -> Result<HookReport> {
-        Ok(self.remove_hook(id, now).await?)
+    async fn remove_hook(&self, id: HookId, by: &str, now: Timestamp) -> Result<HookReport> {
+        Ok(self.remove_hook(id, by, now).await?)
+    }
+
+    async fn hook_history(
+        &self,
+        id: HookId,
+        filter: HistoryFilter,
+    ) -> Result<Vec<HookChangeReport>> {
+        Ok(self.hook_history(id, filter).await?)
     }
 
     async fn hook(&self, id: HookId) -> Result<HookReport> {
@@ -437,6 +451,19 @@ impl Store for PostgresStore {
 
     async fn redeliver(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport> {
         Ok(self.redeliver(id, now).await?)
+    }
+
+    async fn redeliver_many(
+        &self,
+        which: &Redelivery,
+        page: Page,
+        now: Timestamp,
+    ) -> Result<PageDone> {
+        Ok(self.redeliver_many(which, page, now).await?)
+    }
+
+    async fn discard_held(&self, which: &Discard, page: Page, now: Timestamp) -> Result<PageDone> {
+        Ok(self.discard_held(which, page, now).await?)
     }
 
     async fn rejected(&self, limit: u32) -> Result<Vec<RejectedReport>> {

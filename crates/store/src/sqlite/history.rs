@@ -8,7 +8,7 @@ use super::SqliteStore;
 use super::errors::from_sqlx;
 use super::values::{moment, parse_time};
 use crate::{AttemptReport, Error, EventFilter, EventReport, EventState, RejectedReport, Result};
-use postrider_core::{AttemptId, DeliveryId, EventId, Timestamp, first_id_at};
+use postrider_core::{AttemptId, DeliveryId, EventId, Timestamp};
 use serde_json::value::RawValue;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{FromRow, Row};
@@ -165,7 +165,12 @@ async fn queued_events(tx: &mut SqliteConnection, filter: &EventFilter) -> Resul
     .bind(&filter.account)
     .bind(&filter.event_type)
     .bind(filter.limit)
-    .bind(filter.since.map_or(Uuid::nil(), first_id_at).to_string())
+    .bind(
+        filter
+            .since
+            .map_or(Uuid::nil(), |at| DeliveryId::first_since(at).0)
+            .to_string(),
+    )
     .fetch_all(tx)
     .await
     .map_err(from_sqlx)?;
@@ -227,13 +232,13 @@ pub(super) fn after(id: Option<Uuid>) -> Vec<u8> {
 
 /// The bound below of what was inserted at this time or later, as it is compared.
 pub(super) fn since(time: Option<Timestamp>) -> Vec<u8> {
-    time.map(|time| first_id_at(time).as_bytes()[..6].to_vec())
+    time.map(|time| DeliveryId::first_since(time).0.as_bytes()[..6].to_vec())
         .unwrap_or_default()
 }
 
 /// The id that all others must be below, if there is one.
 pub(super) fn last_before(id: Option<Uuid>, until: Option<Timestamp>) -> Option<Uuid> {
-    let until = until.map(first_id_at);
+    let until = until.map(|at| DeliveryId::first_since(at).0);
     [id, until].into_iter().flatten().min()
 }
 

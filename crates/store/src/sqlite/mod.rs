@@ -3,14 +3,18 @@
 //! One connection writes, in short transactions that take the right to write before they look
 //! (`writer.rs`); a few read beside it. The hard rule: a commit is on the disk when it returns.
 
+mod announce;
 mod attempt_rows;
+mod bulk;
 mod credentials;
 mod deliveries;
+mod discard;
 mod errors;
 mod file;
 mod gates;
 mod health;
 mod history;
+mod hook_history;
 mod hook_rows;
 mod hooks;
 mod idempotency;
@@ -21,6 +25,7 @@ mod outbox;
 mod outbox_rows;
 mod recover;
 mod redeliver;
+mod redeliver_many;
 mod registered;
 mod schema;
 mod settle;
@@ -33,11 +38,12 @@ mod values;
 mod writer;
 
 use crate::{
-    AttemptReport, CredentialQuery, DeliveryFilter, DeliveryReport, DueHook, EnqueuedOnce,
-    EventFilter, EventReport, FanOut, FannedOut, GateAnswer, HookBook, HookChange, HookFilter,
-    HookReport, Idempotency, KeyFilter, KeyReport, Latest, Lease, Leased, Migrated, OwnGates, Peek,
-    Recovered, Registered, RegisteredFilter, RejectedReport, Result, SchemaState, Settled,
-    Settlement, Store, Upkeep, WorkerClaim,
+    AttemptReport, CredentialQuery, DeliveryFilter, DeliveryReport, Discard, DueHook, EnqueuedOnce,
+    EventFilter, EventReport, FanOut, FannedOut, GateAnswer, HistoryFilter, HookBook, HookChange,
+    HookChangeReport, HookFilter, HookReport, Idempotency, KeyFilter, KeyReport, Latest, Lease,
+    Leased, Migrated, OwnGates, Page, PageDone, Peek, Recovered, Redelivery, Registered,
+    RegisteredFilter, RejectedReport, Result, SchemaState, Settled, Settlement, Store, Upkeep,
+    WorkerClaim,
 };
 use async_trait::async_trait;
 pub(crate) use errors::from_sqlx;
@@ -195,8 +201,8 @@ impl Store for SqliteStore {
         self.keep_up(now, limit).await
     }
 
-    async fn create_hook(&self, hook: NewHook, now: Timestamp) -> Result<HookReport> {
-        self.insert_hook(hook, now).await
+    async fn create_hook(&self, hook: NewHook, by: &str, now: Timestamp) -> Result<HookReport> {
+        self.insert_hook(hook, by, now).await
     }
 
     async fn change_hook(
@@ -209,8 +215,16 @@ impl Store for SqliteStore {
         self.update_hook(id, change, by, now).await
     }
 
-    async fn remove_hook(&self, id: HookId, now: Timestamp) -> Result<HookReport> {
-        self.delete_hook(id, now).await
+    async fn remove_hook(&self, id: HookId, by: &str, now: Timestamp) -> Result<HookReport> {
+        self.delete_hook(id, by, now).await
+    }
+
+    async fn hook_history(
+        &self,
+        id: HookId,
+        filter: HistoryFilter,
+    ) -> Result<Vec<HookChangeReport>> {
+        self.list_changes(id, filter).await
     }
 
     async fn hook(&self, id: HookId) -> Result<HookReport> {
@@ -297,6 +311,19 @@ impl Store for SqliteStore {
 
     async fn redeliver(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport> {
         self.send_again(id, now).await
+    }
+
+    async fn redeliver_many(
+        &self,
+        which: &Redelivery,
+        page: Page,
+        now: Timestamp,
+    ) -> Result<PageDone> {
+        self.send_many_again(which, page, now).await
+    }
+
+    async fn discard_held(&self, which: &Discard, page: Page, now: Timestamp) -> Result<PageDone> {
+        self.discard_page(which, page, now).await
     }
 
     async fn rejected(&self, limit: u32) -> Result<Vec<RejectedReport>> {

@@ -20,7 +20,7 @@ pub async fn a_hook_is_found_by_its_alias_in_its_account_only(t: &TestStore) {
         let found = by_alias(t, profile, account, alias).await;
         assert!(found.is_none(), "{profile} {account} {alias}");
     }
-    t.store.remove_hook(made.id, t.now()).await.unwrap();
+    t.store.remove_hook(made.id, "test", t.now()).await.unwrap();
     assert!(by_alias(t, "solapi", "acme", "WH1").await.is_none());
 }
 
@@ -59,7 +59,7 @@ pub async fn hooks_are_shown_with_what_they_were_given_the_last_alias_first(t: &
     assert_eq!(aliases(asked(None, 2)).await, ["b2", "b1"]);
     assert_eq!(aliases(asked(Some("b1"), 2)).await, ["b1", "a1"]);
     assert_eq!(aliases(asked(Some("b"), 10)).await, ["a1", "B2"]);
-    t.store.remove_hook(made[2], t.now()).await.unwrap();
+    t.store.remove_hook(made[2], "test", t.now()).await.unwrap();
     assert_eq!(aliases(asked(None, 10)).await, ["b2", "a1", "B2"]);
 
     let latest = Latest {
@@ -81,10 +81,13 @@ pub async fn an_alias_is_given_once_in_its_profile(t: &TestStore) {
     t.register(known_as("misskey", "acme", "same")).await;
     let again = || {
         t.store
-            .create_hook(known_as("solapi", "b", "same"), t.now())
+            .create_hook(known_as("solapi", "b", "same"), "test", t.now())
     };
     assert!(matches!(again().await.unwrap_err(), Error::Conflict(_)));
-    t.store.remove_hook(first.id, t.now()).await.unwrap();
+    t.store
+        .remove_hook(first.id, "test", t.now())
+        .await
+        .unwrap();
     let error = again().await.unwrap_err();
     assert!(
         matches!(error, Error::Conflict(_)),
@@ -100,7 +103,10 @@ pub async fn numbers_count_up_in_their_profile_and_are_never_drawn_again(t: &Tes
     };
     let first = t.register(numbered("thulium")).await;
     let second = t.register(numbered("thulium")).await;
-    t.store.remove_hook(second.id, t.now()).await.unwrap();
+    t.store
+        .remove_hook(second.id, "test", t.now())
+        .await
+        .unwrap();
     let third = t.register(numbered("thulium")).await;
     let other = t.register(numbered("other")).await;
     let aliases = [first, second, third, other].map(|hook| hook.alias.unwrap());
@@ -115,7 +121,7 @@ pub async fn of_calls_at_once_no_more_succeed_than_the_account_may_have(t: &Test
             ..known_as("misskey", "acme", &format!("m{n}"))
         };
         let (store, now) = (t.store.clone(), t.now());
-        tokio::spawn(async move { store.create_hook(hook, now).await })
+        tokio::spawn(async move { store.create_hook(hook, "test", now).await })
     });
     let (mut made, mut refused) = (0, 0);
     for call in calls.collect::<Vec<_>>() {

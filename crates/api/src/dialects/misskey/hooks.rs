@@ -68,7 +68,7 @@ pub(super) async fn create(
         },
         at_most: Some(desk.settings().misskey_webhook_limit),
     };
-    let made = desk.create(hook).await?;
+    let made = desk.create(hook, NAME).await?;
     Ok(Json(UserWebhook {
         id: made.alias.unwrap_or_default(),
         user_id: made.account,
@@ -134,7 +134,7 @@ pub(super) async fn delete(
     call: Call,
 ) -> Result<StatusCode, Refusal> {
     let hook = find(&desk, &call, NOT_DELETED).await?.hook;
-    desk.remove(hook.id).await?;
+    desk.remove(hook.id, NAME).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -113,7 +113,7 @@ pub(super) async fn create(
         },
         at_most: None,
     };
-    let made = desk.create(hook).await?;
+    let made = desk.create(hook, NAME).await?;
     Ok(Json(Created {
         secret: token,
         status: ACTIVE,
@@ -204,7 +204,7 @@ pub(super) async fn delete(
     call: Call,
 ) -> Result<Json<Item>, Refusal> {
     let registered = find(&desk, &call, &id).await?;
-    desk.remove(registered.hook.id).await?;
+    desk.remove(registered.hook.id, NAME).await?;
     Ok(Json(Item::of(registered)))
 }
 

@@ -74,7 +74,10 @@ pub(super) async fn create(
         },
         at_most: None,
     };
-    let made = desk.create(hook).await.map_err(|e| call.asked.refused(e))?;
+    let made = desk
+        .create(hook, NAME)
+        .await
+        .map_err(|e| call.asked.refused(e))?;
     let alias = made.alias.unwrap_or_default();
     Ok(Json(find(&desk, &call, &alias).await?.into()))
 }
@@ -137,7 +140,7 @@ pub(super) async fn delete(
     call: Call,
 ) -> Result<StatusCode, Refusal> {
     let hook = find(&desk, &call, &id).await?.hook;
-    let removed = desk.remove(hook.id).await;
+    let removed = desk.remove(hook.id, NAME).await;
     removed.map_err(|e| call.asked.refused(e))?;
     Ok(StatusCode::OK)
 }
