@@ -22,6 +22,7 @@ mod held;
 mod hook_history;
 mod misskey;
 mod operational_events;
+mod ordered;
 mod outbox_sql;
 mod outcomes;
 mod own_faults;

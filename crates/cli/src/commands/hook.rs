@@ -57,6 +57,7 @@ Examples:
   postrider hook add --url https://example.com/hook --event order.paid \\
       --header X-Environment=production --timeout 5s --retry-schedule 10s,1m,10m,1h
   postrider hook add --url https://example.com/hook --event '*' --in-flight 8 --rate 20/s
+  postrider hook add --url https://example.com/hook --event '*' --ordered key --on-failure skip
   postrider hook add --url https://example.com/hook --event '*' --secret @secret.txt
   postrider hook add --url https://example.com/hook --event SINGLE-REPORT --profile solapi \\
       --secret @secret.txt --set format=envelope

@@ -1,6 +1,7 @@
 //! How hooks, events, deliveries, attempts and keys look to people.
 
 use crate::output::{fields, moment, moment_or, shortened, table};
+use postrider_core::OnFailure;
 use postrider_store::{
     AttemptReport, DeliveryReport, EventReport, EventState, HookChangeReport, HookReport, KeyReport,
 };
@@ -39,7 +40,7 @@ pub fn hook(hook: &HookReport) -> String {
     if settings.body != postrider_core::BodyForm::default() {
         shown.push(("body", "the payload alone".into()));
     }
-    let own: [(&str, Option<String>); 7] = [
+    let own: [(&str, Option<String>); 8] = [
         ("timeout", settings.timeout.map(|span| span.to_string())),
         (
             "retries",
@@ -53,6 +54,7 @@ pub fn hook(hook: &HookReport) -> String {
             settings.in_flight.map(|count| format!("at most {count}")),
         ),
         ("rate", settings.rate.map(|rate| format!("at most {rate}"))),
+        ("order", settings.after_failure().map(order)),
         (
             "back off",
             settings
@@ -77,6 +79,13 @@ pub fn hook(hook: &HookReport) -> String {
             .filter_map(|(name, value)| Some((name, value?))),
     );
     fields(&shown)
+}
+
+fn order(after_failure: OnFailure) -> String {
+    match after_failure {
+        OnFailure::Hold => "by key; behind one that has failed the others wait".into(),
+        OnFailure::Skip => "by key; one that has failed is skipped".into(),
+    }
 }
 
 /// Many hooks.

@@ -3,12 +3,14 @@
 //! One connection writes, in short transactions that take the right to write before they look
 //! (`writer.rs`); a few read beside it. The hard rule: a commit is on the disk when it returns.
 
+mod aliases;
 mod announce;
 mod attempt_rows;
 mod bulk;
 mod credentials;
 mod deliveries;
 mod discard;
+mod discard_held;
 mod errors;
 mod file;
 mod gates;
@@ -21,6 +23,7 @@ mod idempotency;
 mod keys;
 mod leases;
 mod lock;
+mod order;
 mod outbox;
 mod outbox_rows;
 mod recover;
@@ -52,8 +55,9 @@ use postrider_core::{
     NewCredential, NewEvent, NewHook, NewKey, Schedules, Timestamp, TokenHash, WorkerId,
 };
 use sqlx::SqlitePool;
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use writer::Writer;
 
 /// The store in one SQLite file.
@@ -65,6 +69,8 @@ pub struct SqliteStore {
     readers: SqlitePool,
     keys: KeyRing,
     book: RwLock<Arc<HookBook>>,
+    /// Up to which key the turns of a hook were last looked over.
+    looked_over: Mutex<HashMap<HookId, String>>,
 }
 
 impl SqliteStore {
@@ -81,6 +87,7 @@ impl SqliteStore {
             path,
             keys,
             book: RwLock::default(),
+            looked_over: Mutex::default(),
         })
     }
 }
@@ -324,6 +331,10 @@ impl Store for SqliteStore {
 
     async fn discard_held(&self, which: &Discard, page: Page, now: Timestamp) -> Result<PageDone> {
         self.discard_page(which, page, now).await
+    }
+
+    async fn discard(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport> {
+        self.give_up(id, now).await
     }
 
     async fn rejected(&self, limit: u32) -> Result<Vec<RejectedReport>> {
