@@ -32,6 +32,7 @@ mod reach;
 mod server;
 mod test_sender;
 mod trouble;
+mod webhooks;
 
 pub use api::{Api, ApiParts};
 pub use limits::ApiLimits;
