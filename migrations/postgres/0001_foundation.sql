@@ -109,8 +109,10 @@ CREATE TABLE postrider_hooks (
     disabled_at timestamptz,
     disabled_by text,
     settings json NOT NULL,
-    -- Whether the settings have a limit that must hold over all workers together.
+    -- Whether the settings have something that must hold over all workers together.
     limited boolean NOT NULL DEFAULT false,
+    -- Whether the events of one key go one after another.
+    ordered boolean NOT NULL DEFAULT false,
     -- Sealed: see the documentation of secrets.key.
     credentials text NOT NULL,
     created_at timestamptz NOT NULL,
@@ -247,6 +249,12 @@ CREATE TABLE postrider_deliveries (
     -- Leases in a row that ended without a settlement.
     lost_leases smallint NOT NULL DEFAULT 0,
     next_attempt_at timestamptz NOT NULL,
+    -- For ordered hooks: when it is due once the ones of its key before it have ended. Until then
+    -- next_attempt_at is 9999-12-31.
+    turn_at timestamptz,
+    -- For ordered hooks: it has failed for good, stands in postrider_ended as well, and those of
+    -- its key behind it wait until a person decides. next_attempt_at is 9999-12-31.
+    holds_key boolean NOT NULL DEFAULT false,
     lease_token uuid,
     lease_expires_at timestamptz,
     -- For formats that send several events in one request, never re-cut on a retry.
@@ -267,6 +275,13 @@ CREATE INDEX postrider_deliveries_waiting
     ON postrider_deliveries (slot, hook_id, next_attempt_at) WHERE lease_token IS NULL;
 CREATE INDEX postrider_deliveries_leased
     ON postrider_deliveries (slot, lease_expires_at) WHERE lease_token IS NOT NULL;
+-- The deliveries of a key in their order, and which of them are on their way.
+CREATE INDEX postrider_deliveries_keyed
+    ON postrider_deliveries (slot, hook_id, ordering_key, event_seq)
+    WHERE ordering_key IS NOT NULL;
+CREATE INDEX postrider_deliveries_keyed_leased
+    ON postrider_deliveries (slot, hook_id, ordering_key)
+    WHERE ordering_key IS NOT NULL AND lease_token IS NOT NULL;
 
 -- Deliveries that started when their events were fanned out, all those of one fan-out in one
 -- row. A member gets a row of its own in postrider_deliveries when it has to wait; one whose

@@ -41,7 +41,7 @@ pub use health::{Health, HealthPolicy, Observation, Phase, Verdict, back_off};
 pub use history::{HookAction, OURSELVES};
 pub use hook::{
     BasicAuth, Disabled, DisabledReason, Hook, HookCredentials, HookError, HookSettings,
-    HookStatus, NewHook, RotatingSecret, SettingsChange, parse_hook_url,
+    HookStatus, NewHook, OnFailure, Ordered, RotatingSecret, SettingsChange, parse_hook_url,
 };
 pub use hook_edit::HookEdit;
 pub use id::{AttemptId, DeliveryId, EventId, HookId, KeyId, LeaseToken, WorkerId};

@@ -16,6 +16,8 @@ pub struct HookBook {
     by_account: HashMap<String, Vec<HookId>>,
     /// Hooks that ask for events of our own, by account; nearly always there are none.
     watching: HashMap<String, Vec<HookId>>,
+    /// How many of them are ordered.
+    ordered: usize,
 }
 
 /// One change to a book.
@@ -43,6 +45,11 @@ impl HookBook {
     /// One hook.
     pub fn get(&self, id: HookId) -> Option<&Arc<Hook>> {
         self.hooks.get(&id)
+    }
+
+    /// Whether any hook is ordered.
+    pub(crate) fn has_ordered(&self) -> bool {
+        self.ordered > 0
     }
 
     /// How many hooks there are.
@@ -110,10 +117,14 @@ impl HookBook {
                         let watching = book.watching.entry(hook.account.clone()).or_default();
                         watching.push(hook.id);
                     }
-                    book.hooks.insert(hook.id, hook);
+                    book.ordered += usize::from(hook.settings.ordered.is_some());
+                    let before = book.hooks.insert(hook.id, hook);
+                    book.ordered -=
+                        usize::from(before.is_some_and(|hook| hook.settings.ordered.is_some()));
                 }
                 HookUpdate::Gone(id) => {
                     if let Some(hook) = book.hooks.remove(&id) {
+                        book.ordered -= usize::from(hook.settings.ordered.is_some());
                         if let Some(ids) = book.by_account.get_mut(&hook.account) {
                             ids.retain(|other| *other != id);
                         }

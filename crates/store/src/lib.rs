@@ -12,6 +12,7 @@ mod fan_out;
 mod hook_entry;
 mod migrations;
 mod open;
+mod order;
 pub mod postgres;
 mod report;
 mod room;

@@ -299,7 +299,9 @@ pub trait Store: Send + Sync {
     ///
     /// Due: without a lease and `next_attempt_at <= now`. No delivery is leased to two callers
     /// at once. Hooks that are not active give none, whatever is wanted, and gated hooks none
-    /// to a worker that does not own them. A delivery whose event is gone, or whose hook's
+    /// to a worker that does not own them. Of an ordered hook's deliveries with the same
+    /// `ordering_key` only the first in the order of insertion that has not ended is leased, and
+    /// none while any of them is; the others wait behind it, whatever they are due. A delivery whose event is gone, or whose hook's
     /// credentials cannot be opened, is not leased.
     async fn lease(&self, request: Lease) -> Result<Vec<Leased>>;
 
@@ -320,7 +322,9 @@ pub trait Store: Send + Sync {
 
     /// Records attempts and gives their deliveries the next step, under the lease.
     ///
-    /// All settlements are of one slot. The attempt, the step and the hook's fail count are
+    /// What ends in an ordered hook gives the next one of its key its turn. One that has failed
+    /// for good keeps its place before them instead, unless the hook skips such, until it is sent
+    /// again and taken, or discarded. All settlements are of one slot. The attempt, the step and the hook's fail count are
     /// one transaction. A settlement whose token is not the delivery's any more changes
     /// nothing: its attempt is recorded as late and its delivery returned. A settlement that
     /// was made before (the same attempt id) changes nothing at all. The fail count is written
@@ -367,8 +371,10 @@ pub trait Store: Send + Sync {
     // ---- upkeep
 
     /// Makes partitions ahead (today and the next three days by `now`), cancels up to `limit`
-    /// deliveries of deleted hooks that are not leased, and forgets the keys of calls that are
-    /// older than [`IDEMPOTENCY_KEPT`].
+    /// deliveries of deleted hooks that are not leased, forgets the keys of calls that are older
+    /// than [`IDEMPOTENCY_KEPT`], and looks after the order: what waits for another in a hook that
+    /// is ordered no more goes, what holds a key of one that skips now holds it no longer, and what
+    /// waits for nothing has its turn.
     async fn upkeep(&self, now: Timestamp, limit: u32) -> Result<Upkeep>;
 
     // ---- hooks
@@ -465,7 +471,9 @@ pub trait Store: Send + Sync {
     async fn attempts(&self, id: DeliveryId) -> Result<Vec<AttemptReport>>;
 
     /// Makes a delivery due now, with its schedule begun anew, whether it waits or has ended.
-    /// One in flight is a conflict, and so is one whose hook was deleted.
+    /// One in flight is a conflict, and so is one whose hook was deleted. One that waits, or has
+    /// failed and holds its key, keeps its place in the order of its key; any other that has
+    /// ended is a repeat outside of it, waits for none and holds up none.
     async fn redeliver(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport>;
 
     /// Makes deliveries of a hook due now, with their schedules begun anew, the oldest first: a
@@ -488,6 +496,11 @@ pub trait Store: Send + Sync {
     /// conflict. The hook's history tells how many were discarded, in one entry for all pages
     /// with the same `now`.
     async fn discard_held(&self, which: &Discard, page: Page, now: Timestamp) -> Result<PageDone>;
+
+    /// Gives a delivery up that waits, or that has failed and holds its key: it ends as cancelled,
+    /// discarded by a person, and the next one of its key has its turn. One in flight is a
+    /// conflict, and so is one that has ended.
+    async fn discard(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport>;
 
     /// The latest rejected outbox rows, newest first.
     async fn rejected(&self, limit: u32) -> Result<Vec<RejectedReport>>;

@@ -13,13 +13,15 @@ use postrider_core::{DeliveryId, EventId, HookId};
 use postrider_store::{AttemptReport, DeliveryFilter, DeliveryReport, DeliveryState, Store};
 use serde::Serialize;
 
-/// Look at deliveries and send them again.
+/// Look at deliveries, send them again, give them up.
 #[derive(Debug, Subcommand)]
 pub enum DeliveryCommand {
     List(List),
     /// Show one delivery and its attempts
     Show(One),
     Redeliver(Redeliver),
+    /// Give one delivery up: one that waits, or one that failed and holds up those of its key
+    Discard(One),
 }
 
 /// List deliveries, newest first: those that wait, are in flight, or have ended.
@@ -81,6 +83,15 @@ impl DeliveryCommand {
                 })?;
             }
             Self::Redeliver(command) => command.run(globals, store.as_ref()).await?,
+            Self::Discard(One { id }) => {
+                let report = store.discard(id, store.now().await?).await?;
+                output.result(&report, || {
+                    format!(
+                        "Discarded delivery {id}. It can still be sent again: postrider delivery \
+                         redeliver {id}"
+                    )
+                })?;
+            }
         }
         store.close().await;
         Ok(())

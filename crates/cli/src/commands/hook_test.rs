@@ -72,7 +72,7 @@ pub(super) fn sender(
     Ok(Sender::new(
         Client::new(guard).context("the HTTP client cannot be set up")?,
         clock,
-        Arc::new(settings.hooks.clone()),
+        Arc::new(settings.hook_defaults()),
         settings.worker.request_timeout.get(),
         metrics,
     ))

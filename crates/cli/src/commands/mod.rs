@@ -13,6 +13,7 @@ mod hook_change;
 mod hook_held;
 mod hook_history;
 mod hook_limits;
+mod hook_profile;
 mod hook_test;
 pub mod key;
 pub mod listen;

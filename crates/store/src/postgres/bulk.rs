@@ -24,6 +24,8 @@ pub(super) struct Seen {
     pub at: Timestamp,
     /// How it has ended, if it has otherwise than delivered.
     pub ended: Option<String>,
+    /// Its key, while it waits.
+    pub ordering_key: Option<String>,
 }
 
 impl Seen {
@@ -37,6 +39,7 @@ impl Seen {
             event: row.try_get("event_id")?,
             at: due.unwrap_or_else(|| id.event_made_at()),
             ended: row.try_get("ended")?,
+            ordering_key: row.try_get("ordering_key")?,
         })
     }
 
@@ -72,7 +75,8 @@ pub(super) async fn hold_hook(connection: &mut PgConnection, id: HookId) -> Resu
 }
 
 /// Deliveries of the hook that wait without a lease, longest due first, but for those that are
-/// due at `fresh` with nothing attempted since: these were made so by the walk itself.
+/// due at `fresh` with nothing attempted since, which the walk itself has made so, and for those
+/// that have failed and hold their keys.
 pub(super) async fn waiting(
     connection: &mut PgConnection,
     hook: HookId,
@@ -92,12 +96,14 @@ pub(super) async fn waiting(
                     WHERE d.slot > o.slot ORDER BY d.slot LIMIT 1)
             FROM occupied AS o WHERE o.slot IS NOT NULL
         )
-        SELECT w.slot, w.day, w.id, w.event_id, w.next_attempt_at AS due, NULL::text AS ended
+        SELECT w.slot, w.day, w.id, w.event_id, w.next_attempt_at AS due, NULL::text AS ended,
+               w.ordering_key
         FROM occupied AS o CROSS JOIN LATERAL (
             SELECT * FROM postrider_deliveries AS d
             WHERE d.slot = o.slot AND d.hook_id = $1 AND d.lease_token IS NULL
               AND d.next_attempt_at >= $2 AND (d.next_attempt_at, d.id) > ($2, $3)
               AND NOT (d.next_attempt_at = $5 AND d.attempts = d.earlier_attempts)
+              AND NOT d.holds_key
             ORDER BY d.next_attempt_at, d.id LIMIT $4
         ) AS w
         ORDER BY w.next_attempt_at, w.id LIMIT $4",
@@ -129,7 +135,7 @@ pub(super) async fn ended(
         DeliveryState::Delivered => {
             "-- postrider: bulk_delivered
             SELECT a.slot, a.day, a.delivery_id AS id, a.event_id, NULL::timestamptz AS due,
-                   NULL::text AS ended
+                   NULL::text AS ended, NULL::text AS ordering_key
             FROM unnest($1::smallint[]) AS s (slot) CROSS JOIN LATERAL (
                 SELECT DISTINCT ON (delivery_id) slot, day, delivery_id, event_id
                 FROM postrider_attempts
@@ -142,7 +148,7 @@ pub(super) async fn ended(
         _ => {
             "-- postrider: bulk_ended
             SELECT e.slot, e.day, e.delivery_id AS id, e.event_id, NULL::timestamptz AS due,
-                   e.state AS ended
+                   e.state AS ended, NULL::text AS ordering_key
             FROM unnest($1::smallint[]) AS s (slot) CROSS JOIN LATERAL (
                 SELECT slot, day, delivery_id, event_id, state FROM postrider_ended
                 WHERE slot = s.slot AND hook_id = $2 AND delivery_id > $3 AND delivery_id < $4

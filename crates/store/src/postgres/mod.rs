@@ -7,10 +7,12 @@
 //! statements, so a pooler in transaction mode must not stand in between; `errors` says so
 //! when one does.
 
+mod aliases;
 mod announce;
 mod bulk;
 mod deliveries;
 mod discard;
+mod discard_held;
 mod due_from;
 mod errors;
 mod gates;
@@ -23,6 +25,8 @@ mod idempotency;
 mod keys;
 mod leases;
 mod low_water;
+mod order;
+mod order_upkeep;
 mod outbox;
 mod outbox_rows;
 mod peek;
@@ -55,7 +59,7 @@ use postrider_core::{
 };
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -115,6 +119,8 @@ pub struct PostgresStore {
     days: Mutex<BTreeSet<NaiveDate>>,
     /// From where on the outbox is read.
     low_water: Mutex<LowWater>,
+    /// Up to which key the turns of a hook in a slot were last looked over.
+    looked_over: Mutex<HashMap<(i16, HookId), String>>,
     /// From where on the deliveries of hooks are leased.
     due_from: Mutex<DueFrom>,
 }
@@ -152,6 +158,7 @@ impl PostgresStore {
             book: RwLock::default(),
             days: Mutex::default(),
             low_water: Mutex::default(),
+            looked_over: Mutex::default(),
             due_from: Mutex::default(),
         })
     }
@@ -439,6 +446,10 @@ impl Store for PostgresStore {
 
     async fn discard_held(&self, which: &Discard, page: Page, now: Timestamp) -> Result<PageDone> {
         Ok(self.discard_held(which, page, now).await?)
+    }
+
+    async fn discard(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport> {
+        Ok(self.discard(id, now).await?)
     }
 
     async fn rejected(&self, limit: u32) -> Result<Vec<RejectedReport>> {

@@ -105,7 +105,7 @@ async fn hasten(connection: &mut PgConnection, meant: &[Seen], now: Timestamp) -
             FOR UPDATE OF d SKIP LOCKED
         )
         UPDATE postrider_deliveries AS d
-        SET next_attempt_at = $3, earlier_attempts = d.attempts, lost_leases = 0
+        SET next_attempt_at = $3, earlier_attempts = d.attempts, lost_leases = 0, turn_at = NULL
         FROM meant WHERE d.slot = meant.slot AND d.id = meant.id",
     )
     .bind(meant.iter().map(|seen| seen.slot).bind_iter())
@@ -117,7 +117,8 @@ async fn hasten(connection: &mut PgConnection, meant: &[Seen], now: Timestamp) -
 }
 
 /// Makes deliveries that have ended otherwise than delivered wait again. The row that tells so
-/// goes first: who finds it gone does nothing.
+/// goes first: who finds it gone does nothing. One that holds its key keeps its place there; the
+/// others have no key any more, because the order went on without them.
 async fn revive(
     connection: &mut PgConnection,
     which: &Redelivery,
@@ -133,17 +134,20 @@ async fn revive(
             RETURNING e.slot, e.day, e.delivery_id, e.event_id
         )
         INSERT INTO postrider_deliveries
-            (slot, day, id, event_id, hook_id, event_seq, ordering_key, attempts,
-             earlier_attempts, next_attempt_at)
-        SELECT f.slot, f.day, f.delivery_id, f.event_id, $4, e.seq, e.ordering_key, made.number,
-               made.number, $5
+            (slot, day, id, event_id, hook_id, event_seq, attempts, earlier_attempts,
+             next_attempt_at)
+        SELECT f.slot, f.day, f.delivery_id, f.event_id, $4, e.seq, made.number, made.number, $5
         FROM forgotten AS f CROSS JOIN LATERAL (
-            SELECT seq, ordering_key FROM postrider_events
+            SELECT seq FROM postrider_events
             WHERE slot = f.slot AND day = f.day AND id = f.event_id LIMIT 1
         ) AS e CROSS JOIN LATERAL (
             SELECT coalesce(max(number), 0) AS number FROM postrider_attempts
             WHERE slot = f.slot AND day = f.day AND delivery_id = f.delivery_id AND NOT late
-        ) AS made",
+        ) AS made
+        ON CONFLICT (slot, id) DO UPDATE
+        SET next_attempt_at = excluded.next_attempt_at, attempts = excluded.attempts,
+            earlier_attempts = excluded.earlier_attempts, lost_leases = 0, turn_at = NULL,
+            holds_key = false",
     )
     .bind(meant.iter().map(|seen| seen.slot).bind_iter())
     .bind(meant.iter().map(|seen| seen.day).bind_iter())
@@ -157,7 +161,7 @@ async fn revive(
 }
 
 /// Makes deliveries that were delivered wait again, unless they do already or have ended
-/// otherwise since.
+/// otherwise since. They are repeats outside of the order of their keys.
 async fn repeat(
     connection: &mut PgConnection,
     which: &Redelivery,
@@ -167,14 +171,13 @@ async fn repeat(
     let repeated = sqlx::query(
         "-- postrider: bulk_repeat
         INSERT INTO postrider_deliveries
-            (slot, day, id, event_id, hook_id, event_seq, ordering_key, attempts,
-             earlier_attempts, next_attempt_at)
-        SELECT i.slot, i.day, i.id, i.event_id, $5, e.seq, e.ordering_key, made.number,
-               made.number, $6
+            (slot, day, id, event_id, hook_id, event_seq, attempts, earlier_attempts,
+             next_attempt_at)
+        SELECT i.slot, i.day, i.id, i.event_id, $5, e.seq, made.number, made.number, $6
         FROM unnest($1::smallint[], $2::date[], $3::uuid[], $4::uuid[])
              AS i (slot, day, id, event_id)
         CROSS JOIN LATERAL (
-            SELECT seq, ordering_key FROM postrider_events
+            SELECT seq FROM postrider_events
             WHERE slot = i.slot AND day = i.day AND id = i.event_id LIMIT 1
         ) AS e CROSS JOIN LATERAL (
             SELECT coalesce(max(number), 0) AS number FROM postrider_attempts

@@ -262,6 +262,23 @@ async fn spread(connection: &mut PgConnection, slots: u16) -> Result<u16> {
                 .into(),
         ));
     }
+    let in_order: bool = sqlx::query_scalar(
+        "-- postrider: migrate_ordered
+        SELECT EXISTS (
+            SELECT FROM postrider_deliveries AS d JOIN postrider_hooks AS h ON h.id = d.hook_id
+            WHERE d.ordering_key IS NOT NULL AND h.ordered AND h.deleted_at IS NULL
+        )",
+    )
+    .fetch_one(&mut *tx)
+    .await?;
+    if in_order {
+        return Err(conflict(
+            "deliveries of ordered hooks wait for their turn, and events of their keys would come \
+             to other slots: let the workers deliver them (or discard them), then run the same \
+             again"
+                .into(),
+        ));
+    }
     sqlx::query(
         "-- postrider: migrate_slots
         UPDATE postrider_meta SET slots = $1 WHERE singleton",

@@ -23,6 +23,8 @@ pub(super) struct Seen {
     pub at: Timestamp,
     /// How it has ended, if it has otherwise than delivered.
     pub ended: Option<String>,
+    /// Its key, while it waits.
+    pub ordering_key: Option<String>,
 }
 
 impl FromRow<'_, SqliteRow> for Seen {
@@ -36,6 +38,7 @@ impl FromRow<'_, SqliteRow> for Seen {
             attempts: row.try_get("attempts")?,
             at: due.map_or_else(|| id.event_made_at(), moment),
             ended: row.try_get("ended")?,
+            ordering_key: row.try_get("ordering_key")?,
         })
     }
 }
@@ -73,7 +76,8 @@ pub(super) async fn hold_hook(tx: &mut SqliteConnection, id: HookId) -> Result<H
 }
 
 /// Deliveries of the hook that wait without a lease, longest due first, but for those that are
-/// due at `fresh` with nothing attempted since: these were made so by the walk itself.
+/// due at `fresh` with nothing attempted since, which the walk itself has made so, and for those
+/// that have failed and hold their keys.
 pub(super) async fn waiting(
     tx: &mut SqliteConnection,
     hook: HookId,
@@ -86,11 +90,11 @@ pub(super) async fn waiting(
     });
     sqlx::query_as(
         "-- postrider: bulk_waiting
-        SELECT day, id, event_id, attempts, next_attempt_at AS due, NULL AS ended
+        SELECT day, id, event_id, attempts, next_attempt_at AS due, NULL AS ended, ordering_key
         FROM postrider_deliveries INDEXED BY postrider_deliveries_waiting
         WHERE slot = 0 AND hook_id = ?1 AND lease_token IS NULL
             AND (next_attempt_at, id) > (?2, ?3)
-            AND NOT (next_attempt_at = ?5 AND attempts = earlier_attempts)
+            AND NOT (next_attempt_at = ?5 AND attempts = earlier_attempts) AND NOT holds_key
         ORDER BY next_attempt_at, id LIMIT ?4",
     )
     .bind(hook.0)
@@ -118,7 +122,7 @@ pub(super) async fn ended(
         DeliveryState::Delivered => {
             "-- postrider: bulk_delivered
             SELECT day, delivery_id AS id, event_id, max(number) AS attempts, NULL AS due,
-                NULL AS ended
+                NULL AS ended, NULL AS ordering_key
             FROM postrider_attempts
             WHERE slot = 0 AND hook_id = ?1 AND delivery_id > ?2 AND delivery_id < ?3
                 AND late = 0 AND outcome = 'accepted'
@@ -126,7 +130,8 @@ pub(super) async fn ended(
         }
         _ => {
             "-- postrider: bulk_ended
-            SELECT day, delivery_id AS id, event_id, attempts, NULL AS due, state AS ended
+            SELECT day, delivery_id AS id, event_id, attempts, NULL AS due, state AS ended,
+                NULL AS ordering_key
             FROM postrider_ended
             WHERE slot = 0 AND hook_id = ?1 AND delivery_id > ?2 AND delivery_id < ?3
             ORDER BY delivery_id LIMIT ?4"

@@ -1,87 +1,60 @@
-//! Held deliveries are given up because a person says so.
+//! A delivery is given up because a person says so.
 
 use super::SqliteStore;
-use super::bulk::{Seen, hold_hook, waiting};
+use super::deliveries::Kind;
 use super::errors::from_sqlx;
-use super::hook_history::record;
-use super::hooks::not_found;
+use super::order::give_turns;
+use super::redeliver::in_flight;
 use super::settle_rows::{EndedRow, delete_deliveries, insert_ended};
 use super::values::micros;
-use crate::error::nothing_held;
-use crate::hook_entry::HookEntry;
-use crate::{Discard, Page, PageDone, Result};
-use postrider_core::{HookAction, Reason, Timestamp};
-use sqlx::SqliteConnection;
+use crate::{DeliveryReport, Error, Result};
+use postrider_core::{DeliveryId, HookId, Reason, Timestamp};
+use uuid::Uuid;
+
+/// What is known of a delivery with a row: day, event, hook, key, attempts, and whether its lease
+/// lasts.
+type Row = (i32, Uuid, Uuid, Option<String>, u32, bool);
 
 impl SqliteStore {
-    pub(super) async fn discard_page(
-        &self,
-        which: &Discard,
-        page: Page,
-        now: Timestamp,
-    ) -> Result<PageDone> {
+    pub(super) async fn give_up(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport> {
         let mut tx = self.writer.begin().await?;
-        let hook = hold_hook(&mut tx, which.hook).await?;
-        if hook.is_deleted {
-            return Err(not_found(which.hook));
-        }
-        if hook.is_active {
-            return Err(nothing_held(which.hook));
-        }
-        // Nothing that was sent again at this very moment is passed over: no walk did it.
-        let seen = waiting(&mut tx, which.hook, page, Timestamp::UNIX_EPOCH).await?;
-        let (looked_at, last) = (seen.len(), seen.last().map(Seen::mark));
-        let doomed: Vec<_> = seen
-            .iter()
-            .filter(|seen| which.covers(seen.id))
-            .map(|seen| EndedRow {
-                day: seen.day,
-                delivery_id: seen.id.0.simple(),
-                event_id: seen.event.simple(),
-                hook_id: which.hook.0.simple(),
-                state: "cancelled",
-                reason: Reason::Discarded.name(),
-                attempts: seen.attempts,
-            })
-            .collect();
-        delete_deliveries(&mut tx, doomed.iter().map(|row| row.delivery_id)).await?;
-        insert_ended(&mut tx, &doomed, now).await?;
-        note(&mut tx, which, doomed.len(), now).await?;
+        let place = self.locate(&mut tx, id).await?;
+        let row: Option<Row> = sqlx::query_as(
+            "-- postrider: discard_read
+            SELECT day, event_id, hook_id, ordering_key, attempts,
+                lease_token IS NOT NULL AND lease_expires_at > ?2
+            FROM postrider_deliveries WHERE slot = 0 AND id = ?1",
+        )
+        .bind(id.0)
+        .bind(micros(now))
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(from_sqlx)?;
+        let (day, event, hook, key, attempts) = match row {
+            Some((.., true)) => return Err(in_flight(id)),
+            Some((day, event, hook, key, attempts, false)) => (day, event, hook, key, attempts),
+            None if matches!(place.kind, Kind::Started { .. }) => return Err(in_flight(id)),
+            None => {
+                return Err(Error::Conflict(format!(
+                    "delivery {id} has ended: there is nothing left to discard"
+                )));
+            }
+        };
+        let ended = EndedRow {
+            day,
+            delivery_id: id.0.simple(),
+            event_id: event.simple(),
+            hook_id: hook.simple(),
+            state: "cancelled",
+            reason: Reason::Discarded.name(),
+            attempts,
+        };
+        delete_deliveries(&mut tx, [id.0.simple()]).await?;
+        insert_ended(&mut tx, &[ended], now).await?;
+        let key = key.as_deref().map(|key| (HookId(hook), key));
+        give_turns(&mut tx, key.into_iter().collect(), now).await?;
+        let report = self.report_delivery(&mut tx, id).await?;
         tx.commit().await?;
-        Ok(page.done(doomed.len(), looked_at, last))
-    }
-}
-
-/// Tells the hook's history how many were discarded; what was told at this moment is added to.
-async fn note(
-    tx: &mut SqliteConnection,
-    which: &Discard,
-    discarded: usize,
-    now: Timestamp,
-) -> Result<()> {
-    if discarded == 0 {
-        return Ok(());
-    }
-    let count = u32::try_from(discarded).unwrap_or(u32::MAX);
-    let entry = HookEntry {
-        deliveries: Some(count),
-        ..HookEntry::new(which.hook, HookAction::Discarded, &which.by)
-    };
-    let added = sqlx::query(
-        "-- postrider: discard_more
-        UPDATE postrider_hook_history SET deliveries = deliveries + ?5
-        WHERE hook_id = ?1 AND at = ?2 AND action = ?3 AND actor = ?4",
-    )
-    .bind(which.hook.0)
-    .bind(micros(now))
-    .bind(entry.action.name())
-    .bind(&entry.actor)
-    .bind(count)
-    .execute(&mut *tx)
-    .await
-    .map_err(from_sqlx)?;
-    match added.rows_affected() {
-        0 => record(tx, &[entry], now).await,
-        _ => Ok(()),
+        Ok(report)
     }
 }

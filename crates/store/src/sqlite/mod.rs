@@ -3,11 +3,13 @@
 //! One connection writes, in short transactions that take the right to write before they look
 //! (`writer.rs`); a few read beside it. The hard rule: a commit is on the disk when it returns.
 
+mod aliases;
 mod announce;
 mod attempt_rows;
 mod bulk;
 mod deliveries;
 mod discard;
+mod discard_held;
 mod errors;
 mod file;
 mod gates;
@@ -20,6 +22,7 @@ mod idempotency;
 mod keys;
 mod leases;
 mod lock;
+mod order;
 mod outbox;
 mod outbox_rows;
 mod recover;
@@ -49,8 +52,9 @@ use postrider_core::{
     Schedules, Timestamp, TokenHash, WorkerId,
 };
 use sqlx::SqlitePool;
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use writer::Writer;
 
 /// The store in one SQLite file.
@@ -62,6 +66,8 @@ pub struct SqliteStore {
     readers: SqlitePool,
     keys: KeyRing,
     book: RwLock<Arc<HookBook>>,
+    /// Up to which key the turns of a hook were last looked over.
+    looked_over: Mutex<HashMap<HookId, String>>,
 }
 
 impl SqliteStore {
@@ -78,6 +84,7 @@ impl SqliteStore {
             path,
             keys,
             book: RwLock::default(),
+            looked_over: Mutex::default(),
         })
     }
 }
@@ -299,6 +306,10 @@ impl Store for SqliteStore {
 
     async fn discard_held(&self, which: &Discard, page: Page, now: Timestamp) -> Result<PageDone> {
         self.discard_page(which, page, now).await
+    }
+
+    async fn discard(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport> {
+        self.give_up(id, now).await
     }
 
     async fn rejected(&self, limit: u32) -> Result<Vec<RejectedReport>> {

@@ -86,7 +86,7 @@ async fn hasten(tx: &mut SqliteConnection, meant: &[Seen], now: Timestamp) -> Re
     let hastened = sqlx::query(
         "-- postrider: bulk_hasten
         UPDATE postrider_deliveries
-        SET next_attempt_at = ?2, earlier_attempts = attempts, lost_leases = 0
+        SET next_attempt_at = ?2, earlier_attempts = attempts, lost_leases = 0, turn_at = NULL
         WHERE slot = 0 AND id IN (SELECT unhex(value) FROM json_each(?1))
             AND lease_token IS NULL",
     )
@@ -99,7 +99,8 @@ async fn hasten(tx: &mut SqliteConnection, meant: &[Seen], now: Timestamp) -> Re
 }
 
 /// Makes deliveries that have ended wait again, unless they do already; one that was delivered
-/// and has ended otherwise since is left alone.
+/// and has ended otherwise since is left alone. One that has failed and holds its key keeps its
+/// place there; the others are repeats without a key.
 async fn revive(
     tx: &mut SqliteConnection,
     which: &Redelivery,
@@ -118,9 +119,9 @@ async fn revive(
             SELECT v ->> 0 AS day, unhex(v ->> 1) AS id, unhex(v ->> 2) AS event_id FROM s
         )
         INSERT INTO postrider_deliveries
-            (slot, id, day, event_id, hook_id, event_seq, ordering_key, attempts,
-             earlier_attempts, next_attempt_at)
-        SELECT 0, i.id, i.day, i.event_id, ?2, e.seq, e.ordering_key,
+            (slot, id, day, event_id, hook_id, event_seq, attempts, earlier_attempts,
+             next_attempt_at)
+        SELECT 0, i.id, i.day, i.event_id, ?2, e.seq,
             (SELECT coalesce(max(number), 0) FROM postrider_attempts AS a
                 WHERE a.slot = 0 AND a.day = i.day AND a.delivery_id = i.id AND NOT a.late),
             (SELECT coalesce(max(number), 0) FROM postrider_attempts AS a
@@ -129,9 +130,12 @@ async fn revive(
         FROM i CROSS JOIN postrider_events AS e
         ON e.slot = 0 AND e.day = i.day AND e.id = i.event_id
         WHERE NOT EXISTS (SELECT 1 FROM postrider_deliveries AS d
-                WHERE d.slot = 0 AND d.id = i.id)
+                WHERE d.slot = 0 AND d.id = i.id AND NOT d.holds_key)
             AND EXISTS (SELECT 1 FROM postrider_ended AS n
-                WHERE n.slot = 0 AND n.day = i.day AND n.delivery_id = i.id) = ?4",
+                WHERE n.slot = 0 AND n.day = i.day AND n.delivery_id = i.id) = ?4
+        ON CONFLICT (slot, id) DO UPDATE
+        SET next_attempt_at = excluded.next_attempt_at, attempts = excluded.attempts,
+            earlier_attempts = excluded.earlier_attempts, lost_leases = 0, holds_key = 0",
     )
     .bind(&named)
     .bind(which.hook.0)
