@@ -48,10 +48,10 @@ struct DeliveryBody {
     state: DeliveryState,
     /// Attempts made.
     attempts: u32,
-    /// When it is attempted next; `null` when it has ended or is in flight.
+    /// When it is attempted next; `null` when it has ended, is in flight, or waits for another.
     #[schema(value_type = Option<String>, format = DateTime, required)]
     next_attempt_at: Option<Timestamp>,
-    /// Why it ended otherwise than delivered.
+    /// Why it ended otherwise than delivered; `behind` while it waits for one of its key to end.
     #[schema(required)]
     reason: Option<String>,
 }

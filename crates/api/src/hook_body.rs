@@ -5,8 +5,8 @@ use crate::problem::{Fault, Problem};
 use crate::reach::Reach;
 use postrider_core::{
     BasicAuth, BodyForm, EVENT_TYPE_MAX_BYTES, EventPattern, Filter, HOOK_URL_MAX_BYTES,
-    HookCredentials, HookEdit, HookId, HookSettings, NewHook, Phase, Rate, RetrySchedule,
-    SettingsChange, SigningSecret, Span, Timestamp,
+    HookCredentials, HookEdit, HookId, HookSettings, NewHook, OnFailure, Ordered, Phase, Rate,
+    RetrySchedule, SettingsChange, SigningSecret, Span, Timestamp,
 };
 use postrider_store::HookReport;
 use serde::Serialize;
@@ -93,6 +93,12 @@ pub(crate) struct HookBody {
     /// Requests to it in a time at most, such as `20/s`, if it sets that.
     #[schema(value_type = Option<String>, required)]
     rate: Option<Rate>,
+    /// Whether it gets the events of one key in their order, one at a time: `key`.
+    #[schema(value_type = Option<String>, required)]
+    ordered: Option<Ordered>,
+    /// What becomes of the events behind one that has failed for good: `hold` or `skip`.
+    #[schema(value_type = Option<String>, required)]
+    on_failure: Option<OnFailure>,
     /// What else it sets for itself.
     #[schema(value_type = Object)]
     settings: HookSettings,
@@ -136,6 +142,8 @@ impl From<HookReport> for HookBody {
             oldest_held_at: hook.oldest_held_at,
             in_flight: hook.in_flight,
             rate: hook.rate,
+            ordered: hook.ordered,
+            on_failure: hook.on_failure,
             settings: hook.settings,
             created_at: hook.created_at,
             updated_at: hook.updated_at,
@@ -239,6 +247,8 @@ fn settings_change(fields: &mut Fields<'_>) -> SettingsChange {
         }),
         in_flight: fields.change("in_flight", Fields::optional),
         rate: fields.change("rate", |f, name| f.parsed(name, Rate::from_str)),
+        ordered: fields.change("ordered", |f, name| f.parsed(name, ordered)),
+        on_failure: fields.change("on_failure", |f, name| f.parsed(name, on_failure)),
         back_off_after: fields.change("back_off_after", Fields::optional),
         disable_after_failures: fields.change("disable_after_failures", Fields::optional),
         disable_after: fields.change("disable_after", |f, name| f.parsed(name, Span::from_str)),
@@ -275,6 +285,21 @@ fn body_form(name: &str) -> Result<BodyForm, &'static str> {
         "envelope" => Ok(BodyForm::Envelope),
         "payload" => Ok(BodyForm::Payload),
         _ => Err("must be envelope or payload"),
+    }
+}
+
+fn ordered(name: &str) -> Result<Ordered, &'static str> {
+    match name {
+        "key" => Ok(Ordered::Key),
+        _ => Err("must be key, or null for no order"),
+    }
+}
+
+fn on_failure(name: &str) -> Result<OnFailure, &'static str> {
+    match name {
+        "hold" => Ok(OnFailure::Hold),
+        "skip" => Ok(OnFailure::Skip),
+        _ => Err("must be hold or skip"),
     }
 }
 
@@ -387,6 +412,16 @@ fn properties() -> Value {
             "description": "Requests in a second, a minute or an hour at most, over all workers.",
             "pattern": "^[1-9][0-9]{0,8}/[smh]$",
             "examples": ["20/s", "300/m", "1000/h"],
+        },
+        "ordered": {
+            "type": ["string", "null"],
+            "enum": ["key", null],
+            "description": "The events of one ordering key come in their order, one at a time.",
+        },
+        "on_failure": {
+            "type": ["string", "null"],
+            "enum": ["hold", "skip", null],
+            "description": "If it is ordered: once an event has failed for good, hold those of its key behind it, which is the default, or skip it.",
         },
         "back_off_after": count_schema("Back it off as a whole from so many failures in a row."),
         "disable_after_failures": count_schema("Disable it at so many failures in a row …"),

@@ -33,6 +33,7 @@ mod reach;
 mod server;
 mod test_sender;
 mod trouble;
+mod webhooks;
 
 pub use api::{Api, ApiParts};
 pub use dialects::{Brought, DIALECTS, Dialect, DialectSettings, EventEntry, IssueError, Issued};

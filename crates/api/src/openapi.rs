@@ -6,7 +6,7 @@
 
 use crate::api::Shared;
 use crate::problem::{Document, Fault};
-use crate::{docs_page, event_body, hook_body, hook_bulk};
+use crate::{docs_page, event_body, hook_body, hook_bulk, webhooks};
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -90,7 +90,7 @@ fn document(routes: &OpenApi) -> Value {
         {"name": "Deliveries", "description": "One event for one hook, and the attempts made for it."},
         {"name": "About", "description": "The API itself; these calls need no key."},
     ]);
-    document["webhooks"] = webhooks();
+    document["webhooks"] = webhooks::webhooks();
     document["components"]["securitySchemes"] = json!({
         "key": {"type": "http", "scheme": "bearer", "description": "A token (`pr_…`) that `postrider key create` has printed."},
     });
@@ -99,6 +99,7 @@ fn document(routes: &OpenApi) -> Value {
         event_body::schemas(),
         hook_body::schemas(),
         hook_bulk::schemas(),
+        webhooks::schemas(),
     ]
     .concat()
     {
@@ -171,47 +172,6 @@ fn refusal(status: &str, description: &str) -> Value {
         "description": description,
         "headers": headers,
         "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
-    })
-}
-
-/// What receivers are sent.
-fn webhooks() -> Value {
-    let header = |name: &str, description: &str| json!({"name": name, "in": "header", "required": true, "description": description, "schema": {"type": "string"}});
-    json!({
-        "delivery": {
-            "post": {
-                "tags": ["Webhooks"],
-                "operationId": "delivery",
-                "summary": "An event, delivered to a hook",
-                "description": "Signed as Standard Webhooks has it. Each event arrives at least once: `webhook-id` tells a repeat. Redirects are not followed.",
-                "security": [],
-                "parameters": [
-                    header("webhook-id", "The event's id: the same in every attempt."),
-                    header("webhook-timestamp", "When the attempt was made, in seconds since 1970."),
-                    header("webhook-signature", "`v1,` and the HMAC-SHA256 (or `v1a,` and the ed25519 signature) of id, timestamp and body, separated by full stops; several, separated by spaces, while a secret is rotated."),
-                ],
-                "requestBody": {
-                    "required": true,
-                    "content": {"application/json": {"schema": {
-                        "type": "object",
-                        "description": "Hooks with the body `payload` get what stands under `data` alone.",
-                        "required": ["type", "timestamp", "data"],
-                        "properties": {
-                            "type": {"type": "string", "description": "What happened.", "examples": ["invoice.paid"]},
-                            "timestamp": {"type": "string", "format": "date-time", "description": "When it happened."},
-                            "data": {"description": "The payload, byte for byte as it was published."},
-                        },
-                    }}},
-                },
-                "responses": {
-                    "2XX": {"description": "Taken."},
-                    "410": {"description": "The receiver wants no more: the hook is disabled at once."},
-                    "429": {"description": "Too many: the hook is left alone, as long as `Retry-After` says."},
-                    "503": {"description": "Busy: as with 429."},
-                    "default": {"description": "Not taken: the delivery is attempted again by its schedule."},
-                },
-            },
-        },
     })
 }
 

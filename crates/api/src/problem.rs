@@ -298,6 +298,7 @@ impl From<HookError> for Problem {
             HookError::Header(..) | HookError::HeadersTooMany => "/headers",
             HookError::Timeout => "/timeout",
             HookError::Account => "/account",
+            HookError::NotOrdered => "/on_failure",
             HookError::Zero("in-flight limit") => "/in_flight",
             HookError::Zero("number of failures to back off after") => "/back_off_after",
             HookError::Zero("number of failures to disable after") => "/disable_after_failures",
