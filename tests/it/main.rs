@@ -1,6 +1,12 @@
 //! Postrider from outside: what the whole workspace and the built programs must keep.
 
 mod addresses;
+mod api_batch;
+mod api_deliveries;
+mod api_hooks;
+mod api_limits;
+mod api_routes;
+mod api_schema;
 mod back_off;
 mod bench;
 mod borders;
@@ -14,6 +20,7 @@ mod filters;
 mod health;
 mod held;
 mod hook_history;
+mod misskey;
 mod operational_events;
 mod ordered;
 mod outbox_sql;
@@ -28,6 +35,9 @@ mod publish;
 mod publish_refused;
 mod rate;
 mod refusals;
+mod registrants;
 mod retry;
 mod share;
+mod solapi;
 mod steady;
+mod thulium;

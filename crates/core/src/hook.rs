@@ -127,8 +127,14 @@ pub struct HookSettings {
 /// back what the hook had set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SettingsChange {
+    /// What stands in the body.
+    pub body: Option<BodyForm>,
     /// Which payloads it asks for; without one, all.
     pub filter: Option<Option<Filter>>,
+    /// The deadline of a whole exchange.
+    pub timeout: Option<Option<Span>>,
+    /// The waits between attempts.
+    pub retry_schedule: Option<Option<RetrySchedule>>,
     /// Requests in flight at most.
     pub in_flight: Option<Option<u32>>,
     /// Requests in a time at most.
@@ -306,7 +312,10 @@ impl HookSettings {
 
     /// Makes the change.
     pub fn apply(&mut self, change: SettingsChange) {
+        self.body = change.body.unwrap_or(self.body);
         set(&mut self.filter, change.filter);
+        set(&mut self.timeout, change.timeout);
+        set(&mut self.retry_schedule, change.retry_schedule);
         set(&mut self.in_flight, change.in_flight);
         set(&mut self.rate, change.rate);
         set(&mut self.ordered, change.ordered);
@@ -357,7 +366,10 @@ impl SettingsChange {
     /// The names of what is to change, in words for people.
     pub fn names(&self) -> String {
         let names = [
+            ("body", self.body.is_some()),
             ("filter", self.filter.is_some()),
+            ("timeout", self.timeout.is_some()),
+            ("retry_schedule", self.retry_schedule.is_some()),
             ("in_flight", self.in_flight.is_some()),
             ("rate", self.rate.is_some()),
             ("ordered", self.ordered.is_some()),
@@ -443,13 +455,7 @@ impl NewHook {
         }
         parse_hook_url(&self.url)?;
         check_patterns(&self.events, self.alias.is_some())?;
-        let headers = &self.credentials.headers;
-        if are_too_many_headers(headers.iter().map(|(name, value)| name.len() + value.len())) {
-            return Err(HookError::HeadersTooMany);
-        }
-        for (name, value) in headers {
-            check_header(name, value)?;
-        }
+        check_headers(&self.credentials.headers)?;
         check_token(self.credentials.token.as_deref())?;
         self.settings.check()
     }
@@ -470,6 +476,15 @@ pub(crate) fn check_patterns(events: &[EventPattern], has_alias: bool) -> Result
         true => Err(HookError::NoEvents),
         false => Ok(()),
     }
+}
+
+/// Whether a hook may send these headers.
+pub(crate) fn check_headers(headers: &[(String, String)]) -> Result<(), HookError> {
+    if are_too_many_headers(headers.iter().map(|(name, value)| name.len() + value.len())) {
+        return Err(HookError::HeadersTooMany);
+    }
+    let mut headers = headers.iter();
+    headers.try_for_each(|(name, value)| check_header(name, value))
 }
 
 fn check_header(name: &str, value: &str) -> Result<(), HookError> {

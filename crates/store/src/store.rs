@@ -1,17 +1,19 @@
 //! The contract of every store, in prose. The conformance cases are named after its sentences.
 
 use crate::{
-    AttemptReport, DeliveryReport, DeliveryState, Discard, EventReport, FannedOut, GateAnswer,
-    HookBook, HookChangeReport, HookReport, KeyReport, Leased, Migrated, OwnGates, Page, PageDone,
-    Peek, Recovered, Redelivery, RejectedReport, Result, Room, SchemaState, Settled, Settlement,
-    WorkerClaim,
+    AttemptReport, CredentialQuery, DeliveryReport, DeliveryState, Discard, EventReport, FannedOut,
+    GateAnswer, HookBook, HookChangeReport, HookReport, KeyReport, Leased, Migrated, OwnGates,
+    Page, PageDone, Peek, Recovered, Redelivery, Registered, RejectedReport, Result, Room,
+    SchemaState, Settled, Settlement, WorkerClaim,
 };
 use async_trait::async_trait;
 use postrider_core::{
-    DeliveryId, EventId, Hook, HookEdit, HookId, HookStatus, Key, KeyId, LeaseToken, NewEvent,
-    NewHook, NewKey, Schedules, SettingsChange, SigningSecret, Timestamp, TokenHash, WorkerId,
+    AccessChange, Credential, DeliveryId, EventId, Hook, HookEdit, HookId, HookStatus, Key, KeyId,
+    LeaseToken, NewCredential, NewEvent, NewHook, NewKey, Schedules, SettingsChange, SigningSecret,
+    Timestamp, TokenHash, WorkerId,
 };
 use std::sync::Arc;
+use std::time::Duration;
 
 /// One worker's wish to fan out a batch of one slot.
 #[derive(Clone, Debug)]
@@ -108,6 +110,21 @@ pub struct HookFilter {
     pub limit: u32,
 }
 
+/// Which hooks to show as a profile's own API shows them.
+#[derive(Clone, Debug, Default)]
+pub struct RegisteredFilter {
+    /// This account's.
+    pub account: String,
+    /// Those of this profile.
+    pub profile: String,
+    /// Only the one with this alias.
+    pub only: Option<String>,
+    /// Only those whose alias is this one or sorts before it, byte by byte.
+    pub up_to: Option<String>,
+    /// At most this many.
+    pub limit: u32,
+}
+
 /// Which changes of a hook to list, newest first.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HistoryFilter {
@@ -135,6 +152,10 @@ pub struct EventFilter {
     pub account: Option<String>,
     /// Only this exact type.
     pub event_type: Option<String>,
+    /// Only events inserted at this time or later, by the time in their ids.
+    pub since: Option<Timestamp>,
+    /// Only events inserted before this time.
+    pub until: Option<Timestamp>,
     /// Only events older than this one.
     pub before: Option<EventId>,
     /// At most this many.
@@ -150,11 +171,42 @@ pub struct DeliveryFilter {
     pub event: Option<EventId>,
     /// Only in this state.
     pub state: Option<DeliveryState>,
+    /// Only to hooks of this account, deleted ones included.
+    pub account: Option<String>,
+    /// Only of events inserted at this time or later, by the time in their ids.
+    pub since: Option<Timestamp>,
+    /// Only of events inserted before this time.
+    pub until: Option<Timestamp>,
     /// Only deliveries older than this one.
     pub before: Option<DeliveryId>,
     /// At most this many.
     pub limit: u32,
 }
+
+/// A call that is to publish events once, however often it is made.
+#[derive(Clone, Debug)]
+pub struct Idempotency {
+    /// The key of the API that calls: the same words by another are another call.
+    pub caller: KeyId,
+    /// What the caller says to make repeats of the call known.
+    pub key: String,
+    /// The SHA-256 of what is asked for.
+    pub digest: [u8; 32],
+}
+
+/// What became of such a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EnqueuedOnce {
+    /// The events are in the outbox now.
+    Now(Vec<EventId>),
+    /// They were before, under these ids; nothing was done.
+    Before(Vec<EventId>),
+    /// Something else was asked for with this key before; nothing was done.
+    Mismatch,
+}
+
+/// How long the key of such a call is remembered.
+pub const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 3600);
 
 /// Which keys of the API to list.
 #[derive(Clone, Debug, Default)]
@@ -220,6 +272,16 @@ pub trait Store: Send + Sync {
     /// The commit is durable when this returns. Events that break a bound are refused before
     /// anything is written.
     async fn enqueue(&self, events: &[NewEvent]) -> Result<Vec<EventId>>;
+
+    /// The same once for each key of a caller within [`IDEMPOTENCY_KEPT`]: a repeat of the call
+    /// inserts nothing and is told the same ids, and so is one at the same time, after the
+    /// first. The key is recorded in the transaction that inserts the events.
+    async fn enqueue_once(
+        &self,
+        call: &Idempotency,
+        events: &[NewEvent],
+        now: Timestamp,
+    ) -> Result<EnqueuedOnce>;
 
     // ---- the hot path: each call names one slot
 
@@ -325,9 +387,10 @@ pub trait Store: Send + Sync {
     // ---- upkeep
 
     /// Makes partitions ahead (today and the next three days by `now`), cancels up to `limit`
-    /// deliveries of deleted hooks that are not leased, and looks after the order: what waits for
-    /// another in a hook that is ordered no more goes, what holds a key of one that skips now holds
-    /// it no longer, and what waits for nothing has its turn.
+    /// deliveries of deleted hooks that are not leased, forgets the keys of calls that are older
+    /// than [`IDEMPOTENCY_KEPT`], and looks after the order: what waits for another in a hook that
+    /// is ordered no more goes, what holds a key of one that skips now holds it no longer, and what
+    /// waits for nothing has its turn.
     async fn upkeep(&self, now: Timestamp, limit: u32) -> Result<Upkeep>;
 
     // ---- hooks
@@ -371,9 +434,10 @@ pub trait Store: Send + Sync {
     /// One hook. Deleted ones are not found.
     async fn hook(&self, id: HookId) -> Result<HookReport>;
 
-    /// The hook of this account that the profile's own API knows by this alias. Those of other
-    /// accounts, and deleted ones, are not found.
-    async fn hook_by_alias(&self, profile: &str, account: &str, alias: &str) -> Result<HookReport>;
+    /// Hooks of an account as the profile's own API shows them, with their credentials opened;
+    /// those whose alias sorts last, byte by byte, come first. Those of other accounts, and
+    /// deleted ones, are not among them.
+    async fn registered(&self, filter: RegisteredFilter) -> Result<Vec<Registered>>;
 
     /// Records when hooks were last sent to and what they answered, where that is newer than
     /// what is recorded.
@@ -405,6 +469,32 @@ pub trait Store: Send + Sync {
     /// not recorded, so that it costs one write a minute for a key at most, whoever calls.
     /// Unknown keys are passed over.
     async fn keys_used(&self, used: &[(KeyId, Timestamp)]) -> Result<()>;
+
+    // ---- credentials of registrants
+
+    /// Makes a credential of a registrant, which is found by what it shows from now on. Its
+    /// secret, if it has one, is sealed. One that breaks a bound is refused; one that shows what
+    /// another of the same system shows that is not revoked, is a conflict. Keys and credentials
+    /// are listed and revoked together.
+    async fn create_credential(&self, new: NewCredential, now: Timestamp) -> Result<KeyReport>;
+
+    /// Changes what a registrant may do. Keys of Postrider's own API are not found.
+    async fn change_credential(&self, id: KeyId, change: AccessChange) -> Result<KeyReport>;
+
+    /// The credential of whoever shows this; none if there is no such credential or it is
+    /// revoked.
+    async fn find_credential(&self, query: CredentialQuery) -> Result<Option<Credential>>;
+
+    /// Takes a signature under a key once: `false` when it was taken before. It is remembered,
+    /// whatever restarts, at least until the given moment; those whose moment has passed are
+    /// forgotten bit by bit.
+    async fn take_signature(
+        &self,
+        key: KeyId,
+        signature: &[u8],
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<bool>;
 
     // ---- history
 

@@ -115,6 +115,7 @@ impl List {
                 state,
                 before,
                 limit,
+                ..DeliveryFilter::default()
             };
             Ok(store.deliveries(filter).await?)
         };

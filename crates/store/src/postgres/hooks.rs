@@ -227,7 +227,7 @@ impl PostgresStore {
             "-- postrider: edit_hook
             UPDATE postrider_hooks
             SET url = $2, events = $3, settings = $4::json, credentials = $5, updated_at = $6,
-                version = $7
+                version = $7, limited = $8, ordered = $9
             WHERE id = $1",
         )
         .bind(id.0)
@@ -242,6 +242,8 @@ impl PostgresStore {
         .bind(sealed)
         .bind(now)
         .bind(version)
+        .bind(hook.settings.is_limited())
+        .bind(hook.settings.ordered.is_some())
         .execute(connection)
         .await?;
         Ok(())

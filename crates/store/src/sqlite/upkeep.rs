@@ -1,4 +1,4 @@
-//! What is done now and then: cancelling what deleted hooks left behind.
+//! What is done now and then: cancelling what deleted hooks left behind, and forgetting calls.
 //!
 //! There are no partitions to make: here a `day` is a column like any other.
 
@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 impl SqliteStore {
     pub(super) async fn keep_up(&self, now: Timestamp, limit: u32) -> Result<Upkeep> {
+        self.forget_calls(now).await?;
         // From hook to hook of those that wait, which costs the same whatever their backlog.
         let hooks: Vec<Uuid> = sqlx::query_scalar(
             "-- postrider: cancel_hooks

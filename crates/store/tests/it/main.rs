@@ -6,6 +6,7 @@
 mod aliases;
 mod announced;
 mod bulk_redelivery;
+mod credentials;
 mod dedup;
 mod enqueue;
 mod fan_out;
@@ -15,6 +16,7 @@ mod held;
 mod history;
 mod hook_history;
 mod hooks;
+mod idempotency;
 mod keys;
 mod leases;
 mod ordered;
@@ -77,6 +79,7 @@ on_every_store! {
     },
     aliases::{
         a_hook_is_found_by_its_alias_in_its_account_only,
+        hooks_are_shown_with_what_they_were_given_the_last_alias_first,
         an_alias_is_given_once_in_its_profile,
         numbers_count_up_in_their_profile_and_are_never_drawn_again,
         of_calls_at_once_no_more_succeed_than_the_account_may_have,
@@ -289,6 +292,14 @@ on_every_store! {
         health_is_shown_in_the_list_too,
         what_is_in_flight_ends_as_it_does_when_its_hook_is_paused,
     },
+    idempotency::{
+        a_repeated_call_inserts_nothing_and_is_told_the_same_ids,
+        something_else_under_the_same_key_is_a_mismatch,
+        the_key_of_another_caller_is_another_call,
+        of_calls_at_the_same_time_one_inserts,
+        a_call_that_is_refused_is_not_recorded,
+        a_call_is_forgotten_after_its_time,
+    },
     hook_history::{
         every_change_is_recorded_with_who_made_it_and_why,
         a_change_that_changes_nothing_is_not_recorded,
@@ -351,6 +362,18 @@ on_every_store! {
         uses_of_unknown_keys_are_passed_over,
         several_may_record_uses_at_once,
     },
+    credentials::{
+        a_registrant_is_found_by_what_it_shows,
+        the_secret_of_a_registrant_is_sealed,
+        a_credential_that_breaks_a_bound_is_refused,
+        what_a_registrant_shows_is_its_own_until_it_is_revoked,
+        a_registrant_may_do_what_was_last_said,
+        only_credentials_of_registrants_are_changed,
+        a_registrants_token_is_no_key_of_our_api,
+        a_signature_is_taken_once,
+        of_several_that_show_one_signature_at_once_one_is_taken,
+        signatures_whose_moment_has_passed_are_forgotten,
+    },
     secrets::{
         no_secret_stands_in_the_database_in_the_clear,
         what_was_sealed_opens_again,
@@ -358,6 +381,7 @@ on_every_store! {
         one_locked_hook_does_not_stop_the_others,
     },
     history::{
+        listings_keep_to_an_account_and_a_time,
         an_event_is_shown_wherever_it_is,
         events_are_listed_newest_first_wherever_they_are,
         events_are_listed_page_by_page,
