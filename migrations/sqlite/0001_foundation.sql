@@ -124,6 +124,15 @@ CREATE TABLE postrider_hook_health (
     probes INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 
+-- The latest sample of how much waits and how the database is, for all processes to show, and
+-- when the next one is to be taken. Whoever takes it moves the time first.
+CREATE TABLE postrider_gauges (
+    singleton INTEGER PRIMARY KEY DEFAULT 1 CHECK (singleton = 1),
+    due_at INTEGER NOT NULL,
+    sampled_at INTEGER,
+    sample TEXT
+) STRICT;
+
 -- Keys of the API. The token is nowhere, only its SHA-256: a token is 256 random bits, which
 -- nobody finds by trying.
 CREATE TABLE postrider_keys (

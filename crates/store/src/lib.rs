@@ -7,6 +7,7 @@
 mod book;
 mod error;
 mod fan_out;
+mod gauges;
 mod migrations;
 mod open;
 pub mod postgres;
@@ -18,6 +19,10 @@ mod store;
 mod work;
 
 pub use error::{Error, Result};
+pub use gauges::{
+    GAUGES_COUNTED, Gauges, HookCounts, PartitionGauge, PoolGauge, Sampled, SnapshotGauge,
+    TableGauge, Waiting,
+};
 pub use migrations::{MIGRATIONS, Migrated, SCHEMA_LEVEL, SchemaState};
 pub use open::{Backend, DatabaseSettings, open};
 pub use report::{

@@ -2,8 +2,8 @@
 
 use crate::{
     AttemptReport, DeliveryReport, DeliveryState, EventReport, FannedOut, GateAnswer, HookBook,
-    HookReport, KeyReport, Leased, Migrated, OwnGates, Peek, Recovered, RejectedReport, Result,
-    Room, SchemaState, Settled, Settlement, WorkerClaim,
+    HookReport, KeyReport, Leased, Migrated, OwnGates, Peek, PoolGauge, Recovered, RejectedReport,
+    Result, Room, Sampled, SchemaState, Settled, Settlement, WorkerClaim,
 };
 use async_trait::async_trait;
 use postrider_core::{
@@ -281,6 +281,21 @@ pub trait Store: Send + Sync {
     /// Makes partitions ahead (today and the next three days by `now`), and cancels up to
     /// `limit` deliveries of deleted hooks that are not leased.
     async fn upkeep(&self, now: Timestamp, limit: u32) -> Result<Upkeep>;
+
+    // ---- what operators watch
+
+    /// The latest sample of how much waits and how the database is; nothing before the first.
+    ///
+    /// A sample is taken every ten seconds, by whoever asks first when it is time; all others
+    /// are given the one before, also while it is being taken. Counts end at
+    /// [`GAUGES_COUNTED`], so that no backlog makes a sample costly; one that takes half a
+    /// second or more is followed by a pause of twenty times that.
+    ///
+    /// [`GAUGES_COUNTED`]: crate::GAUGES_COUNTED
+    async fn gauges(&self, now: Timestamp) -> Result<Option<Sampled>>;
+
+    /// How many connections of this store are in use. Asks nothing of the database.
+    fn pools(&self) -> Vec<PoolGauge>;
 
     // ---- hooks
 

@@ -10,6 +10,7 @@
 mod deliveries;
 mod errors;
 mod gates;
+mod gauges;
 mod health;
 mod history;
 mod hook_rows;
@@ -33,8 +34,8 @@ use crate::error::words;
 use crate::{
     AttemptReport, DeliveryFilter, DeliveryReport, DueHook, Error, EventFilter, EventReport,
     FanOut, FannedOut, GateAnswer, HookBook, HookChange, HookFilter, HookReport, KeyFilter,
-    KeyReport, Lease, Leased, Migrated, OwnGates, Peek, Recovered, RejectedReport, Result,
-    SchemaState, Settled, Settlement, Store, Upkeep,
+    KeyReport, Lease, Leased, Migrated, OwnGates, Peek, PoolGauge, Recovered, RejectedReport,
+    Result, Sampled, SchemaState, Settled, Settlement, Store, Upkeep,
 };
 use async_trait::async_trait;
 use chrono::NaiveDate;
@@ -315,6 +316,14 @@ impl Store for PostgresStore {
 
     async fn upkeep(&self, now: Timestamp, limit: u32) -> Result<Upkeep> {
         Ok(self.upkeep(now, limit).await?)
+    }
+
+    async fn gauges(&self, now: Timestamp) -> Result<Option<Sampled>> {
+        Ok(self.gauges(now).await?)
+    }
+
+    fn pools(&self) -> Vec<PoolGauge> {
+        self.pools()
     }
 
     async fn create_hook(&self, hook: NewHook, now: Timestamp) -> Result<HookReport> {

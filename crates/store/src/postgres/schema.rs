@@ -15,7 +15,7 @@ use std::collections::HashMap;
 const MIGRATIONS_TABLE: &str = "postrider_migrations";
 
 /// Tables without which nothing works.
-const TABLES: [&str; 13] = [
+const TABLES: [&str; 14] = [
     "postrider_meta",
     "postrider_outbox",
     "postrider_rejected",
@@ -23,6 +23,7 @@ const TABLES: [&str; 13] = [
     "postrider_hooks",
     "postrider_hook_health",
     "postrider_gates",
+    "postrider_gauges",
     "postrider_keys",
     "postrider_events",
     "postrider_deliveries",

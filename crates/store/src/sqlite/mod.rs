@@ -8,6 +8,7 @@ mod deliveries;
 mod errors;
 mod file;
 mod gates;
+mod gauges;
 mod health;
 mod history;
 mod hook_rows;
@@ -32,8 +33,8 @@ mod writer;
 use crate::{
     AttemptReport, DeliveryFilter, DeliveryReport, DueHook, EventFilter, EventReport, FanOut,
     FannedOut, GateAnswer, HookBook, HookChange, HookFilter, HookReport, KeyFilter, KeyReport,
-    Lease, Leased, Migrated, OwnGates, Peek, Recovered, RejectedReport, Result, SchemaState,
-    Settled, Settlement, Store, Upkeep, WorkerClaim,
+    Lease, Leased, Migrated, OwnGates, Peek, PoolGauge, Recovered, RejectedReport, Result, Sampled,
+    SchemaState, Settled, Settlement, Store, Upkeep, WorkerClaim,
 };
 use async_trait::async_trait;
 pub(crate) use errors::from_sqlx;
@@ -180,6 +181,14 @@ impl Store for SqliteStore {
 
     async fn upkeep(&self, now: Timestamp, limit: u32) -> Result<Upkeep> {
         self.keep_up(now, limit).await
+    }
+
+    async fn gauges(&self, now: Timestamp) -> Result<Option<Sampled>> {
+        self.current_gauges(now).await
+    }
+
+    fn pools(&self) -> Vec<PoolGauge> {
+        self.reader_pool()
     }
 
     async fn create_hook(&self, hook: NewHook, now: Timestamp) -> Result<HookReport> {
