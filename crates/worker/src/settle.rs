@@ -6,6 +6,7 @@
 
 use crate::dispatch::Hints;
 use crate::metrics::Metrics;
+use crate::progress::Progress;
 use crate::ready::{Ready, Recorded};
 use crate::send::Sent;
 use backon::{ExponentialBuilder, Retryable};
@@ -35,6 +36,7 @@ pub(crate) struct Settler {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) hints: Arc<Hints>,
     pub(crate) ready: Arc<Ready>,
+    pub(crate) progress: Arc<Progress>,
 }
 
 impl Settler {
@@ -126,6 +128,11 @@ impl Settler {
             return;
         };
         timer.observe_duration();
+        self.metrics
+            .batch_rows
+            .with_label_values(&["settle"])
+            .observe(settlements.len() as f64);
+        self.progress.moved();
         let mut recorded: HashMap<_, Recorded> = HashMap::new();
         for settlement in settlements {
             let of_hook = recorded.entry(settlement.leased.hook.id).or_default();
@@ -143,7 +150,13 @@ impl Settler {
             .filter(|settlement| !settled.late.contains(&settlement.leased.id));
         for settlement in effective {
             let result = match settlement.step {
-                Step::Delivered => "delivered",
+                Step::Delivered => {
+                    let attempt = &settlement.attempt;
+                    let since = attempt.at - settlement.leased.event.occurred_at;
+                    let took = since.as_seconds_f64() + attempt.duration.as_secs_f64();
+                    metrics.delivery_completion_seconds.observe(took.max(0.0));
+                    "delivered"
+                }
                 Step::Retry(at) => {
                     self.hints
                         .due(settlement.leased.slot, settlement.leased.hook.id, at);
