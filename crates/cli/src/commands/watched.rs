@@ -6,7 +6,7 @@ use axum::http::header;
 use axum::routing::get;
 use postrider_api::{Observer, Readiness};
 use postrider_store::Store;
-use postrider_worker::{Metrics, Progress, WorkerSettings};
+use postrider_worker::{Metrics, Progress, Standstill, WorkerSettings};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -99,18 +99,18 @@ impl Readiness for Ready {
             Ok(Ok(state)) => problems.extend(state.problem()),
         }
         if let Some(progress) = &self.watched.progress {
-            problems.extend(self.standstill(progress));
+            problems.extend(self.standstill(progress.standstill()));
         }
         problems
     }
 }
 
 impl Ready {
-    fn standstill(&self, progress: &Progress) -> Option<String> {
-        let still = progress.standstill();
+    /// What is wrong with a worker that has been standing still for so long.
+    fn standstill(&self, still: Standstill) -> Option<String> {
         if still.no_look > self.no_look_max {
             return Some(format!(
-                "the worker has not looked for work for {} s: the log says why",
+                "the worker has not looked for work for {} s: its log says why",
                 still.no_look.as_secs()
             ));
         }
@@ -120,5 +120,38 @@ impl Ready {
                 still.no_work.as_secs()
             )
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use postrider_store::DatabaseSettings;
+
+    #[tokio::test]
+    async fn a_worker_is_unready_when_it_stands_still_for_long() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/postrider.db", folder.path().display());
+        let store = postrider_store::open(&DatabaseSettings { url }, Default::default());
+        let watched = Watched {
+            store: store.await.unwrap(),
+            metrics: Arc::new(Metrics::new()),
+            progress: None,
+            drain: CancellationToken::new(),
+        };
+        let ready = watched.readiness(&WorkerSettings::default());
+        let still = |no_look, no_work| {
+            ready.standstill(Standstill {
+                no_look: Duration::from_secs(no_look),
+                no_work: Duration::from_secs(no_work),
+            })
+        };
+        assert_eq!(still(0, 0), None);
+        // Requests may take 15 s, and nothing else may be free to start meanwhile.
+        assert_eq!(still(9, 59), None);
+        let looks = "the worker has not looked for work for 11 s: its log says why";
+        assert_eq!(still(11, 0).as_deref(), Some(looks));
+        let works = "the worker has done nothing for 61 s although work is due";
+        assert_eq!(still(0, 61).as_deref(), Some(works));
     }
 }
