@@ -132,9 +132,10 @@ mod tests {
     async fn a_worker_is_unready_when_it_stands_still_for_long() {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}/postrider.db", folder.path().display());
-        let store = postrider_store::open(&DatabaseSettings { url }, Default::default());
+        let settings = DatabaseSettings { url };
+        let store = postrider_store::open(&settings, Default::default()).await;
         let watched = Watched {
-            store: store.await.unwrap(),
+            store: store.unwrap(),
             metrics: Arc::new(Metrics::new()),
             progress: None,
             drain: CancellationToken::new(),
