@@ -95,6 +95,8 @@ CREATE INDEX postrider_dedup_by_day ON postrider_dedup (slot, day);
 
 CREATE TABLE postrider_hooks (
     id uuid PRIMARY KEY,
+    -- The id under which the profile's own API knows the hook.
+    alias text,
     account text NOT NULL,
     url text NOT NULL,
     events text[] NOT NULL,
@@ -104,8 +106,10 @@ CREATE TABLE postrider_hooks (
     disabled_at timestamptz,
     disabled_by text,
     settings json NOT NULL,
-    -- Whether the settings have a limit that must hold over all workers together.
+    -- Whether the settings have something that must hold over all workers together.
     limited boolean NOT NULL DEFAULT false,
+    -- Whether the events of one key go one after another.
+    ordered boolean NOT NULL DEFAULT false,
     -- Sealed: see the documentation of secrets.key.
     credentials text NOT NULL,
     created_at timestamptz NOT NULL,
@@ -117,6 +121,23 @@ CREATE TABLE postrider_hooks (
 );
 CREATE INDEX postrider_hooks_by_account ON postrider_hooks (account, id);
 CREATE INDEX postrider_hooks_by_version ON postrider_hooks (version);
+-- Deleted hooks keep theirs: an alias is never given twice.
+CREATE UNIQUE INDEX postrider_hooks_by_alias ON postrider_hooks (profile, alias)
+    WHERE alias IS NOT NULL;
+
+-- The last number that was given as an alias, for profiles whose aliases are numbers.
+CREATE TABLE postrider_aliases (
+    profile text PRIMARY KEY,
+    last bigint NOT NULL
+);
+
+-- When a hook was last sent to and what it answered, for profiles that show that. Written at
+-- most once a second for a hook.
+CREATE TABLE postrider_hook_latest (
+    hook_id uuid PRIMARY KEY,
+    at timestamptz NOT NULL,
+    status smallint
+) WITH (fillfactor = 50);
 
 -- A hook without a row here has no failures. Written when something changes, never on a
 -- success that finds the fail count at 0.
@@ -202,6 +223,12 @@ CREATE TABLE postrider_deliveries (
     -- Leases in a row that ended without a settlement.
     lost_leases smallint NOT NULL DEFAULT 0,
     next_attempt_at timestamptz NOT NULL,
+    -- For ordered hooks: when it is due once the ones of its key before it have ended. Until then
+    -- next_attempt_at is 9999-12-31.
+    turn_at timestamptz,
+    -- For ordered hooks: it has failed for good, stands in postrider_ended as well, and those of
+    -- its key behind it wait until a person decides. next_attempt_at is 9999-12-31.
+    holds_key boolean NOT NULL DEFAULT false,
     lease_token uuid,
     lease_expires_at timestamptz,
     -- For formats that send several events in one request, never re-cut on a retry.
@@ -222,6 +249,13 @@ CREATE INDEX postrider_deliveries_waiting
     ON postrider_deliveries (slot, hook_id, next_attempt_at) WHERE lease_token IS NULL;
 CREATE INDEX postrider_deliveries_leased
     ON postrider_deliveries (slot, lease_expires_at) WHERE lease_token IS NOT NULL;
+-- The deliveries of a key in their order, and which of them are on their way.
+CREATE INDEX postrider_deliveries_keyed
+    ON postrider_deliveries (slot, hook_id, ordering_key, event_seq)
+    WHERE ordering_key IS NOT NULL;
+CREATE INDEX postrider_deliveries_keyed_leased
+    ON postrider_deliveries (slot, hook_id, ordering_key)
+    WHERE ordering_key IS NOT NULL AND lease_token IS NOT NULL;
 
 -- Deliveries that started when their events were fanned out, all those of one fan-out in one
 -- row. A member gets a row of its own in postrider_deliveries when it has to wait; one whose

@@ -182,12 +182,14 @@ impl TestApp {
 /// A hook of the account `default` for every event.
 pub fn hook_to(url: &str) -> NewHook {
     NewHook {
+        alias: None,
         account: "default".into(),
         url: url.into(),
         events: vec!["*".parse().expect("a pattern")],
         profile: "standard".into(),
         settings: HookSettings::default(),
         credentials: HookCredentials::signed_with(SigningSecret::generate()),
+        at_most: None,
     }
 }
 

@@ -50,6 +50,7 @@ pub fn policy() -> HealthPolicy {
         back_off_max: Duration::from_secs(900),
         disable_after_failures: 20,
         disable_after: Duration::from_secs(24 * 3600),
+        disable_when_exhausted: false,
     }
 }
 
@@ -379,6 +380,7 @@ impl TestStore {
 /// A hook with a fresh secret.
 pub fn new_hook(account: &str, patterns: &[&str]) -> NewHook {
     NewHook {
+        alias: None,
         account: account.into(),
         url: "https://receiver.example/hook".into(),
         events: patterns
@@ -388,15 +390,13 @@ pub fn new_hook(account: &str, patterns: &[&str]) -> NewHook {
         profile: "standard".into(),
         settings: HookSettings::default(),
         credentials: HookCredentials::signed_with(SigningSecret::generate()),
+        at_most: None,
     }
 }
 
 /// The receiver answered with this status.
 pub fn refusal(status: u16) -> Outcome {
-    Outcome::Refused {
-        status,
-        retry_after: None,
-    }
+    Outcome::refused(status, None)
 }
 
 async fn opened(url: &str, keys: &KeyRing) -> Arc<dyn Store> {

@@ -19,10 +19,7 @@ fn delivery() -> DeliveryId {
 }
 
 fn refused() -> Outcome {
-    Outcome::Refused {
-        status: 503,
-        retry_after: Some(Duration::from_secs(30)),
-    }
+    Outcome::refused(503, Some(Duration::from_secs(30)))
 }
 
 fn attempts(bench: &mut Criterion) {
@@ -51,6 +48,7 @@ fn health(bench: &mut Criterion) {
         back_off_max: Duration::from_secs(900),
         disable_after_failures: 20,
         disable_after: Duration::from_secs(24 * 3_600),
+        disable_when_exhausted: false,
     };
     let hook = HookId(Uuid::from_u128(2));
     let seen = |outcome: Outcome| Observation {
@@ -58,6 +56,7 @@ fn health(bench: &mut Criterion) {
         at: Timestamp::UNIX_EPOCH,
         outcome,
         retry_at: None,
+        exhausted: false,
     };
     let batches = [
         (

@@ -42,15 +42,23 @@ pub enum Phase {
 /// When a hook is backed off and when it is disabled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HealthPolicy {
-    /// From this many failures in a row the hook is backed off as a whole.
+    /// From this many failures in a row the hook is backed off as a whole; [`Self::NEVER`] for
+    /// one that is not.
     pub back_off_after: u32,
     /// The longest interval between two probes.
     pub back_off_max: Duration,
-    /// The hook is disabled at this many failures in a row …
+    /// The hook is disabled at this many failures in a row; [`Self::NEVER`] for one that is not …
     pub disable_after_failures: u32,
     /// … if they also span at least this time. Never one without the other: requests in
     /// flight together fail together.
     pub disable_after: Duration,
+    /// The hook is disabled when a delivery has used up its attempts.
+    pub disable_when_exhausted: bool,
+}
+
+impl HealthPolicy {
+    /// More failures in a row than any hook has.
+    pub const NEVER: u32 = u32::MAX;
 }
 
 /// One attempt's bearing on its hook.
@@ -64,6 +72,8 @@ pub struct Observation {
     pub outcome: Outcome,
     /// When its delivery is attempted again by its own schedule, if it is.
     pub retry_at: Option<Timestamp>,
+    /// Whether it was the last attempt that the schedule of its delivery has.
+    pub exhausted: bool,
 }
 
 /// What the observations mean for the hook's status.
@@ -119,7 +129,7 @@ impl Health {
                 health.succeeded(seen.at);
                 verdict = Verdict::Unchanged;
             } else if seen.outcome.is_hook_failure() {
-                if seen.outcome.status() == Some(410) {
+                if seen.outcome.is_gone() {
                     verdict = Verdict::Disable(DisabledReason::Gone);
                 }
                 if health
@@ -129,7 +139,7 @@ impl Health {
                     continue;
                 }
                 health.failed(hook, seen, policy);
-                if verdict == Verdict::Unchanged && health.calls_for_disabling(seen.at, policy) {
+                if verdict == Verdict::Unchanged && health.calls_for_disabling(seen, policy) {
                     verdict = Verdict::Disable(DisabledReason::Failures);
                 }
             }
@@ -180,6 +190,13 @@ impl Health {
         let held = self.phase == Some(Phase::BackedOff);
         // What was on its way when the hook was backed off is no probe.
         let probe = held && self.not_before.is_none_or(|wait| seen.started_at >= wait);
+        if held && policy.back_off_after == HealthPolicy::NEVER {
+            // It was only to begin with a probe; from here on its deliveries wait by themselves.
+            self.phase = None;
+            self.not_before = None;
+            self.probes = 0;
+            return;
+        }
         if probe {
             self.probes = self.probes.saturating_add(1);
         }
@@ -207,10 +224,12 @@ impl Health {
         seen.retry_at.map_or(until, |own| until.min(own))
     }
 
-    fn calls_for_disabling(&self, at: Timestamp, policy: &HealthPolicy) -> bool {
-        let first = self.first_failure_at.unwrap_or(at);
-        self.fail_count >= policy.disable_after_failures
-            && (at - first).to_std().unwrap_or_default() >= policy.disable_after
+    fn calls_for_disabling(&self, seen: &Observation, policy: &HealthPolicy) -> bool {
+        let first = self.first_failure_at.unwrap_or(seen.at);
+        let failing_for = (seen.at - first).to_std().unwrap_or_default();
+        let fails =
+            self.fail_count >= policy.disable_after_failures && failing_for >= policy.disable_after;
+        fails || (policy.disable_when_exhausted && seen.exhausted)
     }
 }
 

@@ -3,9 +3,10 @@
 use crate::event::{are_too_many_headers, is_header_name, is_header_value, is_reserved_header};
 use crate::{
     BodyForm, EventPattern, EventType, Filter, HEADERS_MAX, HEADERS_MAX_BYTES, HOOK_URL_MAX_BYTES,
-    HookId, Phase, Rate, RetrySchedule, Signer, SigningSecret, Span, Timestamp,
+    HookId, NewAlias, Phase, Rate, RetrySchedule, Signer, SigningSecret, Span, Timestamp,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::fmt;
 use url::Url;
 
@@ -14,6 +15,8 @@ use url::Url;
 pub struct Hook {
     /// Its id.
     pub id: HookId,
+    /// The id under which its profile's own API knows it, if the profile has one.
+    pub alias: Option<String>,
     /// Whose events it gets.
     pub account: String,
     /// Where its deliveries go, exactly as it was registered.
@@ -99,6 +102,13 @@ pub struct HookSettings {
     /// Requests to it in a time at most, over all workers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
+    /// Whether it gets the events of one key in their order, one at a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ordered: Option<Ordered>,
+    /// What becomes of the events behind one that has failed for good, if it is ordered; they
+    /// wait, unless it says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_failure: Option<OnFailure>,
     /// Failures in a row before it is backed off as a whole.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub back_off_after: Option<u32>,
@@ -108,6 +118,9 @@ pub struct HookSettings {
     /// The time those failures must span.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disable_after: Option<Span>,
+    /// What only its profile knows, by name; the profile says what there is.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub profile: Map<String, Value>,
 }
 
 /// A change of what a hook sets for itself. What is `None` stays as it is; `Some(None)` takes
@@ -120,6 +133,10 @@ pub struct SettingsChange {
     pub in_flight: Option<Option<u32>>,
     /// Requests in a time at most.
     pub rate: Option<Option<Rate>>,
+    /// Whether the events of one key come in their order. Without it, `on_failure` goes too.
+    pub ordered: Option<Option<Ordered>>,
+    /// What becomes of the events behind one that has failed for good.
+    pub on_failure: Option<Option<OnFailure>>,
     /// Failures in a row before it is backed off.
     pub back_off_after: Option<Option<u32>>,
     /// Failures in a row before it is disabled.
@@ -128,12 +145,34 @@ pub struct SettingsChange {
     pub disable_after: Option<Option<Span>>,
 }
 
+/// In what order a hook gets its events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ordered {
+    /// Those of one `ordering_key` one after another, as they were inserted; others in any order.
+    Key,
+}
+
+/// What becomes of the events behind one that has failed for good.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// Those of its key wait until a person sends it again and it is taken, or discards it.
+    #[default]
+    Hold,
+    /// They go on.
+    Skip,
+}
+
 /// What proves the sender to the receiver.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HookCredentials {
     /// The signing secrets, newest first; older ones until they expire.
     pub secrets: Vec<RotatingSecret>,
+    /// A secret that is sent as it is, for profiles that do not sign.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
     /// HTTP Basic credentials.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub basic: Option<BasicAuth>,
@@ -164,11 +203,13 @@ pub struct BasicAuth {
 /// A hook to be registered.
 #[derive(Clone, Debug)]
 pub struct NewHook {
+    /// The id under which its profile's own API is to know it, if the profile has one.
+    pub alias: Option<NewAlias>,
     /// Whose events it gets.
     pub account: String,
     /// Where its deliveries go.
     pub url: String,
-    /// Which events it asks for; at least one.
+    /// Which events it asks for; at least one, unless it has an alias.
     pub events: Vec<EventPattern>,
     /// The delivery format and policy.
     pub profile: String,
@@ -176,6 +217,8 @@ pub struct NewHook {
     pub settings: HookSettings,
     /// What proves the sender.
     pub credentials: HookCredentials,
+    /// It is refused when the account has so many hooks of this profile already.
+    pub at_most: Option<u32>,
 }
 
 /// The hook cannot be accepted.
@@ -208,6 +251,17 @@ pub enum HookError {
     /// A count that would let nothing through.
     #[error("the {0} must be at least 1")]
     Zero(&'static str),
+    /// It is to hold or to skip, and has no order.
+    #[error(
+        "what happens behind an event that has failed for good (on_failure) matters only where events are kept in order: make the hook ordered by key too"
+    )]
+    NotOrdered,
+    /// The secret cannot stand in a header.
+    #[error("the secret has a control character: it is sent in a header and cannot have one")]
+    Token,
+    /// The account has as many hooks of this profile as it may have.
+    #[error("the account has {0} hooks of this profile already, as many as it may have")]
+    TooMany(u32),
     /// The account is empty or too long.
     #[error("the account must be 1 to {max} bytes long", max = crate::KEY_MAX_BYTES)]
     Account,
@@ -239,9 +293,15 @@ impl Hook {
 }
 
 impl HookSettings {
-    /// Whether a limit is set that must hold over all workers together.
+    /// Whether something is set that must hold over all workers together: a limit, or an order.
     pub fn is_limited(&self) -> bool {
-        self.in_flight.is_some() || self.rate.is_some()
+        self.in_flight.is_some() || self.rate.is_some() || self.ordered.is_some()
+    }
+
+    /// What becomes of the events behind one that has failed for good, if the hook is ordered.
+    pub fn after_failure(&self) -> Option<OnFailure> {
+        self.ordered
+            .map(|Ordered::Key| self.on_failure.unwrap_or_default())
     }
 
     /// Makes the change.
@@ -249,6 +309,11 @@ impl HookSettings {
         set(&mut self.filter, change.filter);
         set(&mut self.in_flight, change.in_flight);
         set(&mut self.rate, change.rate);
+        set(&mut self.ordered, change.ordered);
+        if self.ordered.is_none() {
+            self.on_failure = None;
+        }
+        set(&mut self.on_failure, change.on_failure);
         set(&mut self.back_off_after, change.back_off_after);
         set(
             &mut self.disable_after_failures,
@@ -264,6 +329,9 @@ impl HookSettings {
     pub fn check(&self) -> Result<(), HookError> {
         if self.timeout.is_some_and(|timeout| timeout.get().is_zero()) {
             return Err(HookError::Timeout);
+        }
+        if self.on_failure.is_some() && self.ordered.is_none() {
+            return Err(HookError::NotOrdered);
         }
         let counts = [
             ("in-flight limit", self.in_flight),
@@ -352,9 +420,7 @@ impl NewHook {
             return Err(HookError::Account);
         }
         parse_hook_url(&self.url)?;
-        if self.events.is_empty() {
-            return Err(HookError::NoEvents);
-        }
+        check_patterns(&self.events, self.alias.is_some())?;
         let headers = &self.credentials.headers;
         if are_too_many_headers(headers.iter().map(|(name, value)| name.len() + value.len())) {
             return Err(HookError::HeadersTooMany);
@@ -362,7 +428,25 @@ impl NewHook {
         for (name, value) in headers {
             check_header(name, value)?;
         }
+        check_token(self.credentials.token.as_deref())?;
         self.settings.check()
+    }
+}
+
+/// A token is sent in a header.
+pub(crate) fn check_token(token: Option<&str>) -> Result<(), HookError> {
+    match token.is_none_or(is_header_value) {
+        true => Ok(()),
+        false => Err(HookError::Token),
+    }
+}
+
+/// A hook that its profile's own API knows may ask for nothing for a while; for others that is
+/// a mistake.
+pub(crate) fn check_patterns(events: &[EventPattern], has_alias: bool) -> Result<(), HookError> {
+    match events.is_empty() && !has_alias {
+        true => Err(HookError::NoEvents),
+        false => Ok(()),
     }
 }
 
@@ -422,6 +506,25 @@ pub fn parse_hook_url(text: &str) -> Result<Url, HookError> {
         ));
     }
     Ok(url)
+}
+
+impl Ordered {
+    /// The order's name, as it is shown and set.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Key => "key",
+        }
+    }
+}
+
+impl OnFailure {
+    /// The choice's name, as it is shown and set.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hold => "hold",
+            Self::Skip => "skip",
+        }
+    }
 }
 
 impl HookStatus {
@@ -503,8 +606,31 @@ mod tests {
     }
 
     #[test]
+    fn what_happens_behind_a_failure_goes_with_the_order() {
+        let change = |ordered, on_failure| SettingsChange {
+            ordered,
+            on_failure,
+            ..SettingsChange::default()
+        };
+        let mut settings = HookSettings::default();
+        assert_eq!(settings.after_failure(), None);
+        settings.apply(change(None, Some(Some(OnFailure::Skip))));
+        assert_eq!(settings.check(), Err(HookError::NotOrdered));
+        settings.apply(change(Some(Some(Ordered::Key)), None));
+        assert_eq!(settings.check(), Ok(()));
+        assert_eq!(settings.after_failure(), Some(OnFailure::Skip));
+        assert!(settings.is_limited(), "one worker owns it");
+        settings.apply(change(None, Some(None)));
+        assert_eq!(settings.after_failure(), Some(OnFailure::Hold));
+        settings.apply(change(None, Some(Some(OnFailure::Skip))));
+        settings.apply(change(Some(None), None));
+        assert_eq!(settings, HookSettings::default());
+    }
+
+    #[test]
     fn what_no_request_can_keep_to_is_refused() {
         let hook = |timeout: &str, headers: usize| NewHook {
+            alias: None,
             account: "default".into(),
             url: "https://example.com".into(),
             events: vec![EventPattern::Any],
@@ -517,6 +643,7 @@ mod tests {
                 headers: vec![("x-a".into(), "b".into()); headers],
                 ..HookCredentials::default()
             },
+            at_most: None,
         };
         assert_eq!(hook("1s", 100).check(), Ok(()));
         assert_eq!(hook("0s", 0).check(), Err(HookError::Timeout));

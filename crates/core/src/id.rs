@@ -99,6 +99,15 @@ impl DeliveryId {
         bytes[6..].copy_from_slice(&digest[..10]);
         Self(uuid::Builder::from_custom_bytes(bytes).into_uuid())
     }
+
+    /// An id in the form of version 4 that stands for this delivery, for formats whose
+    /// receivers know repeats by such an id: always the same for the same delivery.
+    pub fn in_random_form(self) -> Uuid {
+        let digest = Sha256::digest(self.0.as_bytes());
+        let mut bytes = [0u8; 16];
+        bytes.copy_from_slice(&digest[..16]);
+        uuid::Builder::from_random_bytes(bytes).into_uuid()
+    }
 }
 
 fn uuid_v7(now: Timestamp) -> Uuid {
@@ -133,6 +142,9 @@ mod tests {
             DeliveryId::of(event, hook),
             DeliveryId::of(EventId::draw(now), hook)
         );
+        let shown = DeliveryId::of(event, hook).in_random_form();
+        assert_eq!(shown.get_version_num(), 4);
+        assert_eq!(shown, DeliveryId::of(event, hook).in_random_form());
         assert_eq!(
             DeliveryId::of(event, hook).0.as_bytes()[..6],
             event.0.as_bytes()[..6]

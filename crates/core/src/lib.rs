@@ -6,6 +6,7 @@
 //! delivery, [`Health::after`] for the hook, [`RetrySchedule::delay_after`] for the time
 //! between. Nothing here reads a clock, a database or a socket.
 
+mod alias;
 mod attempt;
 mod body;
 mod clock;
@@ -14,6 +15,7 @@ mod event;
 mod filter;
 mod health;
 mod hook;
+mod hook_edit;
 mod id;
 mod key;
 mod limits;
@@ -22,9 +24,11 @@ mod pattern;
 mod rate;
 mod retry;
 mod seal;
+mod sha1_hex;
 mod signature;
 mod slot;
 
+pub use alias::{AliasForm, NewAlias};
 pub use attempt::{Attempt, scrub};
 pub use body::{BodyForm, standard_body};
 pub use clock::{Clock, TestClock, Timestamp};
@@ -34,8 +38,9 @@ pub use filter::{Filter, FilterError, LazyPayload, UnreadablePayload};
 pub use health::{Health, HealthPolicy, Observation, Phase, Verdict, back_off};
 pub use hook::{
     BasicAuth, Disabled, DisabledReason, Hook, HookCredentials, HookError, HookSettings,
-    HookStatus, NewHook, RotatingSecret, SettingsChange, parse_hook_url,
+    HookStatus, NewHook, OnFailure, Ordered, RotatingSecret, SettingsChange, parse_hook_url,
 };
+pub use hook_edit::HookEdit;
 pub use id::{AttemptId, DeliveryId, EventId, HookId, KeyId, LeaseToken, WorkerId};
 pub use key::{Key, KeyError, KeyScope, KeyToken, NewKey, OtherAccount, TokenHash};
 pub use limits::{
@@ -43,10 +48,11 @@ pub use limits::{
     FILTER_MAX_DEPTH, HEADERS_MAX, HEADERS_MAX_BYTES, HOOK_URL_MAX_BYTES, KEY_MAX_BYTES,
     PAYLOAD_MAX_BYTES, RETRY_AFTER_MAX, SPAN_MAX,
 };
-pub use outcome::{NextStep, Outcome, Reason, next_step};
+pub use outcome::{NextStep, Outcome, Reason, Refusal, next_step};
 pub use pattern::{EventPattern, PatternError};
 pub use rate::{Bucket, Rate, RateError};
-pub use retry::RetrySchedule;
+pub use retry::{Jitter, RetrySchedule, Schedules};
 pub use seal::{KeyRing, SealError};
+pub use sha1_hex::sha1_hex;
 pub use signature::{SecretError, Signer, SigningSecret, VerifyError, verify};
 pub use slot::slot_of;

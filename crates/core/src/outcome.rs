@@ -20,6 +20,8 @@ pub enum Outcome {
         status: u16,
         /// How long the receiver asks to wait (RFC 9110 §10.2.3).
         retry_after: Option<Duration>,
+        /// What else the answer says.
+        meaning: Refusal,
     },
     /// The whole exchange, from connecting to the last byte of the body, took too long.
     TimedOut,
@@ -37,7 +39,40 @@ pub enum Outcome {
     WorkerLost,
 }
 
+/// What a refusal says beyond this attempt. The hook's profile reads it off the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// No more than that: the delivery may be taken later.
+    Passing,
+    /// The receiver is busy: the whole hook is left alone for a while.
+    Busy,
+    /// This delivery would never be taken; others may be.
+    Final,
+    /// The receiver wants no more deliveries at all.
+    Gone,
+}
+
+impl Refusal {
+    /// What Standard Webhooks reads into a status.
+    pub fn of_status(status: u16) -> Self {
+        match status {
+            410 => Self::Gone,
+            429 | 502 | 503 | 504 => Self::Busy,
+            _ => Self::Passing,
+        }
+    }
+}
+
 impl Outcome {
+    /// The receiver answered with this status, which means what [`Refusal::of_status`] says.
+    pub fn refused(status: u16, retry_after: Option<Duration>) -> Self {
+        Self::Refused {
+            status,
+            retry_after,
+            meaning: Refusal::of_status(status),
+        }
+    }
+
     /// The outcome's name, as it is stored, shown and counted.
     pub fn name(&self) -> &'static str {
         match self {
@@ -70,7 +105,19 @@ impl Outcome {
 
     /// Whether the receiver says that it is busy: the whole hook is left alone for a while.
     pub fn is_throttle(&self) -> bool {
-        matches!(self.status(), Some(429 | 502 | 503 | 504))
+        self.meaning() == Some(Refusal::Busy)
+    }
+
+    /// Whether the receiver says that it wants no more deliveries at all.
+    pub fn is_gone(&self) -> bool {
+        self.meaning() == Some(Refusal::Gone)
+    }
+
+    fn meaning(&self) -> Option<Refusal> {
+        match self {
+            Self::Refused { meaning, .. } => Some(*meaning),
+            _ => None,
+        }
     }
 
     /// How long the receiver asks to wait, if it does; at most [`RETRY_AFTER_MAX`].
@@ -106,6 +153,8 @@ impl fmt::Display for Outcome {
 pub enum Reason {
     /// The receiver answered 410: it wants no more (Standard Webhooks).
     Gone,
+    /// The receiver answered that it would never take this one.
+    Refused,
     /// The retry schedule is used up.
     Exhausted,
     /// The hook was deleted.
@@ -121,6 +170,7 @@ impl Reason {
     pub fn name(self) -> &'static str {
         match self {
             Self::Gone => "gone",
+            Self::Refused => "refused",
             Self::Exhausted => "exhausted",
             Self::HookDeleted => "hook_deleted",
             Self::Discarded => "discarded",
@@ -148,9 +198,12 @@ pub fn next_step(
     attempt: u32,
     schedule: &RetrySchedule,
 ) -> NextStep {
-    match (outcome, schedule.delay_after(delivery, attempt)) {
-        (Outcome::Accepted { .. }, _) => NextStep::Delivered,
-        (Outcome::Refused { status: 410, .. }, _) => NextStep::Failed(Reason::Gone),
+    if outcome.is_accepted() {
+        return NextStep::Delivered;
+    }
+    match (outcome.meaning(), schedule.delay_after(delivery, attempt)) {
+        (Some(Refusal::Gone), _) => NextStep::Failed(Reason::Gone),
+        (Some(Refusal::Final), _) => NextStep::Failed(Reason::Refused),
         (_, Some(delay)) => NextStep::RetryIn(delay.max(outcome.retry_after().unwrap_or_default())),
         (_, None) => NextStep::Failed(Reason::Exhausted),
     }
@@ -163,9 +216,14 @@ mod tests {
     use uuid::Uuid;
 
     fn refused(status: u16, retry_after: Option<u64>) -> Outcome {
+        Outcome::refused(status, retry_after.map(Duration::from_secs))
+    }
+
+    fn meaning(status: u16, meaning: Refusal) -> Outcome {
         Outcome::Refused {
             status,
-            retry_after: retry_after.map(Duration::from_secs),
+            retry_after: None,
+            meaning,
         }
     }
 
@@ -187,6 +245,12 @@ mod tests {
             (refused(301, None), 1, retry),
             (refused(400, None), 1, retry),
             (refused(410, None), 1, NextStep::Failed(Reason::Gone)),
+            (
+                meaning(404, Refusal::Final),
+                1,
+                NextStep::Failed(Reason::Refused),
+            ),
+            (meaning(410, Refusal::Passing), 1, retry),
             (refused(429, Some(7)), 1, retry),
             (
                 refused(429, Some(1_000)),

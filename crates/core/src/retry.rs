@@ -1,23 +1,56 @@
 //! When a delivery is attempted again: a pure function of the delivery and the attempt.
 
-use crate::{DeliveryId, Span};
+use crate::{DeliveryId, Hook, Span};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
 
-/// How much a delay may be lengthened or shortened: a tenth either way.
-const JITTER: f64 = 0.1;
-
 /// The waits between the attempts of a delivery. With `n` waits there are `n + 1` attempts.
+///
+/// Written as the list of its waits; one that is read has the default jitter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct RetrySchedule(Vec<Span>);
+#[serde(from = "Vec<Span>", into = "Vec<Span>")]
+pub struct RetrySchedule {
+    delays: Vec<Span>,
+    jitter: Jitter,
+}
+
+/// How much the waits of a schedule differ from delivery to delivery, so that those that failed
+/// together do not come back together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Jitter {
+    /// Up to a tenth shorter or longer.
+    #[default]
+    Around,
+    /// Up to a fifth longer.
+    Longer,
+    /// Not at all.
+    None,
+}
+
+impl Jitter {
+    /// What to multiply a wait with; `fraction` is from 0 to 1.
+    fn factor(self, fraction: f64) -> f64 {
+        match self {
+            Self::Around => 0.9 + 0.2 * fraction,
+            Self::Longer => 1.0 + 0.2 * fraction,
+            Self::None => 1.0,
+        }
+    }
+}
+
+/// Which hook follows which schedule.
+pub trait Schedules: Sync {
+    /// The schedule of `hook`; of one that is not known any more, that of hooks which say
+    /// nothing else.
+    fn of<'a>(&'a self, hook: Option<&'a Hook>) -> &'a RetrySchedule;
+}
 
 impl Default for RetrySchedule {
     /// The schedule that Standard Webhooks gives as an example: ten attempts over three days.
     fn default() -> Self {
         let hours = |h: u64| Span::secs(h * 3600);
-        Self(vec![
+        Self::new(vec![
             Span::secs(5),
             Span::secs(5 * 60),
             Span::secs(30 * 60),
@@ -34,23 +67,53 @@ impl Default for RetrySchedule {
 impl RetrySchedule {
     /// A schedule of these waits.
     pub fn new(delays: Vec<Span>) -> Self {
-        Self(delays)
+        Self {
+            delays,
+            jitter: Jitter::default(),
+        }
+    }
+
+    /// The same waits with another jitter.
+    #[must_use]
+    pub fn jittered(mut self, jitter: Jitter) -> Self {
+        self.jitter = jitter;
+        self
     }
 
     /// The waits, without jitter.
     pub fn delays(&self) -> &[Span] {
-        &self.0
+        &self.delays
     }
 
-    /// How long to wait after the `attempt`-th failed attempt (the first is 1), with jitter of
-    /// up to a tenth either way; `None` when the schedule is used up.
+    /// How long to wait after the `attempt`-th failed attempt (the first is 1), with jitter;
+    /// `None` when the schedule is used up.
     ///
     /// The same delivery and attempt always wait equally long, wherever it is computed.
     pub fn delay_after(&self, delivery: DeliveryId, attempt: u32) -> Option<Duration> {
-        let delay = self.0.get(attempt.checked_sub(1)? as usize)?.get();
-        let jittered = delay.mul_f64(1.0 - JITTER + 2.0 * JITTER * fraction(delivery, attempt));
+        let delay = self.delays.get(attempt.checked_sub(1)? as usize)?.get();
+        let jittered = delay.mul_f64(self.jitter.factor(fraction(delivery, attempt)));
         // To the millisecond: a moment that is stored and read again is still the same.
         Some(Duration::from_millis(jittered.as_millis() as u64))
+    }
+}
+
+impl From<Vec<Span>> for RetrySchedule {
+    fn from(delays: Vec<Span>) -> Self {
+        Self::new(delays)
+    }
+}
+
+impl From<RetrySchedule> for Vec<Span> {
+    fn from(schedule: RetrySchedule) -> Self {
+        schedule.delays
+    }
+}
+
+/// One schedule for all that set none of their own.
+impl Schedules for RetrySchedule {
+    fn of<'a>(&'a self, hook: Option<&'a Hook>) -> &'a RetrySchedule {
+        hook.and_then(|hook| hook.settings.retry_schedule.as_ref())
+            .unwrap_or(self)
     }
 }
 
@@ -95,6 +158,34 @@ mod tests {
             prop_assert_eq!(RetrySchedule::default().delay_after(delivery, attempt), None);
             prop_assert_eq!(RetrySchedule::default().delay_after(delivery, 0), None);
         }
+    }
+
+    #[test]
+    fn a_jitter_lengthens_or_leaves_alone() {
+        let waits = || RetrySchedule::new(vec![Span::secs(60), Span::secs(180), Span::secs(420)]);
+        let (longer, exact) = (
+            waits().jittered(Jitter::Longer),
+            waits().jittered(Jitter::None),
+        );
+        for n in 0..500u128 {
+            let delivery = DeliveryId(Uuid::from_u128(n));
+            for attempt in 1..=3 {
+                let plain = waits().delays()[attempt as usize - 1].get();
+                assert_eq!(exact.delay_after(delivery, attempt), Some(plain));
+                let delay = longer.delay_after(delivery, attempt).unwrap();
+                assert!(delay >= plain && delay <= plain.mul_f64(1.2), "{delay:?}");
+            }
+            assert_eq!(exact.delay_after(delivery, 4), None);
+        }
+    }
+
+    #[test]
+    fn a_schedule_is_written_as_its_waits() {
+        let schedule = RetrySchedule::new(vec![Span::secs(10)]).jittered(Jitter::Longer);
+        let text = serde_json::to_string(&schedule).unwrap();
+        assert_eq!(text, r#"["10s"]"#);
+        let read: RetrySchedule = serde_json::from_str(&text).unwrap();
+        assert_eq!(read, RetrySchedule::new(vec![Span::secs(10)]));
     }
 
     #[test]

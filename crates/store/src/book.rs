@@ -14,6 +14,8 @@ pub struct HookBook {
     version: i64,
     hooks: HashMap<HookId, Arc<Hook>>,
     by_account: HashMap<String, Vec<HookId>>,
+    /// How many of them are ordered.
+    ordered: usize,
 }
 
 /// One change to a book.
@@ -41,6 +43,11 @@ impl HookBook {
     /// One hook.
     pub fn get(&self, id: HookId) -> Option<&Arc<Hook>> {
         self.hooks.get(&id)
+    }
+
+    /// Whether any hook is ordered.
+    pub(crate) fn has_ordered(&self) -> bool {
+        self.ordered > 0
     }
 
     /// How many hooks there are.
@@ -79,13 +86,17 @@ impl HookBook {
                     if let Err(place) = ids.binary_search(&hook.id) {
                         ids.insert(place, hook.id);
                     }
-                    book.hooks.insert(hook.id, hook);
+                    book.ordered += usize::from(hook.settings.ordered.is_some());
+                    let before = book.hooks.insert(hook.id, hook);
+                    book.ordered -=
+                        usize::from(before.is_some_and(|hook| hook.settings.ordered.is_some()));
                 }
                 HookUpdate::Gone(id) => {
-                    if let Some(hook) = book.hooks.remove(&id)
-                        && let Some(ids) = book.by_account.get_mut(&hook.account)
-                    {
-                        ids.retain(|other| *other != id);
+                    if let Some(hook) = book.hooks.remove(&id) {
+                        book.ordered -= usize::from(hook.settings.ordered.is_some());
+                        if let Some(ids) = book.by_account.get_mut(&hook.account) {
+                            ids.retain(|other| *other != id);
+                        }
                     }
                 }
             }

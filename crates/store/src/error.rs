@@ -71,6 +71,14 @@ pub(crate) fn not_understood(hook: HookId) -> Error {
     ))
 }
 
+/// A hook of the profile has had this alias.
+pub(crate) fn alias_taken(profile: &str, alias: Option<&str>) -> Error {
+    Error::Conflict(format!(
+        "a hook of the profile {profile} has, or has had, the alias {}: register it with another one",
+        alias.unwrap_or_default()
+    ))
+}
+
 /// What went wrong, in the database's own words where it has any.
 pub(crate) fn words(error: &sqlx::Error) -> String {
     match error {

@@ -1,5 +1,6 @@
 //! Which deliveries a batch of outbox rows makes, and which of them start at once.
 
+use crate::order::never;
 use crate::{FanOut, Fresh, HookBook, Leased, Room};
 use postrider_core::{DeliveryId, Event, Hook, HookId, HookStatus, LazyPayload, Timestamp};
 use std::collections::{BTreeSet, HashSet};
@@ -22,6 +23,8 @@ pub(crate) struct Planned {
     pub event: Arc<Event>,
     pub hook: Arc<Hook>,
     pub next_attempt_at: Timestamp,
+    /// When it is due once its turn has come, if one of its key stands before it in the plan.
+    pub turn_at: Option<Timestamp>,
     /// Leased to the caller in the same transaction.
     pub starts: bool,
 }
@@ -113,25 +116,30 @@ pub(crate) fn plan(
     max_deliveries: u32,
 ) -> Plan {
     let mut plan = Plan::default();
+    let mut keys = HashSet::new();
     for row in rows {
         let (matching, filter_problems) = matching(book, &row.event);
         let size = plan.deliveries.len() + matching.len();
         if plan.covered > 0 && size > max_deliveries as usize {
             break;
         }
-        let next_attempt_at = row.deliver_after.map_or(now, |at| at.max(now));
+        let due = row.deliver_after.map_or(now, |at| at.max(now));
+        let key = row.event.ordering_key.as_deref();
         for hook in matching {
             let starts = hook.status == HookStatus::Active
                 && !hook.locked
                 && !hook.is_gated()
-                && next_attempt_at <= now
+                && due <= now
                 && room.take(hook.id);
+            let behind = hook.settings.ordered.is_some()
+                && key.is_some_and(|key| !keys.insert((hook.id, key)));
             plan.deliveries.push(Planned {
                 id: DeliveryId::of(row.event.id, hook.id),
                 seq: row.seq,
                 event: row.event.clone(),
                 hook: hook.clone(),
-                next_attempt_at,
+                next_attempt_at: if behind { never() } else { due },
+                turn_at: behind.then_some(due),
                 starts,
             });
         }

@@ -10,6 +10,7 @@ mod fan_out;
 mod gauges;
 mod migrations;
 mod open;
+mod order;
 pub mod postgres;
 mod report;
 mod room;
@@ -32,8 +33,8 @@ pub use report::{
 pub use room::Room;
 pub use scratch::{HeldSnapshot, ScratchDatabase, describe_server};
 pub use store::{
-    DeliveryFilter, DueHook, EventFilter, FanOut, HookChange, HookFilter, KeyFilter, Lease, Store,
-    Upkeep,
+    DeliveryFilter, DueHook, EventFilter, FanOut, HookChange, HookFilter, KeyFilter, Latest, Lease,
+    Store, Upkeep,
 };
 pub use work::{
     Disabling, FannedOut, Fresh, GateAnswer, HookBook, Leased, OwnGates, Peek, Recovered, Settled,

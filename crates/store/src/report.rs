@@ -1,8 +1,8 @@
 //! What people and programs are shown: the JSON of the command line and the API.
 
 use postrider_core::{
-    AttemptId, DeliveryId, EventId, Filter, HookId, HookSettings, KeyId, NewKey, Phase, Rate,
-    Timestamp,
+    AttemptId, DeliveryId, EventId, Filter, HookId, HookSettings, KeyId, NewKey, OnFailure,
+    Ordered, Phase, Rate, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -12,6 +12,9 @@ use serde_json::value::RawValue;
 pub struct HookReport {
     /// Its id.
     pub id: HookId,
+    /// The id under which its profile's own API knows it, if the profile has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alias: Option<String>,
     /// Whose events it gets.
     pub account: String,
     /// Where its deliveries go.
@@ -41,12 +44,22 @@ pub struct HookReport {
     pub in_flight: Option<u32>,
     /// Requests to it in a time at most, if it sets that.
     pub rate: Option<Rate>,
+    /// Whether it gets the events of one key in their order, one at a time: `key`.
+    pub ordered: Option<Ordered>,
+    /// What becomes of the events behind one that has failed for good, if it is ordered.
+    pub on_failure: Option<OnFailure>,
     /// Why it is disabled: `failures`, `gone` or `manual`.
     pub disabled_reason: Option<String>,
     /// When it was disabled.
     pub disabled_at: Option<Timestamp>,
     /// By whom: `postrider` or a person's way in.
     pub disabled_by: Option<String>,
+    /// When it was last sent to, within about a second, if its profile keeps that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latest_sent_at: Option<Timestamp>,
+    /// The HTTP status of the answer; none where there was no answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latest_status: Option<u16>,
     /// Deliveries that wait for it to become active; counted up to 10,000.
     pub held: u32,
     /// What else it sets for itself.
@@ -159,9 +172,9 @@ pub struct DeliveryReport {
     pub state: DeliveryState,
     /// Attempts made.
     pub attempts: u32,
-    /// When it is attempted next; `null` when it has ended or is in flight.
+    /// When it is attempted next; `null` when it has ended, is in flight, or waits for another.
     pub next_attempt_at: Option<Timestamp>,
-    /// Why it ended otherwise than delivered.
+    /// Why it ended otherwise than delivered; `behind` while it waits for one of its key to end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }

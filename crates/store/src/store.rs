@@ -7,8 +7,8 @@ use crate::{
 };
 use async_trait::async_trait;
 use postrider_core::{
-    DeliveryId, EventId, Hook, HookId, Key, KeyId, LeaseToken, NewEvent, NewHook, NewKey,
-    RetrySchedule, SettingsChange, SigningSecret, Timestamp, TokenHash, WorkerId,
+    DeliveryId, EventId, Hook, HookEdit, HookId, Key, KeyId, LeaseToken, NewEvent, NewHook, NewKey,
+    Schedules, SettingsChange, SigningSecret, Timestamp, TokenHash, WorkerId,
 };
 use std::sync::Arc;
 
@@ -72,6 +72,8 @@ pub enum HookChange {
     Disable,
     /// Change what it sets for itself.
     Set(SettingsChange),
+    /// Change what it was registered with.
+    Edit(Box<HookEdit>),
     /// Sign with this secret from now on; the one before signs too until the given moment.
     Rotate {
         /// The new secret.
@@ -86,10 +88,23 @@ pub enum HookChange {
 pub struct HookFilter {
     /// Only this account's.
     pub account: Option<String>,
+    /// Only those of this profile.
+    pub profile: Option<String>,
     /// Only hooks registered after this one (by id, which sorts by time).
     pub after: Option<HookId>,
     /// At most this many.
     pub limit: u32,
+}
+
+/// The latest answer of a hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Latest {
+    /// Which hook.
+    pub hook: HookId,
+    /// When the attempt started.
+    pub at: Timestamp,
+    /// The HTTP status, if there was an answer.
+    pub status: Option<u16>,
 }
 
 /// Which events to list, newest first.
@@ -217,7 +232,9 @@ pub trait Store: Send + Sync {
     ///
     /// Due: without a lease and `next_attempt_at <= now`. No delivery is leased to two callers
     /// at once. Hooks that are not active give none, whatever is wanted, and gated hooks none
-    /// to a worker that does not own them. A delivery whose event is gone, or whose hook's
+    /// to a worker that does not own them. Of an ordered hook's deliveries with the same
+    /// `ordering_key` only the first in the order of insertion that has not ended is leased, and
+    /// none while any of them is; the others wait behind it, whatever they are due. A delivery whose event is gone, or whose hook's
     /// credentials cannot be opened, is not leased.
     async fn lease(&self, request: Lease) -> Result<Vec<Leased>>;
 
@@ -238,7 +255,9 @@ pub trait Store: Send + Sync {
 
     /// Records attempts and gives their deliveries the next step, under the lease.
     ///
-    /// All settlements are of one slot. The attempt, the step and the hook's fail count are
+    /// What ends in an ordered hook gives the next one of its key its turn. One that has failed
+    /// for good keeps its place before them instead, unless the hook skips such, until it is sent
+    /// again and taken, or discarded. All settlements are of one slot. The attempt, the step and the hook's fail count are
     /// one transaction. A settlement whose token is not the delivery's any more changes
     /// nothing: its attempt is recorded as late and its delivery returned. A settlement that
     /// was made before (the same attempt id) changes nothing at all. The fail count is written
@@ -263,14 +282,14 @@ pub trait Store: Send + Sync {
     /// Makes deliveries due again whose lease expired before `now`, at most `limit`.
     ///
     /// One whose lease expired for the third time in a row is recorded as an attempt with the
-    /// outcome `worker_lost` and waits by `schedule` (its hook's own, if it has one), or fails
+    /// outcome `worker_lost` and waits by its hook's schedule, or fails
     /// when that is used up.
     async fn recover(
         &self,
         slot: i16,
         now: Timestamp,
         limit: u32,
-        schedule: &RetrySchedule,
+        schedules: &dyn Schedules,
     ) -> Result<Recovered>;
 
     /// The hooks as of the latest call of this store that read them.
@@ -278,8 +297,10 @@ pub trait Store: Send + Sync {
 
     // ---- upkeep
 
-    /// Makes partitions ahead (today and the next three days by `now`), and cancels up to
-    /// `limit` deliveries of deleted hooks that are not leased.
+    /// Makes partitions ahead (today and the next three days by `now`), cancels up to `limit`
+    /// deliveries of deleted hooks that are not leased, and looks after the order: what waits for
+    /// another in a hook that is ordered no more goes, what holds a key of one that skips now holds
+    /// it no longer, and what waits for nothing has its turn.
     async fn upkeep(&self, now: Timestamp, limit: u32) -> Result<Upkeep>;
 
     // ---- what operators watch
@@ -299,14 +320,17 @@ pub trait Store: Send + Sync {
 
     // ---- hooks
 
-    /// Registers a hook. Its credentials are sealed.
+    /// Registers a hook. Its credentials are sealed. An alias that a hook of the profile has, or
+    /// has had, is a conflict; a number that is drawn as an alias is never drawn again. Of calls
+    /// at the same time no more succeed than `at_most` allows.
     async fn create_hook(&self, hook: NewHook, now: Timestamp) -> Result<HookReport>;
 
     /// Changes a hook and returns it as it then is. `by` names the way in, such as `cli`.
     /// Enabling sets the fail count to 0; its held deliveries go on, beginning with a probe.
     /// What a changed filter asks for decides about events that are fanned out later; deliveries
     /// that were made stay. Limits that let nothing through, and a change of settings that a
-    /// newer version wrote, are refused.
+    /// newer version wrote, are refused. An edit is made as a whole or not at all; deliveries
+    /// that wait go to the new URL, with the new credentials.
     async fn change_hook(
         &self,
         id: HookId,
@@ -321,6 +345,14 @@ pub trait Store: Send + Sync {
 
     /// One hook. Deleted ones are not found.
     async fn hook(&self, id: HookId) -> Result<HookReport>;
+
+    /// The hook of this account that the profile's own API knows by this alias. Those of other
+    /// accounts, and deleted ones, are not found.
+    async fn hook_by_alias(&self, profile: &str, account: &str, alias: &str) -> Result<HookReport>;
+
+    /// Records when hooks were last sent to and what they answered, where that is newer than
+    /// what is recorded.
+    async fn note_latest(&self, latest: &[Latest]) -> Result<()>;
 
     /// One hook with its credentials opened.
     async fn hook_with_credentials(&self, id: HookId) -> Result<Hook>;
@@ -367,8 +399,15 @@ pub trait Store: Send + Sync {
     async fn attempts(&self, id: DeliveryId) -> Result<Vec<AttemptReport>>;
 
     /// Makes a delivery due now, with its schedule begun anew, whether it waits or has ended.
-    /// One in flight is a conflict, and so is one whose hook was deleted.
+    /// One in flight is a conflict, and so is one whose hook was deleted. One that waits, or has
+    /// failed and holds its key, keeps its place in the order of its key; any other that has
+    /// ended is a repeat outside of it, waits for none and holds up none.
     async fn redeliver(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport>;
+
+    /// Gives a delivery up that waits, or that has failed and holds its key: it ends as cancelled,
+    /// discarded by a person, and the next one of its key has its turn. One in flight is a
+    /// conflict, and so is one that has ended.
+    async fn discard(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport>;
 
     /// The latest rejected outbox rows, newest first.
     async fn rejected(&self, limit: u32) -> Result<Vec<RejectedReport>>;

@@ -3,7 +3,7 @@
 use chrono::NaiveDate;
 use postrider_core::{
     Attempt, DeliveryId, DisabledReason, Event, Health, HealthPolicy, Hook, HookId, LeaseToken,
-    Observation, Payload, Phase, Reason, Timestamp, WorkerId,
+    Observation, OnFailure, Payload, Phase, Reason, Timestamp, WorkerId,
 };
 use std::fs::File;
 use std::sync::Arc;
@@ -133,6 +133,31 @@ pub struct Settlement {
 }
 
 impl Settlement {
+    /// Whether the delivery has failed for good and those of its key behind it wait until a
+    /// person decides.
+    pub(crate) fn holds_key(&self) -> bool {
+        let leased = &self.leased;
+        matches!(self.step, Step::Failed(_))
+            && leased.fresh.is_none()
+            && leased.event.ordering_key.is_some()
+            && leased.hook.settings.after_failure() == Some(OnFailure::Hold)
+    }
+
+    /// The key that may have a new first delivery now: this one has ended. `book` has the hooks
+    /// as they are known by now.
+    pub(crate) fn freed_key(&self, book: &HookBook) -> Option<(HookId, &str)> {
+        let hook = &self.leased.hook;
+        let now = book.get(hook.id).unwrap_or(hook);
+        let ordered = now.settings.ordered.or(hook.settings.ordered);
+        match self.step {
+            Step::Retry(_) => None,
+            Step::Delivered | Step::Failed(_) if ordered.is_none() || self.holds_key() => None,
+            Step::Delivered | Step::Failed(_) => {
+                Some((hook.id, self.leased.event.ordering_key.as_deref()?))
+            }
+        }
+    }
+
     /// What the attempt says of its hook.
     pub(crate) fn observation(&self) -> Observation {
         let attempt = &self.attempt;
@@ -144,6 +169,7 @@ impl Settlement {
                 Step::Retry(at) => Some(at),
                 Step::Delivered | Step::Failed(_) => None,
             },
+            exhausted: self.step == Step::Failed(Reason::Exhausted),
         }
     }
 }

@@ -7,7 +7,7 @@ use postrider_core::{
     Event, EventId, EventPattern, Hook, HookCredentials, HookId, HookSettings, HookStatus, Payload,
     SigningSecret, Timestamp,
 };
-use postrider_worker::Prepared;
+use postrider_worker::{Prepared, ProfileOptions, Sending};
 use std::hint::black_box;
 use std::time::Duration;
 use uuid::Uuid;
@@ -18,6 +18,7 @@ const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 fn hook() -> Hook {
     Hook {
         id: HookId(Uuid::from_u128(2)),
+        alias: None,
         account: "default".into(),
         url: "https://example.com/webhooks/inbox".into(),
         events: vec![EventPattern::Any],
@@ -60,13 +61,21 @@ fn sign(bench: &mut Criterion) {
 
 fn request(bench: &mut Criterion) {
     let (hook, event) = (hook(), event());
-    let prepare = || Prepared::new(black_box(&hook), Duration::from_secs(15), NOW);
+    let (longest, options) = (Duration::from_secs(15), ProfileOptions::default());
+    let prepare = || Prepared::new(black_box(&hook), longest, &options, NOW);
     bench.bench_function("prepare_hook", |bench| bench.iter(prepare));
     let prepared = prepare().expect("the hook can be sent to");
     let mut group = bench.benchmark_group("request");
     group.throughput(Throughput::Elements(1));
     group.bench_function("standard_1_kib", |bench| {
-        bench.iter(|| prepared.request(&hook, black_box(&event), NOW));
+        bench.iter(|| {
+            prepared.request(&Sending {
+                hook: &hook,
+                event: black_box(&event),
+                number: 1,
+                now: NOW,
+            })
+        });
     });
     group.finish();
 }

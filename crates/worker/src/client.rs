@@ -174,7 +174,7 @@ impl Client {
         *message.headers_mut() = request.headers;
         let headers = message.headers_mut();
         headers.insert(header::ACCEPT_ENCODING, IDENTITY);
-        headers.insert(header::USER_AGENT, USER_AGENT);
+        headers.entry(header::USER_AGENT).or_insert(USER_AGENT);
         let response = self.http.request(message).await.map_err(|error| {
             let stage = match error.is_connect() {
                 true => "could not connect",
@@ -191,8 +191,7 @@ impl Client {
 }
 
 const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
-const USER_AGENT: HeaderValue =
-    HeaderValue::from_static(concat!("Postrider/", env!("CARGO_PKG_VERSION")));
+const USER_AGENT: HeaderValue = HeaderValue::from_static(crate::profiles::USER_AGENT);
 
 /// Reads a body to its end or to its bound, and keeps its beginning.
 async fn read_excerpt(mut body: Incoming, excerpt: &mut Vec<u8>) -> Result<(), hyper::Error> {

@@ -45,6 +45,10 @@ const SURELY_CURRENT: Duration = Duration::from_millis(2);
 /// How often the hooks that have something due are looked over for gated ones.
 const OWN_EVERY: Duration = Duration::from_millis(10);
 const RECOVER_EVERY: Duration = Duration::from_secs(1);
+/// Each of the rarer duties takes at most this part of the time …
+const DUTY_SHARE: u32 = 25;
+/// … unless it would be done less often than this.
+const DUTY_LEAST_OFTEN: Duration = Duration::from_secs(15);
 const RECOVER_MAX: u32 = 1_000;
 const UPKEEP_EVERY: Duration = Duration::from_secs(30);
 const UPKEEP_MAX: u32 = 5_000;
@@ -115,8 +119,8 @@ pub(crate) struct State {
     deliveries_per_event: u32,
     fanned_out: Option<Instant>,
     owned: Option<Instant>,
-    swept: Option<Instant>,
-    recovered: Option<Instant>,
+    sweep_at: Option<Instant>,
+    recover_at: Option<Instant>,
     kept_up: Option<Instant>,
 }
 
@@ -144,6 +148,7 @@ impl Dispatcher {
         self.metrics
             .clock_drift_seconds
             .set(self.clock.drift_seconds());
+        self.ready.note_silence();
         let looked = self.look(&mut found).await;
         let owned = i64::try_from(self.ready.owned_count()).unwrap_or(i64::MAX);
         self.metrics.hooks_owned.set(owned);
@@ -158,11 +163,17 @@ impl Dispatcher {
         if passed(&mut self.state.kept_up, UPKEEP_EVERY) {
             note(&mut problem, self.upkeep().await)?;
         }
-        if passed(&mut self.state.recovered, RECOVER_EVERY) {
-            note(&mut problem, self.recover().await)?;
+        if is_due(self.state.recover_at) {
+            let began = Instant::now();
+            let recovered = self.recover().await;
+            self.state.recover_at = Some(began + rest(RECOVER_EVERY, began.elapsed()));
+            note(&mut problem, recovered)?;
         }
-        if passed(&mut self.state.swept, SWEEP_EVERY) {
-            note(&mut problem, self.sweep().await)?;
+        if is_due(self.state.sweep_at) {
+            let began = Instant::now();
+            let swept = self.sweep().await;
+            self.state.sweep_at = Some(began + rest(SWEEP_EVERY, began.elapsed()));
+            note(&mut problem, swept)?;
         }
         let peek = self.timed("peek", self.store.peek()).await?;
         self.follow_hooks().await;
@@ -426,8 +437,8 @@ impl Dispatcher {
         for slot in self.timed("recover", self.store.slots()).await? {
             loop {
                 let now = self.clock.now();
-                let schedule = &self.defaults.retry_schedule;
-                let call = self.store.recover(slot, now, RECOVER_MAX, schedule);
+                let schedules = &*self.defaults;
+                let call = self.store.recover(slot, now, RECOVER_MAX, schedules);
                 let recovered = self.timed("recover", call).await?;
                 let total = recovered.recovered + recovered.worker_lost;
                 self.metrics.leases_expired.inc_by(u64::from(total));
@@ -437,7 +448,7 @@ impl Dispatcher {
                         deliveries = total,
                         "Brought back {total} deliveries whose lease ran out without a settlement"
                     );
-                    self.state.swept = None;
+                    self.state.sweep_at = None;
                 }
                 if total < RECOVER_MAX {
                     break;
@@ -501,6 +512,18 @@ impl Dispatcher {
         }
         result
     }
+}
+
+/// Whether the time of a rarer duty has come.
+fn is_due(at: Option<Instant>) -> bool {
+    at.is_none_or(|at| at <= Instant::now())
+}
+
+/// From the beginning of a rarer duty that took so long to its next one. While a transaction
+/// that stays open keeps dead rows in the indexes these duties step over all of them: then they
+/// are done less often, so that they never take more than a small part of the time.
+fn rest(every: Duration, took: Duration) -> Duration {
+    (took * DUTY_SHARE).min(DUTY_LEAST_OFTEN).max(every)
 }
 
 /// Whether `every` has passed since `last`, which is then set to now.
@@ -581,6 +604,13 @@ mod tests {
         assert_eq!(wanted, [(hook(1), 50), (hook(2), 3)]);
         let wanted = share(&[hook(1), hook(2)], &room, LEASE_MIN);
         assert_eq!(wanted, [(hook(1), 8), (hook(2), 3)]);
+    }
+
+    #[test]
+    fn a_duty_that_takes_long_is_done_less_often() {
+        let ms = Duration::from_millis;
+        let rests = [1, 100, 60_000].map(|took| rest(ms(500), ms(took)));
+        assert_eq!(rests, [ms(500), ms(2_500), ms(15_000)]);
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod client;
 mod clock;
 mod dispatch;
 mod gate;
+mod latest;
 mod metrics;
 mod own_fault;
 mod pace;
@@ -30,7 +31,10 @@ pub use client::{Client, Exchange, Request, Target};
 pub use clock::{DatabaseClock, WorkerClock};
 pub use metrics::{Entry, Kind, MetricOf, Metrics};
 pub use own_fault::OwnFault;
-pub use profiles::{PROFILES, PrepareError, Prepared, Profile};
+pub use profiles::{
+    DisableWhen, MisskeyOptions, PROFILES, Policy, PrepareError, Prepared, Profile, ProfileOptions,
+    ProfileSetting, SecretUse, Sending,
+};
 pub use progress::{Progress, Standstill};
 pub use sampler::Sampler;
 pub use send::{Sender, TestError};

@@ -206,7 +206,7 @@ impl Metrics {
             hooks_owned: gauge(
                 r,
                 "postrider_owned_hooks",
-                "Hooks with limits or held back, of which this process alone starts deliveries.",
+                "Hooks with limits or an order, or held back, of which this process alone starts deliveries.",
             ),
             own_faults: counters(
                 r,

@@ -7,11 +7,11 @@
 use crate::client::{Client, Exchange};
 use crate::metrics::Metrics;
 use crate::own_fault::{OwnFault, Told};
-use crate::profiles::{PrepareError, Prepared};
+use crate::profiles::{Policy, PrepareError, Prepared, Sending};
 use crate::settings::HookDefaults;
 use postrider_core::{
-    Attempt, AttemptId, Clock, Event, EventId, Hook, HookId, NextStep, Outcome, Payload, Timestamp,
-    next_step,
+    Attempt, AttemptId, Clock, Event, EventId, Hook, HookId, NextStep, Outcome, Payload, Schedules,
+    Timestamp, next_step,
 };
 use postrider_store::{Leased, Settlement, Step};
 use std::collections::HashMap;
@@ -139,7 +139,7 @@ impl Sender {
             headers: None,
             occurred_at: now,
         };
-        let prepared = Prepared::new(hook, self.request_timeout, now)?;
+        let prepared = self.prepare(hook, now)?;
         let attempt = self.attempt(&prepared, hook, &event, 1, now).await;
         attempt.map_err(TestError::NotTried)
     }
@@ -152,7 +152,12 @@ impl Sender {
         number: u32,
         at: Timestamp,
     ) -> Result<Attempt, OwnFault> {
-        let request = prepared.request(hook, event, at);
+        let request = prepared.request(&Sending {
+            hook,
+            event,
+            number,
+            now: at,
+        });
         let begun = Instant::now();
         let exchange = self.client.send(request).await;
         let duration = begun.elapsed();
@@ -198,14 +203,14 @@ impl Sender {
     fn settlement(&self, mut leased: Leased, attempt: Attempt) -> Settlement {
         leased.forget_payload();
         let in_round = attempt.number - leased.earlier_attempts;
-        let schedule = self.defaults.schedule_of(&leased.hook);
+        let schedule = Schedules::of(&*self.defaults, Some(&leased.hook));
         let step = match next_step(&attempt.outcome, leased.id, in_round, schedule) {
             NextStep::Delivered => Step::Delivered,
             NextStep::RetryIn(wait) => Step::Retry(self.clock.now() + wait),
             NextStep::Failed(reason) => Step::Failed(reason),
         };
         Settlement {
-            policy: self.defaults.policy_of(&leased.hook),
+            policy: Policy::of(&leased.hook, &self.defaults),
             leased,
             attempt,
             step,
@@ -224,6 +229,10 @@ impl Sender {
         }
     }
 
+    fn prepare(&self, hook: &Hook, now: Timestamp) -> Result<Prepared, PrepareError> {
+        Prepared::new(hook, self.request_timeout, &self.defaults.profiles, now)
+    }
+
     fn prepared(&self, hook: &Hook, now: Timestamp) -> Result<Arc<Prepared>, PrepareError> {
         let known = self.prepared.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(prepared) = known.get(&hook.id)
@@ -232,7 +241,7 @@ impl Sender {
             return Ok(prepared.clone());
         }
         drop(known);
-        let prepared = Arc::new(Prepared::new(hook, self.request_timeout, now)?);
+        let prepared = Arc::new(self.prepare(hook, now)?);
         self.prepared
             .write()
             .unwrap_or_else(PoisonError::into_inner)

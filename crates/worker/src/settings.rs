@@ -1,7 +1,8 @@
 //! The sections `[worker]` and `[hooks]` of the configuration, and the rules across them.
 
+use crate::profiles::ProfileOptions;
 use ipnet::IpNet;
-use postrider_core::{HealthPolicy, Hook, RetrySchedule, Span};
+use postrider_core::{RetrySchedule, Span};
 use serde::{Deserialize, Serialize};
 
 /// How a worker works.
@@ -49,6 +50,9 @@ pub struct HookDefaults {
     pub disable_after_failures: u32,
     /// … that span at least this time.
     pub disable_after: Span,
+    /// What single profiles are configured with, in sections of their own.
+    #[serde(skip)]
+    pub profiles: ProfileOptions,
 }
 
 impl Default for HookDefaults {
@@ -59,6 +63,7 @@ impl Default for HookDefaults {
             back_off_max: Span::secs(15 * 60),
             disable_after_failures: 20,
             disable_after: Span::secs(24 * 3600),
+            profiles: ProfileOptions::default(),
         }
     }
 }
@@ -113,27 +118,6 @@ impl HookDefaults {
             return Err("hooks.back_off_max must be longer than 0s".into());
         }
         Ok(())
-    }
-
-    /// The schedule that `hook` follows.
-    pub fn schedule_of<'a>(&'a self, hook: &'a Hook) -> &'a RetrySchedule {
-        hook.settings
-            .retry_schedule
-            .as_ref()
-            .unwrap_or(&self.retry_schedule)
-    }
-
-    /// When `hook` is backed off and when it is disabled.
-    pub fn policy_of(&self, hook: &Hook) -> HealthPolicy {
-        let settings = &hook.settings;
-        HealthPolicy {
-            back_off_after: settings.back_off_after.unwrap_or(self.back_off_after),
-            back_off_max: self.back_off_max.get(),
-            disable_after_failures: settings
-                .disable_after_failures
-                .unwrap_or(self.disable_after_failures),
-            disable_after: settings.disable_after.unwrap_or(self.disable_after).get(),
-        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! again until it does: what was sent must be recorded, or it is sent again.
 
 use crate::dispatch::Hints;
+use crate::latest::LatestAnswers;
 use crate::metrics::Metrics;
 use crate::progress::Progress;
 use crate::ready::{Ready, Recorded};
@@ -37,6 +38,7 @@ pub(crate) struct Settler {
     pub(crate) hints: Arc<Hints>,
     pub(crate) ready: Arc<Ready>,
     pub(crate) progress: Arc<Progress>,
+    pub(crate) latest: Arc<LatestAnswers>,
 }
 
 impl Settler {
@@ -140,6 +142,7 @@ impl Settler {
             of_hook.failures += u32::from(settlement.attempt.outcome.is_hook_failure());
         }
         self.ready.settled(&recorded, &settled.standings);
+        self.latest.note(settlements);
         self.report(settlements, &settled);
     }
 
@@ -148,7 +151,17 @@ impl Settler {
         let effective = settlements
             .iter()
             .filter(|settlement| !settled.late.contains(&settlement.leased.id));
+        let mut next_in_turn = false;
         for settlement in effective {
+            let leased = &settlement.leased;
+            let keyed = leased.event.ordering_key.is_some();
+            let in_order = keyed && leased.hook.settings.ordered.is_some();
+            if in_order && !matches!(settlement.step, Step::Retry(_)) {
+                // The next of its key has its turn, if there is one.
+                self.hints
+                    .due(leased.slot, leased.hook.id, self.clock.now());
+                next_in_turn = true;
+            }
             let result = match settlement.step {
                 Step::Delivered => {
                     let attempt = &settlement.attempt;
@@ -158,13 +171,15 @@ impl Settler {
                     "delivered"
                 }
                 Step::Retry(at) => {
-                    self.hints
-                        .due(settlement.leased.slot, settlement.leased.hook.id, at);
+                    self.hints.due(leased.slot, leased.hook.id, at);
                     "retried"
                 }
                 Step::Failed(_) => "failed",
             };
             metrics.deliveries.with_label_values(&[result]).inc();
+        }
+        if next_in_turn {
+            self.hints.wake();
         }
         metrics.settlements_late.inc_by(settled.late.len() as u64);
         metrics

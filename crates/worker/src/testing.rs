@@ -15,6 +15,7 @@ pub(crate) fn now() -> Timestamp {
 pub(crate) fn hook(id: HookId, url: &str) -> Hook {
     Hook {
         id,
+        alias: None,
         account: "default".into(),
         url: url.into(),
         events: vec![EventPattern::Any],

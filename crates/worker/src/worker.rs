@@ -8,6 +8,7 @@ use crate::client::Client;
 use crate::clock::WorkerClock;
 use crate::dispatch::{Dispatcher, Found, Hints, State};
 use crate::gate::Ended;
+use crate::latest::LatestAnswers;
 use crate::metrics::Metrics;
 use crate::pace;
 use crate::progress::Progress;
@@ -119,6 +120,7 @@ impl Worker {
             hints: hints.clone(),
             ready: ready.clone(),
             progress: progress.clone(),
+            latest: Arc::new(LatestAnswers::new(store.clone())),
         });
         let dispatcher = Dispatcher {
             store,
@@ -167,6 +169,8 @@ impl Worker {
         }
         drop(sent);
         let pace = tokio::spawn(pace::keep(self.ready.clone()));
+        let latest = self.settler.latest.clone();
+        let latest = tokio::spawn(async move { latest.keep_writing().await });
         let settler = self.settler.clone();
         let mut settling = tokio::spawn(async move { settler.run(to_settle).await });
 
@@ -198,7 +202,11 @@ impl Worker {
                 warn!("Some finished attempts could not be recorded in time; their deliveries are repeated");
             }
         }
-        let leave = async { self.dispatcher.lock().await.leave_gates().await };
+        latest.abort();
+        let leave = async {
+            self.settler.latest.write().await;
+            self.dispatcher.lock().await.leave_gates().await;
+        };
         shutdown.cut.run_until_cancelled(leave).await;
         drained
     }
@@ -242,6 +250,7 @@ impl Worker {
         }
         let count = sent.len();
         self.settler.settle(sent).await;
+        self.settler.latest.write().await;
         count
     }
 

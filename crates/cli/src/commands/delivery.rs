@@ -12,7 +12,7 @@ use postrider_core::{DeliveryId, EventId, HookId};
 use postrider_store::{AttemptReport, DeliveryFilter, DeliveryReport, DeliveryState, Store};
 use serde::Serialize;
 
-/// Look at deliveries and send them again.
+/// Look at deliveries, send them again, give them up.
 #[derive(Debug, Subcommand)]
 pub enum DeliveryCommand {
     List(List),
@@ -20,6 +20,8 @@ pub enum DeliveryCommand {
     Show(One),
     /// Send one delivery again, now and with its schedule begun anew
     Redeliver(One),
+    /// Give one delivery up: one that waits, or one that failed and holds up those of its key
+    Discard(One),
 }
 
 /// List deliveries, newest first: those that wait, are in flight, or have ended.
@@ -89,6 +91,15 @@ impl DeliveryCommand {
                         report.hook_id
                     ),
                     _ => format!("Delivery {id} is due now."),
+                })?;
+            }
+            Self::Discard(One { id }) => {
+                let report = store.discard(id, store.now().await?).await?;
+                output.result(&report, || {
+                    format!(
+                        "Discarded delivery {id}. It can still be sent again: postrider delivery \
+                         redeliver {id}"
+                    )
                 })?;
             }
         }

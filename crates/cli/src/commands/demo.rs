@@ -334,12 +334,14 @@ async fn shop(
         let _ = axum::serve(listener, router).await;
     });
     let hook = NewHook {
+        alias: None,
         account: "default".into(),
         url: url.clone(),
         events: vec![EventPattern::Below("order".into())],
         profile: "standard".into(),
         settings: HookSettings::default(),
         credentials: HookCredentials::signed_with(secret),
+        at_most: None,
     };
     let hook = store.create_hook(hook, store.now().await?).await?.id;
     Ok(Shop {

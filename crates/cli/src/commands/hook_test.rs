@@ -36,7 +36,7 @@ impl Test {
         let sender = Sender::new(
             Client::new(guard).context("the HTTP client cannot be set up")?,
             DatabaseClock::start(store.clone()).await?,
-            Arc::new(settings.hooks.clone()),
+            Arc::new(settings.hook_defaults()),
             settings.worker.request_timeout.get(),
             Arc::new(Metrics::new()),
         );

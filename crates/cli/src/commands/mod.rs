@@ -10,6 +10,7 @@ pub mod health;
 pub mod hook;
 mod hook_change;
 mod hook_limits;
+mod hook_profile;
 mod hook_test;
 pub mod key;
 pub mod listen;

@@ -1,6 +1,7 @@
 //! How hooks, events, deliveries, attempts and keys look to people.
 
 use crate::output::{fields, moment, moment_or, shortened, table};
+use postrider_core::OnFailure;
 use postrider_store::{
     AttemptReport, DeliveryReport, EventReport, EventState, HookReport, KeyReport,
 };
@@ -12,8 +13,9 @@ const PAYLOAD_CHARS: usize = 2_000;
 /// One hook.
 pub fn hook(hook: &HookReport) -> String {
     let settings = &hook.settings;
-    let mut shown = vec![
-        ("id", hook.id.to_string()),
+    let mut shown = vec![("id", hook.id.to_string())];
+    shown.extend(hook.alias.clone().map(|alias| ("alias", alias)));
+    shown.extend([
         ("account", hook.account.clone()),
         ("url", hook.url.clone()),
         ("events", hook.events.join(", ")),
@@ -25,11 +27,20 @@ pub fn hook(hook: &HookReport) -> String {
         ("held", held(hook.held)),
         ("created", moment(hook.created_at)),
         ("updated", moment(hook.updated_at)),
-    ];
+    ]);
+    if let Some(at) = hook.latest_sent_at {
+        let answer = hook.latest_status.map(|status| status.to_string());
+        let answer = answer.unwrap_or_else(|| "no answer".into());
+        shown.push(("last sent", format!("{}, {answer}", moment(at))));
+    }
+    for (name, value) in &settings.profile {
+        let value = value.as_str().map_or(value.to_string(), str::to_owned);
+        shown.push((name.as_str(), value));
+    }
     if settings.body != postrider_core::BodyForm::default() {
         shown.push(("body", "the payload alone".into()));
     }
-    let own: [(&str, Option<String>); 7] = [
+    let own: [(&str, Option<String>); 8] = [
         ("timeout", settings.timeout.map(|span| span.to_string())),
         (
             "retries",
@@ -43,6 +54,7 @@ pub fn hook(hook: &HookReport) -> String {
             settings.in_flight.map(|count| format!("at most {count}")),
         ),
         ("rate", settings.rate.map(|rate| format!("at most {rate}"))),
+        ("order", settings.after_failure().map(order)),
         (
             "back off",
             settings
@@ -67,6 +79,13 @@ pub fn hook(hook: &HookReport) -> String {
             .filter_map(|(name, value)| Some((name, value?))),
     );
     fields(&shown)
+}
+
+fn order(after_failure: OnFailure) -> String {
+    match after_failure {
+        OnFailure::Hold => "by key; behind one that has failed the others wait".into(),
+        OnFailure::Skip => "by key; one that has failed is skipped".into(),
+    }
 }
 
 /// Many hooks.

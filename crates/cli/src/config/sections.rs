@@ -2,6 +2,7 @@
 
 use postrider_core::{KeyRing, Span};
 use postrider_store::Backend;
+use postrider_worker::MisskeyOptions;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
@@ -45,7 +46,7 @@ pub struct SecretsSettings {
 }
 
 /// The section `[solapi]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SolapiSettings {
     /// The events that can be registered for.
@@ -80,7 +81,8 @@ pub struct ThuliumSettings {}
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MisskeySettings {
-    /// What stands in the body's `server`.
+    /// The server that receivers are told of: in the body's `server` and in `X-Misskey-Host`.
+    /// Unless set, the address on which the API listens.
     pub server_url: Option<String>,
     /// How many hooks an account may have.
     pub webhook_limit: u32,
@@ -108,6 +110,23 @@ impl Default for RetentionSettings {
         Self {
             events: month,
             attempts: month,
+        }
+    }
+}
+
+impl Default for SolapiSettings {
+    /// The events that SOLAPI has now, and the one id that it documents.
+    fn default() -> Self {
+        let types = ["SINGLE-REPORT", "GROUP-REPORT", "FAX-RECEIVE"];
+        let mut events = types.map(|name| SolapiEvent::Type(name.into())).to_vec();
+        events.push(SolapiEvent::Named {
+            id: "WH01ET191031070016949wNmNpJhbTBo".into(),
+            name: "MessageReport".into(),
+            event_type: "SINGLE-REPORT".into(),
+        });
+        Self {
+            events,
+            batch_window: None,
         }
     }
 }
@@ -165,6 +184,13 @@ impl SecretsSettings {
 }
 
 impl MisskeySettings {
+    /// What deliveries say of the server; `listen` is where the API listens.
+    pub(super) fn options(&self, listen: &str) -> MisskeyOptions {
+        let server = self.server_url.clone();
+        let server = server.unwrap_or_else(|| format!("http://{listen}"));
+        MisskeyOptions::of(&server).unwrap_or_default()
+    }
+
     pub(super) fn check(&self) -> Checked {
         if self.webhook_limit == 0 {
             return Err("misskey.webhook_limit must be at least 1".into());

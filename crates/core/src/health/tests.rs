@@ -8,6 +8,7 @@ const POLICY: HealthPolicy = HealthPolicy {
     back_off_max: Duration::from_secs(900),
     disable_after_failures: 3,
     disable_after: Duration::from_secs(60),
+    disable_when_exhausted: false,
 };
 
 const HOOK: HookId = HookId(Uuid::from_u128(0));
@@ -20,26 +21,21 @@ fn at(second: i64) -> Timestamp {
 fn seen(second: i64, status: u16) -> Observation {
     let outcome = match status {
         200..300 => Outcome::Accepted { status },
-        _ => Outcome::Refused {
-            status,
-            retry_after: None,
-        },
+        _ => Outcome::refused(status, None),
     };
     Observation {
         started_at: at(second),
         at: at(second),
         outcome,
         retry_at: Some(at(second + 7_200)),
+        exhausted: false,
     }
 }
 
 /// The receiver is busy and asks to be left alone for so many seconds.
 fn busy(second: i64, seconds: u64) -> Observation {
     Observation {
-        outcome: Outcome::Refused {
-            status: 429,
-            retry_after: Some(Duration::from_secs(seconds)),
-        },
+        outcome: Outcome::refused(429, Some(Duration::from_secs(seconds))),
         ..seen(second, 429)
     }
 }
@@ -278,4 +274,46 @@ proptest! {
         prop_assert!(wait <= POLICY.back_off_max);
         prop_assert!(wait >= Duration::from_millis(799));
     }
+}
+
+/// A hook whose profile leaves everything to the schedule of each delivery.
+const BY_SCHEDULE: HealthPolicy = HealthPolicy {
+    back_off_after: HealthPolicy::NEVER,
+    disable_after_failures: HealthPolicy::NEVER,
+    disable_when_exhausted: true,
+    ..POLICY
+};
+
+#[test]
+fn a_hook_that_is_never_backed_off_only_begins_with_a_probe() {
+    let failing: Vec<_> = (1..100).map(|second| seen(second, 500)).collect();
+    let (health, verdict) = Health::default().after(HOOK, &failing, &BY_SCHEDULE);
+    assert_eq!((health.fail_count, health.phase), (99, None));
+    assert_eq!(verdict, Verdict::Unchanged);
+    let enabled = backed_off(0);
+    let (health, _) = enabled.after(HOOK, &[seen(2, 500)], &BY_SCHEDULE);
+    assert_eq!((health.phase, health.not_before), (None, None));
+    let (health, _) = enabled.after(HOOK, &[seen(2, 200)], &BY_SCHEDULE);
+    assert_eq!(health.phase, Some(Phase::Ramping));
+}
+
+#[test]
+fn a_delivery_that_used_up_its_attempts_disables_where_the_policy_says_so() {
+    let last = Observation {
+        exhausted: true,
+        retry_at: None,
+        ..seen(9, 500)
+    };
+    let verdict =
+        |policy, attempts: &[Observation]| Health::default().after(HOOK, attempts, policy).1;
+    let disabled = Verdict::Disable(DisabledReason::Failures);
+    assert_eq!(verdict(&BY_SCHEDULE, std::slice::from_ref(&last)), disabled);
+    assert_eq!(
+        verdict(&POLICY, std::slice::from_ref(&last)),
+        Verdict::Unchanged
+    );
+    assert_eq!(
+        verdict(&BY_SCHEDULE, &[last, seen(10, 200)]),
+        Verdict::Unchanged
+    );
 }

@@ -6,6 +6,7 @@
 use super::PostgresStore;
 use super::errors::Result;
 use super::history::{Extent, reaches};
+use crate::order::{BEHIND, never};
 use crate::{DeliveryFilter, DeliveryReport, DeliveryState, Error};
 use chrono::NaiveDate;
 use postrider_core::{DeliveryId, EventId, HookId, Timestamp};
@@ -48,8 +49,8 @@ pub(super) struct Found {
     pub id: DeliveryId,
     pub event: Uuid,
     pub hook: Uuid,
-    state: DeliveryState,
-    attempts: i32,
+    pub state: DeliveryState,
+    pub attempts: i32,
     next_attempt_at: Option<Timestamp>,
     reason: Option<String>,
 }
@@ -112,6 +113,7 @@ pub(super) async fn by_ids(
             SELECT * FROM postrider_deliveries WHERE slot = s.slot AND id = i.id LIMIT 1
         ) AS l
         LEFT JOIN postrider_hooks AS h ON h.id = l.hook_id
+        WHERE NOT l.holds_key
         UNION ALL
         SELECT e.slot, e.day, e.delivery_id, e.event_id, e.hook_id, e.state, e.attempts, NULL,
                e.reason, 2
@@ -214,7 +216,8 @@ impl Search {
                          WHERE id = w.hook_id AND status = 'active' AND deleted_at IS NULL
                      ) THEN 'pending' ELSE 'held' END AS state
                  ) AS h
-                 WHERE w.slot = s.slot AND w.lease_token IS NULL AND w.id < $2
+                 WHERE w.slot = s.slot AND w.lease_token IS NULL AND NOT w.holds_key
+                   AND w.id < $2
                    AND ($3::uuid IS NULL OR w.hook_id = $3)
                    AND ($4::text IS NULL OR h.state = $4)
                  ORDER BY w.id DESC LIMIT $5)
@@ -330,6 +333,11 @@ fn found_from(row: &PgRow) -> std::result::Result<Found, sqlx::Error> {
     let state = DeliveryState::from_name(state)
         .ok_or_else(|| sqlx::Error::Decode(format!("the state {state} is unknown").into()))?;
     let next_attempt_at: Option<Timestamp> = row.try_get("next_attempt_at")?;
+    let is_behind = next_attempt_at.is_some_and(|at| at >= never());
+    let reason = match is_behind {
+        true => Some(BEHIND.to_owned()),
+        false => row.try_get("reason")?,
+    };
     Ok(Found {
         slot: row.try_get("slot")?,
         day: row.try_get("day")?,
@@ -338,8 +346,8 @@ fn found_from(row: &PgRow) -> std::result::Result<Found, sqlx::Error> {
         hook: row.try_get("hook_id")?,
         state,
         attempts: row.try_get("attempts")?,
-        next_attempt_at: next_attempt_at.filter(|_| state != DeliveryState::InFlight),
-        reason: row.try_get("reason")?,
+        next_attempt_at: next_attempt_at.filter(|_| state != DeliveryState::InFlight && !is_behind),
+        reason,
     })
 }
 

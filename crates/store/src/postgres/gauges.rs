@@ -20,12 +20,13 @@ use sqlx::{PgConnection, PgPool};
 use std::time::Instant;
 
 /// The tables that are written all the time, whose dead rows matter.
-const QUEUE_TABLES: [&str; 6] = [
+const QUEUE_TABLES: [&str; 7] = [
     "postrider_outbox",
     "postrider_deliveries",
     "postrider_leases",
     "postrider_dedup",
     "postrider_hook_health",
+    "postrider_hook_latest",
     "postrider_gates",
 ];
 

@@ -23,7 +23,7 @@ const PURPOSE: &str = "hook";
 /// statements. `health` is the row of the hook's health, if it has one.
 macro_rules! hook_columns {
     () => {
-        "h.id, h.account, h.url, h.events, h.profile, h.status, h.disabled_reason,
+        "h.id, h.alias, h.account, h.url, h.events, h.profile, h.status, h.disabled_reason,
          h.disabled_at, h.disabled_by, h.settings::text AS settings, h.credentials,
          h.created_at, h.updated_at, h.deleted_at, h.version, health.phase"
     };
@@ -112,6 +112,7 @@ pub(super) fn hook_from(row: &PgRow) -> std::result::Result<Hook, sqlx::Error> {
     let locked = patterns.len() < events.len() || status.is_none() || settings.is_none();
     Ok(Hook {
         id,
+        alias: row.try_get("alias")?,
         account: row.try_get("account")?,
         url: row.try_get("url")?,
         events: patterns,

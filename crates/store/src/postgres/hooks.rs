@@ -6,10 +6,13 @@
 use super::PostgresStore;
 use super::errors::Result;
 use super::hook_rows::{hook_columns, hook_from, open, seal};
-use crate::error::not_understood;
-use crate::{Error, HookChange, HookFilter, HookReport};
-use postrider_core::{Hook, HookCredentials, HookId, HookSettings, HookStatus, NewHook, Timestamp};
-use sqlx::postgres::PgRow;
+use crate::error::{alias_taken, not_understood};
+use crate::{Error, HookChange, HookFilter, HookReport, Latest};
+use postrider_core::{
+    Hook, HookCredentials, HookEdit, HookError, HookId, HookSettings, HookStatus, NewAlias,
+    NewHook, Timestamp,
+};
+use sqlx::postgres::{PgBindIterExt, PgRow};
 use sqlx::{PgConnection, Row};
 
 impl PostgresStore {
@@ -18,13 +21,21 @@ impl PostgresStore {
         let id = HookId::draw(now);
         let credentials = seal(&self.keys, id, &new.credentials)?;
         let mut tx = self.calm.begin().await?;
+        // From here on nobody else registers a hook until this transaction ends.
         let version = next_version(&mut tx).await?;
-        sqlx::query(
+        check_room(&mut tx, new).await?;
+        let alias = match &new.alias {
+            None => None,
+            Some(NewAlias::Given(alias)) => Some(alias.clone()),
+            Some(NewAlias::NextNumber) => Some(next_number(&mut tx, &new.profile).await?),
+        };
+        let inserted = sqlx::query(
             "-- postrider: create_hook
             INSERT INTO postrider_hooks
                 (id, account, url, events, profile, status, settings, credentials, created_at,
-                 updated_at, version, limited)
-            VALUES ($1, $2, $3, $4, $5, 'active', $6::json, $7, $8, $8, $9, $10)",
+                 updated_at, version, limited, alias, ordered)
+            VALUES ($1, $2, $3, $4, $5, 'active', $6::json, $7, $8, $8, $9, $10, $11, $12)
+            ON CONFLICT (profile, alias) WHERE alias IS NOT NULL DO NOTHING",
         )
         .bind(id.0)
         .bind(&new.account)
@@ -41,8 +52,13 @@ impl PostgresStore {
         .bind(now)
         .bind(version)
         .bind(new.settings.is_limited())
+        .bind(&alias)
+        .bind(new.settings.ordered.is_some())
         .execute(&mut *tx)
         .await?;
+        if inserted.rows_affected() == 0 {
+            return Err(alias_taken(&new.profile, alias.as_deref()).into());
+        }
         let mut report = report(&mut tx, id).await?;
         tx.commit().await?;
         let secret = new.credentials.secrets.first();
@@ -73,6 +89,17 @@ impl PostgresStore {
                 settings.apply(change);
                 settings.check()?;
                 set_settings(&mut tx, id, &settings, now, version).await?;
+            }
+            HookChange::Edit(edit) => {
+                let status = edit.status;
+                if status == Some(HookStatus::Active) {
+                    forget_failures(&mut tx, id, now).await?;
+                }
+                let version = next_version(&mut tx).await?;
+                self.edit(&mut tx, id, *edit, now, version).await?;
+                if let Some(status) = status {
+                    set_status(&mut tx, id, status, by, now).await?;
+                }
             }
             HookChange::Rotate {
                 secret,
@@ -123,19 +150,57 @@ impl PostgresStore {
         report(&mut *self.calm.acquire().await?, id).await
     }
 
+    pub(super) async fn hook_by_alias(
+        &self,
+        profile: &str,
+        account: &str,
+        alias: &str,
+    ) -> Result<HookReport> {
+        let mut connection = self.calm.acquire().await?;
+        let found = sqlx::query_scalar(
+            "-- postrider: hook_by_alias
+            SELECT id FROM postrider_hooks
+            WHERE profile = $1 AND alias = $2 AND account = $3 AND deleted_at IS NULL",
+        )
+        .bind(profile)
+        .bind(alias)
+        .bind(account)
+        .fetch_optional(&mut *connection)
+        .await?;
+        match found {
+            Some(id) => report(&mut connection, HookId(id)).await,
+            None => Err(Error::NotFound {
+                what: "hook",
+                id: alias.to_owned(),
+            }
+            .into()),
+        }
+    }
+
+    pub(super) async fn note_latest(&self, latest: &[Latest]) -> Result<()> {
+        if latest.is_empty() {
+            return Ok(());
+        }
+        let status = |latest: &Latest| latest.status.and_then(|status| i16::try_from(status).ok());
+        sqlx::query(
+            "-- postrider: note_latest
+            INSERT INTO postrider_hook_latest AS known (hook_id, at, status)
+            SELECT DISTINCT ON (hook_id) hook_id, at, status
+            FROM unnest($1::uuid[], $2::timestamptz[], $3::smallint[]) AS l (hook_id, at, status)
+            ORDER BY hook_id, at DESC
+            ON CONFLICT (hook_id) DO UPDATE SET at = excluded.at, status = excluded.status
+            WHERE known.at <= excluded.at",
+        )
+        .bind(latest.iter().map(|latest| latest.hook.0).bind_iter())
+        .bind(latest.iter().map(|latest| latest.at).bind_iter())
+        .bind(latest.iter().map(status).bind_iter())
+        .execute(&self.calm)
+        .await?;
+        Ok(())
+    }
+
     pub(super) async fn hook_with_credentials(&self, id: HookId) -> Result<Hook> {
-        let row = sqlx::query(concat!(
-            "-- postrider: hook_with_credentials
-            SELECT ",
-            hook_columns!(),
-            " FROM postrider_hooks AS h
-            LEFT JOIN postrider_hook_health AS health ON health.hook_id = h.id
-            WHERE h.id = $1 AND h.deleted_at IS NULL",
-        ))
-        .bind(id.0)
-        .fetch_optional(&self.calm)
-        .await?
-        .ok_or_else(|| not_found(id))?;
+        let row = find(&mut *self.calm.acquire().await?, id).await?;
         let mut hook = hook_from(&row)?;
         hook.credentials = open(&self.keys, id, row.try_get("credentials")?)?;
         Ok(hook)
@@ -143,6 +208,52 @@ impl PostgresStore {
 
     pub(super) async fn hooks(&self, filter: &HookFilter) -> Result<Vec<HookReport>> {
         list(&mut *self.calm.acquire().await?, None, filter).await
+    }
+
+    async fn edit(
+        &self,
+        connection: &mut PgConnection,
+        id: HookId,
+        edit: HookEdit,
+        now: Timestamp,
+        version: i64,
+    ) -> Result<()> {
+        let row = find(connection, id).await?;
+        let mut sealed: String = row.try_get("credentials")?;
+        let mut hook = hook_from(&row)?;
+        if hook.locked {
+            return Err(not_understood(id).into());
+        }
+        let concerns_credentials = edit.concerns_credentials();
+        if concerns_credentials {
+            hook.credentials = open(&self.keys, id, &sealed)?;
+        }
+        edit.apply(&mut hook)?;
+        if concerns_credentials {
+            sealed = seal(&self.keys, id, &hook.credentials)?;
+        }
+        sqlx::query(
+            "-- postrider: edit_hook
+            UPDATE postrider_hooks
+            SET url = $2, events = $3, settings = $4::json, credentials = $5, updated_at = $6,
+                version = $7
+            WHERE id = $1",
+        )
+        .bind(id.0)
+        .bind(&hook.url)
+        .bind(
+            hook.events
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>(),
+        )
+        .bind(settings_text(&hook.settings))
+        .bind(sealed)
+        .bind(now)
+        .bind(version)
+        .execute(connection)
+        .await?;
+        Ok(())
     }
 
     async fn credentials(
@@ -159,6 +270,56 @@ impl PostgresStore {
         .await?;
         Ok(open(&self.keys, id, &sealed.ok_or_else(|| not_found(id))?)?)
     }
+}
+
+/// One hook as it is stored; unknown and deleted ones are not found.
+async fn find(connection: &mut PgConnection, id: HookId) -> Result<PgRow> {
+    let row = sqlx::query(concat!(
+        "-- postrider: hook_with_credentials
+        SELECT ",
+        hook_columns!(),
+        " FROM postrider_hooks AS h
+        LEFT JOIN postrider_hook_health AS health ON health.hook_id = h.id
+        WHERE h.id = $1 AND h.deleted_at IS NULL",
+    ))
+    .bind(id.0)
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.ok_or_else(|| not_found(id))?)
+}
+
+/// Refuses a hook that would be one too many of its profile in its account.
+async fn check_room(connection: &mut PgConnection, new: &NewHook) -> Result<()> {
+    let Some(at_most) = new.at_most else {
+        return Ok(());
+    };
+    let taken: i64 = sqlx::query_scalar(
+        "-- postrider: hooks_of_profile
+        SELECT count(*) FROM postrider_hooks
+        WHERE account = $1 AND profile = $2 AND deleted_at IS NULL",
+    )
+    .bind(&new.account)
+    .bind(&new.profile)
+    .fetch_one(connection)
+    .await?;
+    match taken >= i64::from(at_most) {
+        true => Err(HookError::TooMany(u32::try_from(taken).unwrap_or(at_most)).into()),
+        false => Ok(()),
+    }
+}
+
+/// Draws the next number of a profile whose aliases are numbers.
+async fn next_number(connection: &mut PgConnection, profile: &str) -> Result<String> {
+    let number: i64 = sqlx::query_scalar(
+        "-- postrider: next_alias
+        INSERT INTO postrider_aliases AS a (profile, last) VALUES ($1, 1)
+        ON CONFLICT (profile) DO UPDATE SET last = a.last + 1
+        RETURNING last",
+    )
+    .bind(profile)
+    .fetch_one(connection)
+    .await?;
+    Ok(number.to_string())
 }
 
 /// Takes the next version of the hooks, and with it the turn to change them.
@@ -236,13 +397,15 @@ async fn set_settings(
     sqlx::query(
         "-- postrider: set_hook
         UPDATE postrider_hooks
-        SET settings = $2::json, limited = $3, updated_at = $4, version = $5 WHERE id = $1",
+        SET settings = $2::json, limited = $3, updated_at = $4, version = $5, ordered = $6
+        WHERE id = $1",
     )
     .bind(id.0)
     .bind(settings_text(settings))
     .bind(settings.is_limited())
     .bind(now)
     .bind(version)
+    .bind(settings.ordered.is_some())
     .execute(connection)
     .await?;
     Ok(())
@@ -303,13 +466,14 @@ async fn list(
             SELECT * FROM postrider_hooks
             WHERE deleted_at IS NULL
               AND ($1::uuid IS NULL OR id = $1) AND ($2::text IS NULL OR account = $2)
-              AND ($3::uuid IS NULL OR id > $3)
+              AND ($3::uuid IS NULL OR id > $3) AND ($5::text IS NULL OR profile = $5)
             ORDER BY id LIMIT $4
         )
         SELECT ",
         hook_columns!(),
         ", coalesce(health.fail_count, 0) AS fail_count, health.first_failure_at,
-               health.last_error, health.not_before,
+               health.last_error, health.not_before, latest.at AS latest_sent_at,
+               latest.status AS latest_status,
                CASE WHEN h.status = 'active' THEN 0 ELSE (
                    SELECT count(*) FROM (
                        SELECT FROM occupied AS o CROSS JOIN LATERAL (
@@ -321,12 +485,14 @@ async fn list(
                    ) AS counted
                ) END AS held
         FROM listed AS h LEFT JOIN postrider_hook_health AS health ON health.hook_id = h.id
+        LEFT JOIN postrider_hook_latest AS latest ON latest.hook_id = h.id
         ORDER BY h.id",
     ))
     .bind(only.map(|id| id.0))
     .bind(&filter.account)
     .bind(filter.after.map(|id| id.0))
     .bind(i64::from(filter.limit))
+    .bind(&filter.profile)
     .fetch_all(connection)
     .await?;
     let reports = rows.iter().map(report_from);
@@ -336,8 +502,10 @@ async fn list(
 fn report_from(row: &PgRow) -> std::result::Result<HookReport, sqlx::Error> {
     let mut hook = hook_from(row)?;
     let (fail_count, held): (i32, i64) = (row.try_get("fail_count")?, row.try_get("held")?);
+    let latest_status: Option<i16> = row.try_get("latest_status")?;
     Ok(HookReport {
         id: hook.id,
+        alias: hook.alias,
         account: hook.account,
         url: hook.url,
         events: row.try_get("events")?,
@@ -352,9 +520,13 @@ fn report_from(row: &PgRow) -> std::result::Result<HookReport, sqlx::Error> {
         not_before: row.try_get("not_before")?,
         in_flight: hook.settings.in_flight,
         rate: hook.settings.rate,
+        ordered: hook.settings.ordered,
+        on_failure: hook.settings.after_failure(),
         disabled_reason: row.try_get("disabled_reason")?,
         disabled_at: row.try_get("disabled_at")?,
         disabled_by: row.try_get("disabled_by")?,
+        latest_sent_at: row.try_get("latest_sent_at")?,
+        latest_status: latest_status.and_then(|status| u16::try_from(status).ok()),
         held: u32::try_from(held).unwrap_or_default(),
         settings: hook.settings,
         created_at: hook.created_at,

@@ -7,14 +7,16 @@
 
 use super::PostgresStore;
 use super::errors::Result;
+use super::order::take_in_turn;
 use super::started;
 use crate::{DueHook, HookBook, Lease, Leased};
 use chrono::{NaiveDate, TimeDelta};
 use postrider_core::{DeliveryId, Event, EventId, HookId, LeaseToken, Payload, Timestamp};
-use sqlx::postgres::PgBindIterExt;
+use sqlx::postgres::{PgBindIterExt, PgRow};
 use sqlx::{PgConnection, Row};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
 use uuid::Uuid;
 
 /// How long a delivery is left alone whose event is gone: it must not stand in the way of
@@ -63,14 +65,14 @@ impl PostgresStore {
     pub(super) async fn slots(&self) -> Result<Vec<i16>> {
         let slots = sqlx::query_scalar(
             "-- postrider: slots
+            -- Backwards: those that stand are mostly the newest, behind all that are dead.
             WITH RECURSIVE occupied AS (
-                (SELECT slot FROM postrider_deliveries ORDER BY slot LIMIT 1)
+                (SELECT slot FROM postrider_deliveries ORDER BY slot DESC, id DESC LIMIT 1)
                 UNION ALL
                 SELECT (SELECT next.slot FROM postrider_deliveries AS next
-                        WHERE next.slot > o.slot ORDER BY next.slot LIMIT 1)
+                        WHERE next.slot < o.slot ORDER BY next.slot DESC, next.id DESC LIMIT 1)
                 FROM occupied AS o WHERE o.slot IS NOT NULL
             ), leased AS (
-                -- Backwards: those that stand are the newest, behind all that are dead.
                 (SELECT slot FROM postrider_leases ORDER BY slot DESC, token DESC LIMIT 1)
                 UNION ALL
                 SELECT (SELECT next.slot FROM postrider_leases AS next
@@ -90,10 +92,29 @@ impl PostgresStore {
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
+        let book = self.current_book();
+        let is_ordered = |hook: &HookId| {
+            let hook = book.get(*hook);
+            hook.is_some_and(|hook| hook.settings.ordered.is_some())
+        };
+        let (ordered, wanted): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            wanted.into_iter().partition(|(hook, _)| is_ordered(hook));
+        let began = Instant::now();
         let mut tx = self.hot.begin().await?;
-        let (version, taken) = take(&mut tx, request, &wanted).await?;
+        let (mut version, mut taken) = (None, Vec::new());
+        if !wanted.is_empty() {
+            let from = self.due_from(request, &wanted, began);
+            (version, taken) = take(&mut tx, request, &wanted, &from).await?;
+            self.note_emptied(request, &wanted, &from, &taken, began);
+        }
+        if !ordered.is_empty() {
+            let (decided, in_turn) = take_in_turn(&mut tx, request, ordered).await?;
+            version = version.or(decided);
+            taken.extend(in_turn);
+        }
         let Some(version) = version else {
-            tx.rollback().await?;
+            // Deliveries may have been put behind others.
+            tx.commit().await?;
             return Ok(Vec::new());
         };
         let book = self.book_at(&mut tx, version).await?;
@@ -113,6 +134,49 @@ impl PostgresStore {
         Ok(leased.into_iter().flatten().collect())
     }
 
+    /// From where on to look for what is due of each hook.
+    fn due_from(
+        &self,
+        request: &Lease,
+        wanted: &BTreeMap<HookId, u32>,
+        at: Instant,
+    ) -> Vec<Option<Timestamp>> {
+        let due_from = self.due_from.lock().unwrap_or_else(PoisonError::into_inner);
+        let hooks = wanted.keys();
+        hooks
+            .map(|hook| due_from.of(request.slot, *hook, request.now, at))
+            .collect()
+    }
+
+    /// Remembers up to where each hook's queue is empty now: a hook that gave less than was
+    /// wanted has nothing left that is due.
+    fn note_emptied(
+        &self,
+        request: &Lease,
+        wanted: &BTreeMap<HookId, u32>,
+        from: &[Option<Timestamp>],
+        taken: &[Taken],
+        at: Instant,
+    ) {
+        let mut given: HashMap<HookId, (u32, Timestamp)> = HashMap::new();
+        for taken in taken {
+            let (count, last) = given.entry(taken.hook).or_insert((0, taken.due));
+            *count += 1;
+            *last = taken.due.max(*last);
+        }
+        let mut due_from = self.due_from.lock().unwrap_or_else(PoisonError::into_inner);
+        for ((hook, places), from) in wanted.iter().zip(from) {
+            // One that gave nothing may have been passed over.
+            if let Some((count, last)) = given.get(hook) {
+                let until = match count < places {
+                    true => request.now,
+                    false => *last,
+                };
+                due_from.emptied(request.slot, *hook, *from, until, at);
+            }
+        }
+    }
+
     pub(super) async fn release(
         &self,
         slot: i16,
@@ -124,8 +188,7 @@ impl PostgresStore {
         let released = sqlx::query(
             "-- postrider: release
             UPDATE postrider_deliveries
-            SET lease_token = NULL, lease_expires_at = NULL,
-                next_attempt_at = least(next_attempt_at, $4)
+            SET lease_token = NULL, lease_expires_at = NULL, next_attempt_at = $4
             WHERE slot = $1 AND lease_token = $2 AND ctid = ANY(ARRAY(
                 SELECT d.place FROM unnest($3::uuid[]) AS i (id) CROSS JOIN LATERAL (
                     SELECT ctid AS place FROM postrider_deliveries
@@ -157,7 +220,7 @@ fn wanted(request: &Lease, book: &HookBook) -> BTreeMap<HookId, u32> {
 }
 
 /// A delivery that was leased, without what is needed to attempt it.
-struct Taken {
+pub(super) struct Taken {
     id: DeliveryId,
     day: NaiveDate,
     event: EventId,
@@ -165,6 +228,37 @@ struct Taken {
     attempts: i32,
     earlier_attempts: i32,
     due: Timestamp,
+}
+
+/// What is read of a delivery that is leased, and the version of the hooks.
+macro_rules! taken_columns {
+    () => {
+        "id, day, event_id, hook_id, attempts, earlier_attempts, next_attempt_at,
+                  (SELECT hooks_version FROM postrider_meta WHERE singleton)"
+    };
+}
+pub(super) use taken_columns;
+
+impl Taken {
+    /// What was leased, longest due first, and the version of the hooks that decided; `None` when
+    /// there is nothing.
+    pub(super) fn read(rows: &[PgRow]) -> Result<(Option<i64>, Vec<Self>)> {
+        let version = rows.first().map(|row| row.try_get(7)).transpose()?;
+        let taken = rows.iter().map(|row| {
+            Ok(Self {
+                id: DeliveryId(row.try_get(0)?),
+                day: row.try_get(1)?,
+                event: EventId(row.try_get(2)?),
+                hook: HookId(row.try_get(3)?),
+                attempts: row.try_get(4)?,
+                earlier_attempts: row.try_get(5)?,
+                due: row.try_get(6)?,
+            })
+        });
+        let mut taken = taken.collect::<std::result::Result<Vec<_>, sqlx::Error>>()?;
+        taken.sort_unstable_by_key(|taken| (taken.due, taken.id));
+        Ok((version, taken))
+    }
 }
 
 /// Why a delivery that was leased is given back.
@@ -183,14 +277,15 @@ impl Unfit {
     }
 }
 
-/// Leases, longest due first, and tells the version of the hooks that decided; `None` when
+/// Leases from hooks without an order, longest due first, and tells the version of the hooks that decided; `None` when
 /// nothing was due.
 async fn take(
     connection: &mut PgConnection,
     request: &Lease,
     wanted: &BTreeMap<HookId, u32>,
+    from: &[Option<Timestamp>],
 ) -> Result<(Option<i64>, Vec<Taken>)> {
-    let rows = sqlx::query(
+    let rows = sqlx::query(concat!(
         "-- postrider: lease
         WITH owned AS MATERIALIZED (
             SELECT hook_id FROM postrider_gates
@@ -198,13 +293,16 @@ async fn take(
             FOR SHARE
         ), due AS MATERIALIZED (
             SELECT d.place
-            FROM unnest($2::uuid[], $3::bigint[]) AS wanted (hook_id, places)
+            FROM unnest($2::uuid[], $3::bigint[], $8::timestamptz[])
+                AS wanted (hook_id, places, due_from)
             JOIN postrider_hooks AS h
               ON h.id = wanted.hook_id AND h.status = 'active' AND h.deleted_at IS NULL
+                 AND NOT h.ordered
             LEFT JOIN postrider_hook_health AS health ON health.hook_id = wanted.hook_id
             CROSS JOIN LATERAL (
                 SELECT ctid AS place FROM postrider_deliveries
                 WHERE slot = $1 AND hook_id = wanted.hook_id AND lease_token IS NULL
+                  AND next_attempt_at >= coalesce(wanted.due_from, '-infinity')
                   AND next_attempt_at <= $4
                 ORDER BY next_attempt_at LIMIT wanted.places
                 FOR UPDATE SKIP LOCKED
@@ -214,9 +312,9 @@ async fn take(
         )
         UPDATE postrider_deliveries SET lease_token = $5, lease_expires_at = $6
         WHERE slot = $1 AND ctid = ANY(ARRAY(SELECT place FROM due))
-        RETURNING id, day, event_id, hook_id, attempts, earlier_attempts, next_attempt_at,
-                  (SELECT hooks_version FROM postrider_meta WHERE singleton)",
-    )
+        RETURNING ",
+        taken_columns!(),
+    ))
     .bind(request.slot)
     .bind(wanted.keys().map(|hook| hook.0).bind_iter())
     .bind(wanted.values().map(|places| i64::from(*places)).bind_iter())
@@ -224,23 +322,10 @@ async fn take(
     .bind(request.token.0)
     .bind(request.until)
     .bind(request.worker.0)
+    .bind(from)
     .fetch_all(connection)
     .await?;
-    let version = rows.first().map(|row| row.try_get(7)).transpose()?;
-    let taken = rows.iter().map(|row| {
-        Ok(Taken {
-            id: DeliveryId(row.try_get(0)?),
-            day: row.try_get(1)?,
-            event: EventId(row.try_get(2)?),
-            hook: HookId(row.try_get(3)?),
-            attempts: row.try_get(4)?,
-            earlier_attempts: row.try_get(5)?,
-            due: row.try_get(6)?,
-        })
-    });
-    let mut taken = taken.collect::<std::result::Result<Vec<_>, sqlx::Error>>()?;
-    taken.sort_unstable_by_key(|taken| (taken.due, taken.id));
-    Ok((version, taken))
+    Taken::read(&rows)
 }
 
 /// The events of the deliveries, one look at one partition for each day.
@@ -325,7 +410,7 @@ async fn give_back(connection: &mut PgConnection, request: &Lease, unfit: &[Unfi
         "-- postrider: lease_give_back
         UPDATE postrider_deliveries AS d
         SET lease_token = NULL, lease_expires_at = NULL,
-            next_attempt_at = coalesce(u.later, d.next_attempt_at)
+            next_attempt_at = coalesce(u.later, $5)
         FROM unnest($3::uuid[], $4::timestamptz[]) AS u (id, later)
         CROSS JOIN LATERAL (
             SELECT ctid AS place FROM postrider_deliveries
@@ -342,6 +427,7 @@ async fn give_back(connection: &mut PgConnection, request: &Lease, unfit: &[Unfi
             .map(|unfit| matches!(unfit, Unfit::Event(_)).then_some(later))
             .bind_iter(),
     )
+    .bind(request.now)
     .execute(connection)
     .await?;
     Ok(())

@@ -8,6 +8,8 @@
 //! when one does.
 
 mod deliveries;
+mod discard;
+mod due_from;
 mod errors;
 mod gates;
 mod gauges;
@@ -18,6 +20,8 @@ mod hooks;
 mod keys;
 mod leases;
 mod low_water;
+mod order;
+mod order_upkeep;
 mod outbox;
 mod outbox_rows;
 mod peek;
@@ -34,20 +38,21 @@ use crate::error::words;
 use crate::{
     AttemptReport, DeliveryFilter, DeliveryReport, DueHook, Error, EventFilter, EventReport,
     FanOut, FannedOut, GateAnswer, HookBook, HookChange, HookFilter, HookReport, KeyFilter,
-    KeyReport, Lease, Leased, Migrated, OwnGates, Peek, PoolGauge, Recovered, RejectedReport,
-    Result, Sampled, SchemaState, Settled, Settlement, Store, Upkeep,
+    KeyReport, Latest, Lease, Leased, Migrated, OwnGates, Peek, PoolGauge, Recovered,
+    RejectedReport, Result, Sampled, SchemaState, Settled, Settlement, Store, Upkeep,
 };
 use async_trait::async_trait;
 use chrono::NaiveDate;
+use due_from::DueFrom;
 pub(crate) use errors::explain;
 use low_water::LowWater;
 use postrider_core::{
     DeliveryId, EventId, Hook, HookId, Key, KeyId, KeyRing, LeaseToken, NewEvent, NewHook, NewKey,
-    RetrySchedule, Timestamp, TokenHash, WorkerId,
+    Schedules, Timestamp, TokenHash, WorkerId,
 };
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -107,6 +112,10 @@ pub struct PostgresStore {
     days: Mutex<BTreeSet<NaiveDate>>,
     /// From where on the outbox is read.
     low_water: Mutex<LowWater>,
+    /// Up to which key the turns of a hook in a slot were last looked over.
+    looked_over: Mutex<HashMap<(i16, HookId), String>>,
+    /// From where on the deliveries of hooks are leased.
+    due_from: Mutex<DueFrom>,
 }
 
 impl PostgresStore {
@@ -142,6 +151,8 @@ impl PostgresStore {
             book: RwLock::default(),
             days: Mutex::default(),
             low_water: Mutex::default(),
+            looked_over: Mutex::default(),
+            due_from: Mutex::default(),
         })
     }
 
@@ -305,9 +316,9 @@ impl Store for PostgresStore {
         slot: i16,
         now: Timestamp,
         limit: u32,
-        schedule: &RetrySchedule,
+        schedules: &dyn Schedules,
     ) -> Result<Recovered> {
-        Ok(self.recover(slot, now, limit, schedule).await?)
+        Ok(self.recover(slot, now, limit, schedules).await?)
     }
 
     fn hooks_book(&self) -> Arc<HookBook> {
@@ -346,6 +357,14 @@ impl Store for PostgresStore {
 
     async fn hook(&self, id: HookId) -> Result<HookReport> {
         Ok(self.hook(id).await?)
+    }
+
+    async fn hook_by_alias(&self, profile: &str, account: &str, alias: &str) -> Result<HookReport> {
+        Ok(self.hook_by_alias(profile, account, alias).await?)
+    }
+
+    async fn note_latest(&self, latest: &[Latest]) -> Result<()> {
+        Ok(self.note_latest(latest).await?)
     }
 
     async fn hook_with_credentials(&self, id: HookId) -> Result<Hook> {
@@ -398,6 +417,10 @@ impl Store for PostgresStore {
 
     async fn redeliver(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport> {
         Ok(self.redeliver(id, now).await?)
+    }
+
+    async fn discard(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport> {
+        Ok(self.discard(id, now).await?)
     }
 
     async fn rejected(&self, limit: u32) -> Result<Vec<RejectedReport>> {

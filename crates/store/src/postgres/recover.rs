@@ -5,11 +5,13 @@
 
 use super::PostgresStore;
 use super::errors::Result;
+use super::order::give_turns;
 use super::started;
+use crate::order::never;
 use crate::{HookBook, Recovered};
 use chrono::NaiveDate;
 use postrider_core::{
-    AttemptId, DeliveryId, HookId, NextStep, Outcome, RetrySchedule, Timestamp, next_step,
+    AttemptId, DeliveryId, HookId, NextStep, OnFailure, Outcome, Schedules, Timestamp, next_step,
 };
 use sqlx::postgres::{PgBindIterExt, PgRow};
 use sqlx::{PgConnection, Row};
@@ -25,13 +27,14 @@ impl PostgresStore {
         slot: i16,
         now: Timestamp,
         limit: u32,
-        schedule: &RetrySchedule,
+        schedules: &dyn Schedules,
     ) -> Result<Recovered> {
         let mut tx = self.hot.begin().await?;
         let members = started::recover(&mut tx, slot, now, limit).await?;
         let rows: Vec<Expired> = sqlx::query(
             "-- postrider: recover_find
-            SELECT id, day, event_id, hook_id, attempts, earlier_attempts, lost_leases
+            SELECT id, day, event_id, hook_id, attempts, earlier_attempts, lost_leases,
+                   ordering_key
             FROM postrider_deliveries
             WHERE slot = $1 AND lease_token IS NOT NULL AND lease_expires_at <= $2
             ORDER BY lease_expires_at LIMIT $3
@@ -43,6 +46,7 @@ impl PostgresStore {
         .try_map(|row: PgRow| Expired::of(&row))
         .fetch_all(&mut *tx)
         .await?;
+        let mut freed = Vec::new();
         let (lost, recovered): (Vec<_>, Vec<_>) = rows
             .into_iter()
             .partition(|row| row.lost_leases + 1 >= LOST_LEASES_MAX);
@@ -51,8 +55,9 @@ impl PostgresStore {
         }
         if !lost.is_empty() {
             let book = self.refresh_book(&mut tx).await?;
-            record_lost(&mut tx, slot, now, &lost, &book, schedule).await?;
+            freed = record_lost(&mut tx, slot, now, &lost, &book, schedules).await?;
         }
+        give_turns(&mut tx, slot, freed, now).await?;
         tx.commit().await?;
         Ok(Recovered {
             recovered: members + u32::try_from(recovered.len()).unwrap_or(u32::MAX),
@@ -70,6 +75,7 @@ struct Expired {
     attempts: u32,
     earlier_attempts: u32,
     lost_leases: i16,
+    ordering_key: Option<String>,
 }
 
 impl Expired {
@@ -82,6 +88,7 @@ impl Expired {
             attempts: row.try_get::<i32, _>(4)?.unsigned_abs(),
             earlier_attempts: row.try_get::<i32, _>(5)?.unsigned_abs(),
             lost_leases: row.try_get(6)?,
+            ordering_key: row.try_get(7)?,
         })
     }
 
@@ -90,15 +97,20 @@ impl Expired {
         i32::try_from(self.attempts + 1).unwrap_or(i32::MAX)
     }
 
-    fn next_step(&self, book: &HookBook, schedule: &RetrySchedule) -> NextStep {
-        let own = book.get(self.hook);
-        let own = own.and_then(|hook| hook.settings.retry_schedule.as_ref());
+    /// Whether those of its key behind it wait, if it has failed for good.
+    fn holds_key(&self, book: &HookBook) -> bool {
+        let hook = book.get(self.hook);
+        self.ordering_key.is_some()
+            && hook.and_then(|hook| hook.settings.after_failure()) == Some(OnFailure::Hold)
+    }
+
+    fn next_step(&self, book: &HookBook, schedules: &dyn Schedules) -> NextStep {
         let round = (self.attempts + 1).saturating_sub(self.earlier_attempts);
         next_step(
             &Outcome::WorkerLost,
             self.id,
             round,
-            own.unwrap_or(schedule),
+            schedules.of(book.get(self.hook).map(AsRef::as_ref)),
         )
     }
 }
@@ -129,20 +141,23 @@ async fn make_due(
     Ok(())
 }
 
-async fn record_lost(
+/// Records the loss as an attempt, and returns the keys whose first delivery has failed and holds
+/// up no other.
+async fn record_lost<'a>(
     connection: &mut PgConnection,
     slot: i16,
     now: Timestamp,
-    rows: &[Expired],
+    rows: &'a [Expired],
     book: &HookBook,
-    schedule: &RetrySchedule,
-) -> Result<()> {
+    schedules: &dyn Schedules,
+) -> Result<Vec<(HookId, &'a str)>> {
     let steps: Vec<_> = rows
         .iter()
-        .map(|row| row.next_step(book, schedule))
+        .map(|row| row.next_step(book, schedules))
         .collect();
-    let next = |step: &NextStep| match step {
+    let next = |(row, step): (&Expired, &NextStep)| match step {
         NextStep::RetryIn(wait) => Some(now + *wait),
+        NextStep::Failed(_) if row.holds_key(book) => Some(never()),
         NextStep::Delivered | NextStep::Failed(_) => None,
     };
     let reason = |step: &NextStep| match step {
@@ -163,8 +178,9 @@ async fn record_lost(
             ) AS found
         ), waiting AS (
             UPDATE postrider_deliveries AS d
-            SET lease_token = NULL, lease_expires_at = NULL, lost_leases = 0,
-                attempts = i.number, next_attempt_at = i.next_attempt_at
+            SET lease_token = NULL, lease_expires_at = NULL, lost_leases = 0, turn_at = NULL,
+                attempts = i.number, next_attempt_at = i.next_attempt_at,
+                holds_key = i.reason IS NOT NULL
             FROM input AS i
             WHERE d.slot = $1 AND d.ctid = i.place AND i.next_attempt_at IS NOT NULL
         ), gone AS (
@@ -174,7 +190,7 @@ async fn record_lost(
             INSERT INTO postrider_ended
                 (slot, day, delivery_id, event_id, hook_id, state, reason, attempts, ended_at)
             SELECT $1, day, id, event_id, hook_id, 'failed', reason, number, $2
-            FROM input WHERE next_attempt_at IS NULL
+            FROM input WHERE reason IS NOT NULL
             ON CONFLICT (slot, day, delivery_id) DO UPDATE
             SET state = excluded.state, reason = excluded.reason, attempts = excluded.attempts,
                 ended_at = excluded.ended_at
@@ -193,11 +209,16 @@ async fn record_lost(
     .bind(rows.iter().map(|row| row.hook.0).bind_iter())
     .bind(rows.iter().map(|_| AttemptId::draw(now).0).bind_iter())
     .bind(rows.iter().map(Expired::number).bind_iter())
-    .bind(steps.iter().map(next).bind_iter())
+    .bind(rows.iter().zip(&steps).map(next).bind_iter())
     .bind(steps.iter().map(reason).bind_iter())
     .bind(outcome.name())
     .bind(outcome.to_string())
     .execute(connection)
     .await?;
-    Ok(())
+    let failed = rows
+        .iter()
+        .zip(&steps)
+        .filter(|(row, step)| matches!(step, NextStep::Failed(_)) && !row.holds_key(book));
+    let freed = failed.filter_map(|(row, _)| Some((row.hook, row.ordering_key.as_deref()?)));
+    Ok(freed.collect())
 }

@@ -9,6 +9,7 @@
 use super::PostgresStore;
 use super::errors::Result;
 use super::health::{disable, observed, weigh};
+use super::order::give_turns;
 use super::settle_rows::{Written, open_members, record_late, settle_fresh, settle_rows};
 use crate::{Settled, Settlement};
 use postrider_core::Timestamp;
@@ -81,6 +82,9 @@ impl PostgresStore {
             let late = late.filter(|settlement| recorded.contains(&settlement.attempt.id.0));
             settled.late = late.map(|settlement| settlement.leased.id).collect();
         }
+        let book = self.current_book();
+        let freed = written.effective.iter().filter_map(|s| s.freed_key(&book));
+        give_turns(&mut tx, slot, freed.collect(), now).await?;
         settled.settled = count(written.effective.len());
         let observed = observed(&written.effective, &written.failing);
         if !observed.is_empty() {

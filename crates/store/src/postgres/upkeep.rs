@@ -35,10 +35,11 @@ impl PostgresStore {
             self.make_partitions(&mut connection, now).await?;
         }
         let cancelled = cancel(&mut connection, now, limit).await?;
+        let more_to_free = self.keep_order(&mut connection, now, limit).await?;
         forget_gates(&mut connection, now).await?;
         Ok(Upkeep {
             cancelled,
-            more: cancelled >= limit,
+            more: cancelled >= limit || more_to_free,
         })
     }
 

@@ -10,6 +10,7 @@ use super::errors::from_sqlx;
 use super::history::{after, before, days};
 use super::started::{Member, Started};
 use super::values::{moment, rows};
+use crate::order::{BEHIND, never};
 use crate::{DeliveryFilter, DeliveryReport, DeliveryState, Error, Result};
 use postrider_core::{DeliveryId, EventId, HookId};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
@@ -80,7 +81,8 @@ impl SqliteStore {
             (
                 Kind::Live,
                 "-- postrider: locate_live
-                SELECT day FROM postrider_deliveries WHERE slot = 0 AND id = ?1",
+                SELECT day FROM postrider_deliveries
+                WHERE slot = 0 AND id = ?1 AND NOT holds_key",
             ),
             (
                 Kind::Ended,
@@ -247,7 +249,7 @@ async fn live(tx: &mut SqliteConnection, search: &Search) -> Result<Vec<Place>> 
             SELECT d.id, d.day FROM (
                 SELECT id, day, hook_id, lease_token
                 FROM postrider_deliveries INDEXED BY postrider_deliveries_waiting
-                WHERE slot = 0 AND hook_id = ?4 AND lease_token IS NULL
+                WHERE slot = 0 AND hook_id = ?4 AND lease_token IS NULL AND NOT holds_key
                 UNION ALL
                 SELECT id, day, hook_id, lease_token
                 FROM postrider_deliveries INDEXED BY postrider_deliveries_leased
@@ -267,7 +269,7 @@ async fn live(tx: &mut SqliteConnection, search: &Search) -> Result<Vec<Place>> 
         concat!(
             "-- postrider: deliveries_live
             SELECT d.id, d.day FROM postrider_deliveries AS d
-            WHERE d.slot = 0 AND d.id > ?1 AND d.id < ?2
+            WHERE d.slot = 0 AND d.id > ?1 AND d.id < ?2 AND NOT d.holds_key
                 AND (?3 IS NULL OR d.event_id = ?3) AND (?4 IS NULL OR d.hook_id = ?4)
                 AND (?5 IS NULL OR ?5 = ",
             live_state!(),
@@ -386,6 +388,9 @@ struct ReportRow(DeliveryReport);
 impl FromRow<'_, SqliteRow> for ReportRow {
     fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
         let state: &str = row.try_get("state")?;
+        let next_attempt_at: Option<i64> = row.try_get("next_attempt_at")?;
+        let next_attempt_at = next_attempt_at.map(moment);
+        let is_behind = next_attempt_at.is_some_and(|at| at >= never());
         Ok(Self(DeliveryReport {
             id: DeliveryId(row.try_get("id")?),
             event_id: EventId(row.try_get("event_id")?),
@@ -394,10 +399,11 @@ impl FromRow<'_, SqliteRow> for ReportRow {
             state: DeliveryState::from_name(state)
                 .ok_or_else(|| sqlx::Error::Decode(format!("the state {state:?}").into()))?,
             attempts: row.try_get("attempts")?,
-            next_attempt_at: row
-                .try_get::<Option<i64>, _>("next_attempt_at")?
-                .map(moment),
-            reason: row.try_get("reason")?,
+            next_attempt_at: next_attempt_at.filter(|_| !is_behind),
+            reason: match is_behind {
+                true => Some(BEHIND.to_owned()),
+                false => row.try_get("reason")?,
+            },
         }))
     }
 }

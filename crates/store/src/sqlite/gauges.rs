@@ -120,6 +120,7 @@ impl SqliteStore {
                         ORDER BY d.next_attempt_at LIMIT 1),
                        CASE WHEN h.status <> 'active' THEN 'held'
                             WHEN h.settings ->> 'in_flight' IS NOT NULL
+                                OR h.settings ->> 'ordered' IS NOT NULL
                                 OR h.settings ->> 'rate' IS NOT NULL
                                 OR health.phase IS NOT NULL THEN 'gated'
                             ELSE 'free' END

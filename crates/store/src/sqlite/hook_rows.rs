@@ -23,8 +23,10 @@ use uuid::Uuid;
 pub(super) const PURPOSE: &str = "hook";
 
 /// A row as it stands in the table.
+#[derive(Clone)]
 pub(super) struct HookRow {
     pub id: HookId,
+    pub alias: Option<String>,
     pub account: String,
     pub url: String,
     pub events: String,
@@ -46,6 +48,7 @@ impl FromRow<'_, SqliteRow> for HookRow {
     fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
         Ok(Self {
             id: HookId(row.try_get::<Uuid, _>("id")?),
+            alias: row.try_get("alias")?,
             account: row.try_get("account")?,
             url: row.try_get("url")?,
             events: row.try_get("events")?,
@@ -89,6 +92,7 @@ impl HookRow {
             credentials.is_none() || events.is_none() || settings.is_none() || status.is_none();
         Hook {
             id: self.id,
+            alias: self.alias,
             account: self.account,
             url: self.url,
             events: events.unwrap_or_default(),
@@ -139,7 +143,7 @@ impl SqliteStore {
         }
         let rows: Vec<HookRow> = sqlx::query_as(
             "-- postrider: hooks_since
-            SELECT id, account, url, events, profile, status, disabled_reason, disabled_at,
+            SELECT id, alias, account, url, events, profile, status, disabled_reason, disabled_at,
                 disabled_by, settings, credentials, created_at, updated_at, deleted_at, version,
                 phase
             FROM postrider_hooks LEFT JOIN postrider_hook_health ON hook_id = id

@@ -6,12 +6,12 @@
 use super::SqliteStore;
 use super::errors::from_sqlx;
 use super::hook_rows::{HookRow, PURPOSE};
-use super::values::{micros, moment, rows};
-use crate::error::not_understood;
-use crate::{Error, HookChange, HookFilter, HookReport, Result};
+use super::values::{hex, micros, moment, rows};
+use crate::error::{alias_taken, not_understood};
+use crate::{Error, HookChange, HookFilter, HookReport, Latest, Result};
 use postrider_core::{
-    DisabledReason, Hook, HookCredentials, HookId, HookSettings, HookStatus, NewHook, Phase,
-    Timestamp,
+    DisabledReason, Hook, HookCredentials, HookEdit, HookError, HookId, HookSettings, HookStatus,
+    NewAlias, NewHook, Phase, Timestamp,
 };
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{FromRow, Row};
@@ -22,17 +22,18 @@ const HELD_COUNTED: u32 = 10_000;
 /// A hook with what is known of it elsewhere. ?1 bounds the counting.
 macro_rules! report_columns {
     () => {
-        "SELECT h.id, h.account, h.url, h.events, h.profile, h.status, h.disabled_reason,
+        "SELECT h.id, h.alias, h.account, h.url, h.events, h.profile, h.status, h.disabled_reason,
              h.disabled_at, h.disabled_by, h.settings, h.credentials, h.created_at,
              h.updated_at, h.deleted_at, h.version, f.fail_count, f.first_failure_at, f.last_error,
-             f.phase, f.not_before,
+             f.phase, f.not_before, l.at AS latest_sent_at, l.status AS latest_status,
              CASE WHEN h.status = 'active' THEN 0 ELSE (
                  SELECT count(*) FROM (
                      SELECT 1 FROM postrider_deliveries AS d INDEXED BY postrider_deliveries_waiting
                      WHERE d.slot = 0 AND d.hook_id = h.id AND d.lease_token IS NULL LIMIT ?1
                  )
              ) END AS held
-         FROM postrider_hooks AS h LEFT JOIN postrider_hook_health AS f ON f.hook_id = h.id\n"
+         FROM postrider_hooks AS h LEFT JOIN postrider_hook_health AS f ON f.hook_id = h.id
+         LEFT JOIN postrider_hook_latest AS l ON l.hook_id = h.id\n"
     };
 }
 
@@ -43,12 +44,19 @@ impl SqliteStore {
         let credentials = self.seal(id, &hook.credentials)?;
         let mut tx = self.writer.begin().await?;
         let version = next_version(&mut tx).await?;
-        sqlx::query(
+        check_room(&mut tx, &hook).await?;
+        let alias = match &hook.alias {
+            None => None,
+            Some(NewAlias::Given(alias)) => Some(alias.clone()),
+            Some(NewAlias::NextNumber) => Some(next_number(&mut tx, &hook.profile).await?),
+        };
+        let inserted = sqlx::query(
             "-- postrider: create_hook
             INSERT INTO postrider_hooks
                 (id, account, url, events, profile, status, settings, credentials,
-                 created_at, updated_at, version)
-            VALUES (?1, ?2, ?3, ?4, ?5, 'active', ?6, ?7, ?8, ?8, ?9)",
+                 created_at, updated_at, version, alias)
+            VALUES (?1, ?2, ?3, ?4, ?5, 'active', ?6, ?7, ?8, ?8, ?9, ?10)
+            ON CONFLICT (profile, alias) WHERE alias IS NOT NULL DO NOTHING",
         )
         .bind(id.0)
         .bind(&hook.account)
@@ -59,9 +67,13 @@ impl SqliteStore {
         .bind(credentials)
         .bind(micros(now))
         .bind(version)
+        .bind(&alias)
         .execute(&mut *tx)
         .await
         .map_err(from_sqlx)?;
+        if inserted.rows_affected() == 0 {
+            return Err(alias_taken(&hook.profile, alias.as_deref()));
+        }
         let mut report = report(&mut tx, id).await?;
         tx.commit().await?;
         report.secret = hook.credentials.secrets.first().map(|s| s.secret.reveal());
@@ -94,6 +106,24 @@ impl SqliteStore {
                 settings.apply(change);
                 settings.check()?;
                 set_settings(&mut tx, id, &settings, now).await?;
+            }
+            HookChange::Edit(edit) => {
+                let status = edit.status;
+                self.edit(&mut tx, &row, *edit, now).await?;
+                match status {
+                    None => {}
+                    Some(HookStatus::Active) => {
+                        forget_failures(&mut tx, &row, now).await?;
+                        set_status(&mut tx, id, HookStatus::Active, None, now).await?;
+                    }
+                    Some(HookStatus::Paused) => {
+                        set_status(&mut tx, id, HookStatus::Paused, None, now).await?;
+                    }
+                    Some(HookStatus::Disabled) => {
+                        let why = Some((DisabledReason::Manual, by));
+                        set_status(&mut tx, id, HookStatus::Disabled, why, now).await?;
+                    }
+                }
             }
             HookChange::Rotate {
                 secret: new,
@@ -136,6 +166,57 @@ impl SqliteStore {
         report(&mut connection, id).await
     }
 
+    pub(super) async fn find_by_alias(
+        &self,
+        profile: &str,
+        account: &str,
+        alias: &str,
+    ) -> Result<HookReport> {
+        let mut connection = self.readers.acquire().await.map_err(from_sqlx)?;
+        let found: Option<ReportRow> = sqlx::query_as(concat!(
+            "-- postrider: hook_by_alias\n",
+            report_columns!(),
+            "WHERE h.profile = ?2 AND h.alias = ?3 AND h.account = ?4 AND h.deleted_at IS NULL"
+        ))
+        .bind(HELD_COUNTED)
+        .bind(profile)
+        .bind(alias)
+        .bind(account)
+        .fetch_optional(&mut *connection)
+        .await
+        .map_err(from_sqlx)?;
+        found
+            .map(ReportRow::into_report)
+            .ok_or_else(|| Error::NotFound {
+                what: "hook",
+                id: alias.to_owned(),
+            })
+    }
+
+    pub(super) async fn record_latest(&self, latest: &[Latest]) -> Result<()> {
+        if latest.is_empty() {
+            return Ok(());
+        }
+        let latest = latest.iter().map(|latest| {
+            let hook = hex(latest.hook.0.as_bytes());
+            (hook, micros(latest.at), latest.status)
+        });
+        let mut tx = self.writer.begin().await?;
+        sqlx::query(
+            "-- postrider: note_latest
+            WITH s (v) AS MATERIALIZED (SELECT value FROM json_each(?1))
+            INSERT INTO postrider_hook_latest (hook_id, at, status)
+            SELECT unhex(v ->> 0), v ->> 1, v ->> 2 FROM s WHERE true
+            ON CONFLICT (hook_id) DO UPDATE SET at = excluded.at, status = excluded.status
+            WHERE at <= excluded.at",
+        )
+        .bind(rows(latest))
+        .execute(&mut *tx)
+        .await
+        .map_err(from_sqlx)?;
+        tx.commit().await
+    }
+
     pub(super) async fn open_hook(&self, id: HookId) -> Result<Hook> {
         let mut connection = self.readers.acquire().await.map_err(from_sqlx)?;
         let row = find(&mut connection, id).await?;
@@ -151,12 +232,14 @@ impl SqliteStore {
                     "-- postrider: hooks_of_account\n",
                     report_columns!(),
                     "WHERE h.account = ?4 AND h.id > ?2 AND h.deleted_at IS NULL
+                       AND (?5 IS NULL OR h.profile = ?5)
                      ORDER BY h.id LIMIT ?3"
                 ))
                 .bind(HELD_COUNTED)
                 .bind(after.unwrap_or_default())
                 .bind(filter.limit)
                 .bind(account)
+                .bind(&filter.profile)
                 .fetch_all(&self.readers)
                 .await
             }
@@ -164,17 +247,62 @@ impl SqliteStore {
                 sqlx::query_as(concat!(
                     "-- postrider: hooks\n",
                     report_columns!(),
-                    "WHERE h.id > ?2 AND h.deleted_at IS NULL ORDER BY h.id LIMIT ?3"
+                    "WHERE h.id > ?2 AND h.deleted_at IS NULL
+                       AND (?4 IS NULL OR h.profile = ?4)
+                     ORDER BY h.id LIMIT ?3"
                 ))
                 .bind(HELD_COUNTED)
                 .bind(after.unwrap_or_default())
                 .bind(filter.limit)
+                .bind(&filter.profile)
                 .fetch_all(&self.readers)
                 .await
             }
         }
         .map_err(from_sqlx)?;
         Ok(found.into_iter().map(ReportRow::into_report).collect())
+    }
+
+    async fn edit(
+        &self,
+        tx: &mut SqliteConnection,
+        row: &HookRow,
+        edit: HookEdit,
+        now: Timestamp,
+    ) -> Result<()> {
+        let mut sealed = row.credentials.clone();
+        let concerns_credentials = edit.concerns_credentials();
+        let credentials = match concerns_credentials {
+            true => row.open(&self.keys)?,
+            false => HookCredentials::default(),
+        };
+        let mut hook = row.clone().into_hook(Some(credentials));
+        if hook.locked {
+            return Err(not_understood(row.id));
+        }
+        edit.apply(&mut hook)?;
+        if concerns_credentials {
+            sealed = self.seal(row.id, &hook.credentials)?;
+        }
+        let version = next_version(tx).await?;
+        sqlx::query(
+            "-- postrider: edit_hook
+            UPDATE postrider_hooks
+            SET url = ?2, events = ?3, settings = ?4, credentials = ?5, updated_at = ?6,
+                version = ?7
+            WHERE id = ?1",
+        )
+        .bind(row.id.0)
+        .bind(&hook.url)
+        .bind(rows(&hook.events))
+        .bind(sqlx::types::Json(&hook.settings))
+        .bind(sealed)
+        .bind(micros(now))
+        .bind(version)
+        .execute(tx)
+        .await
+        .map_err(from_sqlx)?;
+        Ok(())
     }
 
     fn seal(&self, id: HookId, credentials: &HookCredentials) -> Result<String> {
@@ -190,6 +318,8 @@ struct ReportRow {
     first_failure_at: Option<i64>,
     last_error: Option<String>,
     not_before: Option<i64>,
+    latest_sent_at: Option<i64>,
+    latest_status: Option<u16>,
     held: u32,
 }
 
@@ -201,6 +331,8 @@ impl FromRow<'_, SqliteRow> for ReportRow {
             first_failure_at: row.try_get("first_failure_at")?,
             last_error: row.try_get("last_error")?,
             not_before: row.try_get("not_before")?,
+            latest_sent_at: row.try_get("latest_sent_at")?,
+            latest_status: row.try_get("latest_status")?,
             held: row.try_get("held")?,
         })
     }
@@ -212,6 +344,7 @@ impl ReportRow {
         let mut settings: HookSettings = serde_json::from_str(&hook.settings).unwrap_or_default();
         HookReport {
             id: hook.id,
+            alias: hook.alias,
             account: hook.account,
             url: hook.url,
             events: serde_json::from_str(&hook.events).unwrap_or_default(),
@@ -226,9 +359,13 @@ impl ReportRow {
             not_before: self.not_before.map(moment),
             in_flight: settings.in_flight,
             rate: settings.rate,
+            ordered: settings.ordered,
+            on_failure: settings.after_failure(),
             disabled_reason: hook.disabled_reason,
             disabled_at: hook.disabled_at.map(moment),
             disabled_by: hook.disabled_by,
+            latest_sent_at: self.latest_sent_at.map(moment),
+            latest_status: self.latest_status,
             held: self.held,
             settings,
             created_at: moment(hook.created_at),
@@ -254,7 +391,7 @@ async fn report(connection: &mut SqliteConnection, id: HookId) -> Result<HookRep
 async fn find(connection: &mut SqliteConnection, id: HookId) -> Result<HookRow> {
     sqlx::query_as(
         "-- postrider: hook_with_credentials
-        SELECT id, account, url, events, profile, status, disabled_reason, disabled_at,
+        SELECT id, alias, account, url, events, profile, status, disabled_reason, disabled_at,
             disabled_by, settings, credentials, created_at, updated_at, deleted_at, version, phase
         FROM postrider_hooks LEFT JOIN postrider_hook_health ON hook_id = id
         WHERE id = ?1 AND deleted_at IS NULL",
@@ -264,6 +401,42 @@ async fn find(connection: &mut SqliteConnection, id: HookId) -> Result<HookRow> 
     .await
     .map_err(from_sqlx)?
     .ok_or(not_found(id))
+}
+
+/// Refuses a hook that would be one too many of its profile in its account.
+async fn check_room(tx: &mut SqliteConnection, new: &NewHook) -> Result<()> {
+    let Some(at_most) = new.at_most else {
+        return Ok(());
+    };
+    let taken: u32 = sqlx::query_scalar(
+        "-- postrider: hooks_of_profile
+        SELECT count(*) FROM postrider_hooks
+        WHERE account = ?1 AND profile = ?2 AND deleted_at IS NULL",
+    )
+    .bind(&new.account)
+    .bind(&new.profile)
+    .fetch_one(tx)
+    .await
+    .map_err(from_sqlx)?;
+    match taken >= at_most {
+        true => Err(HookError::TooMany(taken).into()),
+        false => Ok(()),
+    }
+}
+
+/// Draws the next number of a profile whose aliases are numbers.
+async fn next_number(tx: &mut SqliteConnection, profile: &str) -> Result<String> {
+    let number: i64 = sqlx::query_scalar(
+        "-- postrider: next_alias
+        INSERT INTO postrider_aliases (profile, last) VALUES (?1, 1)
+        ON CONFLICT (profile) DO UPDATE SET last = last + 1
+        RETURNING last",
+    )
+    .bind(profile)
+    .fetch_one(tx)
+    .await
+    .map_err(from_sqlx)?;
+    Ok(number.to_string())
 }
 
 /// The number under which a change of a hook stands.

@@ -5,6 +5,7 @@
 
 mod attempt_rows;
 mod deliveries;
+mod discard;
 mod errors;
 mod file;
 mod gates;
@@ -16,6 +17,7 @@ mod hooks;
 mod keys;
 mod leases;
 mod lock;
+mod order;
 mod outbox;
 mod outbox_rows;
 mod recover;
@@ -33,18 +35,19 @@ mod writer;
 use crate::{
     AttemptReport, DeliveryFilter, DeliveryReport, DueHook, EventFilter, EventReport, FanOut,
     FannedOut, GateAnswer, HookBook, HookChange, HookFilter, HookReport, KeyFilter, KeyReport,
-    Lease, Leased, Migrated, OwnGates, Peek, PoolGauge, Recovered, RejectedReport, Result, Sampled,
-    SchemaState, Settled, Settlement, Store, Upkeep, WorkerClaim,
+    Latest, Lease, Leased, Migrated, OwnGates, Peek, PoolGauge, Recovered, RejectedReport, Result,
+    Sampled, SchemaState, Settled, Settlement, Store, Upkeep, WorkerClaim,
 };
 use async_trait::async_trait;
 pub(crate) use errors::from_sqlx;
 use postrider_core::{
     DeliveryId, EventId, Hook, HookId, Key, KeyId, KeyRing, LeaseToken, NewEvent, NewHook, NewKey,
-    RetrySchedule, Timestamp, TokenHash, WorkerId,
+    Schedules, Timestamp, TokenHash, WorkerId,
 };
 use sqlx::SqlitePool;
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use writer::Writer;
 
 /// The store in one SQLite file.
@@ -56,6 +59,8 @@ pub struct SqliteStore {
     readers: SqlitePool,
     keys: KeyRing,
     book: RwLock<Arc<HookBook>>,
+    /// Up to which key the turns of a hook were last looked over.
+    looked_over: Mutex<HashMap<HookId, String>>,
 }
 
 impl SqliteStore {
@@ -72,6 +77,7 @@ impl SqliteStore {
             path,
             keys,
             book: RwLock::default(),
+            looked_over: Mutex::default(),
         })
     }
 }
@@ -170,9 +176,9 @@ impl Store for SqliteStore {
         slot: i16,
         now: Timestamp,
         limit: u32,
-        schedule: &RetrySchedule,
+        schedules: &dyn Schedules,
     ) -> Result<Recovered> {
-        self.recover_lost(slot, now, limit, schedule).await
+        self.recover_lost(slot, now, limit, schedules).await
     }
 
     fn hooks_book(&self) -> Arc<HookBook> {
@@ -211,6 +217,14 @@ impl Store for SqliteStore {
 
     async fn hook(&self, id: HookId) -> Result<HookReport> {
         self.find_hook(id).await
+    }
+
+    async fn hook_by_alias(&self, profile: &str, account: &str, alias: &str) -> Result<HookReport> {
+        self.find_by_alias(profile, account, alias).await
+    }
+
+    async fn note_latest(&self, latest: &[Latest]) -> Result<()> {
+        self.record_latest(latest).await
     }
 
     async fn hook_with_credentials(&self, id: HookId) -> Result<Hook> {
@@ -263,6 +277,10 @@ impl Store for SqliteStore {
 
     async fn redeliver(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport> {
         self.send_again(id, now).await
+    }
+
+    async fn discard(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport> {
+        self.give_up(id, now).await
     }
 
     async fn rejected(&self, limit: u32) -> Result<Vec<RejectedReport>> {

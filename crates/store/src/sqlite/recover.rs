@@ -6,12 +6,15 @@
 use super::SqliteStore;
 use super::attempt_rows::{AttemptRow, insert_attempts};
 use super::errors::from_sqlx;
+use super::order::give_turns;
 use super::settle_rows::{EndedRow, Waiting, delete_deliveries, insert_ended, reschedule};
 use super::started::recover_started;
 use super::values::micros;
+use crate::order::never;
 use crate::{HookBook, Recovered, Result};
 use postrider_core::{
-    AttemptId, DeliveryId, EventId, HookId, NextStep, Outcome, RetrySchedule, Timestamp, next_step,
+    AttemptId, DeliveryId, EventId, HookId, NextStep, OnFailure, Outcome, Schedules, Timestamp,
+    next_step,
 };
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row};
@@ -25,7 +28,7 @@ impl SqliteStore {
         slot: i16,
         now: Timestamp,
         limit: u32,
-        schedule: &RetrySchedule,
+        schedules: &dyn Schedules,
     ) -> Result<Recovered> {
         let mut recovered = Recovered::default();
         // A look without the right to write: nearly always there is nothing to do.
@@ -36,7 +39,8 @@ impl SqliteStore {
         recovered.recovered = recover_started(&mut tx, now, limit).await?;
         let lost: Vec<LostRow> = sqlx::query_as(
             "-- postrider: recover_find
-            SELECT id, day, event_id, hook_id, attempts, earlier_attempts, lost_leases
+            SELECT id, day, event_id, hook_id, attempts, earlier_attempts, lost_leases,
+                ordering_key
             FROM postrider_deliveries INDEXED BY postrider_deliveries_leased
             WHERE slot = 0 AND lease_token IS NOT NULL AND lease_expires_at <= ?1
             ORDER BY lease_expires_at LIMIT ?2",
@@ -48,7 +52,8 @@ impl SqliteStore {
         .map_err(from_sqlx)?;
         let book = self.fresh_book(&mut tx).await?;
         let (mut waiting, mut attempts, mut ended) = (Vec::new(), Vec::new(), Vec::new());
-        for row in lost {
+        let (mut gone, mut freed) = (Vec::new(), Vec::new());
+        for row in &lost {
             if row.lost_leases + 1 < LOST_LEASES {
                 recovered.recovered += 1;
                 waiting.push(row.waits(micros(now), row.attempts, row.lost_leases + 1));
@@ -56,19 +61,28 @@ impl SqliteStore {
             }
             recovered.worker_lost += 1;
             attempts.push(row.attempt(now));
-            match row.next_step(&book, schedule) {
+            match row.next_step(&book, schedules) {
                 NextStep::RetryIn(wait) => {
                     waiting.push(row.waits(micros(now + wait), row.attempts + 1, 0));
                 }
-                NextStep::Failed(reason) => ended.push(row.ended(reason.name())),
+                NextStep::Failed(reason) => {
+                    ended.push(row.ended(reason.name()));
+                    if row.holds_key(&book) {
+                        waiting.push(row.waits(micros(never()), row.attempts + 1, 0));
+                    } else {
+                        gone.push(row.id.0.simple());
+                        freed.extend(row.ordering_key.as_deref().map(|key| (row.hook_id, key)));
+                    }
+                }
                 // A lost worker delivers nothing.
                 NextStep::Delivered => {}
             }
         }
         insert_attempts(&mut tx, attempts, false).await?;
-        delete_deliveries(&mut tx, ended.iter().map(|row| row.delivery_id)).await?;
+        delete_deliveries(&mut tx, gone).await?;
         insert_ended(&mut tx, &ended, now).await?;
         reschedule(&mut tx, &waiting).await?;
+        give_turns(&mut tx, freed, now).await?;
         tx.commit().await?;
         Ok(recovered)
     }
@@ -97,6 +111,7 @@ struct LostRow {
     attempts: u32,
     earlier_attempts: u32,
     lost_leases: u32,
+    ordering_key: Option<String>,
 }
 
 impl FromRow<'_, SqliteRow> for LostRow {
@@ -109,26 +124,31 @@ impl FromRow<'_, SqliteRow> for LostRow {
             attempts: row.try_get("attempts")?,
             earlier_attempts: row.try_get("earlier_attempts")?,
             lost_leases: row.try_get("lost_leases")?,
+            ordering_key: row.try_get("ordering_key")?,
         })
     }
 }
 
 impl LostRow {
+    /// Whether those of its key behind it wait, if it has failed for good.
+    fn holds_key(&self, book: &HookBook) -> bool {
+        let hook = book.get(self.hook_id);
+        self.ordering_key.is_some()
+            && hook.and_then(|hook| hook.settings.after_failure()) == Some(OnFailure::Hold)
+    }
+
     fn waits(&self, until: i64, attempts: u32, lost_leases: u32) -> Waiting {
         (self.id.0.simple(), until, attempts, lost_leases)
     }
 
     /// What becomes of the delivery now that losing its worker counts as an attempt.
-    fn next_step(&self, book: &HookBook, schedule: &RetrySchedule) -> NextStep {
-        let own = book
-            .get(self.hook_id)
-            .and_then(|hook| hook.settings.retry_schedule.as_ref());
+    fn next_step(&self, book: &HookBook, schedules: &dyn Schedules) -> NextStep {
         let attempt = (self.attempts + 1).saturating_sub(self.earlier_attempts);
         next_step(
             &Outcome::WorkerLost,
             self.id,
             attempt,
-            own.unwrap_or(schedule),
+            schedules.of(book.get(self.hook_id).map(AsRef::as_ref)),
         )
     }
 

@@ -8,11 +8,13 @@ use super::SqliteStore;
 use super::attempt_rows::{AttemptRow, insert_attempts, recorded_before};
 use super::errors::from_sqlx;
 use super::health::update_health;
+use super::order::give_turns;
 use super::settle_rows::{
     EndedRow, WaitingRow, delete_deliveries, insert_ended, insert_waiting, reschedule,
 };
 use super::started::take_settled;
 use super::values::{day_number, micros, rows};
+use crate::order::never;
 use crate::{Error, Result, Settled, Settlement, Step};
 use postrider_core::Timestamp;
 use sqlx::SqliteConnection;
@@ -76,6 +78,9 @@ impl SqliteStore {
         let attempts = held.iter().map(|s| attempt_row(s, scrub)).collect();
         insert_attempts(&mut tx, attempts, false).await?;
         move_on(&mut tx, &held, now).await?;
+        let book = self.current_book();
+        let freed = held.iter().filter_map(|s| s.freed_key(&book));
+        give_turns(&mut tx, freed.collect(), now).await?;
         let late: Vec<_> = lost.iter().map(|s| attempt_row(s, scrub)).collect();
         let recorded = recorded_before(&mut tx, &late).await?;
         insert_attempts(&mut tx, late, true).await?;
@@ -141,6 +146,9 @@ async fn move_on(tx: &mut SqliteConnection, held: &[&Settlement], now: Timestamp
                 attempts,
                 next_attempt_at: micros(at),
             }),
+            (Step::Failed(_), None) if settlement.holds_key() => {
+                waiting.push((id, micros(never()), attempts, 0));
+            }
             (Step::Delivered | Step::Failed(_), None) => done.push(id),
             (Step::Delivered | Step::Failed(_), Some(_)) => {}
         }

@@ -31,7 +31,10 @@ impl SqliteStore {
         .fetch_all(&self.readers)
         .await
         .map_err(from_sqlx)?;
-        let mut done = Upkeep::default();
+        let mut done = Upkeep {
+            more: self.keep_order(now, limit).await?,
+            ..Upkeep::default()
+        };
         if hooks.is_empty() {
             return Ok(done);
         }
@@ -41,7 +44,7 @@ impl SqliteStore {
             done.cancelled += cancel(&mut tx, hook, now, left).await?;
         }
         tx.commit().await?;
-        done.more = done.cancelled == limit;
+        done.more |= done.cancelled == limit;
         Ok(done)
     }
 }

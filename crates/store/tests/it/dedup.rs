@@ -1,6 +1,7 @@
 //! A second event with a deduplication key is dropped and counted.
 
 use crate::support::ids_of;
+use postrider_core::LeaseToken;
 use postrider_store::{Error, FanOut};
 use postrider_tests::{TestStore, event};
 
@@ -81,26 +82,33 @@ pub async fn of_two_workers_with_the_same_key_one_delivers(t: &TestStore) {
     for store in [t.store.clone(), second.clone(), t.store.clone(), second] {
         let request = t.request();
         callers.push(tokio::spawn(async move {
-            let mut counts = (0, 0);
+            let mut counts = (0, 0, 0);
             loop {
                 let request = FanOut {
+                    token: LeaseToken::draw(request.now),
                     max_events: 7,
                     ..request.clone()
                 };
                 let done = store.fan_out(request).await.unwrap();
-                counts = (counts.0 + done.events, counts.1 + done.duplicates);
+                counts.0 += done.events;
+                counts.1 += done.duplicates;
+                counts.2 += done.rejected;
                 if !done.more {
                     return counts;
                 }
             }
         }));
     }
-    let mut counts = (0, 0);
+    let mut counts = (0, 0, 0);
     for caller in callers {
-        let (events, duplicates) = caller.await.unwrap();
-        counts = (counts.0 + events, counts.1 + duplicates);
+        let (events, duplicates, rejected) = caller.await.unwrap();
+        counts.0 += events;
+        counts.1 += duplicates;
+        counts.2 += rejected;
     }
     let rest = t.fan_out().await;
-    counts = (counts.0 + rest.events, counts.1 + rest.duplicates);
-    assert_eq!(counts, (10, 90));
+    counts.0 += rest.events;
+    counts.1 += rest.duplicates;
+    counts.2 += rest.rejected;
+    assert_eq!(counts, (10, 90, 0));
 }

@@ -2,7 +2,7 @@
 
 use crate::support::{drained, ids_of};
 use chrono::SubsecRound;
-use postrider_core::{EventError, NewEvent, PAYLOAD_MAX_BYTES, slot_of};
+use postrider_core::{EventError, NewEvent, PAYLOAD_MAX_BYTES, RetrySchedule, slot_of};
 use postrider_store::{Backend, Error, EventState, HookChange};
 use postrider_tests::{TestStore, event, slots};
 use std::time::Duration;
@@ -100,7 +100,7 @@ pub async fn a_payload_is_kept_byte_for_byte(t: &TestStore) {
     assert_eq!(payload(t.store.event(id).await.unwrap()), AWKWARD);
 
     t.outlive_leases();
-    let (slot, schedule) = (started[0].slot, Default::default());
+    let (slot, schedule) = (started[0].slot, RetrySchedule::default());
     t.store.recover(slot, t.now(), 10, &schedule).await.unwrap();
     let mut request = t.lease_request(&[hook]);
     request.slot = slot;

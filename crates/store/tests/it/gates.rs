@@ -49,10 +49,7 @@ pub async fn failures_in_a_row_back_a_hook_off(t: &TestStore) {
 pub async fn a_hook_that_is_busy_is_left_alone_at_once(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 1).await;
-    let busy = Outcome::Refused {
-        status: 429,
-        retry_after: Some(Duration::from_secs(30)),
-    };
+    let busy = Outcome::refused(429, Some(Duration::from_secs(30)));
     let again = Step::Retry(t.now() + Duration::from_secs(300));
     let settlement = t.settlement(&started[0], busy, again);
     let ended = settlement.attempt.at + settlement.attempt.duration;

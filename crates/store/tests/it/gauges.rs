@@ -1,6 +1,6 @@
 //! How much waits and how the database is: sampled by one, shown by all.
 
-use postrider_core::{HookId, HookSettings};
+use postrider_core::{HookId, HookSettings, NewHook, Ordered};
 use postrider_store::{Backend, GAUGES_COUNTED, Gauges, HookChange, HookCounts, Sampled};
 use postrider_tests::{TestStore, event, new_hook};
 use std::time::Duration;
@@ -54,6 +54,33 @@ pub async fn what_waits_is_told_by_how_it_waits(t: &TestStore) {
     let told = next(t).await;
     assert_eq!((told.outbox.count, told.outbox.oldest_seconds), (0, 0.0));
     assert_eq!((told.leased, told.gated.count), (5, 0));
+}
+
+pub async fn a_hook_with_any_limit_or_an_order_is_gated(t: &TestStore) {
+    let none = HookSettings::default;
+    for settings in [
+        HookSettings {
+            in_flight: Some(3),
+            ..none()
+        },
+        HookSettings {
+            rate: "20/s".parse().ok(),
+            ..none()
+        },
+        HookSettings {
+            ordered: Some(Ordered::Key),
+            ..none()
+        },
+    ] {
+        assert!(settings.is_limited());
+        let hook = new_hook("default", &["work"]);
+        t.register(NewHook { settings, ..hook }).await;
+    }
+    t.hook("work").await;
+    t.insert_many("work", 1).await;
+    t.fan_out_without_room().await;
+    let told = gauges(t).await;
+    assert_eq!((told.gated.count, told.due.count), (3, 1));
 }
 
 pub async fn the_oldest_row_of_the_outbox_tells_its_age(t: &TestStore) {
@@ -267,8 +294,8 @@ async fn sampled(t: &TestStore) -> Sampled {
     told.expect("a sample")
 }
 
-fn limited(pattern: &str) -> postrider_core::NewHook {
-    postrider_core::NewHook {
+fn limited(pattern: &str) -> NewHook {
+    NewHook {
         settings: HookSettings {
             in_flight: Some(1),
             ..HookSettings::default()

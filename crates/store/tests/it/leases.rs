@@ -1,7 +1,7 @@
 //! The right to attempt a delivery, for a limited time and under a token.
 
 use crate::support::ids_of;
-use postrider_core::{DeliveryId, HookId, LeaseToken};
+use postrider_core::{DeliveryId, HookId, LeaseToken, RetrySchedule};
 use postrider_store::{DeliveryState, DueHook, HookChange, Lease, Leased};
 use postrider_tests::{TestStore, event};
 use std::collections::BTreeSet;
@@ -299,7 +299,7 @@ fn of_hook(leased: &[Leased], hook: HookId) -> usize {
 }
 
 async fn recovered(t: &TestStore) -> (u32, u32) {
-    let schedule = Default::default();
+    let schedule = RetrySchedule::default();
     let done = t.store.recover(t.slot, t.now(), 100, &schedule).await;
     let done = done.unwrap();
     (done.recovered, done.worker_lost)

@@ -3,6 +3,7 @@
 //! A case is named after a sentence of the contract in `Store`. It is handed a store on a
 //! database of its own and a clock that stands still; nothing sleeps.
 
+mod aliases;
 mod dedup;
 mod enqueue;
 mod fan_out;
@@ -13,6 +14,7 @@ mod history;
 mod hooks;
 mod keys;
 mod leases;
+mod ordered;
 mod recover;
 mod redeliver;
 mod rejected;
@@ -69,6 +71,17 @@ on_every_store! {
         no_table_of_others_is_needed_or_touched,
         the_databases_clock_goes_forward,
         after_closing_every_call_fails,
+    },
+    aliases::{
+        a_hook_is_found_by_its_alias_in_its_account_only,
+        an_alias_is_given_once_in_its_profile,
+        numbers_count_up_in_their_profile_and_are_never_drawn_again,
+        of_calls_at_once_no_more_succeed_than_the_account_may_have,
+        hooks_of_one_profile_are_listed,
+        an_edit_changes_what_it_names_and_nothing_else,
+        an_edit_is_made_as_a_whole_or_not_at_all,
+        activating_by_an_edit_forgets_failures,
+        the_latest_answer_is_kept_whatever_the_order,
     },
     enqueue::{
         ids_come_back_in_the_order_of_the_events,
@@ -154,6 +167,33 @@ on_every_store! {
         releasing_counts_neither_an_attempt_nor_a_lost_lease,
         under_another_token_nothing_is_released,
     },
+    ordered::{
+        of_each_key_one_goes_at_a_time_in_the_order_of_insertion,
+        what_has_no_key_waits_for_none,
+        a_key_that_is_tried_again_holds_up_no_other,
+        what_is_behind_is_shown_so,
+        one_that_has_failed_for_good_holds_its_key_until_it_is_taken,
+        one_that_holds_its_key_can_be_discarded,
+        one_that_waits_can_be_discarded,
+        what_is_in_flight_or_has_ended_cannot_be_discarded,
+        a_hook_that_skips_goes_on,
+        a_lost_lease_keeps_its_place,
+        what_is_given_back_keeps_its_place,
+        a_late_settlement_gives_no_turn,
+        a_delivery_that_lost_its_workers_holds_its_key_too,
+        a_delivery_that_lost_its_workers_is_skipped_too,
+        a_repeat_waits_for_none_and_holds_up_none,
+        an_earlier_one_that_comes_late_goes_first_but_never_beside_another,
+        deliver_after_is_kept_behind_others,
+        a_hook_may_become_ordered_while_deliveries_wait,
+        a_hook_may_become_ordered_while_deliveries_are_in_flight,
+        a_hook_may_stop_being_ordered,
+        a_hook_that_begins_to_skip_lets_held_keys_go,
+        what_nothing_stands_before_has_its_turn_at_the_latest_with_upkeep,
+        a_removed_hooks_keys_are_cancelled,
+        much_behind_one_delivery_costs_other_keys_no_place,
+        turns_are_given_however_fan_out_and_settling_race,
+    },
     recover::{
         a_lease_that_has_not_ended_is_left_alone,
         exactly_what_was_not_settled_comes_back,
@@ -230,6 +270,7 @@ on_every_store! {
     gauges::{
         an_empty_database_has_nothing_that_waits,
         what_waits_is_told_by_how_it_waits,
+        a_hook_with_any_limit_or_an_order_is_gated,
         the_oldest_row_of_the_outbox_tells_its_age,
         hooks_are_counted_as_they_stand,
         counts_end,
@@ -337,6 +378,11 @@ mod postgres_only {
             of_many_that_ask_at_once_one_owns_each_hook,
             what_is_disowned_is_free_at_once,
             nobody_owns_a_hook_before_it_may_be_probed,
+        },
+        ordered::{
+            one_at_a_time_fans_out_a_slot_for_ordered_hooks,
+            the_next_owner_waits_for_what_is_in_flight,
+            slots_do_not_grow_while_ordered_deliveries_wait,
         },
         fan_out::{
             a_transaction_still_open_delays_only_its_own_rows,

@@ -1,6 +1,6 @@
 //! The attempt and the delivery's next step, in one transaction, while the lease still holds.
 
-use postrider_core::{LeaseToken, Outcome, Reason};
+use postrider_core::{LeaseToken, Outcome, Reason, RetrySchedule};
 use postrider_store::{
     AttemptReport, Backend, DeliveryReport, DeliveryState, Settled, Settlement, Step,
 };
@@ -292,7 +292,7 @@ fn took_effect(count: u32) -> Settled {
 }
 
 async fn recover(t: &TestStore) {
-    let schedule = Default::default();
+    let schedule = RetrySchedule::default();
     t.store
         .recover(t.slot, t.now(), 100, &schedule)
         .await

@@ -1,6 +1,6 @@
 //! What is done beside the deliveries: room for the days to come, and what deleted hooks left.
 
-use postrider_core::{HookId, Reason};
+use postrider_core::{HookId, Reason, RetrySchedule};
 use postrider_store::{DeliveryState, HookChange, Step, Upkeep};
 use postrider_tests::{TestStore, event, refusal};
 use std::time::Duration;
@@ -56,7 +56,7 @@ pub async fn what_is_in_flight_is_cancelled_when_it_comes_back(t: &TestStore) {
     );
 
     t.outlive_leases();
-    let schedule = Default::default();
+    let schedule = RetrySchedule::default();
     t.store
         .recover(t.slot, t.now(), 10, &schedule)
         .await

@@ -1,12 +1,24 @@
 //! What receivers see: how a request is built and how an answer is judged, by profile.
 //!
-//! A profile is data and two functions. The rest of the worker knows none by name.
+//! A profile is data and three functions, in a file of its own; adding one means that file and
+//! its entry in [`PROFILES`]. The rest of the worker knows none by name.
 
+mod misskey;
+mod options;
+mod policy;
+mod solapi;
 mod standard;
+mod thulium;
+
+pub use options::{MisskeyOptions, ProfileOptions};
+pub use policy::{DisableWhen, Policy};
 
 use crate::client::{Request, Target};
-use http::{HeaderMap, StatusCode};
-use postrider_core::{Event, Hook, Outcome, Signer, Timestamp};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use postrider_core::{AliasForm, Event, Hook, Outcome, Signer, Timestamp};
 use std::time::Duration;
 
 /// A delivery format and its policy.
@@ -14,19 +26,80 @@ use std::time::Duration;
 pub struct Profile {
     /// Its name, as hooks carry it.
     pub name: &'static str,
-    /// Builds the request of one attempt.
-    pub build: fn(&Prepared, &Hook, &Event, Timestamp) -> Request,
+    /// How the ids look under which its own API knows hooks, if it has one.
+    pub alias: Option<AliasForm>,
+    /// What a hook's secret is to it.
+    pub secret: SecretUse,
+    /// What only its hooks can set (`HookSettings::profile`), and to what.
+    pub settings: &'static [ProfileSetting],
+    /// What requests say that they come from.
+    pub user_agent: &'static str,
+    /// What holds for its hooks.
+    pub policy: Policy,
+    /// The headers that all requests of a hook have; `None` when one of them is malformed.
+    pub shared: fn(&Hook, &ProfileOptions) -> Option<HeaderMap>,
+    /// Builds the body of one attempt, and sets the headers that only this attempt has.
+    pub build: fn(&Prepared, &Sending<'_>, &mut HeaderMap) -> Bytes,
     /// Judges the answer.
     pub judge: fn(StatusCode, &HeaderMap, Timestamp) -> Outcome,
 }
 
+/// What a hook's secret is to a profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecretUse {
+    /// It signs each request, and is made unless given.
+    Signs,
+    /// Its SHA-1 is kept and sent, nothing else.
+    SentAsSha1,
+    /// It is kept and sent as it is, also when it is empty.
+    Sent,
+    /// There is none.
+    None,
+}
+
+/// Something that only the hooks of one profile can set.
+#[derive(Clone, Copy, Debug)]
+pub struct ProfileSetting {
+    /// Its name.
+    pub name: &'static str,
+    /// What it can be set to, the default first; any text if there is nothing here.
+    pub values: &'static [&'static str],
+}
+
+/// One attempt that is to be made.
+#[derive(Clone, Copy, Debug)]
+pub struct Sending<'a> {
+    /// To whom.
+    pub hook: &'a Hook,
+    /// What.
+    pub event: &'a Event,
+    /// The delivery's first attempt is 1.
+    pub number: u32,
+    /// When.
+    pub now: Timestamp,
+}
+
+/// What requests say that they come from, unless their profile has another name for it.
+pub(crate) const USER_AGENT: &str = concat!("Postrider/", env!("CARGO_PKG_VERSION"));
+
 /// Every profile there is.
-pub const PROFILES: &[Profile] = &[standard::PROFILE];
+pub const PROFILES: &[Profile] = &[
+    standard::PROFILE,
+    solapi::PROFILE,
+    thulium::PROFILE,
+    misskey::PROFILE,
+];
 
 impl Profile {
     /// The profile of this name.
     pub fn named(name: &str) -> Option<&'static Self> {
         PROFILES.iter().find(|profile| profile.name == name)
+    }
+
+    /// The profile of a hook; one that is not known here cannot be sent to, and has the policy
+    /// of the first.
+    pub(crate) fn of(hook: &Hook) -> &'static Self {
+        Self::named(&hook.profile).unwrap_or(&standard::PROFILE)
     }
 }
 
@@ -34,10 +107,11 @@ impl Profile {
 #[derive(Clone, Debug)]
 pub struct Prepared {
     pub(crate) profile: &'static Profile,
-    pub(crate) target: Target,
-    pub(crate) headers: HeaderMap,
+    pub(crate) options: ProfileOptions,
     pub(crate) signer: Signer,
-    pub(crate) timeout: Duration,
+    target: Target,
+    headers: HeaderMap,
+    timeout: Duration,
     version: i64,
     /// When the first of the old secrets ends, so that the signer must be made anew.
     valid_until: Option<Timestamp>,
@@ -65,19 +139,24 @@ impl Prepared {
     ///
     /// # Errors
     /// When the hook cannot be sent to by this worker.
-    pub fn new(hook: &Hook, longest: Duration, now: Timestamp) -> Result<Self, PrepareError> {
+    pub fn new(
+        hook: &Hook,
+        longest: Duration,
+        options: &ProfileOptions,
+        now: Timestamp,
+    ) -> Result<Self, PrepareError> {
         let profile = Profile::named(&hook.profile)
             .ok_or_else(|| PrepareError::UnknownProfile(hook.profile.clone()))?;
         let url = postrider_core::parse_hook_url(&hook.url)?;
+        let own = hook.settings.timeout.map(|own| own.get());
+        let timeout = own.or(profile.policy.timeout).unwrap_or(longest);
         Ok(Self {
             profile,
-            target: Target::of(&url).ok_or(PrepareError::Url)?,
-            headers: standard::shared_headers(hook).ok_or(PrepareError::Header)?,
+            options: options.clone(),
             signer: hook.credentials.signer(now),
-            timeout: hook
-                .settings
-                .timeout
-                .map_or(longest, |own| own.get().min(longest)),
+            target: Target::of(&url).ok_or(PrepareError::Url)?,
+            headers: (profile.shared)(hook, options).ok_or(PrepareError::Header)?,
+            timeout: timeout.min(longest),
             version: hook.version,
             valid_until: hook
                 .credentials
@@ -94,8 +173,71 @@ impl Prepared {
         self.version == hook.version && self.valid_until.is_none_or(|end| end > now)
     }
 
-    /// The request of one attempt that starts at `now`.
-    pub fn request(&self, hook: &Hook, event: &Event, now: Timestamp) -> Request {
-        (self.profile.build)(self, hook, event, now)
+    /// The request of one attempt.
+    pub fn request(&self, sending: &Sending<'_>) -> Request {
+        let mut headers = HeaderMap::with_capacity(self.headers.len() + 7);
+        add_event_headers(&mut headers, sending.event);
+        for (name, value) in &self.headers {
+            headers.insert(name, value.clone());
+        }
+        let agent = HeaderValue::from_static(self.profile.user_agent);
+        headers.insert(header::USER_AGENT, agent);
+        let body = (self.profile.build)(self, sending, &mut headers);
+        Request {
+            target: self.target.clone(),
+            headers,
+            body,
+            timeout: self.timeout,
+        }
+    }
+}
+
+/// The headers that a hook sets for itself, with its HTTP Basic credentials and the type of the
+/// body; `None` when one of them is malformed.
+fn own_headers(hook: &Hook, content_type: &'static str) -> Option<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    let basic = hook.credentials.basic.as_ref();
+    if let Some(basic) = basic.filter(|b| !b.user.is_empty() || !b.password.is_empty()) {
+        let pair = BASE64.encode(format!("{}:{}", basic.user, basic.password));
+        headers.insert(
+            header::AUTHORIZATION,
+            secret_value(&format!("Basic {pair}"))?,
+        );
+    }
+    for (name, value) in &hook.credentials.headers {
+        headers.insert(
+            HeaderName::try_from(name.as_str()).ok()?,
+            secret_value(value)?,
+        );
+    }
+    Some(headers)
+}
+
+/// A header's value that is never shown.
+fn secret_value(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_bytes(text.as_bytes()).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// What a hook has set of what only its profile knows.
+fn setting<'a>(hook: &'a Hook, name: &str) -> Option<&'a str> {
+    hook.settings.profile.get(name)?.as_str()
+}
+
+/// Adds the headers that the application gave the event. They were checked at fan-out; the
+/// hook's own and ours are set after them and win.
+fn add_event_headers(headers: &mut HeaderMap, event: &Event) {
+    let Some(text) = &event.headers else { return };
+    let parsed: std::collections::BTreeMap<String, String> =
+        serde_json::from_str(text).unwrap_or_default();
+    for (name, value) in parsed {
+        if let (Ok(name), Ok(value)) = (
+            HeaderName::try_from(name),
+            HeaderValue::from_bytes(value.as_bytes()),
+        ) {
+            headers.insert(name, value);
+        }
     }
 }

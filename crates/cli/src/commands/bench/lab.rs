@@ -105,12 +105,14 @@ impl Lab {
     /// Registers a hook for events of these types.
     pub async fn hook(&self, url: String, types: &[String]) -> Result<HookId> {
         let hook = NewHook {
+            alias: None,
             account: "default".into(),
             url,
             events: types.iter().cloned().map(EventPattern::Exactly).collect(),
             profile: "standard".into(),
             settings: HookSettings::default(),
             credentials: HookCredentials::signed_with(SigningSecret::generate()),
+            at_most: None,
         };
         let now = self.store.now().await?;
         Ok(self.store.create_hook(hook, now).await?.id)

@@ -106,12 +106,14 @@ fn later() -> Timestamp {
 
 fn new_hook(pattern: &str) -> NewHook {
     NewHook {
+        alias: None,
         account: "default".into(),
         url: "https://example.com/hook".into(),
         events: vec![pattern.parse().unwrap()],
         profile: "standard".into(),
         settings: Default::default(),
         credentials: HookCredentials::signed_with(SigningSecret::generate()),
+        at_most: None,
     }
 }
 
@@ -161,10 +163,7 @@ fn accepted(leased: &Leased) -> Settlement {
 }
 
 fn refused(leased: &Leased, status: u16, step: Step) -> Settlement {
-    let outcome = Outcome::Refused {
-        status,
-        retry_after: None,
-    };
+    let outcome = Outcome::refused(status, None);
     settlement(leased, outcome, step)
 }
 
@@ -173,4 +172,5 @@ const POLICY: HealthPolicy = HealthPolicy {
     back_off_max: Duration::from_secs(900),
     disable_after_failures: 3,
     disable_after: Duration::ZERO,
+    disable_when_exhausted: false,
 };

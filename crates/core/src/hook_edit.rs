@@ -1,0 +1,70 @@
+//! A change of a hook by whoever registered it, through the API it was registered with.
+
+use crate::hook::{check_patterns, check_token};
+use crate::{BasicAuth, EventPattern, Hook, HookError, HookStatus, parse_hook_url};
+use serde_json::{Map, Value};
+
+/// What is to be changed in one step. What is `None` stays as it is.
+#[derive(Clone, Default, PartialEq)]
+pub struct HookEdit {
+    /// Where its deliveries go.
+    pub url: Option<String>,
+    /// Which events it asks for.
+    pub events: Option<Vec<EventPattern>>,
+    /// The secret that is sent as it is; `Some(None)` takes it away.
+    pub token: Option<Option<String>>,
+    /// HTTP Basic credentials; `Some(None)` takes them away.
+    pub basic: Option<Option<BasicAuth>>,
+    /// What only its profile knows, by name; `null` takes a value away.
+    pub profile: Map<String, Value>,
+    /// Whether deliveries go out. `active` forgets its failures, as enabling does.
+    pub status: Option<HookStatus>,
+}
+
+impl HookEdit {
+    /// Whether what proves the sender is to change, which needs the keys it is sealed with.
+    pub fn concerns_credentials(&self) -> bool {
+        self.token.is_some() || self.basic.is_some()
+    }
+
+    /// Makes the change, except for the status, which has a history of its own.
+    ///
+    /// # Errors
+    /// The first thing that is wrong; the hook is then half changed and not to be used.
+    pub fn apply(self, hook: &mut Hook) -> Result<(), HookError> {
+        if let Some(url) = self.url {
+            parse_hook_url(&url)?;
+            hook.url = url;
+        }
+        if let Some(events) = self.events {
+            check_patterns(&events, hook.alias.is_some())?;
+            hook.events = events;
+        }
+        if let Some(token) = self.token {
+            check_token(token.as_deref())?;
+            hook.credentials.token = token;
+        }
+        if let Some(basic) = self.basic {
+            hook.credentials.basic = basic;
+        }
+        for (name, value) in self.profile {
+            match value {
+                Value::Null => hook.settings.profile.remove(&name),
+                value => hook.settings.profile.insert(name, value),
+            };
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for HookEdit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HookEdit")
+            .field("url", &self.url)
+            .field("events", &self.events)
+            .field("credentials", &self.concerns_credentials())
+            .field("profile", &self.profile)
+            .field("status", &self.status)
+            .finish()
+    }
+}

@@ -1,0 +1,90 @@
+//! When hooks were last sent to and what they answered, for profiles that show that.
+//!
+//! What was recorded last stays at hand until it is written: once a second, all hooks at once.
+//! Hooks of other profiles cost a comparison of their profile's name.
+
+use crate::profiles::Profile;
+use postrider_core::HookId;
+use postrider_store::{Latest, Settlement, Store};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tracing::warn;
+
+/// How often what has come together is written.
+const WRITE_EVERY: Duration = Duration::from_secs(1);
+
+/// The latest answers that are not written yet.
+pub(crate) struct LatestAnswers {
+    store: Arc<dyn Store>,
+    unwritten: Mutex<HashMap<HookId, Latest>>,
+}
+
+impl LatestAnswers {
+    /// None so far.
+    pub(crate) fn new(store: Arc<dyn Store>) -> Self {
+        Self {
+            store,
+            unwritten: Mutex::default(),
+        }
+    }
+
+    /// Keeps the answers of these attempts, where a profile asks for it.
+    pub(crate) fn note(&self, settlements: &[Settlement]) {
+        let kept = settlements
+            .iter()
+            .filter(|settlement| Profile::of(&settlement.leased.hook).policy.keeps_latest);
+        let mut unwritten = None;
+        for settlement in kept {
+            let unwritten = unwritten.get_or_insert_with(|| self.lock());
+            keep(
+                unwritten,
+                Latest {
+                    hook: settlement.leased.hook.id,
+                    at: settlement.attempt.at,
+                    status: settlement.attempt.outcome.status(),
+                },
+            );
+        }
+    }
+
+    /// Writes what has come together, once a second, without end.
+    pub(crate) async fn keep_writing(&self) {
+        loop {
+            tokio::time::sleep(WRITE_EVERY).await;
+            self.write().await;
+        }
+    }
+
+    /// Writes what has come together. What cannot be written is kept for the next time.
+    pub(crate) async fn write(&self) {
+        let answers: Vec<_> = std::mem::take(&mut *self.lock()).into_values().collect();
+        if answers.is_empty() {
+            return;
+        }
+        if let Err(problem) = self.store.note_latest(&answers).await {
+            warn!(
+                "Could not record the latest answers of {} hooks, trying again: {problem}",
+                answers.len()
+            );
+            let mut unwritten = self.lock();
+            for answer in answers {
+                keep(&mut unwritten, answer);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<HookId, Latest>> {
+        self.unwritten
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps the later of two answers.
+fn keep(unwritten: &mut HashMap<HookId, Latest>, answer: Latest) {
+    let known = unwritten.entry(answer.hook).or_insert(answer);
+    if known.at <= answer.at {
+        *known = answer;
+    }
+}

@@ -1,0 +1,101 @@
+//! The profile `solapi`: reports as SOLAPI sends them to its webhooks.
+//!
+//! A payload is one report. It travels in a JSON array, verbatim, as it is or in an envelope.
+//! Whatever is not 2xx is tried again by SOLAPI's own schedule, and a delivery that has used it
+//! up makes its hook inactive.
+
+use super::{
+    DisableWhen, Policy, Prepared, Profile, ProfileOptions, ProfileSetting, SecretUse, Sending,
+    USER_AGENT, own_headers, secret_value, setting,
+};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use postrider_core::{AliasForm, Hook, Jitter, Outcome, Refusal, RetrySchedule, Span, Timestamp};
+use std::sync::LazyLock;
+use std::time::Duration;
+
+pub(super) const PROFILE: Profile = Profile {
+    name: "solapi",
+    alias: Some(AliasForm::Dated { prefix: "WH01WH" }),
+    secret: SecretUse::SentAsSha1,
+    settings: &[
+        ProfileSetting {
+            name: FORMAT,
+            values: &["flat", ENVELOPE],
+        },
+        ProfileSetting {
+            name: "event_id",
+            values: &[],
+        },
+        ProfileSetting {
+            name: "name",
+            values: &[],
+        },
+    ],
+    user_agent: USER_AGENT,
+    policy: Policy {
+        schedule: Some(|| &SCHEDULE),
+        timeout: Some(Duration::from_secs(5)),
+        backs_off: false,
+        disables: DisableWhen::WhenExhausted,
+        ..Policy::CONFIGURED
+    },
+    shared,
+    build,
+    judge,
+};
+
+const FORMAT: &str = "format";
+const ENVELOPE: &str = "envelope";
+
+const EVENT_NAME: HeaderName = HeaderName::from_static("x-solapi-event-name");
+const SECRET: HeaderName = HeaderName::from_static("x-solapi-secret");
+
+/// A quarter of an hour, doubling: eight attempts in 31 h 45 min.
+static SCHEDULE: LazyLock<RetrySchedule> = LazyLock::new(|| {
+    let quarters = (0..7).map(|n| Span::secs(900 << n));
+    RetrySchedule::new(quarters.collect()).jittered(Jitter::None)
+});
+
+/// The hash of the secret; without a secret there is no header.
+fn shared(hook: &Hook, _: &ProfileOptions) -> Option<HeaderMap> {
+    let mut headers = own_headers(hook, "application/json")?;
+    if let Some(hash) = hook
+        .credentials
+        .token
+        .as_deref()
+        .filter(|hash| !hash.is_empty())
+    {
+        headers.insert(SECRET, secret_value(hash)?);
+    }
+    Some(headers)
+}
+
+fn build(_: &Prepared, sending: &Sending<'_>, headers: &mut HeaderMap) -> Bytes {
+    let event = sending.event;
+    if let Ok(name) = HeaderValue::from_bytes(event.event_type.as_bytes()) {
+        headers.insert(EVENT_NAME, name);
+    }
+    let report = event.payload.as_str();
+    let body = match setting(sending.hook, FORMAT) {
+        Some(ENVELOPE) => {
+            let (id, retries) = (event.id, sending.number.saturating_sub(1));
+            format!(r#"[{{"eventDataId":"{id}","data":{report},"retryCount":{retries}}}]"#)
+        }
+        _ => format!("[{report}]"),
+    };
+    body.into()
+}
+
+/// 2xx is taken; everything else may be taken later, whatever it says.
+fn judge(status: StatusCode, _: &HeaderMap, _: Timestamp) -> Outcome {
+    let code = status.as_u16();
+    match status.is_success() {
+        true => Outcome::Accepted { status: code },
+        false => Outcome::Refused {
+            status: code,
+            retry_after: None,
+            meaning: Refusal::Passing,
+        },
+    }
+}
