@@ -50,7 +50,7 @@ pub async fn what_waits_is_told_by_how_it_waits(t: &TestStore) {
 
     // Deliveries that started with their fan-out have no rows of their own.
     t.fan_out().await;
-    t.store.remove_hook(limited, t.now()).await.unwrap();
+    t.store.remove_hook(limited, "test", t.now()).await.unwrap();
     let told = next(t).await;
     assert_eq!((told.outbox.count, told.outbox.oldest_seconds), (0, 0.0));
     assert_eq!((told.leased, told.gated.count), (5, 0));
@@ -101,7 +101,10 @@ pub async fn hooks_are_counted_as_they_stand(t: &TestStore) {
     let others = [t.hook("a").await, t.hook("b").await, t.hook("c").await];
     change(t, others[0], HookChange::Pause).await;
     change(t, others[1], HookChange::Disable).await;
-    t.store.remove_hook(others[2], t.now()).await.unwrap();
+    t.store
+        .remove_hook(others[2], "test", t.now())
+        .await
+        .unwrap();
     let started = t.started(hook, 5).await;
     let failed: Vec<_> = started.iter().map(|leased| t.refused(leased, 60)).collect();
     t.settle(&failed).await;
