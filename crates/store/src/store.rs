@@ -3,8 +3,8 @@
 use crate::{
     AttemptReport, CredentialQuery, DeliveryReport, DeliveryState, Discard, EventReport, FannedOut,
     GateAnswer, HookBook, HookChangeReport, HookReport, KeyReport, Leased, Migrated, OwnGates,
-    Page, PageDone, Peek, Recovered, Redelivery, Registered, RejectedReport, Result, Room,
-    SchemaState, Settled, Settlement, WorkerClaim,
+    Page, PageDone, Peek, PoolGauge, Recovered, Redelivery, Registered, RejectedReport, Result,
+    Room, Sampled, SchemaState, Settled, Settlement, WorkerClaim,
 };
 use async_trait::async_trait;
 use postrider_core::{
@@ -392,6 +392,21 @@ pub trait Store: Send + Sync {
     /// is ordered no more goes, what holds a key of one that skips now holds it no longer, and what
     /// waits for nothing has its turn.
     async fn upkeep(&self, now: Timestamp, limit: u32) -> Result<Upkeep>;
+
+    // ---- what operators watch
+
+    /// The latest sample of how much waits and how the database is; nothing before the first.
+    ///
+    /// A sample is taken every ten seconds, by whoever asks first when it is time; all others
+    /// are given the one before, also while it is being taken. Counts end at
+    /// [`GAUGES_COUNTED`], so that no backlog makes a sample costly; one that takes half a
+    /// second or more is followed by a pause of twenty times that.
+    ///
+    /// [`GAUGES_COUNTED`]: crate::GAUGES_COUNTED
+    async fn gauges(&self, now: Timestamp) -> Result<Option<Sampled>>;
+
+    /// How many connections of this store are in use. Asks nothing of the database.
+    fn pools(&self) -> Vec<PoolGauge>;
 
     // ---- hooks
 
