@@ -14,6 +14,7 @@ use sqlx::SqliteConnection;
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
 use uuid::Uuid;
+use uuid::fmt::Simple;
 
 /// How many more than can go are looked at, at first and when much of what was due is not the
 /// first of its key.
@@ -186,6 +187,24 @@ pub(super) async fn give_turns(
     .bind(rows(keys.iter().map(|(hook, key)| (hook.0.simple(), *key))))
     .bind(micros(never()))
     .bind(micros(now))
+    .execute(tx)
+    .await
+    .map_err(from_sqlx)?;
+    Ok(())
+}
+
+/// Takes away those of the deliveries that have failed for good and have no key to hold: repeats.
+pub(super) async fn forget_repeats(tx: &mut SqliteConnection, failed: Vec<Simple>) -> Result<()> {
+    if failed.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "-- postrider: settle_repeats
+        DELETE FROM postrider_deliveries
+        WHERE slot = 0 AND ordering_key IS NULL AND holds_key
+            AND id IN (SELECT unhex(value) FROM json_each(?1))",
+    )
+    .bind(rows(failed))
     .execute(tx)
     .await
     .map_err(from_sqlx)?;
