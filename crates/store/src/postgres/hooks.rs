@@ -4,15 +4,15 @@
 //! versions of hooks become visible in their order and no book can miss one.
 
 use super::PostgresStore;
+use super::aliases::{check_room, next_number};
 use super::errors::Result;
 use super::hook_rows::{hook_columns, hook_from, open, seal};
 use crate::error::{alias_taken, not_understood};
-use crate::{Error, HookChange, HookFilter, HookReport, Latest};
+use crate::{Error, HookChange, HookFilter, HookReport};
 use postrider_core::{
-    Hook, HookCredentials, HookEdit, HookError, HookId, HookSettings, HookStatus, NewAlias,
-    NewHook, Timestamp,
+    Hook, HookCredentials, HookEdit, HookId, HookSettings, HookStatus, NewAlias, NewHook, Timestamp,
 };
-use sqlx::postgres::{PgBindIterExt, PgRow};
+use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 
 impl PostgresStore {
@@ -150,55 +150,6 @@ impl PostgresStore {
         report(&mut *self.calm.acquire().await?, id).await
     }
 
-    pub(super) async fn hook_by_alias(
-        &self,
-        profile: &str,
-        account: &str,
-        alias: &str,
-    ) -> Result<HookReport> {
-        let mut connection = self.calm.acquire().await?;
-        let found = sqlx::query_scalar(
-            "-- postrider: hook_by_alias
-            SELECT id FROM postrider_hooks
-            WHERE profile = $1 AND alias = $2 AND account = $3 AND deleted_at IS NULL",
-        )
-        .bind(profile)
-        .bind(alias)
-        .bind(account)
-        .fetch_optional(&mut *connection)
-        .await?;
-        match found {
-            Some(id) => report(&mut connection, HookId(id)).await,
-            None => Err(Error::NotFound {
-                what: "hook",
-                id: alias.to_owned(),
-            }
-            .into()),
-        }
-    }
-
-    pub(super) async fn note_latest(&self, latest: &[Latest]) -> Result<()> {
-        if latest.is_empty() {
-            return Ok(());
-        }
-        let status = |latest: &Latest| latest.status.and_then(|status| i16::try_from(status).ok());
-        sqlx::query(
-            "-- postrider: note_latest
-            INSERT INTO postrider_hook_latest AS known (hook_id, at, status)
-            SELECT DISTINCT ON (hook_id) hook_id, at, status
-            FROM unnest($1::uuid[], $2::timestamptz[], $3::smallint[]) AS l (hook_id, at, status)
-            ORDER BY hook_id, at DESC
-            ON CONFLICT (hook_id) DO UPDATE SET at = excluded.at, status = excluded.status
-            WHERE known.at <= excluded.at",
-        )
-        .bind(latest.iter().map(|latest| latest.hook.0).bind_iter())
-        .bind(latest.iter().map(|latest| latest.at).bind_iter())
-        .bind(latest.iter().map(status).bind_iter())
-        .execute(&self.calm)
-        .await?;
-        Ok(())
-    }
-
     pub(super) async fn hook_with_credentials(&self, id: HookId) -> Result<Hook> {
         let row = find(&mut *self.calm.acquire().await?, id).await?;
         let mut hook = hook_from(&row)?;
@@ -286,40 +237,6 @@ async fn find(connection: &mut PgConnection, id: HookId) -> Result<PgRow> {
     .fetch_optional(connection)
     .await?;
     Ok(row.ok_or_else(|| not_found(id))?)
-}
-
-/// Refuses a hook that would be one too many of its profile in its account.
-async fn check_room(connection: &mut PgConnection, new: &NewHook) -> Result<()> {
-    let Some(at_most) = new.at_most else {
-        return Ok(());
-    };
-    let taken: i64 = sqlx::query_scalar(
-        "-- postrider: hooks_of_profile
-        SELECT count(*) FROM postrider_hooks
-        WHERE account = $1 AND profile = $2 AND deleted_at IS NULL",
-    )
-    .bind(&new.account)
-    .bind(&new.profile)
-    .fetch_one(connection)
-    .await?;
-    match taken >= i64::from(at_most) {
-        true => Err(HookError::TooMany(u32::try_from(taken).unwrap_or(at_most)).into()),
-        false => Ok(()),
-    }
-}
-
-/// Draws the next number of a profile whose aliases are numbers.
-async fn next_number(connection: &mut PgConnection, profile: &str) -> Result<String> {
-    let number: i64 = sqlx::query_scalar(
-        "-- postrider: next_alias
-        INSERT INTO postrider_aliases AS a (profile, last) VALUES ($1, 1)
-        ON CONFLICT (profile) DO UPDATE SET last = a.last + 1
-        RETURNING last",
-    )
-    .bind(profile)
-    .fetch_one(connection)
-    .await?;
-    Ok(number.to_string())
 }
 
 /// Takes the next version of the hooks, and with it the turn to change them.
@@ -440,7 +357,7 @@ async fn forget_failures(connection: &mut PgConnection, id: HookId, now: Timesta
 }
 
 /// One hook as it is shown; unknown and deleted ones are not found.
-async fn report(connection: &mut PgConnection, id: HookId) -> Result<HookReport> {
+pub(super) async fn report(connection: &mut PgConnection, id: HookId) -> Result<HookReport> {
     let filter = HookFilter {
         limit: 1,
         ..HookFilter::default()

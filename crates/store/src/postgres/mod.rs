@@ -7,6 +7,7 @@
 //! statements, so a pooler in transaction mode must not stand in between; `errors` says so
 //! when one does.
 
+mod aliases;
 mod deliveries;
 mod discard;
 mod due_from;

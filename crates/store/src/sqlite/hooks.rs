@@ -4,14 +4,15 @@
 //! that a book is brought up to date by reading what is newer than it.
 
 use super::SqliteStore;
+use super::aliases::{check_room, next_number};
 use super::errors::from_sqlx;
 use super::hook_rows::{HookRow, PURPOSE};
-use super::values::{hex, micros, moment, rows};
+use super::values::{micros, moment, rows};
 use crate::error::{alias_taken, not_understood};
-use crate::{Error, HookChange, HookFilter, HookReport, Latest, Result};
+use crate::{Error, HookChange, HookFilter, HookReport, Result};
 use postrider_core::{
-    DisabledReason, Hook, HookCredentials, HookEdit, HookError, HookId, HookSettings, HookStatus,
-    NewAlias, NewHook, Phase, Timestamp,
+    DisabledReason, Hook, HookCredentials, HookEdit, HookId, HookSettings, HookStatus, NewAlias,
+    NewHook, Phase, Timestamp,
 };
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{FromRow, Row};
@@ -164,57 +165,6 @@ impl SqliteStore {
     pub(super) async fn find_hook(&self, id: HookId) -> Result<HookReport> {
         let mut connection = self.readers.acquire().await.map_err(from_sqlx)?;
         report(&mut connection, id).await
-    }
-
-    pub(super) async fn find_by_alias(
-        &self,
-        profile: &str,
-        account: &str,
-        alias: &str,
-    ) -> Result<HookReport> {
-        let mut connection = self.readers.acquire().await.map_err(from_sqlx)?;
-        let found: Option<ReportRow> = sqlx::query_as(concat!(
-            "-- postrider: hook_by_alias\n",
-            report_columns!(),
-            "WHERE h.profile = ?2 AND h.alias = ?3 AND h.account = ?4 AND h.deleted_at IS NULL"
-        ))
-        .bind(HELD_COUNTED)
-        .bind(profile)
-        .bind(alias)
-        .bind(account)
-        .fetch_optional(&mut *connection)
-        .await
-        .map_err(from_sqlx)?;
-        found
-            .map(ReportRow::into_report)
-            .ok_or_else(|| Error::NotFound {
-                what: "hook",
-                id: alias.to_owned(),
-            })
-    }
-
-    pub(super) async fn record_latest(&self, latest: &[Latest]) -> Result<()> {
-        if latest.is_empty() {
-            return Ok(());
-        }
-        let latest = latest.iter().map(|latest| {
-            let hook = hex(latest.hook.0.as_bytes());
-            (hook, micros(latest.at), latest.status)
-        });
-        let mut tx = self.writer.begin().await?;
-        sqlx::query(
-            "-- postrider: note_latest
-            WITH s (v) AS MATERIALIZED (SELECT value FROM json_each(?1))
-            INSERT INTO postrider_hook_latest (hook_id, at, status)
-            SELECT unhex(v ->> 0), v ->> 1, v ->> 2 FROM s WHERE true
-            ON CONFLICT (hook_id) DO UPDATE SET at = excluded.at, status = excluded.status
-            WHERE at <= excluded.at",
-        )
-        .bind(rows(latest))
-        .execute(&mut *tx)
-        .await
-        .map_err(from_sqlx)?;
-        tx.commit().await
     }
 
     pub(super) async fn open_hook(&self, id: HookId) -> Result<Hook> {
@@ -374,7 +324,7 @@ impl ReportRow {
     }
 }
 
-async fn report(connection: &mut SqliteConnection, id: HookId) -> Result<HookReport> {
+pub(super) async fn report(connection: &mut SqliteConnection, id: HookId) -> Result<HookReport> {
     let found: Option<ReportRow> = sqlx::query_as(concat!(
         "-- postrider: hook\n",
         report_columns!(),
@@ -401,42 +351,6 @@ async fn find(connection: &mut SqliteConnection, id: HookId) -> Result<HookRow> 
     .await
     .map_err(from_sqlx)?
     .ok_or(not_found(id))
-}
-
-/// Refuses a hook that would be one too many of its profile in its account.
-async fn check_room(tx: &mut SqliteConnection, new: &NewHook) -> Result<()> {
-    let Some(at_most) = new.at_most else {
-        return Ok(());
-    };
-    let taken: u32 = sqlx::query_scalar(
-        "-- postrider: hooks_of_profile
-        SELECT count(*) FROM postrider_hooks
-        WHERE account = ?1 AND profile = ?2 AND deleted_at IS NULL",
-    )
-    .bind(&new.account)
-    .bind(&new.profile)
-    .fetch_one(tx)
-    .await
-    .map_err(from_sqlx)?;
-    match taken >= at_most {
-        true => Err(HookError::TooMany(taken).into()),
-        false => Ok(()),
-    }
-}
-
-/// Draws the next number of a profile whose aliases are numbers.
-async fn next_number(tx: &mut SqliteConnection, profile: &str) -> Result<String> {
-    let number: i64 = sqlx::query_scalar(
-        "-- postrider: next_alias
-        INSERT INTO postrider_aliases (profile, last) VALUES (?1, 1)
-        ON CONFLICT (profile) DO UPDATE SET last = last + 1
-        RETURNING last",
-    )
-    .bind(profile)
-    .fetch_one(tx)
-    .await
-    .map_err(from_sqlx)?;
-    Ok(number.to_string())
 }
 
 /// The number under which a change of a hook stands.

@@ -3,6 +3,7 @@
 //! One connection writes, in short transactions that take the right to write before they look
 //! (`writer.rs`); a few read beside it. The hard rule: a commit is on the disk when it returns.
 
+mod aliases;
 mod attempt_rows;
 mod deliveries;
 mod discard;
