@@ -294,7 +294,8 @@ pub trait Store: Send + Sync {
     /// hook of the account that takes deliveries and whose patterns and filter match the event,
     /// as the hooks stood when the row was read or later. A filter that cannot tell does not
     /// match, and is counted. Rows of one slot are taken in the order of `seq`; no row is taken
-    /// by two callers. Deliveries to active hooks that are not gated, fit into the room and are
+    /// by two callers. While any hook is ordered one caller at a time takes rows of a slot, and
+    /// another meanwhile gets none. Deliveries to active hooks that are not gated, fit into the room and are
     /// due come back leased; all others wait, due at once or at `deliver_after`.
     ///
     /// A row whose `dedup_key` was seen before in its account is dropped and counted. A row

@@ -25,6 +25,7 @@ mod keys;
 mod leases;
 mod lock;
 mod order;
+mod order_upkeep;
 mod outbox;
 mod outbox_rows;
 mod recover;

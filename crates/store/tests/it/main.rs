@@ -199,6 +199,7 @@ on_every_store! {
         a_hook_may_stop_being_ordered,
         a_hook_that_begins_to_skip_lets_held_keys_go,
         what_nothing_stands_before_has_its_turn_at_the_latest_with_upkeep,
+        any_number_of_keys_is_looked_over_some_at_a_time,
         a_removed_hooks_keys_are_cancelled,
         much_behind_one_delivery_costs_other_keys_no_place,
         turns_are_given_however_fan_out_and_settling_race,
