@@ -59,6 +59,9 @@ CREATE TABLE postrider_outbox (
     occurred_at timestamptz,
     headers json,
     created_at timestamptz NOT NULL DEFAULT now(),
+    -- Events of our own: the hook that one is about. Not an application's to set, which is how
+    -- the types postrider.* are known to be ours.
+    about_hook uuid,
     PRIMARY KEY (slot, seq),
     CONSTRAINT "postrider: the payload is larger than 512 KiB"
         CHECK (octet_length(payload::text) <= 524288)
@@ -153,8 +156,26 @@ CREATE TABLE postrider_hook_health (
     phase text CHECK (phase IN ('backed_off', 'ramping')),
     -- While it is backed off: no probe before then, and how many have failed.
     not_before timestamptz,
-    probes integer NOT NULL DEFAULT 0
+    probes integer NOT NULL DEFAULT 0,
+    -- When it was warned of, in this row of failures.
+    warned_at timestamptz
 ) WITH (fillfactor = 50);
+
+-- What happened to hooks, and by whom; the newest 500 entries of each hook are kept.
+CREATE TABLE postrider_hook_history (
+    hook_id uuid NOT NULL,
+    number bigint GENERATED ALWAYS AS IDENTITY,
+    at timestamptz NOT NULL,
+    action text NOT NULL,
+    actor text NOT NULL,
+    reason text,
+    -- How the hook stood until then.
+    fail_count integer NOT NULL,
+    last_error text,
+    -- How many deliveries were discarded.
+    deliveries integer,
+    PRIMARY KEY (hook_id, number)
+);
 
 -- Which worker alone starts the deliveries of a hook that is held back or has limits, and until
 -- when. The worker renews it while there is something to do for the hook.

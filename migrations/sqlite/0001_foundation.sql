@@ -43,6 +43,9 @@ CREATE TABLE postrider_outbox (
     occurred_at TEXT,
     headers TEXT,
     created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
+    -- Events of our own: the hook that one is about. Not an application's to set, which is how
+    -- the types postrider.* are known to be ours.
+    about_hook TEXT,
     CONSTRAINT "postrider: the payload is larger than 512 KiB"
         CHECK (length(CAST(payload AS BLOB)) <= 524288),
     CONSTRAINT "postrider: the payload is not valid JSON"
@@ -140,8 +143,26 @@ CREATE TABLE postrider_hook_health (
     phase TEXT CHECK (phase IN ('backed_off', 'ramping')),
     -- While it is backed off: no probe before then, and how many have failed.
     not_before INTEGER,
-    probes INTEGER NOT NULL DEFAULT 0
+    probes INTEGER NOT NULL DEFAULT 0,
+    -- When it was warned of, in this row of failures.
+    warned_at INTEGER
 ) STRICT, WITHOUT ROWID;
+
+-- What happened to hooks, and by whom; the newest 500 entries of each hook are kept.
+CREATE TABLE postrider_hook_history (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    hook_id BLOB NOT NULL,
+    at INTEGER NOT NULL,
+    action TEXT NOT NULL,
+    actor TEXT NOT NULL,
+    reason TEXT,
+    -- How the hook stood until then.
+    fail_count INTEGER NOT NULL,
+    last_error TEXT,
+    -- How many deliveries were discarded.
+    deliveries INTEGER
+) STRICT;
+CREATE INDEX postrider_hook_history_by_hook ON postrider_hook_history (hook_id, number);
 
 -- Keys of the API. The token is nowhere, only its SHA-256: a token is 256 random bits, which
 -- nobody finds by trying.

@@ -160,7 +160,10 @@ async fn thulium_gets_basic_credentials_at_once(backend: Backend) {
         let got = only(&receiver);
         let sent = got.headers.get("authorization");
         assert_eq!(sent.map(|value| value.to_str().unwrap()), header);
-        app.store.remove_hook(hook, app.now()).await.unwrap();
+        app.store
+            .remove_hook(hook, "test", app.now())
+            .await
+            .unwrap();
     }
 }
 

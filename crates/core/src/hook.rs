@@ -353,6 +353,28 @@ impl SettingsChange {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+
+    /// The names of what is to change, in words for people.
+    pub fn names(&self) -> String {
+        let names = [
+            ("filter", self.filter.is_some()),
+            ("in_flight", self.in_flight.is_some()),
+            ("rate", self.rate.is_some()),
+            ("ordered", self.ordered.is_some()),
+            ("on_failure", self.on_failure.is_some()),
+            ("back_off_after", self.back_off_after.is_some()),
+            (
+                "disable_after_failures",
+                self.disable_after_failures.is_some(),
+            ),
+            ("disable_after", self.disable_after.is_some()),
+        ];
+        let changed = names.iter().filter(|(_, changed)| *changed);
+        changed
+            .map(|(name, _)| *name)
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
 }
 
 fn set<T>(setting: &mut Option<T>, change: Option<Option<T>>) {

@@ -27,6 +27,19 @@ impl HookEdit {
         self.token.is_some() || self.basic.is_some()
     }
 
+    /// The names of what is to change, except for the status.
+    pub fn names(&self) -> String {
+        let own = [
+            ("url", self.url.is_some()),
+            ("events", self.events.is_some()),
+            ("credentials", self.concerns_credentials()),
+        ];
+        let own = own.iter().filter(|(_, changed)| *changed);
+        let own = own.map(|(name, _)| *name);
+        let of_profile = self.profile.keys().map(String::as_str);
+        own.chain(of_profile).collect::<Vec<_>>().join(", ")
+    }
+
     /// Makes the change, except for the status, which has a history of its own.
     ///
     /// # Errors

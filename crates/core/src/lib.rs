@@ -14,11 +14,13 @@ mod duration;
 mod event;
 mod filter;
 mod health;
+mod history;
 mod hook;
 mod hook_edit;
 mod id;
 mod key;
 mod limits;
+mod operational;
 mod outcome;
 mod pattern;
 mod rate;
@@ -36,6 +38,7 @@ pub use duration::{Span, SpanError};
 pub use event::{DEFAULT_ACCOUNT, Event, EventError, EventType, NewEvent, Payload};
 pub use filter::{Filter, FilterError, LazyPayload, UnreadablePayload};
 pub use health::{Health, HealthPolicy, Observation, Phase, Verdict, back_off};
+pub use history::{HookAction, OURSELVES};
 pub use hook::{
     BasicAuth, Disabled, DisabledReason, Hook, HookCredentials, HookError, HookSettings,
     HookStatus, NewHook, OnFailure, Ordered, RotatingSecret, SettingsChange, parse_hook_url,
@@ -47,6 +50,10 @@ pub use limits::{
     EVENT_TYPE_MAX_BYTES, EXCERPT_MAX_BYTES, FILTER_MAX_BYTES, FILTER_MAX_CONDITIONS,
     FILTER_MAX_DEPTH, HEADERS_MAX, HEADERS_MAX_BYTES, HOOK_URL_MAX_BYTES, KEY_MAX_BYTES,
     PAYLOAD_MAX_BYTES, RETRY_AFTER_MAX, SPAN_MAX,
+};
+pub use operational::{
+    DELIVERY_FAILED, DeliveryNotice, HOOK_DISABLED, HOOK_ENABLED, HOOK_WARNING, HookNotice,
+    OPERATIONAL_TYPES, patterns_matching, url_without_credentials,
 };
 pub use outcome::{NextStep, Outcome, Reason, Refusal, next_step};
 pub use pattern::{EventPattern, PatternError};

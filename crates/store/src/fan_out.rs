@@ -13,6 +13,8 @@ pub(crate) struct OutboxRow {
     pub event: Arc<Event>,
     pub dedup_key: Option<String>,
     pub deliver_after: Option<Timestamp>,
+    /// The hook that an event of our own is about, which does not get it.
+    pub about: Option<HookId>,
 }
 
 /// One delivery to be made.
@@ -85,7 +87,12 @@ impl Plan {
 
 /// Why the row cannot be accepted, if it cannot.
 pub(crate) fn objection(row: &OutboxRow, deliver_before: Timestamp) -> Option<String> {
-    if let Err(error) = row.event.check(row.dedup_key.as_deref()) {
+    let dedup_key = row.dedup_key.as_deref();
+    let checked = match row.about {
+        None => row.event.check(dedup_key),
+        Some(_) => row.event.check_own(dedup_key),
+    };
+    if let Err(error) = checked {
         return Some(error.to_string());
     }
     match row.deliver_after {
@@ -118,7 +125,7 @@ pub(crate) fn plan(
     let mut plan = Plan::default();
     let mut keys = HashSet::new();
     for row in rows {
-        let (matching, filter_problems) = matching(book, &row.event);
+        let (matching, filter_problems) = matching(book, row);
         let size = plan.deliveries.len() + matching.len();
         if plan.covered > 0 && size > max_deliveries as usize {
             break;
@@ -151,10 +158,12 @@ pub(crate) fn plan(
 
 /// The hooks that the event is for, and how many filters could not tell. The payload is parsed
 /// at most once, and only when a hook that its type is for has a filter.
-fn matching<'a>(book: &'a HookBook, event: &'a Event) -> (Vec<&'a Arc<Hook>>, u32) {
+fn matching<'a>(book: &'a HookBook, row: &'a OutboxRow) -> (Vec<&'a Arc<Hook>>, u32) {
+    let event = &row.event;
     let payload = LazyPayload::new(&event.payload);
     let mut problems = 0;
     let hooks = book.matching(&event.account, &event.event_type);
+    let hooks = hooks.filter(|hook| row.about != Some(hook.id));
     let wanted = hooks.filter(|hook| match &hook.settings.filter {
         None => true,
         Some(filter) => filter.matches(&payload).unwrap_or_else(|_| {

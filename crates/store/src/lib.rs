@@ -4,9 +4,12 @@
 //! file by file and statement by statement; the conformance suite in `tests/` runs every case
 //! on both by name. Nothing outside this crate and the producer knows `sqlx`.
 
+mod announce;
 mod book;
+mod bulk;
 mod error;
 mod fan_out;
+mod hook_entry;
 mod migrations;
 mod open;
 mod order;
@@ -18,20 +21,21 @@ pub mod sqlite;
 mod store;
 mod work;
 
+pub use bulk::{Discard, Mark, Page, PageDone, Redelivery};
 pub use error::{Error, Result};
 pub use migrations::{MIGRATIONS, Migrated, SCHEMA_LEVEL, SchemaState};
 pub use open::{Backend, DatabaseSettings, open};
 pub use report::{
-    AttemptReport, DeliveryReport, DeliveryState, EventReport, EventState, HookReport, KeyReport,
-    RejectedReport,
+    AttemptReport, DeliveryReport, DeliveryState, EventReport, EventState, HookChangeReport,
+    HookReport, KeyReport, RejectedReport,
 };
 pub use room::Room;
 pub use scratch::{HeldSnapshot, ScratchDatabase, describe_server};
 pub use store::{
-    DeliveryFilter, DueHook, EventFilter, FanOut, HookChange, HookFilter, KeyFilter, Latest, Lease,
-    Store, Upkeep,
+    DeliveryFilter, DueHook, EventFilter, FanOut, HistoryFilter, HookChange, HookFilter, KeyFilter,
+    Latest, Lease, Store, Upkeep,
 };
 pub use work::{
     Disabling, FannedOut, Fresh, GateAnswer, HookBook, Leased, OwnGates, Peek, Recovered, Settled,
-    Settlement, Standing, Step, WorkerClaim,
+    Settlement, Standing, Step, Warning, WorkerClaim,
 };

@@ -62,12 +62,36 @@ pub struct HookReport {
     pub latest_status: Option<u16>,
     /// Deliveries that wait for it to become active; counted up to 10,000.
     pub held: u32,
+    /// When the event of the oldest of them was made: of the hundred that are due longest.
+    pub oldest_held_at: Option<Timestamp>,
     /// What else it sets for itself.
     pub settings: HookSettings,
     /// When it was registered.
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
+}
+
+/// What happened to a hook.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HookChangeReport {
+    /// Its place among all changes of hooks; those of one hook grow.
+    pub number: i64,
+    /// When.
+    pub at: Timestamp,
+    /// What: `created`, `changed`, `paused`, `enabled`, `disabled`, `secret_rotated`,
+    /// `removed`, `warned` or `discarded`.
+    pub action: String,
+    /// By whom: `postrider`, or a person's way in, such as `cli`.
+    pub actor: String,
+    /// Why it was disabled, or which settings were changed.
+    pub reason: Option<String>,
+    /// Its failures in a row until then.
+    pub fail_count: u32,
+    /// How the last of them failed.
+    pub last_error: Option<String>,
+    /// How many deliveries were discarded.
+    pub deliveries: Option<u32>,
 }
 
 /// Where an event is.

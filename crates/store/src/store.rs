@@ -1,14 +1,15 @@
 //! The contract of every store, in prose. The conformance cases are named after its sentences.
 
 use crate::{
-    AttemptReport, DeliveryReport, DeliveryState, EventReport, FannedOut, GateAnswer, HookBook,
-    HookReport, KeyReport, Leased, Migrated, OwnGates, Peek, Recovered, RejectedReport, Result,
-    Room, SchemaState, Settled, Settlement, WorkerClaim,
+    AttemptReport, DeliveryReport, DeliveryState, Discard, EventReport, FannedOut, GateAnswer,
+    HookBook, HookChangeReport, HookReport, KeyReport, Leased, Migrated, OwnGates, Page, PageDone,
+    Peek, Recovered, Redelivery, RejectedReport, Result, Room, SchemaState, Settled, Settlement,
+    WorkerClaim,
 };
 use async_trait::async_trait;
 use postrider_core::{
-    DeliveryId, EventId, Hook, HookEdit, HookId, Key, KeyId, LeaseToken, NewEvent, NewHook, NewKey,
-    Schedules, SettingsChange, SigningSecret, Timestamp, TokenHash, WorkerId,
+    DeliveryId, EventId, Hook, HookEdit, HookId, HookStatus, Key, KeyId, LeaseToken, NewEvent,
+    NewHook, NewKey, Schedules, SettingsChange, SigningSecret, Timestamp, TokenHash, WorkerId,
 };
 use std::sync::Arc;
 
@@ -83,6 +84,17 @@ pub enum HookChange {
     },
 }
 
+impl HookChange {
+    /// Whether the hook's failures are forgotten with it.
+    pub(crate) fn forgets_failures(&self) -> bool {
+        match self {
+            Self::Enable => true,
+            Self::Edit(edit) => edit.status == Some(HookStatus::Active),
+            Self::Pause | Self::Disable | Self::Set(_) | Self::Rotate { .. } => false,
+        }
+    }
+}
+
 /// Which hooks to list.
 #[derive(Clone, Debug, Default)]
 pub struct HookFilter {
@@ -92,6 +104,15 @@ pub struct HookFilter {
     pub profile: Option<String>,
     /// Only hooks registered after this one (by id, which sorts by time).
     pub after: Option<HookId>,
+    /// At most this many.
+    pub limit: u32,
+}
+
+/// Which changes of a hook to list, newest first.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HistoryFilter {
+    /// Only changes before the one of this number.
+    pub before: Option<i64>,
     /// At most this many.
     pub limit: u32,
 }
@@ -266,6 +287,12 @@ pub trait Store: Send + Sync {
     /// disabled is disabled once, with reason and time, if it is active. A settlement that the
     /// database refuses is made without the response and with a plain error text; it never
     /// stops the others.
+    ///
+    /// An active hook that comes half of the way to being disabled is warned of once in a row of
+    /// failures. Warnings and disablings are recorded in the hook's history, and they and
+    /// deliveries that fail for good are announced by events of our own, all in the same
+    /// transaction; nothing is announced where no hook of the account asks for it, as far as
+    /// the book of hooks knows.
     async fn settle(&self, now: Timestamp, settlements: &[Settlement]) -> Result<Settled>;
 
     /// Gives leases back unused: the deliveries are due at once for anyone, and neither an
@@ -308,9 +335,14 @@ pub trait Store: Send + Sync {
     /// Registers a hook. Its credentials are sealed. An alias that a hook of the profile has, or
     /// has had, is a conflict; a number that is drawn as an alias is never drawn again. Of calls
     /// at the same time no more succeed than `at_most` allows.
-    async fn create_hook(&self, hook: NewHook, now: Timestamp) -> Result<HookReport>;
+    ///
+    /// `by` names the way in, such as `cli`, here and in every change: each is recorded in the
+    /// hook's history by the transaction that makes it.
+    async fn create_hook(&self, hook: NewHook, by: &str, now: Timestamp) -> Result<HookReport>;
 
-    /// Changes a hook and returns it as it then is. `by` names the way in, such as `cli`.
+    /// Changes a hook and returns it as it then is. Pausing a hook that is paused, or disabling
+    /// one that is disabled, changes nothing and is not recorded. That a hook was disabled, or
+    /// is active again, is announced by an event of our own where another hook asks for it.
     /// Enabling sets the fail count to 0; its held deliveries go on, beginning with a probe.
     /// What a changed filter asks for decides about events that are fanned out later; deliveries
     /// that were made stay. Limits that let nothing through, and a change of settings that a
@@ -326,7 +358,15 @@ pub trait Store: Send + Sync {
 
     /// Deletes a hook: no delivery is made for it from now on, and what it has is cancelled by
     /// upkeep. Returns it as it was.
-    async fn remove_hook(&self, id: HookId, now: Timestamp) -> Result<HookReport>;
+    async fn remove_hook(&self, id: HookId, by: &str, now: Timestamp) -> Result<HookReport>;
+
+    /// What happened to a hook, newest first, also when it was deleted. The newest 500 changes
+    /// of a hook are kept.
+    async fn hook_history(
+        &self,
+        id: HookId,
+        filter: HistoryFilter,
+    ) -> Result<Vec<HookChangeReport>>;
 
     /// One hook. Deleted ones are not found.
     async fn hook(&self, id: HookId) -> Result<HookReport>;
@@ -388,6 +428,27 @@ pub trait Store: Send + Sync {
     /// failed and holds its key, keeps its place in the order of its key; any other that has
     /// ended is a repeat outside of it, waits for none and holds up none.
     async fn redeliver(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport>;
+
+    /// Makes deliveries of a hook due now, with their schedules begun anew, the oldest first: a
+    /// page of those that are in the state that is asked for.
+    ///
+    /// What is pending or in flight is left alone, and so is what has moved on meanwhile or
+    /// whose event is gone. Those of a hook that is not active are held. A hook that was deleted
+    /// is a conflict. All pages of one walk take the same `now`.
+    async fn redeliver_many(
+        &self,
+        which: &Redelivery,
+        page: Page,
+        now: Timestamp,
+    ) -> Result<PageDone>;
+
+    /// Ends held deliveries of a hook as cancelled with the reason `discarded`, those that are
+    /// due longest first: a page of them.
+    ///
+    /// What is in flight is left alone. A hook that is active holds nothing, which is a
+    /// conflict. The hook's history tells how many were discarded, in one entry for all pages
+    /// with the same `now`.
+    async fn discard_held(&self, which: &Discard, page: Page, now: Timestamp) -> Result<PageDone>;
 
     /// Gives a delivery up that waits, or that has failed and holds its key: it ends as cancelled,
     /// discarded by a person, and the next one of its key has its turn. One in flight is a

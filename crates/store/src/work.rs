@@ -3,7 +3,7 @@
 use chrono::NaiveDate;
 use postrider_core::{
     Attempt, DeliveryId, DisabledReason, Event, Health, HealthPolicy, Hook, HookId, LeaseToken,
-    Observation, OnFailure, Payload, Phase, Reason, Timestamp, WorkerId,
+    Observation, OnFailure, Payload, Phase, Reason, Timestamp, WorkerId, scrub,
 };
 use std::fs::File;
 use std::sync::Arc;
@@ -186,6 +186,8 @@ pub struct Settled {
     pub replayed: u32,
     /// Hooks that were disabled by this batch.
     pub disabled: Vec<Disabling>,
+    /// Active hooks that this batch has brought half of the way to being disabled.
+    pub warned: Vec<Warning>,
     /// How hooks stand that were failing, or have failed in this batch.
     pub standings: Vec<Standing>,
     /// Settlements whose text the database refused; they were settled without it.
@@ -201,8 +203,52 @@ pub struct Disabling {
     pub reason: DisabledReason,
     /// Its failures in a row.
     pub fail_count: u32,
+    /// When the first of them failed.
+    pub first_failure_at: Option<Timestamp>,
     /// How the last of them failed.
     pub last_error: String,
+}
+
+impl Disabling {
+    /// The disabling of `hook` by this health.
+    pub(crate) fn of(hook: HookId, reason: DisabledReason, health: &Health) -> Self {
+        Self {
+            hook,
+            reason,
+            fail_count: health.fail_count,
+            first_failure_at: health.first_failure_at,
+            last_error: last_error(health),
+        }
+    }
+}
+
+/// A hook that is half of the way to being disabled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// Which hook.
+    pub hook: HookId,
+    /// Its failures in a row.
+    pub fail_count: u32,
+    /// When the first of them failed.
+    pub first_failure_at: Option<Timestamp>,
+    /// How the last of them failed.
+    pub last_error: String,
+}
+
+impl Warning {
+    /// The warning of `hook` by this health.
+    pub(crate) fn of(hook: HookId, health: &Health) -> Self {
+        Self {
+            hook,
+            fail_count: health.fail_count,
+            first_failure_at: health.first_failure_at,
+            last_error: last_error(health),
+        }
+    }
+}
+
+fn last_error(health: &Health) -> String {
+    health.last_error.as_deref().map(scrub).unwrap_or_default()
 }
 
 /// How a hook stands after a batch.

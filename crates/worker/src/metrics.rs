@@ -59,6 +59,7 @@ pub struct Metrics {
     pub(crate) settlements_scrubbed: IntCounter,
     pub(crate) leases_released: IntCounter,
     pub(crate) hooks_disabled: IntCounterVec,
+    pub(crate) hooks_warned: IntCounter,
     pub(crate) own_faults: IntCounterVec,
     pub(crate) hooks_backed_off: IntCounter,
     pub(crate) hooks_owned: IntGauge,
@@ -155,6 +156,11 @@ impl Metrics {
                 "Hooks disabled by Postrider.",
                 "reason",
                 &["failures", "gone"],
+            ),
+            hooks_warned: counter(
+                r,
+                "postrider_hooks_warned_total",
+                "Hooks that came half of the way to being disabled.",
             ),
             hooks_backed_off: counter(
                 r,

@@ -197,6 +197,14 @@ impl Settler {
                 "Backed off hook {}: one probe at a time until it takes one", standing.hook
             );
         }
+        for warning in &settled.warned {
+            metrics.hooks_warned.inc();
+            warn!(
+                hook.id = %warning.hook, hook.fail_count = warning.fail_count,
+                "Hook {} is half of the way to being disabled: {} failures in a row. Last error: {}",
+                warning.hook, warning.fail_count, warning.last_error
+            );
+        }
         for disabling in &settled.disabled {
             let reason = disabling.reason.name();
             metrics.hooks_disabled.with_label_values(&[reason]).inc();

@@ -1,5 +1,6 @@
 //! `postrider delivery …`.
 
+use super::delivery_many::Redeliver;
 use super::paging::{Listing, SHOWN};
 use super::parse::id;
 use super::show;
@@ -18,8 +19,7 @@ pub enum DeliveryCommand {
     List(List),
     /// Show one delivery and its attempts
     Show(One),
-    /// Send one delivery again, now and with its schedule begun anew
-    Redeliver(One),
+    Redeliver(Redeliver),
     /// Give one delivery up: one that waits, or one that failed and holds up those of its key
     Discard(One),
 }
@@ -82,17 +82,7 @@ impl DeliveryCommand {
                     }
                 })?;
             }
-            Self::Redeliver(One { id }) => {
-                let report = store.redeliver(id, store.now().await?).await?;
-                output.result(&report, || match report.state {
-                    DeliveryState::Held => format!(
-                        "Delivery {id} goes out as soon as its hook is active: postrider hook \
-                         enable {}",
-                        report.hook_id
-                    ),
-                    _ => format!("Delivery {id} is due now."),
-                })?;
-            }
+            Self::Redeliver(command) => command.run(globals, store.as_ref()).await?,
             Self::Discard(One { id }) => {
                 let report = store.discard(id, store.now().await?).await?;
                 output.result(&report, || {

@@ -30,15 +30,16 @@ pub(super) const BY: &str = "cli";
 pub enum HookCommand {
     Add(Box<Add>),
     List(List),
-    /// Show one hook
+    /// Show one hook and what happened to it last
     Show(One),
+    History(super::hook_history::History),
     Change(super::hook_change::Change),
     /// Hold a hook's deliveries until it is enabled again
     Pause(One),
-    /// Let a hook's deliveries go on, and forget its failures
-    Enable(One),
+    Enable(super::hook_held::Enable),
     /// Hold a hook's deliveries, and mark it as disabled by a person
     Disable(One),
+    Discard(super::hook_held::DiscardHeld),
     Remove(Remove),
     Test(super::hook_test::Test),
     RotateSecret(RotateSecret),
@@ -175,14 +176,11 @@ impl HookCommand {
         match self {
             Self::Add(command) => command.run(globals).await,
             Self::List(command) => command.run(globals).await,
-            Self::Show(One { id }) => {
-                let store = database::open(&globals.settings()?, Need::Nothing).await?;
-                let report = store.hook(id).await?;
-                store.close().await;
-                globals.output().result(&report, || show::hook(&report))
-            }
+            Self::Show(One { id }) => super::hook_history::show(globals, id).await,
+            Self::History(command) => command.run(globals).await,
             Self::Pause(One { id }) => change(globals, id, HookChange::Pause).await,
-            Self::Enable(One { id }) => change(globals, id, HookChange::Enable).await,
+            Self::Enable(command) => command.run(globals).await,
+            Self::Discard(command) => command.run(globals).await,
             Self::Disable(One { id }) => change(globals, id, HookChange::Disable).await,
             Self::Remove(command) => command.run(globals).await,
             Self::Test(command) => command.run(globals).await,
@@ -204,7 +202,7 @@ impl Add {
         let now = store.now().await?;
         let profile = Profile::named(&hook.profile);
         hook.alias = profile.and_then(|profile| Some(profile.alias?.draw(now)));
-        let mut report = store.create_hook(hook, now).await?;
+        let mut report = store.create_hook(hook, BY, now).await?;
         store.close().await;
         report.secret = secret.as_ref().map(SigningSecret::reveal);
         if let Some(address) = blocked(&report.url, &settings.worker) {
@@ -297,7 +295,7 @@ impl Remove {
                 return Ok(());
             }
         }
-        let report = store.remove_hook(self.id, store.now().await?).await?;
+        let report = store.remove_hook(self.id, BY, store.now().await?).await?;
         store.close().await;
         globals.output().result(&report, || {
             format!(
@@ -343,7 +341,8 @@ async fn change(globals: &Globals, id: HookId, change: HookChange) -> Result<()>
     globals.output().result(&report, || said(&report))
 }
 
-fn said(report: &HookReport) -> String {
+/// How a hook stands now, in a sentence.
+pub(super) fn said(report: &HookReport) -> String {
     let held = match report.held {
         0 => String::new(),
         1 => " 1 delivery is held for it.".into(),
@@ -401,7 +400,8 @@ fn secret_once(secret: &SigningSecret) -> String {
     format!("Secret, shown this once: {revealed}{for_receiver}")
 }
 
-fn confirmed(question: &str) -> Result<bool> {
+/// Asks at the terminal.
+pub(super) fn confirmed(question: &str) -> Result<bool> {
     use std::io::Write;
     let mut out = std::io::stderr();
     write!(out, "{question}")?;

@@ -1,13 +1,17 @@
 //! The commands, a file for each group.
 
 pub mod bench;
+mod bulk;
 pub mod check;
 pub mod delivery;
+mod delivery_many;
 pub mod demo;
 pub mod event;
 mod event_file;
 pub mod hook;
 mod hook_change;
+mod hook_held;
+mod hook_history;
 mod hook_limits;
 mod hook_profile;
 mod hook_test;

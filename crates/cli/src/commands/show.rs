@@ -3,7 +3,7 @@
 use crate::output::{fields, moment, moment_or, shortened, table};
 use postrider_core::OnFailure;
 use postrider_store::{
-    AttemptReport, DeliveryReport, EventReport, EventState, HookReport, KeyReport,
+    AttemptReport, DeliveryReport, EventReport, EventState, HookChangeReport, HookReport, KeyReport,
 };
 
 const RESPONSE_CHARS: usize = 60;
@@ -24,7 +24,7 @@ pub fn hook(hook: &HookReport) -> String {
         ("status", status(hook)),
         ("pace", pace(hook)),
         ("failures", failures(hook)),
-        ("held", held(hook.held)),
+        ("held", held_since(hook)),
         ("created", moment(hook.created_at)),
         ("updated", moment(hook.updated_at)),
     ]);
@@ -108,6 +108,32 @@ pub fn hooks(hooks: &[HookReport]) -> String {
         ],
         rows,
     )
+}
+
+/// What happened to a hook.
+pub fn changes(changes: &[HookChangeReport]) -> String {
+    let rows = changes.iter().map(|change| {
+        let mut about: Vec<String> = change.reason.iter().cloned().collect();
+        match (change.deliveries, change.fail_count) {
+            (Some(1), _) => about.push("1 delivery".into()),
+            (Some(count), _) => about.push(format!("{count} deliveries")),
+            (None, 0) => {}
+            (None, 1) => about.push("1 failure".into()),
+            (None, count) => about.push(format!("{count} failures in a row")),
+        }
+        let error = change.last_error.as_deref();
+        about.extend(error.map(|error| format!("the last: {}", shortened(error, ERROR_CHARS))));
+        [
+            moment(change.at),
+            change.action.clone(),
+            change.actor.clone(),
+            match about.is_empty() {
+                true => "-".into(),
+                false => about.join("; "),
+            },
+        ]
+    });
+    table(["TIME", "CHANGE", "BY", "ABOUT"], rows)
 }
 
 /// One event.
@@ -278,6 +304,12 @@ fn failures(hook: &HookReport) -> String {
         hook.first_failure_at.map(since).unwrap_or_default(),
         hook.last_error.as_ref().map(last).unwrap_or_default()
     )
+}
+
+fn held_since(hook: &HookReport) -> String {
+    let since = |at| format!(", of events since {}", moment(at));
+    let oldest = hook.oldest_held_at.map(since).unwrap_or_default();
+    format!("{}{oldest}", held(hook.held))
 }
 
 /// Held deliveries are counted up to 10,000.

@@ -5,18 +5,32 @@
 
 use super::PostgresStore;
 use super::aliases::{check_room, next_number};
+use super::announce::{announce, is_watched};
 use super::errors::Result;
+use super::hook_history::record;
 use super::hook_rows::{hook_columns, hook_from, open, seal};
+use crate::announce::{Announcement, notice_of};
 use crate::error::{alias_taken, not_understood};
+use crate::hook_entry::{HookEntry, Made};
 use crate::{Error, HookChange, HookFilter, HookReport};
 use postrider_core::{
-    Hook, HookCredentials, HookEdit, HookId, HookSettings, HookStatus, NewAlias, NewHook, Timestamp,
+    DeliveryId, DisabledReason, HOOK_DISABLED, HOOK_ENABLED, Hook, HookAction, HookCredentials,
+    HookEdit, HookId, HookNotice, HookSettings, HookStatus, NewAlias, NewHook, Timestamp,
 };
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
+use uuid::Uuid;
+
+/// The slot of what is announced of a change by a person.
+const ANNOUNCED_IN: i16 = 0;
 
 impl PostgresStore {
-    pub(super) async fn create_hook(&self, new: &NewHook, now: Timestamp) -> Result<HookReport> {
+    pub(super) async fn create_hook(
+        &self,
+        new: &NewHook,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<HookReport> {
         new.check()?;
         let id = HookId::draw(now);
         let credentials = seal(&self.keys, id, &new.credentials)?;
@@ -59,6 +73,8 @@ impl PostgresStore {
         if inserted.rows_affected() == 0 {
             return Err(alias_taken(&new.profile, alias.as_deref()).into());
         }
+        let entry = HookEntry::new(id, HookAction::Created, by);
+        record(&mut tx, &[entry], now).await?;
         let mut report = report(&mut tx, id).await?;
         tx.commit().await?;
         let secret = new.credentials.secrets.first();
@@ -74,31 +90,43 @@ impl PostgresStore {
         now: Timestamp,
     ) -> Result<HookReport> {
         let mut tx = self.calm.begin().await?;
-        let mut revealed = None;
+        let failures = lock_failures(&mut tx, id).await?;
+        if change.forgets_failures() {
+            // Before the version: settling locks the health first too.
+            forget_failures(&mut tx, id, now).await?;
+        }
+        let version = next_version(&mut tx).await?;
+        let before = standing(&mut tx, id).await?;
+        let (mut revealed, mut made) = (None, Vec::new());
+        let moving = Moving {
+            id,
+            before: &before,
+            by,
+            now,
+            version,
+        };
         match change {
             HookChange::Enable => {
-                // Before the version: settling locks the health first too.
-                forget_failures(&mut tx, id, now).await?;
-                set_status(&mut tx, id, HookStatus::Active, by, now).await?;
+                moving.set(&mut tx, HookStatus::Active).await?;
+                made.push(Made::status(HookStatus::Active));
             }
-            HookChange::Pause => set_status(&mut tx, id, HookStatus::Paused, by, now).await?,
-            HookChange::Disable => set_status(&mut tx, id, HookStatus::Disabled, by, now).await?,
+            HookChange::Pause => made.extend(moving.to(&mut tx, HookStatus::Paused).await?),
+            HookChange::Disable => made.extend(moving.to(&mut tx, HookStatus::Disabled).await?),
             HookChange::Set(change) => {
-                let version = next_version(&mut tx).await?;
+                made.push(Made::changed(change.names()));
                 let mut settings = settings(&mut tx, id).await?;
                 settings.apply(change);
                 settings.check()?;
                 set_settings(&mut tx, id, &settings, now, version).await?;
             }
             HookChange::Edit(edit) => {
-                let status = edit.status;
-                if status == Some(HookStatus::Active) {
-                    forget_failures(&mut tx, id, now).await?;
-                }
-                let version = next_version(&mut tx).await?;
+                let (status, names) = (edit.status, edit.names());
                 self.edit(&mut tx, id, *edit, now, version).await?;
+                if !names.is_empty() {
+                    made.push(Made::changed(names));
+                }
                 if let Some(status) = status {
-                    set_status(&mut tx, id, status, by, now).await?;
+                    made.extend(moving.to(&mut tx, status).await?);
                 }
             }
             HookChange::Rotate {
@@ -106,21 +134,22 @@ impl PostgresStore {
                 overlap_until,
             } => {
                 revealed = Some(secret.reveal());
-                let version = next_version(&mut tx).await?;
                 let mut credentials = self.credentials(&mut tx, id).await?;
                 credentials.rotate(secret, now, overlap_until);
-                sqlx::query(
-                    "-- postrider: rotate_secret
-                    UPDATE postrider_hooks SET credentials = $2, updated_at = $3, version = $4
-                    WHERE id = $1",
-                )
-                .bind(id.0)
-                .bind(seal(&self.keys, id, &credentials)?)
-                .bind(now)
-                .bind(version)
-                .execute(&mut *tx)
-                .await?;
+                let sealed = seal(&self.keys, id, &credentials)?;
+                set_credentials(&mut tx, id, sealed, now, version).await?;
+                made.push(Made::of(HookAction::SecretRotated));
             }
+        }
+        for made in made {
+            moving.announce(&mut tx, made.action, &failures).await?;
+            let entry = HookEntry {
+                reason: made.reason,
+                fail_count: failures.count,
+                last_error: failures.last_error.clone(),
+                ..HookEntry::new(id, made.action, by)
+            };
+            record(&mut tx, &[entry], now).await?;
         }
         let mut report = report(&mut tx, id).await?;
         tx.commit().await?;
@@ -128,7 +157,12 @@ impl PostgresStore {
         Ok(report)
     }
 
-    pub(super) async fn remove_hook(&self, id: HookId, now: Timestamp) -> Result<HookReport> {
+    pub(super) async fn remove_hook(
+        &self,
+        id: HookId,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<HookReport> {
         let mut tx = self.calm.begin().await?;
         let version = next_version(&mut tx).await?;
         let report = report(&mut tx, id).await?;
@@ -142,6 +176,12 @@ impl PostgresStore {
         .bind(version)
         .execute(&mut *tx)
         .await?;
+        let entry = HookEntry {
+            fail_count: report.fail_count,
+            last_error: report.last_error.clone(),
+            ..HookEntry::new(id, HookAction::Removed, by)
+        };
+        record(&mut tx, &[entry], now).await?;
         tx.commit().await?;
         Ok(report)
     }
@@ -251,7 +291,7 @@ async fn next_version(connection: &mut PgConnection) -> Result<i64> {
     Ok(version)
 }
 
-fn not_found(id: HookId) -> Error {
+pub(super) fn not_found(id: HookId) -> Error {
     Error::NotFound {
         what: "hook",
         id: id.to_string(),
@@ -274,34 +314,123 @@ async fn settings(connection: &mut PgConnection, id: HookId) -> Result<HookSetti
     Ok(settings.map_err(|_| not_understood(id))?)
 }
 
-/// A hook that is disabled already keeps why, when and by whom.
-async fn set_status(
-    connection: &mut PgConnection,
-    id: HookId,
-    status: HookStatus,
-    by: &str,
-    now: Timestamp,
-) -> Result<()> {
-    let version = next_version(connection).await?;
-    sqlx::query(
-        "-- postrider: change_hook
-        UPDATE postrider_hooks SET
-            status = $2,
-            disabled_reason = CASE WHEN $2 = 'disabled' THEN coalesce(disabled_reason, 'manual') END,
-            disabled_at = CASE WHEN $2 = 'disabled' THEN coalesce(disabled_at, $3) END,
-            disabled_by = CASE WHEN $2 = 'disabled' THEN coalesce(disabled_by, $4) END,
-            updated_at = $3,
-            version = $5
-        WHERE id = $1 AND deleted_at IS NULL",
+/// How a hook stands, as nobody else can change it before this transaction ends.
+struct Before {
+    status: String,
+    account: String,
+    url: String,
+}
+
+async fn standing(connection: &mut PgConnection, id: HookId) -> Result<Before> {
+    let row: Option<(String, String, String)> = sqlx::query_as(
+        "-- postrider: hook_standing
+        SELECT status, account, url FROM postrider_hooks WHERE id = $1 AND deleted_at IS NULL",
     )
     .bind(id.0)
-    .bind(status.name())
-    .bind(now)
-    .bind(by)
-    .bind(version)
-    .execute(connection)
+    .fetch_optional(connection)
     .await?;
-    Ok(())
+    let (status, account, url) = row.ok_or_else(|| not_found(id))?;
+    Ok(Before {
+        status,
+        account,
+        url,
+    })
+}
+
+/// A hook's failures in a row.
+#[derive(Default)]
+struct Failures {
+    count: u32,
+    first_at: Option<Timestamp>,
+    last_error: Option<String>,
+}
+
+/// Reads a hook's failures, and keeps settlements from adding to them.
+async fn lock_failures(connection: &mut PgConnection, id: HookId) -> Result<Failures> {
+    let row: Option<(i32, Option<Timestamp>, Option<String>)> = sqlx::query_as(
+        "-- postrider: lock_failures
+        SELECT fail_count, first_failure_at, last_error FROM postrider_hook_health
+        WHERE hook_id = $1 FOR UPDATE",
+    )
+    .bind(id.0)
+    .fetch_optional(connection)
+    .await?;
+    let of_row = |(count, first_at, last_error): (i32, _, _)| Failures {
+        count: count.unsigned_abs(),
+        first_at,
+        last_error,
+    };
+    Ok(row.map(of_row).unwrap_or_default())
+}
+
+/// A person's change of a hook's status.
+struct Moving<'a> {
+    id: HookId,
+    before: &'a Before,
+    by: &'a str,
+    now: Timestamp,
+    version: i64,
+}
+
+impl Moving<'_> {
+    /// Sets the status of a hook that has another one; tells what that is, if it is anything.
+    async fn to(&self, connection: &mut PgConnection, status: HookStatus) -> Result<Option<Made>> {
+        if self.before.status == status.name() {
+            return Ok(None);
+        }
+        self.set(connection, status).await?;
+        Ok(Some(Made::status(status)))
+    }
+
+    async fn set(&self, connection: &mut PgConnection, status: HookStatus) -> Result<()> {
+        sqlx::query(
+            "-- postrider: change_hook
+            UPDATE postrider_hooks SET
+                status = $2,
+                disabled_reason = CASE WHEN $2 = 'disabled' THEN 'manual' END,
+                disabled_at = CASE WHEN $2 = 'disabled' THEN $3 END,
+                disabled_by = CASE WHEN $2 = 'disabled' THEN $4 END,
+                updated_at = $3,
+                version = $5
+            WHERE id = $1 AND deleted_at IS NULL",
+        )
+        .bind(self.id.0)
+        .bind(status.name())
+        .bind(self.now)
+        .bind(self.by)
+        .bind(self.version)
+        .execute(connection)
+        .await?;
+        Ok(())
+    }
+
+    /// Announces that the hook was disabled or is active again, where another hook asks for it.
+    async fn announce(
+        &self,
+        connection: &mut PgConnection,
+        action: HookAction,
+        failures: &Failures,
+    ) -> Result<()> {
+        let was_active = self.before.status == HookStatus::Active.name();
+        let (event_type, reason) = match action {
+            HookAction::Enabled if !was_active => (HOOK_ENABLED, None),
+            HookAction::Disabled => (HOOK_DISABLED, Some(DisabledReason::Manual.name())),
+            _ => return Ok(()),
+        };
+        let account = &self.before.account;
+        if !is_watched(connection, account, event_type, self.id).await? {
+            return Ok(());
+        }
+        let notice = HookNotice {
+            reason,
+            fail_count: failures.count,
+            first_failure_at: failures.first_at,
+            last_error: failures.last_error.clone(),
+            ..notice_of(self.id, &self.before.url, self.by, self.now)
+        };
+        let made = Announcement::new(account, event_type, self.id, &notice);
+        announce(connection, ANNOUNCED_IN, &[made], self.now).await
+    }
 }
 
 async fn set_settings(
@@ -328,6 +457,27 @@ async fn set_settings(
     Ok(())
 }
 
+async fn set_credentials(
+    connection: &mut PgConnection,
+    id: HookId,
+    sealed: String,
+    now: Timestamp,
+    version: i64,
+) -> Result<()> {
+    sqlx::query(
+        "-- postrider: rotate_secret
+        UPDATE postrider_hooks SET credentials = $2, updated_at = $3, version = $4
+        WHERE id = $1",
+    )
+    .bind(id.0)
+    .bind(sealed)
+    .bind(now)
+    .bind(version)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// A hook that was not active, or was held back, begins with a probe.
 async fn forget_failures(connection: &mut PgConnection, id: HookId, now: Timestamp) -> Result<()> {
     sqlx::query(
@@ -336,7 +486,8 @@ async fn forget_failures(connection: &mut PgConnection, id: HookId, now: Timesta
         SELECT id, 'backed_off', $2 FROM postrider_hooks WHERE id = $1 AND status <> 'active'
         ON CONFLICT (hook_id) DO UPDATE
         SET phase = 'backed_off', not_before = $2, probes = 0, fail_count = 0,
-            first_failure_at = NULL, last_failure_at = NULL, last_error = NULL",
+            first_failure_at = NULL, last_failure_at = NULL, last_error = NULL,
+            warned_at = NULL",
     )
     .bind(id.0)
     .bind(now)
@@ -346,7 +497,8 @@ async fn forget_failures(connection: &mut PgConnection, id: HookId, now: Timesta
         "-- postrider: forget_failures_of_active
         UPDATE postrider_hook_health
         SET fail_count = 0, first_failure_at = NULL, last_failure_at = NULL, last_error = NULL,
-            not_before = CASE WHEN phase = 'backed_off' THEN $2 END, probes = 0
+            not_before = CASE WHEN phase = 'backed_off' THEN $2 END, probes = 0,
+            warned_at = NULL
         WHERE hook_id = $1",
     )
     .bind(id.0)
@@ -400,7 +552,15 @@ async fn list(
                        ) AS waiting
                        LIMIT 10000
                    ) AS counted
-               ) END AS held
+               ) END AS held,
+               CASE WHEN h.status <> 'active' THEN (
+                   SELECT min(longest_due.id::text COLLATE \"C\")::uuid
+                   FROM occupied AS o CROSS JOIN LATERAL (
+                       SELECT d.id FROM postrider_deliveries AS d
+                       WHERE d.slot = o.slot AND d.hook_id = h.id AND d.lease_token IS NULL
+                       ORDER BY d.next_attempt_at LIMIT 100
+                   ) AS longest_due
+               ) END AS oldest_held
         FROM listed AS h LEFT JOIN postrider_hook_health AS health ON health.hook_id = h.id
         LEFT JOIN postrider_hook_latest AS latest ON latest.hook_id = h.id
         ORDER BY h.id",
@@ -419,6 +579,7 @@ async fn list(
 fn report_from(row: &PgRow) -> std::result::Result<HookReport, sqlx::Error> {
     let mut hook = hook_from(row)?;
     let (fail_count, held): (i32, i64) = (row.try_get("fail_count")?, row.try_get("held")?);
+    let oldest: Option<Uuid> = row.try_get("oldest_held")?;
     let latest_status: Option<i16> = row.try_get("latest_status")?;
     Ok(HookReport {
         id: hook.id,
@@ -445,6 +606,7 @@ fn report_from(row: &PgRow) -> std::result::Result<HookReport, sqlx::Error> {
         latest_sent_at: row.try_get("latest_sent_at")?,
         latest_status: latest_status.and_then(|status| u16::try_from(status).ok()),
         held: u32::try_from(held).unwrap_or_default(),
+        oldest_held_at: oldest.map(|id| DeliveryId(id).event_made_at()),
         settings: hook.settings,
         created_at: hook.created_at,
         updated_at: hook.updated_at,

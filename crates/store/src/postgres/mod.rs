@@ -8,13 +8,17 @@
 //! when one does.
 
 mod aliases;
+mod announce;
+mod bulk;
 mod deliveries;
 mod discard;
+mod discard_held;
 mod due_from;
 mod errors;
 mod gates;
 mod health;
 mod history;
+mod hook_history;
 mod hook_rows;
 mod hooks;
 mod keys;
@@ -27,6 +31,7 @@ mod outbox_rows;
 mod peek;
 mod recover;
 mod redeliver;
+mod redeliver_many;
 mod schema;
 mod settle;
 mod settle_rows;
@@ -36,9 +41,10 @@ mod values;
 
 use crate::error::words;
 use crate::{
-    AttemptReport, DeliveryFilter, DeliveryReport, DueHook, Error, EventFilter, EventReport,
-    FanOut, FannedOut, GateAnswer, HookBook, HookChange, HookFilter, HookReport, KeyFilter,
-    KeyReport, Latest, Lease, Leased, Migrated, OwnGates, Peek, Recovered, RejectedReport, Result,
+    AttemptReport, DeliveryFilter, DeliveryReport, Discard, DueHook, Error, EventFilter,
+    EventReport, FanOut, FannedOut, GateAnswer, HistoryFilter, HookBook, HookChange,
+    HookChangeReport, HookFilter, HookReport, KeyFilter, KeyReport, Latest, Lease, Leased,
+    Migrated, OwnGates, Page, PageDone, Peek, Recovered, Redelivery, RejectedReport, Result,
     SchemaState, Settled, Settlement, Store, Upkeep,
 };
 use async_trait::async_trait;
@@ -329,8 +335,8 @@ impl Store for PostgresStore {
         Ok(self.upkeep(now, limit).await?)
     }
 
-    async fn create_hook(&self, hook: NewHook, now: Timestamp) -> Result<HookReport> {
-        Ok(self.create_hook(&hook, now).await?)
+    async fn create_hook(&self, hook: NewHook, by: &str, now: Timestamp) -> Result<HookReport> {
+        Ok(self.create_hook(&hook, by, now).await?)
     }
 
     async fn change_hook(
@@ -343,8 +349,16 @@ impl Store for PostgresStore {
         Ok(self.change_hook(id, change, by, now).await?)
     }
 
-    async fn remove_hook(&self, id: HookId, now: Timestamp) -> Result<HookReport> {
-        Ok(self.remove_hook(id, now).await?)
+    async fn remove_hook(&self, id: HookId, by: &str, now: Timestamp) -> Result<HookReport> {
+        Ok(self.remove_hook(id, by, now).await?)
+    }
+
+    async fn hook_history(
+        &self,
+        id: HookId,
+        filter: HistoryFilter,
+    ) -> Result<Vec<HookChangeReport>> {
+        Ok(self.hook_history(id, filter).await?)
     }
 
     async fn hook(&self, id: HookId) -> Result<HookReport> {
@@ -409,6 +423,19 @@ impl Store for PostgresStore {
 
     async fn redeliver(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport> {
         Ok(self.redeliver(id, now).await?)
+    }
+
+    async fn redeliver_many(
+        &self,
+        which: &Redelivery,
+        page: Page,
+        now: Timestamp,
+    ) -> Result<PageDone> {
+        Ok(self.redeliver_many(which, page, now).await?)
+    }
+
+    async fn discard_held(&self, which: &Discard, page: Page, now: Timestamp) -> Result<PageDone> {
+        Ok(self.discard_held(which, page, now).await?)
     }
 
     async fn discard(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport> {

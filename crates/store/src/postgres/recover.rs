@@ -4,17 +4,21 @@
 //! as an attempt, so that one which kills its worker does not loop.
 
 use super::PostgresStore;
+use super::announce::announce;
 use super::errors::Result;
 use super::order::give_turns;
 use super::started;
+use crate::announce::{LostDelivery, of_lost};
 use crate::order::never;
 use crate::{HookBook, Recovered};
 use chrono::NaiveDate;
 use postrider_core::{
-    AttemptId, DeliveryId, HookId, NextStep, OnFailure, Outcome, Schedules, Timestamp, next_step,
+    AttemptId, DeliveryId, EventId, HookId, NextStep, OnFailure, Outcome, Schedules, Timestamp,
+    next_step,
 };
 use sqlx::postgres::{PgBindIterExt, PgRow};
 use sqlx::{PgConnection, Row};
+use std::collections::HashMap;
 use uuid::Uuid;
 
 /// After so many leases in a row that ended without a settlement, the delivery itself is
@@ -213,12 +217,56 @@ async fn record_lost<'a>(
     .bind(steps.iter().map(reason).bind_iter())
     .bind(outcome.name())
     .bind(outcome.to_string())
-    .execute(connection)
+    .execute(&mut *connection)
     .await?;
+    if book.is_any_account_watched() {
+        let failed = failed(connection, slot, rows, &steps).await?;
+        announce(connection, slot, &of_lost(book, failed, now), now).await?;
+    }
     let failed = rows
         .iter()
         .zip(&steps)
         .filter(|(row, step)| matches!(step, NextStep::Failed(_)) && !row.holds_key(book));
     let freed = failed.filter_map(|(row, _)| Some((row.hook, row.ordering_key.as_deref()?)));
     Ok(freed.collect())
+}
+
+/// Those of the deliveries that have failed for good.
+async fn failed(
+    connection: &mut PgConnection,
+    slot: i16,
+    rows: &[Expired],
+    steps: &[NextStep],
+) -> Result<Vec<LostDelivery>> {
+    let mut failed = Vec::new();
+    for (row, step) in rows.iter().zip(steps) {
+        if let NextStep::Failed(reason) = step {
+            failed.push((row, *reason));
+        }
+    }
+    let types: Vec<(Uuid, String)> = sqlx::query_as(
+        "-- postrider: recover_types
+        SELECT e.id, e.event_type
+        FROM unnest($2::date[], $3::uuid[]) AS k (day, id) CROSS JOIN LATERAL (
+            SELECT id, event_type FROM postrider_events
+            WHERE slot = $1 AND day = k.day AND id = k.id LIMIT 1
+        ) AS e",
+    )
+    .bind(slot)
+    .bind(failed.iter().map(|(row, _)| row.day).bind_iter())
+    .bind(failed.iter().map(|(row, _)| row.event).bind_iter())
+    .fetch_all(connection)
+    .await?;
+    let types: HashMap<_, _> = types.into_iter().collect();
+    let failed = failed.into_iter().filter_map(|(row, reason)| {
+        Some(LostDelivery {
+            id: row.id,
+            event: EventId(row.event),
+            event_type: types.get(&row.event)?.clone(),
+            hook: row.hook,
+            reason,
+            attempts: row.number().unsigned_abs(),
+        })
+    });
+    Ok(failed.collect())
 }

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 const MIGRATIONS_TABLE: &str = "postrider_migrations";
 
 /// Tables without which nothing works.
-const TABLES: [&str; 15] = [
+const TABLES: [&str; 16] = [
     "postrider_meta",
     "postrider_outbox",
     "postrider_rejected",
@@ -23,6 +23,7 @@ const TABLES: [&str; 15] = [
     "postrider_hooks",
     "postrider_aliases",
     "postrider_hook_health",
+    "postrider_hook_history",
     "postrider_hook_latest",
     "postrider_gates",
     "postrider_keys",

@@ -4,14 +4,18 @@
 //! (`writer.rs`); a few read beside it. The hard rule: a commit is on the disk when it returns.
 
 mod aliases;
+mod announce;
 mod attempt_rows;
+mod bulk;
 mod deliveries;
 mod discard;
+mod discard_held;
 mod errors;
 mod file;
 mod gates;
 mod health;
 mod history;
+mod hook_history;
 mod hook_rows;
 mod hooks;
 mod keys;
@@ -22,6 +26,7 @@ mod outbox;
 mod outbox_rows;
 mod recover;
 mod redeliver;
+mod redeliver_many;
 mod schema;
 mod settle;
 mod settle_rows;
@@ -33,10 +38,11 @@ mod values;
 mod writer;
 
 use crate::{
-    AttemptReport, DeliveryFilter, DeliveryReport, DueHook, EventFilter, EventReport, FanOut,
-    FannedOut, GateAnswer, HookBook, HookChange, HookFilter, HookReport, KeyFilter, KeyReport,
-    Latest, Lease, Leased, Migrated, OwnGates, Peek, Recovered, RejectedReport, Result,
-    SchemaState, Settled, Settlement, Store, Upkeep, WorkerClaim,
+    AttemptReport, DeliveryFilter, DeliveryReport, Discard, DueHook, EventFilter, EventReport,
+    FanOut, FannedOut, GateAnswer, HistoryFilter, HookBook, HookChange, HookChangeReport,
+    HookFilter, HookReport, KeyFilter, KeyReport, Latest, Lease, Leased, Migrated, OwnGates, Page,
+    PageDone, Peek, Recovered, Redelivery, RejectedReport, Result, SchemaState, Settled,
+    Settlement, Store, Upkeep, WorkerClaim,
 };
 use async_trait::async_trait;
 pub(crate) use errors::from_sqlx;
@@ -189,8 +195,8 @@ impl Store for SqliteStore {
         self.keep_up(now, limit).await
     }
 
-    async fn create_hook(&self, hook: NewHook, now: Timestamp) -> Result<HookReport> {
-        self.insert_hook(hook, now).await
+    async fn create_hook(&self, hook: NewHook, by: &str, now: Timestamp) -> Result<HookReport> {
+        self.insert_hook(hook, by, now).await
     }
 
     async fn change_hook(
@@ -203,8 +209,16 @@ impl Store for SqliteStore {
         self.update_hook(id, change, by, now).await
     }
 
-    async fn remove_hook(&self, id: HookId, now: Timestamp) -> Result<HookReport> {
-        self.delete_hook(id, now).await
+    async fn remove_hook(&self, id: HookId, by: &str, now: Timestamp) -> Result<HookReport> {
+        self.delete_hook(id, by, now).await
+    }
+
+    async fn hook_history(
+        &self,
+        id: HookId,
+        filter: HistoryFilter,
+    ) -> Result<Vec<HookChangeReport>> {
+        self.list_changes(id, filter).await
     }
 
     async fn hook(&self, id: HookId) -> Result<HookReport> {
@@ -269,6 +283,19 @@ impl Store for SqliteStore {
 
     async fn redeliver(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport> {
         self.send_again(id, now).await
+    }
+
+    async fn redeliver_many(
+        &self,
+        which: &Redelivery,
+        page: Page,
+        now: Timestamp,
+    ) -> Result<PageDone> {
+        self.send_many_again(which, page, now).await
+    }
+
+    async fn discard_held(&self, which: &Discard, page: Page, now: Timestamp) -> Result<PageDone> {
+        self.discard_page(which, page, now).await
     }
 
     async fn discard(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport> {

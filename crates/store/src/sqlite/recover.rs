@@ -4,19 +4,21 @@
 //! as an attempt, so that one which kills its worker does not loop.
 
 use super::SqliteStore;
+use super::announce::announce;
 use super::attempt_rows::{AttemptRow, insert_attempts};
 use super::errors::from_sqlx;
 use super::order::give_turns;
 use super::settle_rows::{EndedRow, Waiting, delete_deliveries, insert_ended, reschedule};
 use super::started::recover_started;
 use super::values::micros;
+use crate::announce::{LostDelivery, of_lost};
 use crate::order::never;
 use crate::{HookBook, Recovered, Result};
 use postrider_core::{
-    AttemptId, DeliveryId, EventId, HookId, NextStep, OnFailure, Outcome, Schedules, Timestamp,
-    next_step,
+    AttemptId, DeliveryId, EventId, HookId, NextStep, OnFailure, Outcome, Reason, Schedules,
+    Timestamp, next_step,
 };
-use sqlx::sqlite::SqliteRow;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{FromRow, Row};
 
 /// Leases in a row that may end without a settlement before that counts as an attempt.
@@ -52,7 +54,7 @@ impl SqliteStore {
         .map_err(from_sqlx)?;
         let book = self.fresh_book(&mut tx).await?;
         let (mut waiting, mut attempts, mut ended) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut gone, mut freed) = (Vec::new(), Vec::new());
+        let (mut gone, mut freed, mut failed) = (Vec::new(), Vec::new(), Vec::new());
         for row in &lost {
             if row.lost_leases + 1 < LOST_LEASES {
                 recovered.recovered += 1;
@@ -67,6 +69,9 @@ impl SqliteStore {
                 }
                 NextStep::Failed(reason) => {
                     ended.push(row.ended(reason.name()));
+                    if book.is_any_account_watched() {
+                        failed.push(row.lost(&mut tx, reason).await?);
+                    }
                     if row.holds_key(&book) {
                         waiting.push(row.waits(micros(never()), row.attempts + 1, 0));
                     } else {
@@ -83,6 +88,7 @@ impl SqliteStore {
         insert_ended(&mut tx, &ended, now).await?;
         reschedule(&mut tx, &waiting).await?;
         give_turns(&mut tx, freed, now).await?;
+        announce(&mut tx, &of_lost(&book, failed, now), now).await?;
         tx.commit().await?;
         Ok(recovered)
     }
@@ -167,6 +173,26 @@ impl LostRow {
             error: Some(Outcome::WorkerLost.to_string()),
             response: &[],
         }
+    }
+
+    async fn lost(&self, tx: &mut SqliteConnection, reason: Reason) -> Result<LostDelivery> {
+        let event_type: Option<String> = sqlx::query_scalar(
+            "-- postrider: recover_type
+            SELECT event_type FROM postrider_events WHERE slot = 0 AND day = ?1 AND id = ?2",
+        )
+        .bind(self.day)
+        .bind(self.event_id.0)
+        .fetch_optional(tx)
+        .await
+        .map_err(from_sqlx)?;
+        Ok(LostDelivery {
+            id: self.id,
+            event: self.event_id,
+            event_type: event_type.unwrap_or_default(),
+            hook: self.hook_id,
+            reason,
+            attempts: self.attempts + 1,
+        })
     }
 
     fn ended(&self, reason: &'static str) -> EndedRow {

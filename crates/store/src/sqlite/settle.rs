@@ -5,6 +5,7 @@
 //! alone is made without the response.
 
 use super::SqliteStore;
+use super::announce::announce;
 use super::attempt_rows::{AttemptRow, insert_attempts, recorded_before};
 use super::errors::from_sqlx;
 use super::health::update_health;
@@ -14,6 +15,7 @@ use super::settle_rows::{
 };
 use super::started::take_settled;
 use super::values::{day_number, micros, rows};
+use crate::announce::of_settled;
 use crate::order::never;
 use crate::{Error, Result, Settled, Settlement, Step};
 use postrider_core::Timestamp;
@@ -53,6 +55,7 @@ impl SqliteStore {
             total.late.extend(done.late);
             total.replayed += done.replayed;
             total.disabled.extend(done.disabled);
+            total.warned.extend(done.warned);
             total.standings.extend(done.standings);
             total.scrubbed += done.scrubbed;
         }
@@ -84,7 +87,10 @@ impl SqliteStore {
         let late: Vec<_> = lost.iter().map(|s| attempt_row(s, scrub)).collect();
         let recorded = recorded_before(&mut tx, &late).await?;
         insert_attempts(&mut tx, late, true).await?;
-        let (disabled, standings) = update_health(&mut tx, &held, now).await?;
+        let weighed = update_health(&mut tx, &held, now).await?;
+        let (book, warned) = (self.current_book(), &weighed.warned);
+        let announcements = of_settled(&book, &held, warned, &weighed.disabled, now);
+        announce(&mut tx, &announcements, now).await?;
         tx.commit().await?;
 
         let late = lost.iter().filter(|s| !recorded.contains(&s.attempt.id.0));
@@ -92,8 +98,9 @@ impl SqliteStore {
             settled: count(held.len()),
             late: late.map(|settlement| settlement.leased.id).collect(),
             replayed: count(recorded.len()),
-            disabled,
-            standings,
+            disabled: weighed.disabled,
+            warned: weighed.warned,
+            standings: weighed.standings,
             scrubbed: if scrub { count(part.len()) } else { 0 },
         })
     }

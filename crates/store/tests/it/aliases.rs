@@ -18,7 +18,7 @@ pub async fn a_hook_is_found_by_its_alias_in_its_account_only(t: &TestStore) {
         let error = by_alias(t, profile, account, alias).await.unwrap_err();
         assert!(matches!(error, Error::NotFound { what: "hook", .. }));
     }
-    t.store.remove_hook(made.id, t.now()).await.unwrap();
+    t.store.remove_hook(made.id, "test", t.now()).await.unwrap();
     assert!(by_alias(t, "solapi", "acme", "WH1").await.is_err());
 }
 
@@ -27,10 +27,13 @@ pub async fn an_alias_is_given_once_in_its_profile(t: &TestStore) {
     t.register(known_as("misskey", "acme", "same")).await;
     let again = || {
         t.store
-            .create_hook(known_as("solapi", "b", "same"), t.now())
+            .create_hook(known_as("solapi", "b", "same"), "test", t.now())
     };
     assert!(matches!(again().await.unwrap_err(), Error::Conflict(_)));
-    t.store.remove_hook(first.id, t.now()).await.unwrap();
+    t.store
+        .remove_hook(first.id, "test", t.now())
+        .await
+        .unwrap();
     let error = again().await.unwrap_err();
     assert!(
         matches!(error, Error::Conflict(_)),
@@ -46,7 +49,10 @@ pub async fn numbers_count_up_in_their_profile_and_are_never_drawn_again(t: &Tes
     };
     let first = t.register(numbered("thulium")).await;
     let second = t.register(numbered("thulium")).await;
-    t.store.remove_hook(second.id, t.now()).await.unwrap();
+    t.store
+        .remove_hook(second.id, "test", t.now())
+        .await
+        .unwrap();
     let third = t.register(numbered("thulium")).await;
     let other = t.register(numbered("other")).await;
     let aliases = [first, second, third, other].map(|hook| hook.alias.unwrap());
@@ -61,7 +67,7 @@ pub async fn of_calls_at_once_no_more_succeed_than_the_account_may_have(t: &Test
             ..known_as("misskey", "acme", &format!("m{n}"))
         };
         let (store, now) = (t.store.clone(), t.now());
-        tokio::spawn(async move { store.create_hook(hook, now).await })
+        tokio::spawn(async move { store.create_hook(hook, "test", now).await })
     });
     let (mut made, mut refused) = (0, 0);
     for call in calls.collect::<Vec<_>>() {

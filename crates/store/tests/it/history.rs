@@ -223,7 +223,7 @@ pub async fn a_removed_hooks_deliveries_can_still_be_looked_up(t: &TestStore) {
     let hook = t.hook("work").await;
     let leased = t.started(hook, 1).await.remove(0);
     t.settle(&[t.accepted(&leased)]).await;
-    t.store.remove_hook(hook, t.now()).await.unwrap();
+    t.store.remove_hook(hook, "test", t.now()).await.unwrap();
     let report = t.delivery(leased.id).await;
     assert_eq!(report.state, DeliveryState::Delivered);
     let filter = DeliveryFilter {

@@ -4,12 +4,16 @@
 //! database of its own and a clock that stands still; nothing sleeps.
 
 mod aliases;
+mod announced;
+mod bulk_redelivery;
 mod dedup;
 mod enqueue;
 mod fan_out;
 mod gates;
 mod health;
+mod held;
 mod history;
+mod hook_history;
 mod hooks;
 mod keys;
 mod leases;
@@ -173,6 +177,8 @@ on_every_store! {
         what_is_behind_is_shown_so,
         one_that_has_failed_for_good_holds_its_key_until_it_is_taken,
         one_that_holds_its_key_can_be_discarded,
+        what_is_behind_what_was_discarded_has_its_turn,
+        what_holds_its_key_keeps_its_place_when_many_are_sent_again,
         one_that_waits_can_be_discarded,
         what_is_in_flight_or_has_ended_cannot_be_discarded,
         a_hook_that_skips_goes_on,
@@ -282,6 +288,55 @@ on_every_store! {
         held_deliveries_are_counted,
         health_is_shown_in_the_list_too,
         what_is_in_flight_ends_as_it_does_when_its_hook_is_paused,
+    },
+    hook_history::{
+        every_change_is_recorded_with_who_made_it_and_why,
+        a_change_that_changes_nothing_is_not_recorded,
+        a_change_that_fails_is_not_recorded,
+        disabling_is_recorded_with_the_failures,
+        half_of_the_way_is_warned_of_once_in_a_row_of_failures,
+        enabling_begins_a_new_row_that_may_be_warned_of,
+        a_hook_that_is_not_active_is_not_warned_of,
+        what_is_disabled_in_the_same_batch_is_not_warned_of,
+        those_who_disable_and_enable_at_once_leave_one_trail,
+        history_is_listed_newest_first_page_by_page,
+        the_newest_500_changes_of_a_hook_are_kept,
+        an_unknown_hook_has_no_history,
+    },
+    announced::{
+        a_warning_and_a_disabling_reach_those_who_ask_for_them,
+        a_delivery_that_failed_for_good_is_announced,
+        a_delivery_that_lost_its_workers_for_good_is_announced,
+        a_person_who_disables_and_enables_is_announced,
+        nothing_is_made_where_nobody_asks_for_it,
+        a_hook_never_gets_what_is_about_itself,
+        failures_of_our_own_events_make_no_others,
+        our_own_types_are_refused_from_applications,
+        hundreds_are_announced_by_one_settlement,
+    },
+    held::{
+        the_oldest_that_is_held_is_told,
+        held_deliveries_are_discarded_page_by_page,
+        only_what_is_old_enough_is_discarded,
+        nothing_is_discarded_of_an_active_hook,
+        what_is_in_flight_is_not_discarded,
+        what_was_discarded_can_be_sent_again,
+        of_two_that_discard_at_once_each_delivery_ends_once,
+        a_mark_survives_being_written_out,
+    },
+    bulk_redelivery::{
+        failed_ones_are_due_again_page_by_page,
+        delivered_ones_are_sent_again_under_the_same_id,
+        only_the_state_that_is_meant_is_sent_again,
+        only_the_time_that_is_meant_is_sent_again,
+        only_the_types_that_are_meant_are_sent_again,
+        those_of_another_hook_are_left_alone,
+        held_ones_begin_their_schedules_anew_each_once,
+        what_is_on_its_way_cannot_be_asked_for,
+        those_of_a_deleted_hook_are_a_conflict,
+        those_whose_event_is_gone_are_passed_over,
+        those_of_several_days_are_sent_again,
+        several_that_ask_at_once_make_each_delivery_once,
     },
     keys::{
         a_key_is_found_by_the_hash_of_its_token,

@@ -7,7 +7,8 @@ use postrider_core::{
     SettingsChange, WorkerId,
 };
 use postrider_store::{
-    Backend, DeliveryFilter, DeliveryState, Error, HookChange, Leased, Settlement, Step,
+    Backend, DeliveryFilter, DeliveryState, Discard, Error, HookChange, Leased, Page, Redelivery,
+    Settlement, Step,
 };
 use postrider_tests::{TestStore, event, new_hook, refusal};
 use std::collections::{BTreeMap, BTreeSet};
@@ -388,7 +389,7 @@ pub async fn a_removed_hooks_keys_are_cancelled(t: &TestStore) {
     let first = t.lease(&[hook]).await;
     fail(t, &first[0]).await;
     deliver(t, &first[1..]).await;
-    t.store.remove_hook(hook, t.now()).await.unwrap();
+    t.store.remove_hook(hook, "test", t.now()).await.unwrap();
     upkeep(t).await;
     assert_eq!(left(t).await, 0);
     let behind = t.delivery(DeliveryId::of(events[1], hook)).await;
@@ -502,6 +503,66 @@ pub async fn slots_do_not_grow_while_ordered_deliveries_wait(t: &TestStore) {
 }
 
 // ---- what several of the cases do
+
+pub async fn what_is_behind_what_was_discarded_has_its_turn(t: &TestStore) {
+    let hook = ordered(t, OnFailure::Hold).await;
+    let events = insert(t, &["a", "b", "a", "a"]).await;
+    let first = t.lease(&[hook]).await;
+    assert_eq!(first.len(), 2, "the others are put behind");
+    t.settle(&[t.refused(&first[0], 60), t.refused(&first[1], 60)])
+        .await;
+    change(t, hook, HookChange::Pause).await;
+    let which = Discard {
+        hook,
+        made_before: Some(DeliveryId::of(events[2], hook).event_made_at()),
+        by: "test".into(),
+    };
+    let done = t.store.discard_held(&which, Page::first(10), t.now()).await;
+    assert_eq!(done.unwrap().count, 2);
+    change(t, hook, HookChange::Enable).await;
+    assert_eq!(ids_of(&t.lease(&[hook]).await), [events[2]]);
+}
+
+pub async fn what_holds_its_key_keeps_its_place_when_many_are_sent_again(t: &TestStore) {
+    let hook = ordered(t, OnFailure::Hold).await;
+    let events = insert(t, &["a", "a", "b"]).await;
+    let first = t.lease(&[hook]).await;
+    assert_eq!(ids_of(&first), [events[0], events[2]]);
+    fail(t, &first[0]).await;
+    deliver(t, &first[1..]).await;
+    // It is failed, and nothing that is held: it is not discarded with what is.
+    change(t, hook, HookChange::Pause).await;
+    let which = Discard {
+        hook,
+        made_before: Some(DeliveryId::of(events[1], hook).event_made_at()),
+        by: "test".into(),
+    };
+    let done = t.store.discard_held(&which, Page::first(10), t.now()).await;
+    assert_eq!(done.unwrap().count, 0);
+    change(t, hook, HookChange::Enable).await;
+    assert_eq!(t.lease(&[hook]).await.len(), 0);
+    for (state, count) in [(DeliveryState::Failed, 1), (DeliveryState::Delivered, 1)] {
+        let which = Redelivery {
+            hook,
+            state,
+            since: None,
+            until: None,
+            event_type: None,
+        };
+        let done = t.store.redeliver_many(&which, Page::first(10), t.now());
+        assert_eq!(done.await.unwrap().count, count);
+    }
+    // The first of the key before the second; the repeat of the other waits for none.
+    let again = t.lease(&[hook]).await;
+    assert_eq!(of(&again), BTreeSet::from([events[0], events[2]]));
+    deliver(t, &again).await;
+    assert_eq!(ids_of(&t.lease(&[hook]).await), [events[1]]);
+}
+
+async fn change(t: &TestStore, hook: HookId, change: HookChange) {
+    let changed = t.store.change_hook(hook, change, "test", t.now()).await;
+    changed.unwrap();
+}
 
 async fn ordered(t: &TestStore, on_failure: OnFailure) -> HookId {
     let mut hook = new_hook("default", &["work"]);
