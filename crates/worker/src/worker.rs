@@ -170,7 +170,9 @@ impl Worker {
         drop(sent);
         let pace = tokio::spawn(pace::keep(self.ready.clone()));
         let latest = self.settler.latest.clone();
-        let latest = tokio::spawn(async move { latest.keep_writing().await });
+        let recorded = CancellationToken::new();
+        let stop = recorded.clone();
+        let latest = tokio::spawn(async move { latest.keep_writing(stop).await });
         let settler = self.settler.clone();
         let mut settling = tokio::spawn(async move { settler.run(to_settle).await });
 
@@ -202,9 +204,10 @@ impl Worker {
                 warn!("Some finished attempts could not be recorded in time; their deliveries are repeated");
             }
         }
-        latest.abort();
+        recorded.cancel();
         let leave = async {
-            self.settler.latest.write().await;
+            // It only ends otherwise by a panic, which has been told.
+            let _ = latest.await;
             self.dispatcher.lock().await.leave_gates().await;
         };
         shutdown.cut.run_until_cancelled(leave).await;
