@@ -99,7 +99,7 @@ CREATE INDEX postrider_dedup_by_day ON postrider_dedup (slot, day);
 CREATE TABLE postrider_hooks (
     id uuid PRIMARY KEY,
     -- The id under which the profile's own API knows the hook.
-    alias text,
+    alias text COLLATE "C",
     account text NOT NULL,
     url text NOT NULL,
     events text[] NOT NULL,
@@ -185,22 +185,50 @@ CREATE TABLE postrider_gates (
     until timestamptz NOT NULL
 ) WITH (fillfactor = 50);
 
--- Keys of the API. The token is nowhere, only its SHA-256: a token is 256 random bits, which
--- nobody finds by trying.
+-- Keys of the API, and credentials of those who register hooks over a compatible API. A token is
+-- nowhere, only its SHA-256: it is too long to be found by trying. A password is hashed slowly; a
+-- secret that signs is needed again and sealed.
 CREATE TABLE postrider_keys (
     id uuid PRIMARY KEY,
-    scope text NOT NULL CHECK (scope IN ('admin', 'account', 'publish')),
+    -- The compatible API that it is for, by its profile; NULL for Postrider's own.
+    system text,
+    scope text NOT NULL CHECK (scope IN ('admin', 'account', 'publish', 'register')),
     -- NULL for all accounts.
     account text,
     name text,
-    hash bytea NOT NULL,
+    -- What its holder shows: a token, by its hash, or an id or user and what proves it.
+    hash bytea,
+    public_id text COLLATE "C",
+    proof text,
+    -- What a registrant may do.
+    may_read boolean NOT NULL DEFAULT true,
+    may_write boolean NOT NULL DEFAULT true,
+    account_active boolean NOT NULL DEFAULT true,
+    member_active boolean NOT NULL DEFAULT true,
+    verified boolean NOT NULL DEFAULT true,
     created_at timestamptz NOT NULL,
     last_used_at timestamptz,
     revoked_at timestamptz,
     CHECK (scope <> 'admin' OR account IS NULL),
-    CHECK (scope <> 'account' OR account IS NOT NULL)
+    CHECK (scope NOT IN ('account', 'register') OR account IS NOT NULL),
+    CHECK ((scope = 'register') = (system IS NOT NULL)),
+    CHECK ((hash IS NULL) = (public_id IS NOT NULL)),
+    CHECK ((public_id IS NULL) = (proof IS NULL)),
+    CHECK (public_id IS NULL OR system IS NOT NULL)
 ) WITH (fillfactor = 50);
 CREATE UNIQUE INDEX postrider_keys_by_hash ON postrider_keys (hash);
+CREATE UNIQUE INDEX postrider_keys_by_public_id ON postrider_keys (system, public_id)
+    WHERE public_id IS NOT NULL AND revoked_at IS NULL;
+
+-- Signatures that registrants have shown, so that none is taken twice.
+CREATE TABLE postrider_signatures (
+    key_id uuid NOT NULL,
+    signature bytea NOT NULL,
+    -- Until when the moment that it signs would still be taken.
+    until timestamptz NOT NULL,
+    PRIMARY KEY (key_id, signature)
+);
+CREATE INDEX postrider_signatures_by_until ON postrider_signatures (until);
 
 -- Calls that published events under an Idempotency-Key, for a day: a repeat is answered with
 -- the same ids.

@@ -164,22 +164,50 @@ CREATE TABLE postrider_hook_history (
 ) STRICT;
 CREATE INDEX postrider_hook_history_by_hook ON postrider_hook_history (hook_id, number);
 
--- Keys of the API. The token is nowhere, only its SHA-256: a token is 256 random bits, which
--- nobody finds by trying.
+-- Keys of the API, and credentials of those who register hooks over a compatible API. A token is
+-- nowhere, only its SHA-256: it is too long to be found by trying. A password is hashed slowly; a
+-- secret that signs is needed again and sealed.
 CREATE TABLE postrider_keys (
     id BLOB PRIMARY KEY NOT NULL,
-    scope TEXT NOT NULL CHECK (scope IN ('admin', 'account', 'publish')),
+    -- The compatible API that it is for, by its profile; NULL for Postrider's own.
+    system TEXT,
+    scope TEXT NOT NULL CHECK (scope IN ('admin', 'account', 'publish', 'register')),
     -- NULL for all accounts.
     account TEXT,
     name TEXT,
-    hash BLOB NOT NULL,
+    -- What its holder shows: a token, by its hash, or an id or user and what proves it.
+    hash BLOB,
+    public_id TEXT,
+    proof TEXT,
+    -- What a registrant may do.
+    may_read INTEGER NOT NULL DEFAULT 1,
+    may_write INTEGER NOT NULL DEFAULT 1,
+    account_active INTEGER NOT NULL DEFAULT 1,
+    member_active INTEGER NOT NULL DEFAULT 1,
+    verified INTEGER NOT NULL DEFAULT 1,
     created_at INTEGER NOT NULL,
     last_used_at INTEGER,
     revoked_at INTEGER,
     CHECK (scope <> 'admin' OR account IS NULL),
-    CHECK (scope <> 'account' OR account IS NOT NULL)
+    CHECK (scope NOT IN ('account', 'register') OR account IS NOT NULL),
+    CHECK ((scope = 'register') = (system IS NOT NULL)),
+    CHECK ((hash IS NULL) = (public_id IS NOT NULL)),
+    CHECK ((public_id IS NULL) = (proof IS NULL)),
+    CHECK (public_id IS NULL OR system IS NOT NULL)
 ) STRICT;
 CREATE UNIQUE INDEX postrider_keys_by_hash ON postrider_keys (hash);
+CREATE UNIQUE INDEX postrider_keys_by_public_id ON postrider_keys (system, public_id)
+    WHERE public_id IS NOT NULL AND revoked_at IS NULL;
+
+-- Signatures that registrants have shown, so that none is taken twice.
+CREATE TABLE postrider_signatures (
+    key_id BLOB NOT NULL,
+    signature BLOB NOT NULL,
+    -- Until when the moment that it signs would still be taken.
+    until INTEGER NOT NULL,
+    PRIMARY KEY (key_id, signature)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX postrider_signatures_by_until ON postrider_signatures (until);
 
 -- Calls that published events under an Idempotency-Key, for a day: a repeat is answered with
 -- the same ids.

@@ -67,12 +67,15 @@ async fn a_success_in_between_begins_the_day_anew(backend: Backend) {
 
 async fn fifty_failures_in_the_same_second_are_not_even_warned_of(backend: Backend) {
     let app = TestApp::on(backend).await;
-    let receiver = Receiver::answering([500]).await;
-    receiver.hold();
+    let receiver = Receiver::accepting().await;
     let hook = app.hook(&receiver).await;
+    app.enqueue("invoice.paid").await;
+    app.tick().await;
+    receiver.answer([500]);
+    receiver.hold();
     app.enqueue_all(&vec![event("invoice.paid"); 50]).await;
     let all_in_flight = async {
-        receiver.wait_for(50).await;
+        receiver.wait_for(51).await;
         receiver.release();
     };
     tokio::join!(app.tick(), all_in_flight);

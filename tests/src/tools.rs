@@ -26,6 +26,28 @@ pub fn python(script: &str) -> Command {
     command
 }
 
+/// Where the npm packages are that the tests check Postrider against.
+const NODE_MODULES: &str = "POSTRIDER_TEST_NODE_MODULES";
+
+/// A command that runs a script of `tests/javascript`.
+///
+/// # Panics
+/// When it is not said where its packages are.
+pub fn node(script: &str) -> Command {
+    if std::env::var_os(NODE_MODULES).is_none() {
+        panic!(
+            "this test needs Node.js with the packages of scripts/need-node, and {NODE_MODULES} is \
+             not set: run `make test`, or set it to what scripts/need-node prints"
+        );
+    }
+    let mut command = Command::new("node");
+    command.arg(format!(
+        "{}/javascript/{script}",
+        env!("CARGO_MANIFEST_DIR")
+    ));
+    command
+}
+
 /// A command that runs `psql` on this database, quietly: only results are printed. Each
 /// statement goes by itself, as if typed.
 pub fn psql(url: &str, statements: &[&str]) -> Command {

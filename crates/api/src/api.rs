@@ -1,5 +1,6 @@
 //! The API as a whole: its routes, what they share, and the tasks behind them.
 
+use crate::dialects::{self, Desk, DeskParts, DialectSettings};
 use crate::keys::Keys;
 use crate::limits::{ApiLimits, Limits};
 use crate::observe::{Observer, observe};
@@ -50,11 +51,14 @@ pub struct ApiParts {
     pub cors_origins: Vec<String>,
     /// Is told of every request.
     pub observer: Arc<dyn Observer>,
+    /// What the compatible APIs are told.
+    pub dialects: DialectSettings,
 }
 
 /// The API, at work.
 pub struct Api {
     shared: Arc<Shared>,
+    desk: Arc<Desk>,
     cors: Option<CorsLayer>,
     observer: Arc<dyn Observer>,
     tasks: JoinSet<()>,
@@ -94,10 +98,18 @@ impl Api {
             limits,
             cors_origins,
             observer,
+            dialects,
         } = parts;
         let trouble = Arc::new(Trouble::default());
         let closed = CancellationToken::new();
         let keys = Arc::new(Keys::new(store.clone(), clock.clone(), trouble.clone()));
+        let desk = Arc::new(Desk::new(DeskParts {
+            store: store.clone(),
+            clock: clock.clone(),
+            trouble: trouble.clone(),
+            tests: tests.clone(),
+            settings: dialects,
+        }));
         let (publisher, publishing) = Publisher::start(PublisherParts {
             store: store.clone(),
             commits,
@@ -132,6 +144,7 @@ impl Api {
         });
         Self {
             shared,
+            desk,
             cors: cors(&cors_origins),
             observer,
             tasks,
@@ -143,6 +156,7 @@ impl Api {
     pub fn router(&self) -> Router {
         let (routes, _) = documented_routes().split_for_parts();
         let routes = routes
+            .merge(dialects::routes(&self.desk))
             .method_not_allowed_fallback(problem::method_not_allowed)
             .fallback(problem::nothing_here);
         let routes = match &self.cors {

@@ -213,7 +213,7 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 /// How long the body says that it is.
-fn length(headers: &HeaderMap) -> Option<usize> {
+pub(crate) fn length(headers: &HeaderMap) -> Option<usize> {
     let value = headers.get(header::CONTENT_LENGTH)?;
     value.to_str().ok()?.parse().ok()
 }
@@ -229,7 +229,7 @@ fn too_large(max: usize) -> Problem {
 }
 
 /// Reads on for a while, so that a caller who is still sending gets the answer.
-async fn drain(mut body: Body) {
+pub(crate) async fn drain(mut body: Body) {
     let reading = async {
         let mut read = 0;
         while read < DRAIN_MAX_BYTES

@@ -10,6 +10,7 @@ mod api;
 mod attempt_body;
 mod call;
 mod deliveries;
+mod dialects;
 mod docs_page;
 mod event_body;
 mod events;
@@ -35,6 +36,7 @@ mod trouble;
 mod webhooks;
 
 pub use api::{Api, ApiParts};
+pub use dialects::{Brought, DIALECTS, Dialect, DialectSettings, EventEntry, IssueError, Issued};
 pub use limits::ApiLimits;
 pub use observe::Observer;
 pub use probes::{Readiness, probes};

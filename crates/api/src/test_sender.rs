@@ -12,4 +12,15 @@ pub trait TestSender: Send + Sync {
     /// # Errors
     /// When no request could be made, for a reason that is not the receiver's: a sentence.
     async fn send_test(&self, hook: &Hook) -> Result<Attempt, String>;
+
+    /// Sends `hook` an event of this type with this payload, which is JSON, in the same way.
+    ///
+    /// # Errors
+    /// When no request could be made, for a reason that is not the receiver's: a sentence.
+    async fn send_sample(
+        &self,
+        hook: &Hook,
+        event_type: &str,
+        payload: &str,
+    ) -> Result<Attempt, String>;
 }

@@ -10,6 +10,7 @@ mod alias;
 mod attempt;
 mod body;
 mod clock;
+mod credential;
 mod duration;
 mod event;
 mod filter;
@@ -22,6 +23,7 @@ mod key;
 mod limits;
 mod operational;
 mod outcome;
+mod password;
 mod pattern;
 mod rate;
 mod retry;
@@ -34,6 +36,10 @@ pub use alias::{AliasForm, NewAlias};
 pub use attempt::{Attempt, scrub};
 pub use body::{BodyForm, standard_body};
 pub use clock::{Clock, TestClock, Timestamp};
+pub use credential::{
+    Access, AccessChange, Credential, CredentialError, NewCredential, Proof, SharedSecret,
+    Standing, check_text, check_word,
+};
 pub use duration::{Span, SpanError};
 pub use event::{DEFAULT_ACCOUNT, Event, EventError, EventType, NewEvent, Payload};
 pub use filter::{Filter, FilterError, LazyPayload, UnreadablePayload};
@@ -56,6 +62,7 @@ pub use operational::{
     OPERATIONAL_TYPES, patterns_matching, url_without_credentials,
 };
 pub use outcome::{NextStep, Outcome, Reason, Refusal, next_step};
+pub use password::{PasswordError, PasswordHash};
 pub use pattern::{EventPattern, PatternError};
 pub use rate::{Bucket, Rate, RateError};
 pub use retry::{Jitter, RetrySchedule, Schedules};

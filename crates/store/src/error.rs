@@ -4,7 +4,7 @@
 //! no source behind it that would say the same once more.
 
 use crate::DeliveryState;
-use postrider_core::{EventError, HookError, HookId, KeyError, SealError};
+use postrider_core::{CredentialError, EventError, HookError, HookId, KeyError, SealError};
 use sqlx::postgres::PgDatabaseError;
 
 /// The result of every method of a store.
@@ -48,6 +48,9 @@ pub enum Error {
     /// The key cannot be made.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The credential of a registrant cannot be made.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
     /// A stored secret cannot be sealed or opened.
     #[error(transparent)]
     Seal(#[from] SealError),

@@ -7,6 +7,7 @@
 mod announce;
 mod book;
 mod bulk;
+mod credential;
 mod error;
 mod fan_out;
 mod hook_entry;
@@ -22,18 +23,20 @@ mod store;
 mod work;
 
 pub use bulk::{Discard, Mark, Page, PageDone, Redelivery};
+pub use credential::CredentialQuery;
 pub use error::{Error, Result};
 pub use migrations::{MIGRATIONS, Migrated, SCHEMA_LEVEL, SchemaState};
 pub use open::{Backend, DatabaseSettings, open};
 pub use report::{
     AttemptReport, DeliveryReport, DeliveryState, EventReport, EventState, HookChangeReport,
-    HookReport, KeyReport, RejectedReport,
+    HookReport, KeyReport, Registered, RegistrantReport, RejectedReport,
 };
 pub use room::Room;
 pub use scratch::{HeldSnapshot, ScratchDatabase, describe_server};
 pub use store::{
     DeliveryFilter, DueHook, EnqueuedOnce, EventFilter, FanOut, HistoryFilter, HookChange,
-    HookFilter, IDEMPOTENCY_KEPT, Idempotency, KeyFilter, Latest, Lease, Store, Upkeep,
+    HookFilter, IDEMPOTENCY_KEPT, Idempotency, KeyFilter, Latest, Lease, RegisteredFilter, Store,
+    Upkeep,
 };
 pub use work::{
     Disabling, FannedOut, Fresh, GateAnswer, HookBook, Leased, OwnGates, Peek, Recovered, Settled,

@@ -1,8 +1,8 @@
 //! What people and programs are shown: the JSON of the command line and the API.
 
 use postrider_core::{
-    AttemptId, DeliveryId, EventId, Filter, HookId, HookSettings, KeyId, NewKey, OnFailure,
-    Ordered, Phase, Rate, Timestamp,
+    Access, AttemptId, DeliveryId, EventId, Filter, Hook, HookId, HookSettings, KeyId,
+    NewCredential, NewKey, OnFailure, Ordered, Phase, Proof, Rate, Standing, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -70,6 +70,19 @@ pub struct HookReport {
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
+}
+
+/// A hook as its profile's own API shows it.
+#[derive(Clone, Debug)]
+pub struct Registered {
+    /// The hook, its credentials opened.
+    pub hook: Hook,
+    /// Failed attempts in a row.
+    pub fail_count: u32,
+    /// When it was last sent to, within about a second, if its profile keeps that.
+    pub latest_sent_at: Option<Timestamp>,
+    /// The HTTP status of the answer; none where there was no answer.
+    pub latest_status: Option<u16>,
 }
 
 /// What happened to a hook.
@@ -248,12 +261,16 @@ pub struct RejectedReport {
 pub struct KeyReport {
     /// Its id.
     pub id: KeyId,
-    /// What it is good for: `admin`, `account` or `publish`.
+    /// What it is good for: `admin`, `account`, `publish`, or `register` for a credential of a
+    /// registrant.
     pub scope: String,
     /// In which account; `null` for all of them.
     pub account: Option<String>,
     /// What people call it.
     pub name: Option<String>,
+    /// What more there is to a credential of a registrant.
+    #[serde(flatten)]
+    pub registrant: Option<RegistrantReport>,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it was last used, within about a minute.
@@ -270,9 +287,66 @@ impl KeyReport {
             scope: key.scope.name().to_owned(),
             account: key.account.clone(),
             name: key.name.clone(),
+            registrant: None,
             created_at: now,
             last_used_at: None,
             revoked_at: None,
+        }
+    }
+
+    /// A credential of a registrant that was just made.
+    pub(crate) fn of_credential(id: KeyId, new: &NewCredential, now: Timestamp) -> Self {
+        let public_id = match &new.proof {
+            Proof::Secret { id, .. } => Some(id.clone()),
+            Proof::Password { user, .. } => Some(user.clone()),
+            Proof::Token(_) => None,
+        };
+        Self {
+            id,
+            scope: "register".to_owned(),
+            account: Some(new.account.clone()),
+            name: new.name.clone(),
+            registrant: Some(RegistrantReport::new(
+                new.system.clone(),
+                public_id,
+                new.access,
+            )),
+            created_at: now,
+            last_used_at: None,
+            revoked_at: None,
+        }
+    }
+}
+
+/// What more there is to a credential of a registrant: for which compatible API it is, and what
+/// its holder may do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RegistrantReport {
+    /// The compatible API, by its profile.
+    pub r#for: String,
+    /// The API key or the user; `null` where a token alone shows who calls.
+    pub public_id: Option<String>,
+    /// `read`, `write`, both or none.
+    pub permission: Vec<&'static str>,
+    /// `active` or `inactive`.
+    pub account_status: Standing,
+    /// `active` or `inactive`.
+    pub member_status: Standing,
+    /// Whether the account has shown whose it is.
+    pub verified: bool,
+}
+
+impl RegistrantReport {
+    pub(crate) fn new(system: String, public_id: Option<String>, access: Access) -> Self {
+        let permission = [("read", access.read), ("write", access.write)];
+        let permission = permission.into_iter().filter(|(_, has)| *has);
+        Self {
+            r#for: system,
+            public_id,
+            permission: permission.map(|(name, _)| name).collect(),
+            account_status: access.account_status,
+            member_status: access.member_status,
+            verified: access.verified,
         }
     }
 }

@@ -1,15 +1,16 @@
 //! The contract of every store, in prose. The conformance cases are named after its sentences.
 
 use crate::{
-    AttemptReport, DeliveryReport, DeliveryState, Discard, EventReport, FannedOut, GateAnswer,
-    HookBook, HookChangeReport, HookReport, KeyReport, Leased, Migrated, OwnGates, Page, PageDone,
-    Peek, Recovered, Redelivery, RejectedReport, Result, Room, SchemaState, Settled, Settlement,
-    WorkerClaim,
+    AttemptReport, CredentialQuery, DeliveryReport, DeliveryState, Discard, EventReport, FannedOut,
+    GateAnswer, HookBook, HookChangeReport, HookReport, KeyReport, Leased, Migrated, OwnGates,
+    Page, PageDone, Peek, Recovered, Redelivery, Registered, RejectedReport, Result, Room,
+    SchemaState, Settled, Settlement, WorkerClaim,
 };
 use async_trait::async_trait;
 use postrider_core::{
-    DeliveryId, EventId, Hook, HookEdit, HookId, HookStatus, Key, KeyId, LeaseToken, NewEvent,
-    NewHook, NewKey, Schedules, SettingsChange, SigningSecret, Timestamp, TokenHash, WorkerId,
+    AccessChange, Credential, DeliveryId, EventId, Hook, HookEdit, HookId, HookStatus, Key, KeyId,
+    LeaseToken, NewCredential, NewEvent, NewHook, NewKey, Schedules, SettingsChange, SigningSecret,
+    Timestamp, TokenHash, WorkerId,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,6 +106,21 @@ pub struct HookFilter {
     pub profile: Option<String>,
     /// Only hooks registered after this one (by id, which sorts by time).
     pub after: Option<HookId>,
+    /// At most this many.
+    pub limit: u32,
+}
+
+/// Which hooks to show as a profile's own API shows them.
+#[derive(Clone, Debug, Default)]
+pub struct RegisteredFilter {
+    /// This account's.
+    pub account: String,
+    /// Those of this profile.
+    pub profile: String,
+    /// Only the one with this alias.
+    pub only: Option<String>,
+    /// Only those whose alias is this one or sorts before it, byte by byte.
+    pub up_to: Option<String>,
     /// At most this many.
     pub limit: u32,
 }
@@ -418,9 +434,10 @@ pub trait Store: Send + Sync {
     /// One hook. Deleted ones are not found.
     async fn hook(&self, id: HookId) -> Result<HookReport>;
 
-    /// The hook of this account that the profile's own API knows by this alias. Those of other
-    /// accounts, and deleted ones, are not found.
-    async fn hook_by_alias(&self, profile: &str, account: &str, alias: &str) -> Result<HookReport>;
+    /// Hooks of an account as the profile's own API shows them, with their credentials opened;
+    /// those whose alias sorts last, byte by byte, come first. Those of other accounts, and
+    /// deleted ones, are not among them.
+    async fn registered(&self, filter: RegisteredFilter) -> Result<Vec<Registered>>;
 
     /// Records when hooks were last sent to and what they answered, where that is newer than
     /// what is recorded.
@@ -452,6 +469,32 @@ pub trait Store: Send + Sync {
     /// not recorded, so that it costs one write a minute for a key at most, whoever calls.
     /// Unknown keys are passed over.
     async fn keys_used(&self, used: &[(KeyId, Timestamp)]) -> Result<()>;
+
+    // ---- credentials of registrants
+
+    /// Makes a credential of a registrant, which is found by what it shows from now on. Its
+    /// secret, if it has one, is sealed. One that breaks a bound is refused; one that shows what
+    /// another of the same system shows that is not revoked, is a conflict. Keys and credentials
+    /// are listed and revoked together.
+    async fn create_credential(&self, new: NewCredential, now: Timestamp) -> Result<KeyReport>;
+
+    /// Changes what a registrant may do. Keys of Postrider's own API are not found.
+    async fn change_credential(&self, id: KeyId, change: AccessChange) -> Result<KeyReport>;
+
+    /// The credential of whoever shows this; none if there is no such credential or it is
+    /// revoked.
+    async fn find_credential(&self, query: CredentialQuery) -> Result<Option<Credential>>;
+
+    /// Takes a signature under a key once: `false` when it was taken before. It is remembered,
+    /// whatever restarts, at least until the given moment; those whose moment has passed are
+    /// forgotten bit by bit.
+    async fn take_signature(
+        &self,
+        key: KeyId,
+        signature: &[u8],
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<bool>;
 
     // ---- history
 

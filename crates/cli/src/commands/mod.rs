@@ -16,6 +16,7 @@ mod hook_limits;
 mod hook_profile;
 mod hook_test;
 pub mod key;
+mod key_access;
 pub mod listen;
 pub mod migrate;
 mod paging;

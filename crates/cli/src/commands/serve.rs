@@ -176,6 +176,7 @@ impl Serve {
                 },
                 cors_origins: settings.api.cors_origins.clone(),
                 observer: Arc::new(Counted(metrics)),
+                dialects: settings.dialects(),
             });
             let router = started.router().merge(probes(readiness));
             servers.spawn(answer(listener, router, closed.clone()));
@@ -308,6 +309,16 @@ struct Tests(Sender);
 impl TestSender for Tests {
     async fn send_test(&self, hook: &Hook) -> std::result::Result<Attempt, String> {
         let attempt = self.0.send_test(hook).await;
+        attempt.map_err(|error| error.to_string())
+    }
+
+    async fn send_sample(
+        &self,
+        hook: &Hook,
+        event_type: &str,
+        payload: &str,
+    ) -> std::result::Result<Attempt, String> {
+        let attempt = self.0.send_sample(hook, event_type, payload).await;
         attempt.map_err(|error| error.to_string())
     }
 }

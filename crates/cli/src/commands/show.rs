@@ -237,13 +237,26 @@ fn filter(hook: &HookReport) -> String {
 
 /// One key.
 pub fn key(key: &KeyReport) -> String {
-    fields(&[
+    let mut shown = vec![
         ("id", key.id.to_string()),
-        ("scope", key.scope.clone()),
+        ("scope", scope(key)),
         ("account", account_of(key)),
         ("name", key.name.clone().unwrap_or_else(|| "-".into())),
-        ("created", moment(key.created_at)),
-    ])
+    ];
+    if let Some(registrant) = &key.registrant {
+        let may = match registrant.permission.as_slice() {
+            [] => "nothing".to_owned(),
+            permissions => permissions.join(", "),
+        };
+        shown.extend([
+            ("permission", may),
+            ("account status", registrant.account_status.name().into()),
+            ("member status", registrant.member_status.name().into()),
+            ("verified", registrant.verified.to_string()),
+        ]);
+    }
+    shown.push(("created", moment(key.created_at)));
+    fields(&shown)
 }
 
 /// Many keys.
@@ -251,7 +264,7 @@ pub fn keys(keys: &[KeyReport]) -> String {
     let rows = keys.iter().map(|key| {
         [
             key.id.to_string(),
-            key.scope.clone(),
+            scope(key),
             account_of(key),
             key.name.clone().unwrap_or_else(|| "-".into()),
             moment(key.created_at),
@@ -271,6 +284,17 @@ pub fn keys(keys: &[KeyReport]) -> String {
         ],
         rows,
     )
+}
+
+/// The scope, and whom a credential of a registrant is for.
+fn scope(key: &KeyReport) -> String {
+    let Some(registrant) = &key.registrant else {
+        return key.scope.clone();
+    };
+    match &registrant.public_id {
+        Some(id) => format!("{} {} ({id})", key.scope, registrant.r#for),
+        None => format!("{} {}", key.scope, registrant.r#for),
+    }
 }
 
 fn account_of(key: &KeyReport) -> String {

@@ -15,6 +15,7 @@ pub use sections::{
 pub use sources::{ConfigFile, Sources, load};
 
 use crate::failure::{Misuse, Result};
+use postrider_api::DialectSettings;
 use postrider_store::{Backend, DatabaseSettings};
 use postrider_worker::{HookDefaults, ProfileOptions, WorkerSettings};
 use serde::{Deserialize, Serialize};
@@ -72,6 +73,14 @@ impl Settings {
                 misskey: self.misskey.options(&self.api.listen),
             },
             ..self.hooks.clone()
+        }
+    }
+
+    /// What the compatible APIs are told.
+    pub fn dialects(&self) -> DialectSettings {
+        DialectSettings {
+            solapi_events: self.solapi.entries(),
+            misskey_webhook_limit: self.misskey.webhook_limit,
         }
     }
 

@@ -1,5 +1,6 @@
 //! The sections that belong to the binary itself, each with its defaults and its own checks.
 
+use postrider_api::EventEntry;
 use postrider_core::{KeyRing, Rate, Span};
 use postrider_store::Backend;
 use postrider_worker::MisskeyOptions;
@@ -195,6 +196,29 @@ impl SecretsSettings {
             );
         }
         Ok(())
+    }
+}
+
+impl SolapiSettings {
+    /// The events as registrants choose from them.
+    pub(super) fn entries(&self) -> Vec<EventEntry> {
+        let entry = |event: &SolapiEvent| match event {
+            SolapiEvent::Type(name) => EventEntry {
+                id: name.clone(),
+                name: name.clone(),
+                event_type: name.clone(),
+            },
+            SolapiEvent::Named {
+                id,
+                name,
+                event_type,
+            } => EventEntry {
+                id: id.clone(),
+                name: name.clone(),
+                event_type: event_type.clone(),
+            },
+        };
+        self.events.iter().map(entry).collect()
     }
 }
 

@@ -1,41 +1,13 @@
-//! Hooks as the API of their profile knows them: by alias, counted, and with their latest answer.
+//! Hooks as the API of their profile counts them: their aliases, their number, their latest answer.
 
 use super::PostgresStore;
 use super::errors::Result;
-use super::hooks::report;
-use crate::{Error, HookReport, Latest};
-use postrider_core::{HookError, HookId, NewHook};
+use crate::Latest;
+use postrider_core::{HookError, NewHook};
 use sqlx::PgConnection;
 use sqlx::postgres::PgBindIterExt;
 
 impl PostgresStore {
-    pub(super) async fn hook_by_alias(
-        &self,
-        profile: &str,
-        account: &str,
-        alias: &str,
-    ) -> Result<HookReport> {
-        let mut connection = self.calm.acquire().await?;
-        let found = sqlx::query_scalar(
-            "-- postrider: hook_by_alias
-            SELECT id FROM postrider_hooks
-            WHERE profile = $1 AND alias = $2 AND account = $3 AND deleted_at IS NULL",
-        )
-        .bind(profile)
-        .bind(alias)
-        .bind(account)
-        .fetch_optional(&mut *connection)
-        .await?;
-        match found {
-            Some(id) => report(&mut connection, HookId(id)).await,
-            None => Err(Error::NotFound {
-                what: "hook",
-                id: alias.to_owned(),
-            }
-            .into()),
-        }
-    }
-
     pub(super) async fn note_latest(&self, latest: &[Latest]) -> Result<()> {
         if latest.is_empty() {
             return Ok(());

@@ -74,6 +74,18 @@ pub(super) async fn hold_hook(connection: &mut PgConnection, id: HookId) -> Resu
     })
 }
 
+/// Lets the transaction go by indexes, in their order, whatever statistics say: the tables may have
+/// been empty a moment ago, and a page must not cost a walk over all that there is.
+pub(super) async fn go_by_indexes(connection: &mut PgConnection) -> Result<()> {
+    sqlx::raw_sql(
+        "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off;
+        SET LOCAL enable_sort = off",
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// Deliveries of the hook that wait without a lease, longest due first, but for those that are
 /// due at `fresh` with nothing attempted since, which the walk itself has made so, and for those
 /// that have failed and hold their keys.

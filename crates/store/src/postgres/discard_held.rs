@@ -3,7 +3,7 @@
 //! The hook is kept as it is meanwhile: nothing is discarded of one that becomes active.
 
 use super::PostgresStore;
-use super::bulk::{Seen, hold_hook, waiting};
+use super::bulk::{Seen, go_by_indexes, hold_hook, waiting};
 use super::errors::Result;
 use super::hook_history::record;
 use super::hooks::not_found;
@@ -24,6 +24,7 @@ impl PostgresStore {
         now: Timestamp,
     ) -> Result<PageDone> {
         let mut tx = self.calm.begin().await?;
+        go_by_indexes(&mut tx).await?;
         let hook = hold_hook(&mut tx, which.hook).await?;
         if hook.is_deleted {
             return Err(not_found(which.hook).into());

@@ -10,6 +10,7 @@
 mod aliases;
 mod announce;
 mod bulk;
+mod credentials;
 mod deliveries;
 mod discard;
 mod discard_held;
@@ -33,6 +34,7 @@ mod peek;
 mod recover;
 mod redeliver;
 mod redeliver_many;
+mod registered;
 mod schema;
 mod settle;
 mod settle_rows;
@@ -42,11 +44,12 @@ mod values;
 
 use crate::error::words;
 use crate::{
-    AttemptReport, DeliveryFilter, DeliveryReport, Discard, DueHook, EnqueuedOnce, Error,
-    EventFilter, EventReport, FanOut, FannedOut, GateAnswer, HistoryFilter, HookBook, HookChange,
-    HookChangeReport, HookFilter, HookReport, Idempotency, KeyFilter, KeyReport, Latest, Lease,
-    Leased, Migrated, OwnGates, Page, PageDone, Peek, Recovered, Redelivery, RejectedReport,
-    Result, SchemaState, Settled, Settlement, Store, Upkeep,
+    AttemptReport, CredentialQuery, DeliveryFilter, DeliveryReport, Discard, DueHook, EnqueuedOnce,
+    Error, EventFilter, EventReport, FanOut, FannedOut, GateAnswer, HistoryFilter, HookBook,
+    HookChange, HookChangeReport, HookFilter, HookReport, Idempotency, KeyFilter, KeyReport,
+    Latest, Lease, Leased, Migrated, OwnGates, Page, PageDone, Peek, Recovered, Redelivery,
+    Registered, RegisteredFilter, RejectedReport, Result, SchemaState, Settled, Settlement, Store,
+    Upkeep,
 };
 use async_trait::async_trait;
 use chrono::NaiveDate;
@@ -54,8 +57,8 @@ use due_from::DueFrom;
 pub(crate) use errors::explain;
 use low_water::LowWater;
 use postrider_core::{
-    DeliveryId, EventId, Hook, HookId, Key, KeyId, KeyRing, LeaseToken, NewEvent, NewHook, NewKey,
-    Schedules, Timestamp, TokenHash, WorkerId,
+    AccessChange, Credential, DeliveryId, EventId, Hook, HookId, Key, KeyId, KeyRing, LeaseToken,
+    NewCredential, NewEvent, NewHook, NewKey, Schedules, Timestamp, TokenHash, WorkerId,
 };
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool};
@@ -375,8 +378,8 @@ impl Store for PostgresStore {
         Ok(self.hook(id).await?)
     }
 
-    async fn hook_by_alias(&self, profile: &str, account: &str, alias: &str) -> Result<HookReport> {
-        Ok(self.hook_by_alias(profile, account, alias).await?)
+    async fn registered(&self, filter: RegisteredFilter) -> Result<Vec<Registered>> {
+        Ok(self.registered(&filter).await?)
     }
 
     async fn note_latest(&self, latest: &[Latest]) -> Result<()> {
@@ -409,6 +412,28 @@ impl Store for PostgresStore {
 
     async fn keys_used(&self, used: &[(KeyId, Timestamp)]) -> Result<()> {
         Ok(self.keys_used(used).await?)
+    }
+
+    async fn create_credential(&self, new: NewCredential, now: Timestamp) -> Result<KeyReport> {
+        Ok(self.create_credential(&new, now).await?)
+    }
+
+    async fn change_credential(&self, id: KeyId, change: AccessChange) -> Result<KeyReport> {
+        Ok(self.change_credential(id, change).await?)
+    }
+
+    async fn find_credential(&self, query: CredentialQuery) -> Result<Option<Credential>> {
+        Ok(self.find_credential(&query).await?)
+    }
+
+    async fn take_signature(
+        &self,
+        key: KeyId,
+        signature: &[u8],
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<bool> {
+        Ok(self.take_signature(key, signature, now, until).await?)
     }
 
     async fn event(&self, id: EventId) -> Result<EventReport> {

@@ -5,7 +5,7 @@
 //! a circle.
 
 use super::PostgresStore;
-use super::bulk::{Seen, ended, hold_hook, waiting};
+use super::bulk::{Seen, ended, go_by_indexes, hold_hook, waiting};
 use super::errors::Result;
 use crate::error::{hook_deleted, on_its_way};
 use crate::{DeliveryState, Page, PageDone, Redelivery};
@@ -30,6 +30,7 @@ impl PostgresStore {
         }
         let held = which.state == DeliveryState::Held;
         let mut tx = self.calm.begin().await?;
+        go_by_indexes(&mut tx).await?;
         let hook = hold_hook(&mut tx, which.hook).await?;
         if hook.is_deleted {
             return Err(hook_deleted(which.hook).into());

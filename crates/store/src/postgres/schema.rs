@@ -15,7 +15,7 @@ use std::collections::HashMap;
 const MIGRATIONS_TABLE: &str = "postrider_migrations";
 
 /// Tables without which nothing works.
-const TABLES: [&str; 17] = [
+const TABLES: [&str; 18] = [
     "postrider_meta",
     "postrider_outbox",
     "postrider_rejected",
@@ -28,6 +28,7 @@ const TABLES: [&str; 17] = [
     "postrider_gates",
     "postrider_idempotency",
     "postrider_keys",
+    "postrider_signatures",
     "postrider_events",
     "postrider_deliveries",
     "postrider_leases",

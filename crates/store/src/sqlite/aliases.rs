@@ -1,41 +1,13 @@
-//! Hooks as the API of their profile knows them: by alias, counted, and with their latest answer.
+//! Hooks as the API of their profile counts them: their aliases, their number, their latest answer.
 
 use super::SqliteStore;
 use super::errors::from_sqlx;
-use super::hooks::report;
 use super::values::{hex, micros, rows};
-use crate::{Error, HookReport, Latest, Result};
-use postrider_core::{HookError, HookId, NewHook};
+use crate::{Latest, Result};
+use postrider_core::{HookError, NewHook};
 use sqlx::SqliteConnection;
 
 impl SqliteStore {
-    pub(super) async fn find_by_alias(
-        &self,
-        profile: &str,
-        account: &str,
-        alias: &str,
-    ) -> Result<HookReport> {
-        let mut connection = self.readers.acquire().await.map_err(from_sqlx)?;
-        let found = sqlx::query_scalar(
-            "-- postrider: hook_by_alias
-            SELECT id FROM postrider_hooks
-            WHERE profile = ?1 AND alias = ?2 AND account = ?3 AND deleted_at IS NULL",
-        )
-        .bind(profile)
-        .bind(alias)
-        .bind(account)
-        .fetch_optional(&mut *connection)
-        .await
-        .map_err(from_sqlx)?;
-        match found {
-            Some(id) => report(&mut connection, HookId(id)).await,
-            None => Err(Error::NotFound {
-                what: "hook",
-                id: alias.to_owned(),
-            }),
-        }
-    }
-
     pub(super) async fn record_latest(&self, latest: &[Latest]) -> Result<()> {
         if latest.is_empty() {
             return Ok(());

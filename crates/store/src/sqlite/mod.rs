@@ -7,6 +7,7 @@ mod aliases;
 mod announce;
 mod attempt_rows;
 mod bulk;
+mod credentials;
 mod deliveries;
 mod discard;
 mod discard_held;
@@ -28,6 +29,7 @@ mod outbox_rows;
 mod recover;
 mod redeliver;
 mod redeliver_many;
+mod registered;
 mod schema;
 mod settle;
 mod settle_rows;
@@ -39,17 +41,18 @@ mod values;
 mod writer;
 
 use crate::{
-    AttemptReport, DeliveryFilter, DeliveryReport, Discard, DueHook, EnqueuedOnce, EventFilter,
-    EventReport, FanOut, FannedOut, GateAnswer, HistoryFilter, HookBook, HookChange,
+    AttemptReport, CredentialQuery, DeliveryFilter, DeliveryReport, Discard, DueHook, EnqueuedOnce,
+    EventFilter, EventReport, FanOut, FannedOut, GateAnswer, HistoryFilter, HookBook, HookChange,
     HookChangeReport, HookFilter, HookReport, Idempotency, KeyFilter, KeyReport, Latest, Lease,
-    Leased, Migrated, OwnGates, Page, PageDone, Peek, Recovered, Redelivery, RejectedReport,
-    Result, SchemaState, Settled, Settlement, Store, Upkeep, WorkerClaim,
+    Leased, Migrated, OwnGates, Page, PageDone, Peek, Recovered, Redelivery, Registered,
+    RegisteredFilter, RejectedReport, Result, SchemaState, Settled, Settlement, Store, Upkeep,
+    WorkerClaim,
 };
 use async_trait::async_trait;
 pub(crate) use errors::from_sqlx;
 use postrider_core::{
-    DeliveryId, EventId, Hook, HookId, Key, KeyId, KeyRing, LeaseToken, NewEvent, NewHook, NewKey,
-    Schedules, Timestamp, TokenHash, WorkerId,
+    AccessChange, Credential, DeliveryId, EventId, Hook, HookId, Key, KeyId, KeyRing, LeaseToken,
+    NewCredential, NewEvent, NewHook, NewKey, Schedules, Timestamp, TokenHash, WorkerId,
 };
 use sqlx::SqlitePool;
 use std::collections::HashMap;
@@ -235,8 +238,8 @@ impl Store for SqliteStore {
         self.find_hook(id).await
     }
 
-    async fn hook_by_alias(&self, profile: &str, account: &str, alias: &str) -> Result<HookReport> {
-        self.find_by_alias(profile, account, alias).await
+    async fn registered(&self, filter: RegisteredFilter) -> Result<Vec<Registered>> {
+        self.list_registered(&filter).await
     }
 
     async fn note_latest(&self, latest: &[Latest]) -> Result<()> {
@@ -269,6 +272,28 @@ impl Store for SqliteStore {
 
     async fn keys_used(&self, used: &[(KeyId, Timestamp)]) -> Result<()> {
         self.note_uses(used).await
+    }
+
+    async fn create_credential(&self, new: NewCredential, now: Timestamp) -> Result<KeyReport> {
+        self.insert_credential(&new, now).await
+    }
+
+    async fn change_credential(&self, id: KeyId, change: AccessChange) -> Result<KeyReport> {
+        self.update_credential(id, change).await
+    }
+
+    async fn find_credential(&self, query: CredentialQuery) -> Result<Option<Credential>> {
+        self.credential_of(&query).await
+    }
+
+    async fn take_signature(
+        &self,
+        key: KeyId,
+        signature: &[u8],
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<bool> {
+        self.note_signature(key, signature, now, until).await
     }
 
     async fn event(&self, id: EventId) -> Result<EventReport> {

@@ -6,6 +6,7 @@
 mod aliases;
 mod announced;
 mod bulk_redelivery;
+mod credentials;
 mod dedup;
 mod enqueue;
 mod fan_out;
@@ -78,6 +79,7 @@ on_every_store! {
     },
     aliases::{
         a_hook_is_found_by_its_alias_in_its_account_only,
+        hooks_are_shown_with_what_they_were_given_the_last_alias_first,
         an_alias_is_given_once_in_its_profile,
         numbers_count_up_in_their_profile_and_are_never_drawn_again,
         of_calls_at_once_no_more_succeed_than_the_account_may_have,
@@ -359,6 +361,18 @@ on_every_store! {
         a_use_is_recorded_once_a_minute,
         uses_of_unknown_keys_are_passed_over,
         several_may_record_uses_at_once,
+    },
+    credentials::{
+        a_registrant_is_found_by_what_it_shows,
+        the_secret_of_a_registrant_is_sealed,
+        a_credential_that_breaks_a_bound_is_refused,
+        what_a_registrant_shows_is_its_own_until_it_is_revoked,
+        a_registrant_may_do_what_was_last_said,
+        only_credentials_of_registrants_are_changed,
+        a_registrants_token_is_no_key_of_our_api,
+        a_signature_is_taken_once,
+        of_several_that_show_one_signature_at_once_one_is_taken,
+        signatures_whose_moment_has_passed_are_forgotten,
     },
     secrets::{
         no_secret_stands_in_the_database_in_the_clear,
