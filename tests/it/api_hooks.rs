@@ -518,8 +518,7 @@ async fn without_a_key_for_secrets_only_what_needs_none_works(backend: Backend) 
 async fn make(caller: &Caller, body: Value) -> String {
     let reply = caller.call_with("POST", "/v1/hooks", &body).await;
     assert_eq!(reply.status, 201, "{body}: {reply:?}");
-    let id = reply.json()["id"].as_str().expect("an id").to_owned();
-    id
+    reply.json()["id"].as_str().expect("an id").to_owned()
 }
 
 /// The places of a refusal's faults.

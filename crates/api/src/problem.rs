@@ -59,7 +59,7 @@ pub(crate) struct Problem {
     kind: Kind,
     detail: String,
     faults: Vec<Fault>,
-    header: Option<(HeaderName, HeaderValue)>,
+    header: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
 impl Kind {
@@ -116,7 +116,10 @@ impl Kind {
 impl Problem {
     pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
         let header = match kind {
-            Kind::Unavailable => Some((header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER))),
+            Kind::Unavailable => Some(Box::new((
+                header::RETRY_AFTER,
+                HeaderValue::from(RETRY_AFTER),
+            ))),
             _ => None,
         };
         Self {
@@ -172,10 +175,10 @@ impl Problem {
             false => "Bearer realm=\"postrider\"",
         };
         Self {
-            header: Some((
+            header: Some(Box::new((
                 header::WWW_AUTHENTICATE,
                 HeaderValue::from_static(challenge),
-            )),
+            ))),
             ..Self::new(Kind::Unauthorized, detail)
         }
     }
@@ -183,7 +186,7 @@ impl Problem {
     /// A caller that asks too often, and may again after `seconds`.
     pub(crate) fn rate_limited(detail: String, seconds: u64) -> Self {
         Self {
-            header: Some((header::RETRY_AFTER, HeaderValue::from(seconds))),
+            header: Some(Box::new((header::RETRY_AFTER, HeaderValue::from(seconds)))),
             ..Self::new(Kind::RateLimited, detail)
         }
     }
@@ -395,7 +398,7 @@ impl IntoResponse for Problem {
         let body = serde_json::to_vec(&document).unwrap_or_default();
         let kind = (header::CONTENT_TYPE, "application/problem+json");
         let mut response = (status, [kind], body).into_response();
-        if let Some((name, value)) = self.header {
+        if let Some((name, value)) = self.header.map(|header| *header) {
             response.headers_mut().insert(name, value);
         }
         response
