@@ -185,6 +185,15 @@ CREATE TABLE postrider_gates (
     until timestamptz NOT NULL
 ) WITH (fillfactor = 50);
 
+-- The latest sample of how much waits and how the database is, for all processes to show, and
+-- when the next one is to be taken. Whoever takes it moves the time first.
+CREATE TABLE postrider_gauges (
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    due_at timestamptz NOT NULL,
+    sampled_at timestamptz,
+    sample json
+) WITH (fillfactor = 50);
+
 -- Keys of the API, and credentials of those who register hooks over a compatible API. A token is
 -- nowhere, only its SHA-256: it is too long to be found by trying. A password is hashed slowly; a
 -- secret that signs is needed again and sealed.

@@ -148,6 +148,15 @@ CREATE TABLE postrider_hook_health (
     warned_at INTEGER
 ) STRICT, WITHOUT ROWID;
 
+-- The latest sample of how much waits and how the database is, for all processes to show, and
+-- when the next one is to be taken. Whoever takes it moves the time first.
+CREATE TABLE postrider_gauges (
+    singleton INTEGER PRIMARY KEY DEFAULT 1 CHECK (singleton = 1),
+    due_at INTEGER NOT NULL,
+    sampled_at INTEGER,
+    sample TEXT
+) STRICT;
+
 -- What happened to hooks, and by whom; the newest 500 entries of each hook are kept.
 CREATE TABLE postrider_hook_history (
     number INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -8,6 +8,7 @@ mod api;
 mod app;
 mod connection;
 mod database;
+mod grafana;
 mod http;
 mod on_both;
 mod process;
@@ -23,6 +24,7 @@ pub use api::Caller;
 pub use app::{KEY, LEASED, TestApp, hook_to, value_of};
 pub use connection::Connection;
 pub use database::{TestDatabase, slots};
+pub use grafana::{Dashboard, Panel, Rule, Selectors, dashboards, our_names, rules, selectors};
 pub use http::Reply;
 pub use process::Process;
 pub use program::{Ended, Postrider};
@@ -30,5 +32,7 @@ pub use raw::{Authority, Manner, RawReceiver};
 pub use receiver::{Answer, PATIENCE, Received, Receiver};
 pub use registrant::{Registrant, now_outside};
 pub use store::{TestStore, event, new_hook, policy, refusal, start};
-pub use tools::{ended, ended_within, node, psql, python, script};
+pub use tools::{
+    ended, ended_within, node, project, prometheus, psql, python, python_module, script,
+};
 pub use wait::eventually;

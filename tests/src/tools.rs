@@ -2,7 +2,7 @@
 
 use crate::program::Ended;
 use crate::receiver::PATIENCE;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::process::Command;
@@ -10,18 +10,48 @@ use tokio::process::Command;
 /// The Python with the packages that the tests check Postrider against.
 const PYTHON: &str = "POSTRIDER_TEST_PYTHON";
 
+/// The folder of `prometheus` and `promtool`.
+const PROMETHEUS: &str = "POSTRIDER_TEST_PROMETHEUS";
+
+/// A command that runs `prometheus` or `promtool`.
+///
+/// # Panics
+/// When it is not said where they are.
+pub fn prometheus(program: &str) -> Command {
+    let folder = std::env::var(PROMETHEUS).unwrap_or_else(|_| {
+        panic!(
+            "this test needs Prometheus and {PROMETHEUS} is not set: run `make test`, or set it \
+             to what scripts/need-prometheus prints"
+        )
+    });
+    Command::new(Path::new(&folder).join(program))
+}
+
+/// A file or folder of this project, by its path in it.
+///
+/// # Panics
+/// When the tests have no folder above their own.
+pub fn project(path: &str) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    root.expect("the workspace").join(path)
+}
+
+/// A command that runs a program of the Python that the tests have, with its packages.
+///
+/// # Panics
+/// When no Python is named.
+pub fn python_module(module: &str) -> Command {
+    let mut command = Command::new(interpreter());
+    command.args(["-m", module]);
+    command
+}
+
 /// A command that runs a script of `tests/python`.
 ///
 /// # Panics
 /// When no Python is named.
 pub fn python(script: &str) -> Command {
-    let program = std::env::var(PYTHON).unwrap_or_else(|_| {
-        panic!(
-            "this test needs Python with packages of its own and {PYTHON} is not set: \
-             run `make test`, or set it to what scripts/need-python prints"
-        )
-    });
-    let mut command = Command::new(program);
+    let mut command = Command::new(interpreter());
     command.arg(format!("{}/python/{script}", env!("CARGO_MANIFEST_DIR")));
     command
 }
@@ -48,6 +78,15 @@ pub fn node(script: &str) -> Command {
     command
 }
 
+fn interpreter() -> String {
+    std::env::var(PYTHON).unwrap_or_else(|_| {
+        panic!(
+            "this test needs Python with some packages and {PYTHON} is not set: run `make test`, \
+             or set it to what scripts/need-python prints"
+        )
+    })
+}
+
 /// A command that runs `psql` on this database, quietly: only results are printed. Each
 /// statement goes by itself, as if typed.
 pub fn psql(url: &str, statements: &[&str]) -> Command {
@@ -62,8 +101,7 @@ pub fn psql(url: &str, statements: &[&str]) -> Command {
 
 /// A command that runs a script of the folder `scripts`.
 pub fn script(name: &str) -> Command {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
-    Command::new(root.expect("the workspace").join("scripts").join(name))
+    Command::new(project("scripts").join(name))
 }
 
 /// Runs a command to its end, with nothing on standard input.

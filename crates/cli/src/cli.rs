@@ -1,6 +1,8 @@
 //! The arguments: one global set, and a command.
 
-use crate::commands::{bench, check, delivery, demo, event, hook, key, listen, migrate, serve};
+use crate::commands::{
+    bench, check, delivery, demo, event, health, hook, key, listen, metrics, migrate, serve,
+};
 use crate::config::{ConfigFile, Settings, Sources, load};
 use crate::failure::{Misuse, Result};
 use crate::logging::LogFormat;
@@ -86,6 +88,8 @@ pub enum Command {
     #[command(subcommand)]
     Key(key::KeyCommand),
     Check(check::Check),
+    Health(health::Health),
+    Metrics(metrics::MetricsCommand),
     Listen(listen::Listen),
     Demo(demo::Demo),
     Bench(bench::Bench),
@@ -131,6 +135,8 @@ impl Command {
             Self::Delivery(command) => command.run(globals).await,
             Self::Key(command) => command.run(globals).await,
             Self::Check(command) => command.run(globals).await,
+            Self::Health(command) => command.run(globals).await,
+            Self::Metrics(command) => command.run(globals).await,
             Self::Listen(command) => command.run(globals).await,
             Self::Demo(command) => command.run(globals).await,
             Self::Bench(command) => command.run(globals).await,

@@ -10,6 +10,7 @@ mod bulk;
 mod credential;
 mod error;
 mod fan_out;
+mod gauges;
 mod hook_entry;
 mod migrations;
 mod open;
@@ -25,6 +26,10 @@ mod work;
 pub use bulk::{Discard, Mark, Page, PageDone, Redelivery};
 pub use credential::CredentialQuery;
 pub use error::{Error, Result};
+pub use gauges::{
+    GAUGES_COUNTED, Gauges, HookCounts, PartitionGauge, PoolGauge, Sampled, SnapshotGauge,
+    TableGauge, Waiting,
+};
 pub use migrations::{MIGRATIONS, Migrated, SCHEMA_LEVEL, SchemaState};
 pub use open::{Backend, DatabaseSettings, open};
 pub use report::{

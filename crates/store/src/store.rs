@@ -3,8 +3,8 @@
 use crate::{
     AttemptReport, CredentialQuery, DeliveryReport, DeliveryState, Discard, EventReport, FannedOut,
     GateAnswer, HookBook, HookChangeReport, HookReport, KeyReport, Leased, Migrated, OwnGates,
-    Page, PageDone, Peek, Recovered, Redelivery, Registered, RejectedReport, Result, Room,
-    SchemaState, Settled, Settlement, WorkerClaim,
+    Page, PageDone, Peek, PoolGauge, Recovered, Redelivery, Registered, RejectedReport, Result,
+    Room, Sampled, SchemaState, Settled, Settlement, WorkerClaim,
 };
 use async_trait::async_trait;
 use postrider_core::{
@@ -294,7 +294,8 @@ pub trait Store: Send + Sync {
     /// hook of the account that takes deliveries and whose patterns and filter match the event,
     /// as the hooks stood when the row was read or later. A filter that cannot tell does not
     /// match, and is counted. Rows of one slot are taken in the order of `seq`; no row is taken
-    /// by two callers. Deliveries to active hooks that are not gated, fit into the room and are
+    /// by two callers. While any hook is ordered one caller at a time takes rows of a slot, and
+    /// another meanwhile gets none. Deliveries to active hooks that are not gated, fit into the room and are
     /// due come back leased; all others wait, due at once or at `deliver_after`.
     ///
     /// A row whose `dedup_key` was seen before in its account is dropped and counted. A row
@@ -392,6 +393,21 @@ pub trait Store: Send + Sync {
     /// is ordered no more goes, what holds a key of one that skips now holds it no longer, and what
     /// waits for nothing has its turn.
     async fn upkeep(&self, now: Timestamp, limit: u32) -> Result<Upkeep>;
+
+    // ---- what operators watch
+
+    /// The latest sample of how much waits and how the database is; nothing before the first.
+    ///
+    /// A sample is taken every ten seconds, by whoever asks first when it is time; all others
+    /// are given the one before, also while it is being taken. Counts end at
+    /// [`GAUGES_COUNTED`], so that no backlog makes a sample costly; one that takes half a
+    /// second or more is followed by a pause of twenty times that.
+    ///
+    /// [`GAUGES_COUNTED`]: crate::GAUGES_COUNTED
+    async fn gauges(&self, now: Timestamp) -> Result<Option<Sampled>>;
+
+    /// How many connections of this store are in use. Asks nothing of the database.
+    fn pools(&self) -> Vec<PoolGauge>;
 
     // ---- hooks
 

@@ -131,6 +131,8 @@ pub(crate) struct Found {
     pub(crate) work: u32,
     /// Whether the outbox holds more.
     pub(crate) more: bool,
+    /// Whether there was something to do that this worker may do, taken or not.
+    pub(crate) waits: bool,
 }
 
 impl Dispatcher {
@@ -139,11 +141,13 @@ impl Dispatcher {
     pub(crate) async fn step(&mut self) -> (Found, Result<()>) {
         let mut found = Found::default();
         if !self.clock.is_steady() {
+            // Nothing is looked for, so nothing is known: there may be anything.
+            found.waits = true;
             return (found, Ok(()));
         }
         self.metrics
-            .clock_drift_milliseconds
-            .set((self.clock.drift_seconds() * 1e3) as i64);
+            .clock_drift_seconds
+            .set(self.clock.drift_seconds());
         self.ready.note_silence();
         let looked = self.look(&mut found).await;
         let owned = i64::try_from(self.ready.owned_count()).unwrap_or(i64::MAX);
@@ -173,6 +177,7 @@ impl Dispatcher {
         }
         let peek = self.timed("peek", self.store.peek()).await?;
         self.follow_hooks().await;
+        found.waits |= !peek.outbox.is_empty();
         note(&mut problem, self.fan_out(&peek, found).await)?;
         self.take_hints();
         if passed(&mut self.state.owned, OWN_EVERY) {
@@ -247,6 +252,10 @@ impl Dispatcher {
             }
             let metrics = &self.metrics;
             metrics
+                .batch_rows
+                .with_label_values(&["fan_out"])
+                .observe(f64::from(fanned_out.events));
+            metrics
                 .events_fanned_out
                 .inc_by(u64::from(fanned_out.events));
             metrics
@@ -286,7 +295,9 @@ impl Dispatcher {
     /// Leases due deliveries of the hooks that have room, sharing it between them.
     async fn lease(&mut self, peek: &Peek, found: &mut Found) -> Result<()> {
         let mut problem = Ok(());
-        for (slot, hooks) in self.candidates(peek) {
+        let candidates = self.candidates(peek);
+        found.waits |= found.work > 0 || self.may_start(&candidates);
+        for (slot, hooks) in candidates {
             let leased = self.lease_slot(slot, hooks).await;
             found.work += *leased.as_ref().unwrap_or(&0);
             note(&mut problem, leased.map(|_| ()))?;
@@ -314,6 +325,17 @@ impl Dispatcher {
             }
         }
         candidates
+    }
+
+    /// Whether any of these hooks is one that this worker would start something of: it has room
+    /// for it, or no room for anything, which an end of what is in flight must make.
+    fn may_start(&self, candidates: &BTreeMap<i16, BTreeSet<HookId>>) -> bool {
+        if candidates.is_empty() {
+            return false;
+        }
+        let room = self.ready.room(self.clock.now());
+        let mut hooks = candidates.values().flatten();
+        room.total() == 0 || hooks.any(|hook| room.left(*hook) > 0)
     }
 
     /// Leases due deliveries of these hooks of one slot, as many as there is room for; returns
@@ -351,6 +373,10 @@ impl Dispatcher {
             }
         }
         let count = leased.len() as u32;
+        self.metrics
+            .batch_rows
+            .with_label_values(&["lease"])
+            .observe(f64::from(count));
         self.note_sizes(&leased);
         self.start(leased, began).await?;
         Ok(count)
@@ -416,10 +442,7 @@ impl Dispatcher {
                 let recovered = self.timed("recover", call).await?;
                 let total = recovered.recovered + recovered.worker_lost;
                 self.metrics.leases_expired.inc_by(u64::from(total));
-                self.metrics
-                    .attempts
-                    .with_label_values(&["worker_lost"])
-                    .inc_by(u64::from(recovered.worker_lost));
+                self.metrics.workers_lost(recovered.worker_lost);
                 if total > 0 {
                     info!(
                         deliveries = total,

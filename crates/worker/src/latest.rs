@@ -9,6 +9,7 @@ use postrider_store::{Latest, Settlement, Store};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 /// How often what has come together is written.
@@ -48,11 +49,15 @@ impl LatestAnswers {
         }
     }
 
-    /// Writes what has come together, once a second, without end.
-    pub(crate) async fn keep_writing(&self) {
+    /// Writes what has come together, once a second until told to stop, and then what is left.
+    pub(crate) async fn keep_writing(&self, stop: CancellationToken) {
         loop {
-            tokio::time::sleep(WRITE_EVERY).await;
+            let wait = tokio::time::sleep(WRITE_EVERY);
+            let stopped = stop.run_until_cancelled(wait).await.is_none();
             self.write().await;
+            if stopped {
+                return;
+            }
         }
     }
 

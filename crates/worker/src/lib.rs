@@ -15,7 +15,9 @@ mod metrics;
 mod own_fault;
 mod pace;
 mod profiles;
+mod progress;
 mod ready;
+mod sampler;
 mod send;
 mod settings;
 mod settle;
@@ -27,12 +29,14 @@ pub use address::{AddressGuard, BlockedAddress};
 pub use bare::{BareRequest, hyper_loop, reqwest_loop};
 pub use client::{Client, Exchange, Request, Target};
 pub use clock::{DatabaseClock, WorkerClock};
-pub use metrics::Metrics;
+pub use metrics::{Entry, Kind, MetricOf, Metrics};
 pub use own_fault::OwnFault;
 pub use profiles::{
     DisableWhen, MisskeyOptions, PROFILES, Policy, PrepareError, Prepared, Profile, ProfileOptions,
     ProfileSetting, SecretUse, Sending,
 };
+pub use progress::{Progress, Standstill};
+pub use sampler::Sampler;
 pub use send::{Sender, TestError};
 pub use settings::{HookDefaults, WorkerSettings};
-pub use worker::{Drained, Progress, Shutdown, Waker, Worker, WorkerParts};
+pub use worker::{Drained, Shutdown, Waker, Worker, WorkerParts};

@@ -1,26 +1,43 @@
 //! The catalogue of metrics: every name, unit and label stands here.
 //!
-//! Labels are few and bounded: never a hook, an account or a URL. All series exist at 0 from
-//! the start, but for answers of the API that nobody is meant to get.
+//! Labels are few and bounded: never a hook, an account or a URL. Counters and histograms exist
+//! at 0 from the start, but for answers of the API that nobody is meant to get; what is sampled
+//! from the database (`sampled.rs`) exists from the first sample on.
+
+mod catalogue;
+mod sampled;
 
 use crate::own_fault::OwnFault;
+pub use catalogue::{Entry, Kind, Of as MetricOf};
+use catalogue::{
+    Of, Registrar, counter, counters, counters_of, describe, float_gauge, gauge, gauges_of,
+    histogram, histograms_of,
+};
+use postrider_core::{Outcome, Timestamp};
+use postrider_store::{PoolGauge, Sampled};
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     Registry, TextEncoder,
 };
+use sampled::SampledGauges;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-const OUTCOMES: [&str; 6] = [
-    "accepted",
-    "refused",
-    "timed_out",
-    "unreachable",
-    "blocked",
-    "worker_lost",
+/// Outcomes of attempts with the classes of the statuses they come with.
+const OUTCOMES: [(&str, &[&str]); 6] = [
+    ("accepted", &["2xx"]),
+    ("refused", &["3xx", "4xx", "5xx"]),
+    ("timed_out", &[NO_STATUS]),
+    ("unreachable", &[NO_STATUS]),
+    ("blocked", &[NO_STATUS]),
+    ("worker_lost", &[NO_STATUS]),
 ];
-const OPERATIONS: [&str; 7] = [
-    "peek", "fan_out", "gates", "lease", "settle", "recover", "upkeep",
+const NO_STATUS: &str = "none";
+const OPERATIONS: [&str; 8] = [
+    "peek", "fan_out", "gates", "lease", "settle", "recover", "upkeep", "gauges",
 ];
+/// Calls of the store that work on many rows at once.
+const BATCHES: [&str; 3] = ["fan_out", "lease", "settle"];
 /// The answers of each route of the API.
 const HTTP_ANSWERS: [(&str, &str, &[&str]); 1] = [(
     "/v1/events",
@@ -38,6 +55,13 @@ const ATTEMPT_BUCKETS: [f64; 14] = [
 const LATENCY_BUCKETS: [f64; 14] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1800.0,
 ];
+const COMPLETION_BUCKETS: [f64; 17] = [
+    0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 43_200.0,
+    86_400.0, 172_800.0, 259_200.0,
+];
+const BATCH_BUCKETS: [f64; 11] = [
+    1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 10_000.0,
+];
 const STORE_BUCKETS: [f64; 10] = [
     0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5,
 ];
@@ -46,14 +70,16 @@ const STORE_BUCKETS: [f64; 10] = [
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    catalogue: Vec<Entry>,
     pub(crate) events_fanned_out: IntCounter,
     pub(crate) events_duplicate: IntCounter,
     pub(crate) events_rejected: IntCounter,
     pub(crate) filter_problems: IntCounter,
     pub(crate) deliveries: IntCounterVec,
-    pub(crate) attempts: IntCounterVec,
+    attempts: IntCounterVec,
     pub(crate) attempt_seconds: Histogram,
     pub(crate) delivery_latency_seconds: Histogram,
+    pub(crate) delivery_completion_seconds: Histogram,
     pub(crate) leases_expired: IntCounter,
     pub(crate) settlements_late: IntCounter,
     pub(crate) settlements_scrubbed: IntCounter,
@@ -65,11 +91,17 @@ pub struct Metrics {
     pub(crate) hooks_owned: IntGauge,
     pub(crate) inflight_requests: IntGauge,
     pub(crate) queued_deliveries: IntGauge,
-    pub(crate) clock_drift_milliseconds: IntGauge,
+    pub(crate) worker_slots: IntGauge,
+    pub(crate) stalled_seconds: Gauge,
+    pub(crate) clock_drift_seconds: Gauge,
+    pub(crate) batch_rows: HistogramVec,
     pub(crate) store_seconds: HistogramVec,
     pub(crate) store_errors: IntCounterVec,
     http_requests: IntCounterVec,
     http_seconds: HistogramVec,
+    pool_connections: GaugeVec,
+    retention_seconds: GaugeVec,
+    sampled: Mutex<SampledGauges>,
 }
 
 impl Default for Metrics {
@@ -81,9 +113,11 @@ impl Default for Metrics {
 impl Metrics {
     /// A catalogue with every series at 0.
     pub fn new() -> Self {
-        let registry = Registry::new();
-        let r = &registry;
-        let metrics = Self {
+        let mut registrar = Registrar::default();
+        let r = &mut registrar;
+        let mut metrics = Self {
+            registry: r.registry.clone(),
+            catalogue: Vec::new(),
             events_fanned_out: counter(
                 r,
                 "postrider_events_fanned_out_total",
@@ -111,12 +145,14 @@ impl Metrics {
                 "result",
                 &["delivered", "retried", "failed"],
             ),
-            attempts: counters(
+            attempts: counters_of(
                 r,
                 "postrider_attempts_total",
-                "Attempts by outcome.",
-                "outcome",
-                &OUTCOMES,
+                "Attempts by outcome, and by the class of the status that was answered.",
+                &[
+                    ("outcome", &OUTCOMES.map(|(outcome, _)| outcome)),
+                    ("status_class", &["2xx", "3xx", "4xx", "5xx", NO_STATUS]),
+                ],
             ),
             attempt_seconds: histogram(
                 r,
@@ -129,6 +165,12 @@ impl Metrics {
                 "postrider_delivery_latency_seconds",
                 "Time from the event to the start of its first attempt.",
                 &LATENCY_BUCKETS,
+            ),
+            delivery_completion_seconds: histogram(
+                r,
+                "postrider_delivery_completion_seconds",
+                "Time from the event to the end of the attempt that was taken.",
+                &COMPLETION_BUCKETS,
             ),
             leases_expired: counter(
                 r,
@@ -189,23 +231,35 @@ impl Metrics {
                 "postrider_queued_deliveries",
                 "Leased deliveries of this process that are not being sent yet.",
             ),
-            clock_drift_milliseconds: gauge(
+            worker_slots: gauge(
                 r,
-                "postrider_clock_drift_milliseconds",
+                "postrider_worker_slots",
+                "Requests that this process may have in flight; 0 where it delivers nothing.",
+            ),
+            stalled_seconds: float_gauge(
+                r,
+                "postrider_stalled_seconds",
+                "For how long this process could not look for work, or did nothing although there was work it may do; 0 while it moves.",
+            ),
+            clock_drift_seconds: float_gauge(
+                r,
+                "postrider_clock_drift_seconds",
                 "How far the latest reading of the database's clock lay from what was expected.",
             ),
-            store_seconds: {
-                let metric = HistogramVec::new(
-                    HistogramOpts::new("postrider_store_seconds", "Time of one call of the store.")
-                        .buckets(STORE_BUCKETS.to_vec()),
-                    &["operation"],
-                );
-                let metric = register(r, metric);
-                for operation in OPERATIONS {
-                    metric.with_label_values(&[operation]);
-                }
-                metric
-            },
+            batch_rows: histograms_of(
+                r,
+                "postrider_batch_rows",
+                "Rows that one call of the store worked on: events of a fan-out, deliveries of a lease, attempts of a settlement.",
+                &[("operation", &BATCHES)],
+                &BATCH_BUCKETS,
+            ),
+            store_seconds: histograms_of(
+                r,
+                "postrider_store_seconds",
+                "Time of one call of the store.",
+                &[("operation", &OPERATIONS)],
+                &STORE_BUCKETS,
+            ),
             store_errors: counters(
                 r,
                 "postrider_store_errors_total",
@@ -213,26 +267,49 @@ impl Metrics {
                 "operation",
                 &OPERATIONS,
             ),
-            http_requests: register(
+            http_requests: counters_of(
                 r,
-                IntCounterVec::new(
-                    Opts::new(
-                        "postrider_http_requests_total",
-                        "Requests that the API has answered.",
-                    ),
-                    &["route", "method", "status"],
-                ),
+                "postrider_http_requests_total",
+                "Requests that the API has answered.",
+                &[("route", &[]), ("method", &[]), ("status", &[])],
             ),
-            http_seconds: {
-                let options = HistogramOpts::new(
-                    "postrider_http_request_duration_seconds",
-                    "Time from a request's head to the answer of the API.",
-                );
-                let options = options.buckets(HTTP_BUCKETS.to_vec());
-                register(r, HistogramVec::new(options, &["route", "method"]))
-            },
-            registry: registry.clone(),
+            http_seconds: histograms_of(
+                r,
+                "postrider_http_request_duration_seconds",
+                "Time from a request's head to the answer of the API.",
+                &[("route", &[]), ("method", &[])],
+                &HTTP_BUCKETS,
+            ),
+            pool_connections: gauges_of(
+                r,
+                Of::Process,
+                "postrider_db_pool_connections",
+                "Connections of this process to the database, by pool; `max` is how many there may be.",
+                &[
+                    ("pool", &["hot", "intake", "calm", "readers"]),
+                    ("state", &["used", "idle", "max"]),
+                ],
+            ),
+            retention_seconds: gauges_of(
+                r,
+                Of::Process,
+                "postrider_retention_seconds",
+                "How long history is to be kept, as configured.",
+                &[("of", &["events", "attempts"])],
+            ),
+            sampled: Mutex::new(SampledGauges::new(r)),
         };
+        for (outcome, classes) in OUTCOMES {
+            for class in classes {
+                metrics.attempts.with_label_values(&[outcome, class]);
+            }
+        }
+        for operation in OPERATIONS {
+            metrics.store_seconds.with_label_values(&[operation]);
+        }
+        for operation in BATCHES {
+            metrics.batch_rows.with_label_values(&[operation]);
+        }
         for (route, method, statuses) in HTTP_ANSWERS {
             metrics.http_seconds.with_label_values(&[route, method]);
             for status in statuses {
@@ -240,18 +317,86 @@ impl Metrics {
                 metrics.http_requests.with_label_values(&labels);
             }
         }
-        let build = counters(
+        let build = gauges_of(
             r,
+            Of::Process,
             "postrider_build_info",
-            "The version that runs.",
-            "version",
-            &[env!("CARGO_PKG_VERSION")],
+            "1, labelled with the version that runs.",
+            &[("version", &[])],
         );
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).inc();
-        let process = prometheus::process_collector::ProcessCollector::for_self();
-        // The process metrics are a bonus: a system without them loses nothing else.
-        let _ = registry.register(Box::new(process));
+        build
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1.0);
+        r.collector(prometheus::process_collector::ProcessCollector::for_self());
+        metrics.catalogue = registrar.entries;
         metrics
+    }
+
+    /// Every metric there is, as it is described.
+    pub fn catalogue(&self) -> &[Entry] {
+        &self.catalogue
+    }
+
+    /// The catalogue as a document in Markdown: `docs/metrics.md`.
+    pub fn describe(&self) -> String {
+        describe(&self.catalogue)
+    }
+
+    /// Counts an attempt.
+    pub(crate) fn attempted(&self, outcome: &Outcome) {
+        let class = outcome.status().map_or(NO_STATUS, status_class);
+        let labels = [outcome.name(), class];
+        self.attempts.with_label_values(&labels).inc();
+    }
+
+    /// Counts attempts that were recorded because their worker was lost.
+    pub(crate) fn workers_lost(&self, count: u32) {
+        let labels = [Outcome::WorkerLost.name(), NO_STATUS];
+        let counter = self.attempts.with_label_values(&labels);
+        counter.inc_by(u64::from(count));
+    }
+
+    /// Shows how long history is to be kept.
+    pub fn show_retention(&self, events: Duration, attempts: Duration) {
+        for (of, kept) in [("events", events), ("attempts", attempts)] {
+            let gauge = self.retention_seconds.with_label_values(&[of]);
+            gauge.set(kept.as_secs_f64());
+        }
+    }
+
+    /// Shows for how long the worker of this process has stood still.
+    pub fn show_stalled(&self, stalled: Duration) {
+        self.stalled_seconds.set(stalled.as_secs_f64());
+    }
+
+    /// Shows how many connections are in use.
+    pub fn show_pools(&self, pools: &[PoolGauge]) {
+        for pool in pools {
+            for (state, count) in [("used", pool.used), ("idle", pool.idle), ("max", pool.max)] {
+                let gauge = self.pool_connections.with_label_values(&[pool.pool, state]);
+                gauge.set(f64::from(count));
+            }
+        }
+    }
+
+    /// Shows a sample of the database.
+    pub fn show_sample(&self, sampled: &Sampled, now: Timestamp) {
+        self.sampled().show(sampled, now);
+    }
+
+    /// Tells how long a call of the store for a sample took.
+    pub(crate) fn sample_took(&self, took: Duration) {
+        let histogram = self.store_seconds.with_label_values(&["gauges"]);
+        histogram.observe(took.as_secs_f64());
+    }
+
+    /// Counts a failed call of the store for a sample.
+    pub(crate) fn sample_failed(&self) {
+        self.store_errors.with_label_values(&["gauges"]).inc();
+    }
+
+    fn sampled(&self) -> std::sync::MutexGuard<'_, SampledGauges> {
+        self.sampled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts a request that the API has answered. Every label must be one of few: the API's
@@ -267,6 +412,9 @@ impl Metrics {
 
     /// All metrics in the text format of Prometheus.
     pub fn encode(&self) -> String {
+        // Until the end: a sample is shown whole or not at all.
+        let mut sampled = self.sampled();
+        sampled.refresh();
         let mut buffer = Vec::new();
         match TextEncoder::new().encode(&self.registry.gather(), &mut buffer) {
             Ok(()) => String::from_utf8(buffer).unwrap_or_default(),
@@ -275,74 +423,15 @@ impl Metrics {
     }
 }
 
-/// Registers a metric of this catalogue. Names and labels are constants and each is used once,
-/// which the test of the catalogue shows; so this cannot fail at run time.
-fn register<M: prometheus::core::Collector + Clone + 'static>(
-    registry: &Registry,
-    metric: prometheus::Result<M>,
-) -> M {
-    let metric = metric.expect("the catalogue's names and labels are valid");
-    registry
-        .register(Box::new(metric.clone()))
-        .expect("the catalogue's names are unique");
-    metric
-}
-
-fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
-    register(registry, IntCounter::new(name, help))
-}
-
-fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
-    register(registry, IntGauge::new(name, help))
-}
-
-fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> Histogram {
-    let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-    register(registry, Histogram::with_opts(options))
-}
-
-fn counters(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    label: &str,
-    values: &[&str],
-) -> IntCounterVec {
-    let metric = register(
-        registry,
-        IntCounterVec::new(Opts::new(name, help), &[label]),
-    );
-    for value in values {
-        metric.with_label_values(&[value]);
+fn status_class(status: u16) -> &'static str {
+    match status / 100 {
+        2 => "2xx",
+        3 => "3xx",
+        4 => "4xx",
+        5 => "5xx",
+        _ => "other",
     }
-    metric
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_series_exists_at_zero_from_the_start() {
-        let text = Metrics::new().encode();
-        for line in [
-            "postrider_attempts_total{outcome=\"timed_out\"} 0",
-            "postrider_deliveries_total{result=\"delivered\"} 0",
-            "postrider_hooks_disabled_total{reason=\"gone\"} 0",
-            "postrider_own_faults_total{kind=\"descriptors\"} 0",
-            "postrider_store_seconds_count{operation=\"settle\"} 0",
-            "postrider_leases_expired_total 0",
-            "postrider_http_requests_total{method=\"POST\",route=\"/v1/events\",status=\"202\"} 0",
-            concat!(
-                "postrider_build_info{version=\"",
-                env!("CARGO_PKG_VERSION"),
-                "\"} 1"
-            ),
-        ] {
-            assert!(
-                text.lines().any(|l| l == line),
-                "{line} is missing in\n{text}"
-            );
-        }
-    }
-}
+mod tests;

@@ -234,10 +234,7 @@ impl Sender {
 
     fn observe(&self, leased: &Leased, attempt: &Attempt) {
         let metrics = &self.metrics;
-        metrics
-            .attempts
-            .with_label_values(&[attempt.outcome.name()])
-            .inc();
+        metrics.attempted(&attempt.outcome);
         metrics
             .attempt_seconds
             .observe(attempt.duration.as_secs_f64());

@@ -7,6 +7,7 @@
 use crate::dispatch::Hints;
 use crate::latest::LatestAnswers;
 use crate::metrics::Metrics;
+use crate::progress::Progress;
 use crate::ready::{Ready, Recorded};
 use crate::send::Sent;
 use backon::{ExponentialBuilder, Retryable};
@@ -36,6 +37,7 @@ pub(crate) struct Settler {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) hints: Arc<Hints>,
     pub(crate) ready: Arc<Ready>,
+    pub(crate) progress: Arc<Progress>,
     pub(crate) latest: Arc<LatestAnswers>,
 }
 
@@ -128,6 +130,11 @@ impl Settler {
             return;
         };
         timer.observe_duration();
+        self.metrics
+            .batch_rows
+            .with_label_values(&["settle"])
+            .observe(settlements.len() as f64);
+        self.progress.moved();
         let mut recorded: HashMap<_, Recorded> = HashMap::new();
         for settlement in settlements {
             let of_hook = recorded.entry(settlement.leased.hook.id).or_default();
@@ -156,7 +163,13 @@ impl Settler {
                 next_in_turn = true;
             }
             let result = match settlement.step {
-                Step::Delivered => "delivered",
+                Step::Delivered => {
+                    let attempt = &settlement.attempt;
+                    let since = attempt.at - settlement.leased.event.occurred_at;
+                    let took = since.as_seconds_f64() + attempt.duration.as_secs_f64();
+                    metrics.delivery_completion_seconds.observe(took.max(0.0));
+                    "delivered"
+                }
                 Step::Retry(at) => {
                     self.hints.due(leased.slot, leased.hook.id, at);
                     "retried"

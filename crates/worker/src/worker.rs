@@ -11,6 +11,7 @@ use crate::gate::Ended;
 use crate::latest::LatestAnswers;
 use crate::metrics::Metrics;
 use crate::pace;
+use crate::progress::Progress;
 use crate::ready::Ready;
 use crate::send::{Sender, Sent};
 use crate::settings::{HookDefaults, WorkerSettings};
@@ -20,7 +21,6 @@ use postrider_core::{HookId, WorkerId};
 use postrider_store::{Leased, Result, Store};
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
@@ -82,35 +82,6 @@ pub struct Drained {
     pub cut: u32,
 }
 
-/// Whether the worker moves.
-#[derive(Debug)]
-pub struct Progress {
-    last_look: std::sync::Mutex<Instant>,
-    draining: AtomicBool,
-}
-
-impl Progress {
-    /// How long ago the database was last looked at with success.
-    pub fn since_last_look(&self) -> Duration {
-        self.last_look
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .elapsed()
-    }
-
-    /// Whether the worker is ending.
-    pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
-    }
-
-    fn looked(&self) {
-        *self
-            .last_look
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner) = Instant::now();
-    }
-}
-
 impl Worker {
     /// A worker that has not begun.
     ///
@@ -132,6 +103,8 @@ impl Worker {
             defaults.back_off_after,
         ));
         let hints = Arc::new(Hints::default());
+        let progress = Arc::new(Progress::default());
+        metrics.worker_slots.set(i64::from(settings.concurrency));
         let client = Client::new(AddressGuard::new(&settings.allow_addresses))?;
         let sender = Sender::new(
             client,
@@ -146,6 +119,7 @@ impl Worker {
             metrics: metrics.clone(),
             hints: hints.clone(),
             ready: ready.clone(),
+            progress: progress.clone(),
             latest: Arc::new(LatestAnswers::new(store.clone())),
         });
         let dispatcher = Dispatcher {
@@ -167,10 +141,7 @@ impl Worker {
             sender: Arc::new(sender),
             ready,
             settings,
-            progress: Arc::new(Progress {
-                last_look: std::sync::Mutex::new(Instant::now()),
-                draining: AtomicBool::new(false),
-            }),
+            progress,
         })
     }
 
@@ -199,7 +170,9 @@ impl Worker {
         drop(sent);
         let pace = tokio::spawn(pace::keep(self.ready.clone()));
         let latest = self.settler.latest.clone();
-        let latest = tokio::spawn(async move { latest.keep_writing().await });
+        let recorded = CancellationToken::new();
+        let stop = recorded.clone();
+        let latest = tokio::spawn(async move { latest.keep_writing(stop).await });
         let settler = self.settler.clone();
         let mut settling = tokio::spawn(async move { settler.run(to_settle).await });
 
@@ -209,7 +182,6 @@ impl Worker {
             Err(ended) = &mut settling => resume_unwind(ended.into_panic()),
         }
         pace.abort();
-        self.progress.draining.store(true, Ordering::Relaxed);
         let unstarted = self.ready.close();
         let mut drained = Drained {
             released: unstarted.len(),
@@ -232,9 +204,10 @@ impl Worker {
                 warn!("Some finished attempts could not be recorded in time; their deliveries are repeated");
             }
         }
-        latest.abort();
+        recorded.cancel();
         let leave = async {
-            self.settler.latest.write().await;
+            // It only ends otherwise by a panic, which has been told.
+            let _ = latest.await;
             self.dispatcher.lock().await.leave_gates().await;
         };
         shutdown.cut.run_until_cancelled(leave).await;
@@ -302,7 +275,7 @@ impl Worker {
             let wait = match looked {
                 Ok(()) => {
                     trouble.passed();
-                    self.progress.looked();
+                    self.progress.looked(found.waits, found.work > 0);
                     self.idle(found, last_work)
                 }
                 // What can be done is done at full speed.

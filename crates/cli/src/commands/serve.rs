@@ -4,24 +4,21 @@
 //! recorded. The second, or the deadline, cuts; what is cut is repeated by the next worker.
 
 use super::hook_test;
+use super::watched::{Counted, Watched};
 use crate::cli::Globals;
 use crate::config::Settings;
 use crate::database::{self, try_write};
 use crate::failure::{Result, Silent};
+use crate::notify::Supervisor;
 use crate::secrets::Need;
 use anyhow::Context;
 use async_trait::async_trait;
-use axum::Router;
-use axum::http::header;
-use axum::routing::get;
 use clap::{Args, ValueEnum};
-use postrider_api::{
-    Api, ApiLimits, ApiParts, Observer, Readiness, TestSender, probes, serve as answer,
-};
+use postrider_api::{Api, ApiLimits, ApiParts, Readiness, TestSender, probes, serve as answer};
 use postrider_core::{Attempt, Hook};
 use postrider_store::{Backend, Store, WorkerClaim};
 use postrider_worker::{
-    DatabaseClock, Metrics, Progress, Sender, Shutdown, Waker, Worker, WorkerParts,
+    DatabaseClock, Metrics, Sampler, Sender, Shutdown, Waker, Worker, WorkerParts,
 };
 use serde::Serialize;
 use std::io::ErrorKind;
@@ -31,16 +28,11 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 /// How much longer than the longest request a drain may take.
 const DRAIN_MARGIN: Duration = Duration::from_secs(5);
-
-/// How long `/readyz` waits for the database.
-const READY_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// A worker that has not looked for work for so long, and some polls, does not move.
-const STUCK_AFTER: Duration = Duration::from_secs(10);
 
 /// How long requests get to be answered at the end, and after a cut.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
@@ -132,6 +124,12 @@ impl Serve {
         };
         let metrics = Arc::new(Metrics::new());
         let clock = DatabaseClock::start(store.clone()).await?;
+        metrics.show_retention(
+            settings.retention.events.get(),
+            settings.retention.attempts.get(),
+        );
+        let sampler = Sampler::new(store.clone(), clock.clone(), metrics.clone());
+        let _sampling = AbortOnDropHandle::new(tokio::spawn(sampler.run()));
         let worker = match self.role {
             Role::Api => None,
             Role::All | Role::Worker => {
@@ -146,15 +144,16 @@ impl Serve {
             api: api_listener.as_ref().map(url_of).transpose()?,
         };
         let shutdown = Shutdown::default();
-        let readiness: Arc<dyn Readiness> = Arc::new(Ready {
+        let watched = Watched {
             store: store.clone(),
+            metrics: metrics.clone(),
             progress: worker.as_ref().map(Worker::progress),
-            stuck_after: STUCK_AFTER + 3 * settings.worker.poll_interval.get(),
             drain: shutdown.drain.clone(),
-        });
+        };
+        let readiness: Arc<dyn Readiness> = Arc::new(watched.readiness(&settings.worker));
         let closed = CancellationToken::new();
         let mut servers = JoinSet::new();
-        let metrics_router = metrics_routes(metrics.clone()).merge(probes(readiness.clone()));
+        let metrics_router = watched.routes().merge(probes(readiness.clone()));
         servers.spawn(answer(metrics_listener, metrics_router, closed.clone()));
         let mut api = None;
         if let Some(listener) = api_listener {
@@ -184,10 +183,15 @@ impl Serve {
         }
         let deadline = settings.worker.request_timeout.get() + DRAIN_MARGIN;
         let cut = shutdown.cut.clone();
-        let signals = tokio::spawn(signals.obey(shutdown.clone(), deadline));
+        let supervisor = Arc::new(Supervisor::from_environment());
+        let signals = signals.obey(shutdown.clone(), deadline, supervisor.clone());
+        let signals = tokio::spawn(signals);
         globals
             .output()
             .result(&started, || said(&started, settings))?;
+        supervisor.ready();
+        let _alive =
+            AbortOnDropHandle::new(tokio::spawn(async move { supervisor.keep_alive().await }));
         let was_cut = match worker {
             Some(worker) => {
                 let drained = worker.run(shutdown).await;
@@ -291,17 +295,6 @@ fn said(started: &Started, settings: &Settings) -> String {
     lines.join("\n")
 }
 
-fn metrics_routes(metrics: Arc<Metrics>) -> Router {
-    let encode = move || {
-        let metrics = metrics.clone();
-        async move {
-            let kind = (header::CONTENT_TYPE, "text/plain; version=0.0.4");
-            ([kind], metrics.encode())
-        }
-    };
-    Router::new().route("/metrics", get(encode))
-}
-
 /// Sends the test events that the API is asked for.
 struct Tests(Sender);
 
@@ -320,49 +313,6 @@ impl TestSender for Tests {
     ) -> std::result::Result<Attempt, String> {
         let attempt = self.0.send_sample(hook, event_type, payload).await;
         attempt.map_err(|error| error.to_string())
-    }
-}
-
-/// Counts what the API answers.
-struct Counted(Arc<Metrics>);
-
-impl Observer for Counted {
-    fn answered(&self, route: &str, method: &str, status: &str, took: Duration) {
-        self.0.http_answered(route, method, status, took);
-    }
-}
-
-/// What makes this process ready.
-struct Ready {
-    store: Arc<dyn Store>,
-    progress: Option<Arc<Progress>>,
-    stuck_after: Duration,
-    drain: CancellationToken,
-}
-
-#[async_trait]
-impl Readiness for Ready {
-    async fn problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        if self.drain.is_cancelled() {
-            problems.push("draining".into());
-        }
-        match tokio::time::timeout(READY_TIMEOUT, self.store.schema()).await {
-            Err(_) => problems.push(format!(
-                "the database did not answer within {} s",
-                READY_TIMEOUT.as_secs()
-            )),
-            Ok(Err(error)) => problems.push(error.to_string()),
-            Ok(Ok(state)) => problems.extend(state.problem()),
-        }
-        let looked = self.progress.as_ref().map(|p| p.since_last_look());
-        if let Some(since) = looked.filter(|since| *since > self.stuck_after) {
-            problems.push(format!(
-                "the worker has not looked for work for {} s",
-                since.as_secs()
-            ));
-        }
-        problems
     }
 }
 
@@ -388,8 +338,9 @@ impl Signals {
     }
 
     /// Drains at the first signal, cuts at the second or after `deadline`.
-    async fn obey(mut self, shutdown: Shutdown, deadline: Duration) {
+    async fn obey(mut self, shutdown: Shutdown, deadline: Duration, told: Arc<Supervisor>) {
         self.next().await;
+        told.stopping();
         info!(
             "Draining: finishing what is in flight, for at most {} s; a second signal cuts it",
             deadline.as_secs()

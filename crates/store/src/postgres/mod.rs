@@ -17,6 +17,7 @@ mod discard_held;
 mod due_from;
 mod errors;
 mod gates;
+mod gauges;
 mod health;
 mod history;
 mod hook_history;
@@ -47,9 +48,9 @@ use crate::{
     AttemptReport, CredentialQuery, DeliveryFilter, DeliveryReport, Discard, DueHook, EnqueuedOnce,
     Error, EventFilter, EventReport, FanOut, FannedOut, GateAnswer, HistoryFilter, HookBook,
     HookChange, HookChangeReport, HookFilter, HookReport, Idempotency, KeyFilter, KeyReport,
-    Latest, Lease, Leased, Migrated, OwnGates, Page, PageDone, Peek, Recovered, Redelivery,
-    Registered, RegisteredFilter, RejectedReport, Result, SchemaState, Settled, Settlement, Store,
-    Upkeep,
+    Latest, Lease, Leased, Migrated, OwnGates, Page, PageDone, Peek, PoolGauge, Recovered,
+    Redelivery, Registered, RegisteredFilter, RejectedReport, Result, Sampled, SchemaState,
+    Settled, Settlement, Store, Upkeep,
 };
 use async_trait::async_trait;
 use chrono::NaiveDate;
@@ -346,6 +347,14 @@ impl Store for PostgresStore {
 
     async fn upkeep(&self, now: Timestamp, limit: u32) -> Result<Upkeep> {
         Ok(self.upkeep(now, limit).await?)
+    }
+
+    async fn gauges(&self, now: Timestamp) -> Result<Option<Sampled>> {
+        Ok(self.gauges(now).await?)
+    }
+
+    fn pools(&self) -> Vec<PoolGauge> {
+        self.pools()
     }
 
     async fn create_hook(&self, hook: NewHook, by: &str, now: Timestamp) -> Result<HookReport> {

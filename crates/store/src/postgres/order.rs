@@ -12,7 +12,7 @@ use crate::order::{Due, First, Turns, turns};
 use postrider_core::{DeliveryId, HookId, Timestamp};
 use sqlx::postgres::{PgBindIterExt, PgRow};
 use sqlx::{PgConnection, Row};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use uuid::Uuid;
 
 /// How often a lease looks for more when much of what was due is not the first of its key.
@@ -106,10 +106,11 @@ async fn due_in_turn(
             WHERE wanted.hook_id IN (SELECT hook_id FROM owned)
         )
         SELECT due.id, due.hook_id, due.ordering_key, first.id, first.stranded,
-               EXISTS (SELECT FROM postrider_deliveries AS l
-                       WHERE l.slot = $1 AND l.hook_id = due.hook_id
-                         AND l.ordering_key = due.ordering_key
-                         AND l.ordering_key IS NOT NULL AND l.lease_token IS NOT NULL)
+               (SELECT l.ordering_key FROM postrider_deliveries AS l
+                WHERE l.slot = $1 AND l.hook_id = due.hook_id
+                  AND l.ordering_key = due.ordering_key
+                  AND l.ordering_key IS NOT NULL AND l.lease_token IS NOT NULL
+                LIMIT 1) IS NOT NULL
         FROM due LEFT JOIN LATERAL (
             SELECT id, turn_at IS NOT NULL AND next_attempt_at >= ",
         never!(),
@@ -186,15 +187,20 @@ async fn put_behind(
     slot: i16,
     behind: &[(DeliveryId, DeliveryId)],
 ) -> Result<()> {
-    let there: Vec<Uuid> = sqlx::query_scalar(
+    let firsts: BTreeSet<_> = behind.iter().map(|(_, first)| first.0).collect();
+    let there: HashSet<Uuid> = sqlx::query_scalar(
         "-- postrider: lease_before
-        SELECT d.id FROM postrider_deliveries AS d
-        WHERE d.slot = $1 AND d.id = ANY($2) FOR SHARE SKIP LOCKED",
+        SELECT d.id FROM unnest($2::uuid[]) AS i (id) CROSS JOIN LATERAL (
+            SELECT id FROM postrider_deliveries
+            WHERE slot = $1 AND id = i.id LIMIT 1 FOR SHARE SKIP LOCKED
+        ) AS d",
     )
     .bind(slot)
-    .bind(behind.iter().map(|(_, first)| first.0).bind_iter())
+    .bind(firsts.into_iter().bind_iter())
     .fetch_all(&mut *connection)
-    .await?;
+    .await?
+    .into_iter()
+    .collect();
     let waiting = behind.iter().filter(|(_, first)| there.contains(&first.0));
     let waiting: Vec<_> = waiting.map(|(id, _)| id.0).collect();
     if waiting.is_empty() {

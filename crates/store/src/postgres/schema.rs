@@ -15,7 +15,7 @@ use std::collections::HashMap;
 const MIGRATIONS_TABLE: &str = "postrider_migrations";
 
 /// Tables without which nothing works.
-const TABLES: [&str; 18] = [
+const TABLES: [&str; 19] = [
     "postrider_meta",
     "postrider_outbox",
     "postrider_rejected",
@@ -26,6 +26,7 @@ const TABLES: [&str; 18] = [
     "postrider_hook_history",
     "postrider_hook_latest",
     "postrider_gates",
+    "postrider_gauges",
     "postrider_idempotency",
     "postrider_keys",
     "postrider_signatures",

@@ -171,7 +171,7 @@ pub(super) async fn settle_rows<'a>(
     scrubbed: bool,
     written: &mut Written<'a>,
 ) -> Result<()> {
-    // One that has failed for good and holds its key waits for ever.
+    // One that has failed for good and holds its key waits for ever; a repeat has none to hold.
     let query = sqlx::query(concat!(
         "-- postrider: settle_rows
         WITH input AS MATERIALIZED (
@@ -179,9 +179,12 @@ pub(super) async fn settle_rows<'a>(
         settlements!(),
         "
         ), found AS MATERIALIZED (
-            SELECT i.id, i.token, i.number, i.next_attempt_at, d.place
+            SELECT i.id, i.token, i.number, d.place,
+                   CASE WHEN i.next_attempt_at < ",
+        never!(),
+        " OR d.ordering_key IS NOT NULL THEN i.next_attempt_at END AS next_attempt_at
             FROM input AS i CROSS JOIN LATERAL (
-                SELECT ctid AS place, lease_token FROM postrider_deliveries
+                SELECT ctid AS place, lease_token, ordering_key FROM postrider_deliveries
                 WHERE slot = $1 AND id = i.delivery_id LIMIT 1
             ) AS d
             WHERE d.lease_token = i.token

@@ -16,7 +16,8 @@ use std::sync::PoisonError;
 use uuid::Uuid;
 
 /// The tables that are partitioned by day.
-const PARTITIONED: [&str; 3] = ["postrider_events", "postrider_attempts", "postrider_ended"];
+pub(super) const PARTITIONED: [&str; 3] =
+    ["postrider_events", "postrider_attempts", "postrider_ended"];
 
 /// Days made ahead, beside today.
 const DAYS_AHEAD: u64 = 3;

@@ -14,6 +14,7 @@ mod discard_held;
 mod errors;
 mod file;
 mod gates;
+mod gauges;
 mod health;
 mod history;
 mod hook_history;
@@ -24,6 +25,7 @@ mod keys;
 mod leases;
 mod lock;
 mod order;
+mod order_upkeep;
 mod outbox;
 mod outbox_rows;
 mod recover;
@@ -44,9 +46,9 @@ use crate::{
     AttemptReport, CredentialQuery, DeliveryFilter, DeliveryReport, Discard, DueHook, EnqueuedOnce,
     EventFilter, EventReport, FanOut, FannedOut, GateAnswer, HistoryFilter, HookBook, HookChange,
     HookChangeReport, HookFilter, HookReport, Idempotency, KeyFilter, KeyReport, Latest, Lease,
-    Leased, Migrated, OwnGates, Page, PageDone, Peek, Recovered, Redelivery, Registered,
-    RegisteredFilter, RejectedReport, Result, SchemaState, Settled, Settlement, Store, Upkeep,
-    WorkerClaim,
+    Leased, Migrated, OwnGates, Page, PageDone, Peek, PoolGauge, Recovered, Redelivery, Registered,
+    RegisteredFilter, RejectedReport, Result, Sampled, SchemaState, Settled, Settlement, Store,
+    Upkeep, WorkerClaim,
 };
 use async_trait::async_trait;
 pub(crate) use errors::from_sqlx;
@@ -206,6 +208,14 @@ impl Store for SqliteStore {
 
     async fn upkeep(&self, now: Timestamp, limit: u32) -> Result<Upkeep> {
         self.keep_up(now, limit).await
+    }
+
+    async fn gauges(&self, now: Timestamp) -> Result<Option<Sampled>> {
+        self.current_gauges(now).await
+    }
+
+    fn pools(&self) -> Vec<PoolGauge> {
+        self.reader_pool()
     }
 
     async fn create_hook(&self, hook: NewHook, by: &str, now: Timestamp) -> Result<HookReport> {

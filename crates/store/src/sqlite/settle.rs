@@ -9,7 +9,7 @@ use super::announce::announce;
 use super::attempt_rows::{AttemptRow, insert_attempts, recorded_before};
 use super::errors::from_sqlx;
 use super::health::update_health;
-use super::order::give_turns;
+use super::order::{forget_repeats, give_turns};
 use super::settle_rows::{
     EndedRow, WaitingRow, delete_deliveries, insert_ended, insert_waiting, reschedule,
 };
@@ -138,6 +138,7 @@ async fn fenced(tx: &mut SqliteConnection, part: &[&Settlement]) -> Result<HashS
 async fn move_on(tx: &mut SqliteConnection, held: &[&Settlement], now: Timestamp) -> Result<()> {
     let (mut done, mut ended) = (Vec::new(), Vec::new());
     let (mut waiting, mut first_waiting) = (Vec::new(), Vec::new());
+    let mut holding = Vec::new();
     for settlement in held {
         let leased = &settlement.leased;
         let (id, attempts) = (leased.id.0.simple(), leased.attempts + 1);
@@ -155,6 +156,7 @@ async fn move_on(tx: &mut SqliteConnection, held: &[&Settlement], now: Timestamp
             }),
             (Step::Failed(_), None) if settlement.holds_key() => {
                 waiting.push((id, micros(never()), attempts, 0));
+                holding.push(id);
             }
             (Step::Delivered | Step::Failed(_), None) => done.push(id),
             (Step::Delivered | Step::Failed(_), Some(_)) => {}
@@ -174,7 +176,8 @@ async fn move_on(tx: &mut SqliteConnection, held: &[&Settlement], now: Timestamp
     delete_deliveries(tx, done).await?;
     insert_ended(tx, &ended, now).await?;
     insert_waiting(tx, &first_waiting).await?;
-    reschedule(tx, &waiting).await
+    reschedule(tx, &waiting).await?;
+    forget_repeats(tx, holding).await
 }
 
 fn attempt_row(settlement: &Settlement, scrub: bool) -> AttemptRow<'_> {

@@ -11,6 +11,7 @@ mod dedup;
 mod enqueue;
 mod fan_out;
 mod gates;
+mod gauges;
 mod health;
 mod held;
 mod history;
@@ -198,6 +199,7 @@ on_every_store! {
         a_hook_may_stop_being_ordered,
         a_hook_that_begins_to_skip_lets_held_keys_go,
         what_nothing_stands_before_has_its_turn_at_the_latest_with_upkeep,
+        any_number_of_keys_is_looked_over_some_at_a_time,
         a_removed_hooks_keys_are_cancelled,
         much_behind_one_delivery_costs_other_keys_no_place,
         turns_are_given_however_fan_out_and_settling_race,
@@ -274,6 +276,19 @@ on_every_store! {
         enabling_begins_with_a_probe,
         limits_are_set_and_taken_back,
         attempts_settled_out_of_order_undo_nothing,
+    },
+    gauges::{
+        an_empty_database_has_nothing_that_waits,
+        what_waits_is_told_by_how_it_waits,
+        a_hook_with_any_limit_or_an_order_is_gated,
+        the_oldest_row_of_the_outbox_tells_its_age,
+        hooks_are_counted_as_they_stand,
+        counts_end,
+        a_sample_serves_all_for_ten_seconds,
+        while_one_takes_a_sample_others_are_given_the_one_before,
+        several_may_ask_at_once,
+        a_sample_that_cannot_be_read_is_none,
+        connections_are_told_by_their_pools,
     },
     hooks::{
         a_registered_hook_is_shown_as_it_was_given,
@@ -454,6 +469,11 @@ mod postgres_only {
         },
         rejected::{
             a_missing_partition_is_our_own_fault,
+        },
+        gauges::{
+            tables_and_their_dead_rows_are_told,
+            a_transaction_left_open_is_told,
+            partitions_are_told,
         },
         secrets::{
             without_a_key_no_secret_is_stored,

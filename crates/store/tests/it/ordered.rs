@@ -253,6 +253,7 @@ pub async fn a_repeat_waits_for_none_and_holds_up_none(t: &TestStore) {
     let repeat = t.lease(&[hook]).await;
     assert_eq!(ids_of(&repeat), [events[0]], "the second is on its way");
     fail(t, &repeat[0]).await;
+    assert_eq!(left(t).await, 2, "it is over");
     deliver(t, &second).await;
     assert_eq!(ids_of(&t.lease(&[hook]).await), [events[2]]);
     assert_eq!(t.delivery(first[0].id).await.state, DeliveryState::Failed);
@@ -381,6 +382,23 @@ pub async fn what_nothing_stands_before_has_its_turn_at_the_latest_with_upkeep(t
     assert_eq!(ids_of(&t.lease(&[hook]).await), [events[4]]);
     upkeep(t).await;
     assert_eq!(ids_of(&t.lease(&[hook]).await), [events[1]]);
+}
+
+pub async fn any_number_of_keys_is_looked_over_some_at_a_time(t: &TestStore) {
+    const KEYS: usize = 1_500;
+    ordered(t, OnFailure::Hold).await;
+    let keys: Vec<_> = (0..KEYS).map(|key| key.to_string()).collect();
+    let twice: Vec<_> = keys.iter().flat_map(|key| [key.as_str(); 2]).collect();
+    insert(t, &twice).await;
+    let first = "DELETE FROM postrider_deliveries WHERE turn_at IS NULL";
+    t.sql().await.run(first).await;
+    let mut freed = Vec::new();
+    for _ in 0..3 {
+        t.store.upkeep(t.now(), 1_000).await.unwrap();
+        let free = "SELECT count(*) FROM postrider_deliveries WHERE turn_at IS NULL";
+        freed.push(t.sql().await.number(free).await);
+    }
+    assert_eq!(freed, [1_000, 1_500, 1_500]);
 }
 
 pub async fn a_removed_hooks_keys_are_cancelled(t: &TestStore) {

@@ -1,11 +1,10 @@
 //! What a worker says of itself on `/metrics`.
 
 use crate::failure::Result;
+use crate::http;
 use anyhow::{Context, bail};
 use std::collections::HashMap;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 /// How long a worker may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -18,11 +17,11 @@ impl Scrape {
     /// Asks the worker that serves them at `url`, as in `http://127.0.0.1:9464`.
     pub async fn of(url: &str) -> Result<Self> {
         let address = url.strip_prefix("http://").unwrap_or(url);
-        let answer = tokio::time::timeout(PATIENCE, get(address))
+        let answer = tokio::time::timeout(PATIENCE, http::get(address, "/metrics"))
             .await
             .context("a worker did not answer on /metrics")??;
-        match answer.split_once("\r\n\r\n") {
-            Some((head, body)) if head.contains(" 200 ") => Ok(Self::parse(body)),
+        match answer {
+            (200, body) => Ok(Self::parse(&body)),
             _ => bail!("a worker refused to show its metrics"),
         }
     }
@@ -62,16 +61,6 @@ impl Scrape {
         };
         count(self) - count(earlier)
     }
-}
-
-async fn get(address: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(address).await?;
-    // HTTP 1.0: the answer ends with the connection.
-    let request = format!("GET /metrics HTTP/1.0\r\nhost: {address}\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    Ok(answer)
 }
 
 #[cfg(test)]

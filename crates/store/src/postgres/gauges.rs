@@ -1,0 +1,368 @@
+//! The sample of how much waits and how the database is: taken by one process at a time, shown
+//! by all.
+//!
+//! Hooks are stepped through in the index and counts end early, so that no backlog makes it
+//! costly; a sample that is costly all the same, over very many hooks or dead rows, is taken
+//! less often.
+
+use super::PostgresStore;
+use super::errors::Result;
+use super::upkeep::PARTITIONED;
+use crate::Error;
+use crate::gauges::{
+    GAUGES_COUNTED, Gauges, HookCounts, PartitionGauge, PoolGauge, Sampled, SnapshotGauge,
+    TAKING_MAX, TableGauge, Waiting, capped, claimed_until, furthest, is_due, next_at,
+};
+use chrono::{NaiveDate, NaiveTime};
+use postrider_core::Timestamp;
+use sqlx::types::Json;
+use sqlx::{PgConnection, PgPool};
+use std::time::Instant;
+
+/// The tables that are written all the time, whose dead rows matter.
+const QUEUE_TABLES: [&str; 7] = [
+    "postrider_outbox",
+    "postrider_deliveries",
+    "postrider_leases",
+    "postrider_dedup",
+    "postrider_hook_health",
+    "postrider_hook_latest",
+    "postrider_gates",
+];
+
+/// What the row of the latest sample holds: when the next is due, and the sample.
+type Kept = (
+    Timestamp,
+    Option<Timestamp>,
+    Option<Json<serde_json::Value>>,
+);
+
+impl PostgresStore {
+    pub(super) async fn gauges(&self, now: Timestamp) -> Result<Option<Sampled>> {
+        let kept = kept(&self.hot).await?;
+        let due = kept.as_ref().is_none_or(|kept| is_due(kept.0, now));
+        if !due || !claim(&self.hot, now).await? {
+            return Ok(kept.and_then(read));
+        }
+        let begun = Instant::now();
+        let gauges = match tokio::time::timeout(TAKING_MAX, self.sample(now)).await {
+            Ok(gauges) => gauges?,
+            Err(_) => {
+                return Err(Error::Database(format!(
+                    "sampling the gauges took longer than {} s; it is tried again in a minute",
+                    TAKING_MAX.as_secs()
+                ))
+                .into());
+            }
+        };
+        keep(&self.hot, now, next_at(now, begun.elapsed()), &gauges).await?;
+        Ok(Some(Sampled { at: now, gauges }))
+    }
+
+    pub(super) fn pools(&self) -> Vec<PoolGauge> {
+        let pools = [
+            ("hot", &self.hot),
+            ("intake", &self.intake),
+            ("calm", &self.calm),
+        ];
+        pools.map(|(name, pool)| gauge_of(name, pool)).into()
+    }
+
+    async fn sample(&self, now: Timestamp) -> Result<Gauges> {
+        let mut gauges = Gauges::default();
+        let mut connection = self.hot.acquire().await?;
+        sample_deliveries(&mut connection, now, &mut gauges).await?;
+        sample_queues(&mut connection, now, &mut gauges).await?;
+        drop(connection);
+        let mut connection = self.calm.acquire().await?;
+        gauges.hooks = sample_hooks(&mut connection).await?;
+        sample_sizes(&mut connection, &mut gauges).await?;
+        gauges.snapshot = Some(sample_snapshot(&mut connection).await?);
+        sample_history(&mut connection, now, &mut gauges).await?;
+        Ok(gauges)
+    }
+}
+
+fn gauge_of(pool: &'static str, connections: &PgPool) -> PoolGauge {
+    let idle = u32::try_from(connections.num_idle()).unwrap_or(u32::MAX);
+    PoolGauge {
+        pool,
+        used: connections.size().saturating_sub(idle),
+        idle,
+        max: connections.options().get_max_connections(),
+    }
+}
+
+async fn kept(pool: &PgPool) -> Result<Option<Kept>> {
+    Ok(sqlx::query_as(
+        "-- postrider: gauges
+        SELECT due_at, sampled_at, sample FROM postrider_gauges WHERE singleton",
+    )
+    .fetch_optional(pool)
+    .await?)
+}
+
+/// A sample as it was kept; nothing if it is none that this version can read.
+fn read((_, at, sample): Kept) -> Option<Sampled> {
+    Some(Sampled {
+        at: at?,
+        gauges: serde_json::from_value(sample?.0).ok()?,
+    })
+}
+
+/// Whether it is this process that takes the next sample.
+async fn claim(pool: &PgPool, now: Timestamp) -> Result<bool> {
+    let claimed: Option<bool> = sqlx::query_scalar(
+        "-- postrider: gauges_claim
+        INSERT INTO postrider_gauges AS g (due_at) VALUES ($2)
+        ON CONFLICT (singleton) DO UPDATE SET due_at = excluded.due_at
+        WHERE g.due_at <= $1 OR g.due_at > $3
+        RETURNING true",
+    )
+    .bind(now)
+    .bind(claimed_until(now))
+    .bind(furthest(now))
+    .fetch_optional(pool)
+    .await?;
+    Ok(claimed.is_some())
+}
+
+async fn keep(pool: &PgPool, now: Timestamp, next: Timestamp, gauges: &Gauges) -> Result<()> {
+    sqlx::query(
+        "-- postrider: gauges_keep
+        UPDATE postrider_gauges SET due_at = $1, sampled_at = $2, sample = $3 WHERE singleton",
+    )
+    .bind(next)
+    .bind(now)
+    .bind(Json(gauges))
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// What waits without a lease: a step for each hook that has anything waiting, and then no more
+/// rows than are counted.
+async fn sample_deliveries(
+    connection: &mut PgConnection,
+    now: Timestamp,
+    gauges: &mut Gauges,
+) -> Result<()> {
+    let rows: Vec<(String, Option<Timestamp>, i64, i64)> = sqlx::query_as(
+        "-- postrider: gauges_deliveries
+        WITH RECURSIVE waiting AS (
+            (SELECT slot, hook_id, next_attempt_at FROM postrider_deliveries
+             WHERE lease_token IS NULL ORDER BY slot, hook_id, next_attempt_at LIMIT 1)
+            UNION ALL
+            SELECT next.slot, next.hook_id, next.next_attempt_at
+            FROM waiting AS w CROSS JOIN LATERAL (
+                SELECT slot, hook_id, next_attempt_at FROM postrider_deliveries AS d
+                WHERE d.lease_token IS NULL AND (d.slot, d.hook_id) > (w.slot, w.hook_id)
+                ORDER BY slot, hook_id, next_attempt_at LIMIT 1
+            ) AS next
+        ), of_hooks AS MATERIALIZED (
+            SELECT w.slot, w.hook_id, w.next_attempt_at AS first_at,
+                   CASE WHEN h.status <> 'active' THEN 'held'
+                        WHEN h.limited OR health.phase IS NOT NULL THEN 'gated'
+                        ELSE 'free' END AS kind
+            FROM waiting AS w
+            JOIN postrider_hooks AS h ON h.id = w.hook_id AND h.deleted_at IS NULL
+            LEFT JOIN postrider_hook_health AS health ON health.hook_id = w.hook_id
+        )
+        SELECT k.kind,
+               (SELECT min(first_at) FROM of_hooks WHERE kind = k.kind AND first_at <= $1),
+               (SELECT count(*) FROM (
+                    SELECT FROM of_hooks AS o CROSS JOIN LATERAL (
+                        SELECT FROM postrider_deliveries AS d
+                        WHERE d.slot = o.slot AND d.hook_id = o.hook_id
+                          AND d.lease_token IS NULL AND d.next_attempt_at <= $1
+                        ORDER BY d.next_attempt_at LIMIT $2
+                    ) AS d
+                    WHERE o.kind = k.kind AND o.first_at <= $1 LIMIT $2
+                ) AS due),
+               (SELECT count(*) FROM (
+                    SELECT FROM of_hooks AS o CROSS JOIN LATERAL (
+                        SELECT FROM postrider_deliveries AS d
+                        WHERE d.slot = o.slot AND d.hook_id = o.hook_id
+                          AND d.lease_token IS NULL AND d.next_attempt_at > $1
+                        ORDER BY d.next_attempt_at LIMIT $2
+                    ) AS d
+                    WHERE o.kind = k.kind LIMIT $2
+                ) AS later)
+        FROM (VALUES ('free'), ('gated'), ('held')) AS k (kind)",
+    )
+    .bind(now)
+    .bind(i64::from(GAUGES_COUNTED))
+    .fetch_all(connection)
+    .await?;
+    let mut scheduled = 0;
+    for (kind, first, due, later) in rows {
+        match kind.as_str() {
+            "held" => gauges.held = Waiting::since(due + later, first, now),
+            "gated" => {
+                gauges.gated = Waiting::since(due, first, now);
+                scheduled += later;
+            }
+            _ => {
+                gauges.due = Waiting::since(due, first, now);
+                scheduled += later;
+            }
+        }
+    }
+    gauges.scheduled = capped(scheduled);
+    Ok(())
+}
+
+/// What stands in the outbox, and what is leased.
+async fn sample_queues(
+    connection: &mut PgConnection,
+    now: Timestamp,
+    gauges: &mut Gauges,
+) -> Result<()> {
+    let (first, outbox, leased, started): (Option<Timestamp>, i64, i64, i64) = sqlx::query_as(
+        "-- postrider: gauges_queues
+        WITH RECURSIVE heads AS (
+            (SELECT slot, created_at FROM postrider_outbox ORDER BY slot, seq LIMIT 1)
+            UNION ALL
+            SELECT next.slot, next.created_at FROM heads CROSS JOIN LATERAL (
+                SELECT slot, created_at FROM postrider_outbox
+                WHERE slot > heads.slot ORDER BY slot, seq LIMIT 1
+            ) AS next
+        )
+        SELECT (SELECT min(created_at) FROM heads),
+               (SELECT count(*) FROM (
+                    SELECT FROM postrider_outbox ORDER BY slot, seq LIMIT $1) AS o),
+               (SELECT count(*) FROM (
+                    SELECT FROM postrider_deliveries WHERE lease_token IS NOT NULL
+                    ORDER BY slot, lease_expires_at LIMIT $1) AS d),
+               (SELECT coalesce(sum(open), 0) FROM (
+                    SELECT open FROM postrider_leases
+                    ORDER BY slot DESC, token DESC LIMIT $1) AS l)",
+    )
+    .bind(i64::from(GAUGES_COUNTED))
+    .fetch_one(connection)
+    .await?;
+    gauges.outbox = Waiting::since(outbox, first, now);
+    gauges.leased = capped(leased + started);
+    Ok(())
+}
+
+async fn sample_hooks(connection: &mut PgConnection) -> Result<HookCounts> {
+    let (active, paused, disabled, backed_off, ramping): (i64, i64, i64, i64, i64) =
+        sqlx::query_as(
+            "-- postrider: gauges_hooks
+            SELECT count(*) FILTER (WHERE h.status = 'active'),
+                   count(*) FILTER (WHERE h.status = 'paused'),
+                   count(*) FILTER (WHERE h.status = 'disabled'),
+                   count(*) FILTER (WHERE h.status = 'active' AND health.phase = 'backed_off'),
+                   count(*) FILTER (WHERE h.status = 'active' AND health.phase = 'ramping')
+            FROM postrider_hooks AS h
+            LEFT JOIN postrider_hook_health AS health ON health.hook_id = h.id
+            WHERE h.deleted_at IS NULL",
+        )
+        .fetch_one(connection)
+        .await?;
+    let count = |hooks| u32::try_from(hooks).unwrap_or_default();
+    Ok(HookCounts {
+        active: count(active),
+        paused: count(paused),
+        disabled: count(disabled),
+        backed_off: count(backed_off),
+        ramping: count(ramping),
+    })
+}
+
+async fn sample_sizes(connection: &mut PgConnection, gauges: &mut Gauges) -> Result<()> {
+    let rows: Vec<(i64, String, i64, i64)> = sqlx::query_as(
+        "-- postrider: gauges_sizes
+        SELECT pg_database_size(current_database()), name,
+               coalesce(pg_total_relation_size(to_regclass(name)), 0),
+               coalesce(pg_stat_get_dead_tuples(to_regclass(name)), 0)
+        FROM unnest($1::text[]) AS name ORDER BY name",
+    )
+    .bind(&QUEUE_TABLES[..])
+    .fetch_all(connection)
+    .await?;
+    for (database, table, bytes, dead) in rows {
+        gauges.database_bytes = unsigned(database);
+        gauges.tables.push(TableGauge {
+            table,
+            bytes: unsigned(bytes),
+            dead_rows: Some(unsigned(dead)),
+        });
+    }
+    Ok(())
+}
+
+/// The oldest of what keeps rows from being taken away: a snapshot, a transaction, one that is
+/// prepared, or a replication slot. Vacuum itself does not.
+async fn sample_snapshot(connection: &mut PgConnection) -> Result<SnapshotGauge> {
+    let (seconds, transactions): (f64, i64) = sqlx::query_as(
+        "-- postrider: gauges_snapshot
+        SELECT coalesce(extract(epoch FROM max(clock_timestamp() - since)), 0)::float8,
+               coalesce(max(held), 0)::bigint
+        FROM (
+            SELECT xact_start AS since, greatest(age(backend_xmin), age(backend_xid)) AS held
+            FROM pg_stat_activity
+            WHERE (datname = current_database() OR backend_type = 'walsender')
+              AND backend_type <> 'autovacuum worker' AND pid <> pg_backend_pid()
+              AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)
+            UNION ALL
+            SELECT prepared, age(transaction) FROM pg_prepared_xacts
+            WHERE database = current_database()
+            UNION ALL
+            SELECT NULL, age(xmin) FROM pg_replication_slots WHERE xmin IS NOT NULL
+        ) AS holders",
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(SnapshotGauge {
+        seconds: seconds.max(0.0),
+        transactions: unsigned(transactions),
+    })
+}
+
+/// The partitions of history, whose names end with their days.
+async fn sample_history(
+    connection: &mut PgConnection,
+    now: Timestamp,
+    gauges: &mut Gauges,
+) -> Result<()> {
+    type Row = (String, i64, i64, Option<NaiveDate>, Option<NaiveDate>);
+    let rows: Vec<Row> = sqlx::query_as(
+        "-- postrider: gauges_history
+        SELECT p.name, count(i.inhrelid),
+               coalesce(sum(pg_total_relation_size(i.inhrelid)), 0)::bigint,
+               min(to_date(substring(c.relname FROM '_(\\d{8})$'), 'YYYYMMDD')),
+               max(to_date(substring(c.relname FROM '_(\\d{8})$'), 'YYYYMMDD'))
+        FROM unnest($1::text[]) AS p (name)
+        LEFT JOIN pg_inherits AS i ON i.inhparent = to_regclass(p.name)
+        LEFT JOIN pg_class AS c ON c.oid = i.inhrelid
+        GROUP BY p.name ORDER BY p.name",
+    )
+    .bind(&PARTITIONED[..])
+    .fetch_all(connection)
+    .await?;
+    let today = now.date_naive();
+    for (table, count, bytes, first, last) in rows {
+        if let Some(first) = first.filter(|first| *first <= today) {
+            let age = now - first.and_time(NaiveTime::MIN).and_utc();
+            gauges.history_seconds = gauges.history_seconds.max(age.as_seconds_f64());
+        }
+        let ahead = last.map_or(-1, |last| (last - today).num_days());
+        gauges.partitions.push(PartitionGauge {
+            table: table.clone(),
+            count: u32::try_from(count).unwrap_or_default(),
+            days_ahead: i32::try_from(ahead).unwrap_or(i32::MAX),
+        });
+        gauges.tables.push(TableGauge {
+            table,
+            bytes: unsigned(bytes),
+            dead_rows: None,
+        });
+    }
+    Ok(())
+}
+
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or_default()
+}

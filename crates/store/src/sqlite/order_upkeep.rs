@@ -1,0 +1,187 @@
+//! What of the order is looked after now and then: hooks that are ordered no more, or skip from
+//! now on, and deliveries whose predecessor went without giving them their turn.
+//!
+//! The keys of a hook are looked over some at a time, so that a turn of upkeep costs the same
+//! however many there are.
+
+use super::SqliteStore;
+use super::errors::from_sqlx;
+use super::order::give_turns;
+use super::values::{micros, rows};
+use crate::Result;
+use crate::order::never;
+use postrider_core::{HookId, OnFailure, Timestamp};
+use sqlx::SqliteConnection;
+use std::sync::PoisonError;
+use uuid::Uuid;
+
+/// Keys of a hook looked over in one turn.
+const KEYS: u32 = 1_000;
+
+impl SqliteStore {
+    /// Looks after hooks that are ordered no more, or skip from now on, and after deliveries whose
+    /// predecessor went without giving them their turn. Lets at most `limit` deliveries of each
+    /// hook go that is ordered no more; returns whether there may be more of these.
+    pub(super) async fn keep_order(&self, now: Timestamp, limit: u32) -> Result<bool> {
+        let hooks: Vec<Uuid> = sqlx::query_scalar(
+            "-- postrider: order_hooks
+            WITH RECURSIVE waiting (hook_id) AS (
+                SELECT (SELECT d.hook_id FROM postrider_deliveries AS d INDEXED BY postrider_deliveries_waiting
+                        WHERE d.slot = 0 AND d.lease_token IS NULL ORDER BY d.hook_id LIMIT 1)
+                UNION ALL
+                SELECT (SELECT d.hook_id FROM postrider_deliveries AS d INDEXED BY postrider_deliveries_waiting
+                        WHERE d.slot = 0 AND d.lease_token IS NULL
+                            AND d.hook_id > waiting.hook_id
+                        ORDER BY d.hook_id LIMIT 1)
+                FROM waiting WHERE hook_id IS NOT NULL
+            )
+            SELECT hook_id FROM waiting WHERE hook_id IS NOT NULL AND (
+                SELECT d.next_attempt_at FROM postrider_deliveries AS d INDEXED BY postrider_deliveries_waiting
+                WHERE d.slot = 0 AND d.hook_id = waiting.hook_id AND d.lease_token IS NULL
+                ORDER BY d.next_attempt_at DESC LIMIT 1
+            ) >= ?1",
+        )
+        .bind(micros(never()))
+        .fetch_all(&self.readers)
+        .await
+        .map_err(from_sqlx)?;
+        if hooks.is_empty() {
+            return Ok(false);
+        }
+        let mut more = false;
+        let mut tx = self.writer.begin().await?;
+        let book = self.fresh_book(&mut tx).await?;
+        for hook in hooks.into_iter().map(HookId) {
+            // What belongs to deleted hooks is cancelled.
+            let Some(known) = book.get(hook) else {
+                continue;
+            };
+            match known.settings.after_failure() {
+                Some(after) => self.look_over(&mut tx, hook, after, now).await?,
+                None => more |= end_order(&mut tx, hook, now, limit).await? >= limit,
+            }
+        }
+        tx.commit().await?;
+        Ok(more)
+    }
+
+    /// Looks over some keys of the hook, beginning after those of the turn before.
+    async fn look_over(
+        &self,
+        tx: &mut SqliteConnection,
+        hook: HookId,
+        after_failure: OnFailure,
+        now: Timestamp,
+    ) -> Result<()> {
+        let looked_over = || {
+            let map = self.looked_over.lock();
+            map.unwrap_or_else(PoisonError::into_inner)
+        };
+        let after = looked_over().remove(&hook).unwrap_or_default();
+        let keys = keys_after(tx, hook, &after).await?;
+        if after_failure == OnFailure::Skip {
+            forget_held(tx, hook, &keys).await?;
+        }
+        give_turns(
+            tx,
+            keys.iter().map(|key| (hook, key.as_str())).collect(),
+            now,
+        )
+        .await?;
+        if keys.len() >= KEYS as usize
+            && let Some(last) = keys.into_iter().next_back()
+        {
+            looked_over().insert(hook, last);
+        }
+        Ok(())
+    }
+}
+
+/// Nothing of the hook waits for another any more, and nothing holds a key.
+async fn end_order(
+    tx: &mut SqliteConnection,
+    hook: HookId,
+    now: Timestamp,
+    limit: u32,
+) -> Result<u32> {
+    let far: Vec<(Uuid, bool)> = sqlx::query_as(
+        "-- postrider: order_end
+        SELECT id, holds_key
+        FROM postrider_deliveries INDEXED BY postrider_deliveries_waiting
+        WHERE slot = 0 AND hook_id = ?1 AND lease_token IS NULL AND next_attempt_at >= ?2
+        LIMIT ?3",
+    )
+    .bind(hook.0)
+    .bind(micros(never()))
+    .bind(limit)
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(from_sqlx)?;
+    let count = u32::try_from(far.len()).unwrap_or(u32::MAX);
+    let (held, behind): (Vec<_>, Vec<_>) = far.into_iter().partition(|(_, holds)| *holds);
+    sqlx::query(
+        "-- postrider: order_forget
+        DELETE FROM postrider_deliveries
+        WHERE slot = 0 AND holds_key AND id IN (SELECT unhex(value) FROM json_each(?1))",
+    )
+    .bind(rows(held.iter().map(|(id, _)| id.simple())))
+    .execute(&mut *tx)
+    .await
+    .map_err(from_sqlx)?;
+    sqlx::query(
+        "-- postrider: order_free
+        UPDATE postrider_deliveries SET next_attempt_at = max(turn_at, ?2), turn_at = NULL
+        WHERE slot = 0 AND turn_at IS NOT NULL
+            AND id IN (SELECT unhex(value) FROM json_each(?1))",
+    )
+    .bind(rows(behind.iter().map(|(id, _)| id.simple())))
+    .bind(micros(now))
+    .execute(tx)
+    .await
+    .map_err(from_sqlx)?;
+    Ok(count)
+}
+
+/// Some of the keys of the hook, in their order, after this one.
+async fn keys_after(tx: &mut SqliteConnection, hook: HookId, after: &str) -> Result<Vec<String>> {
+    sqlx::query_scalar(
+        "-- postrider: order_keys
+        WITH RECURSIVE keys (ordering_key, counted) AS (
+            SELECT (SELECT d.ordering_key FROM postrider_deliveries AS d INDEXED BY postrider_deliveries_keyed
+                    WHERE d.slot = 0 AND d.hook_id = ?1 AND d.ordering_key > ?2
+                    ORDER BY d.ordering_key LIMIT 1), 1
+            UNION ALL
+            SELECT (SELECT d.ordering_key FROM postrider_deliveries AS d INDEXED BY postrider_deliveries_keyed
+                    WHERE d.slot = 0 AND d.hook_id = ?1 AND d.ordering_key > keys.ordering_key
+                    ORDER BY d.ordering_key LIMIT 1), counted + 1
+            FROM keys WHERE ordering_key IS NOT NULL AND counted < ?3
+        )
+        SELECT ordering_key FROM keys WHERE ordering_key IS NOT NULL",
+    )
+    .bind(hook.0)
+    .bind(after)
+    .bind(KEYS)
+    .fetch_all(tx)
+    .await
+    .map_err(from_sqlx)
+}
+
+/// Takes away what has failed and stands first of its key: it holds nothing up any more.
+async fn forget_held(tx: &mut SqliteConnection, hook: HookId, keys: &[String]) -> Result<()> {
+    sqlx::query(
+        "-- postrider: order_skip
+        DELETE FROM postrider_deliveries WHERE slot = 0 AND holds_key AND id IN (
+            SELECT (
+                SELECT f.id FROM postrider_deliveries AS f INDEXED BY postrider_deliveries_keyed
+                WHERE f.slot = 0 AND f.hook_id = ?1 AND f.ordering_key = k.value
+                ORDER BY f.event_seq LIMIT 1
+            ) FROM json_each(?2) AS k
+        )",
+    )
+    .bind(hook.0)
+    .bind(rows(keys))
+    .execute(tx)
+    .await
+    .map_err(from_sqlx)?;
+    Ok(())
+}

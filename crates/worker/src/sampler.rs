@@ -1,0 +1,62 @@
+//! Keeps the metrics of the database up to date: every process shows the latest sample, and
+//! takes the next one when it is its turn.
+
+use crate::metrics::Metrics;
+use postrider_core::Clock;
+use postrider_store::{Result, Store};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tracing::warn;
+
+/// How often the latest sample is looked at.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// How often it is told that this fails.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
+
+/// Shows samples of the database among the metrics of a process.
+pub struct Sampler {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+}
+
+impl Sampler {
+    /// A sampler that has not begun.
+    pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
+        Self {
+            store,
+            clock,
+            metrics,
+        }
+    }
+
+    /// Shows samples until dropped.
+    pub async fn run(self) {
+        let mut told: Option<Instant> = None;
+        loop {
+            if let Err(problem) = self.look().await {
+                self.metrics.sample_failed();
+                if told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
+                    told = Some(Instant::now());
+                    warn!("Could not sample the metrics of the database: {problem}");
+                }
+            }
+            tokio::time::sleep(EVERY).await;
+        }
+    }
+
+    /// Shows the latest sample, and takes one if it is time.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn look(&self) -> Result<()> {
+        let begun = Instant::now();
+        let sampled = self.store.gauges(self.clock.now()).await?;
+        self.metrics.sample_took(begun.elapsed());
+        if let Some(sampled) = sampled {
+            self.metrics.show_sample(&sampled, self.clock.now());
+        }
+        Ok(())
+    }
+}
