@@ -309,7 +309,11 @@ async fn a_key_bound_to_an_account_publishes_there_alone(backend: Backend) {
         let key = postrider.json(&arguments).await;
         let token = key["token"].as_str().expect("a token");
         let keys: Vec<_> = key.as_object().expect("an object").keys().collect();
-        assert_eq!(keys.len(), 6, "{key}");
+        assert_eq!(
+            keys.len(),
+            8,
+            "the key as it is listed, and its token: {key}"
+        );
         assert_eq!(key["scope"], scope);
         assert_eq!(key["account"].as_str(), own);
         assert_eq!(key["name"], "shop 'ü'");
