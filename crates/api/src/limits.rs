@@ -94,7 +94,7 @@ mod tests {
     fn each_key_has_its_own_limits_for_each_kind_of_call() {
         let limits = limits();
         let (one, other) = (KeyId(Uuid::nil()), KeyId(Uuid::max()));
-        let mut passed = |key, calls, seconds| {
+        let passed = |key, calls, seconds| {
             let now = start() + TimeDelta::seconds(seconds);
             limits.admit(key, calls, now).is_ok()
         };
