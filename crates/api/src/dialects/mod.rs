@@ -3,9 +3,9 @@
 //!
 //! A dialect is an entry of [`DIALECTS`]: its name, how its credentials are made, and its
 //! routes, which answer in their own form whatever happens below their prefix. What all of them
-//! need is behind [`Desk`]; nothing else here knows one of them by name. A further one is a
-//! folder beside the others, one line there, and a delivery format of the same name in the
-//! worker.
+//! need is behind [`Desk`], which knows none of them by name. A further one is a folder beside
+//! the others, a line there, a field of [`DialectSettings`] if it can be told anything, and a
+//! delivery format of the same name in the worker.
 
 mod credentials;
 mod desk;
