@@ -1,6 +1,6 @@
 //! The turns of an ordered hook: of the deliveries of one key only the first may go.
 //!
-//! A delivery that waits for one before it is *behind*: `next_attempt_at` is [`never`], and
+//! A delivery that waits for one before it is *behind*: `next_attempt_at` is [`never()`], and
 //! `turn_at` says when it is due once its turn has come. So what stands behind a delivery that
 //! keeps failing costs no lease anything, however much it is.
 
