@@ -11,6 +11,7 @@ mod migrations;
 mod open;
 pub mod postgres;
 mod report;
+mod retention;
 mod room;
 mod scratch;
 pub mod sqlite;
@@ -24,6 +25,7 @@ pub use report::{
     AttemptReport, DeliveryReport, DeliveryState, EventReport, EventState, HookReport, KeyReport,
     RejectedReport,
 };
+pub use retention::{Pruned, Retention};
 pub use room::Room;
 pub use scratch::{HeldSnapshot, ScratchDatabase, describe_server};
 pub use store::{

@@ -2,8 +2,8 @@
 
 use crate::{
     AttemptReport, DeliveryReport, DeliveryState, EventReport, FannedOut, GateAnswer, HookBook,
-    HookReport, KeyReport, Leased, Migrated, OwnGates, Peek, Recovered, RejectedReport, Result,
-    Room, SchemaState, Settled, Settlement, WorkerClaim,
+    HookReport, KeyReport, Leased, Migrated, OwnGates, Peek, Pruned, Recovered, RejectedReport,
+    Result, Retention, Room, SchemaState, Settled, Settlement, WorkerClaim,
 };
 use async_trait::async_trait;
 use postrider_core::{
@@ -296,6 +296,20 @@ pub trait Store: Send + Sync {
     /// Makes partitions ahead (today and the next three days by `now`), and cancels up to
     /// `limit` deliveries of deleted hooks that are not leased.
     async fn upkeep(&self, now: Timestamp, limit: u32) -> Result<Upkeep>;
+
+    /// Takes away what is past its retention by `now`, `batch` rows at a time where it goes by
+    /// rows.
+    ///
+    /// History goes by the day of fan-out. Before events go, every delivery of theirs that has
+    /// not ended is ended as expired; those that are leased keep the events of all days that are
+    /// past until they have ended. Attempts go with their events, or before, when all of their
+    /// day are past `keep.attempts`. What ended otherwise than delivered is told for a week
+    /// longer than its event. Deduplication keys and rejected rows are kept as long as events.
+    ///
+    /// Keeps nobody waiting: what cannot go without is left for a later call, and the answer
+    /// says why. Of several that call at once one does the work and the others return at once.
+    /// What a call that was cut short had begun is finished by the next.
+    async fn prune(&self, keep: &Retention, now: Timestamp, batch: u32) -> Result<Pruned>;
 
     // ---- hooks
 

@@ -16,6 +16,7 @@ mod own_fault;
 mod pace;
 mod profiles;
 mod ready;
+mod retention;
 mod send;
 mod settings;
 mod settle;
@@ -33,6 +34,7 @@ pub use profiles::{
     DisableWhen, MisskeyOptions, PROFILES, Policy, PrepareError, Prepared, Profile, ProfileOptions,
     ProfileSetting, SecretUse, Sending,
 };
+pub use retention::Keeper;
 pub use send::{Sender, TestError};
 pub use settings::{HookDefaults, WorkerSettings};
 pub use worker::{Drained, Progress, Shutdown, Waker, Worker, WorkerParts};

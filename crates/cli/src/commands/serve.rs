@@ -17,7 +17,9 @@ use axum::serve::ListenerExt;
 use clap::{Args, ValueEnum};
 use postrider_api::{Api, ApiParts, Observer, Readiness, probes};
 use postrider_store::{Backend, Store, WorkerClaim};
-use postrider_worker::{DatabaseClock, Metrics, Progress, Shutdown, Waker, Worker, WorkerParts};
+use postrider_worker::{
+    DatabaseClock, Keeper, Metrics, Progress, Shutdown, Waker, Worker, WorkerParts,
+};
 use serde::Serialize;
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -131,6 +133,12 @@ impl Serve {
                 Some(worker(settings, store, clock.clone(), metrics.clone())?)
             }
         };
+        let keeper = Keeper {
+            store: store.clone(),
+            clock: clock.clone(),
+            keep: settings.retention.keep(),
+            metrics: metrics.clone(),
+        };
         let started = Started {
             ready: true,
             role: self.role,
@@ -175,6 +183,8 @@ impl Serve {
             .result(&started, || said(&started, settings))?;
         let was_cut = match worker {
             Some(worker) => {
+                let drain = shutdown.drain.clone();
+                tokio::spawn(async move { keeper.run(drain).await });
                 let drained = worker.run(shutdown).await;
                 info!(
                     released = drained.released,

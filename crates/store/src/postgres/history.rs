@@ -168,9 +168,10 @@ impl Extent {
                        ORDER BY 1
                    ),
                    ARRAY(
-                       SELECT to_date(right(part.relname, 8), 'YYYYMMDD')
+                       SELECT DISTINCT to_date(right(part.relname, 8), 'YYYYMMDD')
                        FROM pg_inherits AS i JOIN pg_class AS part ON part.oid = i.inhrelid
-                       WHERE i.inhparent = 'postrider_events'::regclass
+                       WHERE i.inhparent IN ('postrider_events'::regclass,
+                                             'postrider_ended'::regclass)
                          AND part.relname ~ '_[0-9]{8}$'
                        ORDER BY 1 DESC
                    )",

@@ -10,6 +10,7 @@
 mod deliveries;
 mod due_from;
 mod errors;
+mod expire;
 mod gates;
 mod health;
 mod history;
@@ -20,7 +21,9 @@ mod leases;
 mod low_water;
 mod outbox;
 mod outbox_rows;
+mod partitions;
 mod peek;
+mod prune;
 mod recover;
 mod redeliver;
 mod schema;
@@ -34,8 +37,8 @@ use crate::error::words;
 use crate::{
     AttemptReport, DeliveryFilter, DeliveryReport, DueHook, Error, EventFilter, EventReport,
     FanOut, FannedOut, GateAnswer, HookBook, HookChange, HookFilter, HookReport, KeyFilter,
-    KeyReport, Latest, Lease, Leased, Migrated, OwnGates, Peek, Recovered, RejectedReport, Result,
-    SchemaState, Settled, Settlement, Store, Upkeep,
+    KeyReport, Latest, Lease, Leased, Migrated, OwnGates, Peek, Pruned, Recovered, RejectedReport,
+    Result, Retention, SchemaState, Settled, Settlement, Store, Upkeep,
 };
 use async_trait::async_trait;
 use chrono::NaiveDate;
@@ -320,6 +323,10 @@ impl Store for PostgresStore {
 
     async fn upkeep(&self, now: Timestamp, limit: u32) -> Result<Upkeep> {
         Ok(self.upkeep(now, limit).await?)
+    }
+
+    async fn prune(&self, keep: &Retention, now: Timestamp, batch: u32) -> Result<Pruned> {
+        Ok(self.prune(keep, now, batch).await?)
     }
 
     async fn create_hook(&self, hook: NewHook, now: Timestamp) -> Result<HookReport> {

@@ -17,6 +17,7 @@ mod leases;
 mod lock;
 mod outbox;
 mod outbox_rows;
+mod prune;
 mod recover;
 mod redeliver;
 mod schema;
@@ -32,8 +33,8 @@ mod writer;
 use crate::{
     AttemptReport, DeliveryFilter, DeliveryReport, DueHook, EventFilter, EventReport, FanOut,
     FannedOut, GateAnswer, HookBook, HookChange, HookFilter, HookReport, KeyFilter, KeyReport,
-    Latest, Lease, Leased, Migrated, OwnGates, Peek, Recovered, RejectedReport, Result,
-    SchemaState, Settled, Settlement, Store, Upkeep, WorkerClaim,
+    Latest, Lease, Leased, Migrated, OwnGates, Peek, Pruned, Recovered, RejectedReport, Result,
+    Retention, SchemaState, Settled, Settlement, Store, Upkeep, WorkerClaim,
 };
 use async_trait::async_trait;
 pub(crate) use errors::from_sqlx;
@@ -180,6 +181,10 @@ impl Store for SqliteStore {
 
     async fn upkeep(&self, now: Timestamp, limit: u32) -> Result<Upkeep> {
         self.keep_up(now, limit).await
+    }
+
+    async fn prune(&self, keep: &Retention, now: Timestamp, batch: u32) -> Result<Pruned> {
+        self.prune_history(keep, now, batch).await
     }
 
     async fn create_hook(&self, hook: NewHook, now: Timestamp) -> Result<HookReport> {

@@ -16,6 +16,7 @@ mod leases;
 mod recover;
 mod redeliver;
 mod rejected;
+mod retention;
 mod schema;
 mod secrets;
 mod settle;
@@ -312,6 +313,19 @@ on_every_store! {
         a_jump_of_the_clock_finds_room_after_upkeep,
         several_may_do_upkeep_at_once,
     },
+    retention::{
+        a_day_goes_when_its_last_moment_is_past,
+        of_sixty_days_those_that_are_past_go,
+        what_had_not_ended_is_ended_as_expired,
+        many_are_ended_in_batches,
+        one_in_flight_keeps_its_event,
+        one_that_started_with_its_fan_out_keeps_its_event,
+        what_expired_is_told_for_a_week_longer,
+        attempts_may_go_before_their_events,
+        keys_and_rejected_rows_go_with_the_events,
+        a_jump_of_the_clock_by_a_day_takes_a_day,
+        of_several_that_prune_at_once_one_does_the_work,
+    },
 }
 
 /// What only PostgreSQL has: several workers, several slots, open transactions beside ours, partitions, a
@@ -342,6 +356,13 @@ mod postgres_only {
         },
         rejected::{
             a_missing_partition_is_our_own_fault,
+        },
+        retention::{
+            a_long_reader_delays_what_it_reads_and_nothing_else,
+            a_days_partitions_go_while_deliveries_run,
+            what_a_process_that_died_had_begun_is_finished,
+            a_partition_that_a_person_detached_is_left_alone,
+            a_late_attempt_of_a_day_that_is_gone_stops_no_other,
         },
         secrets::{
             without_a_key_no_secret_is_stored,
