@@ -192,6 +192,8 @@ CREATE TABLE postrider_events (
     headers json,
     occurred_at timestamptz NOT NULL,
     fanned_out_at timestamptz NOT NULL,
+    -- When its payload and headers were erased; nothing is sent of it any more.
+    erased_at timestamptz,
     PRIMARY KEY (slot, day, id)
 ) PARTITION BY RANGE (day);
 

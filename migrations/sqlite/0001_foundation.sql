@@ -172,6 +172,8 @@ CREATE TABLE postrider_events (
     headers TEXT,
     occurred_at INTEGER NOT NULL,
     fanned_out_at INTEGER NOT NULL,
+    -- When its payload and headers were erased; nothing is sent of it any more.
+    erased_at INTEGER,
     -- Last, so that a listing does not read through it.
     payload TEXT NOT NULL,
     PRIMARY KEY (slot, day, id)

@@ -1,5 +1,6 @@
 //! The arguments: one global set, and a command.
 
+use crate::commands::erase::AccountCommand;
 use crate::commands::{bench, check, delivery, demo, event, hook, key, listen, migrate, serve};
 use crate::config::{ConfigFile, Settings, Sources, load};
 use crate::failure::{Misuse, Result};
@@ -82,6 +83,9 @@ pub enum Command {
     /// Look at deliveries and send them again
     #[command(subcommand)]
     Delivery(delivery::DeliveryCommand),
+    /// Erase what the events of an account said
+    #[command(subcommand)]
+    Account(AccountCommand),
     /// Make, list and revoke keys of the API
     #[command(subcommand)]
     Key(key::KeyCommand),
@@ -129,6 +133,7 @@ impl Command {
             Self::Hook(command) => command.run(globals).await,
             Self::Event(command) => command.run(globals).await,
             Self::Delivery(command) => command.run(globals).await,
+            Self::Account(command) => command.run(globals).await,
             Self::Key(command) => command.run(globals).await,
             Self::Check(command) => command.run(globals).await,
             Self::Listen(command) => command.run(globals).await,

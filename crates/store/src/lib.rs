@@ -25,7 +25,7 @@ pub use report::{
     AttemptReport, DeliveryReport, DeliveryState, EventReport, EventState, HookReport, KeyReport,
     RejectedReport,
 };
-pub use retention::{Pruned, Retention};
+pub use retention::{Erased, Pruned, Retention};
 pub use room::Room;
 pub use scratch::{HeldSnapshot, ScratchDatabase, describe_server};
 pub use store::{

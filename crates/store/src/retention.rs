@@ -4,7 +4,7 @@
 //! past its retention, so that nothing is kept for less than was asked for.
 
 use chrono::NaiveDate;
-use postrider_core::Timestamp;
+use postrider_core::{EventId, Timestamp};
 use std::time::Duration;
 
 /// How much longer than its event is told what became of a delivery that was not delivered.
@@ -39,6 +39,23 @@ impl Pruned {
     pub(crate) fn waits(&mut self, reason: impl Into<String>) {
         self.waiting.get_or_insert_with(|| reason.into());
     }
+}
+
+/// What erasing did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Erased {
+    /// Events whose payload and headers were erased now.
+    pub events: u32,
+    /// Events that were taken out of the outbox.
+    pub queued: u32,
+    /// Rejected rows whose payload and headers were erased.
+    pub rejected: u32,
+    /// Deliveries that waited and were cancelled.
+    pub cancelled: u32,
+    /// Attempts whose response was erased.
+    pub responses: u32,
+    /// Events that are still as they were, because a delivery of theirs is being attempted.
+    pub in_flight: Vec<EventId>,
 }
 
 /// The first days that are kept, and the moments behind them.

@@ -1,9 +1,9 @@
 //! The contract of every store, in prose. The conformance cases are named after its sentences.
 
 use crate::{
-    AttemptReport, DeliveryReport, DeliveryState, EventReport, FannedOut, GateAnswer, HookBook,
-    HookReport, KeyReport, Leased, Migrated, OwnGates, Peek, Pruned, Recovered, RejectedReport,
-    Result, Retention, Room, SchemaState, Settled, Settlement, WorkerClaim,
+    AttemptReport, DeliveryReport, DeliveryState, Erased, EventReport, FannedOut, GateAnswer,
+    HookBook, HookReport, KeyReport, Leased, Migrated, OwnGates, Peek, Pruned, Recovered,
+    RejectedReport, Result, Retention, Room, SchemaState, Settled, Settlement, WorkerClaim,
 };
 use async_trait::async_trait;
 use postrider_core::{
@@ -310,6 +310,18 @@ pub trait Store: Send + Sync {
     /// says why. Of several that call at once one does the work and the others return at once.
     /// What a call that was cut short had begun is finished by the next.
     async fn prune(&self, keep: &Retention, now: Timestamp, batch: u32) -> Result<Pruned>;
+
+    /// Erases what these events said: payloads become `null`, headers and what receivers
+    /// answered go, also of rejected ones; those in the outbox go altogether.
+    ///
+    /// Deliveries that wait are cancelled, and nothing is sent of an erased event any more. An
+    /// event with a delivery that is being attempted stays as it is and is named in the answer:
+    /// call again when the attempt has ended. What was erased before changes nothing, and
+    /// unknown ids are passed over. Keys, type and times stay.
+    async fn erase(&self, events: &[EventId], now: Timestamp) -> Result<Erased>;
+
+    /// Erases what up to `limit` rejected rows of an account said; returns how many.
+    async fn erase_rejected(&self, account: &str, limit: u32) -> Result<u32>;
 
     // ---- hooks
 

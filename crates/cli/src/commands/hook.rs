@@ -376,7 +376,7 @@ fn secret_once(secret: &SigningSecret) -> String {
     format!("Secret, shown this once: {revealed}{for_receiver}")
 }
 
-fn confirmed(question: &str) -> Result<bool> {
+pub(super) fn confirmed(question: &str) -> Result<bool> {
     use std::io::Write;
     let mut out = std::io::stderr();
     write!(out, "{question}")?;

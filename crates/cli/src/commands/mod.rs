@@ -4,6 +4,7 @@ pub mod bench;
 pub mod check;
 pub mod delivery;
 pub mod demo;
+pub mod erase;
 pub mod event;
 mod event_file;
 pub mod hook;

@@ -9,6 +9,7 @@
 
 mod deliveries;
 mod due_from;
+mod erase;
 mod errors;
 mod expire;
 mod gates;
@@ -35,10 +36,10 @@ mod values;
 
 use crate::error::words;
 use crate::{
-    AttemptReport, DeliveryFilter, DeliveryReport, DueHook, Error, EventFilter, EventReport,
-    FanOut, FannedOut, GateAnswer, HookBook, HookChange, HookFilter, HookReport, KeyFilter,
-    KeyReport, Latest, Lease, Leased, Migrated, OwnGates, Peek, Pruned, Recovered, RejectedReport,
-    Result, Retention, SchemaState, Settled, Settlement, Store, Upkeep,
+    AttemptReport, DeliveryFilter, DeliveryReport, DueHook, Erased, Error, EventFilter,
+    EventReport, FanOut, FannedOut, GateAnswer, HookBook, HookChange, HookFilter, HookReport,
+    KeyFilter, KeyReport, Latest, Lease, Leased, Migrated, OwnGates, Peek, Pruned, Recovered,
+    RejectedReport, Result, Retention, SchemaState, Settled, Settlement, Store, Upkeep,
 };
 use async_trait::async_trait;
 use chrono::NaiveDate;
@@ -327,6 +328,14 @@ impl Store for PostgresStore {
 
     async fn prune(&self, keep: &Retention, now: Timestamp, batch: u32) -> Result<Pruned> {
         Ok(self.prune(keep, now, batch).await?)
+    }
+
+    async fn erase(&self, events: &[EventId], now: Timestamp) -> Result<Erased> {
+        Ok(self.erase(events, now).await?)
+    }
+
+    async fn erase_rejected(&self, account: &str, limit: u32) -> Result<u32> {
+        Ok(self.erase_rejected(account, limit).await?)
     }
 
     async fn create_hook(&self, hook: NewHook, now: Timestamp) -> Result<HookReport> {

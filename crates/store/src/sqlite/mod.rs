@@ -5,6 +5,7 @@
 
 mod attempt_rows;
 mod deliveries;
+mod erase;
 mod errors;
 mod file;
 mod gates;
@@ -31,10 +32,10 @@ mod values;
 mod writer;
 
 use crate::{
-    AttemptReport, DeliveryFilter, DeliveryReport, DueHook, EventFilter, EventReport, FanOut,
-    FannedOut, GateAnswer, HookBook, HookChange, HookFilter, HookReport, KeyFilter, KeyReport,
-    Latest, Lease, Leased, Migrated, OwnGates, Peek, Pruned, Recovered, RejectedReport, Result,
-    Retention, SchemaState, Settled, Settlement, Store, Upkeep, WorkerClaim,
+    AttemptReport, DeliveryFilter, DeliveryReport, DueHook, Erased, EventFilter, EventReport,
+    FanOut, FannedOut, GateAnswer, HookBook, HookChange, HookFilter, HookReport, KeyFilter,
+    KeyReport, Latest, Lease, Leased, Migrated, OwnGates, Peek, Pruned, Recovered, RejectedReport,
+    Result, Retention, SchemaState, Settled, Settlement, Store, Upkeep, WorkerClaim,
 };
 use async_trait::async_trait;
 pub(crate) use errors::from_sqlx;
@@ -185,6 +186,14 @@ impl Store for SqliteStore {
 
     async fn prune(&self, keep: &Retention, now: Timestamp, batch: u32) -> Result<Pruned> {
         self.prune_history(keep, now, batch).await
+    }
+
+    async fn erase(&self, events: &[EventId], now: Timestamp) -> Result<Erased> {
+        self.erase_events(events, now).await
+    }
+
+    async fn erase_rejected(&self, account: &str, limit: u32) -> Result<u32> {
+        self.erase_rejected_of(account, limit).await
     }
 
     async fn create_hook(&self, hook: NewHook, now: Timestamp) -> Result<HookReport> {

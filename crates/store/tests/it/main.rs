@@ -6,6 +6,7 @@
 mod aliases;
 mod dedup;
 mod enqueue;
+mod erase;
 mod fan_out;
 mod gates;
 mod health;
@@ -312,6 +313,14 @@ on_every_store! {
         deliveries_still_to_come_are_cancelled_too,
         a_jump_of_the_clock_finds_room_after_upkeep,
         several_may_do_upkeep_at_once,
+    },
+    erase::{
+        what_an_event_said_goes_and_what_waits_is_cancelled,
+        what_is_being_attempted_is_erased_afterwards,
+        an_erased_event_is_not_leased,
+        an_event_in_the_outbox_is_taken_out_of_it,
+        what_rejected_rows_said_goes_by_event_and_by_account,
+        many_are_erased_in_one_call,
     },
     retention::{
         a_day_goes_when_its_last_moment_is_past,
