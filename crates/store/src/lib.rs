@@ -6,6 +6,7 @@
 
 mod book;
 mod error;
+mod examine;
 mod fan_out;
 mod migrations;
 mod open;
@@ -19,6 +20,7 @@ mod store;
 mod work;
 
 pub use error::{Error, Result};
+pub use examine::{Examination, OUTBOX_COLUMNS, OldSnapshot, Producer, TableSize, Unused};
 pub use migrations::{MIGRATIONS, Migrated, SCHEMA_LEVEL, SchemaState};
 pub use open::{Backend, DatabaseSettings, open};
 pub use report::{

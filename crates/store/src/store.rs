@@ -1,9 +1,10 @@
 //! The contract of every store, in prose. The conformance cases are named after its sentences.
 
 use crate::{
-    AttemptReport, DeliveryReport, DeliveryState, Erased, EventReport, FannedOut, GateAnswer,
-    HookBook, HookReport, KeyReport, Leased, Migrated, OwnGates, Peek, Pruned, Recovered,
-    RejectedReport, Result, Retention, Room, SchemaState, Settled, Settlement, WorkerClaim,
+    AttemptReport, DeliveryReport, DeliveryState, Erased, EventReport, Examination, FannedOut,
+    GateAnswer, HookBook, HookReport, KeyReport, Leased, Migrated, OwnGates, Peek, Pruned,
+    Recovered, RejectedReport, Result, Retention, Room, SchemaState, Settled, Settlement,
+    WorkerClaim,
 };
 use async_trait::async_trait;
 use postrider_core::{
@@ -322,6 +323,10 @@ pub trait Store: Send + Sync {
 
     /// Erases what up to `limit` rejected rows of an account said; returns how many.
     async fn erase_rejected(&self, account: &str, limit: u32) -> Result<u32>;
+
+    /// What the database tells about itself, as of `now`. Reads catalogs and statistics only,
+    /// whatever the tables hold.
+    async fn examine(&self, now: Timestamp) -> Result<Examination>;
 
     // ---- hooks
 

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod check;
+mod check_database;
 pub mod delivery;
 pub mod demo;
 pub mod erase;

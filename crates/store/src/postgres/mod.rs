@@ -11,6 +11,7 @@ mod deliveries;
 mod due_from;
 mod erase;
 mod errors;
+mod examine;
 mod expire;
 mod gates;
 mod health;
@@ -37,9 +38,9 @@ mod values;
 use crate::error::words;
 use crate::{
     AttemptReport, DeliveryFilter, DeliveryReport, DueHook, Erased, Error, EventFilter,
-    EventReport, FanOut, FannedOut, GateAnswer, HookBook, HookChange, HookFilter, HookReport,
-    KeyFilter, KeyReport, Latest, Lease, Leased, Migrated, OwnGates, Peek, Pruned, Recovered,
-    RejectedReport, Result, Retention, SchemaState, Settled, Settlement, Store, Upkeep,
+    EventReport, Examination, FanOut, FannedOut, GateAnswer, HookBook, HookChange, HookFilter,
+    HookReport, KeyFilter, KeyReport, Latest, Lease, Leased, Migrated, OwnGates, Peek, Pruned,
+    Recovered, RejectedReport, Result, Retention, SchemaState, Settled, Settlement, Store, Upkeep,
 };
 use async_trait::async_trait;
 use chrono::NaiveDate;
@@ -336,6 +337,10 @@ impl Store for PostgresStore {
 
     async fn erase_rejected(&self, account: &str, limit: u32) -> Result<u32> {
         Ok(self.erase_rejected(account, limit).await?)
+    }
+
+    async fn examine(&self, now: Timestamp) -> Result<Examination> {
+        Ok(self.examine(now).await?)
     }
 
     async fn create_hook(&self, hook: NewHook, now: Timestamp) -> Result<HookReport> {

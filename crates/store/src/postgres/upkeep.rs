@@ -114,6 +114,18 @@ impl Partition {
     }
 }
 
+/// The partitions of today and the next days that are not there.
+pub(super) async fn missing_days(
+    connection: &mut PgConnection,
+    now: Timestamp,
+) -> Result<Vec<String>> {
+    let missing = missing_partitions(connection, &days_ahead(now)).await?;
+    let names = missing.iter();
+    Ok(names
+        .map(|partition| format!("{}_{}", partition.table, partition.day.format("%Y%m%d")))
+        .collect())
+}
+
 async fn missing_partitions(
     connection: &mut PgConnection,
     days: &[NaiveDate],

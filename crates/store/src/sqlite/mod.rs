@@ -7,6 +7,7 @@ mod attempt_rows;
 mod deliveries;
 mod erase;
 mod errors;
+mod examine;
 mod file;
 mod gates;
 mod health;
@@ -33,9 +34,10 @@ mod writer;
 
 use crate::{
     AttemptReport, DeliveryFilter, DeliveryReport, DueHook, Erased, EventFilter, EventReport,
-    FanOut, FannedOut, GateAnswer, HookBook, HookChange, HookFilter, HookReport, KeyFilter,
-    KeyReport, Latest, Lease, Leased, Migrated, OwnGates, Peek, Pruned, Recovered, RejectedReport,
-    Result, Retention, SchemaState, Settled, Settlement, Store, Upkeep, WorkerClaim,
+    Examination, FanOut, FannedOut, GateAnswer, HookBook, HookChange, HookFilter, HookReport,
+    KeyFilter, KeyReport, Latest, Lease, Leased, Migrated, OwnGates, Peek, Pruned, Recovered,
+    RejectedReport, Result, Retention, SchemaState, Settled, Settlement, Store, Upkeep,
+    WorkerClaim,
 };
 use async_trait::async_trait;
 pub(crate) use errors::from_sqlx;
@@ -194,6 +196,10 @@ impl Store for SqliteStore {
 
     async fn erase_rejected(&self, account: &str, limit: u32) -> Result<u32> {
         self.erase_rejected_of(account, limit).await
+    }
+
+    async fn examine(&self, _: Timestamp) -> Result<Examination> {
+        self.examine_file().await
     }
 
     async fn create_hook(&self, hook: NewHook, now: Timestamp) -> Result<HookReport> {

@@ -7,6 +7,7 @@ mod aliases;
 mod dedup;
 mod enqueue;
 mod erase;
+mod examine;
 mod fan_out;
 mod gates;
 mod health;
@@ -314,6 +315,9 @@ on_every_store! {
         a_jump_of_the_clock_finds_room_after_upkeep,
         several_may_do_upkeep_at_once,
     },
+    examine::{
+        a_database_that_is_well_has_nothing_to_tell,
+    },
     erase::{
         what_an_event_said_goes_and_what_waits_is_cancelled,
         what_is_being_attempted_is_erased_afterwards,
@@ -365,6 +369,11 @@ mod postgres_only {
         },
         rejected::{
             a_missing_partition_is_our_own_fault,
+        },
+        examine::{
+            missing_partitions_are_named,
+            a_transaction_that_stays_open_is_named,
+            what_roles_may_insert_is_told,
         },
         retention::{
             a_long_reader_delays_what_it_reads_and_nothing_else,
