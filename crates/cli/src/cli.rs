@@ -1,6 +1,7 @@
 //! The arguments: one global set, and a command.
 
 use crate::commands::erase::AccountCommand;
+use crate::commands::moving::Move;
 use crate::commands::{bench, check, delivery, demo, event, hook, key, listen, migrate, serve};
 use crate::config::{ConfigFile, Settings, Sources, load};
 use crate::failure::{Misuse, Result};
@@ -89,6 +90,7 @@ pub enum Command {
     /// Make, list and revoke keys of the API
     #[command(subcommand)]
     Key(key::KeyCommand),
+    Move(Move),
     Check(check::Check),
     Listen(listen::Listen),
     Demo(demo::Demo),
@@ -135,6 +137,7 @@ impl Command {
             Self::Delivery(command) => command.run(globals).await,
             Self::Account(command) => command.run(globals).await,
             Self::Key(command) => command.run(globals).await,
+            Self::Move(command) => command.run(globals).await,
             Self::Check(command) => command.run(globals).await,
             Self::Listen(command) => command.run(globals).await,
             Self::Demo(command) => command.run(globals).await,

@@ -17,6 +17,7 @@ mod room;
 mod scratch;
 pub mod sqlite;
 mod store;
+mod transfer;
 mod work;
 
 pub use error::{Error, Result};
@@ -34,6 +35,7 @@ pub use store::{
     DeliveryFilter, DueHook, EventFilter, FanOut, HookChange, HookFilter, KeyFilter, Latest, Lease,
     Store, Upkeep,
 };
+pub use transfer::{TransferParts, TransferStep, Transferred, transfer};
 pub use work::{
     Disabling, FannedOut, Fresh, GateAnswer, HookBook, Leased, OwnGates, Peek, Recovered, Settled,
     Settlement, Standing, Step, WorkerClaim,

@@ -11,6 +11,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+/// How long after its start a process looks first: it has more urgent things to do.
+const FIRST: Duration = Duration::from_secs(60);
 /// How often is looked for what is past.
 const EVERY: Duration = Duration::from_secs(600);
 /// How soon is looked again when something had to wait, or the database did not answer.
@@ -40,6 +42,7 @@ impl Keeper {
         let mut told = Told::default();
         drain
             .run_until_cancelled(async {
+                tokio::time::sleep(FIRST).await;
                 loop {
                     // A clock that jumps is not believed: what went does not come back.
                     let wait = match self.clock.is_steady() {

@@ -15,6 +15,7 @@ mod hook_test;
 pub mod key;
 pub mod listen;
 pub mod migrate;
+pub mod moving;
 mod paging;
 mod parse;
 pub mod serve;

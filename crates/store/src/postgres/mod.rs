@@ -32,6 +32,7 @@ mod schema;
 mod settle;
 mod settle_rows;
 mod started;
+mod transfer;
 mod upkeep;
 mod values;
 

@@ -53,7 +53,19 @@ impl PostgresStore {
         now: Timestamp,
     ) -> Result<()> {
         let days = days_ahead(now);
-        if !missing_partitions(connection, &days).await?.is_empty() {
+        self.make_days(connection, &days).await?;
+        let mut known = self.days.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = days.into_iter().collect();
+        Ok(())
+    }
+
+    /// Makes the partitions of these days, unless they are there.
+    pub(super) async fn make_days(
+        &self,
+        connection: &mut PgConnection,
+        days: &[NaiveDate],
+    ) -> Result<()> {
+        if !missing_partitions(connection, days).await?.is_empty() {
             let mut tx = connection.begin().await?;
             sqlx::query(
                 "-- postrider: partitions_lock
@@ -65,15 +77,13 @@ impl PostgresStore {
             sqlx::raw_sql("SET LOCAL lock_timeout = '2s'")
                 .execute(&mut *tx)
                 .await?;
-            for partition in missing_partitions(&mut tx, &days).await? {
+            for partition in missing_partitions(&mut tx, days).await? {
                 sqlx::raw_sql(AssertSqlSafe(partition.statements()))
                     .execute(&mut *tx)
                     .await?;
             }
             tx.commit().await?;
         }
-        let mut known = self.days.lock().unwrap_or_else(PoisonError::into_inner);
-        *known = days.into_iter().collect();
         Ok(())
     }
 

@@ -28,6 +28,7 @@ mod settle_rows;
 mod started;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod upkeep;
 mod values;
 mod writer;
