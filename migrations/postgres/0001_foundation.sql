@@ -71,6 +71,9 @@ CREATE TABLE postrider_outbox (
     occurred_at timestamptz,
     headers json,
     created_at timestamptz NOT NULL DEFAULT now(),
+    -- Events of our own: the hook that one is about. Not an application's to set, which is how
+    -- the types postrider.* are known to be ours.
+    about_hook uuid,
     PRIMARY KEY (slot, seq),
     CONSTRAINT "postrider: the payload is larger than 512 KiB"
         CHECK (octet_length(payload::text) <= 524288)
@@ -108,7 +111,7 @@ CREATE INDEX postrider_dedup_by_day ON postrider_dedup (slot, day);
 CREATE TABLE postrider_hooks (
     id uuid PRIMARY KEY,
     -- The id under which the profile's own API knows the hook.
-    alias text,
+    alias text COLLATE "C",
     account text NOT NULL,
     url text NOT NULL,
     events text[] NOT NULL,
@@ -118,8 +121,10 @@ CREATE TABLE postrider_hooks (
     disabled_at timestamptz,
     disabled_by text,
     settings json NOT NULL,
-    -- Whether the settings have a limit that must hold over all workers together.
+    -- Whether the settings have something that must hold over all workers together.
     limited boolean NOT NULL DEFAULT false,
+    -- Whether the events of one key go one after another.
+    ordered boolean NOT NULL DEFAULT false,
     -- Sealed: see the documentation of secrets.key.
     credentials text NOT NULL,
     created_at timestamptz NOT NULL,
@@ -163,8 +168,26 @@ CREATE TABLE postrider_hook_health (
     phase text CHECK (phase IN ('backed_off', 'ramping')),
     -- While it is backed off: no probe before then, and how many have failed.
     not_before timestamptz,
-    probes integer NOT NULL DEFAULT 0
+    probes integer NOT NULL DEFAULT 0,
+    -- When it was warned of, in this row of failures.
+    warned_at timestamptz
 ) WITH (fillfactor = 50);
+
+-- What happened to hooks, and by whom; the newest 500 entries of each hook are kept.
+CREATE TABLE postrider_hook_history (
+    hook_id uuid NOT NULL,
+    number bigint GENERATED ALWAYS AS IDENTITY,
+    at timestamptz NOT NULL,
+    action text NOT NULL,
+    actor text NOT NULL,
+    reason text,
+    -- How the hook stood until then.
+    fail_count integer NOT NULL,
+    last_error text,
+    -- How many deliveries were discarded.
+    deliveries integer,
+    PRIMARY KEY (hook_id, number)
+);
 
 -- Which worker alone starts the deliveries of a hook that is held back or has limits, and until
 -- when. The worker renews it while there is something to do for the hook.
@@ -174,22 +197,64 @@ CREATE TABLE postrider_gates (
     until timestamptz NOT NULL
 ) WITH (fillfactor = 50);
 
--- Keys of the API. The token is nowhere, only its SHA-256: a token is 256 random bits, which
--- nobody finds by trying.
+-- Keys of the API, and credentials of those who register hooks over a compatible API. A token is
+-- nowhere, only its SHA-256: it is too long to be found by trying. A password is hashed slowly; a
+-- secret that signs is needed again and sealed.
 CREATE TABLE postrider_keys (
     id uuid PRIMARY KEY,
-    scope text NOT NULL CHECK (scope IN ('admin', 'account', 'publish')),
+    -- The compatible API that it is for, by its profile; NULL for Postrider's own.
+    system text,
+    scope text NOT NULL CHECK (scope IN ('admin', 'account', 'publish', 'register')),
     -- NULL for all accounts.
     account text,
     name text,
-    hash bytea NOT NULL,
+    -- What its holder shows: a token, by its hash, or an id or user and what proves it.
+    hash bytea,
+    public_id text COLLATE "C",
+    proof text,
+    -- What a registrant may do.
+    may_read boolean NOT NULL DEFAULT true,
+    may_write boolean NOT NULL DEFAULT true,
+    account_active boolean NOT NULL DEFAULT true,
+    member_active boolean NOT NULL DEFAULT true,
+    verified boolean NOT NULL DEFAULT true,
     created_at timestamptz NOT NULL,
     last_used_at timestamptz,
     revoked_at timestamptz,
     CHECK (scope <> 'admin' OR account IS NULL),
-    CHECK (scope <> 'account' OR account IS NOT NULL)
+    CHECK (scope NOT IN ('account', 'register') OR account IS NOT NULL),
+    CHECK ((scope = 'register') = (system IS NOT NULL)),
+    CHECK ((hash IS NULL) = (public_id IS NOT NULL)),
+    CHECK ((public_id IS NULL) = (proof IS NULL)),
+    CHECK (public_id IS NULL OR system IS NOT NULL)
 ) WITH (fillfactor = 50);
 CREATE UNIQUE INDEX postrider_keys_by_hash ON postrider_keys (hash);
+CREATE UNIQUE INDEX postrider_keys_by_public_id ON postrider_keys (system, public_id)
+    WHERE public_id IS NOT NULL AND revoked_at IS NULL;
+
+-- Signatures that registrants have shown, so that none is taken twice.
+CREATE TABLE postrider_signatures (
+    key_id uuid NOT NULL,
+    signature bytea NOT NULL,
+    -- Until when the moment that it signs would still be taken.
+    until timestamptz NOT NULL,
+    PRIMARY KEY (key_id, signature)
+);
+CREATE INDEX postrider_signatures_by_until ON postrider_signatures (until);
+
+-- Calls that published events under an Idempotency-Key, for a day: a repeat is answered with
+-- the same ids.
+CREATE TABLE postrider_idempotency (
+    -- The key of the API that called.
+    caller uuid NOT NULL,
+    key text NOT NULL,
+    -- The SHA-256 of what was asked for.
+    digest bytea NOT NULL,
+    ids uuid[] NOT NULL,
+    created_at timestamptz NOT NULL,
+    PRIMARY KEY (caller, key)
+);
+CREATE INDEX postrider_idempotency_by_time ON postrider_idempotency (created_at);
 
 CREATE TABLE postrider_events (
     slot smallint NOT NULL DEFAULT 0,
@@ -226,6 +291,12 @@ CREATE TABLE postrider_deliveries (
     -- Leases in a row that ended without a settlement.
     lost_leases smallint NOT NULL DEFAULT 0,
     next_attempt_at timestamptz NOT NULL,
+    -- For ordered hooks: when it is due once the ones of its key before it have ended. Until then
+    -- next_attempt_at is 9999-12-31.
+    turn_at timestamptz,
+    -- For ordered hooks: it has failed for good, stands in postrider_ended as well, and those of
+    -- its key behind it wait until a person decides. next_attempt_at is 9999-12-31.
+    holds_key boolean NOT NULL DEFAULT false,
     lease_token uuid,
     lease_expires_at timestamptz,
     -- For formats that send several events in one request, never re-cut on a retry.
@@ -246,6 +317,13 @@ CREATE INDEX postrider_deliveries_waiting
     ON postrider_deliveries (slot, hook_id, next_attempt_at) WHERE lease_token IS NULL;
 CREATE INDEX postrider_deliveries_leased
     ON postrider_deliveries (slot, lease_expires_at) WHERE lease_token IS NOT NULL;
+-- The deliveries of a key in their order, and which of them are on their way.
+CREATE INDEX postrider_deliveries_keyed
+    ON postrider_deliveries (slot, hook_id, ordering_key, event_seq)
+    WHERE ordering_key IS NOT NULL;
+CREATE INDEX postrider_deliveries_keyed_leased
+    ON postrider_deliveries (slot, hook_id, ordering_key)
+    WHERE ordering_key IS NOT NULL AND lease_token IS NOT NULL;
 
 -- Deliveries that started when their events were fanned out, all those of one fan-out in one
 -- row. A member gets a row of its own in postrider_deliveries when it has to wait; one whose

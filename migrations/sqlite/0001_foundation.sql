@@ -55,6 +55,9 @@ CREATE TABLE postrider_outbox (
     occurred_at TEXT,
     headers TEXT,
     created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
+    -- Events of our own: the hook that one is about. Not an application's to set, which is how
+    -- the types postrider.* are known to be ours.
+    about_hook TEXT,
     CONSTRAINT "postrider: the payload is larger than 512 KiB"
         CHECK (length(CAST(payload AS BLOB)) <= 524288),
     CONSTRAINT "postrider: the payload is not valid JSON"
@@ -152,25 +155,86 @@ CREATE TABLE postrider_hook_health (
     phase TEXT CHECK (phase IN ('backed_off', 'ramping')),
     -- While it is backed off: no probe before then, and how many have failed.
     not_before INTEGER,
-    probes INTEGER NOT NULL DEFAULT 0
+    probes INTEGER NOT NULL DEFAULT 0,
+    -- When it was warned of, in this row of failures.
+    warned_at INTEGER
 ) STRICT, WITHOUT ROWID;
 
--- Keys of the API. The token is nowhere, only its SHA-256: a token is 256 random bits, which
--- nobody finds by trying.
+-- What happened to hooks, and by whom; the newest 500 entries of each hook are kept.
+CREATE TABLE postrider_hook_history (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    hook_id BLOB NOT NULL,
+    at INTEGER NOT NULL,
+    action TEXT NOT NULL,
+    actor TEXT NOT NULL,
+    reason TEXT,
+    -- How the hook stood until then.
+    fail_count INTEGER NOT NULL,
+    last_error TEXT,
+    -- How many deliveries were discarded.
+    deliveries INTEGER
+) STRICT;
+CREATE INDEX postrider_hook_history_by_hook ON postrider_hook_history (hook_id, number);
+
+-- Keys of the API, and credentials of those who register hooks over a compatible API. A token is
+-- nowhere, only its SHA-256: it is too long to be found by trying. A password is hashed slowly; a
+-- secret that signs is needed again and sealed.
 CREATE TABLE postrider_keys (
     id BLOB PRIMARY KEY NOT NULL,
-    scope TEXT NOT NULL CHECK (scope IN ('admin', 'account', 'publish')),
+    -- The compatible API that it is for, by its profile; NULL for Postrider's own.
+    system TEXT,
+    scope TEXT NOT NULL CHECK (scope IN ('admin', 'account', 'publish', 'register')),
     -- NULL for all accounts.
     account TEXT,
     name TEXT,
-    hash BLOB NOT NULL,
+    -- What its holder shows: a token, by its hash, or an id or user and what proves it.
+    hash BLOB,
+    public_id TEXT,
+    proof TEXT,
+    -- What a registrant may do.
+    may_read INTEGER NOT NULL DEFAULT 1,
+    may_write INTEGER NOT NULL DEFAULT 1,
+    account_active INTEGER NOT NULL DEFAULT 1,
+    member_active INTEGER NOT NULL DEFAULT 1,
+    verified INTEGER NOT NULL DEFAULT 1,
     created_at INTEGER NOT NULL,
     last_used_at INTEGER,
     revoked_at INTEGER,
     CHECK (scope <> 'admin' OR account IS NULL),
-    CHECK (scope <> 'account' OR account IS NOT NULL)
+    CHECK (scope NOT IN ('account', 'register') OR account IS NOT NULL),
+    CHECK ((scope = 'register') = (system IS NOT NULL)),
+    CHECK ((hash IS NULL) = (public_id IS NOT NULL)),
+    CHECK ((public_id IS NULL) = (proof IS NULL)),
+    CHECK (public_id IS NULL OR system IS NOT NULL)
 ) STRICT;
 CREATE UNIQUE INDEX postrider_keys_by_hash ON postrider_keys (hash);
+CREATE UNIQUE INDEX postrider_keys_by_public_id ON postrider_keys (system, public_id)
+    WHERE public_id IS NOT NULL AND revoked_at IS NULL;
+
+-- Signatures that registrants have shown, so that none is taken twice.
+CREATE TABLE postrider_signatures (
+    key_id BLOB NOT NULL,
+    signature BLOB NOT NULL,
+    -- Until when the moment that it signs would still be taken.
+    until INTEGER NOT NULL,
+    PRIMARY KEY (key_id, signature)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX postrider_signatures_by_until ON postrider_signatures (until);
+
+-- Calls that published events under an Idempotency-Key, for a day: a repeat is answered with
+-- the same ids.
+CREATE TABLE postrider_idempotency (
+    -- The key of the API that called.
+    caller BLOB NOT NULL,
+    key TEXT NOT NULL,
+    -- The SHA-256 of what was asked for.
+    digest BLOB NOT NULL,
+    -- The ids, one after the other.
+    ids BLOB NOT NULL,
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (caller, key)
+) STRICT;
+CREATE INDEX postrider_idempotency_by_time ON postrider_idempotency (created_at);
 
 CREATE TABLE postrider_events (
     slot INTEGER NOT NULL DEFAULT 0,
@@ -208,6 +272,12 @@ CREATE TABLE postrider_deliveries (
     -- Leases in a row that ended without a settlement.
     lost_leases INTEGER NOT NULL DEFAULT 0,
     next_attempt_at INTEGER NOT NULL,
+    -- For ordered hooks: when it is due once the ones of its key before it have ended. Until then
+    -- next_attempt_at is 9999-12-31.
+    turn_at INTEGER,
+    -- For ordered hooks: it has failed for good, stands in postrider_ended as well, and those of
+    -- its key behind it wait until a person decides. next_attempt_at is 9999-12-31.
+    holds_key INTEGER NOT NULL DEFAULT 0,
     lease_token BLOB,
     lease_expires_at INTEGER,
     -- For formats that send several events in one request, never re-cut on a retry.
@@ -222,6 +292,13 @@ CREATE INDEX postrider_deliveries_waiting
     ON postrider_deliveries (slot, hook_id, next_attempt_at) WHERE lease_token IS NULL;
 CREATE INDEX postrider_deliveries_leased
     ON postrider_deliveries (slot, lease_expires_at) WHERE lease_token IS NOT NULL;
+-- The deliveries of a key in their order, and which of them are on their way.
+CREATE INDEX postrider_deliveries_keyed
+    ON postrider_deliveries (slot, hook_id, ordering_key, event_seq)
+    WHERE ordering_key IS NOT NULL;
+CREATE INDEX postrider_deliveries_keyed_leased
+    ON postrider_deliveries (slot, hook_id, ordering_key)
+    WHERE ordering_key IS NOT NULL AND lease_token IS NOT NULL;
 
 -- Deliveries that started when their events were fanned out, all those of one fan-out in one
 -- row. A member gets a row of its own in postrider_deliveries when it has to wait; one whose

@@ -31,8 +31,8 @@ const THEIRS: &[(&str, &[&str])] = &[
     ("sqlx", &["postrider-producer", "postrider-store"]),
     ("axum", &["postrider-api", "postrider"]),
     ("reqwest", &["postrider-worker"]),
-    ("hyper", &["postrider-worker"]),
-    ("hyper-util", &["postrider-worker"]),
+    ("hyper", &["postrider-worker", "postrider-api"]),
+    ("hyper-util", &["postrider-worker", "postrider-api"]),
 ];
 
 /// What would give the core input or output.

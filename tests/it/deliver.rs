@@ -211,7 +211,10 @@ async fn a_removed_hook_gets_nothing_more_and_its_deliveries_are_cancelled(backe
     let hook = app.hook(&receiver).await;
     let before = app.enqueue("invoice.paid").await;
     app.tick().await;
-    app.store.remove_hook(hook, app.now()).await.unwrap();
+    app.store
+        .remove_hook(hook, "test", app.now())
+        .await
+        .unwrap();
     app.enqueue("invoice.paid").await;
     app.tick().await;
     app.advance(24 * 3_600);

@@ -64,12 +64,15 @@ async fn a_hook_that_goes_on_failing_is_disabled_and_gets_everything_once_enable
 
 async fn failures_in_the_same_instant_do_not_disable_a_hook(backend: Backend) {
     let app = TestApp::with_hooks(backend, disabling(20, Span::secs(3_600))).await;
-    let receiver = Receiver::answering([500]).await;
-    receiver.hold();
+    let receiver = Receiver::accepting().await;
     let hook = app.hook(&receiver).await;
+    app.enqueue("invoice.paid").await;
+    app.tick().await;
+    receiver.answer([500]);
+    receiver.hold();
     app.enqueue_all(&vec![event("invoice.paid"); 50]).await;
     let all_in_flight = async {
-        receiver.wait_for(50).await;
+        receiver.wait_for(51).await;
         receiver.release();
     };
     tokio::join!(app.tick(), all_in_flight);

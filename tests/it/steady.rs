@@ -57,7 +57,7 @@ async fn what_is_queued_for_a_hook_is_given_back_when_the_hook_is_removed(backen
     let receiver = Receiver::accepting().await;
     let hook = app.hook(&receiver).await;
     let (_worker, mut sql) = one_sent_one_queued(&app, &receiver).await;
-    let removed = app.store.remove_hook(hook, app.now()).await;
+    let removed = app.store.remove_hook(hook, "test", app.now()).await;
     removed.expect("remove the hook");
     leases(&mut sql, 1).await;
     receiver.release();
@@ -88,7 +88,7 @@ async fn cancelling_what_a_hook_left_behind_goes_on_beside_the_work(backend: Bac
         app.enqueue_all(&vec![event("invoice.paid"); 500]).await;
     }
     app.tick().await;
-    let removed = app.store.remove_hook(doomed, app.now()).await;
+    let removed = app.store.remove_hook(doomed, "test", app.now()).await;
     removed.expect("remove the hook");
     app.hook(&receiver).await;
     app.enqueue("invoice.paid").await;

@@ -91,7 +91,7 @@ impl TestApp {
 
     /// Registers a hook.
     pub async fn register(&self, hook: NewHook) -> HookReport {
-        let registered = self.store.create_hook(hook, self.now()).await;
+        let registered = self.store.create_hook(hook, "test", self.now()).await;
         registered.expect("register the hook")
     }
 

@@ -78,7 +78,8 @@ pub(crate) async fn exchange(address: &str, request: &[u8]) -> io::Result<Reply>
     };
     let answer = tokio::time::timeout(PATIENCE, exchange).await;
     let answer = answer.unwrap_or_else(|_| panic!("no answer from {address}"))?;
-    whole(&answer).ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, answer))
+    whole(&answer, request.starts_with(b"HEAD "))
+        .ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, answer))
 }
 
 /// The status and the body that `GET path` gets from `address`.
@@ -94,8 +95,8 @@ pub(crate) async fn get(address: &str, path: &str) -> (u16, String) {
     }
 }
 
-/// An answer, if all of it is there.
-fn whole(answer: &str) -> Option<Reply> {
+/// An answer, if all of it is there; one to `HEAD` has no body.
+fn whole(answer: &str, to_head: bool) -> Option<Reply> {
     let (head, body) = answer.split_once("\r\n\r\n")?;
     let mut lines = head.split("\r\n");
     let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
@@ -103,8 +104,13 @@ fn whole(answer: &str) -> Option<Reply> {
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
         .collect();
-    let length: usize = headers.get("content-length")?.parse().ok()?;
-    (body.len() == length).then(|| Reply {
+    let length: usize = match headers.get("content-length") {
+        Some(length) => length.parse().ok()?,
+        None if status == 204 => 0,
+        None => return None,
+    };
+    let expected = if to_head { 0 } else { length };
+    (body.len() == expected).then(|| Reply {
         status,
         headers,
         body: body.to_owned(),

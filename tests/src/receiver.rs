@@ -295,7 +295,11 @@ async fn receive(State(shared): State<Arc<Shared>>, request: Request) -> Respons
         at_once: shared.unanswered.fetch_add(1, Ordering::SeqCst) + 1,
     };
     let cut = Cut {
-        id: Some(received.id().to_owned()),
+        // Requests of other profiles have none.
+        id: received
+            .headers
+            .contains_key("webhook-id")
+            .then(|| received.id().to_owned()),
         all: &shared.cut,
         unanswered: &shared.unanswered,
     };

@@ -4,6 +4,7 @@ use crate::program::Ended;
 use crate::receiver::PATIENCE;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 use tokio::process::Command;
 
 /// The Python with the packages that the tests check Postrider against.
@@ -16,12 +17,34 @@ const PYTHON: &str = "POSTRIDER_TEST_PYTHON";
 pub fn python(script: &str) -> Command {
     let program = std::env::var(PYTHON).unwrap_or_else(|_| {
         panic!(
-            "this test needs Python with the package standardwebhooks and {PYTHON} is not set: \
+            "this test needs Python with packages of its own and {PYTHON} is not set: \
              run `make test`, or set it to what scripts/need-python prints"
         )
     });
     let mut command = Command::new(program);
     command.arg(format!("{}/python/{script}", env!("CARGO_MANIFEST_DIR")));
+    command
+}
+
+/// Where the npm packages are that the tests check Postrider against.
+const NODE_MODULES: &str = "POSTRIDER_TEST_NODE_MODULES";
+
+/// A command that runs a script of `tests/javascript`.
+///
+/// # Panics
+/// When it is not said where its packages are.
+pub fn node(script: &str) -> Command {
+    if std::env::var_os(NODE_MODULES).is_none() {
+        panic!(
+            "this test needs Node.js with the packages of scripts/need-node, and {NODE_MODULES} is \
+             not set: run `make test`, or set it to what scripts/need-node prints"
+        );
+    }
+    let mut command = Command::new("node");
+    command.arg(format!(
+        "{}/javascript/{script}",
+        env!("CARGO_MANIFEST_DIR")
+    ));
     command
 }
 
@@ -48,8 +71,16 @@ pub fn script(name: &str) -> Command {
 /// # Panics
 /// When it cannot be run or does not end.
 pub async fn ended(command: &mut Command) -> Ended {
+    ended_within(PATIENCE, command).await
+}
+
+/// The same for one that may take so long.
+///
+/// # Panics
+/// When it cannot be run or does not end.
+pub async fn ended_within(patience: Duration, command: &mut Command) -> Ended {
     let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
-    let output = tokio::time::timeout(PATIENCE, output).await;
+    let output = tokio::time::timeout(patience, output).await;
     let output = output.unwrap_or_else(|_| panic!("no end of {command:?}"));
     let output = output.unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
     Ended {

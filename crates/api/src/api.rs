@@ -1,18 +1,34 @@
 //! The API as a whole: its routes, what they share, and the tasks behind them.
 
+use crate::dialects::{self, Desk, DeskParts, DialectSettings};
 use crate::keys::Keys;
+use crate::limits::{ApiLimits, Limits};
 use crate::observe::{Observer, observe};
+use crate::openapi::{self, Pages};
+use crate::problem::Problem;
 use crate::publisher::{Publisher, PublisherParts};
+use crate::test_sender::TestSender;
 use crate::trouble::Trouble;
-use crate::{call, events, problem};
+use crate::{call, deliveries, events, hook_bulk, hook_history, hooks, idempotency, problem};
 use axum::Router;
+use axum::http::{HeaderValue, Method, header};
 use axum::middleware::from_fn_with_state;
 use postrider_core::{Clock, Span};
-use postrider_store::Store;
+use postrider_store::{Error, Store};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tower_http::cors::CorsLayer;
+use utoipa_axum::router::OpenApiRouter;
+
+/// Test events on their way at a time.
+const TESTS: usize = 16;
+/// How long a browser may remember what it may call.
+const CORS_MAX_AGE: Duration = Duration::from_secs(3_600);
+/// How often limits that are full again are forgotten.
+const FORGET_EVERY: Duration = Duration::from_secs(10);
 
 /// What the API is made of.
 pub struct ApiParts {
@@ -27,13 +43,23 @@ pub struct ApiParts {
     pub commits: usize,
     /// Called after each commit of published events. Must return at once.
     pub published: Arc<dyn Fn() + Send + Sync>,
+    /// Sends test events.
+    pub tests: Arc<dyn TestSender>,
+    /// How often each key may call.
+    pub limits: ApiLimits,
+    /// The web origins whose pages may call the API from a browser.
+    pub cors_origins: Vec<String>,
     /// Is told of every request.
     pub observer: Arc<dyn Observer>,
+    /// What the compatible APIs are told.
+    pub dialects: DialectSettings,
 }
 
 /// The API, at work.
 pub struct Api {
     shared: Arc<Shared>,
+    desk: Arc<Desk>,
+    cors: Option<CorsLayer>,
     observer: Arc<dyn Observer>,
     tasks: JoinSet<()>,
     closed: CancellationToken,
@@ -41,12 +67,22 @@ pub struct Api {
 
 /// What the handlers share.
 pub(crate) struct Shared {
+    pub(crate) store: Arc<dyn Store>,
     pub(crate) publisher: Publisher,
     pub(crate) keys: Arc<Keys>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) keep_events: Span,
     /// What bodies may take of memory, in KiB.
     pub(crate) room: Arc<Semaphore>,
+    pub(crate) limits: Limits,
+    pub(crate) tests: Arc<dyn TestSender>,
+    /// Who may send a test event now.
+    pub(crate) test_turns: Semaphore,
+    /// Who may commit events beside the publisher now.
+    pub(crate) commit_turns: Semaphore,
+    pub(crate) published: Arc<dyn Fn() + Send + Sync>,
+    pub(crate) trouble: Arc<Trouble>,
+    pub(crate) pages: Pages,
 }
 
 impl Api {
@@ -58,32 +94,58 @@ impl Api {
             keep_events,
             commits,
             published,
+            tests,
+            limits,
+            cors_origins,
             observer,
+            dialects,
         } = parts;
         let trouble = Arc::new(Trouble::default());
         let closed = CancellationToken::new();
         let keys = Arc::new(Keys::new(store.clone(), clock.clone(), trouble.clone()));
+        let desk = Arc::new(Desk::new(DeskParts {
+            store: store.clone(),
+            clock: clock.clone(),
+            trouble: trouble.clone(),
+            tests: tests.clone(),
+            settings: dialects,
+        }));
         let (publisher, publishing) = Publisher::start(PublisherParts {
-            store,
+            store: store.clone(),
             commits,
+            published: published.clone(),
+            trouble: trouble.clone(),
+            closed: closed.clone(),
+        });
+        let shared = Arc::new(Shared {
+            store,
+            publisher,
+            keys: keys.clone(),
+            clock,
+            keep_events,
+            room: Arc::new(Semaphore::new(call::ROOM_KIB)),
+            limits: Limits::new(limits),
+            tests,
+            test_turns: Semaphore::new(TESTS),
+            commit_turns: Semaphore::new(commits),
             published,
             trouble,
-            closed: closed.clone(),
+            pages: Pages::of(documented_routes().get_openapi()),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(publishing);
         tasks.spawn({
-            let (keys, closed) = (keys.clone(), closed.clone());
+            let closed = closed.clone();
             async move { keys.run(closed).await }
         });
+        tasks.spawn({
+            let (shared, closed) = (shared.clone(), closed.clone());
+            async move { shared.forget(closed).await }
+        });
         Self {
-            shared: Arc::new(Shared {
-                publisher,
-                keys,
-                clock,
-                keep_events,
-                room: Arc::new(Semaphore::new(call::ROOM_KIB)),
-            }),
+            shared,
+            desk,
+            cors: cors(&cors_origins),
             observer,
             tasks,
             closed,
@@ -92,10 +154,16 @@ impl Api {
 
     /// Its routes; whatever else is asked for is answered by a problem document.
     pub fn router(&self) -> Router {
-        Router::new()
-            .merge(events::routes())
+        let (routes, _) = documented_routes().split_for_parts();
+        let routes = routes
+            .merge(dialects::routes(&self.desk))
             .method_not_allowed_fallback(problem::method_not_allowed)
-            .fallback(problem::not_found)
+            .fallback(problem::nothing_here);
+        let routes = match &self.cors {
+            Some(cors) => routes.layer(cors.clone()),
+            None => routes,
+        };
+        routes
             .layer(from_fn_with_state(self.observer.clone(), observe))
             .with_state(self.shared.clone())
     }
@@ -106,4 +174,64 @@ impl Api {
         self.closed.cancel();
         while self.tasks.join_next().await.is_some() {}
     }
+}
+
+impl Shared {
+    /// What a call of the store came to, told where trouble with the database is told.
+    pub(crate) fn told<T>(&self, result: Result<T, Error>) -> Result<T, Problem> {
+        match &result {
+            Err(error @ (Error::Unavailable(_) | Error::Denied(_) | Error::Schema(_))) => {
+                self.trouble.met(error);
+            }
+            _ => self.trouble.passed(),
+        }
+        result.map_err(Problem::from)
+    }
+
+    /// Forgets limits that are full again, until `closed`.
+    async fn forget(&self, closed: CancellationToken) {
+        while closed
+            .run_until_cancelled(tokio::time::sleep(FORGET_EVERY))
+            .await
+            .is_some()
+        {
+            self.limits.forget(self.clock.now());
+        }
+    }
+}
+
+/// Every route of the API and its part of the document.
+pub(crate) fn documented_routes() -> OpenApiRouter<Arc<Shared>> {
+    OpenApiRouter::new()
+        .merge(events::routes())
+        .merge(hooks::routes())
+        .merge(hook_history::routes())
+        .merge(hook_bulk::routes())
+        .merge(deliveries::routes())
+        .merge(openapi::routes())
+}
+
+/// What lets pages of these origins call; `None` when there are none.
+fn cors(origins: &[String]) -> Option<CorsLayer> {
+    let origins: Vec<HeaderValue> = origins.iter().filter_map(|o| o.parse().ok()).collect();
+    if origins.is_empty() {
+        return None;
+    }
+    let layer = CorsLayer::new()
+        .allow_origin(origins)
+        .allow_methods([
+            Method::GET,
+            Method::POST,
+            Method::PUT,
+            Method::PATCH,
+            Method::DELETE,
+        ])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            idempotency::HEADER,
+        ])
+        .expose_headers([header::LOCATION, header::RETRY_AFTER])
+        .max_age(CORS_MAX_AGE);
+    Some(layer)
 }

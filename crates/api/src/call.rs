@@ -4,9 +4,11 @@
 //! of memory is bounded: further requests wait until others are answered.
 
 use crate::api::Shared;
-use crate::problem::{Kind, Problem};
-use axum::body::Body;
+use crate::limits::Calls;
+use crate::problem::{Kind, Problem, unavailable};
+use axum::body::{Body, HttpBody};
 use axum::extract::{FromRequest, Request};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -18,24 +20,39 @@ use tokio::time::timeout;
 
 /// What all bodies together may take of memory, in KiB. Parsing holds a body twice for a moment.
 pub(crate) const ROOM_KIB: usize = 64 * 1024;
-/// The largest body: the largest payload and what stands around it.
+/// The largest body but for batches: the largest payload and what stands around it.
 const BODY_MAX_BYTES: usize = PAYLOAD_MAX_BYTES + 32 * 1024;
+/// The largest body of a batch.
+pub(crate) const BATCH_MAX_BYTES: usize = 8 * 1024 * 1024;
+/// Where events are published.
+const PUBLISHING: &str = "/v1/events";
 /// How long a caller may take to send its body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How much more of a refused body is read, and dropped: a connection that is closed with bytes
 /// unread may cost the caller the answer.
-const DRAIN_MAX_BYTES: usize = 2 * 1024 * 1024;
+const DRAIN_MAX_BYTES: usize = 16 * 1024 * 1024;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A request with a JSON body by a caller who is known.
-pub(crate) struct Call {
+/// A request without a body, or whose body says nothing, by a caller who is known.
+pub(crate) struct Caller {
     /// What the caller may do.
     pub(crate) key: Arc<Key>,
-    body: Bytes,
-    _room: OwnedSemaphorePermit,
 }
 
-impl Call {
+/// A request with a JSON body of at most so many bytes by a caller who is known.
+pub(crate) struct Call<const MAX: usize = BODY_MAX_BYTES> {
+    /// What the caller may do.
+    pub(crate) key: Arc<Key>,
+    /// What else the caller says.
+    pub(crate) headers: HeaderMap,
+    body: Bytes,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+/// The same where the body may be left out, which counts as an object without members.
+pub(crate) struct OptionalCall(pub(crate) Call);
+
+impl<const MAX: usize> Call<MAX> {
     /// The body as text.
     pub(crate) fn text(&self) -> Result<&str, Problem> {
         std::str::from_utf8(&self.body).map_err(|error| {
@@ -45,12 +62,23 @@ impl Call {
     }
 }
 
-impl FromRequest<Arc<Shared>> for Call {
+impl FromRequest<Arc<Shared>> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, shared: &Arc<Shared>) -> Result<Self, Problem> {
+        let (head, body) = request.into_parts();
+        let key = admit(&head.headers, shared, Calls::Managing).await;
+        drain(body).await;
+        Ok(Self { key: key? })
+    }
+}
+
+impl<const MAX: usize> FromRequest<Arc<Shared>> for Call<MAX> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, shared: &Arc<Shared>) -> Result<Self, Problem> {
         let (head, mut body) = request.into_parts();
-        let taken_in = take_in(&head.headers, &mut body, shared).await;
+        let taken_in = take_in(head, &mut body, shared).await;
         if taken_in.is_err() {
             drain(body).await;
         }
@@ -58,28 +86,55 @@ impl FromRequest<Arc<Shared>> for Call {
     }
 }
 
-async fn take_in(headers: &HeaderMap, body: &mut Body, shared: &Shared) -> Result<Call, Problem> {
-    let key = authenticate(headers, shared).await?;
-    check_media_type(headers)?;
-    let length = length(headers);
-    if length.is_some_and(|length| length > BODY_MAX_BYTES) {
-        return Err(too_large());
+impl FromRequest<Arc<Shared>> for OptionalCall {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, shared: &Arc<Shared>) -> Result<Self, Problem> {
+        if !request.body().is_end_stream() {
+            return Ok(Self(Call::from_request(request, shared).await?));
+        }
+        let (head, _) = request.into_parts();
+        Ok(Self(Call {
+            key: admit(&head.headers, shared, Calls::Managing).await?,
+            headers: head.headers,
+            body: Bytes::from_static(b"{}"),
+            _room: None,
+        }))
     }
-    let kib = length.unwrap_or(BODY_MAX_BYTES).div_ceil(1024).max(1);
+}
+
+async fn take_in<const MAX: usize>(
+    head: Parts,
+    body: &mut Body,
+    shared: &Shared,
+) -> Result<Call<MAX>, Problem> {
+    let headers = head.headers;
+    let calls = match head.uri.path().starts_with(PUBLISHING) {
+        true => Calls::Publishing,
+        false => Calls::Managing,
+    };
+    let key = admit(&headers, shared, calls).await?;
+    check_media_type(&headers)?;
+    let length = length(&headers);
+    if length.is_some_and(|length| length > MAX) {
+        return Err(too_large(MAX));
+    }
+    let kib = length.unwrap_or(MAX).div_ceil(1024).max(1);
     let room = shared
         .room
         .clone()
         .acquire_many_owned(u32::try_from(kib).unwrap_or(u32::MAX))
         .await
         .map_err(|_| Problem::new(Kind::Unavailable, "This process is ending."))?;
-    let reading = Limited::new(body, BODY_MAX_BYTES).collect();
+    let reading = Limited::new(body, MAX).collect();
     match timeout(BODY_TIMEOUT, reading).await {
         Ok(Ok(collected)) => Ok(Call {
             key,
+            headers,
             body: collected.to_bytes(),
-            _room: room,
+            _room: Some(room),
         }),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(MAX)),
         Ok(Err(_)) => Err(Problem::new(
             Kind::MalformedJson,
             "The body ended before its end: send all of it.",
@@ -92,6 +147,13 @@ async fn take_in(headers: &HeaderMap, body: &mut Body, shared: &Shared) -> Resul
             ),
         )),
     }
+}
+
+/// The caller's key, if it may call now.
+async fn admit(headers: &HeaderMap, shared: &Shared, calls: Calls) -> Result<Arc<Key>, Problem> {
+    let key = authenticate(headers, shared).await?;
+    shared.limits.admit(key.id, calls, shared.clock.now())?;
+    Ok(key)
 }
 
 /// The caller's key, by the bearer token (RFC 6750).
@@ -109,7 +171,9 @@ async fn authenticate(headers: &HeaderMap, shared: &Shared) -> Result<Arc<Key>, 
             false,
         ));
     };
-    shared.keys.find(token).await?.ok_or_else(|| {
+    let found = shared.keys.find(token).await;
+    let found = found.map_err(|_| unavailable("The key could not be checked"))?;
+    found.ok_or_else(|| {
         Problem::unauthorized(
             "There is no such key, or it was revoked: postrider key list shows the keys there \
              are.",
@@ -149,23 +213,23 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 /// How long the body says that it is.
-fn length(headers: &HeaderMap) -> Option<usize> {
+pub(crate) fn length(headers: &HeaderMap) -> Option<usize> {
     let value = headers.get(header::CONTENT_LENGTH)?;
     value.to_str().ok()?.parse().ok()
 }
 
-fn too_large() -> Problem {
+fn too_large(max: usize) -> Problem {
     Problem::new(
         Kind::TooLarge,
         format!(
-            "The body is larger than {BODY_MAX_BYTES} bytes; a payload has at most \
+            "The body is larger than {max} bytes; a payload has at most \
              {PAYLOAD_MAX_BYTES}: send a reference to large data instead."
         ),
     )
 }
 
 /// Reads on for a while, so that a caller who is still sending gets the answer.
-async fn drain(mut body: Body) {
+pub(crate) async fn drain(mut body: Body) {
     let reading = async {
         let mut read = 0;
         while read < DRAIN_MAX_BYTES

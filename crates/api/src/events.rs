@@ -1,33 +1,150 @@
-//! `/v1/events`: publishing events.
+//! `/v1/events`: publishing events, and looking at them.
+//!
+//! The hard rule: a publisher is told of success only after the commit that holds its events.
 
 use crate::api::Shared;
-use crate::call::Call;
-use crate::fields::Fields;
-use crate::problem::Problem;
-use axum::Router;
+use crate::call::{BATCH_MAX_BYTES, Call, Caller};
+use crate::event_body::{EventBody, event_of, events_of};
+use crate::idempotency;
+use crate::page::{Listing, Page, PageOf};
+use crate::params::Params;
+use crate::problem::{Fault, Problem};
+use crate::reach::{Id, Reach, not_found};
+use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
-use postrider_core::{EventId, Key, NewEvent};
-use serde_json::value::RawValue;
+use postrider_core::{EventId, NewEvent};
+use postrider_store::{EventFilter, EventReport};
 use std::sync::Arc;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 /// The routes.
-pub(crate) fn routes() -> Router<Arc<Shared>> {
-    Router::new().route("/v1/events", post(publish))
+pub(crate) fn routes() -> OpenApiRouter<Arc<Shared>> {
+    OpenApiRouter::new()
+        .routes(routes!(publish_event, list_events))
+        .routes(routes!(publish_events))
+        .routes(routes!(show_event))
 }
 
-/// Publishes one event; answered when it is committed.
-async fn publish(State(api): State<Arc<Shared>>, call: Call) -> Result<Published, Problem> {
+/// Publish an event
+///
+/// Answered when it is committed: from then on it is as safe as one that was inserted into the
+/// outbox. With an `Idempotency-Key` a repeat of the same call within 24 hours publishes
+/// nothing and is told the same id.
+#[utoipa::path(
+    post, path = "/v1/events", tag = "Events",
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible characters of ASCII that make repeats of this call known.", min_length = 1, max_length = 255)),
+    request_body = ref("#/components/schemas/NewEvent"),
+    responses((status = 202, description = "It is recorded.", body = ref("#/components/schemas/Published")))
+)]
+async fn publish_event(State(api): State<Arc<Shared>>, call: Call) -> Result<Published, Problem> {
     let event = event_of(call.text()?, &call.key)?;
     event.check()?;
     event.check_due(api.clock.now(), api.keep_events)?;
-    Ok(Published(api.publisher.publish(event).await?))
+    match idempotency::of(&call, "/v1/events")? {
+        None => Ok(Published(api.publisher.publish(event).await?)),
+        Some(once) => {
+            let ids = api.publish_once(&once, &[event]).await?;
+            let id = ids.first().copied();
+            Ok(Published(id.ok_or_else(idempotency::no_id)?))
+        }
+    }
+}
+
+/// Publish events together
+///
+/// Up to 1,000, all of them or, after a refusal, none: they are committed at once. The body has
+/// at most 8 MiB.
+#[utoipa::path(
+    post, path = "/v1/events/batch", tag = "Events",
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible characters of ASCII that make repeats of this call known.", min_length = 1, max_length = 255)),
+    request_body = ref("#/components/schemas/NewEvents"),
+    responses((status = 202, description = "They are recorded.", body = ref("#/components/schemas/PublishedEvents")))
+)]
+async fn publish_events(
+    State(api): State<Arc<Shared>>,
+    call: Call<BATCH_MAX_BYTES>,
+) -> Result<PublishedTogether, Problem> {
+    let now = api.clock.now();
+    let events = events_of(call.text()?, &call.key, |event: &NewEvent| {
+        let checked = event.check();
+        let checked = checked.and_then(|()| event.check_due(now, api.keep_events));
+        checked.map_err(|error| Fault::from(&error))
+    })?;
+    let ids = match idempotency::of(&call, "/v1/events/batch")? {
+        None => api.publish_together(&events).await?,
+        Some(once) => api.publish_once(&once, &events).await?,
+    };
+    Ok(PublishedTogether(ids))
+}
+
+/// List events, newest first
+///
+/// Those in the outbox included, without their payloads. `since` and `until` go by when they
+/// were recorded.
+#[utoipa::path(
+    get, path = "/v1/events", tag = "Events",
+    params(
+        ("account" = Option<String>, Query, description = "Only this account's."),
+        ("event_type" = Option<String>, Query, description = "Only of exactly this type."),
+        ("since" = Option<String>, Query, description = "Only those recorded at this time or later (RFC 3339).", format = DateTime),
+        ("until" = Option<String>, Query, description = "Only those recorded before this time (RFC 3339).", format = DateTime),
+        ("limit" = Option<u32>, Query, description = "How many at most; 50 unless given.", minimum = 1, maximum = 250),
+        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before."),
+    ),
+    responses((status = 200, description = "A page of events.", body = Page<EventBody>))
+)]
+async fn list_events(
+    State(api): State<Arc<Shared>>,
+    mut params: Params,
+    caller: Caller,
+) -> Result<Json<Page<EventBody>>, Problem> {
+    let reach = Reach::of(&caller.key)?;
+    let page = PageOf::read(&mut params, Listing::Events);
+    let (account, event_type) = (params.text("account"), params.text("event_type"));
+    let (since, until) = (params.time("since"), params.time("until"));
+    params.complete()?;
+    let filter = EventFilter {
+        account: reach.listed(account)?,
+        event_type,
+        since,
+        until,
+        before: page.after.map(EventId),
+        limit: page.ask_for(),
+    };
+    let found = api.told(api.store.events(filter).await)?;
+    Ok(Json(page.of(found, |event: &EventReport| event.id.0)))
+}
+
+/// Show an event
+///
+/// With its payload, byte for byte.
+#[utoipa::path(
+    get, path = "/v1/events/{id}", tag = "Events",
+    params(("id" = String, Path, description = "The event's id.", format = "uuid")),
+    responses((status = 200, description = "The event.", body = EventBody))
+)]
+async fn show_event(
+    State(api): State<Arc<Shared>>,
+    id: Id<EventId>,
+    caller: Caller,
+) -> Result<Json<EventBody>, Problem> {
+    let reach = Reach::of(&caller.key)?;
+    let id = id.known()?;
+    let event = api.told(api.store.event(id).await)?;
+    match reach.includes(&event.account) {
+        true => Ok(Json(event.into())),
+        false => Err(not_found("event", &id.to_string())),
+    }
 }
 
 /// An event is committed.
 struct Published(EventId);
+
+/// Events are committed together.
+struct PublishedTogether(Vec<EventId>);
 
 impl IntoResponse for Published {
     fn into_response(self) -> Response {
@@ -37,25 +154,9 @@ impl IntoResponse for Published {
     }
 }
 
-/// The event that a body describes. The payload is kept byte for byte.
-fn event_of(text: &str, key: &Key) -> Result<NewEvent, Problem> {
-    let mut fields = Fields::of(text)?;
-    let event_type = fields.required("event_type");
-    let payload = fields.required::<&RawValue>("payload");
-    let account = fields.optional("account");
-    let ordering_key = fields.optional("ordering_key");
-    let dedup_key = fields.optional("dedup_key");
-    let deliver_after = fields.optional("deliver_after");
-    let occurred_at = fields.optional("occurred_at");
-    let (event_type, payload) = fields.complete(event_type.zip(payload))?;
-    Ok(NewEvent {
-        account: key.account_for(account)?,
-        event_type,
-        payload: payload.to_owned(),
-        ordering_key,
-        dedup_key,
-        deliver_after,
-        occurred_at,
-        headers: None,
-    })
+impl IntoResponse for PublishedTogether {
+    fn into_response(self) -> Response {
+        let body = serde_json::json!({ "ids": self.0 });
+        (StatusCode::ACCEPTED, Json(body)).into_response()
+    }
 }

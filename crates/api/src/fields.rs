@@ -3,12 +3,13 @@
 
 use crate::problem::{Fault, Kind, Problem};
 use chrono::{DateTime, Datelike, SubsecRound};
-use postrider_core::Timestamp;
+use postrider_core::{BasicAuth, Timestamp};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
-use std::fmt;
+use std::collections::BTreeMap;
+use std::fmt::{self, Display};
 
 /// The members of a JSON object, each value as it was written, and what is wrong so far.
 pub(crate) struct Fields<'a> {
@@ -36,19 +37,32 @@ impl<'a> Fields<'a> {
     /// # Errors
     /// When the text is not JSON, or not an object.
     pub(crate) fn of(text: &'a str) -> Result<Self, Problem> {
-        let Members(members) =
-            serde_json::from_str(text).map_err(|error| match error.classify() {
-                Category::Data => Problem::invalid(vec![Fault::at("", "must be a JSON object")]),
-                _ => Problem::new(
-                    Kind::MalformedJson,
-                    format!("The body is not valid JSON: {error}."),
-                ),
-            })?;
-        Ok(Self {
+        let members = serde_json::from_str(text).map_err(|error| match error.classify() {
+            Category::Data => Problem::invalid(vec![Fault::at("", "must be a JSON object")]),
+            _ => Problem::new(
+                Kind::MalformedJson,
+                format!("The body is not valid JSON: {error}."),
+            ),
+        })?;
+        Ok(Self::with(members))
+    }
+
+    /// Takes an object apart that stands in something larger.
+    ///
+    /// # Errors
+    /// When it is no object.
+    pub(crate) fn within(value: &'a RawValue) -> Result<Self, Fault> {
+        let members = serde_json::from_str(value.get());
+        let members = members.map_err(|_| Fault::at("", "must be a JSON object"))?;
+        Ok(Self::with(members))
+    }
+
+    fn with(Members(members): Members<'a>) -> Self {
+        Self {
             members,
             known: Vec::with_capacity(8),
             faults: Vec::new(),
-        })
+        }
     }
 
     /// The value of a member that must be there.
@@ -71,11 +85,87 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// The same as `parse` understands it.
+    pub(crate) fn parsed<T, E: Display>(
+        &mut self,
+        name: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        let text: String = self.optional(name)?;
+        match parse(&text) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.fault(name, error.to_string());
+                None
+            }
+        }
+    }
+
+    /// The texts of a member that is an array of at most `max`, each as `parse` understands it.
+    pub(crate) fn list<T, E: Display>(
+        &mut self,
+        name: &'static str,
+        max: usize,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Option<Vec<T>> {
+        let texts: Vec<String> = self.optional(name)?;
+        if texts.len() > max {
+            self.fault(name, format!("has more than {max} entries"));
+            return None;
+        }
+        let before = self.faults.len();
+        let mut read = Vec::with_capacity(texts.len());
+        for (place, text) in texts.iter().enumerate() {
+            match parse(text) {
+                Ok(value) => read.push(value),
+                Err(error) => {
+                    let pointer = format!("/{name}/{place}");
+                    self.faults.push(Fault::at(pointer, error.to_string()));
+                }
+            }
+        }
+        (self.faults.len() == before).then_some(read)
+    }
+
+    /// What a member is to become: `None` when it is not named, `Some(None)` when it is `null`.
+    pub(crate) fn change<T>(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(&mut Self, &'static str) -> Option<T>,
+    ) -> Option<Option<T>> {
+        let place = self.members.iter().position(|(Name(n), _)| n == name);
+        let null = place.and_then(|place| self.members.get(place));
+        match null.map(|(_, value)| value.get() == "null") {
+            Some(false) => read(self, name).map(Some),
+            Some(true) => {
+                self.take(name);
+                Some(None)
+            }
+            None => {
+                self.known.push(name);
+                None
+            }
+        }
+    }
+
+    /// Says that something is wrong with a member.
+    pub(crate) fn refuse(&mut self, fault: Fault) {
+        self.faults.push(fault);
+    }
+
     /// What was read, if all was well and no member is left.
     ///
     /// # Errors
     /// Everything that is wrong.
-    pub(crate) fn complete<T>(mut self, read: Option<T>) -> Result<T, Problem> {
+    pub(crate) fn complete<T>(self, read: Option<T>) -> Result<T, Problem> {
+        self.end(read).map_err(Problem::invalid)
+    }
+
+    /// The same with the faults themselves.
+    ///
+    /// # Errors
+    /// Everything that is wrong.
+    pub(crate) fn end<T>(mut self, read: Option<T>) -> Result<T, Vec<Fault>> {
         for (Name(name), _) in std::mem::take(&mut self.members) {
             let detail = match self.known.contains(&name.as_ref()) {
                 true => "is given twice".into(),
@@ -85,7 +175,7 @@ impl<'a> Fields<'a> {
         }
         match read {
             Some(read) if self.faults.is_empty() => Ok(read),
-            _ => Err(Problem::invalid(self.faults)),
+            _ => Err(self.faults),
         }
     }
 
@@ -125,16 +215,62 @@ impl<'a> Field<'a> for String {
     }
 }
 
+impl<'a> Field<'a> for Vec<String> {
+    const EXPECTED: &'static str = "an array of strings";
+
+    fn read(value: &'a RawValue) -> Option<Self> {
+        serde_json::from_str(value.get()).ok()
+    }
+}
+
+impl<'a> Field<'a> for Vec<&'a RawValue> {
+    const EXPECTED: &'static str = "an array";
+
+    fn read(value: &'a RawValue) -> Option<Self> {
+        serde_json::from_str(value.get()).ok()
+    }
+}
+
+impl<'a> Field<'a> for u32 {
+    const EXPECTED: &'static str = "a whole number from 0 to 4294967295";
+
+    fn read(value: &'a RawValue) -> Option<Self> {
+        serde_json::from_str(value.get()).ok()
+    }
+}
+
+/// Headers, in the order of their names; a name that is repeated counts with its last value.
+impl<'a> Field<'a> for BTreeMap<String, String> {
+    const EXPECTED: &'static str = "an object whose values are strings";
+
+    fn read(value: &'a RawValue) -> Option<Self> {
+        serde_json::from_str(value.get()).ok()
+    }
+}
+
+impl<'a> Field<'a> for BasicAuth {
+    const EXPECTED: &'static str = "an object with the strings user and password";
+
+    fn read(value: &'a RawValue) -> Option<Self> {
+        serde_json::from_str(value.get()).ok()
+    }
+}
+
 impl<'a> Field<'a> for Timestamp {
     const EXPECTED: &'static str =
         "a time such as \"2026-01-31T12:00:00Z\" (RFC 3339), in the years 1 to 9999";
 
     fn read(value: &'a RawValue) -> Option<Self> {
         let text: String = serde_json::from_str(value.get()).ok()?;
-        let at = DateTime::parse_from_rfc3339(&text).ok()?.to_utc();
-        // The databases have no place for what lies beyond.
-        (1..=9999).contains(&at.year()).then(|| at.trunc_subsecs(6))
+        time_of(&text)
     }
+}
+
+/// The time that a text names.
+pub(crate) fn time_of(text: &str) -> Option<Timestamp> {
+    let at = DateTime::parse_from_rfc3339(text).ok()?.to_utc();
+    // The databases have no place for what lies beyond.
+    (1..=9999).contains(&at.year()).then(|| at.trunc_subsecs(6))
 }
 
 /// Every member in the order it was written, repeated names included.
@@ -177,7 +313,12 @@ mod tests {
         let faults = |problem: Problem| {
             let faults = problem.faults().iter();
             faults
-                .map(|fault| (fault.pointer.clone(), fault.detail.clone()))
+                .map(|fault| {
+                    (
+                        fault.pointer.clone().unwrap_or_default(),
+                        fault.detail.clone(),
+                    )
+                })
                 .collect::<Wrong>()
         };
         let mut fields = Fields::of(text).map_err(faults)?;
@@ -232,6 +373,37 @@ mod tests {
                 assert!(detail.contains(words), "{text}: {detail}");
             }
         }
+    }
+
+    #[test]
+    fn a_change_tells_a_member_that_is_null_from_one_that_is_not_named() {
+        let mut fields = Fields::of(r#"{"a":null,"b":"x","d":7}"#).unwrap();
+        let mut change = |name| fields.change(name, Fields::optional::<String>);
+        assert_eq!(change("a"), Some(None));
+        assert_eq!(change("b"), Some(Some("x".into())));
+        assert_eq!(change("c"), None);
+        assert_eq!(change("d"), None, "what cannot be read changes nothing");
+        let faults = fields.end(Some(())).unwrap_err();
+        assert_eq!(faults, [Fault::at("/d", "must be a string")]);
+    }
+
+    #[test]
+    fn the_entries_of_a_list_are_told_by_their_places() {
+        let list = |text: &str| {
+            let mut fields = Fields::of(text).unwrap();
+            let read = fields.list("n", 3, str::parse::<u32>);
+            fields.end(Some(())).map(|()| read)
+        };
+        assert_eq!(list("{}"), Ok(None));
+        assert_eq!(list(r#"{"n":["1","2"]}"#), Ok(Some(vec![1, 2])));
+        let places = |text| {
+            let faults = list(text).unwrap_err();
+            let pointers = faults.into_iter().filter_map(|fault| fault.pointer);
+            pointers.collect::<Vec<_>>()
+        };
+        assert_eq!(places(r#"{"n":["1","a","3"]}"#), ["/n/1"]);
+        assert_eq!(places(r#"{"n":["1","2","3","4"]}"#), ["/n"]);
+        assert_eq!(places(r#"{"n":[1]}"#), ["/n"]);
     }
 
     #[test]

@@ -3,20 +3,42 @@
 //! A request is taken in by [`Api`], one file for each resource holds its routes, bodies and
 //! handlers, and every refusal is a problem document (RFC 9457). No other crate but the binary
 //! knows `axum`, and this one knows nothing of workers: what it asks about the process it asks
-//! through [`Readiness`], and what it tells it tells through [`Observer`] and
-//! [`ApiParts::published`].
+//! through [`Readiness`], what it tells it tells through [`Observer`] and
+//! [`ApiParts::published`], and what is to be sent goes through [`TestSender`].
 
 mod api;
+mod attempt_body;
 mod call;
+mod deliveries;
+mod dialects;
+mod docs_page;
+mod event_body;
 mod events;
 mod fields;
+mod hook_body;
+mod hook_bulk;
+mod hook_history;
+mod hooks;
+mod idempotency;
 mod keys;
+mod limits;
 mod observe;
+mod openapi;
+mod page;
+mod params;
 mod probes;
 mod problem;
 mod publisher;
+mod reach;
+mod server;
+mod test_sender;
 mod trouble;
+mod webhooks;
 
 pub use api::{Api, ApiParts};
+pub use dialects::{Brought, DIALECTS, Dialect, DialectSettings, EventEntry, IssueError, Issued};
+pub use limits::ApiLimits;
 pub use observe::Observer;
 pub use probes::{Readiness, probes};
+pub use server::serve;
+pub use test_sender::TestSender;

@@ -296,6 +296,15 @@ impl Event {
     /// The first bound that is broken.
     pub fn check(&self, dedup_key: Option<&str>) -> Result<(), EventError> {
         EventType::check_published(&self.event_type)?;
+        self.check_own(dedup_key)
+    }
+
+    /// The same for an event of our own, which alone may have a reserved type.
+    ///
+    /// # Errors
+    /// The first bound that is broken.
+    pub fn check_own(&self, dedup_key: Option<&str>) -> Result<(), EventError> {
+        EventType::check(&self.event_type)?;
         if self.payload.as_str().len() > PAYLOAD_MAX_BYTES {
             return Err(EventError::PayloadTooLarge(self.payload.as_str().len()));
         }

@@ -27,6 +27,8 @@ pub struct Health {
     pub not_before: Option<Timestamp>,
     /// While it is backed off: probes that failed.
     pub probes: u32,
+    /// When it was warned of, in this row of failures.
+    pub warned_at: Option<Timestamp>,
 }
 
 /// How a hook is held back because of its failures.
@@ -81,6 +83,9 @@ pub struct Observation {
 pub enum Verdict {
     /// It stays as it is.
     Unchanged,
+    /// It stays as it is, but is half of the way to being disabled: said once in a row of
+    /// failures.
+    Warn,
     /// It is to be disabled, if it is active.
     Disable(DisabledReason),
 }
@@ -139,8 +144,14 @@ impl Health {
                     continue;
                 }
                 health.failed(hook, seen, policy);
-                if verdict == Verdict::Unchanged && health.calls_for_disabling(seen, policy) {
+                if matches!(verdict, Verdict::Disable(_)) {
+                    continue;
+                }
+                if health.calls_for_disabling(seen, policy) {
                     verdict = Verdict::Disable(DisabledReason::Failures);
+                } else if health.warned_at.is_none() && health.calls_for_warning(seen.at, policy) {
+                    health.warned_at = Some(seen.at);
+                    verdict = Verdict::Warn;
                 }
             }
         }
@@ -159,6 +170,7 @@ impl Health {
             return;
         }
         self.succeeded_at = self.succeeded_at.max(Some(at));
+        self.warned_at = None;
         if before_last {
             // How many of the failures came after it is not known: at least the last.
             self.fail_count = 1;
@@ -225,11 +237,20 @@ impl Health {
     }
 
     fn calls_for_disabling(&self, seen: &Observation, policy: &HealthPolicy) -> bool {
-        let first = self.first_failure_at.unwrap_or(seen.at);
-        let failing_for = (seen.at - first).to_std().unwrap_or_default();
-        let fails =
-            self.fail_count >= policy.disable_after_failures && failing_for >= policy.disable_after;
+        let fails = self.fail_count >= policy.disable_after_failures
+            && self.failing_for(seen.at) >= policy.disable_after;
         fails || (policy.disable_when_exhausted && seen.exhausted)
+    }
+
+    /// Half of the count and half of the span: never one without the other either.
+    fn calls_for_warning(&self, at: Timestamp, policy: &HealthPolicy) -> bool {
+        self.fail_count >= policy.disable_after_failures.div_ceil(2)
+            && self.failing_for(at) >= policy.disable_after / 2
+    }
+
+    fn failing_for(&self, at: Timestamp) -> Duration {
+        let first = self.first_failure_at.unwrap_or(at);
+        (at - first).to_std().unwrap_or_default()
     }
 }
 

@@ -102,6 +102,13 @@ pub struct HookSettings {
     /// Requests to it in a time at most, over all workers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
+    /// Whether it gets the events of one key in their order, one at a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ordered: Option<Ordered>,
+    /// What becomes of the events behind one that has failed for good, if it is ordered; they
+    /// wait, unless it says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_failure: Option<OnFailure>,
     /// Failures in a row before it is backed off as a whole.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub back_off_after: Option<u32>,
@@ -120,18 +127,47 @@ pub struct HookSettings {
 /// back what the hook had set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SettingsChange {
+    /// What stands in the body.
+    pub body: Option<BodyForm>,
     /// Which payloads it asks for; without one, all.
     pub filter: Option<Option<Filter>>,
+    /// The deadline of a whole exchange.
+    pub timeout: Option<Option<Span>>,
+    /// The waits between attempts.
+    pub retry_schedule: Option<Option<RetrySchedule>>,
     /// Requests in flight at most.
     pub in_flight: Option<Option<u32>>,
     /// Requests in a time at most.
     pub rate: Option<Option<Rate>>,
+    /// Whether the events of one key come in their order. Without it, `on_failure` goes too.
+    pub ordered: Option<Option<Ordered>>,
+    /// What becomes of the events behind one that has failed for good.
+    pub on_failure: Option<Option<OnFailure>>,
     /// Failures in a row before it is backed off.
     pub back_off_after: Option<Option<u32>>,
     /// Failures in a row before it is disabled.
     pub disable_after_failures: Option<Option<u32>>,
     /// The time those failures must span.
     pub disable_after: Option<Option<Span>>,
+}
+
+/// In what order a hook gets its events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ordered {
+    /// Those of one `ordering_key` one after another, as they were inserted; others in any order.
+    Key,
+}
+
+/// What becomes of the events behind one that has failed for good.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// Those of its key wait until a person sends it again and it is taken, or discards it.
+    #[default]
+    Hold,
+    /// They go on.
+    Skip,
 }
 
 /// What proves the sender to the receiver.
@@ -221,6 +257,11 @@ pub enum HookError {
     /// A count that would let nothing through.
     #[error("the {0} must be at least 1")]
     Zero(&'static str),
+    /// It is to hold or to skip, and has no order.
+    #[error(
+        "what happens behind an event that has failed for good (on_failure) matters only where events are kept in order: make the hook ordered by key too"
+    )]
+    NotOrdered,
     /// The secret cannot stand in a header.
     #[error("the secret has a control character: it is sent in a header and cannot have one")]
     Token,
@@ -258,16 +299,30 @@ impl Hook {
 }
 
 impl HookSettings {
-    /// Whether a limit is set that must hold over all workers together.
+    /// Whether something is set that must hold over all workers together: a limit, or an order.
     pub fn is_limited(&self) -> bool {
-        self.in_flight.is_some() || self.rate.is_some()
+        self.in_flight.is_some() || self.rate.is_some() || self.ordered.is_some()
+    }
+
+    /// What becomes of the events behind one that has failed for good, if the hook is ordered.
+    pub fn after_failure(&self) -> Option<OnFailure> {
+        self.ordered
+            .map(|Ordered::Key| self.on_failure.unwrap_or_default())
     }
 
     /// Makes the change.
     pub fn apply(&mut self, change: SettingsChange) {
+        self.body = change.body.unwrap_or(self.body);
         set(&mut self.filter, change.filter);
+        set(&mut self.timeout, change.timeout);
+        set(&mut self.retry_schedule, change.retry_schedule);
         set(&mut self.in_flight, change.in_flight);
         set(&mut self.rate, change.rate);
+        set(&mut self.ordered, change.ordered);
+        if self.ordered.is_none() {
+            self.on_failure = None;
+        }
+        set(&mut self.on_failure, change.on_failure);
         set(&mut self.back_off_after, change.back_off_after);
         set(
             &mut self.disable_after_failures,
@@ -283,6 +338,9 @@ impl HookSettings {
     pub fn check(&self) -> Result<(), HookError> {
         if self.timeout.is_some_and(|timeout| timeout.get().is_zero()) {
             return Err(HookError::Timeout);
+        }
+        if self.on_failure.is_some() && self.ordered.is_none() {
+            return Err(HookError::NotOrdered);
         }
         let counts = [
             ("in-flight limit", self.in_flight),
@@ -303,6 +361,31 @@ impl SettingsChange {
     /// Whether anything is to change.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// The names of what is to change, in words for people.
+    pub fn names(&self) -> String {
+        let names = [
+            ("body", self.body.is_some()),
+            ("filter", self.filter.is_some()),
+            ("timeout", self.timeout.is_some()),
+            ("retry_schedule", self.retry_schedule.is_some()),
+            ("in_flight", self.in_flight.is_some()),
+            ("rate", self.rate.is_some()),
+            ("ordered", self.ordered.is_some()),
+            ("on_failure", self.on_failure.is_some()),
+            ("back_off_after", self.back_off_after.is_some()),
+            (
+                "disable_after_failures",
+                self.disable_after_failures.is_some(),
+            ),
+            ("disable_after", self.disable_after.is_some()),
+        ];
+        let changed = names.iter().filter(|(_, changed)| *changed);
+        changed
+            .map(|(name, _)| *name)
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 }
 
@@ -372,13 +455,7 @@ impl NewHook {
         }
         parse_hook_url(&self.url)?;
         check_patterns(&self.events, self.alias.is_some())?;
-        let headers = &self.credentials.headers;
-        if are_too_many_headers(headers.iter().map(|(name, value)| name.len() + value.len())) {
-            return Err(HookError::HeadersTooMany);
-        }
-        for (name, value) in headers {
-            check_header(name, value)?;
-        }
+        check_headers(&self.credentials.headers)?;
         check_token(self.credentials.token.as_deref())?;
         self.settings.check()
     }
@@ -399,6 +476,15 @@ pub(crate) fn check_patterns(events: &[EventPattern], has_alias: bool) -> Result
         true => Err(HookError::NoEvents),
         false => Ok(()),
     }
+}
+
+/// Whether a hook may send these headers.
+pub(crate) fn check_headers(headers: &[(String, String)]) -> Result<(), HookError> {
+    if are_too_many_headers(headers.iter().map(|(name, value)| name.len() + value.len())) {
+        return Err(HookError::HeadersTooMany);
+    }
+    let mut headers = headers.iter();
+    headers.try_for_each(|(name, value)| check_header(name, value))
 }
 
 fn check_header(name: &str, value: &str) -> Result<(), HookError> {
@@ -457,6 +543,25 @@ pub fn parse_hook_url(text: &str) -> Result<Url, HookError> {
         ));
     }
     Ok(url)
+}
+
+impl Ordered {
+    /// The order's name, as it is shown and set.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Key => "key",
+        }
+    }
+}
+
+impl OnFailure {
+    /// The choice's name, as it is shown and set.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hold => "hold",
+            Self::Skip => "skip",
+        }
+    }
 }
 
 impl HookStatus {
@@ -535,6 +640,28 @@ mod tests {
         ] {
             assert!(parse_hook_url(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_happens_behind_a_failure_goes_with_the_order() {
+        let change = |ordered, on_failure| SettingsChange {
+            ordered,
+            on_failure,
+            ..SettingsChange::default()
+        };
+        let mut settings = HookSettings::default();
+        assert_eq!(settings.after_failure(), None);
+        settings.apply(change(None, Some(Some(OnFailure::Skip))));
+        assert_eq!(settings.check(), Err(HookError::NotOrdered));
+        settings.apply(change(Some(Some(Ordered::Key)), None));
+        assert_eq!(settings.check(), Ok(()));
+        assert_eq!(settings.after_failure(), Some(OnFailure::Skip));
+        assert!(settings.is_limited(), "one worker owns it");
+        settings.apply(change(None, Some(None)));
+        assert_eq!(settings.after_failure(), Some(OnFailure::Hold));
+        settings.apply(change(None, Some(Some(OnFailure::Skip))));
+        settings.apply(change(Some(None), None));
+        assert_eq!(settings, HookSettings::default());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A change of a hook by whoever registered it, through the API it was registered with.
 
-use crate::hook::{check_patterns, check_token};
-use crate::{BasicAuth, EventPattern, Hook, HookError, HookStatus, parse_hook_url};
+use crate::hook::{check_headers, check_patterns, check_token};
+use crate::{BasicAuth, EventPattern, Hook, HookError, HookStatus, SettingsChange, parse_hook_url};
 use serde_json::{Map, Value};
 
 /// What is to be changed in one step. What is `None` stays as it is.
@@ -15,6 +15,10 @@ pub struct HookEdit {
     pub token: Option<Option<String>>,
     /// HTTP Basic credentials; `Some(None)` takes them away.
     pub basic: Option<Option<BasicAuth>>,
+    /// Extra request headers, instead of those it had.
+    pub headers: Option<Vec<(String, String)>>,
+    /// What it sets for itself.
+    pub settings: SettingsChange,
     /// What only its profile knows, by name; `null` takes a value away.
     pub profile: Map<String, Value>,
     /// Whether deliveries go out. `active` forgets its failures, as enabling does.
@@ -24,7 +28,24 @@ pub struct HookEdit {
 impl HookEdit {
     /// Whether what proves the sender is to change, which needs the keys it is sealed with.
     pub fn concerns_credentials(&self) -> bool {
-        self.token.is_some() || self.basic.is_some()
+        self.token.is_some() || self.basic.is_some() || self.headers.is_some()
+    }
+
+    /// The names of what is to change, except for the status.
+    pub fn names(&self) -> String {
+        let own = [
+            ("url", self.url.is_some()),
+            ("events", self.events.is_some()),
+            ("headers", self.headers.is_some()),
+            ("credentials", self.token.is_some() || self.basic.is_some()),
+        ];
+        let own = own.iter().filter(|(_, changed)| *changed);
+        let own = own.map(|(name, _)| *name);
+        let settings = self.settings.names();
+        let settings = Some(settings.as_str()).filter(|names| !names.is_empty());
+        let of_profile = self.profile.keys().map(String::as_str);
+        let all = own.chain(settings).chain(of_profile);
+        all.collect::<Vec<_>>().join(", ")
     }
 
     /// Makes the change, except for the status, which has a history of its own.
@@ -47,6 +68,12 @@ impl HookEdit {
         if let Some(basic) = self.basic {
             hook.credentials.basic = basic;
         }
+        if let Some(headers) = self.headers {
+            check_headers(&headers)?;
+            hook.credentials.headers = headers;
+        }
+        hook.settings.apply(self.settings);
+        hook.settings.check()?;
         for (name, value) in self.profile {
             match value {
                 Value::Null => hook.settings.profile.remove(&name),
@@ -63,6 +90,7 @@ impl std::fmt::Debug for HookEdit {
             .field("url", &self.url)
             .field("events", &self.events)
             .field("credentials", &self.concerns_credentials())
+            .field("settings", &self.settings)
             .field("profile", &self.profile)
             .field("status", &self.status)
             .finish()

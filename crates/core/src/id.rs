@@ -110,6 +110,22 @@ impl DeliveryId {
     }
 }
 
+impl DeliveryId {
+    /// When its event was made, to the millisecond, which every delivery's id begins with.
+    pub fn event_made_at(self) -> Timestamp {
+        let millis = i64::try_from(self.0.as_u128() >> 80).unwrap_or(i64::MAX);
+        Timestamp::from_timestamp_millis(millis).unwrap_or_default()
+    }
+
+    /// What comes before the id of every delivery whose event was made at this moment or later,
+    /// and after those of all others.
+    pub fn first_since(moment: Timestamp) -> Self {
+        // A part of a millisecond belongs to the one it is in.
+        let millis = u128::try_from(moment.timestamp_millis()).unwrap_or(0);
+        Self(Uuid::from_u128(millis << 80))
+    }
+}
+
 fn uuid_v7(now: Timestamp) -> Uuid {
     let millis = u64::try_from(now.timestamp_millis()).unwrap_or(0);
     let random: [u8; 10] = rand::random();
@@ -149,5 +165,14 @@ mod tests {
             DeliveryId::of(event, hook).0.as_bytes()[..6],
             event.0.as_bytes()[..6]
         );
+        assert_eq!(DeliveryId::of(event, hook).event_made_at(), now);
+    }
+
+    #[test]
+    fn a_moment_parts_the_ids_of_deliveries() {
+        let at = |millis| Utc.timestamp_millis_opt(millis).unwrap();
+        let made = |millis| DeliveryId::of(EventId::draw(at(millis)), HookId::draw(at(0)));
+        let bound = DeliveryId::first_since(at(5_000));
+        assert!(made(4_999) < bound && bound < made(5_000));
     }
 }

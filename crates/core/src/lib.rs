@@ -10,16 +10,20 @@ mod alias;
 mod attempt;
 mod body;
 mod clock;
+mod credential;
 mod duration;
 mod event;
 mod filter;
 mod health;
+mod history;
 mod hook;
 mod hook_edit;
 mod id;
 mod key;
 mod limits;
+mod operational;
 mod outcome;
+mod password;
 mod pattern;
 mod rate;
 mod retry;
@@ -32,13 +36,18 @@ pub use alias::{AliasForm, NewAlias};
 pub use attempt::{Attempt, scrub};
 pub use body::{BodyForm, standard_body};
 pub use clock::{Clock, TestClock, Timestamp};
+pub use credential::{
+    Access, AccessChange, Credential, CredentialError, NewCredential, Proof, SharedSecret,
+    Standing, check_text, check_word,
+};
 pub use duration::{Span, SpanError};
 pub use event::{DEFAULT_ACCOUNT, Event, EventError, EventType, NewEvent, Payload};
 pub use filter::{Filter, FilterError, LazyPayload, UnreadablePayload};
 pub use health::{Health, HealthPolicy, Observation, Phase, Verdict, back_off};
+pub use history::{HookAction, OURSELVES};
 pub use hook::{
     BasicAuth, Disabled, DisabledReason, Hook, HookCredentials, HookError, HookSettings,
-    HookStatus, NewHook, RotatingSecret, SettingsChange, parse_hook_url,
+    HookStatus, NewHook, OnFailure, Ordered, RotatingSecret, SettingsChange, parse_hook_url,
 };
 pub use hook_edit::HookEdit;
 pub use id::{AttemptId, DeliveryId, EventId, HookId, KeyId, LeaseToken, WorkerId};
@@ -48,7 +57,12 @@ pub use limits::{
     FILTER_MAX_DEPTH, HEADERS_MAX, HEADERS_MAX_BYTES, HOOK_URL_MAX_BYTES, KEY_MAX_BYTES,
     PAYLOAD_MAX_BYTES, RETRY_AFTER_MAX, SPAN_MAX,
 };
+pub use operational::{
+    DELIVERY_FAILED, DeliveryNotice, HOOK_DISABLED, HOOK_ENABLED, HOOK_WARNING, HookNotice,
+    OPERATIONAL_TYPES, patterns_matching, url_without_credentials,
+};
 pub use outcome::{NextStep, Outcome, Reason, Refusal, next_step};
+pub use password::{PasswordError, PasswordHash};
 pub use pattern::{EventPattern, PatternError};
 pub use rate::{Bucket, Rate, RateError};
 pub use retry::{Jitter, RetrySchedule, Schedules};

@@ -34,6 +34,14 @@ enum Unit {
 pub struct RateError(String);
 
 impl Rate {
+    /// So many in a second.
+    pub fn per_second_of(count: u32) -> Self {
+        Self {
+            count,
+            unit: Unit::Second,
+        }
+    }
+
     /// How many in a second.
     pub fn per_second(self) -> f64 {
         f64::from(self.count) / self.unit.seconds()
@@ -121,6 +129,20 @@ impl Bucket {
             tokens: 1.0,
             filled_at: now,
         }
+    }
+
+    /// A full bucket, for one that nobody had before.
+    pub fn full(rate: Rate, now: Timestamp) -> Self {
+        Self {
+            tokens: rate.burst(),
+            ..Self::new(rate, now)
+        }
+    }
+
+    /// Whether it is full at `now`.
+    pub fn is_full(&mut self, now: Timestamp) -> bool {
+        self.tokens(now);
+        self.tokens >= self.rate.burst()
     }
 
     /// The rate at which it fills.

@@ -20,6 +20,7 @@ fn hook(number: u32) -> Hook {
     };
     Hook {
         id: HookId(Uuid::from_u128(number.into())),
+        alias: None,
         account: "default".into(),
         url: "https://example.com/webhooks/inbox".into(),
         events: vec![events],

@@ -1,6 +1,6 @@
 //! The hooks as a store last read them, kept current by their version.
 
-use postrider_core::{Hook, HookId};
+use postrider_core::{Hook, HookId, OPERATIONAL_TYPES};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -14,6 +14,10 @@ pub struct HookBook {
     version: i64,
     hooks: HashMap<HookId, Arc<Hook>>,
     by_account: HashMap<String, Vec<HookId>>,
+    /// Hooks that ask for events of our own, by account; nearly always there are none.
+    watching: HashMap<String, Vec<HookId>>,
+    /// How many of them are ordered.
+    ordered: usize,
 }
 
 /// One change to a book.
@@ -43,6 +47,11 @@ impl HookBook {
         self.hooks.get(&id)
     }
 
+    /// Whether any hook is ordered.
+    pub(crate) fn has_ordered(&self) -> bool {
+        self.ordered > 0
+    }
+
     /// How many hooks there are.
     pub fn len(&self) -> usize {
         self.hooks.len()
@@ -68,6 +77,30 @@ impl HookBook {
             .filter(move |hook| hook.takes_deliveries() && hook.matches(event_type))
     }
 
+    /// Whether any hook asks for events of our own.
+    pub(crate) fn is_any_account_watched(&self) -> bool {
+        !self.watching.is_empty()
+    }
+
+    /// Whether a hook of the account other than `about` takes events of ours of this type.
+    pub(crate) fn is_watched(&self, account: &str, event_type: &str, about: HookId) -> bool {
+        let watching = self.watching.get(account).into_iter().flatten();
+        watching
+            .filter(|id| **id != about)
+            .filter_map(|id| self.hooks.get(id))
+            .any(|hook| hook.takes_deliveries() && hook.matches(event_type))
+    }
+
+    /// Forgets that a hook asks for events of our own.
+    fn forget_watching(&mut self, account: &str, id: HookId) {
+        if let Some(watching) = self.watching.get_mut(account) {
+            watching.retain(|other| *other != id);
+            if watching.is_empty() {
+                self.watching.remove(account);
+            }
+        }
+    }
+
     /// The book after these changes, at `version`.
     pub(crate) fn with(&self, updates: Vec<HookUpdate>, version: i64) -> Self {
         let mut book = self.clone();
@@ -79,13 +112,23 @@ impl HookBook {
                     if let Err(place) = ids.binary_search(&hook.id) {
                         ids.insert(place, hook.id);
                     }
-                    book.hooks.insert(hook.id, hook);
+                    book.forget_watching(&hook.account, hook.id);
+                    if OPERATIONAL_TYPES.iter().any(|name| hook.matches(name)) {
+                        let watching = book.watching.entry(hook.account.clone()).or_default();
+                        watching.push(hook.id);
+                    }
+                    book.ordered += usize::from(hook.settings.ordered.is_some());
+                    let before = book.hooks.insert(hook.id, hook);
+                    book.ordered -=
+                        usize::from(before.is_some_and(|hook| hook.settings.ordered.is_some()));
                 }
                 HookUpdate::Gone(id) => {
-                    if let Some(hook) = book.hooks.remove(&id)
-                        && let Some(ids) = book.by_account.get_mut(&hook.account)
-                    {
-                        ids.retain(|other| *other != id);
+                    if let Some(hook) = book.hooks.remove(&id) {
+                        book.ordered -= usize::from(hook.settings.ordered.is_some());
+                        if let Some(ids) = book.by_account.get_mut(&hook.account) {
+                            ids.retain(|other| *other != id);
+                        }
+                        book.forget_watching(&hook.account, id);
                     }
                 }
             }

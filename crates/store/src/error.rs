@@ -3,7 +3,8 @@
 //! An error of the database tells its cause in the database's own words, all of it: there is
 //! no source behind it that would say the same once more.
 
-use postrider_core::{EventError, HookError, HookId, KeyError, SealError};
+use crate::DeliveryState;
+use postrider_core::{CredentialError, EventError, HookError, HookId, KeyError, SealError};
 use sqlx::postgres::PgDatabaseError;
 
 /// The result of every method of a store.
@@ -47,6 +48,9 @@ pub enum Error {
     /// The key cannot be made.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The credential of a registrant cannot be made.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
     /// A stored secret cannot be sealed or opened.
     #[error(transparent)]
     Seal(#[from] SealError),
@@ -68,6 +72,29 @@ impl Error {
 pub(crate) fn not_understood(hook: HookId) -> Error {
     Error::Conflict(format!(
         "the settings of hook {hook} were written by a newer version of Postrider: change them with that one"
+    ))
+}
+
+/// Nothing is held for a hook that is active.
+pub(crate) fn nothing_held(hook: HookId) -> Error {
+    Error::Conflict(format!(
+        "hook {hook} is active: only what is held for a hook that is not can be discarded"
+    ))
+}
+
+/// There is nowhere to send deliveries of a deleted hook.
+pub(crate) fn hook_deleted(hook: HookId) -> Error {
+    Error::Conflict(format!(
+        "hook {hook} was deleted: there is nowhere to send its deliveries"
+    ))
+}
+
+/// What is pending or in flight is not to be sent again.
+pub(crate) fn on_its_way(state: DeliveryState) -> Error {
+    Error::Conflict(format!(
+        "{} deliveries are on their way already: name a state in which they have ended, such as \
+         failed, or held",
+        state.name()
     ))
 }
 

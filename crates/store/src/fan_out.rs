@@ -1,5 +1,6 @@
 //! Which deliveries a batch of outbox rows makes, and which of them start at once.
 
+use crate::order::never;
 use crate::{FanOut, Fresh, HookBook, Leased, Room};
 use postrider_core::{DeliveryId, Event, Hook, HookId, HookStatus, LazyPayload, Timestamp};
 use std::collections::{BTreeSet, HashSet};
@@ -12,6 +13,8 @@ pub(crate) struct OutboxRow {
     pub event: Arc<Event>,
     pub dedup_key: Option<String>,
     pub deliver_after: Option<Timestamp>,
+    /// The hook that an event of our own is about, which does not get it.
+    pub about: Option<HookId>,
 }
 
 /// One delivery to be made.
@@ -22,6 +25,8 @@ pub(crate) struct Planned {
     pub event: Arc<Event>,
     pub hook: Arc<Hook>,
     pub next_attempt_at: Timestamp,
+    /// When it is due once its turn has come, if one of its key stands before it in the plan.
+    pub turn_at: Option<Timestamp>,
     /// Leased to the caller in the same transaction.
     pub starts: bool,
 }
@@ -82,7 +87,12 @@ impl Plan {
 
 /// Why the row cannot be accepted, if it cannot.
 pub(crate) fn objection(row: &OutboxRow, deliver_before: Timestamp) -> Option<String> {
-    if let Err(error) = row.event.check(row.dedup_key.as_deref()) {
+    let dedup_key = row.dedup_key.as_deref();
+    let checked = match row.about {
+        None => row.event.check(dedup_key),
+        Some(_) => row.event.check_own(dedup_key),
+    };
+    if let Err(error) = checked {
         return Some(error.to_string());
     }
     match row.deliver_after {
@@ -113,25 +123,30 @@ pub(crate) fn plan(
     max_deliveries: u32,
 ) -> Plan {
     let mut plan = Plan::default();
+    let mut keys = HashSet::new();
     for row in rows {
-        let (matching, filter_problems) = matching(book, &row.event);
+        let (matching, filter_problems) = matching(book, row);
         let size = plan.deliveries.len() + matching.len();
         if plan.covered > 0 && size > max_deliveries as usize {
             break;
         }
-        let next_attempt_at = row.deliver_after.map_or(now, |at| at.max(now));
+        let due = row.deliver_after.map_or(now, |at| at.max(now));
+        let key = row.event.ordering_key.as_deref();
         for hook in matching {
             let starts = hook.status == HookStatus::Active
                 && !hook.locked
                 && !hook.is_gated()
-                && next_attempt_at <= now
+                && due <= now
                 && room.take(hook.id);
+            let behind = hook.settings.ordered.is_some()
+                && key.is_some_and(|key| !keys.insert((hook.id, key)));
             plan.deliveries.push(Planned {
                 id: DeliveryId::of(row.event.id, hook.id),
                 seq: row.seq,
                 event: row.event.clone(),
                 hook: hook.clone(),
-                next_attempt_at,
+                next_attempt_at: if behind { never() } else { due },
+                turn_at: behind.then_some(due),
                 starts,
             });
         }
@@ -143,10 +158,12 @@ pub(crate) fn plan(
 
 /// The hooks that the event is for, and how many filters could not tell. The payload is parsed
 /// at most once, and only when a hook that its type is for has a filter.
-fn matching<'a>(book: &'a HookBook, event: &'a Event) -> (Vec<&'a Arc<Hook>>, u32) {
+fn matching<'a>(book: &'a HookBook, row: &'a OutboxRow) -> (Vec<&'a Arc<Hook>>, u32) {
+    let event = &row.event;
     let payload = LazyPayload::new(&event.payload);
     let mut problems = 0;
     let hooks = book.matching(&event.account, &event.event_type);
+    let hooks = hooks.filter(|hook| row.about != Some(hook.id));
     let wanted = hooks.filter(|hook| match &hook.settings.filter {
         None => true,
         Some(filter) => filter.matches(&payload).unwrap_or_else(|_| {

@@ -4,12 +4,17 @@
 //! file by file and statement by statement; the conformance suite in `tests/` runs every case
 //! on both by name. Nothing outside this crate and the producer knows `sqlx`.
 
+mod announce;
 mod book;
+mod bulk;
+mod credential;
 mod error;
 mod examine;
 mod fan_out;
+mod hook_entry;
 mod migrations;
 mod open;
+mod order;
 pub mod postgres;
 mod report;
 mod retention;
@@ -20,23 +25,26 @@ mod store;
 mod transfer;
 mod work;
 
+pub use bulk::{Discard, Mark, Page, PageDone, Redelivery};
+pub use credential::CredentialQuery;
 pub use error::{Error, Result};
 pub use examine::{Examination, OUTBOX_COLUMNS, OldSnapshot, Producer, TableSize, Unused};
 pub use migrations::{MIGRATIONS, Migrated, SCHEMA_LEVEL, SchemaState};
 pub use open::{Backend, DatabaseSettings, open};
 pub use report::{
-    AttemptReport, DeliveryReport, DeliveryState, EventReport, EventState, HookReport, KeyReport,
-    RejectedReport,
+    AttemptReport, DeliveryReport, DeliveryState, EventReport, EventState, HookChangeReport,
+    HookReport, KeyReport, Registered, RegistrantReport, RejectedReport,
 };
 pub use retention::{Erased, Pruned, Retention};
 pub use room::Room;
 pub use scratch::{HeldSnapshot, ScratchDatabase, describe_server};
 pub use store::{
-    DeliveryFilter, DueHook, EventFilter, FanOut, HookChange, HookFilter, KeyFilter, Latest, Lease,
-    Store, Upkeep,
+    DeliveryFilter, DueHook, EnqueuedOnce, EventFilter, FanOut, HistoryFilter, HookChange,
+    HookFilter, IDEMPOTENCY_KEPT, Idempotency, KeyFilter, Latest, Lease, RegisteredFilter, Store,
+    Upkeep,
 };
 pub use transfer::{TransferParts, TransferStep, Transferred, transfer};
 pub use work::{
     Disabling, FannedOut, Fresh, GateAnswer, HookBook, Leased, OwnGates, Peek, Recovered, Settled,
-    Settlement, Standing, Step, WorkerClaim,
+    Settlement, Standing, Step, Warning, WorkerClaim,
 };

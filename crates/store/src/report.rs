@@ -1,8 +1,8 @@
 //! What people and programs are shown: the JSON of the command line and the API.
 
 use postrider_core::{
-    AttemptId, DeliveryId, EventId, Filter, HookId, HookSettings, KeyId, NewKey, Phase, Rate,
-    Timestamp,
+    Access, AttemptId, DeliveryId, EventId, Filter, Hook, HookId, HookSettings, KeyId,
+    NewCredential, NewKey, OnFailure, Ordered, Phase, Proof, Rate, Standing, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -44,6 +44,10 @@ pub struct HookReport {
     pub in_flight: Option<u32>,
     /// Requests to it in a time at most, if it sets that.
     pub rate: Option<Rate>,
+    /// Whether it gets the events of one key in their order, one at a time: `key`.
+    pub ordered: Option<Ordered>,
+    /// What becomes of the events behind one that has failed for good, if it is ordered.
+    pub on_failure: Option<OnFailure>,
     /// Why it is disabled: `failures`, `gone` or `manual`.
     pub disabled_reason: Option<String>,
     /// When it was disabled.
@@ -58,12 +62,49 @@ pub struct HookReport {
     pub latest_status: Option<u16>,
     /// Deliveries that wait for it to become active; counted up to 10,000.
     pub held: u32,
+    /// When the event of the oldest of them was made: of the hundred that are due longest.
+    pub oldest_held_at: Option<Timestamp>,
     /// What else it sets for itself.
     pub settings: HookSettings,
     /// When it was registered.
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
+}
+
+/// A hook as its profile's own API shows it.
+#[derive(Clone, Debug)]
+pub struct Registered {
+    /// The hook, its credentials opened.
+    pub hook: Hook,
+    /// Failed attempts in a row.
+    pub fail_count: u32,
+    /// When it was last sent to, within about a second, if its profile keeps that.
+    pub latest_sent_at: Option<Timestamp>,
+    /// The HTTP status of the answer; none where there was no answer.
+    pub latest_status: Option<u16>,
+}
+
+/// What happened to a hook.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HookChangeReport {
+    /// Its place among all changes of hooks; those of one hook grow.
+    pub number: i64,
+    /// When.
+    pub at: Timestamp,
+    /// What: `created`, `changed`, `paused`, `enabled`, `disabled`, `secret_rotated`,
+    /// `removed`, `warned` or `discarded`.
+    pub action: String,
+    /// By whom: `postrider`, or a person's way in, such as `cli`.
+    pub actor: String,
+    /// Why it was disabled, or which settings were changed.
+    pub reason: Option<String>,
+    /// Its failures in a row until then.
+    pub fail_count: u32,
+    /// How the last of them failed.
+    pub last_error: Option<String>,
+    /// How many deliveries were discarded.
+    pub deliveries: Option<u32>,
 }
 
 /// Where an event is.
@@ -165,15 +206,17 @@ pub struct DeliveryReport {
     pub event_id: EventId,
     /// The hook.
     pub hook_id: HookId,
+    /// Whose event it is.
+    pub account: String,
     /// The event's type.
     pub event_type: String,
     /// Where it is.
     pub state: DeliveryState,
     /// Attempts made.
     pub attempts: u32,
-    /// When it is attempted next; `null` when it has ended or is in flight.
+    /// When it is attempted next; `null` when it has ended, is in flight, or waits for another.
     pub next_attempt_at: Option<Timestamp>,
-    /// Why it ended otherwise than delivered.
+    /// Why it ended otherwise than delivered; `behind` while it waits for one of its key to end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -221,12 +264,16 @@ pub struct RejectedReport {
 pub struct KeyReport {
     /// Its id.
     pub id: KeyId,
-    /// What it is good for: `admin`, `account` or `publish`.
+    /// What it is good for: `admin`, `account`, `publish`, or `register` for a credential of a
+    /// registrant.
     pub scope: String,
     /// In which account; `null` for all of them.
     pub account: Option<String>,
     /// What people call it.
     pub name: Option<String>,
+    /// What more there is to a credential of a registrant.
+    #[serde(flatten)]
+    pub registrant: Option<RegistrantReport>,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it was last used, within about a minute.
@@ -243,9 +290,66 @@ impl KeyReport {
             scope: key.scope.name().to_owned(),
             account: key.account.clone(),
             name: key.name.clone(),
+            registrant: None,
             created_at: now,
             last_used_at: None,
             revoked_at: None,
+        }
+    }
+
+    /// A credential of a registrant that was just made.
+    pub(crate) fn of_credential(id: KeyId, new: &NewCredential, now: Timestamp) -> Self {
+        let public_id = match &new.proof {
+            Proof::Secret { id, .. } => Some(id.clone()),
+            Proof::Password { user, .. } => Some(user.clone()),
+            Proof::Token(_) => None,
+        };
+        Self {
+            id,
+            scope: "register".to_owned(),
+            account: Some(new.account.clone()),
+            name: new.name.clone(),
+            registrant: Some(RegistrantReport::new(
+                new.system.clone(),
+                public_id,
+                new.access,
+            )),
+            created_at: now,
+            last_used_at: None,
+            revoked_at: None,
+        }
+    }
+}
+
+/// What more there is to a credential of a registrant: for which compatible API it is, and what
+/// its holder may do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RegistrantReport {
+    /// The compatible API, by its profile.
+    pub r#for: String,
+    /// The API key or the user; `null` where a token alone shows who calls.
+    pub public_id: Option<String>,
+    /// `read`, `write`, both or none.
+    pub permission: Vec<&'static str>,
+    /// `active` or `inactive`.
+    pub account_status: Standing,
+    /// `active` or `inactive`.
+    pub member_status: Standing,
+    /// Whether the account has shown whose it is.
+    pub verified: bool,
+}
+
+impl RegistrantReport {
+    pub(crate) fn new(system: String, public_id: Option<String>, access: Access) -> Self {
+        let permission = [("read", access.read), ("write", access.write)];
+        let permission = permission.into_iter().filter(|(_, has)| *has);
+        Self {
+            r#for: system,
+            public_id,
+            permission: permission.map(|(name, _)| name).collect(),
+            account_status: access.account_status,
+            member_status: access.member_status,
+            verified: access.verified,
         }
     }
 }

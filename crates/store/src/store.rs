@@ -1,17 +1,19 @@
 //! The contract of every store, in prose. The conformance cases are named after its sentences.
 
 use crate::{
-    AttemptReport, DeliveryReport, DeliveryState, Erased, EventReport, Examination, FannedOut,
-    GateAnswer, HookBook, HookReport, KeyReport, Leased, Migrated, OwnGates, Peek, Pruned,
-    Recovered, RejectedReport, Result, Retention, Room, SchemaState, Settled, Settlement,
-    WorkerClaim,
+    AttemptReport, CredentialQuery, DeliveryReport, DeliveryState, Discard, Erased, EventReport,
+    Examination, FannedOut, GateAnswer, HookBook, HookChangeReport, HookReport, KeyReport, Leased,
+    Migrated, OwnGates, Page, PageDone, Peek, Pruned, Recovered, Redelivery, Registered,
+    RejectedReport, Result, Retention, Room, SchemaState, Settled, Settlement, WorkerClaim,
 };
 use async_trait::async_trait;
 use postrider_core::{
-    DeliveryId, EventId, Hook, HookEdit, HookId, Key, KeyId, LeaseToken, NewEvent, NewHook, NewKey,
-    Schedules, SettingsChange, SigningSecret, Timestamp, TokenHash, WorkerId,
+    AccessChange, Credential, DeliveryId, EventId, Hook, HookEdit, HookId, HookStatus, Key, KeyId,
+    LeaseToken, NewCredential, NewEvent, NewHook, NewKey, Schedules, SettingsChange, SigningSecret,
+    Timestamp, TokenHash, WorkerId,
 };
 use std::sync::Arc;
+use std::time::Duration;
 
 /// One worker's wish to fan out a batch of one slot.
 #[derive(Clone, Debug)]
@@ -84,6 +86,17 @@ pub enum HookChange {
     },
 }
 
+impl HookChange {
+    /// Whether the hook's failures are forgotten with it.
+    pub(crate) fn forgets_failures(&self) -> bool {
+        match self {
+            Self::Enable => true,
+            Self::Edit(edit) => edit.status == Some(HookStatus::Active),
+            Self::Pause | Self::Disable | Self::Set(_) | Self::Rotate { .. } => false,
+        }
+    }
+}
+
 /// Which hooks to list.
 #[derive(Clone, Debug, Default)]
 pub struct HookFilter {
@@ -93,6 +106,30 @@ pub struct HookFilter {
     pub profile: Option<String>,
     /// Only hooks registered after this one (by id, which sorts by time).
     pub after: Option<HookId>,
+    /// At most this many.
+    pub limit: u32,
+}
+
+/// Which hooks to show as a profile's own API shows them.
+#[derive(Clone, Debug, Default)]
+pub struct RegisteredFilter {
+    /// This account's.
+    pub account: String,
+    /// Those of this profile.
+    pub profile: String,
+    /// Only the one with this alias.
+    pub only: Option<String>,
+    /// Only those whose alias is this one or sorts before it, byte by byte.
+    pub up_to: Option<String>,
+    /// At most this many.
+    pub limit: u32,
+}
+
+/// Which changes of a hook to list, newest first.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HistoryFilter {
+    /// Only changes before the one of this number.
+    pub before: Option<i64>,
     /// At most this many.
     pub limit: u32,
 }
@@ -115,6 +152,10 @@ pub struct EventFilter {
     pub account: Option<String>,
     /// Only this exact type.
     pub event_type: Option<String>,
+    /// Only events inserted at this time or later, by the time in their ids.
+    pub since: Option<Timestamp>,
+    /// Only events inserted before this time.
+    pub until: Option<Timestamp>,
     /// Only events older than this one.
     pub before: Option<EventId>,
     /// At most this many.
@@ -130,11 +171,42 @@ pub struct DeliveryFilter {
     pub event: Option<EventId>,
     /// Only in this state.
     pub state: Option<DeliveryState>,
+    /// Only to hooks of this account, deleted ones included.
+    pub account: Option<String>,
+    /// Only of events inserted at this time or later, by the time in their ids.
+    pub since: Option<Timestamp>,
+    /// Only of events inserted before this time.
+    pub until: Option<Timestamp>,
     /// Only deliveries older than this one.
     pub before: Option<DeliveryId>,
     /// At most this many.
     pub limit: u32,
 }
+
+/// A call that is to publish events once, however often it is made.
+#[derive(Clone, Debug)]
+pub struct Idempotency {
+    /// The key of the API that calls: the same words by another are another call.
+    pub caller: KeyId,
+    /// What the caller says to make repeats of the call known.
+    pub key: String,
+    /// The SHA-256 of what is asked for.
+    pub digest: [u8; 32],
+}
+
+/// What became of such a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EnqueuedOnce {
+    /// The events are in the outbox now.
+    Now(Vec<EventId>),
+    /// They were before, under these ids; nothing was done.
+    Before(Vec<EventId>),
+    /// Something else was asked for with this key before; nothing was done.
+    Mismatch,
+}
+
+/// How long the key of such a call is remembered.
+pub const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 3600);
 
 /// Which keys of the API to list.
 #[derive(Clone, Debug, Default)]
@@ -201,6 +273,16 @@ pub trait Store: Send + Sync {
     /// anything is written.
     async fn enqueue(&self, events: &[NewEvent]) -> Result<Vec<EventId>>;
 
+    /// The same once for each key of a caller within [`IDEMPOTENCY_KEPT`]: a repeat of the call
+    /// inserts nothing and is told the same ids, and so is one at the same time, after the
+    /// first. The key is recorded in the transaction that inserts the events.
+    async fn enqueue_once(
+        &self,
+        call: &Idempotency,
+        events: &[NewEvent],
+        now: Timestamp,
+    ) -> Result<EnqueuedOnce>;
+
     // ---- the hot path: each call names one slot
 
     /// Which slots have outbox rows, and the version of the hooks. Cheap at any backlog.
@@ -233,7 +315,9 @@ pub trait Store: Send + Sync {
     ///
     /// Due: without a lease and `next_attempt_at <= now`. No delivery is leased to two callers
     /// at once. Hooks that are not active give none, whatever is wanted, and gated hooks none
-    /// to a worker that does not own them. A delivery whose event is gone, or whose hook's
+    /// to a worker that does not own them. Of an ordered hook's deliveries with the same
+    /// `ordering_key` only the first in the order of insertion that has not ended is leased, and
+    /// none while any of them is; the others wait behind it, whatever they are due. A delivery whose event is gone, or whose hook's
     /// credentials cannot be opened, is not leased.
     async fn lease(&self, request: Lease) -> Result<Vec<Leased>>;
 
@@ -254,7 +338,9 @@ pub trait Store: Send + Sync {
 
     /// Records attempts and gives their deliveries the next step, under the lease.
     ///
-    /// All settlements are of one slot. The attempt, the step and the hook's fail count are
+    /// What ends in an ordered hook gives the next one of its key its turn. One that has failed
+    /// for good keeps its place before them instead, unless the hook skips such, until it is sent
+    /// again and taken, or discarded. All settlements are of one slot. The attempt, the step and the hook's fail count are
     /// one transaction. A settlement whose token is not the delivery's any more changes
     /// nothing: its attempt is recorded as late and its delivery returned. A settlement that
     /// was made before (the same attempt id) changes nothing at all. The fail count is written
@@ -263,6 +349,12 @@ pub trait Store: Send + Sync {
     /// disabled is disabled once, with reason and time, if it is active. A settlement that the
     /// database refuses is made without the response and with a plain error text; it never
     /// stops the others.
+    ///
+    /// An active hook that comes half of the way to being disabled is warned of once in a row of
+    /// failures. Warnings and disablings are recorded in the hook's history, and they and
+    /// deliveries that fail for good are announced by events of our own, all in the same
+    /// transaction; nothing is announced where no hook of the account asks for it, as far as
+    /// the book of hooks knows.
     async fn settle(&self, now: Timestamp, settlements: &[Settlement]) -> Result<Settled>;
 
     /// Gives leases back unused: the deliveries are due at once for anyone, and neither an
@@ -294,8 +386,11 @@ pub trait Store: Send + Sync {
 
     // ---- upkeep
 
-    /// Makes partitions ahead (today and the next three days by `now`), and cancels up to
-    /// `limit` deliveries of deleted hooks that are not leased.
+    /// Makes partitions ahead (today and the next three days by `now`), cancels up to `limit`
+    /// deliveries of deleted hooks that are not leased, forgets the keys of calls that are older
+    /// than [`IDEMPOTENCY_KEPT`], and looks after the order: what waits for another in a hook that
+    /// is ordered no more goes, what holds a key of one that skips now holds it no longer, and what
+    /// waits for nothing has its turn.
     async fn upkeep(&self, now: Timestamp, limit: u32) -> Result<Upkeep>;
 
     /// Takes away what is past its retention by `now`, `batch` rows at a time where it goes by
@@ -333,9 +428,14 @@ pub trait Store: Send + Sync {
     /// Registers a hook. Its credentials are sealed. An alias that a hook of the profile has, or
     /// has had, is a conflict; a number that is drawn as an alias is never drawn again. Of calls
     /// at the same time no more succeed than `at_most` allows.
-    async fn create_hook(&self, hook: NewHook, now: Timestamp) -> Result<HookReport>;
+    ///
+    /// `by` names the way in, such as `cli`, here and in every change: each is recorded in the
+    /// hook's history by the transaction that makes it.
+    async fn create_hook(&self, hook: NewHook, by: &str, now: Timestamp) -> Result<HookReport>;
 
-    /// Changes a hook and returns it as it then is. `by` names the way in, such as `cli`.
+    /// Changes a hook and returns it as it then is. Pausing a hook that is paused, or disabling
+    /// one that is disabled, changes nothing and is not recorded. That a hook was disabled, or
+    /// is active again, is announced by an event of our own where another hook asks for it.
     /// Enabling sets the fail count to 0; its held deliveries go on, beginning with a probe.
     /// What a changed filter asks for decides about events that are fanned out later; deliveries
     /// that were made stay. Limits that let nothing through, and a change of settings that a
@@ -351,14 +451,23 @@ pub trait Store: Send + Sync {
 
     /// Deletes a hook: no delivery is made for it from now on, and what it has is cancelled by
     /// upkeep. Returns it as it was.
-    async fn remove_hook(&self, id: HookId, now: Timestamp) -> Result<HookReport>;
+    async fn remove_hook(&self, id: HookId, by: &str, now: Timestamp) -> Result<HookReport>;
+
+    /// What happened to a hook, newest first, also when it was deleted. The newest 500 changes
+    /// of a hook are kept.
+    async fn hook_history(
+        &self,
+        id: HookId,
+        filter: HistoryFilter,
+    ) -> Result<Vec<HookChangeReport>>;
 
     /// One hook. Deleted ones are not found.
     async fn hook(&self, id: HookId) -> Result<HookReport>;
 
-    /// The hook of this account that the profile's own API knows by this alias. Those of other
-    /// accounts, and deleted ones, are not found.
-    async fn hook_by_alias(&self, profile: &str, account: &str, alias: &str) -> Result<HookReport>;
+    /// Hooks of an account as the profile's own API shows them, with their credentials opened;
+    /// those whose alias sorts last, byte by byte, come first. Those of other accounts, and
+    /// deleted ones, are not among them.
+    async fn registered(&self, filter: RegisteredFilter) -> Result<Vec<Registered>>;
 
     /// Records when hooks were last sent to and what they answered, where that is newer than
     /// what is recorded.
@@ -391,6 +500,32 @@ pub trait Store: Send + Sync {
     /// Unknown keys are passed over.
     async fn keys_used(&self, used: &[(KeyId, Timestamp)]) -> Result<()>;
 
+    // ---- credentials of registrants
+
+    /// Makes a credential of a registrant, which is found by what it shows from now on. Its
+    /// secret, if it has one, is sealed. One that breaks a bound is refused; one that shows what
+    /// another of the same system shows that is not revoked, is a conflict. Keys and credentials
+    /// are listed and revoked together.
+    async fn create_credential(&self, new: NewCredential, now: Timestamp) -> Result<KeyReport>;
+
+    /// Changes what a registrant may do. Keys of Postrider's own API are not found.
+    async fn change_credential(&self, id: KeyId, change: AccessChange) -> Result<KeyReport>;
+
+    /// The credential of whoever shows this; none if there is no such credential or it is
+    /// revoked.
+    async fn find_credential(&self, query: CredentialQuery) -> Result<Option<Credential>>;
+
+    /// Takes a signature under a key once: `false` when it was taken before. It is remembered,
+    /// whatever restarts, at least until the given moment; those whose moment has passed are
+    /// forgotten bit by bit.
+    async fn take_signature(
+        &self,
+        key: KeyId,
+        signature: &[u8],
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<bool>;
+
     // ---- history
 
     /// One event with its payload, also while it is in the outbox or was rejected.
@@ -409,8 +544,36 @@ pub trait Store: Send + Sync {
     async fn attempts(&self, id: DeliveryId) -> Result<Vec<AttemptReport>>;
 
     /// Makes a delivery due now, with its schedule begun anew, whether it waits or has ended.
-    /// One in flight is a conflict, and so is one whose hook was deleted.
+    /// One in flight is a conflict, and so is one whose hook was deleted. One that waits, or has
+    /// failed and holds its key, keeps its place in the order of its key; any other that has
+    /// ended is a repeat outside of it, waits for none and holds up none.
     async fn redeliver(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport>;
+
+    /// Makes deliveries of a hook due now, with their schedules begun anew, the oldest first: a
+    /// page of those that are in the state that is asked for.
+    ///
+    /// What is pending or in flight is left alone, and so is what has moved on meanwhile or
+    /// whose event is gone. Those of a hook that is not active are held. A hook that was deleted
+    /// is a conflict. All pages of one walk take the same `now`.
+    async fn redeliver_many(
+        &self,
+        which: &Redelivery,
+        page: Page,
+        now: Timestamp,
+    ) -> Result<PageDone>;
+
+    /// Ends held deliveries of a hook as cancelled with the reason `discarded`, those that are
+    /// due longest first: a page of them.
+    ///
+    /// What is in flight is left alone. A hook that is active holds nothing, which is a
+    /// conflict. The hook's history tells how many were discarded, in one entry for all pages
+    /// with the same `now`.
+    async fn discard_held(&self, which: &Discard, page: Page, now: Timestamp) -> Result<PageDone>;
+
+    /// Gives a delivery up that waits, or that has failed and holds its key: it ends as cancelled,
+    /// discarded by a person, and the next one of its key has its turn. One in flight is a
+    /// conflict, and so is one that has ended.
+    async fn discard(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport>;
 
     /// The latest rejected outbox rows, newest first.
     async fn rejected(&self, limit: u32) -> Result<Vec<RejectedReport>>;

@@ -3,7 +3,7 @@
 use chrono::NaiveDate;
 use postrider_core::{
     Attempt, DeliveryId, DisabledReason, Event, Health, HealthPolicy, Hook, HookId, LeaseToken,
-    Observation, Payload, Phase, Reason, Timestamp, WorkerId,
+    Observation, OnFailure, Payload, Phase, Reason, Timestamp, WorkerId, scrub,
 };
 use std::fs::File;
 use std::sync::Arc;
@@ -133,6 +133,31 @@ pub struct Settlement {
 }
 
 impl Settlement {
+    /// Whether the delivery has failed for good and those of its key behind it wait until a
+    /// person decides.
+    pub(crate) fn holds_key(&self) -> bool {
+        let leased = &self.leased;
+        matches!(self.step, Step::Failed(_))
+            && leased.fresh.is_none()
+            && leased.event.ordering_key.is_some()
+            && leased.hook.settings.after_failure() == Some(OnFailure::Hold)
+    }
+
+    /// The key that may have a new first delivery now: this one has ended. `book` has the hooks
+    /// as they are known by now.
+    pub(crate) fn freed_key(&self, book: &HookBook) -> Option<(HookId, &str)> {
+        let hook = &self.leased.hook;
+        let now = book.get(hook.id).unwrap_or(hook);
+        let ordered = now.settings.ordered.or(hook.settings.ordered);
+        match self.step {
+            Step::Retry(_) => None,
+            Step::Delivered | Step::Failed(_) if ordered.is_none() || self.holds_key() => None,
+            Step::Delivered | Step::Failed(_) => {
+                Some((hook.id, self.leased.event.ordering_key.as_deref()?))
+            }
+        }
+    }
+
     /// What the attempt says of its hook.
     pub(crate) fn observation(&self) -> Observation {
         let attempt = &self.attempt;
@@ -161,6 +186,8 @@ pub struct Settled {
     pub replayed: u32,
     /// Hooks that were disabled by this batch.
     pub disabled: Vec<Disabling>,
+    /// Active hooks that this batch has brought half of the way to being disabled.
+    pub warned: Vec<Warning>,
     /// How hooks stand that were failing, or have failed in this batch.
     pub standings: Vec<Standing>,
     /// Settlements whose text the database refused; they were settled without it.
@@ -176,8 +203,52 @@ pub struct Disabling {
     pub reason: DisabledReason,
     /// Its failures in a row.
     pub fail_count: u32,
+    /// When the first of them failed.
+    pub first_failure_at: Option<Timestamp>,
     /// How the last of them failed.
     pub last_error: String,
+}
+
+impl Disabling {
+    /// The disabling of `hook` by this health.
+    pub(crate) fn of(hook: HookId, reason: DisabledReason, health: &Health) -> Self {
+        Self {
+            hook,
+            reason,
+            fail_count: health.fail_count,
+            first_failure_at: health.first_failure_at,
+            last_error: last_error(health),
+        }
+    }
+}
+
+/// A hook that is half of the way to being disabled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// Which hook.
+    pub hook: HookId,
+    /// Its failures in a row.
+    pub fail_count: u32,
+    /// When the first of them failed.
+    pub first_failure_at: Option<Timestamp>,
+    /// How the last of them failed.
+    pub last_error: String,
+}
+
+impl Warning {
+    /// The warning of `hook` by this health.
+    pub(crate) fn of(hook: HookId, health: &Health) -> Self {
+        Self {
+            hook,
+            fail_count: health.fail_count,
+            first_failure_at: health.first_failure_at,
+            last_error: last_error(health),
+        }
+    }
+}
+
+fn last_error(health: &Health) -> String {
+    health.last_error.as_deref().map(scrub).unwrap_or_default()
 }
 
 /// How a hook stands after a batch.

@@ -144,6 +144,7 @@ impl Dispatcher {
         self.metrics
             .clock_drift_milliseconds
             .set((self.clock.drift_seconds() * 1e3) as i64);
+        self.ready.note_silence();
         let looked = self.look(&mut found).await;
         let owned = i64::try_from(self.ready.owned_count()).unwrap_or(i64::MAX);
         self.metrics.hooks_owned.set(owned);

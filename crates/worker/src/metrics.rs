@@ -60,6 +60,7 @@ pub struct Metrics {
     pub(crate) settlements_scrubbed: IntCounter,
     pub(crate) leases_released: IntCounter,
     pub(crate) hooks_disabled: IntCounterVec,
+    pub(crate) hooks_warned: IntCounter,
     pub(crate) own_faults: IntCounterVec,
     pub(crate) hooks_backed_off: IntCounter,
     pub(crate) hooks_owned: IntGauge,
@@ -162,6 +163,11 @@ impl Metrics {
                 "reason",
                 &["failures", "gone"],
             ),
+            hooks_warned: counter(
+                r,
+                "postrider_hooks_warned_total",
+                "Hooks that came half of the way to being disabled.",
+            ),
             hooks_backed_off: counter(
                 r,
                 "postrider_hooks_backed_off_total",
@@ -170,7 +176,7 @@ impl Metrics {
             hooks_owned: gauge(
                 r,
                 "postrider_owned_hooks",
-                "Hooks with limits or held back, of which this process alone starts deliveries.",
+                "Hooks with limits or an order, or held back, of which this process alone starts deliveries.",
             ),
             own_faults: counters(
                 r,

@@ -11,8 +11,10 @@
 //! rest no more is in flight than the processors can serve ([`Pace`]): what waits for an answer
 //! elsewhere takes nothing from the pace, only from the places.
 //!
-//! A hook that fails as often as it takes to be backed off starts nothing more until the failures
-//! are recorded; from then on the gates decide.
+//! A hook that has not shown that it takes deliveries has no more in flight than the failures
+//! that back it off, unless it answers nothing for a while: one that refuses costs each worker so
+//! many requests, not as many as its cap. One that fails as often as that starts nothing more
+//! until the failures are recorded; from then on the gates decide.
 
 mod queue;
 
@@ -73,12 +75,20 @@ struct State {
     slow: u32,
     /// Of those in flight, those that wait elsewhere, as of the latest look.
     elsewhere: u32,
-    /// When hooks last answered, and when those were forgotten that have not for long.
-    answered: HashMap<HookId, Instant>,
+    /// How hooks last answered, and when those were forgotten that have not for long.
+    answered: HashMap<HookId, Answered>,
     forgotten: Option<Instant>,
     closed: bool,
     /// Hooks that this worker cannot send to, as of this version of them.
     unsendable: HashMap<HookId, i64>,
+}
+
+/// How a hook last answered.
+#[derive(Clone, Copy, Debug)]
+struct Answered {
+    at: Instant,
+    /// It takes deliveries.
+    proven: bool,
 }
 
 /// A gated hook that this worker owns.
@@ -137,10 +147,11 @@ impl Ready {
             if let Some(gate) = gate {
                 gate.leased();
             }
+            let proven = || state.answered.get(&hook).is_some_and(Answered::is_proven);
             let queue = state
                 .hooks
                 .entry(hook)
-                .or_insert_with(|| HookQueue::new(cap));
+                .or_insert_with(|| HookQueue::new(cap, proven()));
             queue.push(delivery, self.back_off_after);
             state.give_turn(hook);
         }
@@ -171,7 +182,7 @@ impl Ready {
             let answered = state.answered.get(&hook);
             let slow = queue.slow
                 || queue.is_about_to_be_slow(state.gates.get(&hook))
-                || answered.is_none_or(|at| at.elapsed() > TRUSTED_FOR);
+                || answered.is_none_or(|answered| !answered.is_recent());
             let places = if queue.slow { 1 } else { queue.in_flight + 1 };
             if slow && state.slow + places > self.slow_max {
                 queue.parked = true;
@@ -233,7 +244,11 @@ impl Ready {
         queue.ended(ended);
         queue.cap = cap;
         if ended.is_answer() {
-            state.answered.insert(hook, queue.moved);
+            let answered = Answered {
+                at: queue.moved,
+                proven: queue.proven,
+            };
+            state.answered.insert(hook, answered);
             queue.parked = false;
         }
         if queue.slow {
@@ -282,6 +297,24 @@ impl Ready {
         let waiting = !state.turns.is_empty();
         drop(guard);
         if waiting {
+            self.startable.notify_one();
+        }
+    }
+
+    /// Lets hooks that keep us waiting have all of their places, to be called now and then.
+    pub(crate) fn note_silence(&self) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let queues = state.hooks.iter_mut();
+        let silent: Vec<_> = queues
+            .filter_map(|(hook, queue)| queue.fall_silent().then_some(*hook))
+            .collect();
+        for hook in silent {
+            state.give_turn(hook);
+        }
+        let startable = state.has_startable();
+        drop(guard);
+        if startable {
             self.startable.notify_one();
         }
     }
@@ -344,7 +377,7 @@ impl Ready {
             .is_none_or(|last| last.elapsed() > TRUSTED_FOR)
         {
             state.forgotten = Some(Instant::now());
-            state.answered.retain(|_, at| at.elapsed() <= TRUSTED_FOR);
+            state.answered.retain(|_, answered| answered.is_recent());
         }
         state.stalled = stalled;
         state.low_water = (windows / 2).clamp(self.per_hook, LOW_WATER.max(self.per_hook));
@@ -536,6 +569,16 @@ impl Ready {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Answered {
+    fn is_recent(&self) -> bool {
+        self.at.elapsed() <= TRUSTED_FOR
+    }
+
+    fn is_proven(&self) -> bool {
+        self.proven && self.is_recent()
     }
 }
 

@@ -129,12 +129,27 @@ impl Sender {
     /// # Errors
     /// When the hook cannot be sent to by this worker, or the request cannot be tried here.
     pub async fn send_test(&self, hook: &Hook) -> Result<Attempt, TestError> {
+        let payload = r#"{"message":"A test of this hook by Postrider"}"#;
+        self.send_sample(hook, "postrider.test", payload).await
+    }
+
+    /// Sends `hook` an event of this type with this payload, which must be JSON; nothing is
+    /// recorded.
+    ///
+    /// # Errors
+    /// When the hook cannot be sent to by this worker, or the request cannot be tried here.
+    pub async fn send_sample(
+        &self,
+        hook: &Hook,
+        event_type: &str,
+        payload: &str,
+    ) -> Result<Attempt, TestError> {
         let now = self.clock.now();
         let event = Event {
             id: EventId::draw(now),
             account: hook.account.clone(),
-            event_type: "postrider.test".into(),
-            payload: Payload::from_checked(r#"{"message":"A test of this hook by Postrider"}"#),
+            event_type: event_type.into(),
+            payload: Payload::from_checked(payload),
             ordering_key: None,
             headers: None,
             occurred_at: now,

@@ -144,17 +144,29 @@ impl Settler {
         let effective = settlements
             .iter()
             .filter(|settlement| !settled.late.contains(&settlement.leased.id));
+        let mut next_in_turn = false;
         for settlement in effective {
+            let leased = &settlement.leased;
+            let keyed = leased.event.ordering_key.is_some();
+            let in_order = keyed && leased.hook.settings.ordered.is_some();
+            if in_order && !matches!(settlement.step, Step::Retry(_)) {
+                // The next of its key has its turn, if there is one.
+                self.hints
+                    .due(leased.slot, leased.hook.id, self.clock.now());
+                next_in_turn = true;
+            }
             let result = match settlement.step {
                 Step::Delivered => "delivered",
                 Step::Retry(at) => {
-                    self.hints
-                        .due(settlement.leased.slot, settlement.leased.hook.id, at);
+                    self.hints.due(leased.slot, leased.hook.id, at);
                     "retried"
                 }
                 Step::Failed(_) => "failed",
             };
             metrics.deliveries.with_label_values(&[result]).inc();
+        }
+        if next_in_turn {
+            self.hints.wake();
         }
         metrics.settlements_late.inc_by(settled.late.len() as u64);
         metrics
@@ -193,6 +205,14 @@ impl Settler {
                 hook.id = %standing.hook,
                 "Hook {} takes deliveries again: what waits for it goes at a growing pace",
                 standing.hook
+            );
+        }
+        for warning in &settled.warned {
+            metrics.hooks_warned.inc();
+            warn!(
+                hook.id = %warning.hook, hook.fail_count = warning.fail_count,
+                "Hook {} is half of the way to being disabled: {} failures in a row. Last error: {}",
+                warning.hook, warning.fail_count, warning.last_error
             );
         }
         for disabling in &settled.disabled {

@@ -1,5 +1,6 @@
 //! `postrider delivery …`.
 
+use super::delivery_many::Redeliver;
 use super::paging::{Listing, SHOWN};
 use super::parse::id;
 use super::show;
@@ -12,14 +13,15 @@ use postrider_core::{DeliveryId, EventId, HookId};
 use postrider_store::{AttemptReport, DeliveryFilter, DeliveryReport, DeliveryState, Store};
 use serde::Serialize;
 
-/// Look at deliveries and send them again.
+/// Look at deliveries, send them again, give them up.
 #[derive(Debug, Subcommand)]
 pub enum DeliveryCommand {
     List(List),
     /// Show one delivery and its attempts
     Show(One),
-    /// Send one delivery again, now and with its schedule begun anew
-    Redeliver(One),
+    Redeliver(Redeliver),
+    /// Give one delivery up: one that waits, or one that failed and holds up those of its key
+    Discard(One),
 }
 
 /// List deliveries, newest first: those that wait, are in flight, or have ended.
@@ -80,15 +82,14 @@ impl DeliveryCommand {
                     }
                 })?;
             }
-            Self::Redeliver(One { id }) => {
-                let report = store.redeliver(id, store.now().await?).await?;
-                output.result(&report, || match report.state {
-                    DeliveryState::Held => format!(
-                        "Delivery {id} goes out as soon as its hook is active: postrider hook \
-                         enable {}",
-                        report.hook_id
-                    ),
-                    _ => format!("Delivery {id} is due now."),
+            Self::Redeliver(command) => command.run(globals, store.as_ref()).await?,
+            Self::Discard(One { id }) => {
+                let report = store.discard(id, store.now().await?).await?;
+                output.result(&report, || {
+                    format!(
+                        "Discarded delivery {id}. It can still be sent again: postrider delivery \
+                         redeliver {id}"
+                    )
                 })?;
             }
         }
@@ -114,6 +115,7 @@ impl List {
                 state,
                 before,
                 limit,
+                ..DeliveryFilter::default()
             };
             Ok(store.deliveries(filter).await?)
         };

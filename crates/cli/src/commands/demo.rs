@@ -343,7 +343,10 @@ async fn shop(
         credentials: HookCredentials::signed_with(secret),
         at_most: None,
     };
-    let hook = store.create_hook(hook, store.now().await?).await?.id;
+    let hook = store
+        .create_hook(hook, "demo", store.now().await?)
+        .await?
+        .id;
     Ok(Shop {
         name,
         url,

@@ -139,9 +139,9 @@ impl EraseAccount {
         loop {
             let filter = EventFilter {
                 account: Some(self.name.clone()),
-                event_type: None,
                 before,
                 limit: AT_ONCE,
+                ..EventFilter::default()
             };
             let page = store.events(filter).await?;
             let ids: Vec<_> = page.iter().map(|event| event.id).collect();

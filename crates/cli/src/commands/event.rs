@@ -202,6 +202,7 @@ impl List {
                 event_type: self.event_type.clone(),
                 before,
                 limit,
+                ..EventFilter::default()
             };
             Ok(store.events(filter).await?)
         };

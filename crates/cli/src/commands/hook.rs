@@ -1,6 +1,7 @@
 //! `postrider hook …`.
 
 use super::hook_limits::LimitFlags;
+use super::hook_profile;
 use super::paging::Listing;
 use super::parse::{Moment, header_argument, id, text_argument};
 use super::show;
@@ -9,14 +10,15 @@ use crate::database;
 use crate::failure::{Misuse, Result};
 use crate::output::{at_a_terminal, notice};
 use crate::secrets::Need;
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use postrider_core::{
-    BodyForm, EventPattern, Filter, HookCredentials, HookId, HookSettings, NewHook, RetrySchedule,
-    SigningSecret, Span, parse_hook_url,
+    BodyForm, EventPattern, Filter, HookId, HookSettings, NewHook, RetrySchedule, SigningSecret,
+    Span, parse_hook_url,
 };
 use postrider_store::{HookChange, HookFilter, HookReport};
-use postrider_worker::{AddressGuard, WorkerSettings};
+use postrider_worker::{AddressGuard, PROFILES, Profile, WorkerSettings};
 use std::net::{IpAddr, Ipv4Addr};
 use url::Host;
 
@@ -28,15 +30,16 @@ pub(super) const BY: &str = "cli";
 pub enum HookCommand {
     Add(Box<Add>),
     List(List),
-    /// Show one hook
+    /// Show one hook and what happened to it last
     Show(One),
+    History(super::hook_history::History),
     Change(super::hook_change::Change),
     /// Hold a hook's deliveries until it is enabled again
     Pause(One),
-    /// Let a hook's deliveries go on, and forget its failures
-    Enable(One),
+    Enable(super::hook_held::Enable),
     /// Hold a hook's deliveries, and mark it as disabled by a person
     Disable(One),
+    Discard(super::hook_held::DiscardHeld),
     Remove(Remove),
     Test(super::hook_test::Test),
     RotateSecret(RotateSecret),
@@ -54,7 +57,10 @@ Examples:
   postrider hook add --url https://example.com/hook --event order.paid \\
       --header X-Environment=production --timeout 5s --retry-schedule 10s,1m,10m,1h
   postrider hook add --url https://example.com/hook --event '*' --in-flight 8 --rate 20/s
+  postrider hook add --url https://example.com/hook --event '*' --ordered key --on-failure skip
   postrider hook add --url https://example.com/hook --event '*' --secret @secret.txt
+  postrider hook add --url https://example.com/hook --event SINGLE-REPORT --profile solapi \\
+      --secret @secret.txt --set format=envelope
   postrider hook add --url https://example.com/hook --event 'invoice.*' \\
       --filter 'amount >= 100 && currency == \"EUR\"'
 
@@ -73,13 +79,21 @@ pub struct Add {
     /// Whose events
     #[arg(long, default_value = "default")]
     account: String,
-    /// The delivery format and policy
-    #[arg(long, default_value = "standard", value_parser = ["standard"])]
+    /// The delivery format and policy; docs/profiles.md tells of each
+    #[arg(long, default_value = "standard", value_parser = profiles())]
     profile: String,
-    /// The signing secret (whsec_… or whsk_…); @FILE or @- keeps it off the command line; one
-    /// is made unless given
+    /// The secret; @FILE or @- keeps it off the command line. For `standard` the signing secret
+    /// (whsec_… or whsk_…), made unless given; for `solapi` and `misskey` what is sent along
     #[arg(long, hide_default_value = true)]
     secret: Option<String>,
+    /// HTTP Basic credentials for the receiver; @FILE or @- keeps them off the command line;
+    /// stored sealed
+    #[arg(long, value_name = "USER:PASSWORD")]
+    basic: Option<String>,
+    /// What only the profile knows, such as format=envelope for `solapi` or format=json for
+    /// `thulium`; may be repeated
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    set: Vec<String>,
     /// What stands in the body: {"type", "timestamp", "data"}, or the payload alone
     #[arg(long, value_enum, default_value_t = Body::Envelope)]
     body: Body,
@@ -162,14 +176,11 @@ impl HookCommand {
         match self {
             Self::Add(command) => command.run(globals).await,
             Self::List(command) => command.run(globals).await,
-            Self::Show(One { id }) => {
-                let store = database::open(&globals.settings()?, Need::Nothing).await?;
-                let report = store.hook(id).await?;
-                store.close().await;
-                globals.output().result(&report, || show::hook(&report))
-            }
+            Self::Show(One { id }) => super::hook_history::show(globals, id).await,
+            Self::History(command) => command.run(globals).await,
             Self::Pause(One { id }) => change(globals, id, HookChange::Pause).await,
-            Self::Enable(One { id }) => change(globals, id, HookChange::Enable).await,
+            Self::Enable(command) => command.run(globals).await,
+            Self::Discard(command) => command.run(globals).await,
             Self::Disable(One { id }) => change(globals, id, HookChange::Disable).await,
             Self::Remove(command) => command.run(globals).await,
             Self::Test(command) => command.run(globals).await,
@@ -182,14 +193,18 @@ impl HookCommand {
 impl Add {
     async fn run(self, globals: &Globals) -> Result<()> {
         let settings = globals.settings()?;
-        let secret = signing_secret(self.secret.as_deref())?;
-        let hook = self.into_hook(&secret)?;
+        let mut hook = self.into_hook()?;
         hook.check()
             .map_err(|error| Misuse::new(error.to_string()))?;
+        let secret = hook.credentials.secrets.first();
+        let secret = secret.map(|current| current.secret.clone());
         let store = database::open(&settings, Need::Secrets).await?;
-        let mut report = store.create_hook(hook, store.now().await?).await?;
+        let now = store.now().await?;
+        let profile = Profile::named(&hook.profile);
+        hook.alias = profile.and_then(|profile| Some(profile.alias?.draw(now)));
+        let mut report = store.create_hook(hook, BY, now).await?;
         store.close().await;
-        report.secret = Some(secret.reveal());
+        report.secret = secret.as_ref().map(SigningSecret::reveal);
         if let Some(address) = blocked(&report.url, &settings.worker) {
             notice(format_args!(
                 "{address} is a private or local address: workers call it only when \
@@ -199,18 +214,21 @@ impl Add {
             ));
         }
         globals.output().result(&report, || {
-            format!(
-                "Registered hook {}.\n{}\n\n{}",
-                report.id,
-                show::hook(&report),
-                secret_once(&secret)
-            )
+            let shown = format!("Registered hook {}.\n{}", report.id, show::hook(&report));
+            match &secret {
+                Some(secret) => format!("{shown}\n\n{}", secret_once(secret)),
+                None => shown,
+            }
         })
     }
 
-    fn into_hook(self, secret: &SigningSecret) -> Result<NewHook> {
+    fn into_hook(self) -> Result<NewHook> {
+        let profile = Profile::named(&self.profile)
+            .ok_or_else(|| Misuse::new(format!("there is no profile {}", self.profile)))?;
+        let mut credentials = hook_profile::credentials(profile, self.secret.as_deref())?;
+        let basic = self.basic.as_deref().map(hook_profile::basic);
+        credentials.basic = basic.transpose()?;
         let headers = self.headers.iter().map(|text| header_argument(text));
-        let mut credentials = HookCredentials::signed_with(secret.clone());
         credentials.headers = headers.collect::<Result<_>>()?;
         let mut settings = HookSettings {
             body: match self.body {
@@ -220,6 +238,7 @@ impl Add {
             filter: self.filter,
             timeout: self.timeout,
             retry_schedule: self.retry_schedule.map(RetrySchedule::new),
+            profile: hook_profile::settings(profile, &self.set)?,
             ..HookSettings::default()
         };
         settings.apply(self.limits.into());
@@ -276,7 +295,7 @@ impl Remove {
                 return Ok(());
             }
         }
-        let report = store.remove_hook(self.id, store.now().await?).await?;
+        let report = store.remove_hook(self.id, BY, store.now().await?).await?;
         store.close().await;
         globals.output().result(&report, || {
             format!(
@@ -322,7 +341,8 @@ async fn change(globals: &Globals, id: HookId, change: HookChange) -> Result<()>
     globals.output().result(&report, || said(&report))
 }
 
-fn said(report: &HookReport) -> String {
+/// How a hook stands now, in a sentence.
+pub(super) fn said(report: &HookReport) -> String {
     let held = match report.held {
         0 => String::new(),
         1 => " 1 delivery is held for it.".into(),
@@ -357,7 +377,11 @@ fn allowing(address: IpAddr) -> String {
     }
 }
 
-fn signing_secret(argument: Option<&str>) -> Result<SigningSecret> {
+fn profiles() -> PossibleValuesParser {
+    PossibleValuesParser::new(PROFILES.iter().map(|profile| profile.name))
+}
+
+pub(super) fn signing_secret(argument: Option<&str>) -> Result<SigningSecret> {
     match argument {
         None => Ok(SigningSecret::generate()),
         Some(argument) => text_argument(argument)?
@@ -376,6 +400,7 @@ fn secret_once(secret: &SigningSecret) -> String {
     format!("Secret, shown this once: {revealed}{for_receiver}")
 }
 
+/// Asks at the terminal.
 pub(super) fn confirmed(question: &str) -> Result<bool> {
     use std::io::Write;
     let mut out = std::io::stderr();

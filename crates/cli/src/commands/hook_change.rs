@@ -23,7 +23,9 @@ Examples:
   postrider hook change 0193a5c8-… --no-filter
   postrider hook change 0193a5c8-… --in-flight 8
   postrider hook change 0193a5c8-… --rate 20/s --back-off-after 10
-  postrider hook change 0193a5c8-… --rate none")]
+  postrider hook change 0193a5c8-… --rate none
+  postrider hook change 0193a5c8-… --ordered key
+  postrider hook change 0193a5c8-… --ordered off")]
 pub struct Change {
     /// The hook's id
     #[arg(value_parser = id::<HookId>)]

@@ -1,7 +1,7 @@
 //! The flags of `hook add` and `hook change` that set a hook's pace and its patience.
 
 use clap::Args;
-use postrider_core::{Rate, SettingsChange, Span};
+use postrider_core::{OnFailure, Ordered, Rate, SettingsChange, Span};
 use std::fmt::Display;
 use std::str::FromStr;
 
@@ -15,6 +15,13 @@ pub struct LimitFlags {
     /// Requests in a second, a minute or an hour at most, over all workers: 20/s, 300/m, 1000/h
     #[arg(long, value_name = "RATE", value_parser = Own::<Rate>::parse)]
     rate: Option<Own<Rate>>,
+    /// Events of one ordering key one after another, as they were inserted; `off` for any order
+    #[arg(long, value_name = "BY", value_parser = Ordering::parse)]
+    ordered: Option<Ordering>,
+    /// With --ordered: once an event has failed for good, `hold` those of its key behind it until
+    /// it was sent again and taken, or discarded (as without this); or `skip` it
+    #[arg(long, value_name = "hold|skip", value_parser = after_failure)]
+    on_failure: Option<OnFailure>,
     /// Back it off as a whole from so many failures in a row
     #[arg(long, value_name = "N", value_parser = Own::count)]
     back_off_after: Option<Own<u32>>,
@@ -31,6 +38,8 @@ impl From<LimitFlags> for SettingsChange {
         Self {
             in_flight: flags.in_flight.map(|own| own.0),
             rate: flags.rate.map(|own| own.0),
+            ordered: flags.ordered.map(|ordering| ordering.0),
+            on_failure: flags.on_failure.map(Some),
             back_off_after: flags.back_off_after.map(|own| own.0),
             disable_after_failures: flags.disable_after_failures.map(|own| own.0),
             disable_after: flags.disable_after.map(|own| own.0),
@@ -64,6 +73,27 @@ impl Own<u32> {
     }
 }
 
+/// An order, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ordering(Option<Ordered>);
+
+impl Ordering {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "key" => Ok(Self(Some(Ordered::Key))),
+            "off" => Ok(Self(None)),
+            _ => Err("write key, or off".into()),
+        }
+    }
+}
+
+fn after_failure(text: &str) -> Result<OnFailure, String> {
+    [OnFailure::Hold, OnFailure::Skip]
+        .into_iter()
+        .find(|choice| choice.name() == text)
+        .ok_or_else(|| "write hold or skip".into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,5 +105,15 @@ mod tests {
         assert!(Own::count("0").is_err() && Own::count("many").is_err());
         assert_eq!(Own::parse("20/s"), Ok(Own("20/s".parse::<Rate>().ok())));
         assert!(Own::<Rate>::parse("20").unwrap_err().contains("\"20/s\""));
+    }
+
+    #[test]
+    fn an_order_is_by_key_or_off() {
+        assert_eq!(Ordering::parse("key"), Ok(Ordering(Some(Ordered::Key))));
+        assert_eq!(Ordering::parse("off"), Ok(Ordering(None)));
+        assert!(Ordering::parse("seq").is_err());
+        assert_eq!(after_failure("hold"), Ok(OnFailure::Hold));
+        assert_eq!(after_failure("skip"), Ok(OnFailure::Skip));
+        assert!(after_failure("wait").is_err());
     }
 }

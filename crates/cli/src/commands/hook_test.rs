@@ -3,6 +3,7 @@
 use super::parse::id;
 use super::show;
 use crate::cli::Globals;
+use crate::config::Settings;
 use crate::database;
 use crate::failure::{Result, Silent};
 use crate::output::{notice, shortened};
@@ -32,14 +33,8 @@ impl Test {
         let settings = globals.settings()?;
         let store = database::open(&settings, Need::Secrets).await?;
         let hook = store.hook_with_credentials(self.id).await?;
-        let guard = AddressGuard::new(&settings.worker.allow_addresses);
-        let sender = Sender::new(
-            Client::new(guard).context("the HTTP client cannot be set up")?,
-            DatabaseClock::start(store.clone()).await?,
-            Arc::new(settings.hooks.clone()),
-            settings.worker.request_timeout.get(),
-            Arc::new(Metrics::new()),
-        );
+        let clock = DatabaseClock::start(store.clone()).await?;
+        let sender = sender(&settings, clock, Arc::new(Metrics::new()))?;
         let attempt = sender.send_test(&hook).await?;
         store.close().await;
         let accepted = attempt.outcome.is_accepted();
@@ -65,6 +60,22 @@ impl Test {
             false => Err(Silent.into()),
         }
     }
+}
+
+/// What sends test events.
+pub(super) fn sender(
+    settings: &Settings,
+    clock: Arc<DatabaseClock>,
+    metrics: Arc<Metrics>,
+) -> Result<Sender> {
+    let guard = AddressGuard::new(&settings.worker.allow_addresses);
+    Ok(Sender::new(
+        Client::new(guard).context("the HTTP client cannot be set up")?,
+        clock,
+        Arc::new(settings.hook_defaults()),
+        settings.worker.request_timeout.get(),
+        metrics,
+    ))
 }
 
 fn reported(attempt: Attempt) -> AttemptReport {

@@ -1,47 +1,77 @@
-//! `postrider key …`.
+//! `postrider key …`: keys of the API, and credentials of registrants for the compatible ones.
 
+use super::key_access::{Change, Granted};
 use super::paging::Listing;
-use super::parse::id;
+use super::parse::{id, text_argument};
 use super::show;
 use crate::cli::Globals;
 use crate::database;
 use crate::failure::{Misuse, Result};
+use crate::output::fields;
 use crate::secrets::Need;
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand, ValueEnum};
-use postrider_core::{KeyId, KeyScope, KeyToken, NewKey, Timestamp};
+use postrider_api::{Brought, DIALECTS, Dialect};
+use postrider_core::{KeyId, KeyScope, KeyToken, NewCredential, NewKey};
 use postrider_store::{KeyFilter, KeyReport};
 use serde::Serialize;
+use std::collections::BTreeMap;
 
-/// Make, list and revoke keys of the API.
+/// Make, change, list and revoke keys of the API and credentials of registrants.
 #[derive(Debug, Subcommand)]
 pub enum KeyCommand {
-    Create(Create),
-    /// List keys, oldest first, revoked ones included
+    Create(Box<Create>),
+    Change(Change),
+    /// List keys and credentials, oldest first, revoked ones included
     List,
     Revoke(Revoke),
 }
 
-/// Make a key of the API and print its token, once.
+/// Make a key and print what its holder is given, once.
 ///
-/// The token is what callers send as `Authorization: Bearer pr_…`. Only its hash is stored; a
-/// token that was lost is replaced by a new key.
+/// With --scope it is a key of Postrider's own API, and what is printed is a token, to be sent as
+/// `Authorization: Bearer pr_…`. With --for it is a credential of a registrant who knows the API
+/// of another system: an API key and a secret (solapi), a user and a password (thulium), or a
+/// token (misskey). Tokens and passwords are stored as hashes only; what was lost is replaced by
+/// a new key.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   postrider key create --scope publish --name shop
   postrider key create --scope publish --account acme
   postrider key create --scope account --account acme --json
-  postrider key create --scope admin --name operators")]
+  postrider key create --scope admin --name operators
+  postrider key create --for solapi --account 12925149 --json
+  postrider key create --for misskey --account 9vaew1esmfme0001 --permission read
+  postrider key create --for thulium --account acme --public-id api_user --secret @password.txt")]
 pub struct Create {
-    /// What it is good for
-    #[arg(long, value_enum)]
-    scope: Scope,
-    /// In this account only; needed with the scope account, not possible with admin
+    /// What a key of Postrider's own API is good for
+    #[arg(long, value_enum, required_unless_present = "dialect")]
+    scope: Option<Scope>,
+    /// Make a credential for the API of this system instead
+    #[arg(
+        long = "for",
+        value_name = "SYSTEM",
+        value_parser = PossibleValuesParser::new(DIALECTS.iter().map(|dialect| dialect.name)),
+        conflicts_with = "scope",
+        requires = "account"
+    )]
+    dialect: Option<String>,
+    /// In this account only; needed with --for and with the scope account, not possible with admin
     #[arg(long)]
     account: Option<String>,
     /// What people call it
     #[arg(long)]
     name: Option<String>,
+    /// With --for: the API key or user that its holder has already, instead of a new one
+    #[arg(long, requires = "dialect", value_name = "TEXT")]
+    public_id: Option<String>,
+    /// With --for: the secret, password or token that its holder has already (@FILE or @- reads
+    /// it)
+    #[arg(long, requires = "dialect", value_name = "TEXT")]
+    secret: Option<String>,
+    #[command(flatten)]
+    granted: Granted,
 }
 
 /// What a key is good for.
@@ -55,9 +85,9 @@ enum Scope {
     Publish,
 }
 
-/// Revoke a key, for good.
+/// Revoke a key or a credential, for good.
 ///
-/// Every process refuses its token within a second.
+/// Every process refuses it within a second.
 #[derive(Debug, Args)]
 pub struct Revoke {
     /// The key's id
@@ -68,12 +98,11 @@ pub struct Revoke {
 /// A key as it is shown when it is made.
 #[derive(Serialize)]
 struct Created<'a> {
-    id: KeyId,
-    scope: &'a str,
-    account: Option<&'a str>,
-    name: Option<&'a str>,
-    token: &'a str,
-    created_at: Timestamp,
+    #[serde(flatten)]
+    made: &'a KeyReport,
+    /// What its holder is given.
+    #[serde(flatten)]
+    given: BTreeMap<&'static str, &'a str>,
 }
 
 impl KeyCommand {
@@ -81,6 +110,7 @@ impl KeyCommand {
     pub async fn run(self, globals: &Globals) -> Result<()> {
         match self {
             Self::Create(command) => command.run(globals).await,
+            Self::Change(command) => command.run(globals).await,
             Self::List => list(globals).await,
             Self::Revoke(command) => command.run(globals).await,
         }
@@ -89,9 +119,25 @@ impl KeyCommand {
 
 impl Create {
     async fn run(self, globals: &Globals) -> Result<()> {
+        let dialect = self.dialect.as_deref();
+        let dialect = DIALECTS.iter().find(|known| Some(known.name) == dialect);
+        match (dialect, self.scope) {
+            (Some(dialect), _) => self.credential(globals, dialect).await,
+            (None, Some(scope)) => self.key(globals, scope).await,
+            (None, None) => Err(Misuse::new("give --scope or --for")),
+        }
+    }
+
+    async fn key(self, globals: &Globals, scope: Scope) -> Result<()> {
+        if !self.granted.is_empty() {
+            return Err(Misuse::new(
+                "--permission, --account-status, --member-status and --verified are for \
+                 credentials of registrants: give them with --for",
+            ));
+        }
         let settings = globals.settings()?;
         let key = NewKey {
-            scope: match self.scope {
+            scope: match scope {
                 Scope::Admin => KeyScope::Admin,
                 Scope::Account => KeyScope::Account,
                 Scope::Publish => KeyScope::Publish,
@@ -107,12 +153,8 @@ impl Create {
         let made = store.create_key(key, token.hash(), now).await?;
         store.close().await;
         let created = Created {
-            id: made.id,
-            scope: &made.scope,
-            account: made.account.as_deref(),
-            name: made.name.as_deref(),
-            token: token.reveal(),
-            created_at: made.created_at,
+            made: &made,
+            given: BTreeMap::from([("token", token.reveal())]),
         };
         globals.output().result(&created, || {
             format!(
@@ -120,6 +162,49 @@ impl Create {
                 made.id,
                 show::key(&made),
                 token.reveal()
+            )
+        })
+    }
+
+    async fn credential(self, globals: &Globals, dialect: &Dialect) -> Result<()> {
+        let settings = globals.settings()?;
+        let secret = self.secret.as_deref().map(text_argument).transpose()?;
+        let issued = (dialect.issue)(Brought {
+            public_id: self.public_id.clone(),
+            // A file ends with a line break that is no part of the secret.
+            secret: secret.map(|text| text.trim_end_matches(['\r', '\n']).to_owned()),
+        });
+        let issued = issued.map_err(|error| Misuse::new(error.to_string()))?;
+        let new = NewCredential {
+            system: dialect.name.to_owned(),
+            account: self.account.unwrap_or_default(),
+            name: self.name,
+            proof: issued.proof,
+            access: self.granted.access(),
+        };
+        new.check()
+            .map_err(|error| Misuse::new(error.to_string()))?;
+        let store = database::open(&settings, Need::Secrets).await?;
+        let now = store.now().await?;
+        let made = store.create_credential(new, now).await?;
+        store.close().await;
+        let given = issued.given.iter();
+        let created = Created {
+            made: &made,
+            given: given.map(|(name, value)| (*name, value.as_str())).collect(),
+        };
+        globals.output().result(&created, || {
+            let given: Vec<_> = issued
+                .given
+                .iter()
+                .map(|(name, value)| (*name, value.clone()))
+                .collect();
+            format!(
+                "Made a credential for {}: {}.\n{}\n\nFor its holder, shown this once:\n{}",
+                dialect.name,
+                made.id,
+                show::key(&made),
+                fields(&given)
             )
         })
     }

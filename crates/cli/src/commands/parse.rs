@@ -64,6 +64,40 @@ impl Moment {
     }
 }
 
+/// A moment in the past on a command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Past {
+    /// This one.
+    At(Timestamp),
+    /// So long ago.
+    Ago(Span),
+}
+
+impl Past {
+    /// Reads RFC 3339, or a duration.
+    pub fn parse(text: &str) -> std::result::Result<Self, String> {
+        match Moment::parse(text) {
+            Ok(Moment::At(at)) => Ok(Self::At(at)),
+            Ok(Moment::In(span)) => Ok(Self::Ago(span)),
+            Err(_) => Err(
+                "write it as 2026-01-31T18:00:00Z, or as a duration until now such as 3d"
+                    .to_owned(),
+            ),
+        }
+    }
+
+    /// The moment, seen from `now`; the beginning of time when it is too far away.
+    pub fn from(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::At(at) => at,
+            Self::Ago(span) => TimeDelta::from_std(span.get())
+                .ok()
+                .and_then(|ago| now.checked_sub_signed(ago))
+                .unwrap_or(Timestamp::UNIX_EPOCH),
+        }
+    }
+}
+
 /// `NAME=VALUE`. The value may be a secret, so it is not repeated in an error.
 pub fn header_argument(text: &str) -> Result<(String, String)> {
     match text.split_once('=') {
@@ -90,6 +124,18 @@ mod tests {
         );
         assert!(parse("999999999999d").unwrap_err().contains("100 years"));
         assert!(parse("tomorrow").is_err());
+    }
+
+    #[test]
+    fn a_moment_in_the_past_is_absolute_or_until_now() {
+        let now = Utc.timestamp_opt(1_700_000_000, 0).unwrap();
+        let parse = |text| Past::parse(text).map(|moment| moment.from(now));
+        assert_eq!(parse("10m"), Ok(now - TimeDelta::minutes(10)));
+        assert_eq!(
+            parse("2020-01-31T19:00:00+01:00"),
+            Ok(Utc.with_ymd_and_hms(2020, 1, 31, 18, 0, 0).unwrap())
+        );
+        assert!(parse("yesterday").unwrap_err().contains("3d"));
     }
 
     #[test]

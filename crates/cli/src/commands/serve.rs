@@ -3,6 +3,7 @@
 //! The first signal drains: nothing more is leased, what is in flight is finished and
 //! recorded. The second, or the deadline, cuts; what is cut is repeated by the next worker.
 
+use super::hook_test;
 use crate::cli::Globals;
 use crate::config::Settings;
 use crate::database::{self, try_write};
@@ -13,12 +14,14 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::http::header;
 use axum::routing::get;
-use axum::serve::ListenerExt;
 use clap::{Args, ValueEnum};
-use postrider_api::{Api, ApiParts, Observer, Readiness, probes};
+use postrider_api::{
+    Api, ApiLimits, ApiParts, Observer, Readiness, TestSender, probes, serve as answer,
+};
+use postrider_core::{Attempt, Hook};
 use postrider_store::{Backend, Store, WorkerClaim};
 use postrider_worker::{
-    DatabaseClock, Keeper, Metrics, Progress, Shutdown, Waker, Worker, WorkerParts,
+    DatabaseClock, Keeper, Metrics, Progress, Sender, Shutdown, Waker, Worker, WorkerParts,
 };
 use serde::Serialize;
 use std::io::ErrorKind;
@@ -28,7 +31,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 /// How much longer than the longest request a drain may take.
 const DRAIN_MARGIN: Duration = Duration::from_secs(5);
@@ -97,7 +100,9 @@ impl Serve {
         let settings = globals.settings()?;
         let signals = Signals::new()?;
         let works = self.role != Role::Api;
-        let need = match works {
+        // Without a key the API still takes events; what concerns secrets it refuses.
+        let keyless = settings.backend()? == Backend::Postgres && settings.secrets.key.is_none();
+        let need = match works || !keyless {
             true => Need::Secrets,
             false => Need::Nothing,
         };
@@ -160,6 +165,7 @@ impl Serve {
         let mut api = None;
         if let Some(listener) = api_listener {
             let waker = worker.as_ref().map(Worker::waker);
+            let tests = hook_test::sender(settings, clock.clone(), metrics.clone())?;
             let started = Api::start(ApiParts {
                 store: store.clone(),
                 clock,
@@ -169,7 +175,14 @@ impl Serve {
                     Backend::Sqlite => 1,
                 },
                 published: Arc::new(move || waker.iter().for_each(Waker::wake)),
+                tests: Arc::new(Tests(tests)),
+                limits: ApiLimits {
+                    publishing: settings.api.publish_limit,
+                    managing: settings.api.rate_limit,
+                },
+                cors_origins: settings.api.cors_origins.clone(),
                 observer: Arc::new(Counted(metrics)),
+                dialects: settings.dialects(),
             });
             let router = started.router().merge(probes(readiness));
             servers.spawn(answer(listener, router, closed.clone()));
@@ -226,11 +239,18 @@ fn worker(
     clock: Arc<DatabaseClock>,
     metrics: Arc<Metrics>,
 ) -> Result<Worker> {
+    let window = settings.solapi.batch_window;
+    if let Some(window) = window.filter(|window| !window.get().is_zero()) {
+        warn!(
+            "solapi.batch_window ({window}) has no effect: this version sends each report in a \
+             request of its own"
+        );
+    }
     Worker::new(WorkerParts {
         store: store.clone(),
         clock,
         settings: settings.worker.clone(),
-        hooks: settings.hooks.clone(),
+        hooks: settings.hook_defaults(),
         keep_events: settings.retention.events.get(),
         metrics,
     })
@@ -267,7 +287,7 @@ fn said(started: &Started, settings: &Settings) -> String {
         started
             .api
             .as_ref()
-            .map(|url| format!("API on {url} (POST /v1/events, /livez, /readyz).")),
+            .map(|url| format!("API on {url} (/docs, /openapi.json, /livez, /readyz).")),
     );
     lines.push(match started.role {
         Role::Api => "Ready. Ctrl-C stops.".into(),
@@ -290,16 +310,24 @@ fn metrics_routes(metrics: Arc<Metrics>) -> Router {
     Router::new().route("/metrics", get(encode))
 }
 
-async fn answer(listener: TcpListener, router: Router, closed: CancellationToken) {
-    let listener = listener.tap_io(|stream| {
-        // Answers are small; one that waits for another costs its caller the time.
-        if let Err(error) = stream.set_nodelay(true) {
-            debug!("A connection keeps its delay: {error}");
-        }
-    });
-    let server = axum::serve(listener, router).with_graceful_shutdown(closed.cancelled_owned());
-    if let Err(error) = server.await {
-        warn!("The HTTP interface stopped: {error}");
+/// Sends the test events that the API is asked for.
+struct Tests(Sender);
+
+#[async_trait]
+impl TestSender for Tests {
+    async fn send_test(&self, hook: &Hook) -> std::result::Result<Attempt, String> {
+        let attempt = self.0.send_test(hook).await;
+        attempt.map_err(|error| error.to_string())
+    }
+
+    async fn send_sample(
+        &self,
+        hook: &Hook,
+        event_type: &str,
+        payload: &str,
+    ) -> std::result::Result<Attempt, String> {
+        let attempt = self.0.send_sample(hook, event_type, payload).await;
+        attempt.map_err(|error| error.to_string())
     }
 }
 

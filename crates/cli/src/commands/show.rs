@@ -1,8 +1,9 @@
 //! How hooks, events, deliveries, attempts and keys look to people.
 
 use crate::output::{fields, moment, moment_or, shortened, table};
+use postrider_core::OnFailure;
 use postrider_store::{
-    AttemptReport, DeliveryReport, EventReport, EventState, HookReport, KeyReport,
+    AttemptReport, DeliveryReport, EventReport, EventState, HookChangeReport, HookReport, KeyReport,
 };
 
 const RESPONSE_CHARS: usize = 60;
@@ -12,8 +13,9 @@ const PAYLOAD_CHARS: usize = 2_000;
 /// One hook.
 pub fn hook(hook: &HookReport) -> String {
     let settings = &hook.settings;
-    let mut shown = vec![
-        ("id", hook.id.to_string()),
+    let mut shown = vec![("id", hook.id.to_string())];
+    shown.extend(hook.alias.clone().map(|alias| ("alias", alias)));
+    shown.extend([
         ("account", hook.account.clone()),
         ("url", hook.url.clone()),
         ("events", hook.events.join(", ")),
@@ -22,14 +24,23 @@ pub fn hook(hook: &HookReport) -> String {
         ("status", status(hook)),
         ("pace", pace(hook)),
         ("failures", failures(hook)),
-        ("held", held(hook.held)),
+        ("held", held_since(hook)),
         ("created", moment(hook.created_at)),
         ("updated", moment(hook.updated_at)),
-    ];
+    ]);
+    if let Some(at) = hook.latest_sent_at {
+        let answer = hook.latest_status.map(|status| status.to_string());
+        let answer = answer.unwrap_or_else(|| "no answer".into());
+        shown.push(("last sent", format!("{}, {answer}", moment(at))));
+    }
+    for (name, value) in &settings.profile {
+        let value = value.as_str().map_or(value.to_string(), str::to_owned);
+        shown.push((name.as_str(), value));
+    }
     if settings.body != postrider_core::BodyForm::default() {
         shown.push(("body", "the payload alone".into()));
     }
-    let own: [(&str, Option<String>); 7] = [
+    let own: [(&str, Option<String>); 8] = [
         ("timeout", settings.timeout.map(|span| span.to_string())),
         (
             "retries",
@@ -43,6 +54,7 @@ pub fn hook(hook: &HookReport) -> String {
             settings.in_flight.map(|count| format!("at most {count}")),
         ),
         ("rate", settings.rate.map(|rate| format!("at most {rate}"))),
+        ("order", settings.after_failure().map(order)),
         (
             "back off",
             settings
@@ -69,6 +81,13 @@ pub fn hook(hook: &HookReport) -> String {
     fields(&shown)
 }
 
+fn order(after_failure: OnFailure) -> String {
+    match after_failure {
+        OnFailure::Hold => "by key; behind one that has failed the others wait".into(),
+        OnFailure::Skip => "by key; one that has failed is skipped".into(),
+    }
+}
+
 /// Many hooks.
 pub fn hooks(hooks: &[HookReport]) -> String {
     let rows = hooks.iter().map(|hook| {
@@ -89,6 +108,32 @@ pub fn hooks(hooks: &[HookReport]) -> String {
         ],
         rows,
     )
+}
+
+/// What happened to a hook.
+pub fn changes(changes: &[HookChangeReport]) -> String {
+    let rows = changes.iter().map(|change| {
+        let mut about: Vec<String> = change.reason.iter().cloned().collect();
+        match (change.deliveries, change.fail_count) {
+            (Some(1), _) => about.push("1 delivery".into()),
+            (Some(count), _) => about.push(format!("{count} deliveries")),
+            (None, 0) => {}
+            (None, 1) => about.push("1 failure".into()),
+            (None, count) => about.push(format!("{count} failures in a row")),
+        }
+        let error = change.last_error.as_deref();
+        about.extend(error.map(|error| format!("the last: {}", shortened(error, ERROR_CHARS))));
+        [
+            moment(change.at),
+            change.action.clone(),
+            change.actor.clone(),
+            match about.is_empty() {
+                true => "-".into(),
+                false => about.join("; "),
+            },
+        ]
+    });
+    table(["TIME", "CHANGE", "BY", "ABOUT"], rows)
 }
 
 /// One event.
@@ -194,13 +239,26 @@ fn filter(hook: &HookReport) -> String {
 
 /// One key.
 pub fn key(key: &KeyReport) -> String {
-    fields(&[
+    let mut shown = vec![
         ("id", key.id.to_string()),
-        ("scope", key.scope.clone()),
+        ("scope", scope(key)),
         ("account", account_of(key)),
         ("name", key.name.clone().unwrap_or_else(|| "-".into())),
-        ("created", moment(key.created_at)),
-    ])
+    ];
+    if let Some(registrant) = &key.registrant {
+        let may = match registrant.permission.as_slice() {
+            [] => "nothing".to_owned(),
+            permissions => permissions.join(", "),
+        };
+        shown.extend([
+            ("permission", may),
+            ("account status", registrant.account_status.name().into()),
+            ("member status", registrant.member_status.name().into()),
+            ("verified", registrant.verified.to_string()),
+        ]);
+    }
+    shown.push(("created", moment(key.created_at)));
+    fields(&shown)
 }
 
 /// Many keys.
@@ -208,7 +266,7 @@ pub fn keys(keys: &[KeyReport]) -> String {
     let rows = keys.iter().map(|key| {
         [
             key.id.to_string(),
-            key.scope.clone(),
+            scope(key),
             account_of(key),
             key.name.clone().unwrap_or_else(|| "-".into()),
             moment(key.created_at),
@@ -228,6 +286,17 @@ pub fn keys(keys: &[KeyReport]) -> String {
         ],
         rows,
     )
+}
+
+/// The scope, and whom a credential of a registrant is for.
+fn scope(key: &KeyReport) -> String {
+    let Some(registrant) = &key.registrant else {
+        return key.scope.clone();
+    };
+    match &registrant.public_id {
+        Some(id) => format!("{} {} ({id})", key.scope, registrant.r#for),
+        None => format!("{} {}", key.scope, registrant.r#for),
+    }
 }
 
 fn account_of(key: &KeyReport) -> String {
@@ -261,6 +330,12 @@ fn failures(hook: &HookReport) -> String {
         hook.first_failure_at.map(since).unwrap_or_default(),
         hook.last_error.as_ref().map(last).unwrap_or_default()
     )
+}
+
+fn held_since(hook: &HookReport) -> String {
+    let since = |at| format!(", of events since {}", moment(at));
+    let oldest = hook.oldest_held_at.map(since).unwrap_or_default();
+    format!("{}{oldest}", held(hook.held))
 }
 
 /// Held deliveries are counted up to 10,000.

@@ -105,7 +105,10 @@ mod tests {
     #[test]
     fn every_documented_key_is_known() {
         let documented = [
+            "api.cors_origins",
             "api.listen",
+            "api.publish_limit",
+            "api.rate_limit",
             "database.url",
             "hooks.back_off_after",
             "hooks.back_off_max",

@@ -15,8 +15,9 @@ pub use sections::{
 pub use sources::{ConfigFile, Sources, load};
 
 use crate::failure::{Misuse, Result};
+use postrider_api::DialectSettings;
 use postrider_store::{Backend, DatabaseSettings};
-use postrider_worker::{HookDefaults, WorkerSettings};
+use postrider_worker::{HookDefaults, ProfileOptions, WorkerSettings};
 use serde::{Deserialize, Serialize};
 
 /// Every section. The known keys are read off its default, so a key added here is known.
@@ -62,6 +63,25 @@ impl Settings {
         self.retention.check().map_err(Misuse::new)?;
         self.secrets.check(backend).map_err(Misuse::new)?;
         self.misskey.check().map_err(Misuse::new)
+    }
+
+    /// What holds for hooks that do not say otherwise, with what single profiles are configured
+    /// with.
+    pub fn hook_defaults(&self) -> HookDefaults {
+        HookDefaults {
+            profiles: ProfileOptions {
+                misskey: self.misskey.options(&self.api.listen),
+            },
+            ..self.hooks.clone()
+        }
+    }
+
+    /// What the compatible APIs are told.
+    pub fn dialects(&self) -> DialectSettings {
+        DialectSettings {
+            solapi_events: self.solapi.entries(),
+            misskey_webhook_limit: self.misskey.webhook_limit,
+        }
     }
 
     /// Which database the URL names.

@@ -1,7 +1,9 @@
 //! The sections that belong to the binary itself, each with its defaults and its own checks.
 
-use postrider_core::{KeyRing, Span};
+use postrider_api::EventEntry;
+use postrider_core::{KeyRing, Rate, Span};
 use postrider_store::{Backend, Retention};
+use postrider_worker::MisskeyOptions;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
@@ -11,12 +13,23 @@ const MONTH: Span = Span::secs(30 * 24 * 3600);
 /// A value cannot be used; the sentence says what to change.
 type Checked = Result<(), String>;
 
+/// Publishing calls a second: more than a process takes in.
+const PUBLISH_LIMIT: u32 = 50_000;
+/// Other calls a second.
+const RATE_LIMIT: u32 = 200;
+
 /// The section `[api]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ApiSettings {
     /// Where the management API listens.
     pub listen: String,
+    /// How often a key may publish events through one process.
+    pub publish_limit: Rate,
+    /// How often a key may make other calls of one process.
+    pub rate_limit: Rate,
+    /// The web origins whose pages may call the API from a browser.
+    pub cors_origins: Vec<String>,
 }
 
 /// The section `[metrics]`.
@@ -48,7 +61,7 @@ pub struct SecretsSettings {
 }
 
 /// The section `[solapi]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SolapiSettings {
     /// The events that can be registered for.
@@ -83,7 +96,8 @@ pub struct ThuliumSettings {}
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MisskeySettings {
-    /// What stands in the body's `server`.
+    /// The server that receivers are told of: in the body's `server` and in `X-Misskey-Host`.
+    /// Unless set, the address on which the API listens.
     pub server_url: Option<String>,
     /// How many hooks an account may have.
     pub webhook_limit: u32,
@@ -93,6 +107,9 @@ impl Default for ApiSettings {
     fn default() -> Self {
         Self {
             listen: "127.0.0.1:8080".into(),
+            publish_limit: Rate::per_second_of(PUBLISH_LIMIT),
+            rate_limit: Rate::per_second_of(RATE_LIMIT),
+            cors_origins: Vec::new(),
         }
     }
 }
@@ -114,6 +131,23 @@ impl Default for RetentionSettings {
     }
 }
 
+impl Default for SolapiSettings {
+    /// The events that SOLAPI has now, and the one id that it documents.
+    fn default() -> Self {
+        let types = ["SINGLE-REPORT", "GROUP-REPORT", "FAX-RECEIVE"];
+        let mut events = types.map(|name| SolapiEvent::Type(name.into())).to_vec();
+        events.push(SolapiEvent::Named {
+            id: "WH01ET191031070016949wNmNpJhbTBo".into(),
+            name: "MessageReport".into(),
+            event_type: "SINGLE-REPORT".into(),
+        });
+        Self {
+            events,
+            batch_window: None,
+        }
+    }
+}
+
 impl Default for MisskeySettings {
     fn default() -> Self {
         Self {
@@ -125,7 +159,8 @@ impl Default for MisskeySettings {
 
 impl ApiSettings {
     pub(super) fn check(&self) -> Checked {
-        check_listen("api.listen", &self.listen)
+        check_listen("api.listen", &self.listen)?;
+        self.cors_origins.iter().try_for_each(|o| check_origin(o))
     }
 }
 
@@ -191,7 +226,37 @@ impl SecretsSettings {
     }
 }
 
+impl SolapiSettings {
+    /// The events as registrants choose from them.
+    pub(super) fn entries(&self) -> Vec<EventEntry> {
+        let entry = |event: &SolapiEvent| match event {
+            SolapiEvent::Type(name) => EventEntry {
+                id: name.clone(),
+                name: name.clone(),
+                event_type: name.clone(),
+            },
+            SolapiEvent::Named {
+                id,
+                name,
+                event_type,
+            } => EventEntry {
+                id: id.clone(),
+                name: name.clone(),
+                event_type: event_type.clone(),
+            },
+        };
+        self.events.iter().map(entry).collect()
+    }
+}
+
 impl MisskeySettings {
+    /// What deliveries say of the server; `listen` is where the API listens.
+    pub(super) fn options(&self, listen: &str) -> MisskeyOptions {
+        let server = self.server_url.clone();
+        let server = server.unwrap_or_else(|| format!("http://{listen}"));
+        MisskeyOptions::of(&server).unwrap_or_default()
+    }
+
     pub(super) fn check(&self) -> Checked {
         if self.webhook_limit == 0 {
             return Err("misskey.webhook_limit must be at least 1".into());
@@ -208,6 +273,20 @@ impl MisskeySettings {
 /// Whether two listeners would want the same port; port 0 is any free one.
 pub(super) fn same_address(one: &str, other: &str) -> bool {
     one == other && !one.ends_with(":0")
+}
+
+/// An origin as browsers send it.
+fn check_origin(text: &str) -> Checked {
+    let origin = url::Url::parse(text).ok().map(|url| url.origin());
+    let plain = origin.filter(|origin| is_web_url(text) && origin.ascii_serialization() == text);
+    match plain {
+        Some(_) => Ok(()),
+        None => Err(format!(
+            "api.cors_origins has {text:?}, which is no origin: write scheme, host and port as \
+             browsers do, such as \"https://app.example.com\" or \"http://localhost:3000\", \
+             without a path and without *"
+        )),
+    }
 }
 
 fn is_web_url(text: &str) -> bool {
@@ -254,7 +333,7 @@ mod tests {
 
     #[test]
     fn attempts_are_not_kept_for_longer_than_events() {
-        let days = |n| Span::secs(n * 24 * 3600);
+        let days = |n: u64| Span::secs(n * 24 * 3600);
         let of = |events, attempts| RetentionSettings { events, attempts };
         assert_eq!(of(days(7), None).check(), Ok(()));
         assert_eq!(of(days(7), None).attempts(), days(7));
@@ -266,6 +345,24 @@ mod tests {
             "{problem}"
         );
         assert!(of(days(7), Some(days(0))).check().is_err());
+    }
+
+    #[test]
+    fn origins_are_written_as_browsers_send_them() {
+        for good in ["https://app.example.com", "http://localhost:3000"] {
+            assert_eq!(check_origin(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "",
+            "*",
+            "app.example.com",
+            "https://a.example/",
+            "https://a.example:443",
+            "ftp://a",
+        ] {
+            let problem = check_origin(bad).unwrap_err();
+            assert!(problem.contains("without a path"), "{bad}: {problem}");
+        }
     }
 
     #[test]

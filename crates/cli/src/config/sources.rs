@@ -12,7 +12,8 @@ const BETWEEN_SECTION_AND_KEY: &str = "__";
 const FROM_FILE: &str = "_FILE";
 
 /// The keys that hold lists, which are comma-separated in the environment.
-const LISTS: [(&str, &str); 4] = [
+const LISTS: [(&str, &str); 5] = [
+    ("api", "cors_origins"),
     ("worker", "allow_addresses"),
     ("hooks", "retry_schedule"),
     ("secrets", "previous_keys"),

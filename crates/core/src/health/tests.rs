@@ -89,7 +89,7 @@ fn the_attempts_decide_count_and_verdict() {
             "span without count",
             vec![seen(0, 500), seen(99, 500)],
             2,
-            Verdict::Unchanged,
+            Verdict::Warn,
         ),
         (
             "count and span",
@@ -109,6 +109,42 @@ fn the_attempts_decide_count_and_verdict() {
         let (health, got) = Health::default().after(HOOK, &observations, &POLICY);
         assert_eq!((health.fail_count, got), (count, verdict), "{name}");
     }
+}
+
+#[test]
+fn half_of_the_way_is_warned_of_once_in_a_row_of_failures() {
+    let policy = HealthPolicy {
+        disable_after_failures: 5,
+        ..POLICY
+    };
+    let judged = |seen: &[Observation]| Health::default().after(HOOK, seen, &policy);
+    let half = [seen(0, 500), seen(1, 500), seen(30, 500)];
+    for few in [&half[..2], &[seen(0, 500), seen(0, 500), seen(29, 500)]] {
+        assert_eq!(judged(few).1, Verdict::Unchanged);
+    }
+    let (warned, verdict) = judged(&half);
+    assert_eq!((verdict, warned.warned_at), (Verdict::Warn, Some(at(30))));
+
+    let (again, verdict) = warned.after(HOOK, &[seen(31, 500)], &policy);
+    assert_eq!(
+        (verdict, again.warned_at),
+        (Verdict::Unchanged, Some(at(30)))
+    );
+    let (_, verdict) = again.after(HOOK, &[seen(60, 500)], &policy);
+    assert_eq!(verdict, Verdict::Disable(DisabledReason::Failures));
+
+    // A success ends the row: the next is warned of anew.
+    let (healthy, verdict) = warned.after(HOOK, &[seen(32, 200)], &policy);
+    assert_eq!((verdict, healthy.warned_at), (Verdict::Unchanged, None));
+    let next = [seen(40, 500), seen(41, 500), seen(70, 500)];
+    assert_eq!(healthy.after(HOOK, &next, &policy).1, Verdict::Warn);
+
+    // What is disabled in the same moment is not warned of as well, and a success spares it.
+    let whole = [half.to_vec(), vec![seen(59, 500), seen(60, 500)]].concat();
+    let disabled = Verdict::Disable(DisabledReason::Failures);
+    assert_eq!(judged(&whole).1, disabled);
+    let spared = [half.to_vec(), vec![seen(31, 200)]].concat();
+    assert_eq!(judged(&spared).1, Verdict::Unchanged);
 }
 
 #[test]

@@ -5,7 +5,8 @@
 
 use super::PostgresStore;
 use super::errors::Result;
-use super::history::{Extent, reaches};
+use super::history::{Extent, before, reaches};
+use crate::order::{BEHIND, never};
 use crate::{DeliveryFilter, DeliveryReport, DeliveryState, Error};
 use chrono::NaiveDate;
 use postrider_core::{DeliveryId, EventId, HookId, Timestamp};
@@ -25,7 +26,8 @@ impl PostgresStore {
 
     pub(super) async fn deliveries(&self, filter: &DeliveryFilter) -> Result<Vec<DeliveryReport>> {
         let mut tx = self.snapshot().await?;
-        let extent = Extent::read(&mut tx).await?;
+        let mut extent = Extent::read(&mut tx).await?;
+        extent.begin_at(filter.since);
         let found = match filter.event {
             Some(event) => of_event(&mut tx, &extent, event, filter).await?,
             None => page(&mut tx, &extent, filter).await?,
@@ -48,8 +50,8 @@ pub(super) struct Found {
     pub id: DeliveryId,
     pub event: Uuid,
     pub hook: Uuid,
-    state: DeliveryState,
-    attempts: i32,
+    pub state: DeliveryState,
+    pub attempts: i32,
     next_attempt_at: Option<Timestamp>,
     reason: Option<String>,
 }
@@ -67,13 +69,16 @@ async fn of_event(
         FROM unnest($2::smallint[]) AS s (slot) CROSS JOIN unnest($3::date[]) AS d (day)
         CROSS JOIN LATERAL (
             SELECT slot, day, account FROM postrider_events
-            WHERE slot = s.slot AND day = d.day AND id = $1 LIMIT 1
+            WHERE slot = s.slot AND day = d.day AND id = $1
+              AND ($4::text IS NULL OR account = $4)
+            LIMIT 1
         ) AS e
         LIMIT 1",
     )
     .bind(event.0)
     .bind(&extent.slots)
     .bind(&extent.days)
+    .bind(&filter.account)
     .fetch_optional(&mut *connection)
     .await?;
     let Some((slot, day, hooks)) = place else {
@@ -84,8 +89,10 @@ async fn of_event(
         .map(|hook| DeliveryId::of(event, HookId(hook)).0);
     let ids: Vec<_> = ids.collect();
     let mut found = by_ids(connection, &[slot], &[day], &ids).await?;
+    let search = Search::of(filter);
     found.retain(|found| {
-        filter.before.is_none_or(|before| found.id < before)
+        found.id.0 < search.before
+            && found.id.0 >= search.from
             && filter.hook.is_none_or(|hook| found.hook == hook.0)
             && filter.state.is_none_or(|state| found.state == state)
     });
@@ -112,6 +119,7 @@ pub(super) async fn by_ids(
             SELECT * FROM postrider_deliveries WHERE slot = s.slot AND id = i.id LIMIT 1
         ) AS l
         LEFT JOIN postrider_hooks AS h ON h.id = l.hook_id
+        WHERE NOT l.holds_key
         UNION ALL
         SELECT e.slot, e.day, e.delivery_id, e.event_id, e.hook_id, e.state, e.attempts, NULL,
                e.reason, 2
@@ -160,12 +168,7 @@ async fn page(
     filter: &DeliveryFilter,
 ) -> Result<Vec<Found>> {
     use DeliveryState::{Delivered, Held, InFlight, Pending};
-    let search = Search {
-        hook: filter.hook.map(|hook| hook.0),
-        state: filter.state,
-        before: filter.before.map_or(Uuid::max(), |id| id.0),
-        limit: i64::from(filter.limit),
-    };
+    let search = Search::of(filter);
     let limit = filter.limit as usize;
     let mut found = Vec::new();
     if matches!(filter.state, None | Some(Pending | InFlight | Held)) {
@@ -193,12 +196,27 @@ async fn page(
 /// What is looked for, and from where on.
 struct Search {
     hook: Option<Uuid>,
+    account: Option<String>,
     state: Option<DeliveryState>,
     before: Uuid,
+    from: Uuid,
     limit: i64,
 }
 
 impl Search {
+    fn of(filter: &DeliveryFilter) -> Self {
+        Self {
+            hook: filter.hook.map(|hook| hook.0),
+            account: filter.account.clone(),
+            state: filter.state,
+            before: before(filter.before.map(|id| id.0), filter.until),
+            from: filter
+                .since
+                .map_or(Uuid::nil(), |at| DeliveryId::first_since(at).0),
+            limit: i64::from(filter.limit),
+        }
+    }
+
     async fn live(&self, connection: &mut PgConnection, slots: &[i16]) -> Result<Vec<Found>> {
         // Two halves, so that each has its partial index, and the open members of leases.
         let rows = sqlx::query(
@@ -214,16 +232,21 @@ impl Search {
                          WHERE id = w.hook_id AND status = 'active' AND deleted_at IS NULL
                      ) THEN 'pending' ELSE 'held' END AS state
                  ) AS h
-                 WHERE w.slot = s.slot AND w.lease_token IS NULL AND w.id < $2
+                 WHERE w.slot = s.slot AND w.lease_token IS NULL AND NOT w.holds_key
+                   AND w.id < $2 AND w.id >= $6
                    AND ($3::uuid IS NULL OR w.hook_id = $3)
+                   AND ($7::text IS NULL
+                        OR w.hook_id IN (SELECT id FROM postrider_hooks WHERE account = $7))
                    AND ($4::text IS NULL OR h.state = $4)
                  ORDER BY w.id DESC LIMIT $5)
                 UNION ALL
                 (SELECT r.slot, r.day, r.id, r.event_id, r.hook_id, r.attempts, r.next_attempt_at,
                         'in_flight'
                  FROM postrider_deliveries AS r
-                 WHERE r.slot = s.slot AND r.lease_token IS NOT NULL AND r.id < $2
+                 WHERE r.slot = s.slot AND r.lease_token IS NOT NULL AND r.id < $2 AND r.id >= $6
                    AND ($3::uuid IS NULL OR r.hook_id = $3)
+                   AND ($7::text IS NULL
+                        OR r.hook_id IN (SELECT id FROM postrider_hooks WHERE account = $7))
                    AND ($4::text IS NULL OR $4 = 'in_flight')
                  ORDER BY r.id DESC LIMIT $5)
                 UNION ALL
@@ -231,8 +254,10 @@ impl Search {
                  FROM postrider_leases AS l
                  CROSS JOIN LATERAL unnest(l.deliveries, l.events, l.hooks) WITH ORDINALITY
                      AS m (id, event_id, hook_id, nth)
-                 WHERE l.slot = s.slot AND m.id < $2
+                 WHERE l.slot = s.slot AND m.id < $2 AND m.id >= $6
                    AND ($3::uuid IS NULL OR m.hook_id = $3)
+                   AND ($7::text IS NULL
+                        OR m.hook_id IN (SELECT id FROM postrider_hooks WHERE account = $7))
                    AND ($4::text IS NULL OR $4 = 'in_flight')
                    AND get_bit(l.closed, m.nth::integer - 1) = 0
                  ORDER BY m.id DESC LIMIT $5)
@@ -244,6 +269,8 @@ impl Search {
         .bind(self.hook)
         .bind(self.state.map(DeliveryState::name))
         .bind(self.limit)
+        .bind(self.from)
+        .bind(&self.account)
         .try_map(|row: PgRow| found_from(&row))
         .fetch_all(connection)
         .await?;
@@ -263,8 +290,10 @@ impl Search {
             FROM unnest($1::smallint[]) AS s (slot) CROSS JOIN unnest($6::date[]) AS d (day)
             CROSS JOIN LATERAL (
                 SELECT * FROM postrider_ended
-                WHERE slot = s.slot AND day = d.day AND delivery_id < $2
+                WHERE slot = s.slot AND day = d.day AND delivery_id < $2 AND delivery_id >= $7
                   AND ($3::uuid IS NULL OR hook_id = $3)
+                  AND ($8::text IS NULL
+                       OR hook_id IN (SELECT id FROM postrider_hooks WHERE account = $8))
                   AND ($4::text IS NULL OR state = $4)
                 ORDER BY delivery_id DESC LIMIT $5
             ) AS e
@@ -276,6 +305,8 @@ impl Search {
         .bind(self.state.map(DeliveryState::name))
         .bind(self.limit)
         .bind(days)
+        .bind(self.from)
+        .bind(&self.account)
         .try_map(|row: PgRow| found_from(&row))
         .fetch_all(connection)
         .await?;
@@ -302,8 +333,10 @@ impl Search {
                 SELECT DISTINCT ON (delivery_id) slot, day, delivery_id, event_id, hook_id
                 FROM postrider_attempts AS t
                 WHERE slot = s.slot AND day = d.day AND outcome = 'accepted' AND NOT late
-                  AND delivery_id < $2
+                  AND delivery_id < $2 AND delivery_id >= $6
                   AND ($3::uuid IS NULL OR hook_id = $3)
+                  AND ($7::text IS NULL
+                       OR hook_id IN (SELECT id FROM postrider_hooks WHERE account = $7))
                   AND (SELECT l.id FROM postrider_deliveries AS l
                        WHERE l.slot = s.slot AND l.id = t.delivery_id) IS NULL
                   AND (SELECT e.delivery_id FROM postrider_ended AS e
@@ -318,6 +351,8 @@ impl Search {
         .bind(self.hook)
         .bind(self.limit)
         .bind(days)
+        .bind(self.from)
+        .bind(&self.account)
         .try_map(|row: PgRow| found_from(&row))
         .fetch_all(connection)
         .await?;
@@ -330,6 +365,11 @@ fn found_from(row: &PgRow) -> std::result::Result<Found, sqlx::Error> {
     let state = DeliveryState::from_name(state)
         .ok_or_else(|| sqlx::Error::Decode(format!("the state {state} is unknown").into()))?;
     let next_attempt_at: Option<Timestamp> = row.try_get("next_attempt_at")?;
+    let is_behind = next_attempt_at.is_some_and(|at| at >= never());
+    let reason = match is_behind {
+        true => Some(BEHIND.to_owned()),
+        false => row.try_get("reason")?,
+    };
     Ok(Found {
         slot: row.try_get("slot")?,
         day: row.try_get("day")?,
@@ -338,40 +378,45 @@ fn found_from(row: &PgRow) -> std::result::Result<Found, sqlx::Error> {
         hook: row.try_get("hook_id")?,
         state,
         attempts: row.try_get("attempts")?,
-        next_attempt_at: next_attempt_at.filter(|_| state != DeliveryState::InFlight),
-        reason: row.try_get("reason")?,
+        next_attempt_at: next_attempt_at.filter(|_| state != DeliveryState::InFlight && !is_behind),
+        reason,
     })
 }
 
-/// The deliveries with the types of their events.
+/// The deliveries with the accounts and types of their events.
 pub(super) async fn reports(
     connection: &mut PgConnection,
     found: Vec<Found>,
 ) -> Result<Vec<DeliveryReport>> {
-    let types: Vec<(Uuid, String)> = sqlx::query_as(
+    let events: Vec<(Uuid, (String, String))> = sqlx::query(
         "-- postrider: event_types
-        SELECT e.id, e.event_type
+        SELECT e.id, e.account, e.event_type
         FROM unnest($1::smallint[], $2::date[], $3::uuid[]) AS k (slot, day, id)
         CROSS JOIN LATERAL (
-            SELECT id, event_type FROM postrider_events
+            SELECT id, account, event_type FROM postrider_events
             WHERE slot = k.slot AND day = k.day AND id = k.id LIMIT 1
         ) AS e",
     )
     .bind(found.iter().map(|found| found.slot).bind_iter())
     .bind(found.iter().map(|found| found.day).bind_iter())
     .bind(found.iter().map(|found| found.event).bind_iter())
+    .try_map(|row: PgRow| Ok((row.try_get(0)?, (row.try_get(1)?, row.try_get(2)?))))
     .fetch_all(connection)
     .await?;
-    let types: HashMap<_, _> = types.into_iter().collect();
-    let reports = found.into_iter().map(|found| DeliveryReport {
-        id: found.id,
-        event_id: EventId(found.event),
-        hook_id: HookId(found.hook),
-        event_type: types.get(&found.event).cloned().unwrap_or_default(),
-        state: found.state,
-        attempts: found.attempts.unsigned_abs(),
-        next_attempt_at: found.next_attempt_at,
-        reason: found.reason,
+    let events: HashMap<_, _> = events.into_iter().collect();
+    let reports = found.into_iter().map(|found| {
+        let (account, event_type) = events.get(&found.event).cloned().unwrap_or_default();
+        DeliveryReport {
+            id: found.id,
+            event_id: EventId(found.event),
+            hook_id: HookId(found.hook),
+            account,
+            event_type,
+            state: found.state,
+            attempts: found.attempts.unsigned_abs(),
+            next_attempt_at: found.next_attempt_at,
+            reason: found.reason,
+        }
     });
     Ok(reports.collect())
 }

@@ -5,7 +5,7 @@
 
 use crate::Error;
 use crate::error::words;
-use postrider_core::{HookError, KeyError, SealError};
+use postrider_core::{CredentialError, HookError, KeyError, SealError};
 use postrider_producer::EnqueueError;
 use sqlx::error::DatabaseError;
 use sqlx::migrate::MigrateError;
@@ -47,6 +47,12 @@ impl From<HookError> for Failure {
 
 impl From<KeyError> for Failure {
     fn from(error: KeyError) -> Self {
+        Self(error.into())
+    }
+}
+
+impl From<CredentialError> for Failure {
+    fn from(error: CredentialError) -> Self {
         Self(error.into())
     }
 }

@@ -4,15 +4,16 @@
 //! order of the hooks and never deleted: two settlements cannot wait for each other in a circle.
 
 use super::errors::Result;
-use crate::{Disabling, Settlement, Standing};
-use postrider_core::{Health, HealthPolicy, HookId, Observation, Phase, Timestamp, Verdict, scrub};
+use super::hook_history::record;
+use crate::hook_entry::HookEntry;
+use crate::{Disabling, Settlement, Standing, Warning};
+use postrider_core::{
+    Health, HealthPolicy, HookId, OURSELVES, Observation, Phase, Timestamp, Verdict, scrub,
+};
 use sqlx::postgres::{PgBindIterExt, PgRow};
 use sqlx::{PgConnection, Row};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use uuid::Uuid;
-
-/// Who disables a hook for its failures.
-const OURSELVES: &str = "postrider";
 
 /// What the attempts of one hook say about it, in the order they ended.
 pub(super) struct Observed {
@@ -58,6 +59,8 @@ pub(super) fn observed(
 pub(super) struct Weighed {
     /// Hooks that are to be disabled.
     pub verdicts: Vec<Disabling>,
+    /// Hooks that are half of the way there.
+    pub warnings: Vec<Warning>,
     /// How all of them stand.
     pub standings: Vec<Standing>,
 }
@@ -75,13 +78,12 @@ pub(super) async fn weigh(
     for (hook, of_hook) in observed {
         let health = before.get(hook).cloned().unwrap_or_default();
         let (after, verdict) = health.after(*hook, &of_hook.attempts, &of_hook.policy);
-        if let Verdict::Disable(reason) = verdict {
-            weighed.verdicts.push(Disabling {
-                hook: *hook,
-                reason,
-                fail_count: after.fail_count,
-                last_error: after.last_error.clone().unwrap_or_default(),
-            });
+        match verdict {
+            Verdict::Unchanged => {}
+            Verdict::Warn => weighed.warnings.push(Warning::of(*hook, &after)),
+            Verdict::Disable(reason) => {
+                weighed.verdicts.push(Disabling::of(*hook, reason, &after));
+            }
         }
         weighed.standings.push(Standing::of(*hook, &after));
         if after.phase != health.phase {
@@ -158,7 +160,7 @@ async fn lock_health(
     let rows = sqlx::query(
         "-- postrider: settle_health_read
         SELECT hook_id, fail_count, first_failure_at, last_failure_at, last_error, succeeded_at,
-               phase, not_before, probes
+               phase, not_before, probes, warned_at
         FROM postrider_hook_health WHERE hook_id = ANY($1)
         ORDER BY hook_id FOR UPDATE",
     )
@@ -180,6 +182,7 @@ fn health_from(row: &PgRow) -> std::result::Result<(HookId, Health), sqlx::Error
         phase: phase.and_then(Phase::from_name),
         not_before: row.try_get(7)?,
         probes: row.try_get::<i32, _>(8)?.unsigned_abs(),
+        warned_at: row.try_get(9)?,
     };
     Ok((HookId(row.try_get(0)?), health))
 }
@@ -194,11 +197,12 @@ async fn write_health(connection: &mut PgConnection, changed: &[(HookId, Health)
         SET fail_count = i.fail_count, first_failure_at = i.first_failure_at,
             last_failure_at = i.last_failure_at, last_error = i.last_error,
             succeeded_at = i.succeeded_at, phase = i.phase, not_before = i.not_before,
-            probes = i.probes
+            probes = i.probes, warned_at = i.warned_at
         FROM unnest($1::uuid[], $2::integer[], $3::timestamptz[], $4::timestamptz[], $5::text[],
-                    $6::timestamptz[], $7::text[], $8::timestamptz[], $9::integer[])
+                    $6::timestamptz[], $7::text[], $8::timestamptz[], $9::integer[],
+                    $10::timestamptz[])
              AS i (hook_id, fail_count, first_failure_at, last_failure_at, last_error,
-                   succeeded_at, phase, not_before, probes)
+                   succeeded_at, phase, not_before, probes, warned_at)
         WHERE h.hook_id = i.hook_id",
     )
     .bind(changed.iter().map(|(hook, _)| hook.0).bind_iter())
@@ -210,6 +214,7 @@ async fn write_health(connection: &mut PgConnection, changed: &[(HookId, Health)
     .bind(health().map(|h| h.phase.map(Phase::name)).bind_iter())
     .bind(health().map(|h| h.not_before).bind_iter())
     .bind(health().map(|h| count(h.probes)).bind_iter())
+    .bind(health().map(|h| h.warned_at).bind_iter())
     .execute(connection)
     .await?;
     Ok(())
@@ -248,8 +253,33 @@ pub(super) async fn disable(
     .bind(verdicts.iter().map(|v| v.reason.name()).bind_iter())
     .bind(now)
     .bind(OURSELVES)
-    .fetch_all(connection)
+    .fetch_all(&mut *connection)
     .await?;
     verdicts.retain(|verdict| disabled.contains(&verdict.hook.0));
+    let entries: Vec<_> = verdicts.iter().map(HookEntry::disabled).collect();
+    record(connection, &entries, now).await?;
     Ok(verdicts)
+}
+
+/// Records the warnings of those hooks that are active, and returns them.
+pub(super) async fn warn(
+    connection: &mut PgConnection,
+    now: Timestamp,
+    mut warnings: Vec<Warning>,
+) -> Result<Vec<Warning>> {
+    if warnings.is_empty() {
+        return Ok(warnings);
+    }
+    let active: Vec<Uuid> = sqlx::query_scalar(
+        "-- postrider: settle_warn
+        SELECT id FROM postrider_hooks
+        WHERE id = ANY($1) AND status = 'active' AND deleted_at IS NULL",
+    )
+    .bind(warnings.iter().map(|warning| warning.hook.0).bind_iter())
+    .fetch_all(&mut *connection)
+    .await?;
+    warnings.retain(|warning| active.contains(&warning.hook.0));
+    let entries: Vec<_> = warnings.iter().map(HookEntry::warned).collect();
+    record(connection, &entries, now).await?;
+    Ok(warnings)
 }

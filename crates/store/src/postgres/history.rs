@@ -7,7 +7,7 @@ use super::PostgresStore;
 use super::errors::Result;
 use super::values::within_calendar;
 use crate::{AttemptReport, Error, EventFilter, EventReport, EventState, RejectedReport};
-use chrono::{NaiveDate, NaiveTime};
+use chrono::{Days, NaiveDate, NaiveTime};
 use postrider_core::{AttemptId, DeliveryId, EventId, Timestamp};
 use serde_json::value::RawValue;
 use sqlx::postgres::PgRow;
@@ -69,7 +69,8 @@ impl PostgresStore {
     pub(super) async fn events(&self, filter: &EventFilter) -> Result<Vec<EventReport>> {
         let limit = filter.limit as usize;
         let mut tx = self.snapshot().await?;
-        let extent = Extent::read(&mut tx).await?;
+        let mut extent = Extent::read(&mut tx).await?;
+        extent.begin_at(filter.since);
         let mut found = queued_events(&mut tx, filter).await?;
         for days in extent.stretches() {
             found.extend(kept_events(&mut tx, &extent.slots, days, filter).await?);
@@ -181,6 +182,15 @@ impl Extent {
         Ok(Self { slots, days })
     }
 
+    /// Leaves out the days before anything that was inserted at `since` or later.
+    pub(super) fn begin_at(&mut self, since: Option<Timestamp>) {
+        // An id that was drawn by a clock that runs ahead lies a little in the past.
+        let first = since.and_then(|since| since.date_naive().checked_sub_days(Days::new(1)));
+        if let Some(first) = first {
+            self.days.retain(|day| *day >= first);
+        }
+    }
+
     /// The days from the newest on, in stretches that grow: a full page is mostly found in
     /// the first, a sparse one in few looks.
     pub(super) fn stretches(&self) -> impl Iterator<Item = &[NaiveDate]> {
@@ -224,20 +234,31 @@ async fn queued_events(
                NULL::timestamptz AS erased_at
         FROM occupied AS o CROSS JOIN LATERAL (
             SELECT * FROM postrider_outbox
-            WHERE slot = o.slot AND id < $1
+            WHERE slot = o.slot AND id < $1 AND id >= $5
               AND ($2::text IS NULL OR account = $2) AND ($3::text IS NULL OR event_type = $3)
             ORDER BY id DESC LIMIT $4
         ) AS e
         ORDER BY e.id DESC LIMIT $4",
     ))
-    .bind(filter.before.map_or(Uuid::max(), |id| id.0))
+    .bind(before(filter.before.map(|id| id.0), filter.until))
     .bind(&filter.account)
     .bind(&filter.event_type)
     .bind(i64::from(filter.limit))
+    .bind(
+        filter
+            .since
+            .map_or(Uuid::nil(), |at| DeliveryId::first_since(at).0),
+    )
     .try_map(|row: PgRow| event_report(&row))
     .fetch_all(connection)
     .await?;
     Ok(rows)
+}
+
+/// The id that all others must be below.
+pub(super) fn before(id: Option<Uuid>, until: Option<Timestamp>) -> Uuid {
+    let until = until.map_or(Uuid::max(), |at| DeliveryId::first_since(at).0);
+    id.map_or(until, |id| id.min(until))
 }
 
 async fn kept_events(
@@ -253,7 +274,7 @@ async fn kept_events(
         FROM unnest($1::smallint[]) AS s (slot) CROSS JOIN unnest($2::date[]) AS d (day)
         CROSS JOIN LATERAL (
             SELECT * FROM postrider_events
-            WHERE slot = s.slot AND day = d.day AND id < $3
+            WHERE slot = s.slot AND day = d.day AND id < $3 AND id >= $7
               AND ($4::text IS NULL OR account = $4) AND ($5::text IS NULL OR event_type = $5)
             ORDER BY id DESC LIMIT $6
         ) AS e
@@ -261,10 +282,15 @@ async fn kept_events(
     )
     .bind(slots)
     .bind(days)
-    .bind(filter.before.map_or(Uuid::max(), |id| id.0))
+    .bind(before(filter.before.map(|id| id.0), filter.until))
     .bind(&filter.account)
     .bind(&filter.event_type)
     .bind(i64::from(filter.limit))
+    .bind(
+        filter
+            .since
+            .map_or(Uuid::nil(), |at| DeliveryId::first_since(at).0),
+    )
     .try_map(|row: PgRow| event_report(&row))
     .fetch_all(connection)
     .await?;
@@ -310,7 +336,7 @@ fn attempt_report(row: &PgRow) -> std::result::Result<AttemptReport, sqlx::Error
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chrono::{Days, TimeZone, Utc};
+    use chrono::{TimeZone, Utc};
 
     #[test]
     fn stretches_cover_every_day_once_and_grow() {

@@ -4,19 +4,33 @@
 //! versions of hooks become visible in their order and no book can miss one.
 
 use super::PostgresStore;
+use super::aliases::{check_room, next_number};
+use super::announce::{announce, is_watched};
 use super::errors::Result;
+use super::hook_history::record;
 use super::hook_rows::{hook_columns, hook_from, open, seal};
+use crate::announce::{Announcement, notice_of};
 use crate::error::{alias_taken, not_understood};
-use crate::{Error, HookChange, HookFilter, HookReport, Latest};
+use crate::hook_entry::{HookEntry, Made};
+use crate::{Error, HookChange, HookFilter, HookReport};
 use postrider_core::{
-    Hook, HookCredentials, HookEdit, HookError, HookId, HookSettings, HookStatus, NewAlias,
-    NewHook, Timestamp,
+    DeliveryId, DisabledReason, HOOK_DISABLED, HOOK_ENABLED, Hook, HookAction, HookCredentials,
+    HookEdit, HookId, HookNotice, HookSettings, HookStatus, NewAlias, NewHook, Timestamp,
 };
-use sqlx::postgres::{PgBindIterExt, PgRow};
+use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
+use uuid::Uuid;
+
+/// The slot of what is announced of a change by a person.
+const ANNOUNCED_IN: i16 = 0;
 
 impl PostgresStore {
-    pub(super) async fn create_hook(&self, new: &NewHook, now: Timestamp) -> Result<HookReport> {
+    pub(super) async fn create_hook(
+        &self,
+        new: &NewHook,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<HookReport> {
         new.check()?;
         let id = HookId::draw(now);
         let credentials = seal(&self.keys, id, &new.credentials)?;
@@ -33,8 +47,8 @@ impl PostgresStore {
             "-- postrider: create_hook
             INSERT INTO postrider_hooks
                 (id, account, url, events, profile, status, settings, credentials, created_at,
-                 updated_at, version, limited, alias)
-            VALUES ($1, $2, $3, $4, $5, 'active', $6::json, $7, $8, $8, $9, $10, $11)
+                 updated_at, version, limited, alias, ordered)
+            VALUES ($1, $2, $3, $4, $5, 'active', $6::json, $7, $8, $8, $9, $10, $11, $12)
             ON CONFLICT (profile, alias) WHERE alias IS NOT NULL DO NOTHING",
         )
         .bind(id.0)
@@ -53,11 +67,14 @@ impl PostgresStore {
         .bind(version)
         .bind(new.settings.is_limited())
         .bind(&alias)
+        .bind(new.settings.ordered.is_some())
         .execute(&mut *tx)
         .await?;
         if inserted.rows_affected() == 0 {
             return Err(alias_taken(&new.profile, alias.as_deref()).into());
         }
+        let entry = HookEntry::new(id, HookAction::Created, by);
+        record(&mut tx, &[entry], now).await?;
         let mut report = report(&mut tx, id).await?;
         tx.commit().await?;
         let secret = new.credentials.secrets.first();
@@ -73,31 +90,43 @@ impl PostgresStore {
         now: Timestamp,
     ) -> Result<HookReport> {
         let mut tx = self.calm.begin().await?;
-        let mut revealed = None;
+        let failures = lock_failures(&mut tx, id).await?;
+        if change.forgets_failures() {
+            // Before the version: settling locks the health first too.
+            forget_failures(&mut tx, id, now).await?;
+        }
+        let version = next_version(&mut tx).await?;
+        let before = standing(&mut tx, id).await?;
+        let (mut revealed, mut made) = (None, Vec::new());
+        let moving = Moving {
+            id,
+            before: &before,
+            by,
+            now,
+            version,
+        };
         match change {
             HookChange::Enable => {
-                // Before the version: settling locks the health first too.
-                forget_failures(&mut tx, id, now).await?;
-                set_status(&mut tx, id, HookStatus::Active, by, now).await?;
+                moving.set(&mut tx, HookStatus::Active).await?;
+                made.push(Made::status(HookStatus::Active));
             }
-            HookChange::Pause => set_status(&mut tx, id, HookStatus::Paused, by, now).await?,
-            HookChange::Disable => set_status(&mut tx, id, HookStatus::Disabled, by, now).await?,
+            HookChange::Pause => made.extend(moving.to(&mut tx, HookStatus::Paused).await?),
+            HookChange::Disable => made.extend(moving.to(&mut tx, HookStatus::Disabled).await?),
             HookChange::Set(change) => {
-                let version = next_version(&mut tx).await?;
+                made.push(Made::changed(change.names()));
                 let mut settings = settings(&mut tx, id).await?;
                 settings.apply(change);
                 settings.check()?;
                 set_settings(&mut tx, id, &settings, now, version).await?;
             }
             HookChange::Edit(edit) => {
-                let status = edit.status;
-                if status == Some(HookStatus::Active) {
-                    forget_failures(&mut tx, id, now).await?;
-                }
-                let version = next_version(&mut tx).await?;
+                let (status, names) = (edit.status, edit.names());
                 self.edit(&mut tx, id, *edit, now, version).await?;
+                if !names.is_empty() {
+                    made.push(Made::changed(names));
+                }
                 if let Some(status) = status {
-                    set_status(&mut tx, id, status, by, now).await?;
+                    made.extend(moving.to(&mut tx, status).await?);
                 }
             }
             HookChange::Rotate {
@@ -105,21 +134,22 @@ impl PostgresStore {
                 overlap_until,
             } => {
                 revealed = Some(secret.reveal());
-                let version = next_version(&mut tx).await?;
                 let mut credentials = self.credentials(&mut tx, id).await?;
                 credentials.rotate(secret, now, overlap_until);
-                sqlx::query(
-                    "-- postrider: rotate_secret
-                    UPDATE postrider_hooks SET credentials = $2, updated_at = $3, version = $4
-                    WHERE id = $1",
-                )
-                .bind(id.0)
-                .bind(seal(&self.keys, id, &credentials)?)
-                .bind(now)
-                .bind(version)
-                .execute(&mut *tx)
-                .await?;
+                let sealed = seal(&self.keys, id, &credentials)?;
+                set_credentials(&mut tx, id, sealed, now, version).await?;
+                made.push(Made::of(HookAction::SecretRotated));
             }
+        }
+        for made in made {
+            moving.announce(&mut tx, made.action, &failures).await?;
+            let entry = HookEntry {
+                reason: made.reason,
+                fail_count: failures.count,
+                last_error: failures.last_error.clone(),
+                ..HookEntry::new(id, made.action, by)
+            };
+            record(&mut tx, &[entry], now).await?;
         }
         let mut report = report(&mut tx, id).await?;
         tx.commit().await?;
@@ -127,7 +157,12 @@ impl PostgresStore {
         Ok(report)
     }
 
-    pub(super) async fn remove_hook(&self, id: HookId, now: Timestamp) -> Result<HookReport> {
+    pub(super) async fn remove_hook(
+        &self,
+        id: HookId,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<HookReport> {
         let mut tx = self.calm.begin().await?;
         let version = next_version(&mut tx).await?;
         let report = report(&mut tx, id).await?;
@@ -141,61 +176,18 @@ impl PostgresStore {
         .bind(version)
         .execute(&mut *tx)
         .await?;
+        let entry = HookEntry {
+            fail_count: report.fail_count,
+            last_error: report.last_error.clone(),
+            ..HookEntry::new(id, HookAction::Removed, by)
+        };
+        record(&mut tx, &[entry], now).await?;
         tx.commit().await?;
         Ok(report)
     }
 
     pub(super) async fn hook(&self, id: HookId) -> Result<HookReport> {
         report(&mut *self.calm.acquire().await?, id).await
-    }
-
-    pub(super) async fn hook_by_alias(
-        &self,
-        profile: &str,
-        account: &str,
-        alias: &str,
-    ) -> Result<HookReport> {
-        let mut connection = self.calm.acquire().await?;
-        let found = sqlx::query_scalar(
-            "-- postrider: hook_by_alias
-            SELECT id FROM postrider_hooks
-            WHERE profile = $1 AND alias = $2 AND account = $3 AND deleted_at IS NULL",
-        )
-        .bind(profile)
-        .bind(alias)
-        .bind(account)
-        .fetch_optional(&mut *connection)
-        .await?;
-        match found {
-            Some(id) => report(&mut connection, HookId(id)).await,
-            None => Err(Error::NotFound {
-                what: "hook",
-                id: alias.to_owned(),
-            }
-            .into()),
-        }
-    }
-
-    pub(super) async fn note_latest(&self, latest: &[Latest]) -> Result<()> {
-        if latest.is_empty() {
-            return Ok(());
-        }
-        let status = |latest: &Latest| latest.status.and_then(|status| i16::try_from(status).ok());
-        sqlx::query(
-            "-- postrider: note_latest
-            INSERT INTO postrider_hook_latest AS known (hook_id, at, status)
-            SELECT DISTINCT ON (hook_id) hook_id, at, status
-            FROM unnest($1::uuid[], $2::timestamptz[], $3::smallint[]) AS l (hook_id, at, status)
-            ORDER BY hook_id, at DESC
-            ON CONFLICT (hook_id) DO UPDATE SET at = excluded.at, status = excluded.status
-            WHERE known.at <= excluded.at",
-        )
-        .bind(latest.iter().map(|latest| latest.hook.0).bind_iter())
-        .bind(latest.iter().map(|latest| latest.at).bind_iter())
-        .bind(latest.iter().map(status).bind_iter())
-        .execute(&self.calm)
-        .await?;
-        Ok(())
     }
 
     pub(super) async fn hook_with_credentials(&self, id: HookId) -> Result<Hook> {
@@ -235,7 +227,7 @@ impl PostgresStore {
             "-- postrider: edit_hook
             UPDATE postrider_hooks
             SET url = $2, events = $3, settings = $4::json, credentials = $5, updated_at = $6,
-                version = $7
+                version = $7, limited = $8, ordered = $9
             WHERE id = $1",
         )
         .bind(id.0)
@@ -250,6 +242,8 @@ impl PostgresStore {
         .bind(sealed)
         .bind(now)
         .bind(version)
+        .bind(hook.settings.is_limited())
+        .bind(hook.settings.ordered.is_some())
         .execute(connection)
         .await?;
         Ok(())
@@ -287,40 +281,6 @@ async fn find(connection: &mut PgConnection, id: HookId) -> Result<PgRow> {
     Ok(row.ok_or_else(|| not_found(id))?)
 }
 
-/// Refuses a hook that would be one too many of its profile in its account.
-async fn check_room(connection: &mut PgConnection, new: &NewHook) -> Result<()> {
-    let Some(at_most) = new.at_most else {
-        return Ok(());
-    };
-    let taken: i64 = sqlx::query_scalar(
-        "-- postrider: hooks_of_profile
-        SELECT count(*) FROM postrider_hooks
-        WHERE account = $1 AND profile = $2 AND deleted_at IS NULL",
-    )
-    .bind(&new.account)
-    .bind(&new.profile)
-    .fetch_one(connection)
-    .await?;
-    match taken >= i64::from(at_most) {
-        true => Err(HookError::TooMany(u32::try_from(taken).unwrap_or(at_most)).into()),
-        false => Ok(()),
-    }
-}
-
-/// Draws the next number of a profile whose aliases are numbers.
-async fn next_number(connection: &mut PgConnection, profile: &str) -> Result<String> {
-    let number: i64 = sqlx::query_scalar(
-        "-- postrider: next_alias
-        INSERT INTO postrider_aliases AS a (profile, last) VALUES ($1, 1)
-        ON CONFLICT (profile) DO UPDATE SET last = a.last + 1
-        RETURNING last",
-    )
-    .bind(profile)
-    .fetch_one(connection)
-    .await?;
-    Ok(number.to_string())
-}
-
 /// Takes the next version of the hooks, and with it the turn to change them.
 async fn next_version(connection: &mut PgConnection) -> Result<i64> {
     let version = sqlx::query_scalar(
@@ -333,7 +293,7 @@ async fn next_version(connection: &mut PgConnection) -> Result<i64> {
     Ok(version)
 }
 
-fn not_found(id: HookId) -> Error {
+pub(super) fn not_found(id: HookId) -> Error {
     Error::NotFound {
         what: "hook",
         id: id.to_string(),
@@ -356,34 +316,123 @@ async fn settings(connection: &mut PgConnection, id: HookId) -> Result<HookSetti
     Ok(settings.map_err(|_| not_understood(id))?)
 }
 
-/// A hook that is disabled already keeps why, when and by whom.
-async fn set_status(
-    connection: &mut PgConnection,
-    id: HookId,
-    status: HookStatus,
-    by: &str,
-    now: Timestamp,
-) -> Result<()> {
-    let version = next_version(connection).await?;
-    sqlx::query(
-        "-- postrider: change_hook
-        UPDATE postrider_hooks SET
-            status = $2,
-            disabled_reason = CASE WHEN $2 = 'disabled' THEN coalesce(disabled_reason, 'manual') END,
-            disabled_at = CASE WHEN $2 = 'disabled' THEN coalesce(disabled_at, $3) END,
-            disabled_by = CASE WHEN $2 = 'disabled' THEN coalesce(disabled_by, $4) END,
-            updated_at = $3,
-            version = $5
-        WHERE id = $1 AND deleted_at IS NULL",
+/// How a hook stands, as nobody else can change it before this transaction ends.
+struct Before {
+    status: String,
+    account: String,
+    url: String,
+}
+
+async fn standing(connection: &mut PgConnection, id: HookId) -> Result<Before> {
+    let row: Option<(String, String, String)> = sqlx::query_as(
+        "-- postrider: hook_standing
+        SELECT status, account, url FROM postrider_hooks WHERE id = $1 AND deleted_at IS NULL",
     )
     .bind(id.0)
-    .bind(status.name())
-    .bind(now)
-    .bind(by)
-    .bind(version)
-    .execute(connection)
+    .fetch_optional(connection)
     .await?;
-    Ok(())
+    let (status, account, url) = row.ok_or_else(|| not_found(id))?;
+    Ok(Before {
+        status,
+        account,
+        url,
+    })
+}
+
+/// A hook's failures in a row.
+#[derive(Default)]
+struct Failures {
+    count: u32,
+    first_at: Option<Timestamp>,
+    last_error: Option<String>,
+}
+
+/// Reads a hook's failures, and keeps settlements from adding to them.
+async fn lock_failures(connection: &mut PgConnection, id: HookId) -> Result<Failures> {
+    let row: Option<(i32, Option<Timestamp>, Option<String>)> = sqlx::query_as(
+        "-- postrider: lock_failures
+        SELECT fail_count, first_failure_at, last_error FROM postrider_hook_health
+        WHERE hook_id = $1 FOR UPDATE",
+    )
+    .bind(id.0)
+    .fetch_optional(connection)
+    .await?;
+    let of_row = |(count, first_at, last_error): (i32, _, _)| Failures {
+        count: count.unsigned_abs(),
+        first_at,
+        last_error,
+    };
+    Ok(row.map(of_row).unwrap_or_default())
+}
+
+/// A person's change of a hook's status.
+struct Moving<'a> {
+    id: HookId,
+    before: &'a Before,
+    by: &'a str,
+    now: Timestamp,
+    version: i64,
+}
+
+impl Moving<'_> {
+    /// Sets the status of a hook that has another one; tells what that is, if it is anything.
+    async fn to(&self, connection: &mut PgConnection, status: HookStatus) -> Result<Option<Made>> {
+        if self.before.status == status.name() {
+            return Ok(None);
+        }
+        self.set(connection, status).await?;
+        Ok(Some(Made::status(status)))
+    }
+
+    async fn set(&self, connection: &mut PgConnection, status: HookStatus) -> Result<()> {
+        sqlx::query(
+            "-- postrider: change_hook
+            UPDATE postrider_hooks SET
+                status = $2,
+                disabled_reason = CASE WHEN $2 = 'disabled' THEN 'manual' END,
+                disabled_at = CASE WHEN $2 = 'disabled' THEN $3 END,
+                disabled_by = CASE WHEN $2 = 'disabled' THEN $4 END,
+                updated_at = $3,
+                version = $5
+            WHERE id = $1 AND deleted_at IS NULL",
+        )
+        .bind(self.id.0)
+        .bind(status.name())
+        .bind(self.now)
+        .bind(self.by)
+        .bind(self.version)
+        .execute(connection)
+        .await?;
+        Ok(())
+    }
+
+    /// Announces that the hook was disabled or is active again, where another hook asks for it.
+    async fn announce(
+        &self,
+        connection: &mut PgConnection,
+        action: HookAction,
+        failures: &Failures,
+    ) -> Result<()> {
+        let was_active = self.before.status == HookStatus::Active.name();
+        let (event_type, reason) = match action {
+            HookAction::Enabled if !was_active => (HOOK_ENABLED, None),
+            HookAction::Disabled => (HOOK_DISABLED, Some(DisabledReason::Manual.name())),
+            _ => return Ok(()),
+        };
+        let account = &self.before.account;
+        if !is_watched(connection, account, event_type, self.id).await? {
+            return Ok(());
+        }
+        let notice = HookNotice {
+            reason,
+            fail_count: failures.count,
+            first_failure_at: failures.first_at,
+            last_error: failures.last_error.clone(),
+            ..notice_of(self.id, &self.before.url, self.by, self.now)
+        };
+        let made = Announcement::new(account, event_type, self.id, &notice);
+        announce(connection, ANNOUNCED_IN, &[made], self.now).await
+    }
 }
 
 async fn set_settings(
@@ -396,11 +445,34 @@ async fn set_settings(
     sqlx::query(
         "-- postrider: set_hook
         UPDATE postrider_hooks
-        SET settings = $2::json, limited = $3, updated_at = $4, version = $5 WHERE id = $1",
+        SET settings = $2::json, limited = $3, updated_at = $4, version = $5, ordered = $6
+        WHERE id = $1",
     )
     .bind(id.0)
     .bind(settings_text(settings))
     .bind(settings.is_limited())
+    .bind(now)
+    .bind(version)
+    .bind(settings.ordered.is_some())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn set_credentials(
+    connection: &mut PgConnection,
+    id: HookId,
+    sealed: String,
+    now: Timestamp,
+    version: i64,
+) -> Result<()> {
+    sqlx::query(
+        "-- postrider: rotate_secret
+        UPDATE postrider_hooks SET credentials = $2, updated_at = $3, version = $4
+        WHERE id = $1",
+    )
+    .bind(id.0)
+    .bind(sealed)
     .bind(now)
     .bind(version)
     .execute(connection)
@@ -416,7 +488,8 @@ async fn forget_failures(connection: &mut PgConnection, id: HookId, now: Timesta
         SELECT id, 'backed_off', $2 FROM postrider_hooks WHERE id = $1 AND status <> 'active'
         ON CONFLICT (hook_id) DO UPDATE
         SET phase = 'backed_off', not_before = $2, probes = 0, fail_count = 0,
-            first_failure_at = NULL, last_failure_at = NULL, last_error = NULL",
+            first_failure_at = NULL, last_failure_at = NULL, last_error = NULL,
+            warned_at = NULL",
     )
     .bind(id.0)
     .bind(now)
@@ -426,7 +499,8 @@ async fn forget_failures(connection: &mut PgConnection, id: HookId, now: Timesta
         "-- postrider: forget_failures_of_active
         UPDATE postrider_hook_health
         SET fail_count = 0, first_failure_at = NULL, last_failure_at = NULL, last_error = NULL,
-            not_before = CASE WHEN phase = 'backed_off' THEN $2 END, probes = 0
+            not_before = CASE WHEN phase = 'backed_off' THEN $2 END, probes = 0,
+            warned_at = NULL
         WHERE hook_id = $1",
     )
     .bind(id.0)
@@ -437,7 +511,7 @@ async fn forget_failures(connection: &mut PgConnection, id: HookId, now: Timesta
 }
 
 /// One hook as it is shown; unknown and deleted ones are not found.
-async fn report(connection: &mut PgConnection, id: HookId) -> Result<HookReport> {
+pub(super) async fn report(connection: &mut PgConnection, id: HookId) -> Result<HookReport> {
     let filter = HookFilter {
         limit: 1,
         ..HookFilter::default()
@@ -480,7 +554,15 @@ async fn list(
                        ) AS waiting
                        LIMIT 10000
                    ) AS counted
-               ) END AS held
+               ) END AS held,
+               CASE WHEN h.status <> 'active' THEN (
+                   SELECT min(longest_due.id::text COLLATE \"C\")::uuid
+                   FROM occupied AS o CROSS JOIN LATERAL (
+                       SELECT d.id FROM postrider_deliveries AS d
+                       WHERE d.slot = o.slot AND d.hook_id = h.id AND d.lease_token IS NULL
+                       ORDER BY d.next_attempt_at LIMIT 100
+                   ) AS longest_due
+               ) END AS oldest_held
         FROM listed AS h LEFT JOIN postrider_hook_health AS health ON health.hook_id = h.id
         LEFT JOIN postrider_hook_latest AS latest ON latest.hook_id = h.id
         ORDER BY h.id",
@@ -499,6 +581,7 @@ async fn list(
 fn report_from(row: &PgRow) -> std::result::Result<HookReport, sqlx::Error> {
     let mut hook = hook_from(row)?;
     let (fail_count, held): (i32, i64) = (row.try_get("fail_count")?, row.try_get("held")?);
+    let oldest: Option<Uuid> = row.try_get("oldest_held")?;
     let latest_status: Option<i16> = row.try_get("latest_status")?;
     Ok(HookReport {
         id: hook.id,
@@ -517,12 +600,15 @@ fn report_from(row: &PgRow) -> std::result::Result<HookReport, sqlx::Error> {
         not_before: row.try_get("not_before")?,
         in_flight: hook.settings.in_flight,
         rate: hook.settings.rate,
+        ordered: hook.settings.ordered,
+        on_failure: hook.settings.after_failure(),
         disabled_reason: row.try_get("disabled_reason")?,
         disabled_at: row.try_get("disabled_at")?,
         disabled_by: row.try_get("disabled_by")?,
         latest_sent_at: row.try_get("latest_sent_at")?,
         latest_status: latest_status.and_then(|status| u16::try_from(status).ok()),
         held: u32::try_from(held).unwrap_or_default(),
+        oldest_held_at: oldest.map(|id| DeliveryId(id).event_made_at()),
         settings: hook.settings,
         created_at: hook.created_at,
         updated_at: hook.updated_at,

@@ -1,14 +1,24 @@
-//! Keys of the API: made, listed, found by the hash of their token, revoked.
+//! Keys of the API: made, listed, found by the hash of their token, revoked. Credentials of
+//! registrants are listed and revoked among them.
 //!
 //! No token is stored. A revoked key stays, so that a listing tells what became of it.
 
 use super::PostgresStore;
 use super::errors::Result;
-use crate::{Error, KeyFilter, KeyReport};
-use postrider_core::{Key, KeyId, KeyScope, NewKey, Timestamp, TokenHash};
+use crate::{Error, KeyFilter, KeyReport, RegistrantReport};
+use postrider_core::{Access, Key, KeyId, KeyScope, NewKey, Standing, Timestamp, TokenHash};
 use sqlx::Row;
 use sqlx::postgres::{PgBindIterExt, PgRow};
 use uuid::Uuid;
+
+/// What a key is shown by.
+macro_rules! key_columns {
+    () => {
+        "id, system, scope, account, name, public_id, may_read, may_write, account_active, \
+         member_active, verified, created_at, last_used_at, revoked_at"
+    };
+}
+pub(super) use key_columns;
 
 impl PostgresStore {
     pub(super) async fn create_key(
@@ -36,12 +46,13 @@ impl PostgresStore {
     }
 
     pub(super) async fn keys(&self, filter: &KeyFilter) -> Result<Vec<KeyReport>> {
-        let rows = sqlx::query(
+        let rows = sqlx::query(concat!(
             "-- postrider: keys
-            SELECT id, scope, account, name, created_at, last_used_at, revoked_at
-            FROM postrider_keys WHERE $1::uuid IS NULL OR id > $1
+            SELECT ",
+            key_columns!(),
+            " FROM postrider_keys WHERE $1::uuid IS NULL OR id > $1
             ORDER BY id LIMIT $2",
-        )
+        ))
         .bind(filter.after.map(|id| id.0))
         .bind(i64::from(filter.limit))
         .fetch_all(&self.calm)
@@ -51,11 +62,12 @@ impl PostgresStore {
     }
 
     pub(super) async fn revoke_key(&self, id: KeyId, now: Timestamp) -> Result<KeyReport> {
-        let rows = sqlx::query(
+        let rows = sqlx::query(concat!(
             "-- postrider: revoke_key
             UPDATE postrider_keys SET revoked_at = coalesce(revoked_at, $2) WHERE id = $1
-            RETURNING id, scope, account, name, created_at, last_used_at, revoked_at",
-        )
+            RETURNING ",
+            key_columns!(),
+        ))
         .bind(id.0)
         .bind(now)
         .fetch_all(&self.calm)
@@ -74,7 +86,7 @@ impl PostgresStore {
         let found: Option<(Uuid, String, Option<String>)> = sqlx::query_as(
             "-- postrider: find_key
             SELECT id, scope, account FROM postrider_keys
-            WHERE hash = $1 AND revoked_at IS NULL",
+            WHERE hash = $1 AND system IS NULL AND revoked_at IS NULL",
         )
         .bind(hash.0.as_slice())
         .fetch_optional(&self.intake)
@@ -115,14 +127,41 @@ impl PostgresStore {
     }
 }
 
-fn report_from(row: &PgRow) -> std::result::Result<KeyReport, sqlx::Error> {
+pub(super) fn report_from(row: &PgRow) -> std::result::Result<KeyReport, sqlx::Error> {
+    let system: Option<String> = row.try_get("system")?;
+    let registrant = match system {
+        Some(system) => Some(RegistrantReport::new(
+            system,
+            row.try_get("public_id")?,
+            access_from(row)?,
+        )),
+        None => None,
+    };
     Ok(KeyReport {
         id: KeyId(row.try_get("id")?),
         scope: row.try_get("scope")?,
         account: row.try_get("account")?,
         name: row.try_get("name")?,
+        registrant,
         created_at: row.try_get("created_at")?,
         last_used_at: row.try_get("last_used_at")?,
         revoked_at: row.try_get("revoked_at")?,
+    })
+}
+
+/// What a registrant may do.
+pub(super) fn access_from(row: &PgRow) -> std::result::Result<Access, sqlx::Error> {
+    let standing = |column| {
+        row.try_get(column).map(|active| match active {
+            true => Standing::Active,
+            false => Standing::Inactive,
+        })
+    };
+    Ok(Access {
+        read: row.try_get("may_read")?,
+        write: row.try_get("may_write")?,
+        account_status: standing("account_active")?,
+        member_status: standing("member_active")?,
+        verified: row.try_get("verified")?,
     })
 }

@@ -7,11 +7,12 @@
 
 use super::PostgresStore;
 use super::errors::Result;
+use super::order::take_in_turn;
 use super::started;
 use crate::{DueHook, HookBook, Lease, Leased};
 use chrono::{NaiveDate, TimeDelta};
 use postrider_core::{DeliveryId, Event, EventId, HookId, LeaseToken, Payload, Timestamp};
-use sqlx::postgres::PgBindIterExt;
+use sqlx::postgres::{PgBindIterExt, PgRow};
 use sqlx::{PgConnection, Row};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError};
@@ -91,13 +92,29 @@ impl PostgresStore {
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
+        let book = self.current_book();
+        let is_ordered = |hook: &HookId| {
+            let hook = book.get(*hook);
+            hook.is_some_and(|hook| hook.settings.ordered.is_some())
+        };
+        let (ordered, wanted): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            wanted.into_iter().partition(|(hook, _)| is_ordered(hook));
         let began = Instant::now();
-        let from = self.due_from(request, &wanted, began);
         let mut tx = self.hot.begin().await?;
-        let (version, taken) = take(&mut tx, request, &wanted, &from).await?;
-        self.note_emptied(request, &wanted, &from, &taken, began);
+        let (mut version, mut taken) = (None, Vec::new());
+        if !wanted.is_empty() {
+            let from = self.due_from(request, &wanted, began);
+            (version, taken) = take(&mut tx, request, &wanted, &from).await?;
+            self.note_emptied(request, &wanted, &from, &taken, began);
+        }
+        if !ordered.is_empty() {
+            let (decided, in_turn) = take_in_turn(&mut tx, request, ordered).await?;
+            version = version.or(decided);
+            taken.extend(in_turn);
+        }
         let Some(version) = version else {
-            tx.rollback().await?;
+            // Deliveries may have been put behind others.
+            tx.commit().await?;
             return Ok(Vec::new());
         };
         let book = self.book_at(&mut tx, version).await?;
@@ -203,7 +220,7 @@ fn wanted(request: &Lease, book: &HookBook) -> BTreeMap<HookId, u32> {
 }
 
 /// A delivery that was leased, without what is needed to attempt it.
-struct Taken {
+pub(super) struct Taken {
     id: DeliveryId,
     day: NaiveDate,
     event: EventId,
@@ -211,6 +228,37 @@ struct Taken {
     attempts: i32,
     earlier_attempts: i32,
     due: Timestamp,
+}
+
+/// What is read of a delivery that is leased, and the version of the hooks.
+macro_rules! taken_columns {
+    () => {
+        "id, day, event_id, hook_id, attempts, earlier_attempts, next_attempt_at,
+                  (SELECT hooks_version FROM postrider_meta WHERE singleton)"
+    };
+}
+pub(super) use taken_columns;
+
+impl Taken {
+    /// What was leased, longest due first, and the version of the hooks that decided; `None` when
+    /// there is nothing.
+    pub(super) fn read(rows: &[PgRow]) -> Result<(Option<i64>, Vec<Self>)> {
+        let version = rows.first().map(|row| row.try_get(7)).transpose()?;
+        let taken = rows.iter().map(|row| {
+            Ok(Self {
+                id: DeliveryId(row.try_get(0)?),
+                day: row.try_get(1)?,
+                event: EventId(row.try_get(2)?),
+                hook: HookId(row.try_get(3)?),
+                attempts: row.try_get(4)?,
+                earlier_attempts: row.try_get(5)?,
+                due: row.try_get(6)?,
+            })
+        });
+        let mut taken = taken.collect::<std::result::Result<Vec<_>, sqlx::Error>>()?;
+        taken.sort_unstable_by_key(|taken| (taken.due, taken.id));
+        Ok((version, taken))
+    }
 }
 
 /// Why a delivery that was leased is given back.
@@ -229,7 +277,7 @@ impl Unfit {
     }
 }
 
-/// Leases, longest due first, and tells the version of the hooks that decided; `None` when
+/// Leases from hooks without an order, longest due first, and tells the version of the hooks that decided; `None` when
 /// nothing was due.
 async fn take(
     connection: &mut PgConnection,
@@ -237,7 +285,7 @@ async fn take(
     wanted: &BTreeMap<HookId, u32>,
     from: &[Option<Timestamp>],
 ) -> Result<(Option<i64>, Vec<Taken>)> {
-    let rows = sqlx::query(
+    let rows = sqlx::query(concat!(
         "-- postrider: lease
         WITH owned AS MATERIALIZED (
             SELECT hook_id FROM postrider_gates
@@ -249,6 +297,7 @@ async fn take(
                 AS wanted (hook_id, places, due_from)
             JOIN postrider_hooks AS h
               ON h.id = wanted.hook_id AND h.status = 'active' AND h.deleted_at IS NULL
+                 AND NOT h.ordered
             LEFT JOIN postrider_hook_health AS health ON health.hook_id = wanted.hook_id
             CROSS JOIN LATERAL (
                 SELECT ctid AS place FROM postrider_deliveries
@@ -263,9 +312,9 @@ async fn take(
         )
         UPDATE postrider_deliveries SET lease_token = $5, lease_expires_at = $6
         WHERE slot = $1 AND ctid = ANY(ARRAY(SELECT place FROM due))
-        RETURNING id, day, event_id, hook_id, attempts, earlier_attempts, next_attempt_at,
-                  (SELECT hooks_version FROM postrider_meta WHERE singleton)",
-    )
+        RETURNING ",
+        taken_columns!(),
+    ))
     .bind(request.slot)
     .bind(wanted.keys().map(|hook| hook.0).bind_iter())
     .bind(wanted.values().map(|places| i64::from(*places)).bind_iter())
@@ -276,21 +325,7 @@ async fn take(
     .bind(from)
     .fetch_all(connection)
     .await?;
-    let version = rows.first().map(|row| row.try_get(7)).transpose()?;
-    let taken = rows.iter().map(|row| {
-        Ok(Taken {
-            id: DeliveryId(row.try_get(0)?),
-            day: row.try_get(1)?,
-            event: EventId(row.try_get(2)?),
-            hook: HookId(row.try_get(3)?),
-            attempts: row.try_get(4)?,
-            earlier_attempts: row.try_get(5)?,
-            due: row.try_get(6)?,
-        })
-    });
-    let mut taken = taken.collect::<std::result::Result<Vec<_>, sqlx::Error>>()?;
-    taken.sort_unstable_by_key(|taken| (taken.due, taken.id));
-    Ok((version, taken))
+    Taken::read(&rows)
 }
 
 /// The events of the deliveries, one look at one partition for each day.

@@ -7,7 +7,13 @@
 //! statements, so a pooler in transaction mode must not stand in between; `errors` says so
 //! when one does.
 
+mod aliases;
+mod announce;
+mod bulk;
+mod credentials;
 mod deliveries;
+mod discard;
+mod discard_held;
 mod due_from;
 mod erase;
 mod errors;
@@ -16,11 +22,15 @@ mod expire;
 mod gates;
 mod health;
 mod history;
+mod hook_history;
 mod hook_rows;
 mod hooks;
+mod idempotency;
 mod keys;
 mod leases;
 mod low_water;
+mod order;
+mod order_upkeep;
 mod outbox;
 mod outbox_rows;
 mod partitions;
@@ -28,6 +38,8 @@ mod peek;
 mod prune;
 mod recover;
 mod redeliver;
+mod redeliver_many;
+mod registered;
 mod schema;
 mod settle;
 mod settle_rows;
@@ -38,10 +50,12 @@ mod values;
 
 use crate::error::words;
 use crate::{
-    AttemptReport, DeliveryFilter, DeliveryReport, DueHook, Erased, Error, EventFilter,
-    EventReport, Examination, FanOut, FannedOut, GateAnswer, HookBook, HookChange, HookFilter,
-    HookReport, KeyFilter, KeyReport, Latest, Lease, Leased, Migrated, OwnGates, Peek, Pruned,
-    Recovered, RejectedReport, Result, Retention, SchemaState, Settled, Settlement, Store, Upkeep,
+    AttemptReport, CredentialQuery, DeliveryFilter, DeliveryReport, Discard, DueHook, EnqueuedOnce,
+    Erased, Error, EventFilter, EventReport, Examination, FanOut, FannedOut, GateAnswer,
+    HistoryFilter, HookBook, HookChange, HookChangeReport, HookFilter, HookReport, Idempotency,
+    KeyFilter, KeyReport, Latest, Lease, Leased, Migrated, OwnGates, Page, PageDone, Peek, Pruned,
+    Recovered, Redelivery, Registered, RegisteredFilter, RejectedReport, Result, Retention,
+    SchemaState, Settled, Settlement, Store, Upkeep,
 };
 use async_trait::async_trait;
 use chrono::NaiveDate;
@@ -49,18 +63,18 @@ use due_from::DueFrom;
 pub(crate) use errors::explain;
 use low_water::LowWater;
 use postrider_core::{
-    DeliveryId, EventId, Hook, HookId, Key, KeyId, KeyRing, LeaseToken, NewEvent, NewHook, NewKey,
-    Schedules, Timestamp, TokenHash, WorkerId,
+    AccessChange, Credential, DeliveryId, EventId, Hook, HookId, Key, KeyId, KeyRing, LeaseToken,
+    NewCredential, NewEvent, NewHook, NewKey, Schedules, Timestamp, TokenHash, WorkerId,
 };
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 const HOT_CONNECTIONS: u32 = 8;
-const INTAKE_CONNECTIONS: u32 = 4;
+const INTAKE_CONNECTIONS: u32 = 6;
 const CALM_CONNECTIONS: u32 = 6;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const OLDEST_SERVER: u32 = 15;
@@ -114,6 +128,8 @@ pub struct PostgresStore {
     days: Mutex<BTreeSet<NaiveDate>>,
     /// From where on the outbox is read.
     low_water: Mutex<LowWater>,
+    /// Up to which key the turns of a hook in a slot were last looked over.
+    looked_over: Mutex<HashMap<(i16, HookId), String>>,
     /// From where on the deliveries of hooks are leased.
     due_from: Mutex<DueFrom>,
 }
@@ -151,6 +167,7 @@ impl PostgresStore {
             book: RwLock::default(),
             days: Mutex::default(),
             low_water: Mutex::default(),
+            looked_over: Mutex::default(),
             due_from: Mutex::default(),
         })
     }
@@ -259,6 +276,15 @@ impl Store for PostgresStore {
         Ok(self.enqueue(events).await?)
     }
 
+    async fn enqueue_once(
+        &self,
+        call: &Idempotency,
+        events: &[NewEvent],
+        now: Timestamp,
+    ) -> Result<EnqueuedOnce> {
+        Ok(self.enqueue_once(call, events, now).await?)
+    }
+
     async fn peek(&self) -> Result<Peek> {
         Ok(self.peek().await?)
     }
@@ -344,8 +370,8 @@ impl Store for PostgresStore {
         Ok(self.examine(now).await?)
     }
 
-    async fn create_hook(&self, hook: NewHook, now: Timestamp) -> Result<HookReport> {
-        Ok(self.create_hook(&hook, now).await?)
+    async fn create_hook(&self, hook: NewHook, by: &str, now: Timestamp) -> Result<HookReport> {
+        Ok(self.create_hook(&hook, by, now).await?)
     }
 
     async fn change_hook(
@@ -358,16 +384,24 @@ impl Store for PostgresStore {
         Ok(self.change_hook(id, change, by, now).await?)
     }
 
-    async fn remove_hook(&self, id: HookId, now: Timestamp) -> Result<HookReport> {
-        Ok(self.remove_hook(id, now).await?)
+    async fn remove_hook(&self, id: HookId, by: &str, now: Timestamp) -> Result<HookReport> {
+        Ok(self.remove_hook(id, by, now).await?)
+    }
+
+    async fn hook_history(
+        &self,
+        id: HookId,
+        filter: HistoryFilter,
+    ) -> Result<Vec<HookChangeReport>> {
+        Ok(self.hook_history(id, filter).await?)
     }
 
     async fn hook(&self, id: HookId) -> Result<HookReport> {
         Ok(self.hook(id).await?)
     }
 
-    async fn hook_by_alias(&self, profile: &str, account: &str, alias: &str) -> Result<HookReport> {
-        Ok(self.hook_by_alias(profile, account, alias).await?)
+    async fn registered(&self, filter: RegisteredFilter) -> Result<Vec<Registered>> {
+        Ok(self.registered(&filter).await?)
     }
 
     async fn note_latest(&self, latest: &[Latest]) -> Result<()> {
@@ -402,6 +436,28 @@ impl Store for PostgresStore {
         Ok(self.keys_used(used).await?)
     }
 
+    async fn create_credential(&self, new: NewCredential, now: Timestamp) -> Result<KeyReport> {
+        Ok(self.create_credential(&new, now).await?)
+    }
+
+    async fn change_credential(&self, id: KeyId, change: AccessChange) -> Result<KeyReport> {
+        Ok(self.change_credential(id, change).await?)
+    }
+
+    async fn find_credential(&self, query: CredentialQuery) -> Result<Option<Credential>> {
+        Ok(self.find_credential(&query).await?)
+    }
+
+    async fn take_signature(
+        &self,
+        key: KeyId,
+        signature: &[u8],
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<bool> {
+        Ok(self.take_signature(key, signature, now, until).await?)
+    }
+
     async fn event(&self, id: EventId) -> Result<EventReport> {
         Ok(self.event(id).await?)
     }
@@ -424,6 +480,23 @@ impl Store for PostgresStore {
 
     async fn redeliver(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport> {
         Ok(self.redeliver(id, now).await?)
+    }
+
+    async fn redeliver_many(
+        &self,
+        which: &Redelivery,
+        page: Page,
+        now: Timestamp,
+    ) -> Result<PageDone> {
+        Ok(self.redeliver_many(which, page, now).await?)
+    }
+
+    async fn discard_held(&self, which: &Discard, page: Page, now: Timestamp) -> Result<PageDone> {
+        Ok(self.discard_held(which, page, now).await?)
+    }
+
+    async fn discard(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport> {
+        Ok(self.discard(id, now).await?)
     }
 
     async fn rejected(&self, limit: u32) -> Result<Vec<RejectedReport>> {

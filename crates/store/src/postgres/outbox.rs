@@ -8,6 +8,8 @@
 
 use super::PostgresStore;
 use super::errors::Result;
+use super::low_water::ALL;
+use super::order::hold_order;
 use super::outbox_rows::{Batch, Verdict};
 use crate::fan_out::{OutboxRow, Plan, plan, repeated_in_batch};
 use crate::{Error, FanOut, FannedOut, HookBook};
@@ -35,7 +37,18 @@ impl PostgresStore {
         let stretch = self.low_water().stretch_of(request.slot, Instant::now());
         loop {
             let mut tx = self.hot.begin().await?;
+            let in_order = self.current_book().has_ordered();
+            if in_order && !hold_order(&mut tx, request.slot).await? {
+                tx.rollback().await?;
+                return Ok(FannedOut::default());
+            }
+            // A row that was committed before another was begun is never taken after it.
+            let stretch = if in_order { ALL } else { stretch };
             let batch = self.read_batch(&mut tx, request, size, stretch).await?;
+            if !in_order && batch.book.has_ordered() {
+                tx.rollback().await?;
+                continue;
+            }
             let Some(first) = batch.rows.first() else {
                 tx.rollback().await?;
                 return Ok(FannedOut::default());
@@ -316,12 +329,12 @@ async fn keep(
             WHERE cardinality($13::uuid[]) > 0
         )
         INSERT INTO postrider_deliveries
-            (slot, day, id, event_id, hook_id, event_seq, ordering_key, next_attempt_at)
+            (slot, day, id, event_id, hook_id, event_seq, ordering_key, next_attempt_at, turn_at)
         SELECT $1, $2, d.id, d.event_id, d.hook_id, d.event_seq, d.ordering_key,
-               d.next_attempt_at
+               d.next_attempt_at, d.turn_at
         FROM unnest($5::uuid[], $6::uuid[], $7::uuid[], $8::bigint[], $9::text[],
-                    $10::timestamptz[])
-             AS d (id, event_id, hook_id, event_seq, ordering_key, next_attempt_at)",
+                    $10::timestamptz[], $16::timestamptz[])
+             AS d (id, event_id, hook_id, event_seq, ordering_key, next_attempt_at, turn_at)",
     )
     .bind(request.slot)
     .bind(day)
@@ -342,6 +355,7 @@ async fn keep(
     .bind(starting().map(|d| d.id.0).bind_iter())
     .bind(starting().map(|d| d.event.id.0).bind_iter())
     .bind(starting().map(|d| d.hook.id.0).bind_iter())
+    .bind(waiting().map(|d| d.turn_at).bind_iter())
     .execute(connection)
     .await?;
     Ok(())

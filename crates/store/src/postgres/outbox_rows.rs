@@ -9,11 +9,12 @@ use super::low_water::Stretch;
 use super::values::within_calendar;
 use crate::fan_out::{OutboxRow, objection};
 use crate::{FanOut, HookBook};
-use postrider_core::{Event, EventId, Payload, Timestamp, scrub};
+use postrider_core::{Event, EventId, HookId, Payload, Timestamp, scrub};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 use std::collections::HashMap;
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// Outbox rows, locked, and the hooks they are matched against.
 pub(super) struct Batch {
@@ -65,9 +66,9 @@ impl PostgresStore {
             within_calendar!(),
             " THEN 'deliver_after (' || deliver_after || ')' END,
                    CASE WHEN octet_length(payload) <= $3 THEN payload END, stored,
-                   (SELECT hooks_version FROM postrider_meta WHERE singleton)
+                   (SELECT hooks_version FROM postrider_meta WHERE singleton), about_hook
             FROM (
-                SELECT seq, id, account, event_type, ordering_key, dedup_key,
+                SELECT seq, id, account, event_type, ordering_key, dedup_key, about_hook,
                        headers::text AS headers, deliver_after,
                        coalesce(occurred_at, created_at) AS happened_at,
                        pg_column_size(payload) AS stored,
@@ -209,6 +210,7 @@ impl RawRow {
                 }),
                 dedup_key: row.try_get(5)?,
                 deliver_after: row.try_get(8)?,
+                about: row.try_get::<Option<Uuid>, _>(13)?.map(HookId),
             }),
         };
         Ok(Self { seq, read })

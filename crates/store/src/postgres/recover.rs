@@ -4,15 +4,21 @@
 //! as an attempt, so that one which kills its worker does not loop.
 
 use super::PostgresStore;
+use super::announce::announce;
 use super::errors::Result;
+use super::order::give_turns;
 use super::started;
+use crate::announce::{LostDelivery, of_lost};
+use crate::order::never;
 use crate::{HookBook, Recovered};
 use chrono::NaiveDate;
 use postrider_core::{
-    AttemptId, DeliveryId, HookId, NextStep, Outcome, Schedules, Timestamp, next_step,
+    AttemptId, DeliveryId, EventId, HookId, NextStep, OnFailure, Outcome, Schedules, Timestamp,
+    next_step,
 };
 use sqlx::postgres::{PgBindIterExt, PgRow};
 use sqlx::{PgConnection, Row};
+use std::collections::HashMap;
 use uuid::Uuid;
 
 /// After so many leases in a row that ended without a settlement, the delivery itself is
@@ -31,7 +37,8 @@ impl PostgresStore {
         let members = started::recover(&mut tx, slot, now, limit).await?;
         let rows: Vec<Expired> = sqlx::query(
             "-- postrider: recover_find
-            SELECT id, day, event_id, hook_id, attempts, earlier_attempts, lost_leases
+            SELECT id, day, event_id, hook_id, attempts, earlier_attempts, lost_leases,
+                   ordering_key
             FROM postrider_deliveries
             WHERE slot = $1 AND lease_token IS NOT NULL AND lease_expires_at <= $2
             ORDER BY lease_expires_at LIMIT $3
@@ -43,6 +50,7 @@ impl PostgresStore {
         .try_map(|row: PgRow| Expired::of(&row))
         .fetch_all(&mut *tx)
         .await?;
+        let mut freed = Vec::new();
         let (lost, recovered): (Vec<_>, Vec<_>) = rows
             .into_iter()
             .partition(|row| row.lost_leases + 1 >= LOST_LEASES_MAX);
@@ -51,8 +59,9 @@ impl PostgresStore {
         }
         if !lost.is_empty() {
             let book = self.refresh_book(&mut tx).await?;
-            record_lost(&mut tx, slot, now, &lost, &book, schedules).await?;
+            freed = record_lost(&mut tx, slot, now, &lost, &book, schedules).await?;
         }
+        give_turns(&mut tx, slot, freed, now).await?;
         tx.commit().await?;
         Ok(Recovered {
             recovered: members + u32::try_from(recovered.len()).unwrap_or(u32::MAX),
@@ -70,6 +79,7 @@ struct Expired {
     attempts: u32,
     earlier_attempts: u32,
     lost_leases: i16,
+    ordering_key: Option<String>,
 }
 
 impl Expired {
@@ -82,12 +92,20 @@ impl Expired {
             attempts: row.try_get::<i32, _>(4)?.unsigned_abs(),
             earlier_attempts: row.try_get::<i32, _>(5)?.unsigned_abs(),
             lost_leases: row.try_get(6)?,
+            ordering_key: row.try_get(7)?,
         })
     }
 
     /// The number of the attempt that the lost workers stand for.
     fn number(&self) -> i32 {
         i32::try_from(self.attempts + 1).unwrap_or(i32::MAX)
+    }
+
+    /// Whether those of its key behind it wait, if it has failed for good.
+    fn holds_key(&self, book: &HookBook) -> bool {
+        let hook = book.get(self.hook);
+        self.ordering_key.is_some()
+            && hook.and_then(|hook| hook.settings.after_failure()) == Some(OnFailure::Hold)
     }
 
     fn next_step(&self, book: &HookBook, schedules: &dyn Schedules) -> NextStep {
@@ -127,20 +145,23 @@ async fn make_due(
     Ok(())
 }
 
-async fn record_lost(
+/// Records the loss as an attempt, and returns the keys whose first delivery has failed and holds
+/// up no other.
+async fn record_lost<'a>(
     connection: &mut PgConnection,
     slot: i16,
     now: Timestamp,
-    rows: &[Expired],
+    rows: &'a [Expired],
     book: &HookBook,
     schedules: &dyn Schedules,
-) -> Result<()> {
+) -> Result<Vec<(HookId, &'a str)>> {
     let steps: Vec<_> = rows
         .iter()
         .map(|row| row.next_step(book, schedules))
         .collect();
-    let next = |step: &NextStep| match step {
+    let next = |(row, step): (&Expired, &NextStep)| match step {
         NextStep::RetryIn(wait) => Some(now + *wait),
+        NextStep::Failed(_) if row.holds_key(book) => Some(never()),
         NextStep::Delivered | NextStep::Failed(_) => None,
     };
     let reason = |step: &NextStep| match step {
@@ -161,8 +182,9 @@ async fn record_lost(
             ) AS found
         ), waiting AS (
             UPDATE postrider_deliveries AS d
-            SET lease_token = NULL, lease_expires_at = NULL, lost_leases = 0,
-                attempts = i.number, next_attempt_at = i.next_attempt_at
+            SET lease_token = NULL, lease_expires_at = NULL, lost_leases = 0, turn_at = NULL,
+                attempts = i.number, next_attempt_at = i.next_attempt_at,
+                holds_key = i.reason IS NOT NULL
             FROM input AS i
             WHERE d.slot = $1 AND d.ctid = i.place AND i.next_attempt_at IS NOT NULL
         ), gone AS (
@@ -172,7 +194,7 @@ async fn record_lost(
             INSERT INTO postrider_ended
                 (slot, day, delivery_id, event_id, hook_id, state, reason, attempts, ended_at)
             SELECT $1, day, id, event_id, hook_id, 'failed', reason, number, $2
-            FROM input WHERE next_attempt_at IS NULL
+            FROM input WHERE reason IS NOT NULL
             ON CONFLICT (slot, day, delivery_id) DO UPDATE
             SET state = excluded.state, reason = excluded.reason, attempts = excluded.attempts,
                 ended_at = excluded.ended_at
@@ -191,11 +213,60 @@ async fn record_lost(
     .bind(rows.iter().map(|row| row.hook.0).bind_iter())
     .bind(rows.iter().map(|_| AttemptId::draw(now).0).bind_iter())
     .bind(rows.iter().map(Expired::number).bind_iter())
-    .bind(steps.iter().map(next).bind_iter())
+    .bind(rows.iter().zip(&steps).map(next).bind_iter())
     .bind(steps.iter().map(reason).bind_iter())
     .bind(outcome.name())
     .bind(outcome.to_string())
-    .execute(connection)
+    .execute(&mut *connection)
     .await?;
-    Ok(())
+    if book.is_any_account_watched() {
+        let failed = failed(connection, slot, rows, &steps).await?;
+        announce(connection, slot, &of_lost(book, failed, now), now).await?;
+    }
+    let failed = rows
+        .iter()
+        .zip(&steps)
+        .filter(|(row, step)| matches!(step, NextStep::Failed(_)) && !row.holds_key(book));
+    let freed = failed.filter_map(|(row, _)| Some((row.hook, row.ordering_key.as_deref()?)));
+    Ok(freed.collect())
+}
+
+/// Those of the deliveries that have failed for good.
+async fn failed(
+    connection: &mut PgConnection,
+    slot: i16,
+    rows: &[Expired],
+    steps: &[NextStep],
+) -> Result<Vec<LostDelivery>> {
+    let mut failed = Vec::new();
+    for (row, step) in rows.iter().zip(steps) {
+        if let NextStep::Failed(reason) = step {
+            failed.push((row, *reason));
+        }
+    }
+    let types: Vec<(Uuid, String)> = sqlx::query_as(
+        "-- postrider: recover_types
+        SELECT e.id, e.event_type
+        FROM unnest($2::date[], $3::uuid[]) AS k (day, id) CROSS JOIN LATERAL (
+            SELECT id, event_type FROM postrider_events
+            WHERE slot = $1 AND day = k.day AND id = k.id LIMIT 1
+        ) AS e",
+    )
+    .bind(slot)
+    .bind(failed.iter().map(|(row, _)| row.day).bind_iter())
+    .bind(failed.iter().map(|(row, _)| row.event).bind_iter())
+    .fetch_all(connection)
+    .await?;
+    let types: HashMap<_, _> = types.into_iter().collect();
+    let failed = failed.into_iter().filter_map(|(row, reason)| {
+        Some(LostDelivery {
+            id: row.id,
+            event: EventId(row.event),
+            event_type: types.get(&row.event)?.clone(),
+            hook: row.hook,
+            reason,
+            attempts: row.number().unsigned_abs(),
+        })
+    });
+    Ok(failed.collect())
 }

@@ -39,12 +39,16 @@ impl PostgresStore {
 }
 
 /// The delivery, wherever it stands by now.
-async fn find(connection: &mut PgConnection, extent: &Extent, id: DeliveryId) -> Result<Found> {
+pub(super) async fn find(
+    connection: &mut PgConnection,
+    extent: &Extent,
+    id: DeliveryId,
+) -> Result<Found> {
     let mut found = by_ids(connection, &extent.slots, &extent.days, &[id.0]).await?;
     Ok(found.pop().ok_or_else(|| not_found(id))?)
 }
 
-fn in_flight(id: DeliveryId) -> Error {
+pub(super) fn in_flight(id: DeliveryId) -> Error {
     Error::Conflict(format!(
         "delivery {id} is in flight: send it again when its attempt has ended"
     ))
@@ -78,7 +82,8 @@ async fn hold_event(connection: &mut PgConnection, place: &Found) -> Result<()> 
     }
 }
 
-/// Makes a delivery that waits due now, its schedule begun anew; `false` when it has ended.
+/// Makes a delivery that waits due now, its schedule begun anew; `false` when it has ended. One
+/// that has failed and holds its key still has its place there.
 async fn hasten(connection: &mut PgConnection, place: &Found, now: Timestamp) -> Result<bool> {
     let waiting: Option<(Option<Timestamp>,)> = sqlx::query_as(
         "-- postrider: redeliver_read
@@ -97,20 +102,25 @@ async fn hasten(connection: &mut PgConnection, place: &Found, now: Timestamp) ->
     }
     sqlx::query(
         "-- postrider: redeliver_waiting
+        WITH forgotten AS (
+            DELETE FROM postrider_ended WHERE slot = $1 AND day = $4 AND delivery_id = $2
+        )
         UPDATE postrider_deliveries
         SET next_attempt_at = $3, earlier_attempts = attempts, lost_leases = 0,
-            lease_token = NULL, lease_expires_at = NULL
+            lease_token = NULL, lease_expires_at = NULL, turn_at = NULL, holds_key = false
         WHERE slot = $1 AND id = $2",
     )
     .bind(place.slot)
     .bind(place.id.0)
     .bind(now)
+    .bind(place.day)
     .execute(connection)
     .await?;
     Ok(true)
 }
 
-/// Makes a delivery that has ended wait again.
+/// Makes a delivery that has ended wait again. It has no key: the order went on without it, so
+/// that it is a repeat which waits for no other and holds up none.
 async fn revive(connection: &mut PgConnection, place: &Found, now: Timestamp) -> Result<()> {
     // What ended it may have committed since it was found: its attempts are counted here.
     sqlx::query(
@@ -119,9 +129,9 @@ async fn revive(connection: &mut PgConnection, place: &Found, now: Timestamp) ->
             DELETE FROM postrider_ended WHERE slot = $1 AND day = $2 AND delivery_id = $3
         )
         INSERT INTO postrider_deliveries
-            (slot, day, id, event_id, hook_id, event_seq, ordering_key, attempts,
-             earlier_attempts, next_attempt_at)
-        SELECT slot, day, $3, id, $5, seq, ordering_key, made.number, made.number, $6
+            (slot, day, id, event_id, hook_id, event_seq, attempts, earlier_attempts,
+             next_attempt_at)
+        SELECT slot, day, $3, id, $5, seq, made.number, made.number, $6
         FROM postrider_events CROSS JOIN (
             SELECT coalesce(max(number), 0) AS number FROM postrider_attempts
             WHERE slot = $1 AND day = $2 AND delivery_id = $3 AND NOT late

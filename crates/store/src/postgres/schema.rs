@@ -15,7 +15,7 @@ use std::collections::HashMap;
 const MIGRATIONS_TABLE: &str = "postrider_migrations";
 
 /// Tables without which nothing works.
-const TABLES: [&str; 16] = [
+const TABLES: [&str; 19] = [
     "postrider_meta",
     "postrider_moves",
     "postrider_outbox",
@@ -24,9 +24,12 @@ const TABLES: [&str; 16] = [
     "postrider_hooks",
     "postrider_aliases",
     "postrider_hook_health",
+    "postrider_hook_history",
     "postrider_hook_latest",
     "postrider_gates",
+    "postrider_idempotency",
     "postrider_keys",
+    "postrider_signatures",
     "postrider_events",
     "postrider_deliveries",
     "postrider_leases",
@@ -261,6 +264,23 @@ async fn spread(connection: &mut PgConnection, slots: u16) -> Result<u16> {
         return Err(conflict(
             "the outbox holds events with keys, whose slots would change: let the workers empty \
              it, then run the same again"
+                .into(),
+        ));
+    }
+    let in_order: bool = sqlx::query_scalar(
+        "-- postrider: migrate_ordered
+        SELECT EXISTS (
+            SELECT FROM postrider_deliveries AS d JOIN postrider_hooks AS h ON h.id = d.hook_id
+            WHERE d.ordering_key IS NOT NULL AND h.ordered AND h.deleted_at IS NULL
+        )",
+    )
+    .fetch_one(&mut *tx)
+    .await?;
+    if in_order {
+        return Err(conflict(
+            "deliveries of ordered hooks wait for their turn, and events of their keys would come \
+             to other slots: let the workers deliver them (or discard them), then run the same \
+             again"
                 .into(),
         ));
     }

@@ -4,12 +4,15 @@
 //! What a settlement finds under another token has become another worker's: its attempt is
 //! kept as late, and neither the delivery nor its hook's health changes. Locks are taken in
 //! one order everywhere: leases by token, deliveries, health by hook id, the version of the
-//! hooks, hooks.
+//! hooks, hooks. What is recorded of hooks and announced waits for nobody.
 
 use super::PostgresStore;
+use super::announce::announce;
 use super::errors::Result;
-use super::health::{disable, observed, weigh};
+use super::health::{disable, observed, warn, weigh};
+use super::order::give_turns;
 use super::settle_rows::{Written, open_members, record_late, settle_fresh, settle_rows};
+use crate::announce::of_settled;
 use crate::{Settled, Settlement};
 use postrider_core::Timestamp;
 use std::collections::HashSet;
@@ -81,13 +84,25 @@ impl PostgresStore {
             let late = late.filter(|settlement| recorded.contains(&settlement.attempt.id.0));
             settled.late = late.map(|settlement| settlement.leased.id).collect();
         }
+        let book = self.current_book();
+        let freed = written.effective.iter().filter_map(|s| s.freed_key(&book));
+        give_turns(&mut tx, slot, freed.collect(), now).await?;
         settled.settled = count(written.effective.len());
         let observed = observed(&written.effective, &written.failing);
         if !observed.is_empty() {
             let weighed = weigh(&mut tx, &observed, &written.known).await?;
             settled.standings = weighed.standings;
             settled.disabled = disable(&mut tx, now, weighed.verdicts).await?;
+            settled.warned = warn(&mut tx, now, weighed.warnings).await?;
         }
+        let announcements = of_settled(
+            &self.current_book(),
+            &written.effective,
+            &settled.warned,
+            &settled.disabled,
+            now,
+        );
+        announce(&mut tx, slot, &announcements, now).await?;
         tx.commit().await?;
         Ok(Some(settled))
     }
@@ -112,6 +127,7 @@ impl Settled {
         self.scrubbed += part.scrubbed;
         self.late.extend(part.late);
         self.disabled.extend(part.disabled);
+        self.warned.extend(part.warned);
         self.standings.extend(part.standings);
     }
 }

@@ -1,7 +1,9 @@
 //! The rows that settling writes: attempts, what waits, and what has ended.
 
 use super::errors::Result;
+use super::order::never;
 use super::started::finish;
+use crate::order::never;
 use crate::{Settlement, Step};
 use postrider_core::Timestamp;
 use sqlx::postgres::{PgArguments, PgBindIterExt, PgRow};
@@ -169,6 +171,7 @@ pub(super) async fn settle_rows<'a>(
     scrubbed: bool,
     written: &mut Written<'a>,
 ) -> Result<()> {
+    // One that has failed for good and holds its key waits for ever.
     let query = sqlx::query(concat!(
         "-- postrider: settle_rows
         WITH input AS MATERIALIZED (
@@ -190,7 +193,10 @@ pub(super) async fn settle_rows<'a>(
         ), waiting AS (
             UPDATE postrider_deliveries AS d
             SET next_attempt_at = f.next_attempt_at, attempts = f.number, lost_leases = 0,
-                lease_token = NULL, lease_expires_at = NULL
+                lease_token = NULL, lease_expires_at = NULL, turn_at = NULL,
+                holds_key = f.next_attempt_at >= ",
+        never!(),
+        "
             FROM found AS f
             WHERE d.slot = $1 AND d.ctid = f.place AND d.lease_token = f.token
               AND f.next_attempt_at IS NOT NULL
@@ -393,6 +399,7 @@ fn with_settlements<'q>(
 ) -> Query<'q, Postgres, PgArguments> {
     let next = |s: &&Settlement| match s.step {
         Step::Retry(at) => Some(at),
+        Step::Failed(_) if s.holds_key() => Some(never()),
         Step::Delivered | Step::Failed(_) => None,
     };
     let duration_ms = |s: &&Settlement| {

@@ -6,6 +6,7 @@
 
 use super::PostgresStore;
 use super::errors::Result;
+use super::idempotency::forget_calls;
 use crate::Upkeep;
 use chrono::{Days, NaiveDate, TimeDelta};
 use postrider_core::{Reason, Timestamp};
@@ -34,10 +35,12 @@ impl PostgresStore {
             self.make_partitions(&mut connection, now).await?;
         }
         let cancelled = cancel(&mut connection, now, limit).await?;
+        let more_to_free = self.keep_order(&mut connection, now, limit).await?;
         forget_gates(&mut connection, now).await?;
+        forget_calls(&mut connection, now).await?;
         Ok(Upkeep {
             cancelled,
-            more: cancelled >= limit,
+            more: cancelled >= limit || more_to_free,
         })
     }
 

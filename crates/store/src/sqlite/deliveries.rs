@@ -7,15 +7,16 @@
 
 use super::SqliteStore;
 use super::errors::from_sqlx;
-use super::history::{after, before, days};
+use super::history::{after, before, days, last_before, since};
 use super::started::{Member, Started};
 use super::values::{moment, rows};
+use crate::order::{BEHIND, never};
 use crate::{DeliveryFilter, DeliveryReport, DeliveryState, Error, Result};
 use postrider_core::{DeliveryId, EventId, HookId};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{FromRow, Row};
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
 /// In which table a delivery is found.
@@ -48,7 +49,7 @@ macro_rules! live_state {
     };
 }
 
-/// What every search is narrowed by: ?1 to ?6 of its statement.
+/// What every search is narrowed by: ?1 to ?6 and ?8 of its statement.
 struct Search {
     newer_than: Vec<u8>,
     older_than: Vec<u8>,
@@ -56,6 +57,18 @@ struct Search {
     hook: Option<Uuid>,
     state: Option<&'static str>,
     limit: u32,
+    account: Option<String>,
+}
+
+/// Whether a row is of a hook of the account asked for.
+macro_rules! of_account {
+    ($hook:literal) => {
+        concat!(
+            " AND (?8 IS NULL OR ",
+            $hook,
+            " IN (SELECT id FROM postrider_hooks WHERE account = ?8)) "
+        )
+    };
 }
 
 impl SqliteStore {
@@ -80,7 +93,8 @@ impl SqliteStore {
             (
                 Kind::Live,
                 "-- postrider: locate_live
-                SELECT day FROM postrider_deliveries WHERE slot = 0 AND id = ?1",
+                SELECT day FROM postrider_deliveries
+                WHERE slot = 0 AND id = ?1 AND NOT holds_key",
             ),
             (
                 Kind::Ended,
@@ -158,17 +172,18 @@ impl SqliteStore {
 impl Search {
     fn of(filter: &DeliveryFilter) -> Self {
         let mut search = Self {
-            newer_than: after(None),
-            older_than: before(filter.before.map(|id| id.0)),
+            newer_than: since(filter.since),
+            older_than: before(last_before(filter.before.map(|id| id.0), filter.until)),
             event: filter.event.map(|id| id.0),
             hook: filter.hook.map(|id| id.0),
             state: filter.state.map(DeliveryState::name),
             limit: filter.limit,
+            account: filter.account.clone(),
         };
         if let Some(event) = search.event {
             // A delivery's id begins with the time of its event's.
             let time = &event.as_bytes()[..6];
-            search.newer_than = time.to_vec();
+            search.newer_than = search.newer_than.max(time.to_vec());
             search.older_than = search.older_than.min([time, &[0xff; 11]].concat());
         }
         search
@@ -203,6 +218,7 @@ impl Search {
             .bind(self.state)
             .bind(self.limit)
             .bind(day)
+            .bind(&self.account)
             .fetch_all(tx)
             .await
             .map_err(from_sqlx)?;
@@ -247,29 +263,35 @@ async fn live(tx: &mut SqliteConnection, search: &Search) -> Result<Vec<Place>> 
             SELECT d.id, d.day FROM (
                 SELECT id, day, hook_id, lease_token
                 FROM postrider_deliveries INDEXED BY postrider_deliveries_waiting
-                WHERE slot = 0 AND hook_id = ?4 AND lease_token IS NULL
+                WHERE slot = 0 AND hook_id = ?4 AND lease_token IS NULL AND NOT holds_key
                 UNION ALL
                 SELECT id, day, hook_id, lease_token
                 FROM postrider_deliveries INDEXED BY postrider_deliveries_leased
                 WHERE slot = 0 AND hook_id = ?4 AND lease_token IS NOT NULL
             ) AS d
-            WHERE d.id > ?1 AND d.id < ?2 AND ?3 IS NULL AND (?5 IS NULL OR ?5 = ",
+            WHERE d.id > ?1 AND d.id < ?2 AND ?3 IS NULL",
+            of_account!("d.hook_id"),
+            "AND (?5 IS NULL OR ?5 = ",
             live_state!(),
             ") ORDER BY d.id DESC LIMIT ?6"
         )
     } else if search.state == Some(DeliveryState::InFlight.name()) {
-        "-- postrider: deliveries_in_flight
-        SELECT id, day FROM postrider_deliveries INDEXED BY postrider_deliveries_leased
-        WHERE slot = 0 AND lease_token IS NOT NULL AND id > ?1 AND id < ?2
-            AND (?3 IS NULL OR event_id = ?3) AND (?4 IS NULL OR hook_id = ?4)
-        ORDER BY id DESC LIMIT ?6"
+        concat!(
+            "-- postrider: deliveries_in_flight
+            SELECT id, day FROM postrider_deliveries INDEXED BY postrider_deliveries_leased
+            WHERE slot = 0 AND lease_token IS NOT NULL AND id > ?1 AND id < ?2
+                AND (?3 IS NULL OR event_id = ?3) AND (?4 IS NULL OR hook_id = ?4)",
+            of_account!("hook_id"),
+            "ORDER BY id DESC LIMIT ?6"
+        )
     } else {
         concat!(
             "-- postrider: deliveries_live
             SELECT d.id, d.day FROM postrider_deliveries AS d
-            WHERE d.slot = 0 AND d.id > ?1 AND d.id < ?2
-                AND (?3 IS NULL OR d.event_id = ?3) AND (?4 IS NULL OR d.hook_id = ?4)
-                AND (?5 IS NULL OR ?5 = ",
+            WHERE d.slot = 0 AND d.id > ?1 AND d.id < ?2 AND NOT d.holds_key
+                AND (?3 IS NULL OR d.event_id = ?3) AND (?4 IS NULL OR d.hook_id = ?4)",
+            of_account!("d.hook_id"),
+            "AND (?5 IS NULL OR ?5 = ",
             live_state!(),
             ") ORDER BY d.id DESC LIMIT ?6"
         )
@@ -282,15 +304,38 @@ async fn live(tx: &mut SqliteConnection, search: &Search) -> Result<Vec<Place>> 
 /// The newest open members of leases.
 async fn started(tx: &mut SqliteConnection, search: &Search) -> Result<Vec<Place>> {
     let leases = Started::all(tx).await?;
+    let hooks = hooks_of(tx, search.account.as_deref()).await?;
     let mut found: Vec<_> = leases
         .iter()
         .flat_map(|started| {
-            let wanted = started.open_members().filter(|m| search.includes(m));
+            let of_account = |m: &Member| hooks.as_ref().is_none_or(|h| h.contains(&m.hook.0));
+            let wanted = started
+                .open_members()
+                .filter(move |m| search.includes(m) && of_account(m));
             wanted.map(|member| started.place(member))
         })
         .collect();
     keep_newest(&mut found, search.limit);
     Ok(found)
+}
+
+/// The hooks of an account, deleted ones included; `None` for those of all.
+async fn hooks_of(
+    tx: &mut SqliteConnection,
+    account: Option<&str>,
+) -> Result<Option<HashSet<Uuid>>> {
+    let Some(account) = account else {
+        return Ok(None);
+    };
+    let hooks: Vec<Uuid> = sqlx::query_scalar(
+        "-- postrider: hook_ids_of_account
+        SELECT id FROM postrider_hooks WHERE account = ?1",
+    )
+    .bind(account)
+    .fetch_all(tx)
+    .await
+    .map_err(from_sqlx)?;
+    Ok(Some(hooks.into_iter().collect()))
 }
 
 impl Started {
@@ -306,11 +351,14 @@ impl Started {
 
 async fn ended(tx: &mut SqliteConnection, search: &Search, found: &mut Vec<Place>) -> Result<()> {
     if search.by_hook() {
-        let statement = "-- postrider: deliveries_ended_of_hook
+        let statement = concat!(
+            "-- postrider: deliveries_ended_of_hook
             SELECT delivery_id, day FROM postrider_ended
             WHERE slot = 0 AND hook_id = ?4 AND delivery_id > ?1 AND delivery_id < ?2
-                AND (?5 IS NULL OR state = ?5)
-            ORDER BY delivery_id DESC LIMIT ?6";
+                AND (?5 IS NULL OR state = ?5)",
+            of_account!("hook_id"),
+            "ORDER BY delivery_id DESC LIMIT ?6"
+        );
         let bound = &search.newer_than;
         found.extend(search.run(tx, Kind::Ended, statement, bound, None).await?);
         return Ok(());
@@ -320,12 +368,15 @@ async fn ended(tx: &mut SqliteConnection, search: &Search, found: &mut Vec<Place
         days!("postrider_ended"),
         "SELECT day FROM days WHERE day IS NOT NULL"
     );
-    let statement = "-- postrider: deliveries_ended
+    let statement = concat!(
+        "-- postrider: deliveries_ended
         SELECT delivery_id, day FROM postrider_ended
         WHERE slot = 0 AND day = ?7 AND delivery_id > ?1 AND delivery_id < ?2
             AND (?3 IS NULL OR event_id = ?3) AND (?4 IS NULL OR hook_id = ?4)
-            AND (?5 IS NULL OR state = ?5)
-        ORDER BY delivery_id DESC LIMIT ?6";
+            AND (?5 IS NULL OR state = ?5)",
+        of_account!("hook_id"),
+        "ORDER BY delivery_id DESC LIMIT ?6"
+    );
     search
         .run_by_day(tx, Kind::Ended, days, statement, found)
         .await
@@ -352,7 +403,9 @@ async fn delivered(
             "-- postrider: deliveries_delivered_of_hook
             SELECT DISTINCT a.delivery_id, a.day FROM postrider_attempts AS a
             WHERE a.slot = 0 AND a.hook_id = ?4 AND a.delivery_id > ?1 AND a.delivery_id < ?2
-                AND a.late = 0 AND ",
+                AND a.late = 0",
+            of_account!("a.hook_id"),
+            "AND ",
             delivered_only!()
         );
         let bound = &search.newer_than;
@@ -373,7 +426,9 @@ async fn delivered(
         SELECT DISTINCT a.delivery_id, a.day FROM postrider_attempts AS a
         WHERE a.slot = 0 AND a.day = ?7 AND a.delivery_id > ?1 AND a.delivery_id < ?2
             AND (?3 IS NULL OR a.event_id = ?3) AND (?4 IS NULL OR a.hook_id = ?4)
-            AND NOT a.late AND ",
+            AND NOT a.late",
+        of_account!("a.hook_id"),
+        "AND ",
         delivered_only!()
     );
     search
@@ -386,33 +441,50 @@ struct ReportRow(DeliveryReport);
 impl FromRow<'_, SqliteRow> for ReportRow {
     fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
         let state: &str = row.try_get("state")?;
+        let next_attempt_at: Option<i64> = row.try_get("next_attempt_at")?;
+        let next_attempt_at = next_attempt_at.map(moment);
+        let is_behind = next_attempt_at.is_some_and(|at| at >= never());
         Ok(Self(DeliveryReport {
             id: DeliveryId(row.try_get("id")?),
             event_id: EventId(row.try_get("event_id")?),
             hook_id: HookId(row.try_get("hook_id")?),
+            account: row.try_get("account")?,
             event_type: row.try_get("event_type")?,
             state: DeliveryState::from_name(state)
                 .ok_or_else(|| sqlx::Error::Decode(format!("the state {state:?}").into()))?,
             attempts: row.try_get("attempts")?,
-            next_attempt_at: row
-                .try_get::<Option<i64>, _>("next_attempt_at")?
-                .map(moment),
-            reason: row.try_get("reason")?,
+            next_attempt_at: next_attempt_at.filter(|_| !is_behind),
+            reason: match is_behind {
+                true => Some(BEHIND.to_owned()),
+                false => row.try_get("reason")?,
+            },
         }))
     }
 }
 
 /// The deliveries at these places, in their order.
 async fn reports(tx: &mut SqliteConnection, places: &[Place]) -> Result<Vec<DeliveryReport>> {
-    macro_rules! event_type {
-        ($row:literal) => {
+    macro_rules! of_event {
+        ($column:literal, $row:literal) => {
             concat!(
-                "coalesce((SELECT v.event_type FROM postrider_events AS v WHERE v.slot = 0
+                "coalesce((SELECT v.",
+                $column,
+                " FROM postrider_events AS v WHERE v.slot = 0
                     AND v.day = ",
                 $row,
                 ".day AND v.id = ",
                 $row,
-                ".event_id), '') AS event_type"
+                ".event_id), '') AS ",
+                $column
+            )
+        };
+    }
+    macro_rules! event {
+        ($row:literal) => {
+            concat!(
+                of_event!("account", $row),
+                ", ",
+                of_event!("event_type", $row)
             )
         };
     }
@@ -423,7 +495,7 @@ async fn reports(tx: &mut SqliteConnection, places: &[Place]) -> Result<Vec<Deli
             concat!(
                 "-- postrider: report_live
                 SELECT d.id, d.event_id, d.hook_id, d.attempts, NULL AS reason, ",
-                event_type!("d"),
+                event!("d"),
                 ", ",
                 live_state!(),
                 " AS state,
@@ -437,7 +509,7 @@ async fn reports(tx: &mut SqliteConnection, places: &[Place]) -> Result<Vec<Deli
             concat!(
                 "-- postrider: report_ended
                 SELECT e.delivery_id AS id, e.event_id, e.hook_id, e.attempts, e.reason, ",
-                event_type!("e"),
+                event!("e"),
                 ", e.state, NULL AS next_attempt_at
                 FROM json_each(?1) AS p CROSS JOIN postrider_ended AS e
                 ON e.slot = 0 AND e.day = p.value ->> 1 AND e.delivery_id = unhex(p.value ->> 0)"
@@ -449,7 +521,7 @@ async fn reports(tx: &mut SqliteConnection, places: &[Place]) -> Result<Vec<Deli
                 "-- postrider: report_delivered
                 SELECT a.delivery_id AS id, a.event_id, a.hook_id, max(a.number) AS attempts,
                     NULL AS reason, ",
-                event_type!("a"),
+                event!("a"),
                 ", 'delivered' AS state, NULL AS next_attempt_at
                 FROM json_each(?1) AS p CROSS JOIN postrider_attempts AS a
                 ON a.slot = 0 AND a.day = p.value ->> 1 AND a.delivery_id = unhex(p.value ->> 0)
@@ -485,20 +557,22 @@ async fn report_started(
     day: i32,
     member: Member,
 ) -> Result<DeliveryReport> {
-    let event_type: Option<String> = sqlx::query_scalar(
+    let event: Option<(String, String)> = sqlx::query_as(
         "-- postrider: report_started
-        SELECT event_type FROM postrider_events WHERE slot = 0 AND day = ?1 AND id = ?2",
+        SELECT account, event_type FROM postrider_events WHERE slot = 0 AND day = ?1 AND id = ?2",
     )
     .bind(day)
     .bind(member.event.0)
     .fetch_optional(tx)
     .await
     .map_err(from_sqlx)?;
+    let (account, event_type) = event.unwrap_or_default();
     Ok(DeliveryReport {
         id: member.id,
         event_id: member.event,
         hook_id: member.hook,
-        event_type: event_type.unwrap_or_default(),
+        account,
+        event_type,
         state: DeliveryState::InFlight,
         attempts: 0,
         next_attempt_at: None,

@@ -5,9 +5,11 @@
 
 use super::errors::from_sqlx;
 use super::gates::renew_versions;
-use super::hooks::disable;
+use super::hook_history::record;
+use super::hooks::{disable, is_active};
 use super::values::{micros, moment, rows};
-use crate::{Disabling, Result, Settlement, Standing};
+use crate::hook_entry::HookEntry;
+use crate::{Disabling, Result, Settlement, Standing, Warning};
 use postrider_core::{Health, HookId, Phase, Timestamp, Verdict, scrub};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{FromRow, Row};
@@ -29,18 +31,29 @@ impl FromRow<'_, SqliteRow> for HealthRow {
                 .and_then(Phase::from_name),
             not_before: at("not_before")?,
             probes: row.try_get("probes")?,
+            warned_at: at("warned_at")?,
         };
         Ok(Self(HookId(row.try_get("hook_id")?), health))
     }
 }
 
-/// Takes the attempts that took effect into their hooks' health. Returns the hooks that were
-/// disabled, and how those stand that were failing or have failed.
+/// What the attempts meant for their hooks.
+#[derive(Default)]
+pub(super) struct Weighed {
+    /// Hooks that were disabled.
+    pub disabled: Vec<Disabling>,
+    /// Active hooks that are half of the way there.
+    pub warned: Vec<Warning>,
+    /// How those stand that were failing or have failed.
+    pub standings: Vec<Standing>,
+}
+
+/// Takes the attempts that took effect into their hooks' health.
 pub(super) async fn update_health(
     tx: &mut SqliteConnection,
     held: &[&Settlement],
     now: Timestamp,
-) -> Result<(Vec<Disabling>, Vec<Standing>)> {
+) -> Result<Weighed> {
     let mut by_hook: BTreeMap<HookId, Vec<&Settlement>> = BTreeMap::new();
     for settlement in held {
         by_hook
@@ -49,8 +62,8 @@ pub(super) async fn update_health(
             .push(settlement);
     }
     let known = read(tx, by_hook.keys().copied()).await?;
-    let (mut disabled, mut standings) = (Vec::new(), Vec::new());
-    let mut moved = Vec::new();
+    let mut weighed = Weighed::default();
+    let (mut moved, mut entries) = (Vec::new(), Vec::new());
     for (hook, settlements) in by_hook {
         let before = known.get(&hook).cloned().unwrap_or_default();
         let Some((mut health, verdict)) = judge(hook, &before, &settlements) else {
@@ -58,7 +71,7 @@ pub(super) async fn update_health(
         };
         health.last_error = health.last_error.as_deref().map(scrub);
         if health != before || before.fail_count > 0 || before.phase == Some(Phase::BackedOff) {
-            standings.push(Standing::of(hook, &health));
+            weighed.standings.push(Standing::of(hook, &health));
         }
         if health.phase != before.phase {
             moved.push(hook);
@@ -66,24 +79,28 @@ pub(super) async fn update_health(
         if health != before {
             write(tx, hook, &health).await?;
         }
-        if let Verdict::Disable(reason) = verdict
-            && disable(tx, hook, reason, now).await?
-        {
-            disabled.push(Disabling {
-                hook,
-                reason,
-                fail_count: health.fail_count,
-                last_error: health.last_error.unwrap_or_default(),
-            });
+        match verdict {
+            Verdict::Disable(reason) if disable(tx, hook, reason, now).await? => {
+                let disabling = Disabling::of(hook, reason, &health);
+                entries.push(HookEntry::disabled(&disabling));
+                weighed.disabled.push(disabling);
+            }
+            Verdict::Warn if is_active(tx, hook).await? => {
+                let warning = Warning::of(hook, &health);
+                entries.push(HookEntry::warned(&warning));
+                weighed.warned.push(warning);
+            }
+            Verdict::Unchanged | Verdict::Warn | Verdict::Disable(_) => {}
         }
     }
+    record(tx, &entries, now).await?;
     if !moved.is_empty() {
         let version = renew_versions(tx, &moved).await?;
-        for standing in &mut standings {
+        for standing in &mut weighed.standings {
             standing.version = Some(version).filter(|_| moved.contains(&standing.hook));
         }
     }
-    Ok((disabled, standings))
+    Ok(weighed)
 }
 
 /// The hook's health after these attempts, taken in the order in which they ended.
@@ -104,7 +121,7 @@ async fn read(
     let found: Vec<HealthRow> = sqlx::query_as(
         "-- postrider: settle_health_read
         SELECT hook_id, fail_count, first_failure_at, last_failure_at, last_error, succeeded_at,
-            phase, not_before, probes
+            phase, not_before, probes, warned_at
         FROM postrider_hook_health
         WHERE hook_id IN (SELECT unhex(value) FROM json_each(?1))",
     )
@@ -120,13 +137,14 @@ async fn write(tx: &mut SqliteConnection, hook: HookId, health: &Health) -> Resu
         "-- postrider: settle_health
         INSERT INTO postrider_hook_health
             (hook_id, fail_count, first_failure_at, last_failure_at, last_error, succeeded_at,
-             phase, not_before, probes)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+             phase, not_before, probes, warned_at)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
         ON CONFLICT (hook_id) DO UPDATE
         SET fail_count = excluded.fail_count, first_failure_at = excluded.first_failure_at,
             last_failure_at = excluded.last_failure_at, last_error = excluded.last_error,
             succeeded_at = excluded.succeeded_at, phase = excluded.phase,
-            not_before = excluded.not_before, probes = excluded.probes",
+            not_before = excluded.not_before, probes = excluded.probes,
+            warned_at = excluded.warned_at",
     )
     .bind(hook.0)
     .bind(health.fail_count)
@@ -137,6 +155,7 @@ async fn write(tx: &mut SqliteConnection, hook: HookId, health: &Health) -> Resu
     .bind(health.phase.map(Phase::name))
     .bind(health.not_before.map(micros))
     .bind(health.probes)
+    .bind(health.warned_at.map(micros))
     .execute(tx)
     .await
     .map_err(from_sqlx)?;

@@ -8,7 +8,7 @@ use super::SqliteStore;
 use super::errors::from_sqlx;
 use super::values::{moment, parse_time};
 use crate::{AttemptReport, Error, EventFilter, EventReport, EventState, RejectedReport, Result};
-use postrider_core::{AttemptId, DeliveryId, EventId};
+use postrider_core::{AttemptId, DeliveryId, EventId, Timestamp};
 use serde_json::value::RawValue;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{FromRow, Row};
@@ -157,14 +157,20 @@ async fn queued_events(tx: &mut SqliteConnection, filter: &EventFilter) -> Resul
             NULL AS payload, NULL AS occurred_at, NULL AS fanned_out_at, NULL AS erased_at,
             CAST(coalesce(occurred_at, created_at) AS BLOB) AS time
         FROM postrider_outbox
-        WHERE (?1 IS NULL OR id < ?1) AND length(unhex(replace(id, '-', ''))) = 16
+        WHERE (?1 IS NULL OR id < ?1) AND id >= ?5 AND length(unhex(replace(id, '-', ''))) = 16
             AND (?2 IS NULL OR account = ?2) AND (?3 IS NULL OR event_type = ?3)
         ORDER BY id DESC LIMIT ?4",
     )
-    .bind(filter.before.map(|id| id.to_string()))
+    .bind(last_before(filter.before.map(|id| id.0), filter.until).map(|id| id.to_string()))
     .bind(&filter.account)
     .bind(&filter.event_type)
     .bind(filter.limit)
+    .bind(
+        filter
+            .since
+            .map_or(Uuid::nil(), |at| DeliveryId::first_since(at).0)
+            .to_string(),
+    )
     .fetch_all(tx)
     .await
     .map_err(from_sqlx)?;
@@ -200,8 +206,11 @@ async fn events_of_day(
         ORDER BY id DESC LIMIT ?6",
     )
     .bind(day)
-    .bind(after(newer_than))
-    .bind(before(filter.before.map(|id| id.0)))
+    .bind(after(newer_than).max(since(filter.since)))
+    .bind(before(last_before(
+        filter.before.map(|id| id.0),
+        filter.until,
+    )))
     .bind(&filter.account)
     .bind(&filter.event_type)
     .bind(filter.limit)
@@ -219,6 +228,18 @@ fn nth_newest(found: &[EventRow], limit: usize) -> Option<Uuid> {
 /// The bound below, as it is compared: nothing sorts before the empty one.
 pub(super) fn after(id: Option<Uuid>) -> Vec<u8> {
     id.map(|id| id.as_bytes().to_vec()).unwrap_or_default()
+}
+
+/// The bound below of what was inserted at this time or later, as it is compared.
+pub(super) fn since(time: Option<Timestamp>) -> Vec<u8> {
+    time.map(|time| DeliveryId::first_since(time).0.as_bytes()[..6].to_vec())
+        .unwrap_or_default()
+}
+
+/// The id that all others must be below, if there is one.
+pub(super) fn last_before(id: Option<Uuid>, until: Option<Timestamp>) -> Option<Uuid> {
+    let until = until.map(|at| DeliveryId::first_since(at).0);
+    [id, until].into_iter().flatten().min()
 }
 
 /// The bound above, as it is compared.

@@ -4,17 +4,24 @@
 //! that a book is brought up to date by reading what is newer than it.
 
 use super::SqliteStore;
+use super::aliases::{check_room, next_number};
+use super::announce::{announce, is_watched};
 use super::errors::from_sqlx;
+use super::hook_history::record;
 use super::hook_rows::{HookRow, PURPOSE};
-use super::values::{hex, micros, moment, rows};
+use super::values::{micros, moment, rows};
+use crate::announce::{Announcement, notice_of};
 use crate::error::{alias_taken, not_understood};
-use crate::{Error, HookChange, HookFilter, HookReport, Latest, Result};
+use crate::hook_entry::{HookEntry, Made};
+use crate::{Error, HookChange, HookFilter, HookReport, Result};
 use postrider_core::{
-    DisabledReason, Hook, HookCredentials, HookEdit, HookError, HookId, HookSettings, HookStatus,
-    NewAlias, NewHook, Phase, Timestamp,
+    DeliveryId, DisabledReason, HOOK_DISABLED, HOOK_ENABLED, Hook, HookAction, HookCredentials,
+    HookEdit, HookId, HookNotice, HookSettings, HookStatus, NewAlias, NewHook, OURSELVES, Phase,
+    Timestamp,
 };
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{FromRow, Row};
+use uuid::Uuid;
 
 /// How far the deliveries that wait for a hook are counted.
 const HELD_COUNTED: u32 = 10_000;
@@ -31,14 +38,27 @@ macro_rules! report_columns {
                      SELECT 1 FROM postrider_deliveries AS d INDEXED BY postrider_deliveries_waiting
                      WHERE d.slot = 0 AND d.hook_id = h.id AND d.lease_token IS NULL LIMIT ?1
                  )
-             ) END AS held
+             ) END AS held,
+             CASE WHEN h.status <> 'active' THEN (
+                 SELECT min(id) FROM (
+                     SELECT d.id
+                     FROM postrider_deliveries AS d INDEXED BY postrider_deliveries_waiting
+                     WHERE d.slot = 0 AND d.hook_id = h.id AND d.lease_token IS NULL
+                     ORDER BY d.next_attempt_at LIMIT 100
+                 )
+             ) END AS oldest_held
          FROM postrider_hooks AS h LEFT JOIN postrider_hook_health AS f ON f.hook_id = h.id
          LEFT JOIN postrider_hook_latest AS l ON l.hook_id = h.id\n"
     };
 }
 
 impl SqliteStore {
-    pub(super) async fn insert_hook(&self, hook: NewHook, now: Timestamp) -> Result<HookReport> {
+    pub(super) async fn insert_hook(
+        &self,
+        hook: NewHook,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<HookReport> {
         hook.check()?;
         let id = HookId::draw(now);
         let credentials = self.seal(id, &hook.credentials)?;
@@ -74,6 +94,8 @@ impl SqliteStore {
         if inserted.rows_affected() == 0 {
             return Err(alias_taken(&hook.profile, alias.as_deref()));
         }
+        let entry = HookEntry::new(id, HookAction::Created, by);
+        record(&mut tx, &[entry], now).await?;
         let mut report = report(&mut tx, id).await?;
         tx.commit().await?;
         report.secret = hook.credentials.secrets.first().map(|s| s.secret.reveal());
@@ -89,18 +111,22 @@ impl SqliteStore {
     ) -> Result<HookReport> {
         let mut tx = self.writer.begin().await?;
         let row = find(&mut tx, id).await?;
-        let mut secret = None;
+        let before = report(&mut tx, id).await?;
+        let (mut secret, mut made) = (None, Vec::new());
         match change {
-            HookChange::Pause => set_status(&mut tx, id, HookStatus::Paused, None, now).await?,
             HookChange::Enable => {
                 forget_failures(&mut tx, &row, now).await?;
                 set_status(&mut tx, id, HookStatus::Active, None, now).await?;
+                made.push(Made::status(HookStatus::Active));
+            }
+            HookChange::Pause => {
+                made.extend(move_to(&mut tx, &before, HookStatus::Paused, by, now).await?);
             }
             HookChange::Disable => {
-                let why = Some((DisabledReason::Manual, by));
-                set_status(&mut tx, id, HookStatus::Disabled, why, now).await?;
+                made.extend(move_to(&mut tx, &before, HookStatus::Disabled, by, now).await?);
             }
             HookChange::Set(change) => {
+                made.push(Made::changed(change.names()));
                 let settings = serde_json::from_str(&row.settings);
                 let mut settings: HookSettings = settings.map_err(|_| not_understood(id))?;
                 settings.apply(change);
@@ -108,21 +134,16 @@ impl SqliteStore {
                 set_settings(&mut tx, id, &settings, now).await?;
             }
             HookChange::Edit(edit) => {
-                let status = edit.status;
+                let (status, names) = (edit.status, edit.names());
                 self.edit(&mut tx, &row, *edit, now).await?;
-                match status {
-                    None => {}
-                    Some(HookStatus::Active) => {
-                        forget_failures(&mut tx, &row, now).await?;
-                        set_status(&mut tx, id, HookStatus::Active, None, now).await?;
-                    }
-                    Some(HookStatus::Paused) => {
-                        set_status(&mut tx, id, HookStatus::Paused, None, now).await?;
-                    }
-                    Some(HookStatus::Disabled) => {
-                        let why = Some((DisabledReason::Manual, by));
-                        set_status(&mut tx, id, HookStatus::Disabled, why, now).await?;
-                    }
+                if !names.is_empty() {
+                    made.push(Made::changed(names));
+                }
+                if status == Some(HookStatus::Active) {
+                    forget_failures(&mut tx, &row, now).await?;
+                }
+                if let Some(status) = status {
+                    made.extend(move_to(&mut tx, &before, status, by, now).await?);
                 }
             }
             HookChange::Rotate {
@@ -134,7 +155,18 @@ impl SqliteStore {
                 credentials.rotate(new, now, overlap_until);
                 let sealed = self.seal(id, &credentials)?;
                 set_credentials(&mut tx, id, sealed, now).await?;
+                made.push(Made::of(HookAction::SecretRotated));
             }
+        }
+        for made in made {
+            announce_change(&mut tx, &before, made.action, by, now).await?;
+            let entry = HookEntry {
+                reason: made.reason,
+                fail_count: before.fail_count,
+                last_error: before.last_error.clone(),
+                ..HookEntry::new(id, made.action, by)
+            };
+            record(&mut tx, &[entry], now).await?;
         }
         let mut report = report(&mut tx, id).await?;
         tx.commit().await?;
@@ -142,7 +174,12 @@ impl SqliteStore {
         Ok(report)
     }
 
-    pub(super) async fn delete_hook(&self, id: HookId, now: Timestamp) -> Result<HookReport> {
+    pub(super) async fn delete_hook(
+        &self,
+        id: HookId,
+        by: &str,
+        now: Timestamp,
+    ) -> Result<HookReport> {
         let mut tx = self.writer.begin().await?;
         let report = report(&mut tx, id).await?;
         let version = next_version(&mut tx).await?;
@@ -157,6 +194,12 @@ impl SqliteStore {
         .execute(&mut *tx)
         .await
         .map_err(from_sqlx)?;
+        let entry = HookEntry {
+            fail_count: report.fail_count,
+            last_error: report.last_error.clone(),
+            ..HookEntry::new(id, HookAction::Removed, by)
+        };
+        record(&mut tx, &[entry], now).await?;
         tx.commit().await?;
         Ok(report)
     }
@@ -164,57 +207,6 @@ impl SqliteStore {
     pub(super) async fn find_hook(&self, id: HookId) -> Result<HookReport> {
         let mut connection = self.readers.acquire().await.map_err(from_sqlx)?;
         report(&mut connection, id).await
-    }
-
-    pub(super) async fn find_by_alias(
-        &self,
-        profile: &str,
-        account: &str,
-        alias: &str,
-    ) -> Result<HookReport> {
-        let mut connection = self.readers.acquire().await.map_err(from_sqlx)?;
-        let found: Option<ReportRow> = sqlx::query_as(concat!(
-            "-- postrider: hook_by_alias\n",
-            report_columns!(),
-            "WHERE h.profile = ?2 AND h.alias = ?3 AND h.account = ?4 AND h.deleted_at IS NULL"
-        ))
-        .bind(HELD_COUNTED)
-        .bind(profile)
-        .bind(alias)
-        .bind(account)
-        .fetch_optional(&mut *connection)
-        .await
-        .map_err(from_sqlx)?;
-        found
-            .map(ReportRow::into_report)
-            .ok_or_else(|| Error::NotFound {
-                what: "hook",
-                id: alias.to_owned(),
-            })
-    }
-
-    pub(super) async fn record_latest(&self, latest: &[Latest]) -> Result<()> {
-        if latest.is_empty() {
-            return Ok(());
-        }
-        let latest = latest.iter().map(|latest| {
-            let hook = hex(latest.hook.0.as_bytes());
-            (hook, micros(latest.at), latest.status)
-        });
-        let mut tx = self.writer.begin().await?;
-        sqlx::query(
-            "-- postrider: note_latest
-            WITH s (v) AS MATERIALIZED (SELECT value FROM json_each(?1))
-            INSERT INTO postrider_hook_latest (hook_id, at, status)
-            SELECT unhex(v ->> 0), v ->> 1, v ->> 2 FROM s WHERE true
-            ON CONFLICT (hook_id) DO UPDATE SET at = excluded.at, status = excluded.status
-            WHERE at <= excluded.at",
-        )
-        .bind(rows(latest))
-        .execute(&mut *tx)
-        .await
-        .map_err(from_sqlx)?;
-        tx.commit().await
     }
 
     pub(super) async fn open_hook(&self, id: HookId) -> Result<Hook> {
@@ -321,6 +313,7 @@ struct ReportRow {
     latest_sent_at: Option<i64>,
     latest_status: Option<u16>,
     held: u32,
+    oldest_held: Option<Uuid>,
 }
 
 impl FromRow<'_, SqliteRow> for ReportRow {
@@ -334,6 +327,7 @@ impl FromRow<'_, SqliteRow> for ReportRow {
             latest_sent_at: row.try_get("latest_sent_at")?,
             latest_status: row.try_get("latest_status")?,
             held: row.try_get("held")?,
+            oldest_held: row.try_get("oldest_held")?,
         })
     }
 }
@@ -359,12 +353,15 @@ impl ReportRow {
             not_before: self.not_before.map(moment),
             in_flight: settings.in_flight,
             rate: settings.rate,
+            ordered: settings.ordered,
+            on_failure: settings.after_failure(),
             disabled_reason: hook.disabled_reason,
             disabled_at: hook.disabled_at.map(moment),
             disabled_by: hook.disabled_by,
             latest_sent_at: self.latest_sent_at.map(moment),
             latest_status: self.latest_status,
             held: self.held,
+            oldest_held_at: self.oldest_held.map(|id| DeliveryId(id).event_made_at()),
             settings,
             created_at: moment(hook.created_at),
             updated_at: moment(hook.updated_at),
@@ -372,7 +369,7 @@ impl ReportRow {
     }
 }
 
-async fn report(connection: &mut SqliteConnection, id: HookId) -> Result<HookReport> {
+pub(super) async fn report(connection: &mut SqliteConnection, id: HookId) -> Result<HookReport> {
     let found: Option<ReportRow> = sqlx::query_as(concat!(
         "-- postrider: hook\n",
         report_columns!(),
@@ -401,40 +398,32 @@ async fn find(connection: &mut SqliteConnection, id: HookId) -> Result<HookRow> 
     .ok_or(not_found(id))
 }
 
-/// Refuses a hook that would be one too many of its profile in its account.
-async fn check_room(tx: &mut SqliteConnection, new: &NewHook) -> Result<()> {
-    let Some(at_most) = new.at_most else {
-        return Ok(());
+/// Announces that a hook was disabled or is active again, where another hook asks for it.
+async fn announce_change(
+    tx: &mut SqliteConnection,
+    before: &HookReport,
+    action: HookAction,
+    by: &str,
+    now: Timestamp,
+) -> Result<()> {
+    let was_active = before.status == HookStatus::Active.name();
+    let (event_type, reason) = match action {
+        HookAction::Enabled if !was_active => (HOOK_ENABLED, None),
+        HookAction::Disabled => (HOOK_DISABLED, Some(DisabledReason::Manual.name())),
+        _ => return Ok(()),
     };
-    let taken: u32 = sqlx::query_scalar(
-        "-- postrider: hooks_of_profile
-        SELECT count(*) FROM postrider_hooks
-        WHERE account = ?1 AND profile = ?2 AND deleted_at IS NULL",
-    )
-    .bind(&new.account)
-    .bind(&new.profile)
-    .fetch_one(tx)
-    .await
-    .map_err(from_sqlx)?;
-    match taken >= at_most {
-        true => Err(HookError::TooMany(taken).into()),
-        false => Ok(()),
+    if !is_watched(tx, &before.account, event_type, before.id).await? {
+        return Ok(());
     }
-}
-
-/// Draws the next number of a profile whose aliases are numbers.
-async fn next_number(tx: &mut SqliteConnection, profile: &str) -> Result<String> {
-    let number: i64 = sqlx::query_scalar(
-        "-- postrider: next_alias
-        INSERT INTO postrider_aliases (profile, last) VALUES (?1, 1)
-        ON CONFLICT (profile) DO UPDATE SET last = last + 1
-        RETURNING last",
-    )
-    .bind(profile)
-    .fetch_one(tx)
-    .await
-    .map_err(from_sqlx)?;
-    Ok(number.to_string())
+    let notice = HookNotice {
+        reason,
+        fail_count: before.fail_count,
+        first_failure_at: before.first_failure_at,
+        last_error: before.last_error.clone(),
+        ..notice_of(before.id, &before.url, by, now)
+    };
+    let made = Announcement::new(&before.account, event_type, before.id, &notice);
+    announce(tx, &[made], now).await
 }
 
 /// The number under which a change of a hook stands.
@@ -446,6 +435,22 @@ pub(super) async fn next_version(tx: &mut SqliteConnection) -> Result<i64> {
     .fetch_one(tx)
     .await
     .map_err(from_sqlx)
+}
+
+/// Sets the status of a hook that has another one; tells what that is, if it is anything.
+async fn move_to(
+    tx: &mut SqliteConnection,
+    before: &HookReport,
+    status: HookStatus,
+    by: &str,
+    now: Timestamp,
+) -> Result<Option<Made>> {
+    if before.status == status.name() {
+        return Ok(None);
+    }
+    let why = (status == HookStatus::Disabled).then_some((DisabledReason::Manual, by));
+    set_status(tx, before.id, status, why, now).await?;
+    Ok(Some(Made::status(status)))
 }
 
 /// Sets the status of an existing hook, and why it is disabled.
@@ -546,22 +551,29 @@ pub(super) async fn disable(
     reason: DisabledReason,
     now: Timestamp,
 ) -> Result<bool> {
-    let active: Option<i64> = sqlx::query_scalar(
-        "-- postrider: is_active
-        SELECT 1 FROM postrider_hooks WHERE id = ?1 AND status = 'active' AND deleted_at IS NULL",
-    )
-    .bind(id.0)
-    .fetch_optional(&mut *tx)
-    .await
-    .map_err(from_sqlx)?;
-    if active.is_some() {
-        let why = Some((reason, "postrider"));
+    let active = is_active(tx, id).await?;
+    if active {
+        let why = Some((reason, OURSELVES));
         set_status(tx, id, HookStatus::Disabled, why, now).await?;
     }
-    Ok(active.is_some())
+    Ok(active)
 }
 
-fn not_found(id: HookId) -> Error {
+pub(super) async fn is_active(tx: &mut SqliteConnection, id: HookId) -> Result<bool> {
+    sqlx::query_scalar(
+        "-- postrider: is_active
+        SELECT EXISTS (
+            SELECT 1 FROM postrider_hooks
+            WHERE id = ?1 AND status = 'active' AND deleted_at IS NULL
+        )",
+    )
+    .bind(id.0)
+    .fetch_one(tx)
+    .await
+    .map_err(from_sqlx)
+}
+
+pub(super) fn not_found(id: HookId) -> Error {
     Error::NotFound {
         what: "hook",
         id: id.to_string(),

@@ -1,15 +1,25 @@
-//! Keys of the API: made, listed, found by the hash of their token, revoked.
+//! Keys of the API: made, listed, found by the hash of their token, revoked. Credentials of
+//! registrants are listed and revoked among them.
 //!
 //! No token is stored. A revoked key stays, so that a listing tells what became of it.
 
 use super::SqliteStore;
 use super::errors::from_sqlx;
 use super::values::{hex, micros, moment, rows};
-use crate::{Error, KeyFilter, KeyReport, Result};
-use postrider_core::{Key, KeyId, KeyScope, NewKey, Timestamp, TokenHash};
+use crate::{Error, KeyFilter, KeyReport, RegistrantReport, Result};
+use postrider_core::{Access, Key, KeyId, KeyScope, NewKey, Standing, Timestamp, TokenHash};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row};
 use uuid::Uuid;
+
+/// What a key is shown by.
+macro_rules! key_columns {
+    () => {
+        "id, system, scope, account, name, public_id, may_read, may_write, account_active, \
+         member_active, verified, created_at, last_used_at, revoked_at"
+    };
+}
+pub(super) use key_columns;
 
 impl SqliteStore {
     pub(super) async fn insert_key(
@@ -41,11 +51,12 @@ impl SqliteStore {
 
     pub(super) async fn list_keys(&self, filter: KeyFilter) -> Result<Vec<KeyReport>> {
         let after = filter.after.map(|id| id.0.as_bytes().to_vec());
-        let found: Vec<ReportRow> = sqlx::query_as(
+        let found: Vec<ReportRow> = sqlx::query_as(concat!(
             "-- postrider: keys
-            SELECT id, scope, account, name, created_at, last_used_at, revoked_at
-            FROM postrider_keys WHERE id > ?1 ORDER BY id LIMIT ?2",
-        )
+            SELECT ",
+            key_columns!(),
+            " FROM postrider_keys WHERE id > ?1 ORDER BY id LIMIT ?2",
+        ))
         .bind(after.unwrap_or_default())
         .bind(filter.limit)
         .fetch_all(&self.readers)
@@ -56,11 +67,12 @@ impl SqliteStore {
 
     pub(super) async fn end_key(&self, id: KeyId, now: Timestamp) -> Result<KeyReport> {
         let mut tx = self.writer.begin().await?;
-        let found: Option<ReportRow> = sqlx::query_as(
+        let found: Option<ReportRow> = sqlx::query_as(concat!(
             "-- postrider: revoke_key
             UPDATE postrider_keys SET revoked_at = coalesce(revoked_at, ?2) WHERE id = ?1
-            RETURNING id, scope, account, name, created_at, last_used_at, revoked_at",
-        )
+            RETURNING ",
+            key_columns!(),
+        ))
         .bind(id.0)
         .bind(micros(now))
         .fetch_optional(&mut *tx)
@@ -77,7 +89,7 @@ impl SqliteStore {
         let found: Option<(Uuid, String, Option<String>)> = sqlx::query_as(
             "-- postrider: find_key
             SELECT id, scope, account FROM postrider_keys
-            WHERE hash = ?1 AND revoked_at IS NULL",
+            WHERE hash = ?1 AND system IS NULL AND revoked_at IS NULL",
         )
         .bind(hash.0.as_slice())
         .fetch_optional(&self.readers)
@@ -118,19 +130,46 @@ impl SqliteStore {
     }
 }
 
-struct ReportRow(KeyReport);
+pub(super) struct ReportRow(pub KeyReport);
 
 impl FromRow<'_, SqliteRow> for ReportRow {
     fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
         let at = |column| Ok::<_, sqlx::Error>(row.try_get::<Option<i64>, _>(column)?.map(moment));
+        let system: Option<String> = row.try_get("system")?;
+        let registrant = match system {
+            Some(system) => Some(RegistrantReport::new(
+                system,
+                row.try_get("public_id")?,
+                access_from(row)?,
+            )),
+            None => None,
+        };
         Ok(Self(KeyReport {
             id: KeyId(row.try_get("id")?),
             scope: row.try_get("scope")?,
             account: row.try_get("account")?,
             name: row.try_get("name")?,
+            registrant,
             created_at: moment(row.try_get("created_at")?),
             last_used_at: at("last_used_at")?,
             revoked_at: at("revoked_at")?,
         }))
     }
+}
+
+/// What a registrant may do.
+pub(super) fn access_from(row: &SqliteRow) -> sqlx::Result<Access> {
+    let standing = |column| {
+        row.try_get(column).map(|active| match active {
+            true => Standing::Active,
+            false => Standing::Inactive,
+        })
+    };
+    Ok(Access {
+        read: row.try_get("may_read")?,
+        write: row.try_get("may_write")?,
+        account_status: standing("account_active")?,
+        member_status: standing("member_active")?,
+        verified: row.try_get("verified")?,
+    })
 }

@@ -5,12 +5,13 @@
 
 use super::SqliteStore;
 use super::errors::from_sqlx;
+use super::order::lease_in_turn;
 use super::started::give_back_started;
 use super::values::{day_of, micros, moment, rows};
 use crate::{DueHook, HookBook, Lease, Leased, Result};
 use chrono::TimeDelta;
 use postrider_core::{
-    DeliveryId, Event, EventId, HookId, HookStatus, LeaseToken, Payload, Timestamp,
+    DeliveryId, Event, EventId, HookId, HookStatus, LeaseToken, Ordered, Payload, Timestamp,
 };
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{FromRow, Row};
@@ -83,12 +84,15 @@ impl SqliteStore {
         let book = self.fresh_book(&mut tx).await?;
         let mut due = Vec::new();
         for (hook, limit) in &request.wanted {
-            let starts = book
-                .get(*hook)
-                .is_some_and(|hook| hook.status == HookStatus::Active && !hook.locked);
-            if starts {
-                due.extend(lease_hook(&mut tx, *hook, *limit, &request).await?);
-            }
+            let known = book.get(*hook);
+            let starts = known.filter(|hook| hook.status == HookStatus::Active && !hook.locked);
+            let Some(known) = starts else {
+                continue;
+            };
+            due.extend(match known.settings.ordered {
+                Some(Ordered::Key) => lease_in_turn(&mut tx, *hook, *limit, &request).await?,
+                None => lease_hook(&mut tx, *hook, *limit, &request).await?,
+            });
         }
         let leased = with_events(&mut tx, due, &book, &request).await?;
         tx.commit().await?;
@@ -127,14 +131,33 @@ impl SqliteStore {
 }
 
 /// A delivery that was leased a moment ago, without its event.
-struct DueRow {
-    id: DeliveryId,
+pub(super) struct DueRow {
+    pub id: DeliveryId,
     day: i32,
     event_id: Uuid,
     hook: HookId,
     attempts: u32,
     earlier_attempts: u32,
-    next_attempt_at: i64,
+    pub next_attempt_at: i64,
+}
+
+/// The columns of a delivery that was leased: id, day, event, attempts, those of earlier rounds,
+/// and when it was due.
+type Columns = (Uuid, i32, Uuid, u32, u32, i64);
+
+impl DueRow {
+    pub(super) fn of(hook: HookId, columns: Columns) -> Self {
+        let (id, day, event_id, attempts, earlier_attempts, next_attempt_at) = columns;
+        Self {
+            id: DeliveryId(id),
+            day,
+            event_id,
+            hook,
+            attempts,
+            earlier_attempts,
+            next_attempt_at,
+        }
+    }
 }
 
 /// Leases the deliveries of one hook that are due longest. SQLite cannot bound a subquery for
@@ -145,7 +168,7 @@ async fn lease_hook(
     limit: u32,
     request: &Lease,
 ) -> Result<Vec<DueRow>> {
-    let leased: Vec<(Uuid, i32, Uuid, u32, u32, i64)> = sqlx::query_as(
+    let leased: Vec<Columns> = sqlx::query_as(
         "-- postrider: lease
         UPDATE postrider_deliveries SET lease_token = ?4, lease_expires_at = ?5
         WHERE slot = 0 AND id IN (
@@ -163,20 +186,8 @@ async fn lease_hook(
     .fetch_all(tx)
     .await
     .map_err(from_sqlx)?;
-    let mut due: Vec<_> = leased
-        .into_iter()
-        .map(
-            |(id, day, event_id, attempts, earlier_attempts, next_attempt_at)| DueRow {
-                id: DeliveryId(id),
-                day,
-                event_id,
-                hook,
-                attempts,
-                earlier_attempts,
-                next_attempt_at,
-            },
-        )
-        .collect();
+    let leased = leased.into_iter().map(|row| DueRow::of(hook, row));
+    let mut due: Vec<_> = leased.collect();
     due.sort_by_key(|row| (row.next_attempt_at, row.id));
     Ok(due)
 }

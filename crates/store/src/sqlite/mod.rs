@@ -3,8 +3,14 @@
 //! One connection writes, in short transactions that take the right to write before they look
 //! (`writer.rs`); a few read beside it. The hard rule: a commit is on the disk when it returns.
 
+mod aliases;
+mod announce;
 mod attempt_rows;
+mod bulk;
+mod credentials;
 mod deliveries;
+mod discard;
+mod discard_held;
 mod erase;
 mod errors;
 mod examine;
@@ -12,16 +18,21 @@ mod file;
 mod gates;
 mod health;
 mod history;
+mod hook_history;
 mod hook_rows;
 mod hooks;
+mod idempotency;
 mod keys;
 mod leases;
 mod lock;
+mod order;
 mod outbox;
 mod outbox_rows;
 mod prune;
 mod recover;
 mod redeliver;
+mod redeliver_many;
+mod registered;
 mod schema;
 mod settle;
 mod settle_rows;
@@ -34,21 +45,23 @@ mod values;
 mod writer;
 
 use crate::{
-    AttemptReport, DeliveryFilter, DeliveryReport, DueHook, Erased, EventFilter, EventReport,
-    Examination, FanOut, FannedOut, GateAnswer, HookBook, HookChange, HookFilter, HookReport,
-    KeyFilter, KeyReport, Latest, Lease, Leased, Migrated, OwnGates, Peek, Pruned, Recovered,
-    RejectedReport, Result, Retention, SchemaState, Settled, Settlement, Store, Upkeep,
-    WorkerClaim,
+    AttemptReport, CredentialQuery, DeliveryFilter, DeliveryReport, Discard, DueHook, EnqueuedOnce,
+    Erased, EventFilter, EventReport, Examination, FanOut, FannedOut, GateAnswer, HistoryFilter,
+    HookBook, HookChange, HookChangeReport, HookFilter, HookReport, Idempotency, KeyFilter,
+    KeyReport, Latest, Lease, Leased, Migrated, OwnGates, Page, PageDone, Peek, Pruned, Recovered,
+    Redelivery, Registered, RegisteredFilter, RejectedReport, Result, Retention, SchemaState,
+    Settled, Settlement, Store, Upkeep, WorkerClaim,
 };
 use async_trait::async_trait;
 pub(crate) use errors::from_sqlx;
 use postrider_core::{
-    DeliveryId, EventId, Hook, HookId, Key, KeyId, KeyRing, LeaseToken, NewEvent, NewHook, NewKey,
-    Schedules, Timestamp, TokenHash, WorkerId,
+    AccessChange, Credential, DeliveryId, EventId, Hook, HookId, Key, KeyId, KeyRing, LeaseToken,
+    NewCredential, NewEvent, NewHook, NewKey, Schedules, Timestamp, TokenHash, WorkerId,
 };
 use sqlx::SqlitePool;
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use writer::Writer;
 
 /// The store in one SQLite file.
@@ -60,6 +73,8 @@ pub struct SqliteStore {
     readers: SqlitePool,
     keys: KeyRing,
     book: RwLock<Arc<HookBook>>,
+    /// Up to which key the turns of a hook were last looked over.
+    looked_over: Mutex<HashMap<HookId, String>>,
 }
 
 impl SqliteStore {
@@ -76,6 +91,7 @@ impl SqliteStore {
             path,
             keys,
             book: RwLock::default(),
+            looked_over: Mutex::default(),
         })
     }
 }
@@ -116,6 +132,15 @@ impl Store for SqliteStore {
 
     async fn enqueue(&self, events: &[NewEvent]) -> Result<Vec<EventId>> {
         self.insert_events(events).await
+    }
+
+    async fn enqueue_once(
+        &self,
+        call: &Idempotency,
+        events: &[NewEvent],
+        now: Timestamp,
+    ) -> Result<EnqueuedOnce> {
+        self.insert_once(call, events, now).await
     }
 
     async fn peek(&self) -> Result<Peek> {
@@ -203,8 +228,8 @@ impl Store for SqliteStore {
         self.examine_file().await
     }
 
-    async fn create_hook(&self, hook: NewHook, now: Timestamp) -> Result<HookReport> {
-        self.insert_hook(hook, now).await
+    async fn create_hook(&self, hook: NewHook, by: &str, now: Timestamp) -> Result<HookReport> {
+        self.insert_hook(hook, by, now).await
     }
 
     async fn change_hook(
@@ -217,16 +242,24 @@ impl Store for SqliteStore {
         self.update_hook(id, change, by, now).await
     }
 
-    async fn remove_hook(&self, id: HookId, now: Timestamp) -> Result<HookReport> {
-        self.delete_hook(id, now).await
+    async fn remove_hook(&self, id: HookId, by: &str, now: Timestamp) -> Result<HookReport> {
+        self.delete_hook(id, by, now).await
+    }
+
+    async fn hook_history(
+        &self,
+        id: HookId,
+        filter: HistoryFilter,
+    ) -> Result<Vec<HookChangeReport>> {
+        self.list_changes(id, filter).await
     }
 
     async fn hook(&self, id: HookId) -> Result<HookReport> {
         self.find_hook(id).await
     }
 
-    async fn hook_by_alias(&self, profile: &str, account: &str, alias: &str) -> Result<HookReport> {
-        self.find_by_alias(profile, account, alias).await
+    async fn registered(&self, filter: RegisteredFilter) -> Result<Vec<Registered>> {
+        self.list_registered(&filter).await
     }
 
     async fn note_latest(&self, latest: &[Latest]) -> Result<()> {
@@ -261,6 +294,28 @@ impl Store for SqliteStore {
         self.note_uses(used).await
     }
 
+    async fn create_credential(&self, new: NewCredential, now: Timestamp) -> Result<KeyReport> {
+        self.insert_credential(&new, now).await
+    }
+
+    async fn change_credential(&self, id: KeyId, change: AccessChange) -> Result<KeyReport> {
+        self.update_credential(id, change).await
+    }
+
+    async fn find_credential(&self, query: CredentialQuery) -> Result<Option<Credential>> {
+        self.credential_of(&query).await
+    }
+
+    async fn take_signature(
+        &self,
+        key: KeyId,
+        signature: &[u8],
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<bool> {
+        self.note_signature(key, signature, now, until).await
+    }
+
     async fn event(&self, id: EventId) -> Result<EventReport> {
         self.find_event(id).await
     }
@@ -283,6 +338,23 @@ impl Store for SqliteStore {
 
     async fn redeliver(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport> {
         self.send_again(id, now).await
+    }
+
+    async fn redeliver_many(
+        &self,
+        which: &Redelivery,
+        page: Page,
+        now: Timestamp,
+    ) -> Result<PageDone> {
+        self.send_many_again(which, page, now).await
+    }
+
+    async fn discard_held(&self, which: &Discard, page: Page, now: Timestamp) -> Result<PageDone> {
+        self.discard_page(which, page, now).await
+    }
+
+    async fn discard(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport> {
+        self.give_up(id, now).await
     }
 
     async fn rejected(&self, limit: u32) -> Result<Vec<RejectedReport>> {

@@ -345,6 +345,7 @@ async fn make_deliveries(tx: &mut SqliteConnection, plan: &Plan, request: &FanOu
             planned.seq,
             &planned.event.ordering_key,
             micros(planned.next_attempt_at),
+            planned.turn_at.map(micros),
         )
     }));
     if deliveries.is_empty() {
@@ -354,8 +355,9 @@ async fn make_deliveries(tx: &mut SqliteConnection, plan: &Plan, request: &FanOu
         "-- postrider: fan_out_deliveries
         WITH s (v) AS MATERIALIZED (SELECT value FROM json_each(?1))
         INSERT INTO postrider_deliveries
-            (slot, id, day, event_id, hook_id, event_seq, ordering_key, next_attempt_at)
-        SELECT 0, unhex(v ->> 0), ?2, unhex(v ->> 1), unhex(v ->> 2), v ->> 3, v ->> 4, v ->> 5
+            (slot, id, day, event_id, hook_id, event_seq, ordering_key, next_attempt_at, turn_at)
+        SELECT 0, unhex(v ->> 0), ?2, unhex(v ->> 1), unhex(v ->> 2), v ->> 3, v ->> 4, v ->> 5,
+            v ->> 6
         FROM s",
     )
     .bind(deliveries)

@@ -12,7 +12,7 @@ use super::errors::from_sqlx;
 use super::values::parse_time;
 use crate::Result as StoreResult;
 use crate::fan_out::{OutboxRow, objection};
-use postrider_core::{Event, EventError, EventId, Payload, Timestamp};
+use postrider_core::{Event, EventError, EventId, HookId, Payload, Timestamp};
 use serde_json::value::RawValue;
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
@@ -35,6 +35,7 @@ pub(super) struct RawRow<'a> {
     occurred_at: Option<&'a [u8]>,
     headers: Option<&'a [u8]>,
     created_at: &'a [u8],
+    about_hook: Option<&'a [u8]>,
 }
 
 /// Reads the rows up to `last_seq`, and judges them; one that is not to be delivered before
@@ -50,7 +51,8 @@ pub(super) async fn read_rows(
         SELECT count(*), group_concat(concat_ws(CAST(x'ff' AS TEXT), seq, id, account, event_type,
             created_at, ifnull('=' || ordering_key, ''), ifnull('=' || dedup_key, ''),
             ifnull('=' || deliver_after, ''), ifnull('=' || occurred_at, ''),
-            ifnull('=' || headers, ''), octet_length(payload), payload), '')
+            ifnull('=' || headers, ''), ifnull('=' || about_hook, ''), octet_length(payload),
+            payload), '')
         FROM postrider_outbox WHERE seq <= ?1",
     )
     .bind(last_seq)
@@ -67,7 +69,7 @@ pub(super) async fn read_rows(
     let apart = sqlx::query(
         "-- postrider: fan_out_fields
         SELECT seq, id, account, event_type, payload, ordering_key, dedup_key, deliver_after,
-            occurred_at, headers, created_at
+            occurred_at, headers, created_at, about_hook
         FROM postrider_outbox WHERE seq <= ?1 ORDER BY seq",
     )
     .bind(last_seq)
@@ -100,6 +102,7 @@ fn take_row<'a>(packed: &mut &'a [u8]) -> Option<RawRow<'a>> {
     let deliver_after = take_optional(packed)?;
     let occurred_at = take_optional(packed)?;
     let headers = take_optional(packed)?;
+    let about_hook = take_optional(packed)?;
     let length = usize::try_from(number(take_field(packed)?)?).ok()?;
     Some(RawRow {
         seq,
@@ -113,6 +116,7 @@ fn take_row<'a>(packed: &mut &'a [u8]) -> Option<RawRow<'a>> {
         occurred_at,
         headers,
         created_at,
+        about_hook,
     })
 }
 
@@ -163,6 +167,7 @@ impl<'a> RawRow<'a> {
             occurred_at: row.try_get("occurred_at")?,
             headers: row.try_get("headers")?,
             created_at: row.try_get("created_at")?,
+            about_hook: row.try_get("about_hook")?,
         })
     }
 
@@ -202,6 +207,10 @@ impl<'a> RawRow<'a> {
             }),
             dedup_key: owned("dedup_key", self.dedup_key)?,
             deliver_after: optional(self.deliver_after, |at| time("deliver_after", at))?,
+            about: self
+                .about_hook
+                .and_then(|id| Uuid::try_parse_ascii(id).ok())
+                .map(HookId),
         })
     }
 }

@@ -4,16 +4,21 @@
 //! as an attempt, so that one which kills its worker does not loop.
 
 use super::SqliteStore;
+use super::announce::announce;
 use super::attempt_rows::{AttemptRow, insert_attempts};
 use super::errors::from_sqlx;
+use super::order::give_turns;
 use super::settle_rows::{EndedRow, Waiting, delete_deliveries, insert_ended, reschedule};
 use super::started::recover_started;
 use super::values::micros;
+use crate::announce::{LostDelivery, of_lost};
+use crate::order::never;
 use crate::{HookBook, Recovered, Result};
 use postrider_core::{
-    AttemptId, DeliveryId, EventId, HookId, NextStep, Outcome, Schedules, Timestamp, next_step,
+    AttemptId, DeliveryId, EventId, HookId, NextStep, OnFailure, Outcome, Reason, Schedules,
+    Timestamp, next_step,
 };
-use sqlx::sqlite::SqliteRow;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{FromRow, Row};
 
 /// Leases in a row that may end without a settlement before that counts as an attempt.
@@ -36,7 +41,8 @@ impl SqliteStore {
         recovered.recovered = recover_started(&mut tx, now, limit).await?;
         let lost: Vec<LostRow> = sqlx::query_as(
             "-- postrider: recover_find
-            SELECT id, day, event_id, hook_id, attempts, earlier_attempts, lost_leases
+            SELECT id, day, event_id, hook_id, attempts, earlier_attempts, lost_leases,
+                ordering_key
             FROM postrider_deliveries INDEXED BY postrider_deliveries_leased
             WHERE slot = 0 AND lease_token IS NOT NULL AND lease_expires_at <= ?1
             ORDER BY lease_expires_at LIMIT ?2",
@@ -48,7 +54,8 @@ impl SqliteStore {
         .map_err(from_sqlx)?;
         let book = self.fresh_book(&mut tx).await?;
         let (mut waiting, mut attempts, mut ended) = (Vec::new(), Vec::new(), Vec::new());
-        for row in lost {
+        let (mut gone, mut freed, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+        for row in &lost {
             if row.lost_leases + 1 < LOST_LEASES {
                 recovered.recovered += 1;
                 waiting.push(row.waits(micros(now), row.attempts, row.lost_leases + 1));
@@ -60,15 +67,28 @@ impl SqliteStore {
                 NextStep::RetryIn(wait) => {
                     waiting.push(row.waits(micros(now + wait), row.attempts + 1, 0));
                 }
-                NextStep::Failed(reason) => ended.push(row.ended(reason.name())),
+                NextStep::Failed(reason) => {
+                    ended.push(row.ended(reason.name()));
+                    if book.is_any_account_watched() {
+                        failed.push(row.lost(&mut tx, reason).await?);
+                    }
+                    if row.holds_key(&book) {
+                        waiting.push(row.waits(micros(never()), row.attempts + 1, 0));
+                    } else {
+                        gone.push(row.id.0.simple());
+                        freed.extend(row.ordering_key.as_deref().map(|key| (row.hook_id, key)));
+                    }
+                }
                 // A lost worker delivers nothing.
                 NextStep::Delivered => {}
             }
         }
         insert_attempts(&mut tx, attempts, false).await?;
-        delete_deliveries(&mut tx, ended.iter().map(|row| row.delivery_id)).await?;
+        delete_deliveries(&mut tx, gone).await?;
         insert_ended(&mut tx, &ended, now).await?;
         reschedule(&mut tx, &waiting).await?;
+        give_turns(&mut tx, freed, now).await?;
+        announce(&mut tx, &of_lost(&book, failed, now), now).await?;
         tx.commit().await?;
         Ok(recovered)
     }
@@ -97,6 +117,7 @@ struct LostRow {
     attempts: u32,
     earlier_attempts: u32,
     lost_leases: u32,
+    ordering_key: Option<String>,
 }
 
 impl FromRow<'_, SqliteRow> for LostRow {
@@ -109,11 +130,19 @@ impl FromRow<'_, SqliteRow> for LostRow {
             attempts: row.try_get("attempts")?,
             earlier_attempts: row.try_get("earlier_attempts")?,
             lost_leases: row.try_get("lost_leases")?,
+            ordering_key: row.try_get("ordering_key")?,
         })
     }
 }
 
 impl LostRow {
+    /// Whether those of its key behind it wait, if it has failed for good.
+    fn holds_key(&self, book: &HookBook) -> bool {
+        let hook = book.get(self.hook_id);
+        self.ordering_key.is_some()
+            && hook.and_then(|hook| hook.settings.after_failure()) == Some(OnFailure::Hold)
+    }
+
     fn waits(&self, until: i64, attempts: u32, lost_leases: u32) -> Waiting {
         (self.id.0.simple(), until, attempts, lost_leases)
     }
@@ -144,6 +173,26 @@ impl LostRow {
             error: Some(Outcome::WorkerLost.to_string()),
             response: &[],
         }
+    }
+
+    async fn lost(&self, tx: &mut SqliteConnection, reason: Reason) -> Result<LostDelivery> {
+        let event_type: Option<String> = sqlx::query_scalar(
+            "-- postrider: recover_type
+            SELECT event_type FROM postrider_events WHERE slot = 0 AND day = ?1 AND id = ?2",
+        )
+        .bind(self.day)
+        .bind(self.event_id.0)
+        .fetch_optional(tx)
+        .await
+        .map_err(from_sqlx)?;
+        Ok(LostDelivery {
+            id: self.id,
+            event: self.event_id,
+            event_type: event_type.unwrap_or_default(),
+            hook: self.hook_id,
+            reason,
+            attempts: self.attempts + 1,
+        })
     }
 
     fn ended(&self, reason: &'static str) -> EndedRow {

@@ -124,7 +124,7 @@ async fn hasten(tx: &mut SqliteConnection, id: DeliveryId, now: Timestamp) -> Re
     let changed = sqlx::query(
         "-- postrider: redeliver_waiting
         UPDATE postrider_deliveries
-        SET next_attempt_at = ?2, earlier_attempts = attempts, lost_leases = 0,
+        SET next_attempt_at = ?2, earlier_attempts = attempts, lost_leases = 0, turn_at = NULL,
             lease_token = NULL, lease_expires_at = NULL
         WHERE slot = 0 AND id = ?1 AND (lease_token IS NULL OR lease_expires_at <= ?2)",
     )
@@ -139,13 +139,15 @@ async fn hasten(tx: &mut SqliteConnection, id: DeliveryId, now: Timestamp) -> Re
     }
 }
 
-fn in_flight(id: DeliveryId) -> Error {
+pub(super) fn in_flight(id: DeliveryId) -> Error {
     Error::Conflict(format!(
         "delivery {id} is in flight: send it again when its attempt has ended"
     ))
 }
 
-/// Makes a delivery that has ended wait again.
+/// Makes a delivery that has ended wait again. One that has failed and holds its key still has its
+/// place there. Any other has no key: the order went on without it, so that it is a repeat which
+/// waits for no other and holds up none.
 async fn revive(
     tx: &mut SqliteConnection,
     place: &Place,
@@ -155,14 +157,17 @@ async fn revive(
     sqlx::query(
         "-- postrider: redeliver_ended
         INSERT INTO postrider_deliveries
-            (slot, id, day, event_id, hook_id, event_seq, ordering_key, attempts,
-             earlier_attempts, next_attempt_at)
-        SELECT 0, ?1, v.day, v.id, ?2, v.seq, v.ordering_key, made.number, made.number, ?3
+            (slot, id, day, event_id, hook_id, event_seq, attempts, earlier_attempts,
+             next_attempt_at)
+        SELECT 0, ?1, v.day, v.id, ?2, v.seq, made.number, made.number, ?3
         FROM postrider_events AS v CROSS JOIN (
             SELECT coalesce(max(number), 0) AS number FROM postrider_attempts
             WHERE slot = 0 AND day = ?4 AND delivery_id = ?1 AND NOT late
         ) AS made
-        WHERE v.slot = 0 AND v.day = ?4 AND v.id = ?5",
+        WHERE v.slot = 0 AND v.day = ?4 AND v.id = ?5
+        ON CONFLICT (slot, id) DO UPDATE
+        SET next_attempt_at = excluded.next_attempt_at, attempts = excluded.attempts,
+            earlier_attempts = excluded.earlier_attempts, lost_leases = 0, holds_key = 0",
     )
     .bind(place.id)
     .bind(of.hook)

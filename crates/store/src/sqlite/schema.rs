@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn the_tables_of_a_migration_are_found_in_its_text() {
         let tables: Vec<_> = MIGRATIONS.iter().flat_map(tables_of).collect();
-        assert_eq!(tables.len(), 16);
+        assert!(tables.iter().all(|table| table.starts_with("postrider_")));
         assert!(tables.contains(&"postrider_outbox"));
         assert!(tables.contains(&"postrider_ended"));
     }

@@ -5,14 +5,18 @@
 //! alone is made without the response.
 
 use super::SqliteStore;
+use super::announce::announce;
 use super::attempt_rows::{AttemptRow, insert_attempts, recorded_before};
 use super::errors::from_sqlx;
 use super::health::update_health;
+use super::order::give_turns;
 use super::settle_rows::{
     EndedRow, WaitingRow, delete_deliveries, insert_ended, insert_waiting, reschedule,
 };
 use super::started::take_settled;
 use super::values::{day_number, micros, rows};
+use crate::announce::of_settled;
+use crate::order::never;
 use crate::{Error, Result, Settled, Settlement, Step};
 use postrider_core::Timestamp;
 use sqlx::SqliteConnection;
@@ -51,6 +55,7 @@ impl SqliteStore {
             total.late.extend(done.late);
             total.replayed += done.replayed;
             total.disabled.extend(done.disabled);
+            total.warned.extend(done.warned);
             total.standings.extend(done.standings);
             total.scrubbed += done.scrubbed;
         }
@@ -76,10 +81,16 @@ impl SqliteStore {
         let attempts = held.iter().map(|s| attempt_row(s, scrub)).collect();
         insert_attempts(&mut tx, attempts, false).await?;
         move_on(&mut tx, &held, now).await?;
+        let book = self.current_book();
+        let freed = held.iter().filter_map(|s| s.freed_key(&book));
+        give_turns(&mut tx, freed.collect(), now).await?;
         let late: Vec<_> = lost.iter().map(|s| attempt_row(s, scrub)).collect();
         let recorded = recorded_before(&mut tx, &late).await?;
         insert_attempts(&mut tx, late, true).await?;
-        let (disabled, standings) = update_health(&mut tx, &held, now).await?;
+        let weighed = update_health(&mut tx, &held, now).await?;
+        let (book, warned) = (self.current_book(), &weighed.warned);
+        let announcements = of_settled(&book, &held, warned, &weighed.disabled, now);
+        announce(&mut tx, &announcements, now).await?;
         tx.commit().await?;
 
         let late = lost.iter().filter(|s| !recorded.contains(&s.attempt.id.0));
@@ -87,8 +98,9 @@ impl SqliteStore {
             settled: count(held.len()),
             late: late.map(|settlement| settlement.leased.id).collect(),
             replayed: count(recorded.len()),
-            disabled,
-            standings,
+            disabled: weighed.disabled,
+            warned: weighed.warned,
+            standings: weighed.standings,
             scrubbed: if scrub { count(part.len()) } else { 0 },
         })
     }
@@ -141,6 +153,9 @@ async fn move_on(tx: &mut SqliteConnection, held: &[&Settlement], now: Timestamp
                 attempts,
                 next_attempt_at: micros(at),
             }),
+            (Step::Failed(_), None) if settlement.holds_key() => {
+                waiting.push((id, micros(never()), attempts, 0));
+            }
             (Step::Delivered | Step::Failed(_), None) => done.push(id),
             (Step::Delivered | Step::Failed(_), Some(_)) => {}
         }

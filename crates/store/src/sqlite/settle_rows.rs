@@ -3,6 +3,7 @@
 use super::errors::from_sqlx;
 use super::values::{micros, rows};
 use crate::Result;
+use crate::order::never;
 use postrider_core::Timestamp;
 use serde::Serialize;
 use sqlx::SqliteConnection;
@@ -139,7 +140,7 @@ pub(super) async fn insert_waiting(
 }
 
 /// What a delivery that goes on waits for: its id, `next_attempt_at`, attempts made, and leases
-/// lost in a row.
+/// lost in a row. One that waits for ever has failed and holds its key.
 pub(super) type Waiting = (Simple, i64, u32, u32);
 
 /// Lets deliveries go and wait. The batch is taken apart first and joined by an index of its
@@ -158,10 +159,12 @@ pub(super) async fn reschedule(tx: &mut SqliteConnection, waiting: &[Waiting]) -
         )
         UPDATE postrider_deliveries AS d
         SET next_attempt_at = s.next_attempt_at, attempts = s.attempts,
-            lost_leases = s.lost_leases, lease_token = NULL, lease_expires_at = NULL
+            lost_leases = s.lost_leases, lease_token = NULL, lease_expires_at = NULL,
+            turn_at = NULL, holds_key = s.next_attempt_at >= ?2
         FROM s WHERE d.slot = 0 AND d.id IN (SELECT id FROM s) AND s.id = d.id",
     )
     .bind(rows(waiting))
+    .bind(micros(never()))
     .execute(tx)
     .await
     .map_err(from_sqlx)?;

@@ -1,4 +1,4 @@
-//! What is done now and then: cancelling what deleted hooks left behind.
+//! What is done now and then: cancelling what deleted hooks left behind, and forgetting calls.
 //!
 //! There are no partitions to make: here a `day` is a column like any other.
 
@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 impl SqliteStore {
     pub(super) async fn keep_up(&self, now: Timestamp, limit: u32) -> Result<Upkeep> {
+        self.forget_calls(now).await?;
         // From hook to hook of those that wait, which costs the same whatever their backlog.
         let hooks: Vec<Uuid> = sqlx::query_scalar(
             "-- postrider: cancel_hooks
@@ -31,7 +32,10 @@ impl SqliteStore {
         .fetch_all(&self.readers)
         .await
         .map_err(from_sqlx)?;
-        let mut done = Upkeep::default();
+        let mut done = Upkeep {
+            more: self.keep_order(now, limit).await?,
+            ..Upkeep::default()
+        };
         if hooks.is_empty() {
             return Ok(done);
         }
@@ -41,7 +45,7 @@ impl SqliteStore {
             done.cancelled += cancel(&mut tx, hook, now, left).await?;
         }
         tx.commit().await?;
-        done.more = done.cancelled == limit;
+        done.more |= done.cancelled == limit;
         Ok(done)
     }
 }

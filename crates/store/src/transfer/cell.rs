@@ -7,8 +7,8 @@ use chrono::DateTime;
 use postrider_core::{KeyRing, Timestamp};
 use uuid::Uuid;
 
-/// What the credentials of hooks are sealed for.
-const HOOK: &str = "hook";
+/// How a sealed value begins; others, such as the hash of a password, stay as they are.
+const SEAL: &str = "v1.";
 
 /// What a column holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,21 +73,24 @@ pub(crate) fn from_hex(text: &str) -> Vec<u8> {
     pairs.iter().map(byte).collect()
 }
 
-/// The credentials of a hook, opened with the keys of the source and sealed with those of the
-/// target.
+/// A secret of a row, opened with the keys of the source and sealed with those of the target.
 pub(crate) fn sealed_anew(
     from: &KeyRing,
     to: &KeyRing,
-    hook: &str,
+    purpose: &str,
+    row: &str,
     sealed: &str,
 ) -> Result<String> {
-    let id = hook.parse::<Uuid>().map_err(|_| {
+    if !sealed.starts_with(SEAL) {
+        return Ok(sealed.to_owned());
+    }
+    let id = row.parse::<Uuid>().map_err(|_| {
         Error::Conflict(format!(
-            "the id {hook:?} of a hook is none: the source is damaged"
+            "the id {row:?} of a row with a secret is none: the source is damaged"
         ))
     })?;
-    let secret = from.open(HOOK, id, sealed)?;
-    Ok(to.seal(HOOK, id, &secret)?)
+    let secret = from.open(purpose, id, sealed)?;
+    Ok(to.seal(purpose, id, &secret)?)
 }
 
 #[cfg(test)]

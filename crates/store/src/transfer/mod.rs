@@ -292,14 +292,15 @@ impl Transfer<'_> {
                 *cell = Some("0".into());
             }
         }
-        if table.name == "postrider_hooks"
-            && let (Some(id), Some(sealed)) = (place("id"), place("credentials"))
-        {
-            for row in rows {
-                let hook = row.get(id).cloned().flatten().unwrap_or_default();
+        for (_, name, purpose) in SEALED.iter().filter(|(of, ..)| *of == table.name) {
+            let (Some(id), Some(sealed)) = (place("id"), place(name)) else {
+                continue;
+            };
+            for row in rows.iter_mut() {
+                let id = row.get(id).cloned().flatten().unwrap_or_default();
                 if let Some(Some(cell)) = row.get_mut(sealed) {
-                    *cell =
-                        cell::sealed_anew(self.from.key_ring(), self.to.key_ring(), &hook, cell)?;
+                    let (from, to) = (self.from.key_ring(), self.to.key_ring());
+                    *cell = cell::sealed_anew(from, to, purpose, &id, cell)?;
                 }
             }
         }
@@ -342,7 +343,16 @@ type Told = fn(&HookSettings) -> bool;
 
 /// What PostgreSQL keeps of hooks in columns of their own, to look it up, and SQLite only among
 /// their settings.
-const DERIVED: [(&str, Told); 1] = [("limited", HookSettings::is_limited)];
+const DERIVED: [(&str, Told); 2] = [
+    ("limited", HookSettings::is_limited),
+    ("ordered", |settings| settings.ordered.is_some()),
+];
+
+/// What is sealed, for what, and bound to the `id` of its row.
+const SEALED: [(&str, &str, &str); 2] = [
+    ("postrider_hooks", "credentials", "hook"),
+    ("postrider_keys", "proof", crate::credential::PURPOSE),
+];
 
 type Columns = Vec<(Column, Kind)>;
 

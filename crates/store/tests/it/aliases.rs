@@ -1,7 +1,9 @@
 //! Hooks as the API of their profile knows, changes and lists them.
 
-use postrider_core::{BasicAuth, HookEdit, HookError, HookId, HookStatus, NewAlias, NewHook};
-use postrider_store::{Error, HookChange, HookFilter, HookReport, Latest};
+use postrider_core::{BasicAuth, Hook, HookEdit, HookError, HookId, HookStatus, NewAlias, NewHook};
+use postrider_store::{
+    Error, HookChange, HookFilter, HookReport, Latest, Registered, RegisteredFilter,
+};
 use postrider_tests::{TestStore, new_hook};
 use serde_json::json;
 
@@ -15,11 +17,63 @@ pub async fn a_hook_is_found_by_its_alias_in_its_account_only(t: &TestStore) {
         ("misskey", "acme", "WH1"),
         ("solapi", "acme", "WH2"),
     ] {
-        let error = by_alias(t, profile, account, alias).await.unwrap_err();
-        assert!(matches!(error, Error::NotFound { what: "hook", .. }));
+        let found = by_alias(t, profile, account, alias).await;
+        assert!(found.is_none(), "{profile} {account} {alias}");
     }
-    t.store.remove_hook(made.id, t.now()).await.unwrap();
-    assert!(by_alias(t, "solapi", "acme", "WH1").await.is_err());
+    t.store.remove_hook(made.id, "test", t.now()).await.unwrap();
+    assert!(by_alias(t, "solapi", "acme", "WH1").await.is_none());
+}
+
+pub async fn hooks_are_shown_with_what_they_were_given_the_last_alias_first(t: &TestStore) {
+    let mut made = Vec::new();
+    // Byte by byte: capitals before small letters, whatever the language of the database says.
+    for alias in ["a1", "B2", "b1", "b2"] {
+        let mut hook = known_as("solapi", "acme", alias);
+        hook.credentials.token = Some(format!("secret of {alias}"));
+        made.push(t.register(hook).await.id);
+        t.register(known_as("solapi", "other", &format!("{alias} of another")))
+            .await;
+        t.register(known_as("misskey", "acme", alias)).await;
+    }
+    t.hook_of("acme", "*").await;
+    let asked = |up_to: Option<&str>, limit| RegisteredFilter {
+        account: "acme".into(),
+        profile: "solapi".into(),
+        up_to: up_to.map(Into::into),
+        limit,
+        ..RegisteredFilter::default()
+    };
+    let aliases = async |filter| {
+        let shown = t.store.registered(filter).await.unwrap();
+        let alias = |shown: Registered| {
+            let (alias, token) = (shown.hook.alias, shown.hook.credentials.token);
+            assert_eq!(
+                token,
+                alias.as_ref().map(|alias| format!("secret of {alias}"))
+            );
+            alias.unwrap()
+        };
+        shown.into_iter().map(alias).collect::<Vec<_>>()
+    };
+    assert_eq!(aliases(asked(None, 10)).await, ["b2", "b1", "a1", "B2"]);
+    assert_eq!(aliases(asked(None, 2)).await, ["b2", "b1"]);
+    assert_eq!(aliases(asked(Some("b1"), 2)).await, ["b1", "a1"]);
+    assert_eq!(aliases(asked(Some("b"), 10)).await, ["a1", "B2"]);
+    t.store.remove_hook(made[2], "test", t.now()).await.unwrap();
+    assert_eq!(aliases(asked(None, 10)).await, ["b2", "a1", "B2"]);
+
+    let latest = Latest {
+        hook: made[0],
+        at: t.now(),
+        status: Some(503),
+    };
+    t.store.note_latest(&[latest]).await.unwrap();
+    let shown = t.store.registered(asked(Some("a1"), 1)).await.unwrap();
+    assert_eq!(shown[0].latest_sent_at, Some(t.now()));
+    assert_eq!(
+        (shown[0].latest_status, shown[0].fail_count),
+        (Some(503), 0)
+    );
 }
 
 pub async fn an_alias_is_given_once_in_its_profile(t: &TestStore) {
@@ -27,10 +81,13 @@ pub async fn an_alias_is_given_once_in_its_profile(t: &TestStore) {
     t.register(known_as("misskey", "acme", "same")).await;
     let again = || {
         t.store
-            .create_hook(known_as("solapi", "b", "same"), t.now())
+            .create_hook(known_as("solapi", "b", "same"), "test", t.now())
     };
     assert!(matches!(again().await.unwrap_err(), Error::Conflict(_)));
-    t.store.remove_hook(first.id, t.now()).await.unwrap();
+    t.store
+        .remove_hook(first.id, "test", t.now())
+        .await
+        .unwrap();
     let error = again().await.unwrap_err();
     assert!(
         matches!(error, Error::Conflict(_)),
@@ -46,7 +103,10 @@ pub async fn numbers_count_up_in_their_profile_and_are_never_drawn_again(t: &Tes
     };
     let first = t.register(numbered("thulium")).await;
     let second = t.register(numbered("thulium")).await;
-    t.store.remove_hook(second.id, t.now()).await.unwrap();
+    t.store
+        .remove_hook(second.id, "test", t.now())
+        .await
+        .unwrap();
     let third = t.register(numbered("thulium")).await;
     let other = t.register(numbered("other")).await;
     let aliases = [first, second, third, other].map(|hook| hook.alias.unwrap());
@@ -61,7 +121,7 @@ pub async fn of_calls_at_once_no_more_succeed_than_the_account_may_have(t: &Test
             ..known_as("misskey", "acme", &format!("m{n}"))
         };
         let (store, now) = (t.store.clone(), t.now());
-        tokio::spawn(async move { store.create_hook(hook, now).await })
+        tokio::spawn(async move { store.create_hook(hook, "test", now).await })
     });
     let (mut made, mut refused) = (0, 0);
     for call in calls.collect::<Vec<_>>() {
@@ -226,13 +286,17 @@ async fn listed(t: &TestStore, profile: Option<&str>) -> Vec<HookId> {
     hooks.iter().map(|hook| hook.id).collect()
 }
 
-async fn by_alias(
-    t: &TestStore,
-    profile: &str,
-    account: &str,
-    alias: &str,
-) -> postrider_store::Result<HookReport> {
-    t.store.hook_by_alias(profile, account, alias).await
+async fn by_alias(t: &TestStore, profile: &str, account: &str, alias: &str) -> Option<Hook> {
+    let filter = RegisteredFilter {
+        account: account.into(),
+        profile: profile.into(),
+        only: Some(alias.into()),
+        up_to: None,
+        limit: 10,
+    };
+    let mut found = t.store.registered(filter).await.unwrap();
+    assert!(found.len() <= 1);
+    found.pop().map(|registered| registered.hook)
 }
 
 async fn edited(

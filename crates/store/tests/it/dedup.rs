@@ -1,6 +1,7 @@
 //! A second event with a deduplication key is dropped and counted.
 
 use crate::support::ids_of;
+use postrider_core::LeaseToken;
 use postrider_store::{Error, FanOut};
 use postrider_tests::{TestStore, event};
 
@@ -84,6 +85,7 @@ pub async fn of_two_workers_with_the_same_key_one_delivers(t: &TestStore) {
             let mut counts = (0, 0, 0);
             loop {
                 let request = FanOut {
+                    token: LeaseToken::draw(request.now),
                     max_events: 7,
                     ..request.clone()
                 };

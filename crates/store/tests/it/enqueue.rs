@@ -285,7 +285,7 @@ pub async fn the_version_grows_with_every_change_of_a_hook(t: &TestStore) {
             .unwrap();
         versions.push(watcher.peek().await.unwrap().hooks_version);
     }
-    t.store.remove_hook(hook, t.now()).await.unwrap();
+    t.store.remove_hook(hook, "test", t.now()).await.unwrap();
     versions.push(watcher.peek().await.unwrap().hooks_version);
     for version in versions {
         assert!(version > last, "{version} after {last}");

@@ -183,7 +183,7 @@ pub async fn a_hook_made_just_before_the_event_gets_it(t: &TestStore) {
     t.fan_out().await;
     let elsewhere = t.another().await;
     let hook = elsewhere
-        .create_hook(new_hook("default", &["a"]), t.now())
+        .create_hook(new_hook("default", &["a"]), "test", t.now())
         .await
         .unwrap();
     t.insert_many("a", 1).await;
@@ -197,7 +197,11 @@ pub async fn a_hook_removed_elsewhere_gets_nothing_more(t: &TestStore) {
     let hook = t.hook("*").await;
     t.insert_many("a", 1).await;
     assert_eq!(t.fan_out().await.deliveries, 1);
-    t.another().await.remove_hook(hook, t.now()).await.unwrap();
+    t.another()
+        .await
+        .remove_hook(hook, "test", t.now())
+        .await
+        .unwrap();
     t.insert_many("a", 1).await;
     let done = t.fan_out().await;
     assert_eq!((done.events, done.deliveries), (1, 0));

@@ -223,7 +223,7 @@ pub async fn a_removed_hooks_deliveries_can_still_be_looked_up(t: &TestStore) {
     let hook = t.hook("work").await;
     let leased = t.started(hook, 1).await.remove(0);
     t.settle(&[t.accepted(&leased)]).await;
-    t.store.remove_hook(hook, t.now()).await.unwrap();
+    t.store.remove_hook(hook, "test", t.now()).await.unwrap();
     let report = t.delivery(leased.id).await;
     assert_eq!(report.state, DeliveryState::Delivered);
     let filter = DeliveryFilter {
@@ -332,4 +332,64 @@ fn event_ids(reports: &[EventReport]) -> Vec<EventId> {
 
 fn delivery_ids(reports: &[DeliveryReport]) -> Vec<DeliveryId> {
     reports.iter().map(|report| report.id).collect()
+}
+
+pub async fn listings_keep_to_an_account_and_a_time(t: &TestStore) {
+    for account in ["acme", "other"] {
+        let hook = t.hook_of(account, "*").await;
+        // One that ended, one in flight, and one that waits: each is found another way.
+        for moment in 0..3 {
+            let id = EventId::draw(t.now() + Duration::from_secs(10 * moment));
+            t.insert_as(&[id], &[event("work").account(account)]).await;
+            let started = match moment {
+                2 => t.fan_out_without_room().await.started,
+                _ => t.fan_out().await.started,
+            };
+            if moment == 0 {
+                t.settle(&[t.accepted(&started[0])]).await;
+            }
+        }
+        assert_eq!(t.shown(hook).await.account, account);
+    }
+    let at = |seconds| Some(t.now() + Duration::from_secs(seconds));
+    for (account, since, until, expected) in [
+        (Some("acme"), None, None, 3),
+        (Some("nobody"), None, None, 0),
+        (None, None, None, 6),
+        (Some("acme"), at(10), None, 2),
+        (Some("other"), None, at(10), 1),
+        (None, at(10), at(20), 2),
+        (None, at(21), None, 0),
+    ] {
+        let filter = DeliveryFilter {
+            account: account.map(Into::into),
+            since,
+            until,
+            ..deliveries()
+        };
+        let found = t.store.deliveries(filter).await.unwrap();
+        assert_eq!(found.len(), expected, "{account:?} {since:?} {until:?}");
+        assert!(found.iter().all(|d| account.is_none_or(|a| d.account == a)));
+        let filter = EventFilter {
+            account: account.map(Into::into),
+            since,
+            until,
+            ..events()
+        };
+        let found = t.store.events(filter).await.unwrap();
+        assert_eq!(found.len(), expected, "{account:?} {since:?} {until:?}");
+    }
+    let everything = t.store.deliveries(deliveries()).await.unwrap();
+    for delivery in everything {
+        for account in ["acme", "other"] {
+            let filter = DeliveryFilter {
+                account: Some(account.into()),
+                event: Some(delivery.event_id),
+                ..deliveries()
+            };
+            let found = t.store.deliveries(filter).await.unwrap();
+            let expected = usize::from(delivery.account == account);
+            assert_eq!(found.len(), expected, "{delivery:?}");
+        }
+    }
 }

@@ -40,7 +40,11 @@ pub async fn a_hook_that_cannot_work_is_refused(t: &TestStore) {
     let no_events = new_hook("default", &[]);
     let no_account = new_hook("", &["*"]);
     for broken in [ftp, no_events, no_account] {
-        let error = t.store.create_hook(broken, t.now()).await.unwrap_err();
+        let error = t
+            .store
+            .create_hook(broken, "test", t.now())
+            .await
+            .unwrap_err();
         assert!(matches!(error, Error::Hook(_)), "{error:?}");
     }
     assert!(t.store.hooks(everything()).await.unwrap().is_empty());
@@ -186,11 +190,11 @@ pub async fn a_change_made_elsewhere_is_seen_at_once(t: &TestStore) {
 pub async fn a_removed_hook_is_not_found(t: &TestStore) {
     let hook = t.hook("*").await;
     let other = t.hook("*").await;
-    let removed = t.store.remove_hook(hook, t.now()).await.unwrap();
+    let removed = t.store.remove_hook(hook, "test", t.now()).await.unwrap();
     assert_eq!((removed.id, removed.status.as_str()), (hook, "active"));
     assert_no_hook(t.store.hook(hook).await);
     assert_no_hook(t.store.hook_with_credentials(hook).await);
-    assert_no_hook(t.store.remove_hook(hook, t.now()).await);
+    assert_no_hook(t.store.remove_hook(hook, "test", t.now()).await);
     let change = t
         .store
         .change_hook(hook, HookChange::Enable, "test", t.now());
@@ -203,7 +207,7 @@ pub async fn an_unknown_hook_is_not_found(t: &TestStore) {
     let unknown = HookId(Uuid::from_u128(7));
     assert_no_hook(t.store.hook(unknown).await);
     assert_no_hook(t.store.hook_with_credentials(unknown).await);
-    assert_no_hook(t.store.remove_hook(unknown, t.now()).await);
+    assert_no_hook(t.store.remove_hook(unknown, "test", t.now()).await);
     let change = t
         .store
         .change_hook(unknown, HookChange::Pause, "test", t.now());

@@ -130,7 +130,7 @@ pub async fn a_removed_hook_gives_none(t: &TestStore) {
     let hook = t.hook("work").await;
     t.waiting(hook, 1).await;
     let elsewhere = t.another().await;
-    elsewhere.remove_hook(hook, t.now()).await.unwrap();
+    elsewhere.remove_hook(hook, "test", t.now()).await.unwrap();
     assert!(t.lease(&[hook]).await.is_empty());
 }
 

@@ -4,6 +4,9 @@
 //! database of its own and a clock that stands still; nothing sleeps.
 
 mod aliases;
+mod announced;
+mod bulk_redelivery;
+mod credentials;
 mod dedup;
 mod enqueue;
 mod erase;
@@ -11,10 +14,14 @@ mod examine;
 mod fan_out;
 mod gates;
 mod health;
+mod held;
 mod history;
+mod hook_history;
 mod hooks;
+mod idempotency;
 mod keys;
 mod leases;
+mod ordered;
 mod recover;
 mod redeliver;
 mod rejected;
@@ -75,6 +82,7 @@ on_every_store! {
     },
     aliases::{
         a_hook_is_found_by_its_alias_in_its_account_only,
+        hooks_are_shown_with_what_they_were_given_the_last_alias_first,
         an_alias_is_given_once_in_its_profile,
         numbers_count_up_in_their_profile_and_are_never_drawn_again,
         of_calls_at_once_no_more_succeed_than_the_account_may_have,
@@ -168,6 +176,35 @@ on_every_store! {
         releasing_counts_neither_an_attempt_nor_a_lost_lease,
         under_another_token_nothing_is_released,
     },
+    ordered::{
+        of_each_key_one_goes_at_a_time_in_the_order_of_insertion,
+        what_has_no_key_waits_for_none,
+        a_key_that_is_tried_again_holds_up_no_other,
+        what_is_behind_is_shown_so,
+        one_that_has_failed_for_good_holds_its_key_until_it_is_taken,
+        one_that_holds_its_key_can_be_discarded,
+        what_is_behind_what_was_discarded_has_its_turn,
+        what_holds_its_key_keeps_its_place_when_many_are_sent_again,
+        one_that_waits_can_be_discarded,
+        what_is_in_flight_or_has_ended_cannot_be_discarded,
+        a_hook_that_skips_goes_on,
+        a_lost_lease_keeps_its_place,
+        what_is_given_back_keeps_its_place,
+        a_late_settlement_gives_no_turn,
+        a_delivery_that_lost_its_workers_holds_its_key_too,
+        a_delivery_that_lost_its_workers_is_skipped_too,
+        a_repeat_waits_for_none_and_holds_up_none,
+        an_earlier_one_that_comes_late_goes_first_but_never_beside_another,
+        deliver_after_is_kept_behind_others,
+        a_hook_may_become_ordered_while_deliveries_wait,
+        a_hook_may_become_ordered_while_deliveries_are_in_flight,
+        a_hook_may_stop_being_ordered,
+        a_hook_that_begins_to_skip_lets_held_keys_go,
+        what_nothing_stands_before_has_its_turn_at_the_latest_with_upkeep,
+        a_removed_hooks_keys_are_cancelled,
+        much_behind_one_delivery_costs_other_keys_no_place,
+        turns_are_given_however_fan_out_and_settling_race,
+    },
     recover::{
         a_lease_that_has_not_ended_is_left_alone,
         exactly_what_was_not_settled_comes_back,
@@ -258,6 +295,63 @@ on_every_store! {
         health_is_shown_in_the_list_too,
         what_is_in_flight_ends_as_it_does_when_its_hook_is_paused,
     },
+    idempotency::{
+        a_repeated_call_inserts_nothing_and_is_told_the_same_ids,
+        something_else_under_the_same_key_is_a_mismatch,
+        the_key_of_another_caller_is_another_call,
+        of_calls_at_the_same_time_one_inserts,
+        a_call_that_is_refused_is_not_recorded,
+        a_call_is_forgotten_after_its_time,
+    },
+    hook_history::{
+        every_change_is_recorded_with_who_made_it_and_why,
+        a_change_that_changes_nothing_is_not_recorded,
+        a_change_that_fails_is_not_recorded,
+        disabling_is_recorded_with_the_failures,
+        half_of_the_way_is_warned_of_once_in_a_row_of_failures,
+        enabling_begins_a_new_row_that_may_be_warned_of,
+        a_hook_that_is_not_active_is_not_warned_of,
+        what_is_disabled_in_the_same_batch_is_not_warned_of,
+        those_who_disable_and_enable_at_once_leave_one_trail,
+        history_is_listed_newest_first_page_by_page,
+        the_newest_500_changes_of_a_hook_are_kept,
+        an_unknown_hook_has_no_history,
+    },
+    announced::{
+        a_warning_and_a_disabling_reach_those_who_ask_for_them,
+        a_delivery_that_failed_for_good_is_announced,
+        a_delivery_that_lost_its_workers_for_good_is_announced,
+        a_person_who_disables_and_enables_is_announced,
+        nothing_is_made_where_nobody_asks_for_it,
+        a_hook_never_gets_what_is_about_itself,
+        failures_of_our_own_events_make_no_others,
+        our_own_types_are_refused_from_applications,
+        hundreds_are_announced_by_one_settlement,
+    },
+    held::{
+        the_oldest_that_is_held_is_told,
+        held_deliveries_are_discarded_page_by_page,
+        only_what_is_old_enough_is_discarded,
+        nothing_is_discarded_of_an_active_hook,
+        what_is_in_flight_is_not_discarded,
+        what_was_discarded_can_be_sent_again,
+        of_two_that_discard_at_once_each_delivery_ends_once,
+        a_mark_survives_being_written_out,
+    },
+    bulk_redelivery::{
+        failed_ones_are_due_again_page_by_page,
+        delivered_ones_are_sent_again_under_the_same_id,
+        only_the_state_that_is_meant_is_sent_again,
+        only_the_time_that_is_meant_is_sent_again,
+        only_the_types_that_are_meant_are_sent_again,
+        those_of_another_hook_are_left_alone,
+        held_ones_begin_their_schedules_anew_each_once,
+        what_is_on_its_way_cannot_be_asked_for,
+        those_of_a_deleted_hook_are_a_conflict,
+        those_whose_event_is_gone_are_passed_over,
+        those_of_several_days_are_sent_again,
+        several_that_ask_at_once_make_each_delivery_once,
+    },
     keys::{
         a_key_is_found_by_the_hash_of_its_token,
         a_key_that_breaks_a_bound_is_refused,
@@ -271,6 +365,18 @@ on_every_store! {
         uses_of_unknown_keys_are_passed_over,
         several_may_record_uses_at_once,
     },
+    credentials::{
+        a_registrant_is_found_by_what_it_shows,
+        the_secret_of_a_registrant_is_sealed,
+        a_credential_that_breaks_a_bound_is_refused,
+        what_a_registrant_shows_is_its_own_until_it_is_revoked,
+        a_registrant_may_do_what_was_last_said,
+        only_credentials_of_registrants_are_changed,
+        a_registrants_token_is_no_key_of_our_api,
+        a_signature_is_taken_once,
+        of_several_that_show_one_signature_at_once_one_is_taken,
+        signatures_whose_moment_has_passed_are_forgotten,
+    },
     secrets::{
         no_secret_stands_in_the_database_in_the_clear,
         what_was_sealed_opens_again,
@@ -278,6 +384,7 @@ on_every_store! {
         one_locked_hook_does_not_stop_the_others,
     },
     history::{
+        listings_keep_to_an_account_and_a_time,
         an_event_is_shown_wherever_it_is,
         events_are_listed_newest_first_wherever_they_are,
         events_are_listed_page_by_page,
@@ -363,6 +470,11 @@ mod postgres_only {
             of_many_that_ask_at_once_one_owns_each_hook,
             what_is_disowned_is_free_at_once,
             nobody_owns_a_hook_before_it_may_be_probed,
+        },
+        ordered::{
+            one_at_a_time_fans_out_a_slot_for_ordered_hooks,
+            the_next_owner_waits_for_what_is_in_flight,
+            slots_do_not_grow_while_ordered_deliveries_wait,
         },
         fan_out::{
             a_transaction_still_open_delays_only_its_own_rows,

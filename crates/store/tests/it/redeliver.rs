@@ -120,7 +120,7 @@ pub async fn one_whose_hook_was_deleted_is_a_conflict(t: &TestStore) {
         t.refused(&started[2], 60),
     ])
     .await;
-    t.store.remove_hook(hook, t.now()).await.unwrap();
+    t.store.remove_hook(hook, "test", t.now()).await.unwrap();
     for leased in &started {
         let error = t.store.redeliver(leased.id, t.now()).await.unwrap_err();
         assert!(matches!(error, Error::Conflict(_)), "{error:?}");
@@ -221,7 +221,7 @@ pub async fn one_that_is_cancelled_meanwhile_is_a_conflict(t: &TestStore) {
     for _ in 0..10 {
         let hook = t.hook("work").await;
         let id = t.waiting(hook, 1).await[0];
-        t.store.remove_hook(hook, t.now()).await.unwrap();
+        t.store.remove_hook(hook, "test", t.now()).await.unwrap();
         let (store, second, now) = (t.store.clone(), t.another().await, t.now());
         let cancelling = tokio::spawn(async move { store.upkeep(now, 100).await });
         let asking = tokio::spawn(async move { second.redeliver(id, now).await });

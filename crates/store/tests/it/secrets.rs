@@ -90,7 +90,7 @@ pub async fn one_locked_hook_does_not_stop_the_others(t: &TestStore) {
     t.hook("*").await;
     let stranger = t.with_keys(&other_keys()).await;
     let own = stranger
-        .create_hook(new_hook("default", &["*"]), t.now())
+        .create_hook(new_hook("default", &["*"]), "test", t.now())
         .await
         .unwrap();
     t.insert(&[event("a")]).await;
@@ -102,7 +102,10 @@ pub async fn one_locked_hook_does_not_stop_the_others(t: &TestStore) {
 pub async fn without_a_key_no_secret_is_stored(t: &TestStore) {
     let keyless = t.with_keys(&KeyRing::default()).await;
     let hook = new_hook("default", &["*"]);
-    let error = keyless.create_hook(hook, t.now()).await.unwrap_err();
+    let error = keyless
+        .create_hook(hook, "test", t.now())
+        .await
+        .unwrap_err();
     assert!(matches!(error, Error::Seal(SealError::NoKey)), "{error:?}");
     assert!(error.to_string().contains("secrets.key"), "{error}");
 

@@ -269,7 +269,7 @@ pub async fn nothing_to_settle_is_no_work(t: &TestStore) {
 pub async fn settling_does_not_depend_on_the_hook_still_being_there(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 2).await;
-    t.store.remove_hook(hook, t.now()).await.unwrap();
+    t.store.remove_hook(hook, "test", t.now()).await.unwrap();
     let settlements = [t.accepted(&started[0]), t.refused(&started[1], 60)];
     assert_eq!(effect(t, &settlements).await, took_effect(2));
     let report = t.delivery(started[0].id).await;

@@ -138,7 +138,7 @@ pub async fn one_given_back_and_cancelled_is_not_made_again(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 2).await;
     give_back(t, &started[..1]).await;
-    t.store.remove_hook(hook, t.now()).await.unwrap();
+    t.store.remove_hook(hook, "test", t.now()).await.unwrap();
     assert_eq!(t.store.upkeep(t.now(), 10).await.unwrap().cancelled, 1);
     t.outlive_leases();
     assert_eq!(recover(t, 10).await, 1);

@@ -11,7 +11,7 @@ pub async fn deliveries_of_a_deleted_hook_are_cancelled_in_batches(t: &TestStore
     let hook = t.hook("work").await;
     let ids = t.waiting(hook, 5).await;
     assert_eq!(upkeep(t, 100).await, Upkeep::default());
-    t.store.remove_hook(hook, t.now()).await.unwrap();
+    t.store.remove_hook(hook, "test", t.now()).await.unwrap();
     t.advance(1);
     let first = upkeep(t, 2).await;
     assert_eq!((first.cancelled, first.more), (2, true));
@@ -35,7 +35,7 @@ pub async fn deliveries_of_other_hooks_are_left_alone(t: &TestStore) {
         .change_hook(paused, HookChange::Pause, "test", t.now())
         .await
         .unwrap();
-    t.store.remove_hook(deleted, t.now()).await.unwrap();
+    t.store.remove_hook(deleted, "test", t.now()).await.unwrap();
     assert_eq!(all_cancelled(t, 100).await, 2);
     assert_eq!(t.lease(&[active]).await.len(), 2);
     assert_eq!(t.shown(paused).await.held, 2);
@@ -44,7 +44,7 @@ pub async fn deliveries_of_other_hooks_are_left_alone(t: &TestStore) {
 pub async fn what_is_in_flight_is_cancelled_when_it_comes_back(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 3).await;
-    t.store.remove_hook(hook, t.now()).await.unwrap();
+    t.store.remove_hook(hook, "test", t.now()).await.unwrap();
     assert_eq!(all_cancelled(t, 100).await, 0);
     t.settle(&[t.accepted(&started[0]), t.refused(&started[1], 60)])
         .await;
@@ -73,7 +73,7 @@ pub async fn deliveries_still_to_come_are_cancelled_too(t: &TestStore) {
     let later = t.now() + Duration::from_secs(3 * DAY);
     t.insert(&[event("work").deliver_after(later)]).await;
     t.fan_out().await;
-    t.store.remove_hook(hook, t.now()).await.unwrap();
+    t.store.remove_hook(hook, "test", t.now()).await.unwrap();
     assert_eq!(all_cancelled(t, 100).await, 1);
 }
 
@@ -94,7 +94,7 @@ pub async fn a_jump_of_the_clock_finds_room_after_upkeep(t: &TestStore) {
 pub async fn several_may_do_upkeep_at_once(t: &TestStore) {
     let hook = t.hook("work").await;
     t.waiting(hook, 30).await;
-    t.store.remove_hook(hook, t.now()).await.unwrap();
+    t.store.remove_hook(hook, "test", t.now()).await.unwrap();
     t.advance(40 * DAY);
     let second = t.another().await;
     let mut callers = Vec::new();

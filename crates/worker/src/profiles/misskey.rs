@@ -72,7 +72,7 @@ fn shared(hook: &Hook, options: &ProfileOptions) -> Option<HeaderMap> {
     Some(headers)
 }
 
-fn build(prepared: &Prepared, sending: &Sending<'_>) -> (HeaderMap, Bytes) {
+fn build(prepared: &Prepared, sending: &Sending<'_>, _: &mut HeaderMap) -> Bytes {
     let (hook, event) = (sending.hook, sending.event);
     let body = serde_json::from_str(event.payload.as_str()).unwrap_or(RawValue::NULL);
     let envelope = Body {
@@ -84,8 +84,7 @@ fn build(prepared: &Prepared, sending: &Sending<'_>) -> (HeaderMap, Bytes) {
         r#type: &event.event_type,
         body,
     };
-    let body = serde_json::to_vec(&envelope).unwrap_or_default();
-    (HeaderMap::new(), body.into())
+    serde_json::to_vec(&envelope).unwrap_or_default().into()
 }
 
 /// The id under which the registrant knows the hook.

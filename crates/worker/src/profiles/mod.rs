@@ -38,9 +38,8 @@ pub struct Profile {
     pub policy: Policy,
     /// The headers that all requests of a hook have; `None` when one of them is malformed.
     pub shared: fn(&Hook, &ProfileOptions) -> Option<HeaderMap>,
-    /// Builds the headers and the body of one attempt. The shared headers are set after these
-    /// and win.
-    pub build: fn(&Prepared, &Sending<'_>) -> (HeaderMap, Bytes),
+    /// Builds the body of one attempt, and sets the headers that only this attempt has.
+    pub build: fn(&Prepared, &Sending<'_>, &mut HeaderMap) -> Bytes,
     /// Judges the answer.
     pub judge: fn(StatusCode, &HeaderMap, Timestamp) -> Outcome,
 }
@@ -176,14 +175,14 @@ impl Prepared {
 
     /// The request of one attempt.
     pub fn request(&self, sending: &Sending<'_>) -> Request {
-        let (own, body) = (self.profile.build)(self, sending);
-        let mut headers = HeaderMap::with_capacity(own.len() + self.headers.len() + 4);
+        let mut headers = HeaderMap::with_capacity(self.headers.len() + 7);
         add_event_headers(&mut headers, sending.event);
-        for (name, value) in self.headers.iter().chain(&own) {
+        for (name, value) in &self.headers {
             headers.insert(name, value.clone());
         }
         let agent = HeaderValue::from_static(self.profile.user_agent);
         headers.insert(header::USER_AGENT, agent);
+        let body = (self.profile.build)(self, sending, &mut headers);
         Request {
             target: self.target.clone(),
             headers,

@@ -71,9 +71,8 @@ fn shared(hook: &Hook, _: &ProfileOptions) -> Option<HeaderMap> {
     Some(headers)
 }
 
-fn build(_: &Prepared, sending: &Sending<'_>) -> (HeaderMap, Bytes) {
+fn build(_: &Prepared, sending: &Sending<'_>, headers: &mut HeaderMap) -> Bytes {
     let event = sending.event;
-    let mut headers = HeaderMap::new();
     if let Ok(name) = HeaderValue::from_bytes(event.event_type.as_bytes()) {
         headers.insert(EVENT_NAME, name);
     }
@@ -85,7 +84,7 @@ fn build(_: &Prepared, sending: &Sending<'_>) -> (HeaderMap, Bytes) {
         }
         _ => format!("[{report}]"),
     };
-    (headers, body.into())
+    body.into()
 }
 
 /// 2xx is taken; everything else may be taken later, whatever it says.

@@ -24,11 +24,10 @@ const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 
 /// `webhook-id` is the event's id, the same for every attempt; `webhook-timestamp` is the
 /// attempt's.
-fn build(prepared: &Prepared, sending: &Sending<'_>) -> (HeaderMap, Bytes) {
+fn build(prepared: &Prepared, sending: &Sending<'_>, headers: &mut HeaderMap) -> Bytes {
     let body = standard_body(sending.event, sending.hook.settings.body);
     let id = sending.event.id.to_string();
     let timestamp = sending.now.timestamp();
-    let mut headers = HeaderMap::with_capacity(3);
     if !prepared.signer.is_empty() {
         let signature = prepared.signer.sign(&id, timestamp, body.as_bytes());
         if let Ok(value) = HeaderValue::try_from(signature) {
@@ -39,7 +38,7 @@ fn build(prepared: &Prepared, sending: &Sending<'_>) -> (HeaderMap, Bytes) {
         headers.insert(ID, value);
     }
     headers.insert(TIMESTAMP, HeaderValue::from(timestamp));
-    (headers, body.into())
+    body.into()
 }
 
 /// 2xx is taken; everything else, redirects included, is refused.

@@ -49,14 +49,14 @@ fn shared(hook: &Hook, _: &ProfileOptions) -> Option<HeaderMap> {
     own_headers(hook, content_type)
 }
 
-fn build(_: &Prepared, sending: &Sending<'_>) -> (HeaderMap, Bytes) {
+fn build(_: &Prepared, sending: &Sending<'_>, _: &mut HeaderMap) -> Bytes {
     let action = sending.event.event_type.as_str();
     let fields = fields(sending.event.payload.as_str());
     let body = match setting(sending.hook, FORMAT) {
         Some(JSON) => as_json(action, &fields),
         _ => as_form(action, &fields),
     };
-    (HeaderMap::new(), body.into())
+    body.into()
 }
 
 /// The members of the payload in their order, without one that would stand for the action; a

@@ -21,6 +21,9 @@ const SLOW_AFTER_STARTED: u32 = 4;
 /// … and so is one that leaves any unanswered for so long.
 const SLOW_AFTER: Duration = Duration::from_secs(1);
 
+/// A hook that has shown nothing and gives no answer for so long is no longer taken for dead.
+const SILENT_AFTER: Duration = Duration::from_millis(500);
+
 /// The queue of one hook.
 #[derive(Debug)]
 pub(super) struct HookQueue {
@@ -44,6 +47,10 @@ pub(super) struct HookQueue {
     pub(super) moved: Instant,
     /// Requests started since the receiver last answered.
     started: u32,
+    /// It took a delivery, and has not failed often enough since to be backed off.
+    pub(super) proven: bool,
+    /// It has answered nothing for a while, which is no failure yet.
+    silent: bool,
     /// Attempts that failed in a row, as far as this process knows.
     failed: u32,
     /// Attempts that failed and are not recorded yet.
@@ -55,7 +62,7 @@ pub(super) struct HookQueue {
 }
 
 impl HookQueue {
-    pub(super) fn new(cap: u32) -> Self {
+    pub(super) fn new(cap: u32, proven: bool) -> Self {
         Self {
             waiting: VecDeque::new(),
             in_flight: 0,
@@ -69,6 +76,8 @@ impl HookQueue {
             filled: None,
             moved: Instant::now(),
             started: 0,
+            proven,
+            silent: false,
             failed: 0,
             unrecorded: 0,
             busy: false,
@@ -90,8 +99,12 @@ impl HookQueue {
     /// place until it is recorded, or something is taken: it may be what backs the hook off.
     pub(super) fn may_start(&self) -> bool {
         let failing = self.failed.min(self.unrecorded);
+        let places = match self.proven || self.silent {
+            true => self.cap,
+            false => self.cap.min(self.back_off_after),
+        };
         !self.waiting.is_empty()
-            && self.in_flight + failing < self.cap
+            && self.in_flight + failing < places
             && self.shut.is_none()
             && failing < self.back_off_after
             && !self.busy
@@ -130,21 +143,35 @@ impl HookQueue {
         self.in_flight >= self.cap && self.moved.elapsed() > STALLED_AFTER
     }
 
+    /// Gives a hook that keeps us waiting all of its places; whether that is news.
+    pub(super) fn fall_silent(&mut self) -> bool {
+        let news = !self.proven
+            && !self.silent
+            && self.failed == 0
+            && self.in_flight > 0
+            && self.moved.elapsed() > SILENT_AFTER;
+        self.silent |= news;
+        news
+    }
+
     /// An attempt has ended.
     pub(super) fn ended(&mut self, ended: Ended) {
         self.in_flight -= 1;
         self.moved = Instant::now();
+        self.silent = false;
         if ended.is_answer() {
             self.started = 0;
         }
         match ended {
             Ended::Accepted => {
                 self.failed = 0;
+                self.proven = true;
                 self.widen();
                 return;
             }
             Ended::Refused | Ended::Silent | Ended::Throttled => {
                 self.failed = self.failed.saturating_add(1);
+                self.proven &= self.failed < self.back_off_after;
                 self.unrecorded += 1;
                 self.busy |= ended == Ended::Throttled;
             }

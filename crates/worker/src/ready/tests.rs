@@ -7,6 +7,45 @@ fn hook(n: u128) -> HookId {
     HookId(Uuid::from_u128(n))
 }
 
+/// The hook shows that it takes deliveries.
+fn take_one(ready: &Ready, hook: HookId) {
+    ready.push(vec![leased_for(hook)]);
+    assert!(ready.try_next().is_some());
+    ready.done(hook, Ended::Accepted);
+}
+
+#[test]
+fn a_hook_that_has_shown_nothing_starts_no_more_than_what_backs_it_off() {
+    let ready = Ready::new(64, 256, 5);
+    let fill = || ready.push((0..64).map(|_| leased_for(hook(1))).collect());
+    let start = || std::iter::from_fn(|| ready.try_next()).count();
+    fill();
+    assert_eq!(start(), 5);
+    ready.note_silence();
+    assert_eq!(start(), 0);
+    let moved = |back| {
+        let mut state = ready.lock();
+        let queue = state.hooks.get_mut(&hook(1)).unwrap();
+        queue.moved -= Duration::from_millis(back);
+    };
+    moved(600);
+    ready.note_silence();
+    assert!(start() > 5, "it only keeps us waiting");
+    fill();
+    ready.done(hook(1), Ended::Accepted);
+    assert!(start() > 0, "it has shown that it takes them");
+    for _ in 0..5 {
+        ready.done(hook(1), Ended::Refused);
+    }
+    assert_eq!(start(), 0, "until the failures are recorded");
+    // Its queue is forgotten, what it has shown is not.
+    let other = Ready::new(64, 256, 5);
+    take_one(&other, hook(1));
+    assert!(other.lock().hooks.is_empty());
+    other.push((0..64).map(|_| leased_for(hook(1))).collect());
+    assert!(std::iter::from_fn(|| other.try_next()).count() > 5);
+}
+
 #[test]
 fn hooks_take_turns_and_keep_their_cap() {
     let ready = Ready::new(2, 256, 5);
@@ -297,6 +336,8 @@ fn hooks_that_do_not_answer_hold_half_of_the_places() {
 fn what_waits_elsewhere_takes_nothing_from_the_pace() {
     let ready = Ready::new(10_000, 20_000, 5);
     let pace = ready.lock().pace.limit();
+    take_one(&ready, hook(1));
+    take_one(&ready, hook(2));
     for n in 1..=2 {
         ready.push((0..pace).map(|_| leased_for(hook(n))).collect());
     }

@@ -115,7 +115,7 @@ impl Lab {
             at_most: None,
         };
         let now = self.store.now().await?;
-        Ok(self.store.create_hook(hook, now).await?.id)
+        Ok(self.store.create_hook(hook, "bench", now).await?.id)
     }
 
     /// Changes a hook.

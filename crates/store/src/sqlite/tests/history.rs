@@ -78,7 +78,7 @@ async fn deliveries_are_listed_newest_first_page_by_page() {
                     state,
                     before: listed.last().copied(),
                     limit: 5,
-                    event: None,
+                    ..DeliveryFilter::default()
                 };
                 let page = file.store.deliveries(page).await.unwrap();
                 listed.extend(page.iter().map(|d| d.id));
@@ -156,6 +156,7 @@ async fn events_are_listed_newest_first_with_those_in_the_outbox() {
             limit: 4,
             event_type: Some("order.paid".into()),
             account: Some("default".into()),
+            ..EventFilter::default()
         };
         let page = file.store.events(page).await.unwrap();
         queued += page

@@ -75,7 +75,11 @@ impl TestFile {
 
     async fn hook(&self, pattern: &str) -> HookId {
         let hook = new_hook(pattern);
-        self.store.create_hook(hook, now()).await.unwrap().id
+        self.store
+            .create_hook(hook, "test", now())
+            .await
+            .unwrap()
+            .id
     }
 
     async fn enqueue(&self, count: usize) {

@@ -198,7 +198,7 @@ async fn deliveries_of_a_deleted_hook_are_cancelled() {
     file.fan_out(0).await;
     let idle = file.store.upkeep(now(), 3).await.unwrap();
     assert_eq!(idle, Upkeep::default());
-    file.store.remove_hook(hook, now()).await.unwrap();
+    file.store.remove_hook(hook, "test", now()).await.unwrap();
     let first = file.store.upkeep(now(), 3).await.unwrap();
     assert_eq!((first.cancelled, first.more), (3, true));
     let second = file.store.upkeep(now(), 3).await.unwrap();
@@ -237,7 +237,7 @@ async fn a_hook_that_another_process_changed_is_seen_before_the_next_match() {
     file.enqueue(1).await;
     let done = file.fan_out(1).await;
     assert_eq!((done.deliveries, done.started.len()), (1, 0));
-    other.remove_hook(hook, now()).await.unwrap();
+    other.remove_hook(hook, "test", now()).await.unwrap();
     file.store.peek().await.unwrap();
     assert!(file.store.hooks_book().is_empty());
 }
@@ -245,7 +245,11 @@ async fn a_hook_that_another_process_changed_is_seen_before_the_next_match() {
 #[tokio::test]
 async fn a_secret_is_shown_when_it_is_made_and_opened_with_the_key() {
     let file = TestFile::new().await;
-    let made = file.store.create_hook(new_hook("*"), now()).await.unwrap();
+    let made = file
+        .store
+        .create_hook(new_hook("*"), "test", now())
+        .await
+        .unwrap();
     let secret = SigningSecret::generate();
     let change = HookChange::Rotate {
         secret: secret.clone(),

@@ -1,0 +1,196 @@
+//! `/v1/deliveries`: looking at deliveries and their attempts, and sending them again.
+
+use crate::api::Shared;
+use crate::attempt_body::AttemptBody;
+use crate::call::Caller;
+use crate::page::{Listing, Page, PageOf};
+use crate::params::Params;
+use crate::problem::Problem;
+use crate::reach::{Id, Reach, not_found};
+use axum::Json;
+use axum::extract::State;
+use postrider_core::{DeliveryId, EventId, HookId, Key, Timestamp};
+use postrider_store::{DeliveryFilter, DeliveryReport, DeliveryState};
+use serde::Serialize;
+use std::sync::Arc;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// The routes.
+pub(crate) fn routes() -> OpenApiRouter<Arc<Shared>> {
+    OpenApiRouter::new()
+        .routes(routes!(list_deliveries))
+        .routes(routes!(show_delivery))
+        .routes(routes!(list_attempts))
+        .routes(routes!(redeliver))
+}
+
+/// One event for one hook.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Delivery)]
+struct DeliveryBody {
+    /// Its id.
+    #[schema(value_type = String, format = "uuid")]
+    id: DeliveryId,
+    /// The event: what the receiver sees as `webhook-id`.
+    #[schema(value_type = String, format = "uuid")]
+    event_id: EventId,
+    /// The hook.
+    #[schema(value_type = String, format = "uuid")]
+    hook_id: HookId,
+    /// Whose event it is.
+    account: String,
+    /// The event's type.
+    event_type: String,
+    /// `pending`, `in_flight`, `held`, `delivered`, `failed`, `cancelled` or `expired`.
+    #[schema(value_type = String)]
+    state: DeliveryState,
+    /// Attempts made.
+    attempts: u32,
+    /// When it is attempted next; `null` when it has ended, is in flight, or waits for another.
+    #[schema(value_type = Option<String>, format = DateTime, required)]
+    next_attempt_at: Option<Timestamp>,
+    /// Why it ended otherwise than delivered; `behind` while it waits for one of its key to end.
+    #[schema(required)]
+    reason: Option<String>,
+}
+
+impl From<DeliveryReport> for DeliveryBody {
+    fn from(delivery: DeliveryReport) -> Self {
+        Self {
+            id: delivery.id,
+            event_id: delivery.event_id,
+            hook_id: delivery.hook_id,
+            account: delivery.account,
+            event_type: delivery.event_type,
+            state: delivery.state,
+            attempts: delivery.attempts,
+            next_attempt_at: delivery.next_attempt_at,
+            reason: delivery.reason,
+        }
+    }
+}
+
+/// The attempts of one delivery.
+#[derive(Serialize, ToSchema)]
+struct Attempts {
+    /// In the order they were made.
+    data: Vec<AttemptBody>,
+}
+
+/// List deliveries, newest first
+///
+/// Those that wait, are in flight, or have ended. `since` and `until` go by when the event was
+/// recorded.
+#[utoipa::path(
+    get, path = "/v1/deliveries", tag = "Deliveries",
+    params(
+        ("hook" = Option<String>, Query, description = "Only to this hook.", format = "uuid"),
+        ("event" = Option<String>, Query, description = "Only of this event.", format = "uuid"),
+        ("state" = Option<String>, Query, description = "Only in this state: `pending`, `in_flight`, `held`, `delivered`, `failed`, `cancelled` or `expired`."),
+        ("account" = Option<String>, Query, description = "Only of this account."),
+        ("since" = Option<String>, Query, description = "Only of events recorded at this time or later (RFC 3339).", format = DateTime),
+        ("until" = Option<String>, Query, description = "Only of events recorded before this time (RFC 3339).", format = DateTime),
+        ("limit" = Option<u32>, Query, description = "How many at most; 50 unless given.", minimum = 1, maximum = 250),
+        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before."),
+    ),
+    responses((status = 200, description = "A page of deliveries.", body = Page<DeliveryBody>))
+)]
+async fn list_deliveries(
+    State(api): State<Arc<Shared>>,
+    mut params: Params,
+    caller: Caller,
+) -> Result<Json<Page<DeliveryBody>>, Problem> {
+    let reach = Reach::of(&caller.key)?;
+    let page = PageOf::read(&mut params, Listing::Deliveries);
+    let (hook, event) = (params.id("hook"), params.id("event"));
+    let state = params.read("state", |name| {
+        DeliveryState::from_name(name).ok_or_else(|| {
+            let names = DeliveryState::ALL.map(DeliveryState::name);
+            format!("must be one of {}", names.join(", "))
+        })
+    });
+    let account = params.text("account");
+    let (since, until) = (params.time("since"), params.time("until"));
+    params.complete()?;
+    let filter = DeliveryFilter {
+        hook,
+        event,
+        state,
+        account: reach.listed(account)?,
+        since,
+        until,
+        before: page.after.map(DeliveryId),
+        limit: page.ask_for(),
+    };
+    let found = api.told(api.store.deliveries(filter).await)?;
+    Ok(Json(
+        page.of(found, |delivery: &DeliveryReport| delivery.id.0),
+    ))
+}
+
+/// Show a delivery
+#[utoipa::path(
+    get, path = "/v1/deliveries/{id}", tag = "Deliveries",
+    params(("id" = String, Path, description = "The delivery's id.", format = "uuid")),
+    responses((status = 200, description = "The delivery.", body = DeliveryBody))
+)]
+async fn show_delivery(
+    State(api): State<Arc<Shared>>,
+    id: Id<DeliveryId>,
+    caller: Caller,
+) -> Result<Json<DeliveryBody>, Problem> {
+    Ok(Json(api.delivery_of(&caller.key, id).await?.into()))
+}
+
+/// List the attempts of a delivery
+///
+/// With what the receiver answered.
+#[utoipa::path(
+    get, path = "/v1/deliveries/{id}/attempts", tag = "Deliveries",
+    params(("id" = String, Path, description = "The delivery's id.", format = "uuid")),
+    responses((status = 200, description = "The attempts, in the order they were made.", body = Attempts))
+)]
+async fn list_attempts(
+    State(api): State<Arc<Shared>>,
+    id: Id<DeliveryId>,
+    caller: Caller,
+) -> Result<Json<Attempts>, Problem> {
+    let delivery = api.delivery_of(&caller.key, id).await?;
+    let attempts = api.told(api.store.attempts(delivery.id).await)?;
+    let data = attempts.into_iter().map(AttemptBody::from).collect();
+    Ok(Json(Attempts { data }))
+}
+
+/// Send a delivery again
+///
+/// It is due now, whether it waits or has ended, and its schedule begins anew. One in flight
+/// is a conflict, and so is one whose hook was deleted.
+#[utoipa::path(
+    post, path = "/v1/deliveries/{id}/redeliver", tag = "Deliveries",
+    params(("id" = String, Path, description = "The delivery's id.", format = "uuid")),
+    responses((status = 200, description = "The delivery as it now is.", body = DeliveryBody))
+)]
+async fn redeliver(
+    State(api): State<Arc<Shared>>,
+    id: Id<DeliveryId>,
+    caller: Caller,
+) -> Result<Json<DeliveryBody>, Problem> {
+    let delivery = api.delivery_of(&caller.key, id).await?;
+    let again = api.store.redeliver(delivery.id, api.clock.now()).await;
+    Ok(Json(api.told(again)?.into()))
+}
+
+impl Shared {
+    /// The delivery of this id, if the caller reaches it.
+    async fn delivery_of(&self, key: &Key, id: Id<DeliveryId>) -> Result<DeliveryReport, Problem> {
+        let reach = Reach::of(key)?;
+        let id = id.known()?;
+        let delivery = self.told(self.store.delivery(id).await)?;
+        match reach.includes(&delivery.account) {
+            true => Ok(delivery),
+            false => Err(not_found("delivery", &id.to_string())),
+        }
+    }
+}

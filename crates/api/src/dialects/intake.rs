@@ -1,0 +1,102 @@
+//! Takes the body of a registrant's request in.
+//!
+//! Some dialects carry what proves the caller in the body, so that it must be read before the
+//! caller is known. Therefore bodies are small here, and all together have a room of their own:
+//! strangers cannot take that of those who publish.
+
+use super::Desk;
+use crate::call::{drain, length};
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue, header};
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+
+/// The largest body.
+pub(super) const BODY_MAX_BYTES: usize = 64 * 1024;
+/// How many bodies are held at a time; further ones wait.
+pub(super) const BODIES: usize = 128;
+/// How long a caller may take to send its body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a caller waits for others.
+const TURN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The whole body of a request; its place is held as long as it is.
+pub(super) struct Taken {
+    pub(super) bytes: Bytes,
+    _place: OwnedSemaphorePermit,
+}
+
+/// The body was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NotTaken {
+    /// It is too large.
+    #[error("the body is larger than {BODY_MAX_BYTES} bytes")]
+    TooLarge,
+    /// It did not end, or came too slowly.
+    #[error("the body did not arrive as a whole within {} s", BODY_TIMEOUT.as_secs())]
+    Incomplete,
+    /// Too many others are sending theirs.
+    #[error("too many requests are under way; try again later")]
+    Busy,
+}
+
+/// Reads the whole body. What is left of one that is refused is read for a while, so that the
+/// caller gets the answer.
+pub(super) async fn take(
+    desk: &Desk,
+    headers: &HeaderMap,
+    mut body: Body,
+) -> Result<Taken, NotTaken> {
+    let taken = read(desk, headers, &mut body).await;
+    if taken.is_err() {
+        drain(body).await;
+    }
+    taken
+}
+
+async fn read(desk: &Desk, headers: &HeaderMap, body: &mut Body) -> Result<Taken, NotTaken> {
+    if length(headers).is_some_and(|length| length > BODY_MAX_BYTES) {
+        return Err(NotTaken::TooLarge);
+    }
+    let place = timeout(TURN_TIMEOUT, desk.bodies.clone().acquire_owned()).await;
+    let Ok(Ok(place)) = place else {
+        return Err(NotTaken::Busy);
+    };
+    match timeout(BODY_TIMEOUT, Limited::new(body, BODY_MAX_BYTES).collect()).await {
+        Ok(Ok(collected)) => Ok(Taken {
+            bytes: collected.to_bytes(),
+            _place: place,
+        }),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(NotTaken::TooLarge),
+        Ok(Err(_)) | Err(_) => Err(NotTaken::Incomplete),
+    }
+}
+
+/// Whether the body says that it is JSON, or does not say what it is.
+pub(super) fn may_be_json(headers: &HeaderMap) -> bool {
+    let is_json = |value: &HeaderValue| {
+        let media_type = value.to_str().unwrap_or_default();
+        let essence = media_type.split(';').next().unwrap_or_default().trim();
+        essence.eq_ignore_ascii_case("application/json")
+    };
+    headers.get(header::CONTENT_TYPE).is_none_or(is_json)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_may_be_called_so_in_several_ways() {
+        let said = |kind: &'static str| {
+            let headers = [(header::CONTENT_TYPE, HeaderValue::from_static(kind))];
+            may_be_json(&headers.into_iter().collect())
+        };
+        assert!(may_be_json(&HeaderMap::new()));
+        assert!(said("application/json") && said("Application/JSON; charset=utf-8"));
+        assert!(!said("application/x-www-form-urlencoded") && !said("text/json5"));
+    }
+}

@@ -1,0 +1,168 @@
+//! A call of Misskey's API: who calls, by a token, and the parameters.
+//!
+//! The token stands in the body as `i`, so the body of a caller without a bearer token is read
+//! before it is known who calls.
+
+use super::params::Params;
+use super::refusal::{
+    ACCESS_DENIED, AUTHENTICATION_FAILED, CREDENTIAL_REQUIRED, PERMISSION_DENIED, Refusal,
+    YOUR_ACCOUNT_SUSPENDED,
+};
+use super::{NAME, Need, need_of};
+use crate::dialects::Desk;
+use crate::dialects::intake::take;
+use axum::extract::{FromRequest, Request};
+use axum::http::{HeaderMap, header};
+use postrider_core::{Credential, Standing, TokenHash};
+use postrider_store::CredentialQuery;
+use serde_json::{Map, Value};
+use std::sync::Arc;
+
+/// A call by a caller who is known and may do what it asks for.
+pub(super) struct Call {
+    /// Whose hooks it is about.
+    pub(super) user: String,
+    /// The parameters.
+    pub(super) params: Params,
+}
+
+impl FromRequest<Arc<Desk>> for Call {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, desk: &Arc<Desk>) -> Result<Self, Refusal> {
+        let (head, body) = request.into_parts();
+        let need = need_of(head.uri.path());
+        let mut caller = None;
+        let by_header = bearer(&head.headers);
+        if let Some(token) = by_header {
+            let allowed = match authenticate(desk, token).await {
+                Ok(credential) => allow(Some(credential), need),
+                Err(refusal) => Err(refusal),
+            };
+            match allowed {
+                Ok(credential) => caller = Some(credential),
+                Err(refusal) => {
+                    crate::call::drain(body).await;
+                    return Err(refusal);
+                }
+            }
+        }
+        let taken = take(desk, &head.headers, body).await?;
+        let mut members = members(&taken.bytes)?;
+        let in_body = members.remove("i");
+        let credential = match (caller, in_body) {
+            (Some(credential), _) => credential,
+            (None, Some(Value::String(token))) => {
+                allow(Some(authenticate(desk, &token).await?), need)?
+            }
+            (None, None | Some(Value::Null)) => allow(None, need)?,
+            (None, Some(_)) => return Err(Refusal::Unspeakable),
+        };
+        Ok(Self {
+            user: credential.account,
+            params: Params(members),
+        })
+    }
+}
+
+async fn authenticate(desk: &Desk, token: &str) -> Result<Credential, Refusal> {
+    let query = CredentialQuery::Token {
+        system: NAME.to_owned(),
+        hash: TokenHash::of_registrant(NAME, token),
+    };
+    let credential = desk.credential(query).await?;
+    let credential = credential.ok_or(AUTHENTICATION_FAILED)?;
+    desk.used(&credential).await;
+    Ok(credential)
+}
+
+/// Whether a caller may do what it asks for, in Misskey's order of checks.
+fn allow(credential: Option<Credential>, need: Need) -> Result<Credential, Refusal> {
+    // A token that lacks a permission is an application's, not its user's own.
+    let is_own = |credential: &Credential| credential.access.read && credential.access.write;
+    if need == Need::OwnToken && !credential.as_ref().is_some_and(is_own) {
+        return Err(ACCESS_DENIED.into());
+    }
+    let credential = credential.ok_or(CREDENTIAL_REQUIRED)?;
+    let access = &credential.access;
+    if [access.account_status, access.member_status] != [Standing::Active; 2] {
+        return Err(YOUR_ACCOUNT_SUSPENDED.into());
+    }
+    let permitted = match need {
+        Need::Read | Need::OwnToken => access.read,
+        Need::Write => access.write,
+    };
+    match permitted {
+        true => Ok(credential),
+        false => Err(PERMISSION_DENIED.into()),
+    }
+}
+
+/// The token in the header. Misskey knows the scheme in this spelling only.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    value.strip_prefix("Bearer ")
+}
+
+/// The members of the body; a body that is empty has none.
+fn members(body: &[u8]) -> Result<Map<String, Value>, Refusal> {
+    if body.is_empty() {
+        return Ok(Map::new());
+    }
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(members)) => Ok(members),
+        Ok(_) => Err(Refusal::invalid("#/type", "must be object")),
+        Err(_) => Err(Refusal::invalid("#", "must be JSON")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use postrider_core::{Access, KeyId, Proof};
+
+    fn credential(access: Access) -> Credential {
+        Credential {
+            id: KeyId::draw(chrono::DateTime::UNIX_EPOCH),
+            account: "u".into(),
+            proof: Proof::Token(TokenHash([0; 32])),
+            access,
+            last_used_at: None,
+        }
+    }
+
+    #[test]
+    fn a_caller_is_refused_in_misskeys_order_of_checks() {
+        let full = Access::default();
+        let (reader, writer) = (
+            Access {
+                write: false,
+                ..full
+            },
+            Access {
+                read: false,
+                ..full
+            },
+        );
+        let suspended = Access {
+            account_status: Standing::Inactive,
+            ..reader
+        };
+        use Need::{OwnToken, Read, Write};
+        for (access, need, expected) in [
+            (None, OwnToken, Some(ACCESS_DENIED)),
+            (None, Read, Some(CREDENTIAL_REQUIRED)),
+            (Some(full), OwnToken, None),
+            (Some(full), Write, None),
+            (Some(reader), Read, None),
+            (Some(reader), Write, Some(PERMISSION_DENIED)),
+            (Some(reader), OwnToken, Some(ACCESS_DENIED)),
+            (Some(writer), Read, Some(PERMISSION_DENIED)),
+            (Some(suspended), Write, Some(YOUR_ACCOUNT_SUSPENDED)),
+            (Some(suspended), OwnToken, Some(ACCESS_DENIED)),
+        ] {
+            let refused = allow(access.map(credential), need).err();
+            assert_eq!(refused, expected.map(Refusal::from), "{access:?} {need:?}");
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! APIs that registrants know from other systems: each registers, shows, changes and deletes
+//! hooks of the profile whose name it has.
+//!
+//! A dialect is an entry of [`DIALECTS`]: its name, how its credentials are made, and its
+//! routes, which answer in their own form whatever happens below their prefix. What all of them
+//! need is behind [`Desk`]; nothing else here knows one of them by name. A further one is a
+//! folder beside the others, one line there, and a delivery format of the same name in the
+//! worker.
+
+mod credentials;
+mod desk;
+mod id;
+mod intake;
+mod misskey;
+mod solapi;
+mod thulium;
+
+use axum::Router;
+use std::sync::Arc;
+
+pub use credentials::{Brought, IssueError, Issued};
+pub(crate) use desk::{Desk, DeskParts};
+pub use solapi::EventEntry;
+
+/// An API that registrants know from another system.
+pub struct Dialect {
+    /// Its name, which is that of its profile.
+    pub name: &'static str,
+    /// Makes a credential, of what the registrant brings or of what is drawn.
+    pub issue: fn(Brought) -> Result<Issued, IssueError>,
+    routes: fn() -> Router<Arc<Desk>>,
+}
+
+/// Every dialect there is.
+pub const DIALECTS: &[Dialect] = &[solapi::DIALECT, thulium::DIALECT, misskey::DIALECT];
+
+/// What dialects can be told.
+#[derive(Clone, Debug)]
+pub struct DialectSettings {
+    /// The events that SOLAPI's registrants can choose from.
+    pub solapi_events: Vec<EventEntry>,
+    /// How many hooks an account of Misskey may have.
+    pub misskey_webhook_limit: u32,
+}
+
+impl Default for DialectSettings {
+    fn default() -> Self {
+        Self {
+            solapi_events: Vec::new(),
+            misskey_webhook_limit: 3,
+        }
+    }
+}
+
+/// The routes of all dialects.
+pub(crate) fn routes(desk: &Arc<Desk>) -> Router<Arc<crate::api::Shared>> {
+    DIALECTS
+        .iter()
+        .map(|dialect| (dialect.routes)().with_state(desk.clone()))
+        .fold(Router::new(), Router::merge)
+}

@@ -1,0 +1,70 @@
+//! SOLAPI's API for outgoing webhooks: `/webhook/v1/outgoing`, `/webhook/v1/events` and
+//! `/webhook/v1/outgoing-test`.
+//!
+//! A hook gets one kind of event, named by an id out of a table that is configured. Every
+//! success is 200, deletions included, and every refusal has a code and a message.
+
+mod authorization;
+mod call;
+mod events;
+mod hooks;
+mod query;
+mod refusal;
+#[cfg(test)]
+mod tests;
+
+use super::credentials::{drawn, signing};
+use super::{Brought, Desk, Dialect};
+use axum::Router;
+use axum::http::Method;
+use axum::routing::{get, post};
+use chrono::SecondsFormat;
+use postrider_core::Timestamp;
+use refusal::Scope;
+use std::sync::Arc;
+
+pub use events::EventEntry;
+
+/// Its name, and its profile's.
+const NAME: &str = "solapi";
+
+pub(super) const DIALECT: Dialect = Dialect {
+    name: NAME,
+    issue: |brought: Brought| {
+        signing(["api_key", "api_secret"], brought, || {
+            format!("NCS{}", drawn(13).to_uppercase())
+        })
+    },
+    routes,
+};
+
+fn routes() -> Router<Arc<Desk>> {
+    let webhook = Router::new()
+        .route("/v1/outgoing", post(hooks::create).get(hooks::list))
+        .route(
+            "/v1/outgoing/{id}",
+            get(hooks::show).put(hooks::update).delete(hooks::delete),
+        )
+        .route("/v1/outgoing-test", post(hooks::test))
+        .route("/v1/events", get(events::list))
+        .method_not_allowed_fallback(refusal::no_method)
+        .fallback(refusal::no_route);
+    Router::new().nest("/webhook", webhook)
+}
+
+/// What a caller must have for this route, as SOLAPI's documents say of each.
+fn routes_scope(method: &Method, path: &str) -> Scope {
+    let writes = !matches!(*method, Method::GET | Method::HEAD);
+    let about_hooks = path != "/v1/events";
+    Scope {
+        writes,
+        account: about_hooks,
+        member: about_hooks && writes,
+        verified: about_hooks,
+    }
+}
+
+/// A moment as SOLAPI shows it: UTC, with milliseconds.
+fn shown_date(at: Timestamp) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Millis, true)
+}

@@ -1,0 +1,98 @@
+//! `/v1/hooks/{id}/history`: what happened to a hook, and by whom.
+
+use crate::api::Shared;
+use crate::call::Caller;
+use crate::page::{Listing, Page, PageOf};
+use crate::params::Params;
+use crate::problem::Problem;
+use crate::reach::Id;
+use axum::Json;
+use axum::extract::State;
+use postrider_core::{HookId, Timestamp};
+use postrider_store::{HistoryFilter, HookChangeReport};
+use serde::Serialize;
+use std::sync::Arc;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+/// The routes.
+pub(crate) fn routes() -> OpenApiRouter<Arc<Shared>> {
+    OpenApiRouter::new().routes(routes!(list_history))
+}
+
+/// What happened to a hook.
+#[derive(Serialize, ToSchema)]
+#[schema(as = HookHistoryEntry)]
+struct EntryBody {
+    /// Its place among all changes of hooks; those of one hook grow.
+    number: i64,
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    at: Timestamp,
+    /// What: `created`, `changed`, `paused`, `enabled`, `disabled`, `secret_rotated`, `removed`,
+    /// `warned` or `discarded`.
+    action: String,
+    /// By whom: `postrider`, `cli`, or `api` and the id of a key.
+    actor: String,
+    /// Why it was disabled, or which settings were changed.
+    #[schema(required)]
+    reason: Option<String>,
+    /// Its failures in a row until then.
+    fail_count: u32,
+    /// How the last of them failed.
+    #[schema(required)]
+    last_error: Option<String>,
+    /// How many deliveries were discarded.
+    #[schema(required)]
+    deliveries: Option<u32>,
+}
+
+impl From<HookChangeReport> for EntryBody {
+    fn from(change: HookChangeReport) -> Self {
+        Self {
+            number: change.number,
+            at: change.at,
+            action: change.action,
+            actor: change.actor,
+            reason: change.reason,
+            fail_count: change.fail_count,
+            last_error: change.last_error,
+            deliveries: change.deliveries,
+        }
+    }
+}
+
+/// List what happened to a hook, newest first
+///
+/// Who changed it, and why and by whom it was disabled. The newest 500 changes are kept.
+#[utoipa::path(
+    get, path = "/v1/hooks/{id}/history", tag = "Hooks",
+    params(
+        ("id" = String, Path, description = "The hook's id.", format = "uuid"),
+        ("limit" = Option<u32>, Query, description = "How many at most; 50 unless given.", minimum = 1, maximum = 250),
+        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before."),
+    ),
+    responses((status = 200, description = "A page of changes.", body = Page<EntryBody>))
+)]
+async fn list_history(
+    State(api): State<Arc<Shared>>,
+    id: Id<HookId>,
+    mut params: Params,
+    caller: Caller,
+) -> Result<Json<Page<EntryBody>>, Problem> {
+    let hook = api.hook_of(&caller.key, id).await?;
+    let page = PageOf::read(&mut params, Listing::History);
+    params.complete()?;
+    let before = page.after.map(|last| last.as_u128());
+    let filter = HistoryFilter {
+        before: before.map(|number| i64::try_from(number).unwrap_or(i64::MAX)),
+        limit: page.ask_for(),
+    };
+    let found = api.told(api.store.hook_history(hook.id, filter).await)?;
+    let place = |change: &HookChangeReport| {
+        Uuid::from_u128(u128::try_from(change.number).unwrap_or_default())
+    };
+    Ok(Json(page.of(found, place)))
+}

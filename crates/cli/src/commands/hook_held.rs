@@ -1,0 +1,158 @@
+//! `postrider hook enable` and `postrider hook discard`: what becomes of what is held.
+
+use super::bulk::{deliveries, walk};
+use super::hook::{BY, confirmed, said};
+use super::parse::id;
+use super::show;
+use crate::cli::Globals;
+use crate::database;
+use crate::failure::{Misuse, Result};
+use crate::output::{at_a_terminal, notice};
+use crate::secrets::Need;
+use clap::Args;
+use postrider_core::{HookId, Span};
+use postrider_store::{Discard, HookChange, HookReport, Store};
+use serde::Serialize;
+
+/// Let a hook's deliveries go on, and forget its failures.
+///
+/// What is held goes on, beginning with a single request, unless it is to be discarded first:
+/// --discard-held gives it up for good, or the part of it that is older than --older-than.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  postrider hook enable 0193a5c8-…
+  postrider hook enable 0193a5c8-… --discard-held --older-than 3d")]
+pub struct Enable {
+    /// The hook's id
+    #[arg(value_parser = id::<HookId>)]
+    id: HookId,
+    /// Discard what is held before
+    #[arg(long)]
+    discard_held: bool,
+    /// Discard only deliveries of events that are older than this
+    #[arg(long, value_name = "DURATION", requires = "discard_held")]
+    older_than: Option<Span>,
+    /// Do not ask
+    #[arg(long, requires = "discard_held")]
+    yes: bool,
+}
+
+/// Give up what is held for a hook that is not active.
+///
+/// Cannot be undone: the deliveries end as cancelled, with the reason discarded, and are listed
+/// so. New ones are held as before. Asks first when it is called at a terminal, and needs --yes
+/// elsewhere.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  postrider hook discard 0193a5c8-…
+  postrider hook discard 0193a5c8-… --older-than 3d --yes --json")]
+pub struct DiscardHeld {
+    /// The hook's id
+    #[arg(value_parser = id::<HookId>)]
+    id: HookId,
+    /// Only deliveries of events that are older than this
+    #[arg(long, value_name = "DURATION")]
+    older_than: Option<Span>,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+}
+
+/// How many deliveries were given up.
+#[derive(Serialize)]
+struct Discarded {
+    hook_id: HookId,
+    discarded: u64,
+}
+
+/// The hook after it was enabled, and how many deliveries were given up before.
+#[derive(Serialize)]
+struct Enabled {
+    #[serde(flatten)]
+    hook: HookReport,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    discarded: Option<u64>,
+}
+
+impl Enable {
+    /// Runs the command.
+    pub async fn run(self, globals: &Globals) -> Result<()> {
+        let store = database::open(&globals.settings()?, Need::Nothing).await?;
+        let mut discarded = None;
+        // A hook that is active holds nothing.
+        if self.discard_held && store.hook(self.id).await?.status != "active" {
+            if !agreed(store.as_ref(), self.id, self.yes).await? {
+                return unchanged(store.as_ref()).await;
+            }
+            discarded = Some(discard(store.as_ref(), self.id, self.older_than).await?);
+        }
+        let change = HookChange::Enable;
+        let hook = store.change_hook(self.id, change, BY, store.now().await?);
+        let enabled = Enabled {
+            hook: hook.await?,
+            discarded,
+        };
+        store.close().await;
+        globals.output().result(&enabled, || {
+            let said = said(&enabled.hook);
+            match enabled.discarded {
+                Some(count) => format!("Discarded {}. {said}", deliveries(count)),
+                None => said,
+            }
+        })
+    }
+}
+
+impl DiscardHeld {
+    /// Runs the command.
+    pub async fn run(self, globals: &Globals) -> Result<()> {
+        let store = database::open(&globals.settings()?, Need::Nothing).await?;
+        if !agreed(store.as_ref(), self.id, self.yes).await? {
+            return unchanged(store.as_ref()).await;
+        }
+        let discarded = Discarded {
+            hook_id: self.id,
+            discarded: discard(store.as_ref(), self.id, self.older_than).await?,
+        };
+        store.close().await;
+        globals.output().result(&discarded, || {
+            let count = deliveries(discarded.discarded);
+            format!("Discarded {count} of hook {}.", self.id)
+        })
+    }
+}
+
+/// Whether it is really meant: asked at a terminal, said elsewhere.
+async fn agreed(store: &dyn Store, id: HookId, yes: bool) -> Result<bool> {
+    if yes {
+        return Ok(true);
+    }
+    if !at_a_terminal() {
+        return Err(Misuse::new(
+            "discarding deliveries cannot be undone: say --yes to do it without being asked",
+        ));
+    }
+    notice(show::hook(&store.hook(id).await?));
+    confirmed("Give up for good what is held for this hook, as far as it is meant? [y/N] ")
+}
+
+async fn unchanged(store: &dyn Store) -> Result<()> {
+    store.close().await;
+    notice("Nothing was changed.");
+    Ok(())
+}
+
+async fn discard(store: &dyn Store, hook: HookId, older_than: Option<Span>) -> Result<u64> {
+    let now = store.now().await?;
+    let which = Discard {
+        hook,
+        made_before: older_than.map(|span| super::parse::Past::Ago(span).from(now)),
+        by: BY.into(),
+    };
+    walk("discarded", async |page| {
+        store.discard_held(&which, page, now).await
+    })
+    .await
+}

@@ -1,0 +1,81 @@
+//! `postrider hook show` and `postrider hook history`: a hook, and what happened to it.
+
+use super::paging::{Listing, SHOWN};
+use super::parse::id;
+use super::show;
+use crate::cli::Globals;
+use crate::database;
+use crate::failure::Result;
+use crate::secrets::Need;
+use clap::Args;
+use postrider_core::HookId;
+use postrider_store::{HistoryFilter, HookChangeReport, HookReport};
+use serde::Serialize;
+
+/// How many changes are shown with a hook.
+const SHOWN_WITH_HOOK: u32 = 20;
+
+/// Show what happened to a hook, newest first: who changed it, when and why.
+///
+/// Also for hooks that were deleted. The newest 500 changes of a hook are kept.
+#[derive(Debug, Args)]
+pub struct History {
+    /// The hook's id
+    #[arg(value_parser = id::<HookId>)]
+    id: HookId,
+    /// At most this many [default: 100; with --json all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+}
+
+/// A hook and its latest changes, the newest last.
+#[derive(Serialize)]
+struct WithHistory {
+    #[serde(flatten)]
+    hook: HookReport,
+    history: Vec<HookChangeReport>,
+}
+
+/// Shows a hook with its latest changes.
+pub async fn show(globals: &Globals, id: HookId) -> Result<()> {
+    let store = database::open(&globals.settings()?, Need::Nothing).await?;
+    let hook = store.hook(id).await?;
+    let filter = HistoryFilter {
+        before: None,
+        limit: SHOWN_WITH_HOOK,
+    };
+    let mut history = store.hook_history(id, filter).await?;
+    store.close().await;
+    history.reverse();
+    let shown = WithHistory { hook, history };
+    globals.output().result(&shown, || {
+        format!(
+            "{}\n\n{}",
+            show::hook(&shown.hook),
+            show::changes(&shown.history)
+        )
+    })
+}
+
+impl History {
+    /// Runs the command.
+    pub async fn run(self, globals: &Globals) -> Result<()> {
+        let store = database::open(&globals.settings()?, Need::Nothing).await?;
+        let listing = Listing {
+            output: globals.output(),
+            limit: self.limit,
+            shown: SHOWN,
+            human: show::changes,
+            none: "Nothing is recorded of this hook.",
+        };
+        let page = async |before, limit| {
+            let filter = HistoryFilter { before, limit };
+            Ok(store.hook_history(self.id, filter).await?)
+        };
+        listing
+            .write(|change: &HookChangeReport| change.number, page)
+            .await?;
+        store.close().await;
+        Ok(())
+    }
+}

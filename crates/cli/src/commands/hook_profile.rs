@@ -1,0 +1,129 @@
+//! What `hook add` takes for a profile: its kind of secret, and the settings that only it knows.
+
+use super::hook::signing_secret;
+use super::parse::text_argument;
+use crate::failure::{Misuse, Result};
+use postrider_core::{BasicAuth, HookCredentials, sha1_hex};
+use postrider_worker::{Profile, SecretUse};
+use serde_json::{Map, Value};
+
+/// The credentials of a hook of this profile with this secret.
+pub(super) fn credentials(profile: &Profile, secret: Option<&str>) -> Result<HookCredentials> {
+    if profile.secret == SecretUse::Signs {
+        return Ok(HookCredentials::signed_with(signing_secret(secret)?));
+    }
+    let Some(secret) = secret else {
+        return Ok(HookCredentials::default());
+    };
+    // A file ends with a line break that is no part of the secret.
+    let text = text_argument(secret)?;
+    let text = text.trim_end_matches(['\r', '\n']);
+    let token = match profile.secret {
+        SecretUse::SentAsSha1 => sha1_hex(text),
+        SecretUse::Sent => text.to_owned(),
+        SecretUse::Signs | SecretUse::None => {
+            return Err(Misuse::new(format!(
+                "hooks of the profile {} have no secret; use --basic USER:PASSWORD",
+                profile.name
+            )));
+        }
+    };
+    Ok(HookCredentials {
+        token: Some(token).filter(|token| !token.is_empty()),
+        ..HookCredentials::default()
+    })
+}
+
+/// `USER:PASSWORD`. They are not repeated in an error.
+pub(super) fn basic(argument: &str) -> Result<BasicAuth> {
+    let text = text_argument(argument)?;
+    match text.trim_end_matches(['\r', '\n']).split_once(':') {
+        Some((user, password)) => Ok(BasicAuth {
+            user: user.into(),
+            password: password.into(),
+        }),
+        None => Err(Misuse::new("--basic takes USER:PASSWORD")),
+    }
+}
+
+/// What `--set` sets, if the profile knows it.
+pub(super) fn settings(profile: &Profile, set: &[String]) -> Result<Map<String, Value>> {
+    let mut settings = Map::new();
+    for text in set {
+        let Some((name, value)) = text.split_once('=') else {
+            return Err(Misuse::new(
+                "--set takes NAME=VALUE, such as --set format=json",
+            ));
+        };
+        let known = profile.settings.iter().find(|known| known.name == name);
+        let Some(known) = known else {
+            let names: Vec<_> = profile.settings.iter().map(|known| known.name).collect();
+            let names = match names.is_empty() {
+                true => "nothing".into(),
+                false => names.join(", "),
+            };
+            return Err(Misuse::new(format!(
+                "--set {name}: hooks of the profile {} set {names}",
+                profile.name
+            )));
+        };
+        if !known.values.is_empty() && !known.values.contains(&value) {
+            return Err(Misuse::new(format!(
+                "--set {name}={value}: write {}",
+                known.values.join(" or ")
+            )));
+        }
+        settings.insert(name.into(), value.into());
+    }
+    Ok(settings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn profile(name: &str) -> &'static Profile {
+        Profile::named(name).unwrap()
+    }
+
+    #[test]
+    fn a_secret_is_what_the_profile_makes_of_it() {
+        let token = |name, secret| credentials(profile(name), secret).unwrap().token;
+        assert_eq!(
+            token("solapi", Some("secretKey")).unwrap(),
+            "ee1b507610b2d8c366ece22a8d89c6487c710db5"
+        );
+        assert_eq!(token("misskey", Some("s3cr3t")).unwrap(), "s3cr3t");
+        assert_eq!(token("misskey", Some("")), None);
+        assert_eq!(token("solapi", None), None);
+        assert!(credentials(profile("thulium"), Some("x")).is_err());
+        let standard = credentials(profile("standard"), None).unwrap();
+        assert_eq!((standard.secrets.len(), standard.token), (1, None));
+    }
+
+    #[test]
+    fn basic_credentials_are_split_at_the_first_colon() {
+        let basic_of = |text| basic(text).map(|basic| (basic.user, basic.password));
+        assert_eq!(basic_of("u:p:q").unwrap(), ("u".into(), "p:q".into()));
+        assert_eq!(basic_of(":p").unwrap(), (String::new(), "p".into()));
+        let problem = basic_of("hunter2").unwrap_err().to_string();
+        assert!(!problem.contains("hunter2"));
+    }
+
+    #[test]
+    fn only_what_a_profile_knows_can_be_set() {
+        let set = |name, text: &str| settings(profile(name), &[text.to_owned()]);
+        let format = set("solapi", "format=envelope").unwrap();
+        assert_eq!(format.get("format"), Some(&Value::from("envelope")));
+        assert!(set("misskey", "name=a=b").is_ok());
+        for (name, text, told) in [
+            ("solapi", "format=xml", "flat or envelope"),
+            ("solapi", "colour=red", "format, event_id, name"),
+            ("standard", "format=flat", "set nothing"),
+            ("thulium", "format", "NAME=VALUE"),
+        ] {
+            let problem = set(name, text).unwrap_err().to_string();
+            assert!(problem.contains(told), "{problem}");
+        }
+    }
+}

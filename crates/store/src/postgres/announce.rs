@@ -1,0 +1,60 @@
+//! Events of our own go into the outbox, in the transaction of what they tell.
+
+use super::errors::Result;
+use crate::announce::Announcement;
+use postrider_core::{HookId, Timestamp, patterns_matching};
+use sqlx::PgConnection;
+use sqlx::postgres::PgBindIterExt;
+
+/// Puts events of ours into the outbox, into this slot.
+pub(super) async fn announce(
+    connection: &mut PgConnection,
+    slot: i16,
+    announcements: &[Announcement],
+    now: Timestamp,
+) -> Result<()> {
+    if announcements.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "-- postrider: announce
+        INSERT INTO postrider_outbox
+            (slot, account, event_type, payload, occurred_at, about_hook)
+        SELECT $1, account, event_type, payload::json, $2, about_hook
+        FROM unnest($3::text[], $4::text[], $5::text[], $6::uuid[]) WITH ORDINALITY
+             AS a (account, event_type, payload, about_hook, place)
+        ORDER BY place",
+    )
+    .bind(slot)
+    .bind(now)
+    .bind(announcements.iter().map(|a| a.account.as_str()).bind_iter())
+    .bind(announcements.iter().map(|a| a.event_type).bind_iter())
+    .bind(announcements.iter().map(|a| a.payload.as_str()).bind_iter())
+    .bind(announcements.iter().map(|a| a.about.0).bind_iter())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Whether a hook of the account other than `about` takes events of ours of this type.
+pub(super) async fn is_watched(
+    connection: &mut PgConnection,
+    account: &str,
+    event_type: &str,
+    about: HookId,
+) -> Result<bool> {
+    let watched = sqlx::query_scalar(
+        "-- postrider: is_watched
+        SELECT EXISTS (
+            SELECT FROM postrider_hooks
+            WHERE account = $1 AND id <> $2 AND deleted_at IS NULL
+              AND disabled_reason IS DISTINCT FROM 'gone' AND events && $3
+        )",
+    )
+    .bind(account)
+    .bind(about.0)
+    .bind(patterns_matching(event_type))
+    .fetch_one(connection)
+    .await?;
+    Ok(watched)
+}

@@ -1,0 +1,256 @@
+//! Ordered hooks: only the first delivery of each key is leased, and what ends it gives the next
+//! its turn in the same transaction.
+//!
+//! A delivery is put behind the first of its key under a lock of that first one, so that it cannot
+//! end in between and leave the other behind for ever. Whose turn it is shows in the rows alone:
+//! it does not matter which worker asks, or what one that died knew.
+
+use super::errors::Result;
+use super::leases::{Taken, taken_columns};
+use crate::Lease;
+use crate::order::{Due, First, Turns, turns};
+use postrider_core::{DeliveryId, HookId, Timestamp};
+use sqlx::postgres::{PgBindIterExt, PgRow};
+use sqlx::{PgConnection, Row};
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+/// How often a lease looks for more when much of what was due is not the first of its key.
+const ROUNDS: usize = 4;
+/// How many more than can go are looked at, at first and then.
+const SPARE: [i64; ROUNDS] = [16, 1_000, 1_000, 1_000];
+
+/// When what is behind, or holds its key, is due, in SQL: [`never`](crate::order::never).
+macro_rules! never {
+    () => {
+        "'9999-12-31 00:00:00Z'::timestamptz"
+    };
+}
+pub(super) use never;
+
+/// Takes the right to fan out a slot; `false` when another worker has it. With it events come in
+/// the order of `seq` over all workers. It lasts as long as the transaction.
+pub(super) async fn hold_order(connection: &mut PgConnection, slot: i16) -> Result<bool> {
+    let held = sqlx::query_scalar(
+        "-- postrider: fan_out_order
+        SELECT pg_try_advisory_xact_lock('postrider_outbox'::regclass::oid::integer, $1)",
+    )
+    .bind(i32::from(slot))
+    .fetch_one(connection)
+    .await?;
+    Ok(held)
+}
+
+/// Leases from ordered hooks that the worker owns: the first of each key, if it is due, and what
+/// has no key. Tells the version of the hooks that decided, unless nothing was leased.
+pub(super) async fn take_in_turn(
+    connection: &mut PgConnection,
+    request: &Lease,
+    mut places: BTreeMap<HookId, u32>,
+) -> Result<(Option<i64>, Vec<Taken>)> {
+    let (mut version, mut taken) = (None, Vec::new());
+    for spare in SPARE {
+        let due = due_in_turn(connection, request, &places, spare).await?;
+        let Turns {
+            go,
+            behind,
+            stranded,
+        } = turns(due, &mut places);
+        if !go.is_empty() {
+            let (decided, leased) = lease_these(connection, request, &go).await?;
+            version = version.or(decided);
+            taken.extend(leased);
+        }
+        if !stranded.is_empty() {
+            let keys = stranded.iter().map(|(hook, key)| (*hook, key.as_str()));
+            give_turns(connection, request.slot, keys.collect(), request.now).await?;
+        }
+        if behind.is_empty() {
+            break;
+        }
+        put_behind(connection, request.slot, &behind).await?;
+        places.retain(|_, left| *left > 0);
+        if places.is_empty() {
+            break;
+        }
+    }
+    Ok((version, taken))
+}
+
+/// What is due of these hooks, locked, the longest due first.
+async fn due_in_turn(
+    connection: &mut PgConnection,
+    request: &Lease,
+    places: &BTreeMap<HookId, u32>,
+    spare: i64,
+) -> Result<Vec<Due>> {
+    let due = sqlx::query(concat!(
+        "-- postrider: lease_in_turn
+        WITH owned AS MATERIALIZED (
+            SELECT hook_id FROM postrider_gates
+            WHERE hook_id = ANY($2) AND owner = $5 AND until > $4
+            FOR SHARE
+        ), due AS MATERIALIZED (
+            SELECT d.id, d.hook_id, d.ordering_key
+            FROM unnest($2::uuid[], $3::bigint[]) AS wanted (hook_id, places)
+            JOIN postrider_hooks AS h
+              ON h.id = wanted.hook_id AND h.status = 'active' AND h.deleted_at IS NULL
+                 AND h.ordered
+            CROSS JOIN LATERAL (
+                SELECT id, hook_id, ordering_key FROM postrider_deliveries
+                WHERE slot = $1 AND hook_id = wanted.hook_id AND lease_token IS NULL
+                  AND next_attempt_at <= $4
+                ORDER BY next_attempt_at LIMIT wanted.places + $6
+                FOR UPDATE SKIP LOCKED
+            ) AS d
+            WHERE wanted.hook_id IN (SELECT hook_id FROM owned)
+        )
+        SELECT due.id, due.hook_id, due.ordering_key, first.id, first.stranded,
+               EXISTS (SELECT FROM postrider_deliveries AS l
+                       WHERE l.slot = $1 AND l.hook_id = due.hook_id
+                         AND l.ordering_key = due.ordering_key
+                         AND l.ordering_key IS NOT NULL AND l.lease_token IS NOT NULL)
+        FROM due LEFT JOIN LATERAL (
+            SELECT id, turn_at IS NOT NULL AND next_attempt_at >= ",
+        never!(),
+        " AS stranded
+            FROM postrider_deliveries AS f
+            WHERE f.slot = $1 AND f.hook_id = due.hook_id AND f.ordering_key = due.ordering_key
+              AND f.ordering_key IS NOT NULL
+            ORDER BY event_seq LIMIT 1
+        ) AS first ON true",
+    ))
+    .bind(request.slot)
+    .bind(places.keys().map(|hook| hook.0).bind_iter())
+    .bind(places.values().map(|places| i64::from(*places)).bind_iter())
+    .bind(request.now)
+    .bind(request.worker.0)
+    .bind(spare)
+    .try_map(|row: PgRow| {
+        let first: Option<Uuid> = row.try_get(3)?;
+        let key: Option<String> = row.try_get(2)?;
+        let key = match key.zip(first) {
+            None => None,
+            Some((key, first)) => {
+                let first = First {
+                    id: DeliveryId(first),
+                    stranded: row.try_get(4)?,
+                    busy: row.try_get(5)?,
+                };
+                Some((key, first))
+            }
+        };
+        Ok(Due {
+            id: DeliveryId(row.try_get(0)?),
+            hook: HookId(row.try_get(1)?),
+            key,
+        })
+    })
+    .fetch_all(connection)
+    .await?;
+    Ok(due)
+}
+
+/// Leases these, whose rows are locked.
+async fn lease_these(
+    connection: &mut PgConnection,
+    request: &Lease,
+    ids: &[DeliveryId],
+) -> Result<(Option<i64>, Vec<Taken>)> {
+    let rows = sqlx::query(concat!(
+        "-- postrider: lease_first
+        UPDATE postrider_deliveries SET lease_token = $3, lease_expires_at = $4
+        WHERE slot = $1 AND ctid = ANY(ARRAY(
+            SELECT d.place FROM unnest($2::uuid[]) AS i (id) CROSS JOIN LATERAL (
+                SELECT ctid AS place FROM postrider_deliveries
+                WHERE slot = $1 AND id = i.id LIMIT 1
+            ) AS d
+        ))
+        RETURNING ",
+        taken_columns!(),
+    ))
+    .bind(request.slot)
+    .bind(ids.iter().map(|id| id.0).bind_iter())
+    .bind(request.token.0)
+    .bind(request.until)
+    .fetch_all(connection)
+    .await?;
+    Taken::read(&rows)
+}
+
+/// Puts deliveries, whose rows are locked, behind others that are still there and stay until the
+/// end of the transaction. What has ended or is just changing has nobody behind it: they are
+/// looked at again.
+async fn put_behind(
+    connection: &mut PgConnection,
+    slot: i16,
+    behind: &[(DeliveryId, DeliveryId)],
+) -> Result<()> {
+    let there: Vec<Uuid> = sqlx::query_scalar(
+        "-- postrider: lease_before
+        SELECT d.id FROM postrider_deliveries AS d
+        WHERE d.slot = $1 AND d.id = ANY($2) FOR SHARE SKIP LOCKED",
+    )
+    .bind(slot)
+    .bind(behind.iter().map(|(_, first)| first.0).bind_iter())
+    .fetch_all(&mut *connection)
+    .await?;
+    let waiting = behind.iter().filter(|(_, first)| there.contains(&first.0));
+    let waiting: Vec<_> = waiting.map(|(id, _)| id.0).collect();
+    if waiting.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(concat!(
+        "-- postrider: lease_behind
+        UPDATE postrider_deliveries SET turn_at = next_attempt_at, next_attempt_at = ",
+        never!(),
+        " WHERE slot = $1 AND ctid = ANY(ARRAY(
+            SELECT d.place FROM unnest($2::uuid[]) AS i (id) CROSS JOIN LATERAL (
+                SELECT ctid AS place FROM postrider_deliveries
+                WHERE slot = $1 AND id = i.id LIMIT 1
+            ) AS d
+        ))",
+    ))
+    .bind(slot)
+    .bind(waiting)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Gives the first delivery of each of these keys its turn, if it is behind: it is due from now on,
+/// unless it is to wait for longer anyway.
+pub(super) async fn give_turns(
+    connection: &mut PgConnection,
+    slot: i16,
+    keys: Vec<(HookId, &str)>,
+    now: Timestamp,
+) -> Result<()> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(concat!(
+        "-- postrider: give_turns
+        UPDATE postrider_deliveries
+        SET next_attempt_at = greatest(turn_at, $4), turn_at = NULL
+        WHERE slot = $1 AND turn_at IS NOT NULL AND next_attempt_at >= ",
+        never!(),
+        " AND ctid = ANY(ARRAY(
+            SELECT first.place
+            FROM unnest($2::uuid[], $3::text[]) AS k (hook_id, ordering_key)
+            CROSS JOIN LATERAL (
+                SELECT ctid AS place FROM postrider_deliveries
+                WHERE slot = $1 AND hook_id = k.hook_id AND ordering_key = k.ordering_key
+                  AND ordering_key IS NOT NULL
+                ORDER BY event_seq LIMIT 1
+            ) AS first
+        ))",
+    ))
+    .bind(slot)
+    .bind(keys.iter().map(|(hook, _)| hook.0).bind_iter())
+    .bind(keys.iter().map(|(_, key)| *key).bind_iter())
+    .bind(now)
+    .execute(connection)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! Events of our own go into the outbox, in the transaction of what they tell.
+
+use super::errors::from_sqlx;
+use super::values::rows;
+use crate::Result;
+use crate::announce::Announcement;
+use postrider_core::{HookId, Timestamp, patterns_matching};
+use sqlx::SqliteConnection;
+
+/// Puts events of ours into the outbox.
+pub(super) async fn announce(
+    tx: &mut SqliteConnection,
+    announcements: &[Announcement],
+    now: Timestamp,
+) -> Result<()> {
+    if announcements.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "-- postrider: announce
+        WITH s (n, v) AS MATERIALIZED (SELECT key, value FROM json_each(?1))
+        INSERT INTO postrider_outbox (account, event_type, payload, occurred_at, about_hook)
+        SELECT v ->> 0, v ->> 1, v ->> 2, ?2, v ->> 3 FROM s ORDER BY n",
+    )
+    .bind(rows(announcements.iter().map(|announcement| {
+        (
+            &announcement.account,
+            announcement.event_type,
+            &announcement.payload,
+            announcement.about,
+        )
+    })))
+    .bind(now.to_rfc3339())
+    .execute(tx)
+    .await
+    .map_err(from_sqlx)?;
+    Ok(())
+}
+
+/// Whether a hook of the account other than `about` takes events of ours of this type.
+pub(super) async fn is_watched(
+    tx: &mut SqliteConnection,
+    account: &str,
+    event_type: &str,
+    about: HookId,
+) -> Result<bool> {
+    sqlx::query_scalar(
+        "-- postrider: is_watched
+        SELECT EXISTS (
+            SELECT 1 FROM postrider_hooks AS h
+            WHERE h.account = ?1 AND h.id <> ?2 AND h.deleted_at IS NULL
+                AND h.disabled_reason IS NOT 'gone'
+                AND EXISTS (SELECT 1 FROM json_each(h.events) AS e
+                    WHERE e.value IN (SELECT value FROM json_each(?3)))
+        )",
+    )
+    .bind(account)
+    .bind(about.0)
+    .bind(rows(patterns_matching(event_type)))
+    .fetch_one(tx)
+    .await
+    .map_err(from_sqlx)
+}

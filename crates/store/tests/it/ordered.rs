@@ -1,0 +1,666 @@
+//! Ordered hooks: of the deliveries of one key, one goes at a time, in the order of insertion.
+
+use crate::support::{drained, ids_of};
+use chrono::TimeDelta;
+use postrider_core::{
+    DeliveryId, EventId, HookId, HookSettings, NewEvent, OnFailure, Ordered, Reason, RetrySchedule,
+    SettingsChange, WorkerId,
+};
+use postrider_store::{
+    Backend, DeliveryFilter, DeliveryState, Discard, Error, HookChange, Leased, Page, Redelivery,
+    Settlement, Step,
+};
+use postrider_tests::{TestStore, event, new_hook, refusal};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+pub async fn of_each_key_one_goes_at_a_time_in_the_order_of_insertion(t: &TestStore) {
+    let hook = ordered(t, OnFailure::Hold).await;
+    let events = insert(t, &["a", "b", "a", "b", "a"]).await;
+    let first = t.lease(&[hook]).await;
+    assert_eq!(ids_of(&first), [events[0], events[1]]);
+    assert_eq!(t.lease(&[hook]).await.len(), 0);
+    deliver(t, &first[..1]).await;
+    let second = t.lease(&[hook]).await;
+    assert_eq!(ids_of(&second), [events[2]]);
+    deliver(t, &[first[1].clone(), second[0].clone()]).await;
+    let third = t.lease(&[hook]).await;
+    assert_eq!(of(&third), BTreeSet::from([events[3], events[4]]));
+
+    // And over batches.
+    let later = insert(t, &["b", "c"]).await;
+    assert_eq!(ids_of(&t.lease(&[hook]).await), [later[1]]);
+    deliver(t, &third).await;
+    assert_eq!(ids_of(&t.lease(&[hook]).await), [later[0]]);
+}
+
+pub async fn what_has_no_key_waits_for_none(t: &TestStore) {
+    let hook = ordered(t, OnFailure::Hold).await;
+    let events = insert(t, &["a", "", "a", "", ""]).await;
+    let leased = t.lease(&[hook]).await;
+    let expected = [events[0], events[1], events[3], events[4]];
+    assert_eq!(of(&leased), BTreeSet::from(expected));
+}
+
+pub async fn a_key_that_is_tried_again_holds_up_no_other(t: &TestStore) {
+    let hook = ordered(t, OnFailure::Hold).await;
+    let events = insert(t, &["a", "b", "a", "b"]).await;
+    let first = t.lease(&[hook]).await;
+    t.settle(&[t.refused(&first[0], 60), t.accepted(&first[1])])
+        .await;
+    assert_eq!(ids_of(&t.lease(&[hook]).await), [events[3]]);
+    t.advance(60);
+    let again = t.lease(&[hook]).await;
+    assert_eq!(ids_of(&again), [events[0]]);
+    deliver(t, &again).await;
+    assert_eq!(ids_of(&t.lease(&[hook]).await), [events[2]]);
+}
+
+pub async fn what_is_behind_is_shown_so(t: &TestStore) {
+    let hook = ordered(t, OnFailure::Hold).await;
+    let events = insert(t, &["a", "a"]).await;
+    let first = t.lease(&[hook]).await;
+    let shown = t.delivery(DeliveryId::of(events[1], hook)).await;
+    assert_eq!(shown.state, DeliveryState::Pending);
+    assert_eq!(
+        (shown.reason.as_deref(), shown.next_attempt_at),
+        (Some("behind"), None)
+    );
+    let pending = DeliveryFilter {
+        state: Some(DeliveryState::Pending),
+        limit: 10,
+        ..DeliveryFilter::default()
+    };
+    let listed = t.store.deliveries(pending).await.unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0].reason.as_deref(), Some("behind"));
+    deliver(t, &first).await;
+    let shown = t.delivery(DeliveryId::of(events[1], hook)).await;
+    assert_eq!(
+        (shown.reason.as_deref(), shown.next_attempt_at),
+        (None, Some(t.now()))
+    );
+}
+
+pub async fn one_that_has_failed_for_good_holds_its_key_until_it_is_taken(t: &TestStore) {
+    let hook = ordered(t, OnFailure::Hold).await;
+    let events = insert(t, &["a", "a", "b", "b"]).await;
+    let head = DeliveryId::of(events[0], hook);
+    let first = t.lease(&[hook]).await;
+    fail(t, &first[0]).await;
+    deliver(t, &first[1..]).await;
+    let next = t.lease(&[hook]).await;
+    assert_eq!(ids_of(&next), [events[3]]);
+    deliver(t, &next).await;
+    t.advance(7 * 24 * 3600);
+    upkeep(t).await;
+    assert_eq!(t.lease(&[hook]).await.len(), 0);
+    let shown = t.delivery(head).await;
+    assert_eq!(shown.state, DeliveryState::Failed);
+    assert_eq!(
+        (shown.reason.as_deref(), shown.attempts),
+        (Some("exhausted"), 1)
+    );
+    assert_eq!(states(t, hook, DeliveryState::Failed).await, [head]);
+    let behind = DeliveryId::of(events[1], hook);
+    assert_eq!(states(t, hook, DeliveryState::Pending).await, [behind]);
+    // What comes later of the key waits too.
+    insert(t, &["a"]).await;
+    assert_eq!(t.lease(&[hook]).await.len(), 0);
+
+    // Sent again it still stands before them.
+    let shown = t.store.redeliver(head, t.now()).await.unwrap();
+    assert_eq!(
+        (shown.state, shown.next_attempt_at),
+        (DeliveryState::Pending, Some(t.now()))
+    );
+    assert_eq!(states(t, hook, DeliveryState::Failed).await, []);
+    let again = t.lease(&[hook]).await;
+    assert_eq!(ids_of(&again), [events[0]]);
+    assert_eq!(again[0].attempts, 1);
+    fail(t, &again[0]).await;
+    assert_eq!(t.lease(&[hook]).await.len(), 0, "it has failed again");
+    t.store.redeliver(head, t.now()).await.unwrap();
+    let again = t.lease(&[hook]).await;
+    deliver(t, &again).await;
+    assert_eq!(t.delivery(head).await.state, DeliveryState::Delivered);
+    assert_eq!(ids_of(&t.lease(&[hook]).await), [events[1]]);
+}
+
+pub async fn one_that_holds_its_key_can_be_discarded(t: &TestStore) {
+    let hook = ordered(t, OnFailure::Hold).await;
+    let events = insert(t, &["a", "a"]).await;
+    let head = t.lease(&[hook]).await;
+    fail(t, &head[0]).await;
+    let shown = t.store.discard(head[0].id, t.now()).await.unwrap();
+    assert_eq!(
+        (shown.state, shown.reason.as_deref(), shown.attempts),
+        (DeliveryState::Cancelled, Some("discarded"), 1)
+    );
+    assert_eq!(ids_of(&t.lease(&[hook]).await), [events[1]]);
+}
+
+pub async fn one_that_waits_can_be_discarded(t: &TestStore) {
+    let hook = ordered(t, OnFailure::Hold).await;
+    let events = insert(t, &["a", "a", "a", "a"]).await;
+    let ids: Vec<_> = events.iter().map(|e| DeliveryId::of(*e, hook)).collect();
+    let first = t.lease(&[hook]).await;
+    t.store.discard(ids[1], t.now()).await.unwrap();
+    assert_eq!(t.lease(&[hook]).await.len(), 0, "the first is on its way");
+    t.settle(&[t.refused(&first[0], 60)]).await;
+    t.store.discard(ids[0], t.now()).await.unwrap();
+    assert_eq!(ids_of(&t.lease(&[hook]).await), [events[2]]);
+    assert_eq!(
+        states(t, hook, DeliveryState::Cancelled).await,
+        [ids[1], ids[0]]
+    );
+
+    // One that is sent again after all is outside of the order.
+    t.store.redeliver(ids[1], t.now()).await.unwrap();
+    assert_eq!(ids_of(&t.lease(&[hook]).await), [events[1]]);
+}
+
+pub async fn what_is_in_flight_or_has_ended_cannot_be_discarded(t: &TestStore) {
+    let hook = ordered(t, OnFailure::Hold).await;
+    insert(t, &["a"]).await;
+    let leased = t.lease(&[hook]).await;
+    insert(t, &["a"]).await;
+    let discard = |id| t.store.discard(id, t.now());
+    let in_flight = discard(leased[0].id).await.unwrap_err();
+    assert!(matches!(in_flight, Error::Conflict(_)), "{in_flight}");
+    deliver(t, &leased).await;
+    let ended = discard(leased[0].id).await.unwrap_err();
+    assert!(ended.to_string().contains("has ended"), "{ended}");
+    t.hook("other").await;
+    t.insert_many("other", 1).await;
+    let started = drained(t).await.started;
+    let in_flight = discard(started[0].id).await.unwrap_err();
+    assert!(in_flight.to_string().contains("in flight"), "{in_flight}");
+    let unknown = DeliveryId::of(t.next_id(), hook);
+    let unknown = discard(unknown).await.unwrap_err();
+    assert!(matches!(unknown, Error::NotFound { .. }), "{unknown}");
+}
+
+pub async fn a_hook_that_skips_goes_on(t: &TestStore) {
+    let hook = ordered(t, OnFailure::Skip).await;
+    let events = insert(t, &["a", "a"]).await;
+    let first = t.lease(&[hook]).await;
+    fail(t, &first[0]).await;
+    assert_eq!(t.delivery(first[0].id).await.state, DeliveryState::Failed);
+    assert_eq!(ids_of(&t.lease(&[hook]).await), [events[1]]);
+}
+
+pub async fn a_lost_lease_keeps_its_place(t: &TestStore) {
+    let hook = ordered(t, OnFailure::Hold).await;
+    let events = insert(t, &["a", "a"]).await;
+    t.lease(&[hook]).await;
+    t.outlive_leases();
+    assert_eq!(t.lease(&[hook]).await.len(), 0, "nobody has it yet");
+    recover(t).await;
+    let again = t.lease(&[hook]).await;
+    assert_eq!(ids_of(&again), [events[0]]);
+    deliver(t, &again).await;
+    assert_eq!(ids_of(&t.lease(&[hook]).await), [events[1]]);
+}
+
+pub async fn what_is_given_back_keeps_its_place(t: &TestStore) {
+    let hook = ordered(t, OnFailure::Hold).await;
+    let events = insert(t, &["a", "a"]).await;
+    let first = t.lease(&[hook]).await;
+    let (token, ids) = (first[0].token, [first[0].id]);
+    let released = t.store.release(t.slot, token, &ids, t.now()).await;
+    assert_eq!(released.unwrap(), 1);
+    assert_eq!(ids_of(&t.lease(&[hook]).await), [events[0]]);
+}
+
+pub async fn a_late_settlement_gives_no_turn(t: &TestStore) {
+    let hook = ordered(t, OnFailure::Skip).await;
+    let events = insert(t, &["a", "a"]).await;
+    let lost = t.lease(&[hook]).await;
+    t.outlive_leases();
+    recover(t).await;
+    let again = t.lease(&[hook]).await;
+    let settled = t.settle(&[t.accepted(&lost[0])]).await;
+    assert_eq!(settled.late, [lost[0].id]);
+    let failed = t.settlement(&lost[0], refusal(500), Step::Failed(Reason::Exhausted));
+    assert_eq!(t.settle(&[failed]).await.late.len(), 1);
+    assert_eq!(t.lease(&[hook]).await.len(), 0);
+    deliver(t, &again).await;
+    assert_eq!(ids_of(&t.lease(&[hook]).await), [events[1]]);
+}
+
+pub async fn a_delivery_that_lost_its_workers_holds_its_key_too(t: &TestStore) {
+    let (hook, events) = lost_its_workers(t, OnFailure::Hold).await;
+    assert_eq!(t.lease(&[hook]).await.len(), 0);
+    let head = DeliveryId::of(events[0], hook);
+    assert_eq!(t.delivery(head).await.state, DeliveryState::Failed);
+    t.store.redeliver(head, t.now()).await.unwrap();
+    assert_eq!(ids_of(&t.lease(&[hook]).await), [events[0]]);
+}
+
+pub async fn a_delivery_that_lost_its_workers_is_skipped_too(t: &TestStore) {
+    let (hook, events) = lost_its_workers(t, OnFailure::Skip).await;
+    assert_eq!(ids_of(&t.lease(&[hook]).await), [events[1]]);
+}
+
+pub async fn a_repeat_waits_for_none_and_holds_up_none(t: &TestStore) {
+    let hook = ordered(t, OnFailure::Hold).await;
+    let events = insert(t, &["a", "a", "a"]).await;
+    let first = t.lease(&[hook]).await;
+    deliver(t, &first).await;
+    let second = t.lease(&[hook]).await;
+    t.store.redeliver(first[0].id, t.now()).await.unwrap();
+    let repeat = t.lease(&[hook]).await;
+    assert_eq!(ids_of(&repeat), [events[0]], "the second is on its way");
+    fail(t, &repeat[0]).await;
+    deliver(t, &second).await;
+    assert_eq!(ids_of(&t.lease(&[hook]).await), [events[2]]);
+    assert_eq!(t.delivery(first[0].id).await.state, DeliveryState::Failed);
+}
+
+pub async fn an_earlier_one_that_comes_late_goes_first_but_never_beside_another(t: &TestStore) {
+    let hook = ordered(t, OnFailure::Hold).await;
+    let mut sql = t.sql().await;
+    // Numbers that a transaction has drawn and not committed yet.
+    let (early, earlier) = (t.next_id(), t.next_id());
+    let late = |seq: i64, id: EventId| {
+        let overriding = match t.backend() {
+            Backend::Postgres => "OVERRIDING SYSTEM VALUE",
+            Backend::Sqlite => "",
+        };
+        format!(
+            "INSERT INTO postrider_outbox (seq, slot, id, event_type, payload, ordering_key) \
+             {overriding} VALUES ({seq}, {}, '{id}', 'work', '{{}}', 'a')",
+            t.slot
+        )
+    };
+    let events = insert(t, &["a", "a"]).await;
+    let on_its_way = t.lease(&[hook]).await;
+    sql.run(late(-1, early)).await;
+    drained(t).await;
+    assert_eq!(t.lease(&[hook]).await.len(), 0);
+    t.settle(&[t.refused(&on_its_way[0], 0)]).await;
+    let first = t.lease(&[hook]).await;
+    assert_eq!(ids_of(&first), [early]);
+    sql.run(late(-2, earlier)).await;
+    drained(t).await;
+    assert_eq!(t.lease(&[hook]).await.len(), 0);
+    let mut next = first;
+    for expected in [earlier, events[0], events[1]] {
+        deliver(t, &next).await;
+        next = t.lease(&[hook]).await;
+        assert_eq!(ids_of(&next), [expected]);
+    }
+}
+
+pub async fn deliver_after_is_kept_behind_others(t: &TestStore) {
+    let hook = ordered(t, OnFailure::Hold).await;
+    let keyed = || event("work").ordering_key("a");
+    let later = NewEvent {
+        deliver_after: Some(t.now() + TimeDelta::seconds(60)),
+        ..keyed()
+    };
+    let events = t.insert(&[keyed(), later, keyed()]).await;
+    drained(t).await;
+    deliver(t, &t.lease(&[hook]).await).await;
+    assert_eq!(t.lease(&[hook]).await.len(), 0);
+    t.advance(60);
+    let second = t.lease(&[hook]).await;
+    assert_eq!(ids_of(&second), [events[1]]);
+    deliver(t, &second).await;
+    assert_eq!(ids_of(&t.lease(&[hook]).await), [events[2]]);
+}
+
+pub async fn a_hook_may_become_ordered_while_deliveries_wait(t: &TestStore) {
+    let hook = t.hook("work").await;
+    let events = t.insert(&keyed(&["a", "a", "b", "a"])).await;
+    t.fan_out_without_room().await;
+    set(t, hook, Some(Some(Ordered::Key)), None).await;
+    let first = t.lease(&[hook]).await;
+    assert_eq!(of(&first), BTreeSet::from([events[0], events[2]]));
+    deliver(t, &first).await;
+    let second = t.lease(&[hook]).await;
+    assert_eq!(ids_of(&second), [events[1]]);
+    deliver(t, &second).await;
+    assert_eq!(ids_of(&t.lease(&[hook]).await), [events[3]]);
+}
+
+pub async fn a_hook_may_become_ordered_while_deliveries_are_in_flight(t: &TestStore) {
+    let hook = t.hook("work").await;
+    t.insert(&keyed(&["a", "a"])).await;
+    t.fan_out_without_room().await;
+    let before = t.lease(&[hook]).await;
+    assert_eq!(before.len(), 2);
+    set(t, hook, Some(Some(Ordered::Key)), None).await;
+    let events = insert(t, &["a", "a"]).await;
+    assert_eq!(t.lease(&[hook]).await.len(), 0);
+    deliver(t, &before[1..]).await;
+    assert_eq!(t.lease(&[hook]).await.len(), 0);
+    deliver(t, &before[..1]).await;
+    assert_eq!(ids_of(&t.lease(&[hook]).await), [events[0]]);
+}
+
+pub async fn a_hook_may_stop_being_ordered(t: &TestStore) {
+    let hook = ordered(t, OnFailure::Hold).await;
+    let events = insert(t, &["a", "a", "b", "b", "b"]).await;
+    let first = t.lease(&[hook]).await;
+    fail(t, &first[0]).await;
+    set(t, hook, Some(None), None).await;
+    upkeep(t).await;
+    let rest = BTreeSet::from([events[1], events[3], events[4]]);
+    assert_eq!(of(&t.lease(&[hook]).await), rest);
+    assert_eq!(t.delivery(first[0].id).await.state, DeliveryState::Failed);
+    t.store.redeliver(first[0].id, t.now()).await.unwrap();
+    assert_eq!(ids_of(&t.lease(&[hook]).await), [events[0]]);
+}
+
+pub async fn a_hook_that_begins_to_skip_lets_held_keys_go(t: &TestStore) {
+    let hook = ordered(t, OnFailure::Hold).await;
+    let events = insert(t, &["a", "a"]).await;
+    let first = t.lease(&[hook]).await;
+    fail(t, &first[0]).await;
+    set(t, hook, None, Some(Some(OnFailure::Skip))).await;
+    upkeep(t).await;
+    assert_eq!(ids_of(&t.lease(&[hook]).await), [events[1]]);
+    assert_eq!(t.delivery(first[0].id).await.state, DeliveryState::Failed);
+}
+
+pub async fn what_nothing_stands_before_has_its_turn_at_the_latest_with_upkeep(t: &TestStore) {
+    let hook = ordered(t, OnFailure::Hold).await;
+    let events = insert(t, &["a", "a", "a", "b", "b"]).await;
+    let vanish = |event| {
+        let id = t.id(DeliveryId::of(event, hook).0);
+        format!("DELETE FROM postrider_deliveries WHERE id = {id}")
+    };
+    let mut sql = t.sql().await;
+    sql.run(vanish(events[0])).await;
+    sql.run(vanish(events[3])).await;
+    assert_eq!(t.lease(&[hook]).await.len(), 0);
+    // Another of the key shows it, too.
+    insert(t, &["b"]).await;
+    assert_eq!(ids_of(&t.lease(&[hook]).await), [events[4]]);
+    upkeep(t).await;
+    assert_eq!(ids_of(&t.lease(&[hook]).await), [events[1]]);
+}
+
+pub async fn a_removed_hooks_keys_are_cancelled(t: &TestStore) {
+    let hook = ordered(t, OnFailure::Hold).await;
+    let events = insert(t, &["a", "a", "b", "b"]).await;
+    let first = t.lease(&[hook]).await;
+    fail(t, &first[0]).await;
+    deliver(t, &first[1..]).await;
+    t.store.remove_hook(hook, "test", t.now()).await.unwrap();
+    upkeep(t).await;
+    assert_eq!(left(t).await, 0);
+    let behind = t.delivery(DeliveryId::of(events[1], hook)).await;
+    assert_eq!(behind.state, DeliveryState::Cancelled);
+}
+
+pub async fn much_behind_one_delivery_costs_other_keys_no_place(t: &TestStore) {
+    let hook = ordered(t, OnFailure::Hold).await;
+    // One of the stuck key in each batch: nobody has put it behind yet.
+    for _ in 0..40 {
+        insert(t, &["stuck"]).await;
+    }
+    let other = insert(t, &["other"]).await;
+    let mut request = t.lease_request(&[hook]);
+    t.own(t.worker, &[hook]).await;
+    request.wanted = vec![(hook, 1)];
+    let first = t.store.lease(request.clone()).await.unwrap();
+    t.settle(&[t.refused(&first[0], 3_600)]).await;
+    let mut next = Vec::new();
+    for _ in 0..4 {
+        let mut request = t.lease_request(&[hook]);
+        request.wanted = vec![(hook, 1)];
+        next.extend(t.store.lease(request).await.unwrap());
+    }
+    assert_eq!(ids_of(&next), other);
+}
+
+pub async fn turns_are_given_however_fan_out_and_settling_race(t: &TestStore) {
+    const KEYS: usize = 4;
+    const ROUNDS: usize = 30;
+    let hook = ordered(t, OnFailure::Hold).await;
+    t.own(t.worker, &[hook]).await;
+    let keys: Vec<_> = (0..KEYS).map(|key| key.to_string()).collect();
+    let keys: Vec<_> = keys.iter().map(String::as_str).collect();
+    let feeding = async {
+        for _ in 0..ROUNDS {
+            insert(t, &keys).await;
+        }
+    };
+    let draining = async {
+        let mut seen: BTreeMap<String, Vec<EventId>> = BTreeMap::new();
+        let mut count = 0;
+        while count < KEYS * ROUNDS {
+            let leased = t.store.lease(t.lease_request(&[hook])).await.unwrap();
+            let settlements: Vec<_> = leased.iter().map(|leased| t.accepted(leased)).collect();
+            // Two at a time, beside the fan-outs.
+            let (one, other) = settlements.split_at(settlements.len() / 2);
+            tokio::join!(t.settle(one), t.settle(other));
+            for leased in leased {
+                count += 1;
+                let key = leased.event.ordering_key.clone().unwrap();
+                seen.entry(key).or_default().push(leased.event.id);
+            }
+        }
+        seen
+    };
+    let both = async { tokio::join!(feeding, draining).1 };
+    let seen = tokio::time::timeout(Duration::from_secs(60), both).await;
+    for events in seen.expect("nothing is left behind").into_values() {
+        assert!(events.is_sorted(), "ids grow with the order of insertion");
+        assert_eq!(events.len(), ROUNDS);
+    }
+}
+
+// ---- several workers
+
+pub async fn one_at_a_time_fans_out_a_slot_for_ordered_hooks(t: &TestStore) {
+    let mut other = t.sql().await;
+    let held = format!(
+        "BEGIN; SELECT pg_try_advisory_xact_lock('postrider_outbox'::regclass::oid::integer, {})",
+        t.slot
+    );
+    other.run(held).await;
+    t.insert_many("work", 1).await;
+    assert_eq!(t.fan_out().await.events, 1, "without an order anybody may");
+    ordered(t, OnFailure::Hold).await;
+    t.insert_many("work", 1).await;
+    assert_eq!(t.fan_out().await.events, 0);
+    other.run("COMMIT").await;
+    assert_eq!(t.fan_out().await.events, 1);
+}
+
+pub async fn the_next_owner_waits_for_what_is_in_flight(t: &TestStore) {
+    let hook = ordered(t, OnFailure::Hold).await;
+    let events = insert(t, &["a", "a", "b", "b"]).await;
+    let in_flight = t.lease(&[hook]).await;
+    assert_eq!(in_flight.len(), 2);
+    // The owner is gone, its requests are not.
+    t.advance(11);
+    let next = WorkerId::draw(t.now());
+    assert!(t.own(next, &[hook]).await[0].owned);
+    let lease = || {
+        let mut request = t.lease_request(&[hook]);
+        request.worker = next;
+        t.store.lease(request)
+    };
+    assert_eq!(lease().await.unwrap().len(), 0);
+    deliver(t, &in_flight[..1]).await;
+    assert_eq!(ids_of(&lease().await.unwrap()), [events[1]]);
+    assert_eq!(t.lease(&[hook]).await.len(), 0, "it owns the hook no more");
+}
+
+pub async fn slots_do_not_grow_while_ordered_deliveries_wait(t: &TestStore) {
+    let hook = ordered(t, OnFailure::Hold).await;
+    insert(t, &["a"]).await;
+    let more = Some(64);
+    let refused = t.store.migrate(more, t.now()).await.unwrap_err();
+    assert!(refused.to_string().contains("ordered"), "{refused}");
+    deliver(t, &t.lease(&[hook]).await).await;
+    assert_eq!(t.store.migrate(more, t.now()).await.unwrap().slots, 64);
+}
+
+// ---- what several of the cases do
+
+pub async fn what_is_behind_what_was_discarded_has_its_turn(t: &TestStore) {
+    let hook = ordered(t, OnFailure::Hold).await;
+    let events = insert(t, &["a", "b", "a", "a"]).await;
+    let first = t.lease(&[hook]).await;
+    assert_eq!(first.len(), 2, "the others are put behind");
+    t.settle(&[t.refused(&first[0], 60), t.refused(&first[1], 60)])
+        .await;
+    change(t, hook, HookChange::Pause).await;
+    let which = Discard {
+        hook,
+        made_before: Some(DeliveryId::of(events[2], hook).event_made_at()),
+        by: "test".into(),
+    };
+    let done = t.store.discard_held(&which, Page::first(10), t.now()).await;
+    assert_eq!(done.unwrap().count, 2);
+    change(t, hook, HookChange::Enable).await;
+    assert_eq!(ids_of(&t.lease(&[hook]).await), [events[2]]);
+}
+
+pub async fn what_holds_its_key_keeps_its_place_when_many_are_sent_again(t: &TestStore) {
+    let hook = ordered(t, OnFailure::Hold).await;
+    let events = insert(t, &["a", "a", "b"]).await;
+    let first = t.lease(&[hook]).await;
+    assert_eq!(ids_of(&first), [events[0], events[2]]);
+    fail(t, &first[0]).await;
+    deliver(t, &first[1..]).await;
+    // It is failed, and nothing that is held: it is not discarded with what is.
+    change(t, hook, HookChange::Pause).await;
+    let which = Discard {
+        hook,
+        made_before: Some(DeliveryId::of(events[1], hook).event_made_at()),
+        by: "test".into(),
+    };
+    let done = t.store.discard_held(&which, Page::first(10), t.now()).await;
+    assert_eq!(done.unwrap().count, 0);
+    change(t, hook, HookChange::Enable).await;
+    assert_eq!(t.lease(&[hook]).await.len(), 0);
+    for (state, count) in [(DeliveryState::Failed, 1), (DeliveryState::Delivered, 1)] {
+        let which = Redelivery {
+            hook,
+            state,
+            since: None,
+            until: None,
+            event_type: None,
+        };
+        let done = t.store.redeliver_many(&which, Page::first(10), t.now());
+        assert_eq!(done.await.unwrap().count, count);
+    }
+    // The first of the key before the second; the repeat of the other waits for none.
+    let again = t.lease(&[hook]).await;
+    assert_eq!(of(&again), BTreeSet::from([events[0], events[2]]));
+    deliver(t, &again).await;
+    assert_eq!(ids_of(&t.lease(&[hook]).await), [events[1]]);
+}
+
+async fn change(t: &TestStore, hook: HookId, change: HookChange) {
+    let changed = t.store.change_hook(hook, change, "test", t.now()).await;
+    changed.unwrap();
+}
+
+async fn ordered(t: &TestStore, on_failure: OnFailure) -> HookId {
+    let mut hook = new_hook("default", &["work"]);
+    hook.settings = HookSettings {
+        ordered: Some(Ordered::Key),
+        on_failure: Some(on_failure),
+        ..HookSettings::default()
+    };
+    t.register(hook).await.id
+}
+
+/// Events of these keys, without one where it is empty.
+fn keyed(keys: &[&str]) -> Vec<NewEvent> {
+    let event = |key: &&str| match *key {
+        "" => event("work"),
+        key => event("work").ordering_key(key),
+    };
+    keys.iter().map(event).collect()
+}
+
+/// Inserts events of these keys, and fans them out.
+async fn insert(t: &TestStore, keys: &[&str]) -> Vec<EventId> {
+    let events = t.insert(&keyed(keys)).await;
+    drained(t).await;
+    events
+}
+
+fn of(leased: &[Leased]) -> BTreeSet<EventId> {
+    ids_of(leased).into_iter().collect()
+}
+
+async fn deliver(t: &TestStore, leased: &[Leased]) {
+    let settlements: Vec<_> = leased.iter().map(|leased| t.accepted(leased)).collect();
+    let settled = t.settle(&settlements).await;
+    assert_eq!(settled.settled as usize, leased.len());
+}
+
+/// The receiver refused it for the last time.
+async fn fail(t: &TestStore, leased: &Leased) {
+    let failed: Settlement = t.settlement(leased, refusal(500), Step::Failed(Reason::Exhausted));
+    assert_eq!(t.settle(&[failed]).await.settled, 1);
+}
+
+async fn set(
+    t: &TestStore,
+    hook: HookId,
+    ordered: Option<Option<Ordered>>,
+    on_failure: Option<Option<OnFailure>>,
+) {
+    let change = HookChange::Set(SettingsChange {
+        ordered,
+        on_failure,
+        ..SettingsChange::default()
+    });
+    let changed = t.store.change_hook(hook, change, "test", t.now()).await;
+    changed.expect("change the hook");
+    t.store.peek().await.expect("learn of the change");
+}
+
+async fn recover(t: &TestStore) {
+    let schedule = RetrySchedule::default();
+    let recovered = t.store.recover(t.slot, t.now(), 1_000, &schedule).await;
+    assert_eq!(recovered.unwrap().recovered, 1);
+}
+
+async fn upkeep(t: &TestStore) {
+    while t.store.upkeep(t.now(), 1_000).await.unwrap().more {}
+}
+
+/// Two events of a key, of which the first has lost its worker three times and has no attempt
+/// left.
+async fn lost_its_workers(t: &TestStore, on_failure: OnFailure) -> (HookId, Vec<EventId>) {
+    let hook = ordered(t, on_failure).await;
+    let events = insert(t, &["a", "a"]).await;
+    let none = RetrySchedule::new(Vec::new());
+    for lost in 1..=3 {
+        assert_eq!(ids_of(&t.lease(&[hook]).await), [events[0]]);
+        t.outlive_leases();
+        let recovered = t.store.recover(t.slot, t.now(), 10, &none).await.unwrap();
+        assert_eq!(recovered.worker_lost, u32::from(lost == 3));
+    }
+    (hook, events)
+}
+
+/// The deliveries to the hook in this state, newest first.
+async fn states(t: &TestStore, hook: HookId, state: DeliveryState) -> Vec<DeliveryId> {
+    let filter = DeliveryFilter {
+        hook: Some(hook),
+        state: Some(state),
+        limit: 100,
+        ..DeliveryFilter::default()
+    };
+    let found = t.store.deliveries(filter).await.unwrap();
+    found.into_iter().map(|delivery| delivery.id).collect()
+}
+
+async fn left(t: &TestStore) -> i64 {
+    let mut sql = t.sql().await;
+    sql.number("SELECT count(*) FROM postrider_deliveries")
+        .await
+}
