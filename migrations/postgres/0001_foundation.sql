@@ -13,9 +13,21 @@ CREATE TABLE postrider_meta (
     -- The oldest binary that can live with this database, as the number of the newest
     -- migration that binary knows.
     oldest_binary integer NOT NULL,
-    slots smallint NOT NULL DEFAULT 1 CHECK (slots BETWEEN 1 AND 1024)
+    slots smallint NOT NULL DEFAULT 1 CHECK (slots BETWEEN 1 AND 1024),
+    -- Everything has moved to that database: nothing is done here any more.
+    moved_to text,
+    -- A move from that database to this one has begun: nothing is done here yet.
+    moving_from text
 );
 INSERT INTO postrider_meta (oldest_binary) VALUES (1);
+
+-- While everything moves here: how far each table has come.
+CREATE TABLE postrider_moves (
+    name text PRIMARY KEY,
+    -- The key of the last row that was moved.
+    reached json NOT NULL,
+    rows bigint NOT NULL
+);
 
 -- A uuid of version 7: 48 bits of milliseconds, then random bits. PostgreSQL has one of its own
 -- from 18 on; this one serves all versions alike.
@@ -266,6 +278,8 @@ CREATE TABLE postrider_events (
     headers json,
     occurred_at timestamptz NOT NULL,
     fanned_out_at timestamptz NOT NULL,
+    -- When its payload and headers were erased; nothing is sent of it any more.
+    erased_at timestamptz,
     PRIMARY KEY (slot, day, id)
 ) PARTITION BY RANGE (day);
 

@@ -13,9 +13,21 @@ CREATE TABLE postrider_meta (
     -- The oldest binary that can live with this database, as the number of the newest
     -- migration that binary knows.
     oldest_binary INTEGER NOT NULL,
-    slots INTEGER NOT NULL DEFAULT 1 CHECK (slots = 1)
+    slots INTEGER NOT NULL DEFAULT 1 CHECK (slots = 1),
+    -- Everything has moved to that database: nothing is done here any more.
+    moved_to TEXT,
+    -- A move from that database to this one has begun: nothing is done here yet.
+    moving_from TEXT
 ) STRICT;
 INSERT INTO postrider_meta (oldest_binary) VALUES (1);
+
+-- While everything moves here: how far each table has come.
+CREATE TABLE postrider_moves (
+    name TEXT PRIMARY KEY NOT NULL,
+    -- The key of the last row that was moved.
+    reached TEXT NOT NULL,
+    rows INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 
 -- The public contract: INSERT of the columns (slot, account, event_type, payload, ordering_key,
 -- dedup_key, deliver_after, occurred_at, headers). No trigger, no foreign key. Whatever slot
@@ -245,6 +257,8 @@ CREATE TABLE postrider_events (
     headers TEXT,
     occurred_at INTEGER NOT NULL,
     fanned_out_at INTEGER NOT NULL,
+    -- When its payload and headers were erased; nothing is sent of it any more.
+    erased_at INTEGER,
     -- Last, so that a listing does not read through it.
     payload TEXT NOT NULL,
     PRIMARY KEY (slot, day, id)

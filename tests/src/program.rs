@@ -53,6 +53,8 @@ impl Postrider {
             .with("POSTRIDER_WORKER__ALLOW_ADDRESSES", LOOPBACK)
             .with("POSTRIDER_API__LISTEN", "127.0.0.1:0")
             .with("POSTRIDER_METRICS__LISTEN", "127.0.0.1:0")
+            // A test's own clock may be years behind that of the database.
+            .with("POSTRIDER_RETENTION__EVENTS", "3650d")
     }
 
     /// The program with no environment of ours.

@@ -1,5 +1,7 @@
 //! The arguments: one global set, and a command.
 
+use crate::commands::erase::AccountCommand;
+use crate::commands::moving::Move;
 use crate::commands::{
     bench, check, delivery, demo, event, health, hook, key, listen, metrics, migrate, serve,
 };
@@ -84,9 +86,13 @@ pub enum Command {
     /// Look at deliveries and send them again
     #[command(subcommand)]
     Delivery(delivery::DeliveryCommand),
+    /// Erase what the events of an account said
+    #[command(subcommand)]
+    Account(AccountCommand),
     /// Make, list and revoke keys of the API
     #[command(subcommand)]
     Key(key::KeyCommand),
+    Move(Move),
     Check(check::Check),
     Health(health::Health),
     Metrics(metrics::MetricsCommand),
@@ -133,7 +139,9 @@ impl Command {
             Self::Hook(command) => command.run(globals).await,
             Self::Event(command) => command.run(globals).await,
             Self::Delivery(command) => command.run(globals).await,
+            Self::Account(command) => command.run(globals).await,
             Self::Key(command) => command.run(globals).await,
+            Self::Move(command) => command.run(globals).await,
             Self::Check(command) => command.run(globals).await,
             Self::Health(command) => command.run(globals).await,
             Self::Metrics(command) => command.run(globals).await,

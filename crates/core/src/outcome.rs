@@ -163,6 +163,8 @@ pub enum Reason {
     Discarded,
     /// It outlived the retention.
     Expired,
+    /// The payload of its event was erased.
+    Erased,
 }
 
 impl Reason {
@@ -175,6 +177,7 @@ impl Reason {
             Self::HookDeleted => "hook_deleted",
             Self::Discarded => "discarded",
             Self::Expired => "expired",
+            Self::Erased => "erased",
         }
     }
 }

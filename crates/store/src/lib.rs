@@ -9,6 +9,7 @@ mod book;
 mod bulk;
 mod credential;
 mod error;
+mod examine;
 mod fan_out;
 mod gauges;
 mod hook_entry;
@@ -17,15 +18,18 @@ mod open;
 mod order;
 pub mod postgres;
 mod report;
+mod retention;
 mod room;
 mod scratch;
 pub mod sqlite;
 mod store;
+mod transfer;
 mod work;
 
 pub use bulk::{Discard, Mark, Page, PageDone, Redelivery};
 pub use credential::CredentialQuery;
 pub use error::{Error, Result};
+pub use examine::{Examination, OUTBOX_COLUMNS, OldSnapshot, Producer, TableSize, Unused};
 pub use gauges::{
     GAUGES_COUNTED, Gauges, HookCounts, PartitionGauge, PoolGauge, Sampled, SnapshotGauge,
     TableGauge, Waiting,
@@ -36,6 +40,7 @@ pub use report::{
     AttemptReport, DeliveryReport, DeliveryState, EventReport, EventState, HookChangeReport,
     HookReport, KeyReport, Registered, RegistrantReport, RejectedReport,
 };
+pub use retention::{Erased, Pruned, Retention};
 pub use room::Room;
 pub use scratch::{HeldSnapshot, ScratchDatabase, describe_server};
 pub use store::{
@@ -43,6 +48,7 @@ pub use store::{
     HookFilter, IDEMPOTENCY_KEPT, Idempotency, KeyFilter, Latest, Lease, RegisteredFilter, Store,
     Upkeep,
 };
+pub use transfer::{TransferParts, TransferStep, Transferred, transfer};
 pub use work::{
     Disabling, FannedOut, Fresh, GateAnswer, HookBook, Leased, OwnGates, Peek, Recovered, Settled,
     Settlement, Standing, Step, Warning, WorkerClaim,

@@ -48,6 +48,16 @@ pub enum SchemaState {
     },
     /// A migration was begun and not finished, or tables were changed by hand.
     Damaged(String),
+    /// Everything has moved to another database.
+    Moved {
+        /// Which, in words.
+        to: String,
+    },
+    /// A move into it has begun and is not finished.
+    Moving {
+        /// From which database, in words.
+        from: String,
+    },
     /// It needs a newer binary.
     TooNew {
         /// The migration that the oldest fitting binary knows.
@@ -70,6 +80,14 @@ impl SchemaState {
             Self::Damaged(what) => Some(format!(
                 "the database is half migrated ({what}): restore it from a backup, or drop the \
                  postrider_* tables if nothing in them matters, then run `postrider migrate`"
+            )),
+            Self::Moved { to } => Some(format!(
+                "everything in this database has moved to the {to}: use that one, and set \
+                 database.url to it"
+            )),
+            Self::Moving { from } => Some(format!(
+                "a move from the {from} into this database has begun and is not finished: run \
+                 `postrider move` again as before"
             )),
             Self::TooNew { oldest_binary } => Some(format!(
                 "the database was migrated by a newer Postrider (it needs one that knows \

@@ -138,6 +138,9 @@ pub struct EventReport {
     pub ordering_key: Option<String>,
     /// Its deduplication key.
     pub dedup_key: Option<String>,
+    /// When its payload and headers were erased.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub erased_at: Option<Timestamp>,
     /// The payload, verbatim; only where one event is shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payload: Option<Box<RawValue>>,

@@ -1,10 +1,11 @@
 //! The contract of every store, in prose. The conformance cases are named after its sentences.
 
 use crate::{
-    AttemptReport, CredentialQuery, DeliveryReport, DeliveryState, Discard, EventReport, FannedOut,
-    GateAnswer, HookBook, HookChangeReport, HookReport, KeyReport, Leased, Migrated, OwnGates,
-    Page, PageDone, Peek, PoolGauge, Recovered, Redelivery, Registered, RejectedReport, Result,
-    Room, Sampled, SchemaState, Settled, Settlement, WorkerClaim,
+    AttemptReport, CredentialQuery, DeliveryReport, DeliveryState, Discard, Erased, EventReport,
+    Examination, FannedOut, GateAnswer, HookBook, HookChangeReport, HookReport, KeyReport, Leased,
+    Migrated, OwnGates, Page, PageDone, Peek, PoolGauge, Pruned, Recovered, Redelivery, Registered,
+    RejectedReport, Result, Retention, Room, Sampled, SchemaState, Settled, Settlement,
+    WorkerClaim,
 };
 use async_trait::async_trait;
 use postrider_core::{
@@ -393,6 +394,36 @@ pub trait Store: Send + Sync {
     /// is ordered no more goes, what holds a key of one that skips now holds it no longer, and what
     /// waits for nothing has its turn.
     async fn upkeep(&self, now: Timestamp, limit: u32) -> Result<Upkeep>;
+
+    /// Takes away what is past its retention by `now`, `batch` rows at a time where it goes by
+    /// rows.
+    ///
+    /// History goes by the day of fan-out. Before events go, every delivery of theirs that has
+    /// not ended is ended as expired; those that are leased keep the events of all days that are
+    /// past until they have ended. Attempts go with their events, or before, when all of their
+    /// day are past `keep.attempts`. What ended otherwise than delivered is told for a week
+    /// longer than its event. Deduplication keys and rejected rows are kept as long as events.
+    ///
+    /// Keeps nobody waiting: what cannot go without is left for a later call, and the answer
+    /// says why. Of several that call at once one does the work and the others return at once.
+    /// What a call that was cut short had begun is finished by the next.
+    async fn prune(&self, keep: &Retention, now: Timestamp, batch: u32) -> Result<Pruned>;
+
+    /// Erases what these events said: payloads become `null`, headers and what receivers
+    /// answered go, also of rejected ones; those in the outbox go altogether.
+    ///
+    /// Deliveries that wait are cancelled, and nothing is sent of an erased event any more. An
+    /// event with a delivery that is being attempted stays as it is and is named in the answer:
+    /// call again when the attempt has ended. What was erased before changes nothing, and
+    /// unknown ids are passed over. Keys, type and times stay.
+    async fn erase(&self, events: &[EventId], now: Timestamp) -> Result<Erased>;
+
+    /// Erases what up to `limit` rejected rows of an account said; returns how many.
+    async fn erase_rejected(&self, account: &str, limit: u32) -> Result<u32>;
+
+    /// What the database tells about itself, as of `now`. Reads catalogs and statistics only,
+    /// whatever the tables hold.
+    async fn examine(&self, now: Timestamp) -> Result<Examination>;
 
     // ---- what operators watch
 

@@ -17,6 +17,7 @@ mod pace;
 mod profiles;
 mod progress;
 mod ready;
+mod retention;
 mod sampler;
 mod send;
 mod settings;
@@ -36,6 +37,7 @@ pub use profiles::{
     ProfileSetting, SecretUse, Sending,
 };
 pub use progress::{Progress, Standstill};
+pub use retention::Keeper;
 pub use sampler::Sampler;
 pub use send::{Sender, TestError};
 pub use settings::{HookDefaults, WorkerSettings};

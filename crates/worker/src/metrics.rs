@@ -81,6 +81,7 @@ pub struct Metrics {
     pub(crate) delivery_latency_seconds: Histogram,
     pub(crate) delivery_completion_seconds: Histogram,
     pub(crate) leases_expired: IntCounter,
+    pub(crate) deliveries_expired: IntCounter,
     pub(crate) settlements_late: IntCounter,
     pub(crate) settlements_scrubbed: IntCounter,
     pub(crate) leases_released: IntCounter,
@@ -176,6 +177,11 @@ impl Metrics {
                 r,
                 "postrider_leases_expired_total",
                 "Leases that ran out without a settlement: a worker was lost or too slow.",
+            ),
+            deliveries_expired: counter(
+                r,
+                "postrider_deliveries_expired_total",
+                "Deliveries ended undelivered because their events were past retention.events.",
             ),
             settlements_late: counter(
                 r,

@@ -210,6 +210,16 @@ impl Settler {
                 "Backed off hook {}: one probe at a time until it takes one", standing.hook
             );
         }
+        let ramping = settled.standings.iter().filter(|standing| {
+            standing.phase == Some(Phase::Ramping) && standing.version.is_some()
+        });
+        for standing in ramping {
+            info!(
+                hook.id = %standing.hook,
+                "Hook {} takes deliveries again: what waits for it goes at a growing pace",
+                standing.hook
+            );
+        }
         for warning in &settled.warned {
             metrics.hooks_warned.inc();
             warn!(

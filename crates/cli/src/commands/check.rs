@@ -2,6 +2,7 @@
 //!
 //! Changes nothing: it neither makes nor migrates a database.
 
+use super::check_database::examine;
 use crate::cli::Globals;
 use crate::clock::wall_clock;
 use crate::config::Settings;
@@ -69,21 +70,21 @@ impl Check {
     }
 }
 
-struct Report {
+pub(super) struct Report {
     output: Output,
     problems: u32,
 }
 
 impl Report {
-    fn ok(&mut self, check: &str, message: impl AsRef<str>) -> Result<()> {
+    pub(super) fn ok(&mut self, check: &str, message: impl AsRef<str>) -> Result<()> {
         self.line(check, Status::Ok, message.as_ref())
     }
 
-    fn warning(&mut self, check: &str, message: impl AsRef<str>) -> Result<()> {
+    pub(super) fn warning(&mut self, check: &str, message: impl AsRef<str>) -> Result<()> {
         self.line(check, Status::Warning, message.as_ref())
     }
 
-    fn problem(&mut self, check: &str, message: impl AsRef<str>) -> Result<()> {
+    pub(super) fn problem(&mut self, check: &str, message: impl AsRef<str>) -> Result<()> {
         self.problems += 1;
         self.line(check, Status::Problem, message.as_ref())
     }
@@ -204,7 +205,8 @@ async fn opened(report: &mut Report, settings: &Settings, store: &dyn Store) -> 
         Err(error) => report.problem("writing", failure::sentence(&error))?,
     }
     secrets(report, settings, store).await?;
-    rejected(report, store).await
+    rejected(report, store).await?;
+    examine(report, store, now).await
 }
 
 /// Whether the tables can be used.

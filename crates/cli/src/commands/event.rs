@@ -1,5 +1,6 @@
 //! `postrider event …`.
 
+use super::erase::EraseEvent;
 use super::event_file::{self, FileArgs};
 use super::paging::{Listing, SHOWN};
 use super::parse::{Moment, id, text_argument};
@@ -21,6 +22,7 @@ pub enum EventCommand {
     List(List),
     /// Show one event with its payload
     Show(One),
+    Erase(EraseEvent),
 }
 
 /// Put one event, or a file of events, into the outbox.
@@ -113,6 +115,7 @@ impl EventCommand {
         match self {
             Self::Send(command) => command.run(globals).await,
             Self::List(command) => command.run(globals).await,
+            Self::Erase(command) => command.run(globals).await,
             Self::Show(One { id }) => {
                 let store = database::open(&globals.settings()?, Need::Nothing).await?;
                 let report = store.event(id).await?;

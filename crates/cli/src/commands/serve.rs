@@ -18,7 +18,7 @@ use postrider_api::{Api, ApiLimits, ApiParts, Readiness, TestSender, probes, ser
 use postrider_core::{Attempt, Hook};
 use postrider_store::{Backend, Store, WorkerClaim};
 use postrider_worker::{
-    DatabaseClock, Metrics, Sampler, Sender, Shutdown, Waker, Worker, WorkerParts,
+    DatabaseClock, Keeper, Metrics, Sampler, Sender, Shutdown, Waker, Worker, WorkerParts,
 };
 use serde::Serialize;
 use std::io::ErrorKind;
@@ -136,6 +136,12 @@ impl Serve {
                 Some(worker(settings, store, clock.clone(), metrics.clone())?)
             }
         };
+        let keeper = Keeper {
+            store: store.clone(),
+            clock: clock.clone(),
+            keep: settings.retention.keep(),
+            metrics: metrics.clone(),
+        };
         let started = Started {
             ready: true,
             role: self.role,
@@ -194,6 +200,8 @@ impl Serve {
             AbortOnDropHandle::new(tokio::spawn(async move { supervisor.keep_alive().await }));
         let was_cut = match worker {
             Some(worker) => {
+                let drain = shutdown.drain.clone();
+                tokio::spawn(async move { keeper.run(drain).await });
                 let drained = worker.run(shutdown).await;
                 info!(
                     released = drained.released,

@@ -146,6 +146,8 @@ pub fn event(event: &EventReport) -> String {
         ("occurred", moment_or(event.occurred_at, "-")),
         ("fanned out", moment_or(event.fanned_out_at, "-")),
     ];
+    let erased = event.erased_at.map(|at| ("erased", moment(at)));
+    shown.extend(erased);
     for (name, key) in [
         ("ordering key", &event.ordering_key),
         ("dedup key", &event.dedup_key),

@@ -2,10 +2,13 @@
 
 use postrider_api::EventEntry;
 use postrider_core::{KeyRing, Rate, Span};
-use postrider_store::Backend;
+use postrider_store::{Backend, Retention};
 use postrider_worker::MisskeyOptions;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
+
+/// How long history is kept by default.
+const MONTH: Span = Span::secs(30 * 24 * 3600);
 
 /// A value cannot be used; the sentence says what to change.
 type Checked = Result<(), String>;
@@ -43,8 +46,8 @@ pub struct MetricsSettings {
 pub struct RetentionSettings {
     /// How long events and their deliveries are kept.
     pub events: Span,
-    /// How long attempts are kept.
-    pub attempts: Span,
+    /// How long attempts are kept; without it as long as events, and 30 days at most.
+    pub attempts: Option<Span>,
 }
 
 /// The section `[secrets]`. It has no `Debug`: a key must not reach a log.
@@ -121,10 +124,9 @@ impl Default for MetricsSettings {
 
 impl Default for RetentionSettings {
     fn default() -> Self {
-        let month = Span::secs(30 * 24 * 3600);
         Self {
-            events: month,
-            attempts: month,
+            events: MONTH,
+            attempts: None,
         }
     }
 }
@@ -169,12 +171,37 @@ impl MetricsSettings {
 }
 
 impl RetentionSettings {
+    /// How long attempts are kept.
+    pub fn attempts(&self) -> Span {
+        self.attempts
+            .unwrap_or_else(|| match self.events.get() < MONTH.get() {
+                true => self.events,
+                false => MONTH,
+            })
+    }
+
+    /// How long what is kept, for the store.
+    pub fn keep(&self) -> Retention {
+        Retention {
+            events: self.events.get(),
+            attempts: self.attempts().get(),
+        }
+    }
+
     pub(super) fn check(&self) -> Checked {
-        if self.events.get().is_zero() || self.attempts.get().is_zero() {
+        let attempts = self.attempts();
+        if self.events.get().is_zero() || attempts.get().is_zero() {
             return Err(
                 "retention.events and retention.attempts must be longer than 0s, such as \"30d\""
                     .into(),
             );
+        }
+        if attempts.get() > self.events.get() {
+            return Err(format!(
+                "retention.attempts ({attempts}) is longer than retention.events ({}), with which \
+                 attempts go: set it to at most that, or keep events for longer",
+                self.events
+            ));
         }
         Ok(())
     }
@@ -302,6 +329,22 @@ mod tests {
             let problem = check_listen("api.listen", bad).unwrap_err();
             assert!(problem.contains("host:port"), "{bad}: {problem}");
         }
+    }
+
+    #[test]
+    fn attempts_are_not_kept_for_longer_than_events() {
+        let days = |n: u64| Span::secs(n * 24 * 3600);
+        let of = |events, attempts| RetentionSettings { events, attempts };
+        assert_eq!(of(days(7), None).check(), Ok(()));
+        assert_eq!(of(days(7), None).attempts(), days(7));
+        assert_eq!(of(days(90), None).attempts(), days(30));
+        assert_eq!(of(days(30), Some(days(7))).check(), Ok(()));
+        let problem = of(days(7), Some(days(30))).check().unwrap_err();
+        assert!(
+            problem.contains("retention.attempts (30days) is longer"),
+            "{problem}"
+        );
+        assert!(of(days(7), Some(days(0))).check().is_err());
     }
 
     #[test]

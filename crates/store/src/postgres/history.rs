@@ -28,7 +28,7 @@ impl PostgresStore {
         let row = sqlx::query(concat!(
             "-- postrider: event
             SELECT e.id, e.account, e.event_type, 'fanned_out' AS state, e.occurred_at,
-                   e.fanned_out_at, e.ordering_key, e.dedup_key, e.payload::text
+                   e.fanned_out_at, e.ordering_key, e.dedup_key, e.erased_at, e.payload::text
             FROM unnest($2::smallint[]) AS s (slot) CROSS JOIN unnest($3::date[]) AS d (day)
             CROSS JOIN LATERAL (
                 SELECT * FROM postrider_events
@@ -39,14 +39,14 @@ impl PostgresStore {
                    CASE WHEN coalesce(occurred_at, created_at) ",
             within_calendar!(),
             " THEN coalesce(occurred_at, created_at) END,
-                   NULL, ordering_key, dedup_key, payload::text
+                   NULL, ordering_key, dedup_key, NULL, payload::text
             FROM postrider_outbox WHERE id = $1
             UNION ALL
             SELECT id, coalesce(account, ''), coalesce(event_type, ''), 'rejected',
                    CASE WHEN occurred_at ",
             within_calendar!(),
             " THEN occurred_at END,
-                   NULL, ordering_key, dedup_key, payload
+                   NULL, ordering_key, dedup_key, NULL, payload
             FROM postrider_rejected WHERE slot = ANY($2) AND id = $1
             LIMIT 1",
         ))
@@ -169,9 +169,10 @@ impl Extent {
                        ORDER BY 1
                    ),
                    ARRAY(
-                       SELECT to_date(right(part.relname, 8), 'YYYYMMDD')
+                       SELECT DISTINCT to_date(right(part.relname, 8), 'YYYYMMDD')
                        FROM pg_inherits AS i JOIN pg_class AS part ON part.oid = i.inhrelid
-                       WHERE i.inhparent = 'postrider_events'::regclass
+                       WHERE i.inhparent IN ('postrider_events'::regclass,
+                                             'postrider_ended'::regclass)
                          AND part.relname ~ '_[0-9]{8}$'
                        ORDER BY 1 DESC
                    )",
@@ -229,7 +230,8 @@ async fn queued_events(
                CASE WHEN coalesce(e.occurred_at, e.created_at) ",
         within_calendar!(),
         " THEN coalesce(e.occurred_at, e.created_at) END AS occurred_at,
-               NULL::timestamptz AS fanned_out_at, e.ordering_key, e.dedup_key
+               NULL::timestamptz AS fanned_out_at, e.ordering_key, e.dedup_key,
+               NULL::timestamptz AS erased_at
         FROM occupied AS o CROSS JOIN LATERAL (
             SELECT * FROM postrider_outbox
             WHERE slot = o.slot AND id < $1 AND id >= $5
@@ -268,7 +270,7 @@ async fn kept_events(
     let rows = sqlx::query(
         "-- postrider: events
         SELECT e.id, e.account, e.event_type, 'fanned_out' AS state, e.occurred_at,
-               e.fanned_out_at, e.ordering_key, e.dedup_key
+               e.fanned_out_at, e.ordering_key, e.dedup_key, e.erased_at
         FROM unnest($1::smallint[]) AS s (slot) CROSS JOIN unnest($2::date[]) AS d (day)
         CROSS JOIN LATERAL (
             SELECT * FROM postrider_events
@@ -309,6 +311,7 @@ fn event_report(row: &PgRow) -> std::result::Result<EventReport, sqlx::Error> {
         fanned_out_at: row.try_get("fanned_out_at")?,
         ordering_key: row.try_get("ordering_key")?,
         dedup_key: row.try_get("dedup_key")?,
+        erased_at: row.try_get("erased_at")?,
         payload: None,
     })
 }

@@ -346,7 +346,8 @@ async fn events_of(
             FROM unnest($3::uuid[]) AS i (id) CROSS JOIN LATERAL (
                 SELECT id, account, event_type, payload::text, ordering_key, headers::text,
                        occurred_at
-                FROM postrider_events WHERE slot = $1 AND day = $2 AND id = i.id LIMIT 1
+                FROM postrider_events
+                WHERE slot = $1 AND day = $2 AND id = i.id AND erased_at IS NULL LIMIT 1
             ) AS e",
         )
         .bind(slot)

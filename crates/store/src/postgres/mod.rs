@@ -15,7 +15,10 @@ mod deliveries;
 mod discard;
 mod discard_held;
 mod due_from;
+mod erase;
 mod errors;
+mod examine;
+mod expire;
 mod gates;
 mod gauges;
 mod health;
@@ -31,7 +34,9 @@ mod order;
 mod order_upkeep;
 mod outbox;
 mod outbox_rows;
+mod partitions;
 mod peek;
+mod prune;
 mod recover;
 mod redeliver;
 mod redeliver_many;
@@ -40,17 +45,18 @@ mod schema;
 mod settle;
 mod settle_rows;
 mod started;
+mod transfer;
 mod upkeep;
 mod values;
 
 use crate::error::words;
 use crate::{
     AttemptReport, CredentialQuery, DeliveryFilter, DeliveryReport, Discard, DueHook, EnqueuedOnce,
-    Error, EventFilter, EventReport, FanOut, FannedOut, GateAnswer, HistoryFilter, HookBook,
-    HookChange, HookChangeReport, HookFilter, HookReport, Idempotency, KeyFilter, KeyReport,
-    Latest, Lease, Leased, Migrated, OwnGates, Page, PageDone, Peek, PoolGauge, Recovered,
-    Redelivery, Registered, RegisteredFilter, RejectedReport, Result, Sampled, SchemaState,
-    Settled, Settlement, Store, Upkeep,
+    Erased, Error, EventFilter, EventReport, Examination, FanOut, FannedOut, GateAnswer,
+    HistoryFilter, HookBook, HookChange, HookChangeReport, HookFilter, HookReport, Idempotency,
+    KeyFilter, KeyReport, Latest, Lease, Leased, Migrated, OwnGates, Page, PageDone, Peek,
+    PoolGauge, Pruned, Recovered, Redelivery, Registered, RegisteredFilter, RejectedReport, Result,
+    Retention, Sampled, SchemaState, Settled, Settlement, Store, Upkeep,
 };
 use async_trait::async_trait;
 use chrono::NaiveDate;
@@ -355,6 +361,22 @@ impl Store for PostgresStore {
 
     fn pools(&self) -> Vec<PoolGauge> {
         self.pools()
+    }
+
+    async fn prune(&self, keep: &Retention, now: Timestamp, batch: u32) -> Result<Pruned> {
+        Ok(self.prune(keep, now, batch).await?)
+    }
+
+    async fn erase(&self, events: &[EventId], now: Timestamp) -> Result<Erased> {
+        Ok(self.erase(events, now).await?)
+    }
+
+    async fn erase_rejected(&self, account: &str, limit: u32) -> Result<u32> {
+        Ok(self.erase_rejected(account, limit).await?)
+    }
+
+    async fn examine(&self, now: Timestamp) -> Result<Examination> {
+        Ok(self.examine(now).await?)
     }
 
     async fn create_hook(&self, hook: NewHook, by: &str, now: Timestamp) -> Result<HookReport> {

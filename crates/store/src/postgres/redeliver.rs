@@ -56,9 +56,10 @@ pub(super) fn in_flight(id: DeliveryId) -> Error {
 
 /// Keeps everyone else who asks for a delivery of this event waiting.
 async fn hold_event(connection: &mut PgConnection, place: &Found) -> Result<()> {
-    let event = sqlx::query(
+    let erased: Option<bool> = sqlx::query_scalar(
         "-- postrider: redeliver_event
-        SELECT FROM postrider_events WHERE slot = $1 AND day = $2 AND id = $3
+        SELECT erased_at IS NOT NULL FROM postrider_events
+        WHERE slot = $1 AND day = $2 AND id = $3
         FOR NO KEY UPDATE",
     )
     .bind(place.slot)
@@ -66,8 +67,13 @@ async fn hold_event(connection: &mut PgConnection, place: &Found) -> Result<()> 
     .bind(place.event)
     .fetch_optional(connection)
     .await?;
-    match event {
-        Some(_) => Ok(()),
+    match erased {
+        Some(false) => Ok(()),
+        Some(true) => Err(Error::Conflict(format!(
+            "the event of delivery {} was erased: there is nothing left to send",
+            place.id
+        ))
+        .into()),
         None => Err(Error::Conflict(format!(
             "the event of delivery {} is past its retention: there is nothing left to send",
             place.id

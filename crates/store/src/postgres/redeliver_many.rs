@@ -76,7 +76,7 @@ async fn hold_events(
              AS k (slot, day, id, place)
         CROSS JOIN LATERAL (
             SELECT id, event_type FROM postrider_events
-            WHERE slot = k.slot AND day = k.day AND id = k.id LIMIT 1
+            WHERE slot = k.slot AND day = k.day AND id = k.id AND erased_at IS NULL LIMIT 1
             FOR NO KEY UPDATE
         ) AS e
         ORDER BY k.place",

@@ -15,8 +15,9 @@ use std::collections::HashMap;
 const MIGRATIONS_TABLE: &str = "postrider_migrations";
 
 /// Tables without which nothing works.
-const TABLES: [&str; 19] = [
+const TABLES: [&str; 20] = [
     "postrider_meta",
+    "postrider_moves",
     "postrider_outbox",
     "postrider_rejected",
     "postrider_dedup",
@@ -187,9 +188,10 @@ async fn judge(
     if let Some(table) = missing {
         return damaged(format!("{table} is missing"));
     }
-    let (oldest_binary, slots): (i32, i16) = sqlx::query_as(
+    type Meta = (i32, i16, Option<String>, Option<String>);
+    let (oldest_binary, slots, moved_to, moving_from): Meta = sqlx::query_as(
         "-- postrider: schema_meta
-        SELECT oldest_binary, slots FROM postrider_meta WHERE singleton",
+        SELECT oldest_binary, slots, moved_to, moving_from FROM postrider_meta WHERE singleton",
     )
     .fetch_one(connection)
     .await?;
@@ -212,11 +214,13 @@ async fn judge(
             }
         }
     }
-    Ok(match applied == MIGRATIONS.len() {
-        true => SchemaState::Current {
+    Ok(match (moved_to, moving_from) {
+        (Some(to), _) => SchemaState::Moved { to },
+        (None, Some(from)) => SchemaState::Moving { from },
+        _ if applied == MIGRATIONS.len() => SchemaState::Current {
             slots: u16::try_from(slots).unwrap_or(1),
         },
-        false => SchemaState::Behind { applied },
+        _ => SchemaState::Behind { applied },
     })
 }
 

@@ -244,7 +244,12 @@ pub(super) async fn record_late(
         record_attempts!("true"),
         "FROM ",
         settlements!(),
-        " ON CONFLICT (slot, day, delivery_id, id) DO NOTHING RETURNING id",
+        // What was late for so long that the day is gone leaves nothing.
+        " CROSS JOIN LATERAL (
+             SELECT FROM postrider_events
+             WHERE slot = $1 AND day = i.day AND id = i.event_id LIMIT 1
+         ) AS kept
+         ON CONFLICT (slot, day, delivery_id, id) DO NOTHING RETURNING id",
     ));
     let recorded = with_settlements(query, slot, lost, scrubbed)
         .try_map(|row: PgRow| row.try_get(0))

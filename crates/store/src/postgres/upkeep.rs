@@ -57,7 +57,19 @@ impl PostgresStore {
         now: Timestamp,
     ) -> Result<()> {
         let days = days_ahead(now);
-        if !missing_partitions(connection, &days).await?.is_empty() {
+        self.make_days(connection, &days).await?;
+        let mut known = self.days.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = days.into_iter().collect();
+        Ok(())
+    }
+
+    /// Makes the partitions of these days, unless they are there.
+    pub(super) async fn make_days(
+        &self,
+        connection: &mut PgConnection,
+        days: &[NaiveDate],
+    ) -> Result<()> {
+        if !missing_partitions(connection, days).await?.is_empty() {
             let mut tx = connection.begin().await?;
             sqlx::query(
                 "-- postrider: partitions_lock
@@ -69,15 +81,13 @@ impl PostgresStore {
             sqlx::raw_sql("SET LOCAL lock_timeout = '2s'")
                 .execute(&mut *tx)
                 .await?;
-            for partition in missing_partitions(&mut tx, &days).await? {
+            for partition in missing_partitions(&mut tx, days).await? {
                 sqlx::raw_sql(AssertSqlSafe(partition.statements()))
                     .execute(&mut *tx)
                     .await?;
             }
             tx.commit().await?;
         }
-        let mut known = self.days.lock().unwrap_or_else(PoisonError::into_inner);
-        *known = days.into_iter().collect();
         Ok(())
     }
 
@@ -116,6 +126,18 @@ impl Partition {
                 FOR VALUES FROM ('{day}') TO ('{next}');"
         )
     }
+}
+
+/// The partitions of today and the next days that are not there.
+pub(super) async fn missing_days(
+    connection: &mut PgConnection,
+    now: Timestamp,
+) -> Result<Vec<String>> {
+    let missing = missing_partitions(connection, &days_ahead(now)).await?;
+    let names = missing.iter();
+    Ok(names
+        .map(|partition| format!("{}_{}", partition.table, partition.day.format("%Y%m%d")))
+        .collect())
 }
 
 async fn missing_partitions(

@@ -47,7 +47,7 @@ impl SqliteStore {
                 CAST(e.event_type AS BLOB) AS event_type,
                 CAST(e.ordering_key AS BLOB) AS ordering_key,
                 CAST(e.dedup_key AS BLOB) AS dedup_key, CAST(e.payload AS BLOB) AS payload,
-                e.occurred_at, e.fanned_out_at, NULL AS time
+                e.occurred_at, e.fanned_out_at, e.erased_at, NULL AS time
             FROM days CROSS JOIN postrider_events AS e
             WHERE e.slot = 0 AND e.day = days.day AND e.id = ?1 LIMIT 1"
         ))
@@ -64,13 +64,13 @@ impl SqliteStore {
                 CAST(event_type AS BLOB) AS event_type,
                 CAST(ordering_key AS BLOB) AS ordering_key,
                 CAST(dedup_key AS BLOB) AS dedup_key, CAST(payload AS BLOB) AS payload,
-                NULL AS occurred_at, NULL AS fanned_out_at,
+                NULL AS occurred_at, NULL AS fanned_out_at, NULL AS erased_at,
                 CAST(coalesce(occurred_at, created_at) AS BLOB) AS time
             FROM postrider_outbox WHERE id = ?2
             UNION ALL
             SELECT 'rejected', id, CAST(account AS BLOB), CAST(event_type AS BLOB),
                 CAST(ordering_key AS BLOB), CAST(dedup_key AS BLOB), CAST(payload AS BLOB),
-                NULL, NULL, CAST(occurred_at AS BLOB)
+                NULL, NULL, NULL, CAST(occurred_at AS BLOB)
             FROM postrider_rejected WHERE slot = 0 AND id = ?1
             LIMIT 1",
         )
@@ -154,7 +154,7 @@ async fn queued_events(tx: &mut SqliteConnection, filter: &EventFilter) -> Resul
         SELECT 'queued' AS state, unhex(replace(id, '-', '')) AS id,
             CAST(account AS BLOB) AS account, CAST(event_type AS BLOB) AS event_type,
             CAST(ordering_key AS BLOB) AS ordering_key, CAST(dedup_key AS BLOB) AS dedup_key,
-            NULL AS payload, NULL AS occurred_at, NULL AS fanned_out_at,
+            NULL AS payload, NULL AS occurred_at, NULL AS fanned_out_at, NULL AS erased_at,
             CAST(coalesce(occurred_at, created_at) AS BLOB) AS time
         FROM postrider_outbox
         WHERE (?1 IS NULL OR id < ?1) AND id >= ?5 AND length(unhex(replace(id, '-', ''))) = 16
@@ -199,7 +199,7 @@ async fn events_of_day(
         SELECT 'fanned_out' AS state, id, CAST(account AS BLOB) AS account,
             CAST(event_type AS BLOB) AS event_type, CAST(ordering_key AS BLOB) AS ordering_key,
             CAST(dedup_key AS BLOB) AS dedup_key, NULL AS payload, occurred_at, fanned_out_at,
-            NULL AS time
+            erased_at, NULL AS time
         FROM postrider_events
         WHERE slot = 0 AND day = ?1 AND id > ?2 AND id < ?3
             AND (?4 IS NULL OR account = ?4) AND (?5 IS NULL OR event_type = ?5)
@@ -258,6 +258,7 @@ struct EventRow {
     payload: Option<Vec<u8>>,
     occurred_at: Option<i64>,
     fanned_out_at: Option<i64>,
+    erased_at: Option<i64>,
     /// When it happened, as the application wrote it.
     time: Option<Vec<u8>>,
 }
@@ -278,6 +279,7 @@ impl FromRow<'_, SqliteRow> for EventRow {
             payload: row.try_get("payload")?,
             occurred_at: row.try_get("occurred_at")?,
             fanned_out_at: row.try_get("fanned_out_at")?,
+            erased_at: row.try_get("erased_at")?,
             time: row.try_get("time")?,
         })
     }
@@ -298,6 +300,7 @@ impl EventRow {
             fanned_out_at: self.fanned_out_at.map(moment),
             ordering_key: self.ordering_key.map(readable),
             dedup_key: self.dedup_key.map(readable),
+            erased_at: self.erased_at.map(moment),
             // A rejected payload may be no JSON; then there is nothing to show.
             payload: self
                 .payload

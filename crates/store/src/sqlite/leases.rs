@@ -209,7 +209,8 @@ async fn with_events(
             "-- postrider: lease_events
             SELECT id, account, event_type, payload, ordering_key, headers, occurred_at
             FROM postrider_events
-            WHERE slot = 0 AND day = ?1 AND id IN (SELECT unhex(value) FROM json_each(?2))",
+            WHERE slot = 0 AND day = ?1 AND id IN (SELECT unhex(value) FROM json_each(?2))
+                AND erased_at IS NULL",
         )
         .bind(day)
         .bind(rows(ids.iter().map(|id| id.simple())))

@@ -11,7 +11,9 @@ mod credentials;
 mod deliveries;
 mod discard;
 mod discard_held;
+mod erase;
 mod errors;
+mod examine;
 mod file;
 mod gates;
 mod gauges;
@@ -28,6 +30,7 @@ mod order;
 mod order_upkeep;
 mod outbox;
 mod outbox_rows;
+mod prune;
 mod recover;
 mod redeliver;
 mod redeliver_many;
@@ -38,17 +41,18 @@ mod settle_rows;
 mod started;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod upkeep;
 mod values;
 mod writer;
 
 use crate::{
     AttemptReport, CredentialQuery, DeliveryFilter, DeliveryReport, Discard, DueHook, EnqueuedOnce,
-    EventFilter, EventReport, FanOut, FannedOut, GateAnswer, HistoryFilter, HookBook, HookChange,
-    HookChangeReport, HookFilter, HookReport, Idempotency, KeyFilter, KeyReport, Latest, Lease,
-    Leased, Migrated, OwnGates, Page, PageDone, Peek, PoolGauge, Recovered, Redelivery, Registered,
-    RegisteredFilter, RejectedReport, Result, Sampled, SchemaState, Settled, Settlement, Store,
-    Upkeep, WorkerClaim,
+    Erased, EventFilter, EventReport, Examination, FanOut, FannedOut, GateAnswer, HistoryFilter,
+    HookBook, HookChange, HookChangeReport, HookFilter, HookReport, Idempotency, KeyFilter,
+    KeyReport, Latest, Lease, Leased, Migrated, OwnGates, Page, PageDone, Peek, PoolGauge, Pruned,
+    Recovered, Redelivery, Registered, RegisteredFilter, RejectedReport, Result, Retention,
+    Sampled, SchemaState, Settled, Settlement, Store, Upkeep, WorkerClaim,
 };
 use async_trait::async_trait;
 pub(crate) use errors::from_sqlx;
@@ -216,6 +220,22 @@ impl Store for SqliteStore {
 
     fn pools(&self) -> Vec<PoolGauge> {
         self.reader_pool()
+    }
+
+    async fn prune(&self, keep: &Retention, now: Timestamp, batch: u32) -> Result<Pruned> {
+        self.prune_history(keep, now, batch).await
+    }
+
+    async fn erase(&self, events: &[EventId], now: Timestamp) -> Result<Erased> {
+        self.erase_events(events, now).await
+    }
+
+    async fn erase_rejected(&self, account: &str, limit: u32) -> Result<u32> {
+        self.erase_rejected_of(account, limit).await
+    }
+
+    async fn examine(&self, _: Timestamp) -> Result<Examination> {
+        self.examine_file().await
     }
 
     async fn create_hook(&self, hook: NewHook, by: &str, now: Timestamp) -> Result<HookReport> {

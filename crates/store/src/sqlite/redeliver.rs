@@ -96,17 +96,22 @@ async fn require_hook(tx: &mut SqliteConnection, id: DeliveryId, of: &Origin) ->
 }
 
 async fn require_event(tx: &mut SqliteConnection, place: &Place, of: &Origin) -> Result<()> {
-    let there: Option<i64> = sqlx::query_scalar(
+    let erased: Option<bool> = sqlx::query_scalar(
         "-- postrider: redeliver_event
-        SELECT 1 FROM postrider_events WHERE slot = 0 AND day = ?1 AND id = ?2",
+        SELECT erased_at IS NOT NULL FROM postrider_events
+        WHERE slot = 0 AND day = ?1 AND id = ?2",
     )
     .bind(place.day)
     .bind(of.event)
     .fetch_optional(tx)
     .await
     .map_err(from_sqlx)?;
-    match there {
-        Some(_) => Ok(()),
+    match erased {
+        Some(false) => Ok(()),
+        Some(true) => Err(Error::Conflict(format!(
+            "the event of delivery {} was erased: there is nothing left to send",
+            place.id
+        ))),
         None => Err(Error::Conflict(format!(
             "the event of delivery {} is past its retention: there is nothing left to send",
             place.id

@@ -55,7 +55,7 @@ impl SqliteStore {
     }
 }
 
-/// Those whose event is gone, or of another type than is meant, are meant no more.
+/// Those whose event is gone or erased, or of another type than is meant, are meant no more.
 async fn keep_wanted(
     tx: &mut SqliteConnection,
     which: &Redelivery,
@@ -65,7 +65,7 @@ async fn keep_wanted(
         "-- postrider: bulk_events
         WITH s (v) AS MATERIALIZED (SELECT value FROM json_each(?1))
         SELECT e.id, e.event_type FROM s CROSS JOIN postrider_events AS e
-        ON e.slot = 0 AND e.day = v ->> 0 AND e.id = unhex(v ->> 1)",
+        ON e.slot = 0 AND e.day = v ->> 0 AND e.id = unhex(v ->> 1) AND e.erased_at IS NULL",
     )
     .bind(rows(
         meant.iter().map(|seen| (seen.day, seen.event.simple())),

@@ -95,20 +95,21 @@ async fn state(connection: &mut SqliteConnection) -> Result<SchemaState> {
             return Ok(missing(table));
         }
     }
-    let oldest_binary: Option<i32> = sqlx::query_scalar(
+    type Meta = (i32, Option<String>, Option<String>);
+    let meta: Option<Meta> = sqlx::query_as(
         "-- postrider: schema_meta
-        SELECT oldest_binary FROM postrider_meta",
+        SELECT oldest_binary, moved_to, moving_from FROM postrider_meta",
     )
     .fetch_optional(&mut *connection)
     .await
     .map_err(from_sqlx)?;
-    match oldest_binary {
+    let (moved_to, moving_from) = match meta {
         None => return Ok(SchemaState::Damaged("postrider_meta is empty".into())),
-        Some(oldest_binary) if oldest_binary > SCHEMA_LEVEL => {
+        Some((oldest_binary, ..)) if oldest_binary > SCHEMA_LEVEL => {
             return Ok(SchemaState::TooNew { oldest_binary });
         }
-        Some(_) => {}
-    }
+        Some((_, moved_to, moving_from)) => (moved_to, moving_from),
+    };
     let applied: Vec<i64> = sqlx::query_scalar(
         "-- postrider: schema_applied
         SELECT version FROM postrider_migrations ORDER BY version",
@@ -126,11 +127,13 @@ async fn state(connection: &mut SqliteConnection) -> Result<SchemaState> {
     if let Some(table) = expected.into_iter().find(|table| !tables.contains(*table)) {
         return Ok(missing(table));
     }
-    Ok(match applied.len() < MIGRATIONS.len() {
-        true => SchemaState::Behind {
+    Ok(match (moved_to, moving_from) {
+        (Some(to), _) => SchemaState::Moved { to },
+        (None, Some(from)) => SchemaState::Moving { from },
+        _ if applied.len() < MIGRATIONS.len() => SchemaState::Behind {
             applied: applied.len(),
         },
-        false => SchemaState::Current { slots: 1 },
+        _ => SchemaState::Current { slots: 1 },
     })
 }
 

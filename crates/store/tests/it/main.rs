@@ -9,6 +9,8 @@ mod bulk_redelivery;
 mod credentials;
 mod dedup;
 mod enqueue;
+mod erase;
+mod examine;
 mod fan_out;
 mod gates;
 mod gauges;
@@ -24,6 +26,7 @@ mod ordered;
 mod recover;
 mod redeliver;
 mod rejected;
+mod retention;
 mod schema;
 mod secrets;
 mod settle;
@@ -434,6 +437,30 @@ on_every_store! {
         a_jump_of_the_clock_finds_room_after_upkeep,
         several_may_do_upkeep_at_once,
     },
+    examine::{
+        a_database_that_is_well_has_nothing_to_tell,
+    },
+    erase::{
+        what_an_event_said_goes_and_what_waits_is_cancelled,
+        what_is_being_attempted_is_erased_afterwards,
+        an_erased_event_is_not_leased,
+        an_event_in_the_outbox_is_taken_out_of_it,
+        what_rejected_rows_said_goes_by_event_and_by_account,
+        many_are_erased_in_one_call,
+    },
+    retention::{
+        a_day_goes_when_its_last_moment_is_past,
+        of_sixty_days_those_that_are_past_go,
+        what_had_not_ended_is_ended_as_expired,
+        many_are_ended_in_batches,
+        one_in_flight_keeps_its_event,
+        one_that_started_with_its_fan_out_keeps_its_event,
+        what_expired_is_told_for_a_week_longer,
+        attempts_may_go_before_their_events,
+        keys_and_rejected_rows_go_with_the_events,
+        a_jump_of_the_clock_by_a_day_takes_a_day,
+        of_several_that_prune_at_once_one_does_the_work,
+    },
 }
 
 /// What only PostgreSQL has: several workers, several slots, open transactions beside ours, partitions, a
@@ -474,6 +501,18 @@ mod postgres_only {
             tables_and_their_dead_rows_are_told,
             a_transaction_left_open_is_told,
             partitions_are_told,
+        },
+        examine::{
+            missing_partitions_are_named,
+            a_transaction_that_stays_open_is_named,
+            what_roles_may_insert_is_told,
+        },
+        retention::{
+            a_long_reader_delays_what_it_reads_and_nothing_else,
+            a_days_partitions_go_while_deliveries_run,
+            what_a_process_that_died_had_begun_is_finished,
+            a_partition_that_a_person_detached_is_left_alone,
+            a_late_attempt_of_a_day_that_is_gone_stops_no_other,
         },
         secrets::{
             without_a_key_no_secret_is_stored,

@@ -1,0 +1,262 @@
+//! Erases what events said: payloads, headers, and what receivers answered.
+//!
+//! What was erased is never sent: deliveries that wait are cancelled, a lease leaves out events
+//! that are erased, and what is being attempted keeps its event until the attempt has ended.
+
+use super::PostgresStore;
+use super::errors::Result;
+use super::history::Extent;
+use crate::Erased;
+use chrono::NaiveDate;
+use postrider_core::{DeliveryId, EventId, HookId, Reason, Timestamp};
+use sqlx::{PgConnection, Row};
+use std::collections::{BTreeSet, HashMap};
+use uuid::Uuid;
+
+impl PostgresStore {
+    pub(super) async fn erase(&self, events: &[EventId], now: Timestamp) -> Result<Erased> {
+        let ids: Vec<_> = events.iter().map(|id| id.0).collect();
+        let mut erased = Erased::default();
+        let mut tx = self.calm.begin().await?;
+        let extent = Extent::read(&mut tx).await?;
+        let mut kept = Kept::find(&mut tx, &extent, &ids).await?;
+        let elsewhere = kept.others_of(&ids);
+        if !elsewhere.is_empty() {
+            erased.queued = take_out_of_the_outbox(&mut tx, &elsewhere).await?;
+            erased.rejected = erase_rejected(&mut tx, &elsewhere).await?;
+            // One may have left the outbox since it was looked for among the events.
+            kept = Kept::find(&mut tx, &extent, &ids).await?;
+        }
+        let deliveries = kept.deliveries(&mut tx).await?;
+        erased.cancelled = kept.cancel(&mut tx, &deliveries, now).await?;
+        let in_flight = kept.in_flight(&mut tx, &deliveries).await?;
+        let (kept, left) = kept.split(&in_flight);
+        erased.in_flight = left.into_iter().map(EventId).collect();
+        erased.events = kept.erase(&mut tx, now).await?;
+        let deliveries: Vec<_> = deliveries
+            .into_iter()
+            .filter(|(_, event)| !in_flight.contains(event))
+            .collect();
+        erased.responses = kept.erase_responses(&mut tx, &deliveries).await?;
+        tx.commit().await?;
+        // One may have come back from its lease in between. Nobody leases it from now on.
+        let mut connection = self.calm.acquire().await?;
+        erased.cancelled += kept.cancel(&mut connection, &deliveries, now).await?;
+        Ok(erased)
+    }
+
+    pub(super) async fn erase_rejected(&self, account: &str, limit: u32) -> Result<u32> {
+        let done = sqlx::query(
+            "-- postrider: erase_rejected_of_account
+            UPDATE postrider_rejected SET payload = NULL, headers = NULL
+            WHERE ctid = ANY(ARRAY(
+                SELECT ctid FROM postrider_rejected
+                WHERE account = $1 AND (payload IS NOT NULL OR headers IS NOT NULL)
+                LIMIT $2
+            ))",
+        )
+        .bind(account)
+        .bind(i64::from(limit))
+        .execute(&self.calm)
+        .await?;
+        Ok(count(done.rows_affected()))
+    }
+}
+
+/// Events that were fanned out, held by their locks: none of their deliveries is sent again
+/// meanwhile.
+struct Kept {
+    slots: Vec<i16>,
+    days: Vec<NaiveDate>,
+    /// The events, and their accounts.
+    events: HashMap<Uuid, String>,
+}
+
+impl Kept {
+    async fn find(connection: &mut PgConnection, extent: &Extent, ids: &[Uuid]) -> Result<Self> {
+        let rows = sqlx::query(
+            "-- postrider: erase_find
+            SELECT slot, day, id, account FROM postrider_events
+            WHERE slot = ANY($1) AND day = ANY($2) AND id = ANY($3)
+            ORDER BY slot, day, id FOR NO KEY UPDATE",
+        )
+        .bind(&extent.slots)
+        .bind(&extent.days)
+        .bind(ids)
+        .fetch_all(connection)
+        .await?;
+        let (mut slots, mut days) = (BTreeSet::new(), BTreeSet::new());
+        let mut events = HashMap::with_capacity(rows.len());
+        for row in rows {
+            slots.insert(row.try_get(0)?);
+            days.insert(row.try_get(1)?);
+            events.insert(row.try_get(2)?, row.try_get(3)?);
+        }
+        Ok(Self {
+            slots: slots.into_iter().collect(),
+            days: days.into_iter().collect(),
+            events,
+        })
+    }
+
+    fn ids(&self) -> Vec<Uuid> {
+        self.events.keys().copied().collect()
+    }
+
+    fn others_of(&self, ids: &[Uuid]) -> Vec<Uuid> {
+        let others = ids.iter().filter(|id| !self.events.contains_key(id));
+        others.copied().collect()
+    }
+
+    /// These without the given ones, and the given ones.
+    fn split(mut self, given: &BTreeSet<Uuid>) -> (Self, Vec<Uuid>) {
+        let given = given.iter().filter(|id| self.events.contains_key(id));
+        let given: Vec<_> = given.copied().collect();
+        for id in &given {
+            self.events.remove(id);
+        }
+        (self, given)
+    }
+
+    /// All deliveries that there can be of these events, each with its event: one for each hook
+    /// that the account has or had.
+    async fn deliveries(&self, connection: &mut PgConnection) -> Result<Vec<(Uuid, Uuid)>> {
+        let accounts: BTreeSet<_> = self.events.values().collect();
+        let hooks: Vec<(String, Uuid)> = sqlx::query_as(
+            "-- postrider: erase_hooks
+            SELECT account, id FROM postrider_hooks WHERE account = ANY($1)",
+        )
+        .bind(accounts.into_iter().collect::<Vec<_>>())
+        .fetch_all(connection)
+        .await?;
+        let mut of: HashMap<&str, Vec<Uuid>> = HashMap::new();
+        for (account, hook) in &hooks {
+            of.entry(account).or_default().push(*hook);
+        }
+        let all = self.events.iter().flat_map(|(event, account)| {
+            let hooks = of.get(account.as_str()).into_iter().flatten();
+            hooks.map(|hook| (DeliveryId::of(EventId(*event), HookId(*hook)).0, *event))
+        });
+        Ok(all.collect())
+    }
+
+    /// Cancels the deliveries that wait.
+    async fn cancel(
+        &self,
+        connection: &mut PgConnection,
+        deliveries: &[(Uuid, Uuid)],
+        now: Timestamp,
+    ) -> Result<u32> {
+        let done = sqlx::query(
+            "-- postrider: erase_cancel
+            WITH gone AS (
+                DELETE FROM postrider_deliveries
+                WHERE slot = ANY($1) AND id = ANY($2) AND lease_token IS NULL
+                RETURNING slot, day, id, event_id, hook_id, attempts
+            )
+            INSERT INTO postrider_ended
+                (slot, day, delivery_id, event_id, hook_id, state, reason, attempts, ended_at)
+            SELECT slot, day, id, event_id, hook_id, 'cancelled', $3, attempts, $4 FROM gone
+            ON CONFLICT (slot, day, delivery_id) DO UPDATE
+            SET state = excluded.state, reason = excluded.reason, attempts = excluded.attempts,
+                ended_at = excluded.ended_at",
+        )
+        .bind(&self.slots)
+        .bind(first(deliveries))
+        .bind(Reason::Erased.name())
+        .bind(now)
+        .execute(connection)
+        .await?;
+        Ok(count(done.rows_affected()))
+    }
+
+    /// The events that have deliveries in flight.
+    async fn in_flight(
+        &self,
+        connection: &mut PgConnection,
+        deliveries: &[(Uuid, Uuid)],
+    ) -> Result<BTreeSet<Uuid>> {
+        let events: Vec<Uuid> = sqlx::query_scalar(
+            "-- postrider: erase_in_flight
+            SELECT event_id FROM postrider_deliveries
+            WHERE slot = ANY($1) AND id = ANY($2) AND lease_token IS NOT NULL
+            UNION
+            SELECT m.event_id
+            FROM postrider_leases AS l
+            CROSS JOIN LATERAL unnest(l.events) WITH ORDINALITY AS m (event_id, nth)
+            WHERE l.slot = ANY($1) AND m.event_id = ANY($3)
+              AND get_bit(l.closed, m.nth::integer - 1) = 0",
+        )
+        .bind(&self.slots)
+        .bind(first(deliveries))
+        .bind(self.ids())
+        .fetch_all(connection)
+        .await?;
+        Ok(events.into_iter().collect())
+    }
+
+    async fn erase(&self, connection: &mut PgConnection, now: Timestamp) -> Result<u32> {
+        let done = sqlx::query(
+            "-- postrider: erase
+            UPDATE postrider_events SET payload = 'null', headers = NULL, erased_at = $4
+            WHERE slot = ANY($1) AND day = ANY($2) AND id = ANY($3) AND erased_at IS NULL",
+        )
+        .bind(&self.slots)
+        .bind(&self.days)
+        .bind(self.ids())
+        .bind(now)
+        .execute(connection)
+        .await?;
+        Ok(count(done.rows_affected()))
+    }
+
+    /// Takes away what receivers answered.
+    async fn erase_responses(
+        &self,
+        connection: &mut PgConnection,
+        deliveries: &[(Uuid, Uuid)],
+    ) -> Result<u32> {
+        let done = sqlx::query(
+            "-- postrider: erase_responses
+            UPDATE postrider_attempts SET response = NULL
+            WHERE slot = ANY($1) AND day = ANY($2) AND delivery_id = ANY($3)
+              AND response IS NOT NULL",
+        )
+        .bind(&self.slots)
+        .bind(&self.days)
+        .bind(first(deliveries))
+        .execute(connection)
+        .await?;
+        Ok(count(done.rows_affected()))
+    }
+}
+
+async fn take_out_of_the_outbox(connection: &mut PgConnection, ids: &[Uuid]) -> Result<u32> {
+    let done = sqlx::query(
+        "-- postrider: erase_queued
+        DELETE FROM postrider_outbox WHERE id = ANY($1)",
+    )
+    .bind(ids)
+    .execute(connection)
+    .await?;
+    Ok(count(done.rows_affected()))
+}
+
+async fn erase_rejected(connection: &mut PgConnection, ids: &[Uuid]) -> Result<u32> {
+    let done = sqlx::query(
+        "-- postrider: erase_rejected
+        UPDATE postrider_rejected SET payload = NULL, headers = NULL WHERE id = ANY($1)",
+    )
+    .bind(ids)
+    .execute(connection)
+    .await?;
+    Ok(count(done.rows_affected()))
+}
+
+fn first(pairs: &[(Uuid, Uuid)]) -> Vec<Uuid> {
+    pairs.iter().map(|(first, _)| *first).collect()
+}
+
+fn count(n: u64) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}

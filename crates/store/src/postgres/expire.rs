@@ -1,0 +1,83 @@
+//! Deliveries of events that are past their retention end as expired.
+//!
+//! They are found by a walk over all deliveries in the order of their ids, in stretches: an
+//! index by day would cost each delivery that waits, and this is done once a day.
+
+use super::errors::Result;
+use super::prune::slots;
+use chrono::NaiveDate;
+use postrider_core::{Reason, Timestamp};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+/// What became of deliveries of events that are past.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Expired {
+    pub(super) ended: u64,
+    /// Those that are leased, which end first.
+    pub(super) in_flight: u64,
+}
+
+/// Ends all deliveries of days before `first_kept` that are not leased.
+pub(super) async fn expire(
+    connection: &mut PgConnection,
+    first_kept: NaiveDate,
+    now: Timestamp,
+    batch: u32,
+) -> Result<Expired> {
+    let mut done = Expired::default();
+    for slot in slots(connection).await? {
+        let mut after = Some(Uuid::nil());
+        while let Some(from) = after {
+            let (last, ended, in_flight): (Option<Uuid>, i64, i64) = sqlx::query_as(
+                "-- postrider: expire
+                WITH stretch AS MATERIALIZED (
+                    SELECT id, day FROM postrider_deliveries
+                    WHERE slot = $1 AND id > $2 ORDER BY id LIMIT $3
+                ), doomed AS MATERIALIZED (
+                    SELECT id FROM postrider_deliveries
+                    WHERE slot = $1 AND id IN (SELECT id FROM stretch WHERE day < $4)
+                      AND day < $4 AND lease_token IS NULL
+                    FOR UPDATE SKIP LOCKED
+                ), gone AS (
+                    DELETE FROM postrider_deliveries
+                    WHERE slot = $1 AND id IN (SELECT id FROM doomed)
+                    RETURNING day, id, event_id, hook_id, attempts
+                ), ended AS (
+                    INSERT INTO postrider_ended
+                        (slot, day, delivery_id, event_id, hook_id, state, reason, attempts,
+                         ended_at)
+                    SELECT $1, day, id, event_id, hook_id, 'expired', $5, attempts, $6 FROM gone
+                    ON CONFLICT (slot, day, delivery_id) DO UPDATE
+                    SET state = excluded.state, reason = excluded.reason,
+                        attempts = excluded.attempts, ended_at = excluded.ended_at
+                    RETURNING delivery_id
+                )
+                SELECT (SELECT id FROM stretch ORDER BY id DESC LIMIT 1),
+                       (SELECT count(*) FROM ended),
+                       (SELECT count(*) FROM stretch WHERE day < $4)
+                           - (SELECT count(*) FROM ended)",
+            )
+            .bind(slot)
+            .bind(from)
+            .bind(i64::from(batch))
+            .bind(first_kept)
+            .bind(Reason::Expired.name())
+            .bind(now)
+            .fetch_one(&mut *connection)
+            .await?;
+            done.ended += ended.unsigned_abs();
+            done.in_flight += in_flight.unsigned_abs();
+            after = last;
+        }
+    }
+    let started: i64 = sqlx::query_scalar(
+        "-- postrider: expire_leases
+        SELECT coalesce(sum(open), 0) FROM postrider_leases WHERE day < $1",
+    )
+    .bind(first_kept)
+    .fetch_one(connection)
+    .await?;
+    done.in_flight += started.unsigned_abs();
+    Ok(done)
+}

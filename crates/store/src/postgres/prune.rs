@@ -1,0 +1,304 @@
+//! What is past its retention goes: whole partitions, one process at a time.
+//!
+//! Nothing here keeps traffic waiting. A partition is detached concurrently, which waits for
+//! those who use its parent and lets others pass; then it is nobody's and is dropped. Before its
+//! events go, what still refers to them is ended. The partitions of attempts and of what ended
+//! go after those of the events, because a delivery that is sent again writes to its day.
+//!
+//! A partition that is to go is marked by a comment first, so that one which was detached by a
+//! process that then died is known, and one that a person detached is not touched.
+
+use super::PostgresStore;
+use super::errors::Result;
+use super::expire::expire;
+use super::partitions::{Partition, State, partitions};
+use crate::retention::{Bounds, in_flight};
+use crate::{Pruned, Retention};
+use postrider_core::Timestamp;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use std::collections::BTreeSet;
+
+/// The key of the lock of the process whose turn it is: the bytes of `postpast`.
+const TURN: i64 = i64::from_be_bytes(*b"postpast");
+
+/// What waits longer is tried again at the next turn.
+const LIMITS: [(&str, &str); 3] = [
+    ("statement_timeout", "10min"),
+    ("lock_timeout", "1s"),
+    ("idle_in_transaction_session_timeout", "60s"),
+];
+
+const EVENTS: &str = "postrider_events";
+const ATTEMPTS: &str = "postrider_attempts";
+const ENDED: &str = "postrider_ended";
+
+impl PostgresStore {
+    pub(super) async fn prune(
+        &self,
+        keep: &Retention,
+        now: Timestamp,
+        batch: u32,
+    ) -> Result<Pruned> {
+        let options = self.options.clone().options(LIMITS);
+        let mut connection = PgConnection::connect_with(&options).await?;
+        let mine: bool = sqlx::query_scalar(
+            "-- postrider: prune_turn
+            SELECT pg_try_advisory_lock($1)",
+        )
+        .bind(TURN)
+        .fetch_one(&mut connection)
+        .await?;
+        let mut pruned = Pruned::default();
+        if mine {
+            let mut turn = Turn {
+                connection: &mut connection,
+                bounds: Bounds::of(keep, now),
+                now,
+                batch,
+                pruned: &mut pruned,
+            };
+            turn.take().await?;
+        }
+        // The turn ends with the connection; the server notices by itself if closing it fails.
+        connection.close().await.ok();
+        Ok(pruned)
+    }
+}
+
+/// The turn of one process.
+struct Turn<'a> {
+    connection: &'a mut PgConnection,
+    bounds: Bounds,
+    now: Timestamp,
+    /// Rows written or looked at in one statement at most.
+    batch: u32,
+    pruned: &'a mut Pruned,
+}
+
+impl Turn<'_> {
+    async fn take(&mut self) -> Result<()> {
+        self.events().await?;
+        self.attempts_before_their_events().await?;
+        self.attempts_and_ended().await?;
+        for slot in slots(self.connection).await? {
+            self.pruned.forgotten += self.forget_keys(slot).await?;
+            self.pruned.forgotten += self.forget_rejected(slot).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends what refers to events that are past, detaches their partitions and drops them.
+    async fn events(&mut self) -> Result<()> {
+        let all = partitions(self.connection, EVENTS).await?;
+        let first_kept = self.bounds.events;
+        let past = |part: &&Partition| part.day < first_kept;
+        if all.iter().filter(past).any(Partition::is_attached) && !self.expire().await? {
+            return Ok(());
+        }
+        for part in all.iter().filter(|part| part.state == State::Leaving) {
+            self.finish_detaching(part).await?;
+        }
+        for part in all.iter().filter(past).filter(|part| part.is_attached()) {
+            if !self.detach(part).await? {
+                break;
+            }
+        }
+        let all = partitions(self.connection, EVENTS).await?;
+        let gone: Vec<_> = all.iter().filter(|part| part.is_marked_alone()).collect();
+        let Some(newest) = gone.iter().map(|part| part.day).max() else {
+            return Ok(());
+        };
+        // A delivery may have been sent again until its event could not be found any more.
+        self.bounds.events = self.bounds.events.max(newest.succ_opt().unwrap_or(newest));
+        if !self.expire().await? {
+            return Ok(());
+        }
+        for part in gone {
+            if self.drop_table(part).await? {
+                self.pruned.days.push(part.day);
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends deliveries of events that are past. Returns whether none is left.
+    async fn expire(&mut self) -> Result<bool> {
+        let done = expire(self.connection, self.bounds.events, self.now, self.batch).await?;
+        self.pruned.expired += done.ended;
+        if done.in_flight > 0 {
+            self.pruned.waits(in_flight(done.in_flight));
+        }
+        Ok(done.in_flight == 0)
+    }
+
+    /// Empties partitions of attempts whose events are kept for longer. They stay: what is sent
+    /// again writes to them.
+    async fn attempts_before_their_events(&mut self) -> Result<()> {
+        for part in partitions(self.connection, ATTEMPTS).await? {
+            let due = part.is_attached() && part.day < self.bounds.attempts && part.bytes > 0;
+            let kept = part.day >= self.bounds.events;
+            if due && kept && !self.has_since(&part, "at", self.bounds.attempts_at).await? {
+                self.empty(&part).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops the partitions of attempts, and of what ended, of days whose events are gone.
+    async fn attempts_and_ended(&mut self) -> Result<()> {
+        let events = partitions(self.connection, EVENTS).await?;
+        let events: BTreeSet<_> = events.into_iter().map(|part| part.day).collect();
+        for (table, first_kept) in [(ATTEMPTS, self.bounds.events), (ENDED, self.bounds.ended)] {
+            for part in partitions(self.connection, table).await? {
+                if part.state == State::Leaving {
+                    self.finish_detaching(&part).await?;
+                    continue;
+                }
+                let due = part.day < first_kept && !events.contains(&part.day);
+                if part.is_attached() && due {
+                    let told = table == ENDED
+                        && self
+                            .has_since(&part, "ended_at", self.bounds.ended_at)
+                            .await?;
+                    if told || !self.detach(&part).await? {
+                        continue;
+                    }
+                } else if !part.is_marked_alone() {
+                    continue;
+                }
+                self.drop_table(&part).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a partition has a row as late as this.
+    async fn has_since(&mut self, part: &Partition, column: &str, at: Timestamp) -> Result<bool> {
+        let table = part.name();
+        let found = sqlx::query_scalar(AssertSqlSafe(format!(
+            "-- postrider: prune_latest
+            SELECT EXISTS (SELECT FROM {table} WHERE {column} >= $1)"
+        )))
+        .bind(at)
+        .fetch_one(&mut *self.connection)
+        .await?;
+        Ok(found)
+    }
+
+    /// Marks a partition and takes it from its parent. `false` when somebody uses the parent
+    /// for long: what was begun is finished at a later turn.
+    async fn detach(&mut self, part: &Partition) -> Result<bool> {
+        let mark = part.mark();
+        if !self.patiently(&mark).await? {
+            return Ok(false);
+        }
+        self.patiently(&part.detach()).await
+    }
+
+    async fn finish_detaching(&mut self, part: &Partition) -> Result<bool> {
+        self.patiently(&part.finish_detaching()).await
+    }
+
+    async fn drop_table(&mut self, part: &Partition) -> Result<bool> {
+        let sql = format!("-- postrider: prune_drop\nDROP TABLE {}", part.name());
+        self.patiently(&sql).await
+    }
+
+    /// Takes all rows of a partition away, unless somebody uses it at this moment: nobody is to
+    /// wait behind us.
+    async fn empty(&mut self, part: &Partition) -> Result<()> {
+        let table = part.name();
+        let sql = format!(
+            "BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE NOWAIT; TRUNCATE {table}; COMMIT"
+        );
+        if self.patiently(&sql).await? {
+            self.pruned.attempts.push(part.day);
+        } else {
+            sqlx::raw_sql("ROLLBACK")
+                .execute(&mut *self.connection)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Runs a statement that needs a lock. `false` when it could not have it in time.
+    async fn patiently(&mut self, sql: &str) -> Result<bool> {
+        let ran = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
+            .execute(&mut *self.connection)
+            .await;
+        match ran {
+            Ok(_) => Ok(true),
+            Err(error) if is_locked(&error) => {
+                self.pruned.waits(
+                    "a transaction that has been open for long reads what is past its retention: \
+                     it goes when that transaction has ended (`postrider check` names the oldest)",
+                );
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn forget_keys(&mut self, slot: i16) -> Result<u64> {
+        let mut total = 0;
+        loop {
+            let done = sqlx::query(
+                "-- postrider: prune_dedup
+                DELETE FROM postrider_dedup
+                WHERE slot = $1 AND ctid = ANY(ARRAY(
+                    SELECT ctid FROM postrider_dedup WHERE slot = $1 AND day < $2
+                    LIMIT $3 FOR UPDATE SKIP LOCKED
+                ))",
+            )
+            .bind(slot)
+            .bind(self.bounds.events)
+            .bind(i64::from(self.batch))
+            .execute(&mut *self.connection)
+            .await?;
+            total += done.rows_affected();
+            if done.rows_affected() < u64::from(self.batch) {
+                return Ok(total);
+            }
+        }
+    }
+
+    async fn forget_rejected(&mut self, slot: i16) -> Result<u64> {
+        let mut total = 0;
+        loop {
+            let done = sqlx::query(
+                "-- postrider: prune_rejected
+                DELETE FROM postrider_rejected
+                WHERE slot = $1 AND ctid = ANY(ARRAY(
+                    SELECT ctid FROM postrider_rejected WHERE slot = $1 AND rejected_at < $2
+                    LIMIT $3 FOR UPDATE SKIP LOCKED
+                ))",
+            )
+            .bind(slot)
+            .bind(self.bounds.events_at)
+            .bind(i64::from(self.batch))
+            .execute(&mut *self.connection)
+            .await?;
+            total += done.rows_affected();
+            if done.rows_affected() < u64::from(self.batch) {
+                return Ok(total);
+            }
+        }
+    }
+}
+
+/// The slots that rows may lie in.
+pub(super) async fn slots(connection: &mut PgConnection) -> Result<Vec<i16>> {
+    let slots = sqlx::query_scalar(
+        "-- postrider: prune_slots
+        SELECT generate_series(0, slots - 1)::smallint FROM postrider_meta WHERE singleton",
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(slots)
+}
+
+/// Whether a lock was not to be had in time, or only by undoing what somebody else does.
+fn is_locked(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|e| e.code());
+    matches!(code.as_deref(), Some("55P03" | "40P01"))
+}

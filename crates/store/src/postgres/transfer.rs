@@ -1,0 +1,414 @@
+//! A PostgreSQL database that is moved from or to.
+
+use super::PostgresStore;
+use super::errors::explain;
+use super::history::Extent;
+use crate::transfer::cell::Kind;
+use crate::transfer::{APPLICATION, Column, Hold, Row as Moving, STAYS, Side, Standing, Table};
+use crate::{Result, Store};
+use async_trait::async_trait;
+use chrono::NaiveDate;
+use postrider_core::{KeyRing, RetrySchedule};
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
+use std::collections::BTreeSet;
+
+/// For connections that read and write values as text.
+const LIMITS: [(&str, &str); 6] = [
+    ("statement_timeout", "0"),
+    ("lock_timeout", "30s"),
+    ("idle_in_transaction_session_timeout", "0"),
+    ("TimeZone", "UTC"),
+    ("DateStyle", "ISO, YMD"),
+    ("jit", "off"),
+];
+
+/// Expired leases that are brought back at once.
+const RECOVERED_AT_ONCE: u32 = 5_000;
+
+impl PostgresStore {
+    async fn mover(&self) -> Result<PgConnection> {
+        let options = self.options.clone().options(LIMITS);
+        PgConnection::connect_with(&options).await.map_err(explain)
+    }
+}
+
+struct Held(PgConnection);
+
+#[async_trait]
+impl Hold for Held {
+    async fn mark_moved(mut self: Box<Self>, to: &str) -> Result<()> {
+        sqlx::query(
+            "-- postrider: move_mark
+            UPDATE postrider_meta SET moved_to = $1 WHERE singleton",
+        )
+        .bind(to)
+        .execute(&mut self.0)
+        .await
+        .map_err(explain)?;
+        sqlx::raw_sql(
+            "ALTER TABLE postrider_outbox
+                 ADD CONSTRAINT \"postrider: everything has moved to another database\"
+                 CHECK (false) NOT VALID;
+             COMMIT",
+        )
+        .execute(&mut self.0)
+        .await
+        .map_err(explain)?;
+        // The server notices by itself if saying goodbye fails.
+        self.0.close().await.ok();
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Side for PostgresStore {
+    fn is_sqlite(&self) -> bool {
+        false
+    }
+
+    fn key_ring(&self) -> &KeyRing {
+        &self.keys
+    }
+
+    async fn tables(&self) -> Result<Vec<Table>> {
+        let rows: Vec<(String, String, String, bool, Option<i64>)> = sqlx::query_as(
+            "-- postrider: move_tables
+            SELECT c.relname::text, a.attname::text, format_type(a.atttypid, NULL),
+                   a.attidentity <> '', array_position(i.indkey::smallint[], a.attnum)::bigint
+            FROM pg_class AS c
+            JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+            JOIN pg_index AS i ON i.indrelid = c.oid AND i.indisprimary
+            WHERE c.relnamespace = (SELECT relnamespace FROM pg_class
+                                    WHERE oid = 'postrider_outbox'::regclass)
+              AND c.relname LIKE 'postrider\\_%' AND c.relkind IN ('r', 'p')
+              AND NOT c.relispartition
+            ORDER BY c.relname, a.attnum",
+        )
+        .fetch_all(&self.calm)
+        .await
+        .map_err(explain)?;
+        let mut tables: Vec<Table> = Vec::new();
+        let mut places = Vec::new();
+        for (table, name, declared, drawn, place) in rows {
+            if tables.last().is_none_or(|last| last.name != table) {
+                tables.push(Table {
+                    name: table,
+                    columns: Vec::new(),
+                    key: Vec::new(),
+                });
+                places.clear();
+            }
+            let column = Column {
+                name,
+                declared,
+                postgres: true,
+                drawn,
+            };
+            if let Some(table) = tables.last_mut() {
+                if let Some(place) = place {
+                    let at = places.partition_point(|other| *other < place);
+                    places.insert(at, place);
+                    table.key.insert(at, column.clone());
+                }
+                table.columns.push(column);
+            }
+        }
+        Ok(tables)
+    }
+
+    async fn count(&self, table: &str) -> Result<u64> {
+        let mut connection = self.mover().await?;
+        let sql = format!("-- postrider: move_count\nSELECT count(*) FROM {table}");
+        let count: i64 = sqlx::query_scalar(AssertSqlSafe(sql))
+            .fetch_one(&mut connection)
+            .await
+            .map_err(explain)?;
+        Ok(count.unsigned_abs())
+    }
+
+    async fn worker_at_work(&self) -> Result<Option<String>> {
+        sqlx::query_scalar(
+            "-- postrider: move_workers
+            SELECT format('session %s of %s from %s', pid, usename,
+                          coalesce(host(client_addr), 'this machine'))
+            FROM pg_stat_activity
+            WHERE datname = current_database() AND pid <> pg_backend_pid()
+              AND query ~ '^-- postrider: (peek|slots|due_hooks|recover|low_water|lease|settle|fan_out)'
+              AND application_name <> $1
+              AND state_change > clock_timestamp() - interval '2 seconds'
+            ORDER BY pid LIMIT 1",
+        )
+        .bind(APPLICATION)
+        .fetch_optional(&self.calm)
+        .await
+        .map_err(explain)
+    }
+
+    async fn bring_back(&self) -> Result<u64> {
+        let now = Store::now(self).await?;
+        let schedule = RetrySchedule::default();
+        for slot in Store::slots(self).await? {
+            Store::recover(self, slot, now, RECOVERED_AT_ONCE, &schedule).await?;
+        }
+        let left: i64 = sqlx::query_scalar(
+            "-- postrider: move_leased
+            SELECT (SELECT count(*) FROM postrider_deliveries WHERE lease_token IS NOT NULL)
+                 + (SELECT coalesce(sum(open), 0) FROM postrider_leases)",
+        )
+        .fetch_one(&self.calm)
+        .await
+        .map_err(explain)?;
+        Ok(left.unsigned_abs())
+    }
+
+    async fn standing(&self) -> Result<Standing> {
+        let (slots, hooks_version, last_seq): (i16, i64, i64) = sqlx::query_as(
+            "-- postrider: move_standing
+            SELECT slots, hooks_version, greatest(
+                (SELECT coalesce(max(seq), 0) FROM postrider_outbox),
+                (SELECT coalesce(max(seq), 0) FROM postrider_events),
+                (SELECT coalesce(max(event_seq), 0) FROM postrider_deliveries))
+            FROM postrider_meta WHERE singleton",
+        )
+        .fetch_one(&self.calm)
+        .await
+        .map_err(explain)?;
+        Ok(Standing {
+            slots: slots.unsigned_abs(),
+            hooks_version,
+            last_seq,
+        })
+    }
+
+    async fn days(&self) -> Result<Vec<NaiveDate>> {
+        let mut connection = self.calm.acquire().await.map_err(explain)?;
+        Ok(Extent::read(&mut connection).await?.days)
+    }
+
+    async fn read(
+        &self,
+        table: &Table,
+        columns: &[(Column, Kind)],
+        after: Option<&[String]>,
+        limit: u32,
+    ) -> Result<Vec<Moving>> {
+        let key = table
+            .key
+            .iter()
+            .map(|column| (column, Kind::of(column, column)));
+        let key: Vec<_> = key.collect();
+        let selected = key
+            .iter()
+            .map(|(column, kind)| as_text(&column.name, *kind));
+        let others = columns
+            .iter()
+            .map(|(column, kind)| as_text(&column.name, *kind));
+        let selected: Vec<_> = selected.chain(others).collect();
+        let names: Vec<_> = key.iter().map(|(column, _)| quoted(&column.name)).collect();
+        let bounds = key.iter().enumerate();
+        let bounds =
+            bounds.map(|(n, (column, kind))| from_text(&format!("${}", n + 1), column, *kind));
+        let bounds: Vec<_> = bounds.collect();
+        let condition = match after {
+            None => "true".to_owned(),
+            Some(_) => format!("({}) > ({})", names.join(", "), bounds.join(", ")),
+        };
+        let sql = format!(
+            "-- postrider: move_read\nSELECT {} FROM {} WHERE {condition} ORDER BY {} LIMIT {limit}",
+            selected.join(", "),
+            table.name,
+            names.join(", ")
+        );
+        let mut query = sqlx::query(AssertSqlSafe(sql));
+        for bound in after.into_iter().flatten() {
+            query = query.bind(bound);
+        }
+        let mut connection = self.mover().await?;
+        let keys = key.len();
+        query
+            .try_map(move |row: PgRow| {
+                let mut cells = Vec::with_capacity(row.len());
+                for n in 0..row.len() {
+                    cells.push(row.try_get::<Option<String>, _>(n)?);
+                }
+                let others = cells.split_off(keys);
+                Ok(Moving {
+                    key: cells.into_iter().flatten().collect(),
+                    cells: others,
+                })
+            })
+            .fetch_all(&mut connection)
+            .await
+            .map_err(explain)
+    }
+
+    async fn hold(&self) -> Result<Box<dyn Hold + '_>> {
+        let mut connection = self.mover().await?;
+        sqlx::raw_sql("BEGIN; LOCK TABLE postrider_outbox IN SHARE ROW EXCLUSIVE MODE")
+            .execute(&mut connection)
+            .await
+            .map_err(explain)?;
+        Ok(Box::new(Held(connection)))
+    }
+
+    async fn is_empty(&self) -> Result<bool> {
+        let tables = self.tables().await?;
+        for table in tables
+            .iter()
+            .filter(|table| !STAYS.contains(&table.name.as_str()))
+        {
+            let sql = format!(
+                "-- postrider: move_any\nSELECT EXISTS (SELECT FROM {})",
+                table.name
+            );
+            let any: bool = sqlx::query_scalar(AssertSqlSafe(sql))
+                .fetch_one(&self.calm)
+                .await
+                .map_err(explain)?;
+            // What an application has inserted already stays beside what moves here.
+            if any && table.name != "postrider_outbox" {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn begin_move(&self, from: &str, source: &Standing) -> Result<()> {
+        let mut tx = self.calm.begin().await.map_err(explain)?;
+        sqlx::query(
+            "-- postrider: move_begin
+            UPDATE postrider_meta SET moving_from = $1, hooks_version = $2 + 1 WHERE singleton",
+        )
+        .bind(from)
+        .bind(source.hooks_version)
+        .execute(&mut *tx)
+        .await
+        .map_err(explain)?;
+        sqlx::query(
+            "-- postrider: move_seq
+            SELECT setval(s.name, greatest($1, nextval(s.name)))
+            FROM pg_get_serial_sequence('postrider_outbox', 'seq') AS s (name)",
+        )
+        .bind(source.last_seq)
+        .execute(&mut *tx)
+        .await
+        .map_err(explain)?;
+        tx.commit().await.map_err(explain)
+    }
+
+    async fn make_room(&self, days: &[NaiveDate]) -> Result<()> {
+        let mut connection = self.mover().await?;
+        let days: BTreeSet<_> = days.iter().copied().collect();
+        let days: Vec<_> = days.into_iter().collect();
+        Ok(self.make_days(&mut connection, &days).await?)
+    }
+
+    async fn reached(&self, table: &str) -> Result<(Option<Vec<String>>, u64)> {
+        let row: Option<(sqlx::types::Json<Vec<String>>, i64)> = sqlx::query_as(
+            "-- postrider: move_reached
+            SELECT reached, rows FROM postrider_moves WHERE name = $1",
+        )
+        .bind(table)
+        .fetch_optional(&self.calm)
+        .await
+        .map_err(explain)?;
+        Ok(row.map_or((None, 0), |(reached, rows)| {
+            (Some(reached.0), rows.unsigned_abs())
+        }))
+    }
+
+    async fn write(
+        &self,
+        table: &Table,
+        columns: &[(Column, Kind)],
+        rows: Vec<Vec<Option<String>>>,
+        cursor: &[String],
+        total: u64,
+    ) -> Result<()> {
+        let names: Vec<_> = columns
+            .iter()
+            .map(|(column, _)| quoted(&column.name))
+            .collect();
+        let values = columns.iter().enumerate();
+        let values: Vec<_> = values
+            .map(|(n, (column, kind))| from_text(&format!("r.c{n}"), column, *kind))
+            .collect();
+        let given = (1..=columns.len()).map(|n| format!("${n}::text[]"));
+        let given: Vec<_> = given.collect();
+        let taken: Vec<_> = (0..columns.len()).map(|n| format!("c{n}")).collect();
+        let sql = format!(
+            "-- postrider: move_write\nINSERT INTO {} ({}) SELECT {} \
+             FROM unnest({}) WITH ORDINALITY AS r ({}, nth) ORDER BY r.nth",
+            table.name,
+            names.join(", "),
+            values.join(", "),
+            given.join(", "),
+            taken.join(", ")
+        );
+        let mut by_column: Vec<Vec<Option<String>>> =
+            vec![Vec::with_capacity(rows.len()); columns.len()];
+        for row in rows {
+            for (column, cell) in by_column.iter_mut().zip(row) {
+                column.push(cell);
+            }
+        }
+        let mut connection = self.mover().await?;
+        let mut tx = connection.begin().await.map_err(explain)?;
+        let mut query = sqlx::query(AssertSqlSafe(sql));
+        for column in by_column {
+            query = query.bind(column);
+        }
+        query.execute(&mut *tx).await.map_err(explain)?;
+        sqlx::query(
+            "-- postrider: move_keep
+            INSERT INTO postrider_moves (name, reached, rows) VALUES ($1, $2::json, $3)
+            ON CONFLICT (name) DO UPDATE SET reached = excluded.reached, rows = excluded.rows",
+        )
+        .bind(&table.name)
+        .bind(serde_json::Value::from(cursor.to_vec()).to_string())
+        .bind(i64::try_from(total).unwrap_or(i64::MAX))
+        .execute(&mut *tx)
+        .await
+        .map_err(explain)?;
+        tx.commit().await.map_err(explain)
+    }
+
+    async fn complete(&self) -> Result<()> {
+        let mut tx = self.calm.begin().await.map_err(explain)?;
+        sqlx::raw_sql(
+            "UPDATE postrider_meta SET moving_from = NULL WHERE singleton;
+             DELETE FROM postrider_moves",
+        )
+        .execute(&mut *tx)
+        .await
+        .map_err(explain)?;
+        tx.commit().await.map_err(explain)
+    }
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{name}\"")
+}
+
+/// A column as it travels.
+fn as_text(name: &str, kind: Kind) -> String {
+    let name = quoted(name);
+    match kind {
+        Kind::Bytes => format!("encode({name}, 'hex')"),
+        Kind::Texts => format!("array_to_json({name})::text"),
+        _ => format!("{name}::text"),
+    }
+}
+
+/// What travelled, as the column takes it.
+fn from_text(value: &str, column: &Column, kind: Kind) -> String {
+    match kind {
+        Kind::Bytes => format!("decode({value}, 'hex')"),
+        Kind::Texts => format!(
+            "CASE WHEN {value} IS NOT NULL \
+             THEN ARRAY(SELECT json_array_elements_text({value}::json)) END"
+        ),
+        _ => format!("{value}::{}", column.declared),
+    }
+}

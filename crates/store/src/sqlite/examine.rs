@@ -1,0 +1,35 @@
+//! What the file tells about itself.
+
+use super::SqliteStore;
+use super::errors::from_sqlx;
+use crate::Result;
+use crate::examine::{Examination, TableSize, Unused};
+
+impl SqliteStore {
+    pub(super) async fn examine_file(&self) -> Result<Examination> {
+        let (pages, free, page): (i64, i64, i64) = sqlx::query_as(
+            "-- postrider: examine_free
+            SELECT n.page_count, f.freelist_count, p.page_size
+            FROM pragma_page_count AS n CROSS JOIN pragma_freelist_count AS f
+            CROSS JOIN pragma_page_size AS p",
+        )
+        .fetch_one(&self.readers)
+        .await
+        .map_err(from_sqlx)?;
+        let mut log = self.path.clone().into_os_string();
+        log.push("-wal");
+        Ok(Examination {
+            tables: vec![TableSize {
+                name: "the file".into(),
+                bytes: (pages * page).unsigned_abs(),
+                dead_rows: 0,
+            }],
+            sees_all_sessions: true,
+            unused: Some(Unused {
+                free: (free * page).unsigned_abs(),
+                log: std::fs::metadata(log).map_or(0, |file| file.len()),
+            }),
+            ..Examination::default()
+        })
+    }
+}

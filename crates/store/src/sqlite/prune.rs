@@ -1,0 +1,283 @@
+//! What is past its retention goes, in small batches: the applications wait for each commit.
+//!
+//! There are no partitions to drop: here a `day` is a column like any other. What still refers
+//! to events that are past is ended before the events go. Pages that become free are given back
+//! to the file system a few at a time.
+
+use super::SqliteStore;
+use super::errors::from_sqlx;
+use super::settle_rows::{EndedRow, delete_deliveries, insert_ended};
+use super::values::{day_number, day_of, micros};
+use crate::retention::{Bounds, in_flight};
+use crate::{Pruned, Result, Retention};
+use postrider_core::{Reason, Timestamp};
+use uuid::Uuid;
+
+/// Rows that are taken away in one transaction at most: payloads may be large.
+const ROWS_AT_ONCE: u32 = 500;
+
+/// Free pages that are given back in one transaction at most.
+const PAGES_AT_ONCE: u32 = 1_000;
+
+impl SqliteStore {
+    pub(super) async fn prune_history(
+        &self,
+        keep: &Retention,
+        now: Timestamp,
+        batch: u32,
+    ) -> Result<Pruned> {
+        let bounds = Bounds::of(keep, now);
+        let batch = batch.min(ROWS_AT_ONCE);
+        let (events, attempts) = (day_number(bounds.events), day_number(bounds.attempts));
+        let mut pruned = Pruned::default();
+        let in_the_way = self.expire(events, now, batch, &mut pruned).await?;
+        if in_the_way > 0 {
+            pruned.waits(in_flight(in_the_way));
+        } else {
+            pruned.days = self.days_before("postrider_events", events).await?;
+            self.delete(
+                "-- postrider: prune_events
+                DELETE FROM postrider_events WHERE rowid IN (
+                    SELECT rowid FROM postrider_events WHERE slot = 0 AND day < ?1 LIMIT ?2)",
+                i64::from(events),
+                batch,
+            )
+            .await?;
+        }
+        pruned.attempts = self.attempts(attempts, &bounds, batch).await?;
+        // Events that have to wait keep their attempts.
+        let gone = match in_the_way {
+            0 => events,
+            _ => 0,
+        };
+        self.delete(
+            "-- postrider: prune_attempts_of_events
+            DELETE FROM postrider_attempts WHERE rowid IN (
+                SELECT rowid FROM postrider_attempts WHERE slot = 0 AND day < ?1 LIMIT ?2)",
+            i64::from(gone),
+            batch,
+        )
+        .await?;
+        self.ended(&bounds, batch).await?;
+        pruned.forgotten += self
+            .delete(
+                "-- postrider: prune_dedup
+                DELETE FROM postrider_dedup WHERE (slot, account, key) IN (
+                    SELECT slot, account, key FROM postrider_dedup
+                    WHERE slot = 0 AND day < ?1 LIMIT ?2)",
+                i64::from(events),
+                batch,
+            )
+            .await?;
+        pruned.forgotten += self
+            .delete(
+                "-- postrider: prune_rejected
+                DELETE FROM postrider_rejected WHERE rowid IN (
+                    SELECT rowid FROM postrider_rejected
+                    WHERE slot = 0 AND rejected_at < ?1 LIMIT ?2)",
+                micros(bounds.events_at),
+                batch,
+            )
+            .await?;
+        self.give_back_pages().await?;
+        Ok(pruned)
+    }
+
+    /// Ends deliveries of days before `first_kept` that are not leased; returns how many are.
+    async fn expire(
+        &self,
+        first_kept: i32,
+        now: Timestamp,
+        batch: u32,
+        pruned: &mut Pruned,
+    ) -> Result<u64> {
+        let leased: i64 = sqlx::query_scalar(
+            "-- postrider: expire_leases
+            SELECT (SELECT coalesce(sum(open), 0) FROM postrider_leases
+                    WHERE slot = 0 AND day < ?1)
+                + (SELECT count(*) FROM postrider_deliveries
+                   WHERE slot = 0 AND day < ?1 AND lease_token IS NOT NULL)",
+        )
+        .bind(first_kept)
+        .fetch_one(&self.readers)
+        .await
+        .map_err(from_sqlx)?;
+        loop {
+            // Looked for by a reader: only what is found keeps the file from others.
+            let found: Vec<(Uuid,)> = sqlx::query_as(
+                "-- postrider: expire_find
+                SELECT id FROM postrider_deliveries
+                WHERE slot = 0 AND day < ?1 AND lease_token IS NULL LIMIT ?2",
+            )
+            .bind(first_kept)
+            .bind(batch)
+            .fetch_all(&self.readers)
+            .await
+            .map_err(from_sqlx)?;
+            let mut ended = Vec::with_capacity(found.len());
+            let mut tx = self.writer.begin().await?;
+            for (id,) in &found {
+                type Columns = (i32, Uuid, Uuid, u32);
+                let row: Option<Columns> = sqlx::query_as(
+                    "-- postrider: expire_read
+                    SELECT day, event_id, hook_id, attempts FROM postrider_deliveries
+                    WHERE slot = 0 AND id = ?1 AND day < ?2 AND lease_token IS NULL",
+                )
+                .bind(id)
+                .bind(first_kept)
+                .fetch_optional(&mut *tx)
+                .await
+                .map_err(from_sqlx)?;
+                ended.extend(row.map(|(day, event_id, hook_id, attempts)| EndedRow {
+                    day,
+                    delivery_id: id.simple(),
+                    event_id: event_id.simple(),
+                    hook_id: hook_id.simple(),
+                    state: "expired",
+                    reason: Reason::Expired.name(),
+                    attempts,
+                }));
+            }
+            delete_deliveries(&mut tx, ended.iter().map(|row| row.delivery_id)).await?;
+            insert_ended(&mut tx, &ended, now).await?;
+            tx.commit().await?;
+            pruned.expired += ended.len() as u64;
+            if found.len() < batch as usize {
+                return Ok(leased.unsigned_abs());
+            }
+        }
+    }
+
+    /// Takes the attempts of days whose latest attempt is past away; returns those days.
+    async fn attempts(
+        &self,
+        first_kept: i32,
+        bounds: &Bounds,
+        batch: u32,
+    ) -> Result<Vec<chrono::NaiveDate>> {
+        let mut gone = Vec::new();
+        for day in self.days_before("postrider_attempts", first_kept).await? {
+            let recent: i64 = sqlx::query_scalar(
+                "-- postrider: prune_latest
+                SELECT EXISTS (SELECT 1 FROM postrider_attempts
+                               WHERE slot = 0 AND day = ?1 AND at >= ?2)",
+            )
+            .bind(day_number(day))
+            .bind(micros(bounds.attempts_at))
+            .fetch_one(&self.readers)
+            .await
+            .map_err(from_sqlx)?;
+            if recent == 0 && day >= bounds.events {
+                self.delete(
+                    "-- postrider: prune_attempts
+                    DELETE FROM postrider_attempts WHERE rowid IN (
+                        SELECT rowid FROM postrider_attempts
+                        WHERE slot = 0 AND day = ?1 LIMIT ?2)",
+                    i64::from(day_number(day)),
+                    batch,
+                )
+                .await?;
+                gone.push(day);
+            }
+        }
+        Ok(gone)
+    }
+
+    /// Takes what ended away, of days whose latest end is past.
+    async fn ended(&self, bounds: &Bounds, batch: u32) -> Result<()> {
+        let first_kept = day_number(bounds.ended);
+        for day in self.days_before("postrider_ended", first_kept).await? {
+            let told: i64 = sqlx::query_scalar(
+                "-- postrider: prune_latest
+                SELECT EXISTS (SELECT 1 FROM postrider_ended
+                               WHERE slot = 0 AND day = ?1 AND ended_at >= ?2)",
+            )
+            .bind(day_number(day))
+            .bind(micros(bounds.ended_at))
+            .fetch_one(&self.readers)
+            .await
+            .map_err(from_sqlx)?;
+            if told == 0 {
+                self.delete(
+                    "-- postrider: prune_ended
+                    DELETE FROM postrider_ended WHERE (slot, day, delivery_id) IN (
+                        SELECT slot, day, delivery_id FROM postrider_ended
+                        WHERE slot = 0 AND day = ?1 LIMIT ?2)",
+                    i64::from(day_number(day)),
+                    batch,
+                )
+                .await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The days before `first_kept` of which a table has rows, oldest first: a step in its key
+    /// for each.
+    async fn days_before(
+        &self,
+        table: &'static str,
+        first_kept: i32,
+    ) -> Result<Vec<chrono::NaiveDate>> {
+        let days: Vec<i32> = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
+            "-- postrider: prune_days
+            WITH RECURSIVE days (day) AS (
+                SELECT (SELECT min(t.day) FROM {table} AS t WHERE t.slot = 0)
+                UNION ALL
+                SELECT (SELECT min(t.day) FROM {table} AS t
+                        WHERE t.slot = 0 AND t.day > days.day)
+                FROM days WHERE day < ?1
+            )
+            SELECT day FROM days WHERE day < ?1"
+        )))
+        .bind(first_kept)
+        .fetch_all(&self.readers)
+        .await
+        .map_err(from_sqlx)?;
+        Ok(days.into_iter().map(day_of).collect())
+    }
+
+    /// Runs a statement that takes up to `batch` rows away until there are no more, each time
+    /// in a transaction of its own. Returns how many went.
+    async fn delete(&self, statement: &'static str, bound: i64, batch: u32) -> Result<u64> {
+        let mut total = 0;
+        loop {
+            let mut tx = self.writer.begin().await?;
+            let done = sqlx::query(statement)
+                .bind(bound)
+                .bind(batch)
+                .execute(&mut *tx)
+                .await
+                .map_err(from_sqlx)?;
+            tx.commit().await?;
+            total += done.rows_affected();
+            if done.rows_affected() < u64::from(batch) {
+                return Ok(total);
+            }
+        }
+    }
+
+    /// Makes the file smaller by the pages that have become free.
+    async fn give_back_pages(&self) -> Result<()> {
+        loop {
+            let mut tx = self.writer.begin().await?;
+            let free: i64 = sqlx::query_scalar("PRAGMA freelist_count")
+                .fetch_one(&mut *tx)
+                .await
+                .map_err(from_sqlx)?;
+            if free > 0 {
+                // A page is given back with each row that is asked for.
+                sqlx::query(sqlx::AssertSqlSafe(format!(
+                    "PRAGMA incremental_vacuum({PAGES_AT_ONCE})"
+                )))
+                .fetch_all(&mut *tx)
+                .await
+                .map_err(from_sqlx)?;
+            }
+            tx.commit().await?;
+            if free <= i64::from(PAGES_AT_ONCE) {
+                return Ok(());
+            }
+        }
+    }
+}

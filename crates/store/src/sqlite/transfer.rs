@@ -1,0 +1,386 @@
+//! A SQLite file that is moved from or to.
+
+use super::SqliteStore;
+use super::errors::from_sqlx;
+use super::values::{day_number, day_of, micros, moment, parse_time};
+use super::writer::Writing;
+use crate::transfer::cell::{Kind, from_hex, plain, read_time, to_hex, written_time};
+use crate::transfer::{Column, Hold, Row as Moving, STAYS, Side, Standing, Table};
+use crate::{Result, Store};
+use async_trait::async_trait;
+use chrono::NaiveDate;
+use postrider_core::{KeyRing, RetrySchedule};
+use sqlx::query::Query;
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
+use sqlx::{AssertSqlSafe, Row, Sqlite, TypeInfo, ValueRef};
+use uuid::Uuid;
+
+/// Expired leases that are brought back at once.
+const RECOVERED_AT_ONCE: u32 = 5_000;
+
+struct Held<'a>(Writing<'a>);
+
+#[async_trait]
+impl Hold for Held<'_> {
+    async fn mark_moved(mut self: Box<Self>, to: &str) -> Result<()> {
+        sqlx::query(
+            "-- postrider: move_mark
+            UPDATE postrider_meta SET moved_to = ?1",
+        )
+        .bind(to)
+        .execute(&mut *self.0)
+        .await
+        .map_err(from_sqlx)?;
+        sqlx::raw_sql(
+            "CREATE TRIGGER postrider_moved BEFORE INSERT ON postrider_outbox
+             BEGIN SELECT RAISE(ABORT, 'postrider: everything has moved to another database'); END",
+        )
+        .execute(&mut *self.0)
+        .await
+        .map_err(from_sqlx)?;
+        self.0.commit().await
+    }
+}
+
+#[async_trait]
+impl Side for SqliteStore {
+    fn is_sqlite(&self) -> bool {
+        true
+    }
+
+    fn key_ring(&self) -> &KeyRing {
+        &self.keys
+    }
+
+    async fn tables(&self) -> Result<Vec<Table>> {
+        let rows: Vec<(String, String, String, i64, bool)> = sqlx::query_as(
+            "-- postrider: move_tables
+            SELECT t.name, c.name, c.type, c.pk, t.sql LIKE '%AUTOINCREMENT%'
+            FROM sqlite_schema AS t CROSS JOIN pragma_table_info(t.name) AS c
+            WHERE t.type = 'table' AND t.name GLOB 'postrider_*'
+            ORDER BY t.name, c.cid",
+        )
+        .fetch_all(&self.readers)
+        .await
+        .map_err(from_sqlx)?;
+        let mut tables: Vec<Table> = Vec::new();
+        let mut places = Vec::new();
+        for (table, name, declared, place, numbered) in rows {
+            if tables.last().is_none_or(|last| last.name != table) {
+                tables.push(Table {
+                    name: table,
+                    columns: Vec::new(),
+                    key: Vec::new(),
+                });
+                places.clear();
+            }
+            let column = Column {
+                name,
+                declared,
+                postgres: false,
+                drawn: numbered && place > 0,
+            };
+            if let Some(table) = tables.last_mut() {
+                if place > 0 {
+                    let at = places.partition_point(|other| *other < place);
+                    places.insert(at, place);
+                    table.key.insert(at, column.clone());
+                }
+                table.columns.push(column);
+            }
+        }
+        Ok(tables)
+    }
+
+    async fn count(&self, table: &str) -> Result<u64> {
+        let sql = format!("-- postrider: move_count\nSELECT count(*) FROM {table}");
+        let count: i64 = sqlx::query_scalar(AssertSqlSafe(sql))
+            .fetch_one(&self.readers)
+            .await
+            .map_err(from_sqlx)?;
+        Ok(count.unsigned_abs())
+    }
+
+    async fn worker_at_work(&self) -> Result<Option<String>> {
+        // The lock beside the file tells.
+        Ok(None)
+    }
+
+    async fn bring_back(&self) -> Result<u64> {
+        let now = Store::now(self).await?;
+        let schedule = RetrySchedule::default();
+        Store::recover(self, 0, now, RECOVERED_AT_ONCE, &schedule).await?;
+        let left: i64 = sqlx::query_scalar(
+            "-- postrider: move_leased
+            SELECT (SELECT count(*) FROM postrider_deliveries WHERE lease_token IS NOT NULL)
+                + (SELECT coalesce(sum(open), 0) FROM postrider_leases)",
+        )
+        .fetch_one(&self.readers)
+        .await
+        .map_err(from_sqlx)?;
+        Ok(left.unsigned_abs())
+    }
+
+    async fn standing(&self) -> Result<Standing> {
+        let (hooks_version, last_seq): (i64, i64) = sqlx::query_as(
+            "-- postrider: move_standing
+            SELECT hooks_version, max(
+                (SELECT coalesce(max(seq), 0) FROM postrider_outbox),
+                (SELECT coalesce(max(seq), 0) FROM postrider_events),
+                (SELECT coalesce(max(event_seq), 0) FROM postrider_deliveries))
+            FROM postrider_meta",
+        )
+        .fetch_one(&self.readers)
+        .await
+        .map_err(from_sqlx)?;
+        Ok(Standing {
+            slots: 1,
+            hooks_version,
+            last_seq,
+        })
+    }
+
+    async fn days(&self) -> Result<Vec<NaiveDate>> {
+        let days: Vec<i32> = sqlx::query_scalar(
+            "-- postrider: move_days
+            SELECT day FROM postrider_events UNION SELECT day FROM postrider_attempts
+            UNION SELECT day FROM postrider_ended",
+        )
+        .fetch_all(&self.readers)
+        .await
+        .map_err(from_sqlx)?;
+        Ok(days.into_iter().map(day_of).collect())
+    }
+
+    async fn read(
+        &self,
+        table: &Table,
+        columns: &[(Column, Kind)],
+        after: Option<&[String]>,
+        limit: u32,
+    ) -> Result<Vec<Moving>> {
+        // In a key what is stored is enough: it comes back to this database.
+        let kinds: Vec<_> = table.key.iter().map(|key| Kind::of(key, key)).collect();
+        let names: Vec<_> = table.key.iter().map(|key| quoted(&key.name)).collect();
+        let others = columns.iter().map(|(column, _)| quoted(&column.name));
+        let selected: Vec<_> = names.iter().cloned().chain(others).collect();
+        let condition = match after {
+            None => "true".to_owned(),
+            Some(_) => {
+                let bounds: Vec<_> = (1..=names.len()).map(|n| format!("?{n}")).collect();
+                format!("({}) > ({})", names.join(", "), bounds.join(", "))
+            }
+        };
+        let sql = format!(
+            "-- postrider: move_read\nSELECT {} FROM {} WHERE {condition} ORDER BY {} LIMIT {limit}",
+            selected.join(", "),
+            table.name,
+            names.join(", ")
+        );
+        let mut query = sqlx::query(AssertSqlSafe(sql));
+        for (bound, (column, kind)) in after
+            .into_iter()
+            .flatten()
+            .zip(table.key.iter().zip(&kinds))
+        {
+            query = bound_to(query, Some(bound.clone()), column, *kind);
+        }
+        let rows = query.fetch_all(&self.readers).await.map_err(from_sqlx)?;
+        let mut found = Vec::with_capacity(rows.len());
+        for row in rows {
+            let mut key = Vec::with_capacity(kinds.len());
+            for (n, kind) in kinds.iter().enumerate() {
+                key.extend(cell(&row, n, *kind).map_err(from_sqlx)?);
+            }
+            let mut cells = Vec::with_capacity(columns.len());
+            for (n, (_, kind)) in columns.iter().enumerate() {
+                cells.push(cell(&row, kinds.len() + n, *kind).map_err(from_sqlx)?);
+            }
+            found.push(Moving { key, cells });
+        }
+        Ok(found)
+    }
+
+    async fn hold(&self) -> Result<Box<dyn Hold + '_>> {
+        Ok(Box::new(Held(self.writer.begin().await?)))
+    }
+
+    async fn is_empty(&self) -> Result<bool> {
+        let tables = self.tables().await?;
+        for table in tables
+            .iter()
+            .filter(|table| !STAYS.contains(&table.name.as_str()))
+        {
+            // What an application has inserted already stays beside what moves here.
+            if table.name != "postrider_outbox" && self.count(&table.name).await? > 0 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn begin_move(&self, from: &str, source: &Standing) -> Result<()> {
+        let mut tx = self.writer.begin().await?;
+        sqlx::query(
+            "-- postrider: move_begin
+            UPDATE postrider_meta SET moving_from = ?1, hooks_version = ?2 + 1",
+        )
+        .bind(from)
+        .bind(source.hooks_version)
+        .execute(&mut *tx)
+        .await
+        .map_err(from_sqlx)?;
+        sqlx::query(
+            "-- postrider: move_seq
+            INSERT INTO sqlite_sequence (name, seq)
+            SELECT 'postrider_outbox', 0
+            WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'postrider_outbox')",
+        )
+        .execute(&mut *tx)
+        .await
+        .map_err(from_sqlx)?;
+        sqlx::query(
+            "-- postrider: move_seq
+            UPDATE sqlite_sequence SET seq = max(seq, ?1) WHERE name = 'postrider_outbox'",
+        )
+        .bind(source.last_seq)
+        .execute(&mut *tx)
+        .await
+        .map_err(from_sqlx)?;
+        tx.commit().await
+    }
+
+    async fn make_room(&self, _: &[NaiveDate]) -> Result<()> {
+        Ok(())
+    }
+
+    async fn reached(&self, table: &str) -> Result<(Option<Vec<String>>, u64)> {
+        let row: Option<(sqlx::types::Json<Vec<String>>, i64)> = sqlx::query_as(
+            "-- postrider: move_reached
+            SELECT reached, rows FROM postrider_moves WHERE name = ?1",
+        )
+        .bind(table)
+        .fetch_optional(&self.readers)
+        .await
+        .map_err(from_sqlx)?;
+        Ok(row.map_or((None, 0), |(reached, rows)| {
+            (Some(reached.0), rows.unsigned_abs())
+        }))
+    }
+
+    async fn write(
+        &self,
+        table: &Table,
+        columns: &[(Column, Kind)],
+        rows: Vec<Vec<Option<String>>>,
+        cursor: &[String],
+        total: u64,
+    ) -> Result<()> {
+        let names: Vec<_> = columns
+            .iter()
+            .map(|(column, _)| quoted(&column.name))
+            .collect();
+        let values: Vec<_> = (1..=columns.len()).map(|n| format!("?{n}")).collect();
+        let sql = format!(
+            "-- postrider: move_write\nINSERT INTO {} ({}) VALUES ({})",
+            table.name,
+            names.join(", "),
+            values.join(", ")
+        );
+        let mut tx = self.writer.begin().await?;
+        for row in rows {
+            let mut query = sqlx::query(AssertSqlSafe(sql.clone()));
+            for (cell, (column, kind)) in row.into_iter().zip(columns) {
+                query = bound_to(query, cell, column, *kind);
+            }
+            query.execute(&mut *tx).await.map_err(from_sqlx)?;
+        }
+        sqlx::query(
+            "-- postrider: move_keep
+            INSERT INTO postrider_moves (name, reached, rows) VALUES (?1, ?2, ?3)
+            ON CONFLICT (name) DO UPDATE SET reached = excluded.reached, rows = excluded.rows",
+        )
+        .bind(&table.name)
+        .bind(sqlx::types::Json(cursor))
+        .bind(i64::try_from(total).unwrap_or(i64::MAX))
+        .execute(&mut *tx)
+        .await
+        .map_err(from_sqlx)?;
+        tx.commit().await
+    }
+
+    async fn complete(&self) -> Result<()> {
+        let mut tx = self.writer.begin().await?;
+        sqlx::raw_sql("UPDATE postrider_meta SET moving_from = NULL; DELETE FROM postrider_moves")
+            .execute(&mut *tx)
+            .await
+            .map_err(from_sqlx)?;
+        tx.commit().await
+    }
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{name}\"")
+}
+
+/// A stored value as it travels.
+fn cell(row: &SqliteRow, n: usize, kind: Kind) -> sqlx::Result<Option<String>> {
+    let value = row.try_get_raw(n)?;
+    if value.is_null() {
+        return Ok(None);
+    }
+    let stored = value.type_info().name().to_owned();
+    Ok(Some(match (stored.as_str(), kind) {
+        ("INTEGER", kind) => {
+            let number: i64 = row.try_get_unchecked(n)?;
+            match kind {
+                Kind::Time => written_time(moment(number)),
+                Kind::Day => day_of(i32::try_from(number).unwrap_or_default()).to_string(),
+                Kind::Bool => (number != 0).to_string(),
+                _ => number.to_string(),
+            }
+        }
+        ("BLOB", kind) => {
+            let bytes: Vec<u8> = row.try_get_unchecked(n)?;
+            match (kind, Uuid::from_slice(&bytes)) {
+                (Kind::Uuid, Ok(id)) => id.to_string(),
+                _ => to_hex(&bytes),
+            }
+        }
+        (_, kind) => {
+            let text = plain(&row.try_get_unchecked::<Vec<u8>, _>(n)?);
+            match kind {
+                Kind::Time => written_time(parse_time(&text).unwrap_or_else(|| read_time(&text))),
+                _ => text,
+            }
+        }
+    }))
+}
+
+type Statement<'a> = Query<'a, Sqlite, SqliteArguments>;
+
+/// Binds what travelled, as the column takes it.
+fn bound_to<'a>(
+    query: Statement<'a>,
+    cell: Option<String>,
+    column: &Column,
+    kind: Kind,
+) -> Statement<'a> {
+    let Some(text) = cell else {
+        return query.bind(None::<i64>);
+    };
+    match (kind, column.declared.as_str()) {
+        (Kind::Time, "INTEGER") => query.bind(micros(read_time(&text))),
+        (Kind::Time, _) => {
+            query.bind(read_time(&text).to_rfc3339_opts(chrono::SecondsFormat::Micros, true))
+        }
+        (Kind::Day, _) => query.bind(day_number(text.parse().unwrap_or_default())),
+        (Kind::Bool, _) => query.bind(i64::from(text == "true")),
+        (Kind::Number, _) => query.bind(text.parse::<i64>().unwrap_or_default()),
+        (Kind::Uuid, "BLOB") => {
+            query.bind(text.parse::<Uuid>().unwrap_or_default().as_bytes().to_vec())
+        }
+        (Kind::Bytes, _) => query.bind(from_hex(&text)),
+        _ => query.bind(text),
+    }
+}

@@ -1,0 +1,402 @@
+//! Moves everything from one database to another, of whichever kind they are.
+//!
+//! Rows go table by table in the order of their keys, a batch in one transaction of the target
+//! together with how far it came; so a move that was cut short goes on where it was. The hard
+//! rule: at no moment could workers run on both. The target refuses work until it is whole, and
+//! before that the source was marked as moved, which refuses work and inserts for good.
+
+pub(crate) mod cell;
+mod side;
+
+pub(crate) use side::{Column, Hold, Row, Side, Standing, Table};
+
+use crate::{
+    Backend, DatabaseSettings, Error, Result, SchemaState, postgres::PostgresStore,
+    sqlite::SqliteStore,
+};
+use cell::Kind;
+use postrider_core::{HookSettings, KeyRing};
+use serde::Serialize;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The name of our sessions on PostgreSQL.
+pub(crate) const APPLICATION: &str = "postrider-move";
+
+/// Rows in one transaction.
+const AT_ONCE: u32 = 500;
+
+/// How long is waited for leases of workers that were killed.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// A session that looks for work for longer is no trace of a worker that has just ended.
+const SURELY: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// Holds the place of the application's rows, and goes last.
+const OUTBOX: &str = "postrider_outbox";
+
+/// What belongs to a database itself, or to the workers on it, and does not move.
+pub(crate) const STAYS: [&str; 7] = [
+    "postrider_migrations",
+    "postrider_meta",
+    "postrider_moves",
+    "postrider_leases",
+    "postrider_lease_members",
+    "postrider_gates",
+    "postrider_gauges",
+];
+
+/// From where, and to where.
+pub struct TransferParts {
+    /// The source.
+    pub from: DatabaseSettings,
+    /// The keys that open its secrets.
+    pub from_keys: KeyRing,
+    /// The target.
+    pub to: DatabaseSettings,
+    /// The keys that seal there.
+    pub to_keys: KeyRing,
+}
+
+/// How far a move has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TransferStep {
+    /// The table.
+    pub table: String,
+    /// Its rows that were moved so far, by this call and those before.
+    pub rows: u64,
+}
+
+/// What a move did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Transferred {
+    /// The source, in words.
+    pub from: String,
+    /// The target, in words.
+    pub to: String,
+    /// The tables, and how many rows each has there.
+    pub tables: Vec<TransferStep>,
+}
+
+/// Moves everything. May be called again after it was cut short.
+///
+/// # Errors
+/// When workers are at work on the source, the target holds something else, or a database does
+/// not answer. What was moved by then stays moved; no database takes work twice.
+pub async fn transfer(
+    parts: TransferParts,
+    tell: &(dyn Fn(TransferStep) + Send + Sync),
+) -> Result<Transferred> {
+    let from = open(&parts.from, parts.from_keys).await?;
+    let to = open(&parts.to, parts.to_keys).await?;
+    if from.describe() == to.describe() {
+        return Err(Error::Conflict(
+            "source and target are the same database: name another one with --to".into(),
+        ));
+    }
+    let _claims = (from.claim_worker().await?, to.claim_worker().await?);
+    let transfer = Transfer { from, to, tell };
+    let moved = transfer.run().await;
+    transfer.from.close().await;
+    transfer.to.close().await;
+    moved
+}
+
+/// A database in words, to stand after "the".
+fn named(side: &dyn Side) -> String {
+    let text = side.describe();
+    text.strip_prefix("the ").unwrap_or(&text).to_owned()
+}
+
+async fn open(settings: &DatabaseSettings, keys: KeyRing) -> Result<Box<dyn Side>> {
+    Ok(match Backend::of(&settings.url)? {
+        Backend::Postgres => {
+            // Known by its name from workers, which must not be there.
+            let separator = match settings.url.contains('?') {
+                true => '&',
+                false => '?',
+            };
+            let url = format!("{}{separator}application_name={APPLICATION}", settings.url);
+            Box::new(PostgresStore::connect(&url, keys).await?)
+        }
+        Backend::Sqlite => Box::new(SqliteStore::open(&settings.url, keys).await?),
+    })
+}
+
+struct Transfer<'a> {
+    from: Box<dyn Side>,
+    to: Box<dyn Side>,
+    tell: &'a (dyn Fn(TransferStep) + Send + Sync),
+}
+
+impl Transfer<'_> {
+    async fn run(&self) -> Result<Transferred> {
+        let marked = self.begin().await?;
+        let sources = self.from.tables().await?;
+        let mut tables = self.to.tables().await?;
+        tables.retain(|table| !STAYS.contains(&table.name.as_str()));
+        // The hooks first, whoever looks into a half-moved database; the outbox last.
+        tables.sort_by_key(|table| (table.name == OUTBOX, table.name != "postrider_hooks"));
+        let mut moved = Vec::with_capacity(tables.len());
+        for table in tables.iter().filter(|table| table.name != OUTBOX) {
+            let source = counterpart(&sources, table)?;
+            let rows = self.copy(source, table).await?;
+            self.verify(table, rows).await?;
+            moved.push(TransferStep {
+                table: table.name.clone(),
+                rows,
+            });
+        }
+        if !marked {
+            let hold = self.from.hold().await?;
+            for table in tables.iter().filter(|table| table.name == OUTBOX) {
+                let source = counterpart(&sources, table)?;
+                let rows = self.copy(source, table).await?;
+                let there = self.from.count(OUTBOX).await?;
+                if there != rows {
+                    return Err(differs(OUTBOX, there, rows));
+                }
+                moved.push(TransferStep {
+                    table: table.name.clone(),
+                    rows,
+                });
+            }
+            hold.mark_moved(&named(self.to.as_ref())).await?;
+        }
+        self.to.complete().await?;
+        Ok(Transferred {
+            from: named(self.from.as_ref()),
+            to: named(self.to.as_ref()),
+            tables: moved,
+        })
+    }
+
+    /// Prepares both. Returns whether the source was marked as moved by a call before.
+    async fn begin(&self) -> Result<bool> {
+        let (from, to) = (named(self.from.as_ref()), named(self.to.as_ref()));
+        let now = self.to.now().await?;
+        if self.to.schema().await? == SchemaState::Empty {
+            self.to.migrate(None, now).await?;
+        }
+        let source = self.from.schema().await?;
+        let target = self.to.schema().await?;
+        let goes_on = match target {
+            SchemaState::Current { .. } => false,
+            SchemaState::Moving { from: of } if of == from => true,
+            SchemaState::Moving { from: of } => {
+                return Err(Error::Conflict(format!(
+                    "a move from {of} into the {to} was begun and not finished: finish that one, \
+                     or name an empty database"
+                )));
+            }
+            other => return Err(Error::Schema(other.problem().unwrap_or_default())),
+        };
+        let marked = match source {
+            SchemaState::Current { .. } => false,
+            SchemaState::Moved { to: there } if there == to && goes_on => true,
+            other => return Err(Error::Schema(other.problem().unwrap_or_default())),
+        };
+        if marked {
+            return Ok(true);
+        }
+        self.wait_for_workers().await?;
+        let (source, target) = (self.from.standing().await?, self.to.standing().await?);
+        if !self.to.is_sqlite() && source.slots != target.slots {
+            return Err(Error::Conflict(format!(
+                "the outbox of the source is spread over {} slots and that of the target over {}, \
+                 and the slot of a key depends on their number: make the target anew with \
+                 `postrider migrate --slots {}`, and spread it further when it has moved",
+                source.slots, target.slots, source.slots
+            )));
+        }
+        if !goes_on {
+            if !self.to.is_empty().await? {
+                return Err(Error::Conflict(format!(
+                    "the {to} holds hooks, events or keys already: move into an empty database"
+                )));
+            }
+            self.to.begin_move(&from, &source).await?;
+        }
+        self.to.make_room(&self.from.days().await?).await?;
+        Ok(false)
+    }
+
+    /// Waits until nothing is leased on the source; leases of workers that were killed run out.
+    async fn wait_for_workers(&self) -> Result<()> {
+        let began = Instant::now();
+        loop {
+            let worker = self.from.worker_at_work().await?;
+            if let Some(worker) = worker.as_ref().filter(|_| began.elapsed() > SURELY) {
+                return Err(Error::Conflict(format!(
+                    "a worker is at work on the {} ({worker}): stop all workers, then run the \
+                     same again",
+                    named(self.from.as_ref())
+                )));
+            }
+            let leased = self.from.bring_back().await?;
+            if leased == 0 && worker.is_none() {
+                return Ok(());
+            }
+            if began.elapsed() > PATIENCE {
+                return Err(Error::Conflict(format!(
+                    "{leased} deliveries on the {} are leased to workers: stop all workers, and \
+                     run the same again a minute later",
+                    named(self.from.as_ref())
+                )));
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Copies what is left of a table. Returns how many of its rows were moved in all.
+    async fn copy(&self, source: &Table, target: &Table) -> Result<u64> {
+        let (columns, derived) = pair(source, target)?;
+        let written: Vec<_> = columns.iter().chain(&derived).cloned().collect();
+        let (mut after, mut rows) = self.to.reached(&target.name).await?;
+        loop {
+            let page = self
+                .from
+                .read(source, &columns, after.as_deref(), AT_ONCE)
+                .await?;
+            let Some(last) = page.last() else {
+                return Ok(rows);
+            };
+            rows += page.len() as u64;
+            let cursor = last.key.clone();
+            let mut cells: Vec<_> = page.into_iter().map(|row| row.cells).collect();
+            self.adapt(target, &columns, &mut cells)?;
+            if !derived.is_empty() {
+                derive(&columns, &derived, &mut cells);
+            }
+            self.to
+                .write(target, &written, cells, &cursor, rows)
+                .await?;
+            after = Some(cursor);
+            (self.tell)(TransferStep {
+                table: target.name.clone(),
+                rows,
+            });
+        }
+    }
+
+    /// Seals secrets for the target, and puts all rows into the one slot of SQLite.
+    fn adapt(
+        &self,
+        table: &Table,
+        columns: &[(Column, Kind)],
+        rows: &mut [Vec<Option<String>>],
+    ) -> Result<()> {
+        let place = |name: &str| columns.iter().position(|(column, _)| column.name == name);
+        if let (true, Some(slot)) = (self.to.is_sqlite(), place("slot")) {
+            for cell in rows.iter_mut().filter_map(|row| row.get_mut(slot)) {
+                *cell = Some("0".into());
+            }
+        }
+        for (_, name, purpose) in SEALED.iter().filter(|(of, ..)| *of == table.name) {
+            let (Some(id), Some(sealed)) = (place("id"), place(name)) else {
+                continue;
+            };
+            for row in rows.iter_mut() {
+                let id = row.get(id).cloned().flatten().unwrap_or_default();
+                if let Some(Some(cell)) = row.get_mut(sealed) {
+                    let (from, to) = (self.from.key_ring(), self.to.key_ring());
+                    *cell = cell::sealed_anew(from, to, purpose, &id, cell)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the target holds as much of a table as the source.
+    async fn verify(&self, table: &Table, rows: u64) -> Result<()> {
+        let (there, here) = (
+            self.from.count(&table.name).await?,
+            self.to.count(&table.name).await?,
+        );
+        match there == here && here == rows {
+            true => Ok(()),
+            false => Err(differs(&table.name, there, here)),
+        }
+    }
+}
+
+fn differs(table: &str, there: u64, here: u64) -> Error {
+    Error::Conflict(format!(
+        "{table} has {there} rows in the source and {here} were moved: something changed it \
+         meanwhile. Nothing was marked as moved; empty the target and run the same again with \
+         everything stopped"
+    ))
+}
+
+fn counterpart<'a>(sources: &'a [Table], table: &Table) -> Result<&'a Table> {
+    let found = sources.iter().find(|source| source.name == table.name);
+    found.ok_or_else(|| {
+        Error::Schema(format!(
+            "the source has no table {}: run `postrider migrate` on it first",
+            table.name
+        ))
+    })
+}
+
+/// What the settings of a hook tell.
+type Told = fn(&HookSettings) -> bool;
+
+/// What PostgreSQL keeps of hooks in columns of their own, to look it up, and SQLite only among
+/// their settings.
+const DERIVED: [(&str, Told); 2] = [
+    ("limited", HookSettings::is_limited),
+    ("ordered", |settings| settings.ordered.is_some()),
+];
+
+/// What is sealed, for what, and bound to the `id` of its row.
+const SEALED: [(&str, &str, &str); 2] = [
+    ("postrider_hooks", "credentials", "hook"),
+    ("postrider_keys", "proof", crate::credential::PURPOSE),
+];
+
+type Columns = Vec<(Column, Kind)>;
+
+/// The columns that travel, each with what is in it, and those that are derived from them.
+fn pair(source: &Table, target: &Table) -> Result<(Columns, Columns)> {
+    let (mut travelling, mut derived) = (Vec::new(), Vec::new());
+    for column in target.columns.iter().filter(|column| !column.drawn) {
+        match source.columns.iter().find(|from| from.name == column.name) {
+            Some(from) => travelling.push((column.clone(), Kind::of(from, column))),
+            None if target.name == "postrider_hooks" && told(column).is_some() => {
+                derived.push((column.clone(), Kind::Bool));
+            }
+            None => {
+                return Err(Error::Schema(format!(
+                    "{} has no column {} in the source: run `postrider migrate` on it first",
+                    source.name, column.name
+                )));
+            }
+        }
+    }
+    Ok((travelling, derived))
+}
+
+fn told(column: &Column) -> Option<Told> {
+    let found = DERIVED.iter().find(|(name, _)| *name == column.name);
+    found.map(|(_, told)| *told)
+}
+
+/// Adds to each hook what its settings tell.
+fn derive(
+    columns: &[(Column, Kind)],
+    derived: &[(Column, Kind)],
+    rows: &mut [Vec<Option<String>>],
+) {
+    let settings = columns
+        .iter()
+        .position(|(column, _)| column.name == "settings");
+    for row in rows {
+        let settings = settings.and_then(|place| row.get(place)?.as_deref());
+        let settings = settings.and_then(|text| serde_json::from_str::<HookSettings>(text).ok());
+        for (column, _) in derived {
+            let told = told(column).zip(settings.as_ref());
+            let told = told.is_some_and(|(told, settings)| told(settings));
+            row.push(Some(told.to_string()));
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Everything moves from one database to another, whatever dies on the way.
+
+use postrider_core::{KeyRing, NewEvent};
+use postrider_store::{Backend, HookChange};
+use postrider_tests::{
+    Connection, KEY, Postrider, Receiver, TestApp, TestDatabase, event, hook_to,
+};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// How many events are moved where processes die; 20,000 unless this says otherwise.
+const EVENTS: &str = "POSTRIDER_TEST_MOVED";
+
+const TABLES: [&str; 6] = [
+    "postrider_hooks",
+    "postrider_events",
+    "postrider_deliveries",
+    "postrider_attempts",
+    "postrider_ended",
+    "postrider_dedup",
+];
+
+#[tokio::test]
+async fn a_move_that_is_killed_twice_loses_and_repeats_nothing() {
+    let total = std::env::var(EVENTS).map_or(20_000, |text| text.parse().expect("a number"));
+    let app = TestApp::on(Backend::Sqlite).await;
+    let receiver = Receiver::accepting().await;
+    app.hook(&receiver).await;
+    let mut other = hook_to(&receiver.url());
+    other.events = vec!["held.*".parse().expect("a pattern")];
+    other.account = "other".into();
+    let held = app.register(other).await.id;
+    let paused = app
+        .store
+        .change_hook(held, HookChange::Pause, "test", app.now());
+    paused.await.expect("pause the hook");
+
+    // Some are delivered, some held, some wait for their time, and some are in the outbox.
+    let delivered = insert(&app, &event("invoice.paid"), total / 10).await;
+    app.tick().await;
+    assert_eq!(receiver.count(), delivered.len());
+    let mut of_other = event("held.here");
+    of_other.account = "other".into();
+    let held = insert(&app, &of_other, total * 6 / 10).await;
+    let mut later = event("invoice.due");
+    later.deliver_after = Some(app.now() + Duration::from_secs(3_600));
+    let waiting = insert(&app, &later, total / 5).await;
+    app.tick().await;
+    assert_eq!(receiver.count(), delivered.len());
+    let queued = insert(&app, &event("invoice.sent"), total / 10).await;
+
+    let target = TestDatabase::empty(Backend::Postgres).await;
+    let new_key = KeyRing::generate_key();
+    let moving = Postrider::on(&app.database)
+        .with("POSTRIDER_SECRETS__KEY", &new_key)
+        .with("POSTRIDER_SECRETS__PREVIOUS_KEYS", KEY);
+    let arguments = ["move", "--to", target.url()];
+    for line in [
+        "5000 rows of postrider_deliveries",
+        "10000 rows of postrider_events",
+    ] {
+        let killed = moving.start(&arguments);
+        killed.wait_for_log(line).await;
+        killed.kill().await;
+        let half = Postrider::on(&target).run(&["serve"]).await.refused();
+        assert!(half.contains("has begun and is not finished"), "{half}");
+    }
+    let moved = moving.json(&arguments).await;
+    assert_eq!(moved["tables"].as_array().map(Vec::is_empty), Some(false));
+
+    let (mut source, mut here) = (app.sql().await, target.connect().await);
+    for table in TABLES {
+        assert_eq!(
+            rows(&mut here, table).await,
+            rows(&mut source, table).await,
+            "{table}"
+        );
+    }
+    assert_eq!(
+        rows(&mut here, "postrider_outbox").await,
+        queued.len() as i64
+    );
+    assert_eq!(rows(&mut here, "postrider_moves").await, 0);
+
+    // Nothing is done or taken any more where it was.
+    let refused = Postrider::on(&app.database).run(&["serve"]).await.refused();
+    assert!(
+        refused.contains("has moved to the PostgreSQL database"),
+        "{refused}"
+    );
+    let insert = "INSERT INTO postrider_outbox (event_type, payload) VALUES ('a', '{}')";
+    let refused = source.attempt(insert).await.unwrap_err();
+    assert!(refused.contains("everything has moved"), "{refused}");
+
+    let _worker = Postrider::on(&target)
+        .with("POSTRIDER_SECRETS__KEY", &new_key)
+        .serve()
+        .await;
+    let sent: BTreeSet<_> = delivered.into_iter().chain(waiting).chain(queued).collect();
+    receiver.wait_for_events(&sent).await;
+    let arrivals = receiver.arrivals();
+    assert_eq!(arrivals.len(), sent.len(), "nothing that is held was sent");
+    assert!(arrivals.values().all(|times| *times == 1), "each came once");
+    let left = "SELECT count(*) FROM postrider_deliveries AS d \
+                JOIN postrider_hooks AS h ON h.id = d.hook_id WHERE h.status = 'paused'";
+    assert_eq!(here.number(left).await, held.len() as i64);
+}
+
+#[tokio::test]
+async fn what_is_shown_after_a_move_is_what_was_shown_before() {
+    use Backend::{Postgres, Sqlite};
+    for (from, to) in [
+        (Postgres, Sqlite),
+        (Sqlite, Postgres),
+        (Postgres, Postgres),
+        (Sqlite, Sqlite),
+    ] {
+        let app = TestApp::on(from).await;
+        let receiver = Receiver::answering([200, 500]).await;
+        let hook = app.hook(&receiver).await;
+        let mut odd =
+            NewEvent::from_json("invoice.paid", "{ \"a\" : [1.50, \"\\u00e9\"] }".to_owned())
+                .expect("an event");
+        odd.headers = Some(r#"{"x-one":"1"}"#.into());
+        odd.dedup_key = Some("once".into());
+        odd.ordering_key = Some("key".into());
+        let events = app
+            .enqueue_all(&[odd, event("invoice.sent"), event("invoice.due")])
+            .await;
+        app.tick().await;
+        let paused = app
+            .store
+            .change_hook(hook, HookChange::Pause, "test", app.now());
+        paused.await.expect("pause the hook");
+        let source = Postrider::on(&app.database);
+        let key = source.json(&["key", "create", "--scope", "publish"]).await;
+        let before = shown(&source, &events[0].to_string()).await;
+
+        let target = TestDatabase::empty(to).await;
+        source.json(&["move", "--to", target.url()]).await;
+        let there = Postrider::on(&target);
+        assert_eq!(
+            shown(&there, &events[0].to_string()).await,
+            before,
+            "{from:?} to {to:?}"
+        );
+        // Secrets open, keys are known, and what comes now comes after what was there.
+        there.run(&["check"]).await.succeeded();
+        assert!(key["id"].is_string());
+        let next = there
+            .json(&["event", "send", "--type", "invoice.paid", "--payload", "{}"])
+            .await;
+        assert!(next["id"].is_string());
+        let mut sql = target.connect().await;
+        let behind = sql
+            .number(
+                "SELECT (SELECT min(seq) FROM postrider_outbox) \
+                     - (SELECT max(seq) FROM postrider_events)",
+            )
+            .await;
+        assert!(behind > 0, "{from:?} to {to:?}");
+        let again = source.run(&["move", "--to", target.url()]).await.refused();
+        assert!(again.contains("has moved"), "{again}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_moves_while_workers_work_or_into_a_database_in_use() {
+    for backend in [Backend::Postgres, Backend::Sqlite] {
+        let app = TestApp::on(backend).await;
+        let source = Postrider::on(&app.database);
+        let target = TestDatabase::empty(Backend::Sqlite).await;
+        let mut worker = source.serve().await;
+        let refused = source.run(&["move", "--to", target.url()]).await.refused();
+        assert!(refused.contains("stop"), "{refused}");
+        worker.terminate().await;
+        worker.ended().await;
+
+        let used = TestApp::on(Backend::Sqlite).await;
+        let receiver = Receiver::accepting().await;
+        used.hook(&receiver).await;
+        let to = used.database.url();
+        let refused = source.run(&["move", "--to", to]).await.refused();
+        assert!(refused.contains("move into an empty database"), "{refused}");
+        let same = app.database.url();
+        let refused = source.run(&["move", "--to", same]).await.refused();
+        assert!(refused.contains("the same database"), "{refused}");
+    }
+}
+
+/// What the listings show.
+async fn shown(postrider: &Postrider, event: &str) -> Vec<serde_json::Value> {
+    let mut all = Vec::new();
+    for listing in [
+        ["hook", "list"],
+        ["event", "list"],
+        ["delivery", "list"],
+        ["key", "list"],
+    ] {
+        all.extend(postrider.listing(&listing).await);
+    }
+    all.push(postrider.json(&["event", "show", event]).await);
+    let deliveries = postrider.listing(&["delivery", "list"]).await;
+    for delivery in deliveries {
+        let id = delivery["id"].as_str().expect("an id").to_owned();
+        all.push(postrider.json(&["delivery", "show", &id]).await);
+    }
+    all
+}
+
+async fn insert(app: &TestApp, event: &NewEvent, count: usize) -> Vec<String> {
+    let mut ids = Vec::with_capacity(count);
+    for start in (0..count).step_by(500) {
+        let some = vec![event.clone(); (count - start).min(500)];
+        ids.extend(app.enqueue_all(&some).await);
+    }
+    ids.iter().map(ToString::to_string).collect()
+}
+
+async fn rows(sql: &mut Connection, table: &str) -> i64 {
+    sql.number(format!("SELECT count(*) FROM {table}")).await
+}
