@@ -126,7 +126,7 @@ impl Serve {
         let clock = DatabaseClock::start(store.clone()).await?;
         metrics.show_retention(
             settings.retention.events.get(),
-            settings.retention.attempts.get(),
+            settings.retention.attempts().get(),
         );
         let sampler = Sampler::new(store.clone(), clock.clone(), metrics.clone());
         let _sampling = AbortOnDropHandle::new(tokio::spawn(sampler.run()));
