@@ -72,7 +72,7 @@ fn aimed_at(settings: &Settings, url: String) -> Result<Settings> {
 }
 
 fn tell(step: TransferStep) {
-    if step.rows % TOLD_EVERY == 0 {
+    if step.rows.is_multiple_of(TOLD_EVERY) {
         notice(format_args!("Moved {} rows of {}.", step.rows, step.table));
     }
 }
