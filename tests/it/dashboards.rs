@@ -16,12 +16,12 @@ const EVERYWHERE: [&str; 3] = ["job", "instance", "le"];
 /// Units of Grafana that our panels have.
 const UNITS: [&str; 7] = ["s", "ops", "reqps", "short", "bytes", "percentunit", "none"];
 
-/// Names of ours in documents that are neither metrics nor in the migrations: crates, and
-/// programs that come with the tests.
-const OTHER_NAMES: [&str; 8] = [
+/// Names of ours in documents that are neither metrics nor in the migrations.
+const OTHER_NAMES: [&str; 9] = [
     "postrider_api",
     "postrider_core",
     "postrider_migrations",
+    "postrider_moved",
     "postrider_producer",
     "postrider_store",
     "postrider_worker",

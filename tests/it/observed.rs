@@ -26,7 +26,7 @@ const LOAD: &str = "INSERT INTO postrider_outbox (event_type, payload)
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn prometheus_gets_an_answer_to_every_query_of_dashboards_and_rules() {
     let database = TestDatabase::migrated(Backend::Postgres).await;
-    let postrider = Postrider::on(&database);
+    let postrider = Postrider::on(&database).with("POSTRIDER_RETENTION__EVENTS", "30d");
     let (good, bad) = (
         Receiver::accepting().await,
         Receiver::answering([500]).await,

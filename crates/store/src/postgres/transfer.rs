@@ -12,6 +12,7 @@ use postrider_core::{KeyRing, RetrySchedule};
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// For connections that read and write values as text.
 const LIMITS: [(&str, &str); 6] = [
@@ -22,6 +23,11 @@ const LIMITS: [(&str, &str); 6] = [
     ("DateStyle", "ISO, YMD"),
     ("jit", "off"),
 ];
+
+/// How often, and how far apart, a worker is looked for: one that has just started does other
+/// things before it looks for work.
+const LOOKS_FOR_WORKERS: u32 = 10;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
 /// Expired leases that are brought back at once.
 const RECOVERED_AT_ONCE: u32 = 5_000;
@@ -128,21 +134,29 @@ impl Side for PostgresStore {
     }
 
     async fn worker_at_work(&self) -> Result<Option<String>> {
-        sqlx::query_scalar(
-            "-- postrider: move_workers
-            SELECT format('session %s of %s from %s', pid, usename,
-                          coalesce(host(client_addr), 'this machine'))
-            FROM pg_stat_activity
-            WHERE datname = current_database() AND pid <> pg_backend_pid()
-              AND query ~ '^-- postrider: (peek|slots|due_hooks|recover|low_water|lease|settle|fan_out)'
-              AND application_name <> $1
-              AND state_change > clock_timestamp() - interval '2 seconds'
-            ORDER BY pid LIMIT 1",
-        )
-        .bind(APPLICATION)
-        .fetch_optional(&self.calm)
-        .await
-        .map_err(explain)
+        for look in 1..=LOOKS_FOR_WORKERS {
+            let found = sqlx::query_scalar(
+                "-- postrider: move_workers
+                SELECT format('session %s of %s from %s', pid, usename,
+                              coalesce(host(client_addr), 'this machine'))
+                FROM pg_stat_activity
+                WHERE datname = current_database() AND pid <> pg_backend_pid()
+                  AND application_name <> $1 AND query ~ '^-- postrider: '
+                  AND (state <> 'idle'
+                       OR (state_change > clock_timestamp() - interval '2 seconds'
+                           AND query ~ '(peek|slots|due_hooks|recover|lease|settle|fan_out)'))
+                ORDER BY pid LIMIT 1",
+            )
+            .bind(APPLICATION)
+            .fetch_optional(&self.calm)
+            .await
+            .map_err(explain)?;
+            if found.is_some() || look == LOOKS_FOR_WORKERS {
+                return Ok(found);
+            }
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
+        Ok(None)
     }
 
     async fn bring_back(&self) -> Result<u64> {
