@@ -33,12 +33,12 @@ async fn on_postgres_four_workers_are_replaced_one_by_one_under_load() {
             sent
         }
     });
-    for place in 0..workers.len() {
+    for worker in &mut workers {
         receiver.wait_for(receiver.count() + 100).await;
-        workers[place].terminate().await;
-        let status = workers[place].ended().await;
-        assert!(status.success(), "worker {place} was cut: {status}");
-        workers[place] = postrider.serve().await;
+        worker.terminate().await;
+        let status = worker.ended().await;
+        assert!(status.success(), "a worker was cut: {status}");
+        *worker = postrider.serve().await;
     }
     receiver.wait_for(receiver.count() + 100).await;
     stop.store(true, Ordering::Relaxed);
