@@ -11,10 +11,11 @@ help: ## Say what there is.
 test: ## Run every test; installs what is missing. PG=18 or PG=postgres://… picks the server.
 	scripts/test "$(PG)"
 
-test-all: ## Run every test on PostgreSQL 15 and 18, and once more with 8 slots.
+test-all: ## Run every test on PostgreSQL 15 and 18, and those of PostgreSQL once more with 8 slots.
 	unset POSTRIDER_TEST_POSTGRES; scripts/test 15
 	unset POSTRIDER_TEST_POSTGRES; scripts/test 18
-	unset POSTRIDER_TEST_POSTGRES; POSTRIDER_TEST_SLOTS=8 scripts/test 15
+	unset POSTRIDER_TEST_POSTGRES; POSTRIDER_TEST_SLOTS=8 scripts/test 15 \
+		-p postrider-store -p postrider-tests --test it -- postgres
 
 fmt: ## Format the code.
 	cargo fmt

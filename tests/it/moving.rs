@@ -3,7 +3,7 @@
 use postrider_core::{KeyRing, NewEvent};
 use postrider_store::{Backend, HookChange};
 use postrider_tests::{
-    Connection, KEY, Postrider, Receiver, TestApp, TestDatabase, event, hook_to,
+    Connection, KEY, Postrider, Receiver, TestApp, TestDatabase, event, hook_to, slots,
 };
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -137,8 +137,13 @@ async fn what_is_shown_after_a_move_is_what_was_shown_before() {
         let before = shown(&source, &events[0].to_string()).await;
 
         let target = TestDatabase::empty(to).await;
-        source.json(&["move", "--to", target.url()]).await;
         let there = Postrider::on(&target);
+        if to == Postgres && slots(from) > 1 {
+            // Both must have as many.
+            let slots = slots(from).to_string();
+            there.run(&["migrate", "--slots", &slots]).await.succeeded();
+        }
+        source.json(&["move", "--to", target.url()]).await;
         assert_eq!(
             shown(&there, &events[0].to_string()).await,
             before,
