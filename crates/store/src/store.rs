@@ -291,13 +291,13 @@ pub trait Store: Send + Sync {
 
     /// Turns outbox rows of one slot into events and deliveries.
     ///
-    /// The rows leave the outbox in the transaction that makes the deliveries, one for each
-    /// hook of the account that takes deliveries and whose patterns and filter match the event,
-    /// as the hooks stood when the row was read or later. A filter that cannot tell does not
-    /// match, and is counted. Rows of one slot are taken in the order of `seq`; no row is taken
-    /// by two callers. While any hook is ordered one caller at a time takes rows of a slot, and
-    /// another meanwhile gets none. Deliveries to active hooks that are not gated, fit into the room and are
-    /// due come back leased; all others wait, due at once or at `deliver_after`.
+    /// The rows leave the outbox in the transaction that makes the deliveries, one for each hook
+    /// of the account that takes deliveries and whose patterns and filter match the event, as the
+    /// hooks stood when the row was read or later. A filter that cannot tell does not match, and
+    /// is counted. Rows of one slot are taken in the order of `seq`; no row is taken by two
+    /// callers. While any hook is ordered one caller at a time takes rows of a slot, and another
+    /// meanwhile gets none. Deliveries to active hooks that are not gated, fit into the room and
+    /// are due come back leased; all others wait, due at once or at `deliver_after`.
     ///
     /// A row whose `dedup_key` was seen before in its account is dropped and counted. A row
     /// that breaks a bound, or that the database refuses to keep, moves to
@@ -342,15 +342,15 @@ pub trait Store: Send + Sync {
     ///
     /// What ends in an ordered hook gives the next one of its key its turn. One that has failed
     /// for good keeps its place before them instead, unless the hook skips such, until it is sent
-    /// again and taken, or discarded. All settlements are of one slot. The attempt, the step and the hook's fail count are
-    /// one transaction. A settlement whose token is not the delivery's any more changes
-    /// nothing: its attempt is recorded as late and its delivery returned. A settlement that
-    /// was made before (the same attempt id) changes nothing at all. The fail count is written
-    /// only when it changes. A hook whose phase changes takes a new version with it, and every
-    /// hook that was failing or has failed is among the standings. A hook whose verdict is to be
-    /// disabled is disabled once, with reason and time, if it is active. A settlement that the
-    /// database refuses is made without the response and with a plain error text; it never
-    /// stops the others.
+    /// again and taken, or discarded. All settlements are of one slot. The attempt, the step and
+    /// the hook's fail count are one transaction. A settlement whose token is not the delivery's
+    /// any more changes nothing: its attempt is recorded as late and its delivery returned. A
+    /// settlement that was made before (the same attempt id) changes nothing at all. The fail
+    /// count is written only when it changes. A hook whose phase changes takes a new version with
+    /// it, and every hook that was failing or has failed is among the standings. A hook whose
+    /// verdict is to be disabled is disabled once, with reason and time, if it is active. A
+    /// settlement that the database refuses is made without the response and with a plain error
+    /// text; it never stops the others.
     ///
     /// An active hook that comes half of the way to being disabled is warned of once in a row of
     /// failures. Warnings and disablings are recorded in the hook's history, and they and

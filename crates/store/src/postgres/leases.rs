@@ -277,8 +277,8 @@ impl Unfit {
     }
 }
 
-/// Leases from hooks without an order, longest due first, and tells the version of the hooks that decided; `None` when
-/// nothing was due.
+/// Leases from hooks without an order, longest due first, and tells the version of the hooks that
+/// decided; `None` when nothing was due.
 async fn take(
     connection: &mut PgConnection,
     request: &Lease,

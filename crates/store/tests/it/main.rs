@@ -463,8 +463,8 @@ on_every_store! {
     },
 }
 
-/// What only PostgreSQL has: several workers, several slots, open transactions beside ours, partitions, a
-/// password, and no key of its own making.
+/// What only PostgreSQL has: several workers, several slots, open transactions beside ours,
+/// partitions, a password, and no key of its own making.
 mod postgres_only {
     use super::*;
     on_one_store! { Postgres:
