@@ -41,6 +41,7 @@ mod rate;
 mod refusals;
 mod registrants;
 mod retention;
+mod retention_load;
 mod retry;
 mod rolling;
 mod share;

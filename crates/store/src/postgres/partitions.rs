@@ -122,9 +122,9 @@ pub(super) async fn partitions(
               AND c.relname ~ ('^' || parent.relname || '_[0-9]{8}$')
               AND obj_description(c.oid, 'pg_class') = $2
         ), bounded AS (
-            SELECT part.oid, part.leaving, regexp_match(
-                       pg_get_expr(c.relpartbound, c.oid), '^FOR VALUES FROM \\((.+)\\) TO \\((.+)\\)$'
-                   ) AS bound
+            SELECT part.oid, part.leaving,
+                   regexp_match(pg_get_expr(c.relpartbound, c.oid),
+                                '^FOR VALUES FROM \\((.+)\\) TO \\((.+)\\)$') AS bound
             FROM part JOIN pg_class AS c ON c.oid = part.oid
         ), spanned AS (
             SELECT oid, leaving,

@@ -138,10 +138,10 @@ impl Turn<'_> {
         let first_kept = self.bounds.events;
         let all = partitions(self.connection, EVENTS).await?;
         let past = |part: &Partition| part.is_attached() && part.is_before(first_kept);
-        if all.iter().any(past) && !self.expire().await? {
-            return Ok(());
-        }
         if self.may_detach(&all).await? {
+            if all.iter().any(past) && !self.expire().await? {
+                return Ok(());
+            }
             for part in &all {
                 match past(part) {
                     true if !self.detach(part).await? => break,
