@@ -3,7 +3,8 @@
 use postrider_core::{KeyRing, NewEvent};
 use postrider_store::{Backend, HookChange};
 use postrider_tests::{
-    Connection, KEY, Postrider, Receiver, Registrant, TestApp, TestDatabase, event, hook_to, slots,
+    Connection, KEY, Postrider, Process, Receiver, Registrant, TestApp, TestDatabase, event,
+    eventually, hook_to, slots,
 };
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -65,18 +66,17 @@ async fn a_move_that_is_killed_twice_loses_and_repeats_nothing() {
     ];
     for (rows, table) in halfway {
         let killed = moving.start(&arguments);
-        killed
-            .wait_for_log(&format!("{rows} rows of postrider_{table}"))
-            .await;
+        reach(&killed, &format!("{rows} rows of postrider_{table}")).await;
         killed.kill().await;
         let half = Postrider::on(&target).run(&["serve"]).await.refused();
         assert!(half.contains("has begun and is not finished"), "{half}");
     }
     let mut last = moving.start(&arguments);
-    for rows in (halfway[1].0..=total * 9 / 10).step_by(TOLD_EVERY).skip(1) {
-        last.wait_for_log(&format!("{rows} rows of postrider_events"))
-            .await;
-    }
+    reach(
+        &last,
+        &format!("{} rows of postrider_events", told(total * 9 / 10)),
+    )
+    .await;
     let moved = last.wait_for_lines(1).await.remove(0);
     let moved: serde_json::Value = serde_json::from_str(&moved).expect("JSON");
     assert_eq!(moved["tables"].as_array().map(Vec::is_empty), Some(false));
@@ -286,6 +286,21 @@ async fn insert(app: &TestApp, event: &NewEvent, count: usize) -> Vec<String> {
         ids.extend(app.enqueue_all(&some).await);
     }
     ids.iter().map(ToString::to_string).collect()
+}
+
+/// Waits until a move has said this; each line before it may take as long as any wait.
+async fn reach(moving: &Process, line: &str) {
+    loop {
+        let said = moving.stderr();
+        if said.iter().any(|said| said.contains(line)) {
+            return;
+        }
+        eventually(async || match moving.stderr().len() > said.len() {
+            true => Ok(()),
+            false => Err(format!("no {line:?} from {moving}")),
+        })
+        .await;
+    }
 }
 
 /// The nearest number of rows at which progress is told.
