@@ -22,10 +22,11 @@ use std::collections::BTreeSet;
 const TURN: i64 = i64::from_be_bytes(*b"postpast");
 
 /// What waits longer is tried again at the next turn.
-const LIMITS: [(&str, &str); 3] = [
+const SETTINGS: [(&str, &str); 4] = [
     ("statement_timeout", "10min"),
     ("lock_timeout", "1s"),
     ("idle_in_transaction_session_timeout", "60s"),
+    ("jit", "off"),
 ];
 
 const EVENTS: &str = "postrider_events";
@@ -39,7 +40,7 @@ impl PostgresStore {
         now: Timestamp,
         batch: u32,
     ) -> Result<Pruned> {
-        let options = self.options.clone().options(LIMITS);
+        let options = self.options.clone().options(SETTINGS);
         let mut connection = PgConnection::connect_with(&options).await?;
         let mine: bool = sqlx::query_scalar(
             "-- postrider: prune_turn
