@@ -46,7 +46,7 @@ const SURELY_CURRENT: Duration = Duration::from_millis(2);
 const OWN_EVERY: Duration = Duration::from_millis(10);
 const RECOVER_EVERY: Duration = Duration::from_secs(1);
 /// Each of the rarer duties takes at most this part of the time …
-const DUTY_SHARE: u32 = 25;
+const DUTY_SHARE: u32 = 50;
 /// … unless it would be done less often than this.
 const DUTY_LEAST_OFTEN: Duration = Duration::from_secs(15);
 const RECOVER_MAX: u32 = 1_000;
@@ -610,7 +610,7 @@ mod tests {
     fn a_duty_that_takes_long_is_done_less_often() {
         let ms = Duration::from_millis;
         let rests = [1, 100, 60_000].map(|took| rest(ms(500), ms(took)));
-        assert_eq!(rests, [ms(500), ms(2_500), ms(15_000)]);
+        assert_eq!(rests, [ms(500), ms(5_000), ms(15_000)]);
     }
 
     #[test]
