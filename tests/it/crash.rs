@@ -3,8 +3,7 @@
 use postrider_core::EventId;
 use postrider_store::{Backend, DeliveryState};
 use postrider_tests::{
-    Answer, Postrider, Receiver, Server, TestApp, ended, event, eventually, on_both, psql,
-    value_of,
+    Answer, Postrider, Receiver, Server, TestApp, ended, event, eventually, on_both, psql, value_of,
 };
 use std::collections::BTreeSet;
 

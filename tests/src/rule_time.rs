@@ -87,7 +87,6 @@ impl Watch {
             trouble: None,
             _scraping: AbortOnDropHandle::new(scraping),
         };
-        // The first sample may be older than the partitions that a worker makes at its start.
         let ahead = "postrider_db_partitions_ahead_days";
         watch.until(ahead, |days| days >= 1.0).await;
         watch
@@ -283,12 +282,16 @@ impl Line {
             (seconds(*at), value)
         });
         let measured: Vec<_> = measured.collect();
-        let there = measured.iter().filter_map(|(at, value)| Some((*at, (*value)?)));
+        let there = measured
+            .iter()
+            .filter_map(|(at, value)| Some((*at, (*value)?)));
         let there: Vec<_> = there.collect();
         let metric = name.split('{').next().unwrap_or_default();
         let paces = if metric.ends_with("_total") {
             let before: Vec<_> = there.iter().filter(|(at, _)| *at <= 0.0).copied().collect();
-            let end = there.last().map_or(0.0, |(at, _)| *at - LATEST.as_secs_f64());
+            let end = there
+                .last()
+                .map_or(0.0, |(at, _)| *at - LATEST.as_secs_f64());
             let latest: Vec<_> = there.iter().filter(|(at, _)| *at >= end).copied().collect();
             (pace(&before), pace(&latest))
         } else if AGES.contains(&metric) {

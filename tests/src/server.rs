@@ -113,9 +113,6 @@ impl Drop for Frozen {
 fn kill(name: &str, pid: &str) -> bool {
     let command = format!("kill -s {name} {pid}");
     let mut shell = std::process::Command::new("sh");
-    let status = shell
-        .args(["-c", &command])
-        .stderr(Stdio::null())
-        .status();
+    let status = shell.args(["-c", &command]).stderr(Stdio::null()).status();
     status.is_ok_and(|status| status.success())
 }
