@@ -42,10 +42,12 @@ async fn on_postgres_a_tenant_sends_200_times_its_usual_rate() {
     watch
         .until_it_grows("postrider_oldest_due_age_seconds")
         .await;
-    everything_arrives(others, &traffic).await;
-    let sent = traffic.sent.borrow()[0].len();
-    let waiting = sent - noisy.receiver.count();
-    assert!(waiting > 1_000, "the flood is on: {waiting} of {sent} wait");
+    let sent = everything_arrives(others, &traffic).await;
+    let overtaken = sent[0].len() - noisy.receiver.count();
+    assert!(
+        overtaken > 1_000,
+        "they stood behind the flood: {overtaken}"
+    );
     for worker in &scene.workers {
         ready(worker).await;
     }
@@ -314,8 +316,8 @@ impl Traffic {
 }
 
 /// Waits until these tenants, which are the last ones or all, have sent more events, and then
-/// until all that they have sent has arrived.
-async fn everything_arrives(tenants: &[Tenant], traffic: &Traffic) {
+/// until all that they had sent by then has arrived. Returns what all tenants had.
+async fn everything_arrives(tenants: &[Tenant], traffic: &Traffic) -> Vec<BTreeSet<String>> {
     let mut sent = traffic.sent.clone();
     let first = sent.borrow().len() - tenants.len();
     let before: Vec<_> = sent.borrow().iter().map(BTreeSet::len).collect();
@@ -327,6 +329,7 @@ async fn everything_arrives(tenants: &[Tenant], traffic: &Traffic) {
     for (tenant, events) in tenants.iter().zip(&sent[first..]) {
         tenant.receiver.wait_for_events(events).await;
     }
+    sent
 }
 
 /// Inserts events of an account, to be delivered after a moment if one is given; returns their

@@ -4,8 +4,8 @@
 //! Rule time goes in steps of 15 s, as scrapes do. The trouble begins right after a scrape, which
 //! is the worst moment. Before it stands an hour that is as the time before the trouble was
 //! measured. As long as the trouble was measured, each step shows the latest real scrape. Behind
-//! that it is taken to last as it was last seen: what grew older goes on to, counters go on at
-//! their latest pace, everything else stays.
+//! that it is taken to last as it was last seen: what still grew older goes on to, as fast as it
+//! did since the trouble began, counters go on at their latest pace, everything else stays.
 
 use crate::http::exchange;
 use crate::program::Ended;
@@ -107,15 +107,19 @@ impl Watch {
         self.trouble = Some(Instant::now());
     }
 
-    /// Waits until every series of this name holds, in the latest scrape of each process that
-    /// answers.
+    /// Waits until each process that answers shows this metric, and it holds for all of its
+    /// series in the latest scrape.
     ///
     /// # Panics
     /// When it does not come to hold.
     pub async fn until(&self, name: &str, holds: impl Fn(f64) -> bool) {
         eventually(async || {
-            let latest = self.latest(name);
-            match !latest.is_empty() && latest.iter().all(|value| holds(*value)) {
+            let records = lock(&self.records);
+            let scraped = records.iter().filter_map(|record| record.0.last());
+            let series = scraped.filter_map(|(_, series)| series.as_ref());
+            let latest: Vec<_> = series.map(|series| of_name(series, name)).collect();
+            let holds = |values: &Vec<f64>| !values.is_empty() && values.iter().all(|v| holds(*v));
+            match !latest.is_empty() && latest.iter().all(holds) {
                 true => Ok(()),
                 false => Err(format!("{name} is {latest:?}")),
             }
@@ -168,13 +172,6 @@ impl Watch {
         let mut promtool = prometheus("promtool");
         let tested: Ended = ended(promtool.args(["test", "rules"]).arg(&file)).await;
         assert!(tested.status.success(), "{tested}\n{text}");
-    }
-
-    fn latest(&self, name: &str) -> Vec<f64> {
-        let records = lock(&self.records);
-        let scraped = records.iter().filter_map(|record| record.0.last());
-        let series = scraped.filter_map(|(_, series)| series.as_ref());
-        series.flat_map(|series| of_name(series, name)).collect()
     }
 
     fn begun(&self) -> Instant {
@@ -295,11 +292,13 @@ impl Line {
             let latest: Vec<_> = there.iter().filter(|(at, _)| *at >= end).copied().collect();
             (pace(&before), pace(&latest))
         } else if AGES.contains(&metric) {
-            let changes = record.changes(name, begun);
-            let changes: Vec<_> = changes.iter().map(|(at, v)| (seconds(*at), *v)).collect();
-            let latest = changes.len().saturating_sub(2);
-            // Nothing grows older faster than time goes by.
-            (0.0, pace(&changes[latest..]).clamp(0.0, 1.0))
+            let beginning = there.iter().rfind(|(at, _)| *at <= 0.0);
+            let latest = match record.changes(name, begun).as_slice() {
+                [.., (_, before), (at, value)] if before < value => Some((seconds(*at), *value)),
+                _ => None,
+            };
+            let ends: Vec<_> = beginning.copied().into_iter().chain(latest).collect();
+            (0.0, pace(&ends))
         } else {
             (0.0, 0.0)
         };
