@@ -354,3 +354,43 @@ fn of_name(series: &Series, name: &str) -> Vec<f64> {
 fn lock(records: &Mutex<Vec<Record>>) -> MutexGuard<'_, Vec<Record>> {
     records.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_measured_is_shown_and_goes_on_as_it_was() {
+        let first = Instant::now();
+        let begun = first + Duration::from_secs(10);
+        let scrapes = (0..=30).map(|second| {
+            let at = first + Duration::from_secs(second);
+            let age = second.saturating_sub(10) as f64;
+            let series = [
+                ("postrider_stalled_seconds", age),
+                ("postrider_a_total", 2.0 * second as f64),
+                ("postrider_b", age),
+            ];
+            let named = series.map(|(name, value)| (name.to_owned(), value));
+            (at, Some(Series::from(named)))
+        });
+        let mut record = Record(scrapes.collect());
+        let shown = |record: &Record, name| {
+            let line = Line::of(record, name, begun);
+            [-15, 0, 15, 30, 45].map(|since| line.at(since))
+        };
+        let stalled = shown(&record, "postrider_stalled_seconds");
+        assert_eq!(stalled, [0.0, 0.0, 15.0, 30.0, 45.0].map(Some));
+        // For the hour before it counts on at 2 a second, as it did when it was measured.
+        let counted = [7_190.0, 7_220.0, 7_250.0, 7_280.0, 7_310.0].map(Some);
+        assert_eq!(shown(&record, "postrider_a_total"), counted);
+        let other = [0.0, 0.0, 15.0, 20.0, 20.0].map(Some);
+        assert_eq!(shown(&record, "postrider_b"), other);
+
+        record.0.push((first + Duration::from_secs(31), None));
+        let gone = [Some(0.0), Some(0.0), Some(15.0), None, None];
+        assert_eq!(shown(&record, "postrider_b"), gone);
+        let up = record.played(begun)["up"].clone();
+        assert!(up.ends_with(&["1", "1", "0", "0", "0", "0", "0", "0", "0"].map(str::to_owned)));
+    }
+}
