@@ -113,6 +113,9 @@ pub(crate) struct State {
     asking: Asking,
     /// The hook that was leased last from each slot: the next lease begins after it.
     leased_last: HashMap<i16, HookId>,
+    /// Whether a lease got nothing although something was due: others took it, or keep it locked.
+    /// The next sweep tells which.
+    passed_over: bool,
     /// The largest average payload lately seen.
     payload_bytes: u64,
     /// How many deliveries an event lately made.
@@ -296,7 +299,8 @@ impl Dispatcher {
     async fn lease(&mut self, peek: &Peek, found: &mut Found) -> Result<()> {
         let mut problem = Ok(());
         let candidates = self.candidates(peek);
-        found.waits |= found.work > 0 || self.may_start(&candidates);
+        let waits = self.state.passed_over || self.may_start(&candidates);
+        found.waits |= found.work > 0 || waits;
         for (slot, hooks) in candidates {
             let leased = self.lease_slot(slot, hooks).await;
             found.work += *leased.as_ref().unwrap_or(&0);
@@ -373,6 +377,7 @@ impl Dispatcher {
             }
         }
         let count = leased.len() as u32;
+        self.state.passed_over |= count == 0;
         self.metrics
             .batch_rows
             .with_label_values(&["lease"])
@@ -429,6 +434,7 @@ impl Dispatcher {
                 .due
                 .retain(|(of, hook), _| *of != slot || seen.contains(hook));
         }
+        self.state.passed_over = false;
         Ok(())
     }
 
