@@ -2,7 +2,10 @@
 //! with the secret of then, whatever becomes of the hook.
 
 use crate::profile_vectors::text;
-use postrider_core::{AliasForm, DeliveryId, EventId, HookEdit, HookId, KeyRing, NewHook};
+use postrider_core::{
+    AliasForm, DeliveryId, EventId, HookEdit, HookId, KeyRing, NewHook, RetrySchedule,
+    SettingsChange, Span,
+};
 use postrider_store::{Backend, DeliveryState, HookChange};
 use postrider_tests::{
     KEY, Postrider, Receiver, Registrant, TestApp, TestDatabase, hook_to, on_both, slots, start,
@@ -135,8 +138,8 @@ async fn nothing_more_is_sent_of_a_deleted_hook(backend: Backend) {
 }
 
 async fn a_hook_that_is_changed_over_misskeys_api_keeps_its_retries(backend: Backend) {
-    let database = TestDatabase::migrated(backend).await;
-    let postrider = Postrider::on(&database);
+    let app = TestApp::on(backend).await;
+    let postrider = Postrider::on(&app.database);
     let serving = postrider.serve().await;
     let user = "9vaew1esmfme0001";
     let caller = Registrant::of(&postrider, &serving, "misskey", user).await;
@@ -149,9 +152,12 @@ async fn a_hook_that_is_changed_over_misskeys_api_keeps_its_retries(backend: Bac
     let made = made.json();
     let listed = postrider.listing(&["hook", "list"]).await;
     // Long enough for the change to come first.
-    let schedule = ["--retry-schedule", "4s"];
-    let change = ["hook", "change", text(&listed[0]["id"])];
-    postrider.json(&[&change[..], &schedule].concat()).await;
+    let soon = SettingsChange {
+        retry_schedule: Some(Some(RetrySchedule::new(vec![Span::secs(4)]))),
+        ..SettingsChange::default()
+    };
+    let id = text(&listed[0]["id"]).parse().expect("an id");
+    change(&app, id, HookChange::Set(soon)).await;
     let send = ["event", "send", "--type", "note", "--account", user];
     let send = [&send[..], &["--payload", "{}"]].concat();
     postrider.json(&send).await;
