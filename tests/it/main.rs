@@ -23,6 +23,7 @@ mod health;
 mod held;
 mod hook_history;
 mod incident;
+mod kept_targets;
 mod misskey;
 mod moving;
 mod observed;

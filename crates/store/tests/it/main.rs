@@ -32,6 +32,7 @@ mod secrets;
 mod settle;
 mod started;
 mod support;
+mod targets;
 mod upkeep;
 
 use postrider_store::Backend;
@@ -428,6 +429,16 @@ on_every_store! {
         one_that_ends_meanwhile_is_found,
         one_that_is_cancelled_meanwhile_is_a_conflict,
         one_whose_event_is_gone_is_a_conflict,
+    },
+    targets::{
+        a_retry_goes_where_the_attempts_before_it_went,
+        one_that_waited_before_goes_where_its_first_attempt_went,
+        it_is_kept_when_given_back_and_when_workers_are_lost,
+        a_late_settlement_keeps_none,
+        one_that_is_sent_again_goes_where_the_hook_points,
+        held_ones_that_are_sent_again_go_where_the_hook_points,
+        a_target_is_sealed_for_its_hook,
+        a_target_opens_with_the_key_it_was_sealed_with,
     },
     upkeep::{
         deliveries_of_a_deleted_hook_are_cancelled_in_batches,
