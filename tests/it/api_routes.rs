@@ -182,7 +182,8 @@ async fn every_documented_route_is_there_with_its_methods(backend: Backend) {
     assert!(!page.body.contains("<script") && !page.body.contains("src="));
 }
 
-/// A route that is added by `routes!` is in the document; no other way is taken.
+/// A route that is added by `routes!` is in the document, and one that a dialect has as data is in
+/// its list; no other way is taken.
 #[test]
 fn no_route_passes_the_document_by() {
     let sources = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/api/src");
@@ -191,9 +192,9 @@ fn no_route_passes_the_document_by() {
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).expect("the sources").flatten() {
             let path = entry.path();
-            if path.is_dir() && !path.ends_with("dialects") {
+            if path.is_dir() {
                 folders.push(path);
-            } else if path.is_file() && !path.ends_with("probes.rs") {
+            } else if !path.ends_with("probes.rs") && !path.ends_with("dialects/route.rs") {
                 check_source(&path);
                 looked += 1;
             }

@@ -39,6 +39,7 @@ mod publish;
 mod publish_refused;
 mod rate;
 mod refusals;
+mod registrant_routes;
 mod registrants;
 mod retention;
 mod retry;
