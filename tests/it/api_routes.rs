@@ -67,6 +67,7 @@ fn table() -> Vec<(&'static str, &'static str, Kind, Option<Value>)> {
         ("get", "/v1/deliveries/{id}", OfOne, None),
         ("get", "/v1/deliveries/{id}/attempts", OfOne, None),
         ("post", "/v1/deliveries/{id}/redeliver", OfOne, None),
+        ("post", "/v1/deliveries/{id}/discard", OfOne, None),
     ]
 }
 
