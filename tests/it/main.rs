@@ -36,6 +36,7 @@ mod profile_vectors;
 mod profiles_commands;
 mod profiles_delivery;
 mod publish;
+mod publish_killed;
 mod publish_refused;
 mod rate;
 mod refusals;
