@@ -47,6 +47,7 @@ mod retry;
 mod rolling;
 mod share;
 mod solapi;
+mod solapi_hooks;
 mod standstill;
 mod steady;
 mod thulium;
