@@ -213,7 +213,7 @@ fn check_source(path: &Path) {
 }
 
 /// A hook, an event and a delivery of the caller's account, by their place in paths.
-async fn things(caller: &Caller, receiver: &Receiver) -> BTreeMap<&'static str, String> {
+pub async fn things(caller: &Caller, receiver: &Receiver) -> BTreeMap<&'static str, String> {
     let hook = json!({"url": receiver.url(), "events": ["*"]});
     let hook = caller.call_with("POST", "/v1/hooks", &hook).await.json();
     let event = r#"{"event_type":"a","payload":1}"#;
@@ -265,7 +265,7 @@ async fn with_key(
 }
 
 /// Path, method and operation of each that is documented.
-fn operations(document: &Value) -> impl Iterator<Item = (&str, &str, &Value)> {
+pub fn operations(document: &Value) -> impl Iterator<Item = (&str, &str, &Value)> {
     let paths = document["paths"].as_object().expect("paths");
     paths.iter().flat_map(|(path, item)| {
         let methods = item.as_object().expect("methods").iter();

@@ -3,6 +3,7 @@
 mod addresses;
 mod api_batch;
 mod api_deliveries;
+mod api_edges;
 mod api_hooks;
 mod api_limits;
 mod api_routes;
