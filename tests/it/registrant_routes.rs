@@ -8,7 +8,10 @@ use postrider_tests::{Postrider, Process, Receiver, Registrant, Reply, TestDatab
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-on_both!(no_route_shows_or_changes_what_is_another_accounts);
+on_both!(
+    no_route_shows_or_changes_what_is_another_accounts,
+    what_nothing_can_be_named_by_names_nothing,
+);
 
 /// What a call by another account must come to.
 #[derive(Clone, Copy)]
@@ -171,6 +174,39 @@ async fn no_route_shows_or_changes_what_is_another_accounts(backend: Backend) {
         1,
         "the test of an address of the other's own"
     );
+}
+
+async fn what_nothing_can_be_named_by_names_nothing(backend: Backend) {
+    let database = TestDatabase::migrated(backend).await;
+    let postrider = Postrider::on(&database);
+    let serving = postrider.serve_as("api").await;
+    for dialect in DIALECTS {
+        let owner = Registrant::of(&postrider, &serving, dialect.name, "owner").await;
+        for route in ROUTES.iter().filter(|route| route.system == dialect.name) {
+            for (in_path, in_body) in [("%00", r"\u0000"), ("a%00b", r"a\u0000b"), ("%2f", "/")] {
+                let (path, _) = route.about(in_path, "");
+                let (_, body) = route.about(in_body, "https://example.com");
+                let what = format!("{} {path}", route.method);
+                let reply = owner.call(route.method, &path, &body).await;
+                match route.kind {
+                    // Misskey looks at the form of an id first.
+                    Kind::OfOne if dialect.name == "misskey" => {
+                        assert!(reply.body.contains("INVALID_PARAM"), "{what}: {reply:?}");
+                    }
+                    Kind::OfOne => not_there(dialect.name, &reply, &what),
+                    Kind::Listing => assert_eq!(reply.status, 200, "{what}: {reply:?}"),
+                    Kind::Making | Kind::OfNone => {}
+                }
+            }
+        }
+    }
+    let owner = Registrant::of(&postrider, &serving, "thulium", "owner").await;
+    let nobody = [("authorization", "Basic AABhOmI=")];
+    let reply = owner.send("GET", "/api/webhooks", &nobody, "").await;
+    turned_away(&reply, "a user with NUL in its name");
+    serving.terminate().await;
+    let said = serving.stderr().join("\n");
+    assert!(!said.contains("database"), "{said}");
 }
 
 /// An account with a hook, and another.
