@@ -26,6 +26,9 @@ const PASSWORDS: usize = 2;
 const REMEMBERED: usize = 1_000;
 /// A use of a credential is recorded this often.
 const RECORD_USE_AFTER: chrono::TimeDelta = chrono::TimeDelta::minutes(1);
+/// What nothing is named by: PostgreSQL has no place for it in a text, and takes a question with
+/// it for a fault.
+const NUL: char = '\0';
 /// Hooks that are read at a time.
 const PAGE: u32 = 500;
 /// Requests for a test in a time, for each account.
@@ -86,6 +89,11 @@ impl Desk {
 
     /// The credential that a caller names.
     pub(super) async fn credential(&self, query: CredentialQuery) -> Result<Option<Credential>> {
+        if let CredentialQuery::Id { id, .. } = &query
+            && id.contains(NUL)
+        {
+            return Ok(None);
+        }
         let _turn = self.lookups.acquire().await.ok();
         self.told(self.parts.store.find_credential(query).await)
     }
@@ -157,6 +165,9 @@ impl Desk {
         account: &str,
         alias: &str,
     ) -> Result<Option<Registered>> {
+        if alias.contains(NUL) {
+            return Ok(None);
+        }
         let filter = RegisteredFilter {
             account: account.to_owned(),
             profile: profile.to_owned(),
@@ -177,6 +188,8 @@ impl Desk {
         up_to: Option<String>,
         mut take: impl FnMut(Registered) -> bool,
     ) -> Result<()> {
+        // No alias sorts between a text and the same with NUL behind it.
+        let up_to = up_to.map(|text| text.split(NUL).take(1).collect());
         let (mut from, mut seen) = (up_to, None);
         loop {
             let filter = RegisteredFilter {
