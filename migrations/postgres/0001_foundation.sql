@@ -314,8 +314,9 @@ CREATE TABLE postrider_deliveries (
     lease_expires_at timestamptz,
     -- For formats that send several events in one request, never re-cut on a retry.
     batch_id uuid,
-    -- For formats that keep what the hook was when the event happened; sealed.
-    snapshot text,
+    -- For formats whose retries go where the attempts before them went, whatever becomes of
+    -- the hook: its URL and credentials as they were then, sealed.
+    target text,
     PRIMARY KEY (slot, id),
     CHECK ((lease_token IS NULL) = (lease_expires_at IS NULL))
 ) WITH (

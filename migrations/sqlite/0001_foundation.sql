@@ -295,8 +295,9 @@ CREATE TABLE postrider_deliveries (
     lease_expires_at INTEGER,
     -- For formats that send several events in one request, never re-cut on a retry.
     batch_id BLOB,
-    -- For formats that keep what the hook was when the event happened; sealed.
-    snapshot TEXT,
+    -- For formats whose retries go where the attempts before them went, whatever becomes of
+    -- the hook: its URL and credentials as they were then, sealed.
+    target TEXT,
     PRIMARY KEY (slot, id),
     CHECK ((lease_token IS NULL) = (lease_expires_at IS NULL))
 ) STRICT, WITHOUT ROWID;

@@ -20,6 +20,7 @@ mod hook_bulk;
 mod hook_history;
 mod hooks;
 mod idempotency;
+mod impatient;
 mod keys;
 mod limits;
 mod observe;

@@ -23,6 +23,7 @@ mod room;
 mod scratch;
 pub mod sqlite;
 mod store;
+mod target;
 mod transfer;
 mod work;
 

@@ -22,6 +22,7 @@ mod hooks;
 mod idempotency;
 mod keys;
 mod leases;
+mod order_changed;
 mod ordered;
 mod partitions;
 mod recover;
@@ -33,6 +34,7 @@ mod secrets;
 mod settle;
 mod started;
 mod support;
+mod targets;
 mod upkeep;
 
 use postrider_store::Backend;
@@ -178,33 +180,35 @@ on_every_store! {
         releasing_counts_neither_an_attempt_nor_a_lost_lease,
         under_another_token_nothing_is_released,
     },
+    order_changed::{
+        one_that_has_failed_for_good_holds_its_key_until_it_is_taken,
+        one_that_holds_its_key_can_be_discarded,
+        what_is_behind_what_was_discarded_has_its_turn,
+        one_that_waits_can_be_discarded,
+        what_is_in_flight_or_has_ended_cannot_be_discarded,
+        what_holds_its_key_keeps_its_place_when_many_are_sent_again,
+        a_repeat_waits_for_none_and_holds_up_none,
+        a_hook_may_become_ordered_while_deliveries_wait,
+        a_hook_may_become_ordered_while_deliveries_are_in_flight,
+        a_hook_may_stop_being_ordered,
+        a_hook_that_begins_to_skip_lets_held_keys_go,
+        a_removed_hooks_keys_are_cancelled,
+    },
     ordered::{
         of_each_key_one_goes_at_a_time_in_the_order_of_insertion,
         what_has_no_key_waits_for_none,
         a_key_that_is_tried_again_holds_up_no_other,
         what_is_behind_is_shown_so,
-        one_that_has_failed_for_good_holds_its_key_until_it_is_taken,
-        one_that_holds_its_key_can_be_discarded,
-        what_is_behind_what_was_discarded_has_its_turn,
-        what_holds_its_key_keeps_its_place_when_many_are_sent_again,
-        one_that_waits_can_be_discarded,
-        what_is_in_flight_or_has_ended_cannot_be_discarded,
         a_hook_that_skips_goes_on,
         a_lost_lease_keeps_its_place,
         what_is_given_back_keeps_its_place,
         a_late_settlement_gives_no_turn,
         a_delivery_that_lost_its_workers_holds_its_key_too,
         a_delivery_that_lost_its_workers_is_skipped_too,
-        a_repeat_waits_for_none_and_holds_up_none,
         an_earlier_one_that_comes_late_goes_first_but_never_beside_another,
         deliver_after_is_kept_behind_others,
-        a_hook_may_become_ordered_while_deliveries_wait,
-        a_hook_may_become_ordered_while_deliveries_are_in_flight,
-        a_hook_may_stop_being_ordered,
-        a_hook_that_begins_to_skip_lets_held_keys_go,
         what_nothing_stands_before_has_its_turn_at_the_latest_with_upkeep,
         any_number_of_keys_is_looked_over_some_at_a_time,
-        a_removed_hooks_keys_are_cancelled,
         much_behind_one_delivery_costs_other_keys_no_place,
         turns_are_given_however_fan_out_and_settling_race,
     },
@@ -430,6 +434,16 @@ on_every_store! {
         one_that_is_cancelled_meanwhile_is_a_conflict,
         one_whose_event_is_gone_is_a_conflict,
     },
+    targets::{
+        a_retry_goes_where_the_attempts_before_it_went,
+        one_that_waited_before_goes_where_its_first_attempt_went,
+        it_is_kept_when_given_back_and_when_workers_are_lost,
+        a_late_settlement_keeps_none,
+        one_that_is_sent_again_goes_where_the_hook_points,
+        held_ones_that_are_sent_again_go_where_the_hook_points,
+        a_target_is_sealed_for_its_hook,
+        a_target_opens_with_the_key_it_was_sealed_with,
+    },
     upkeep::{
         deliveries_of_a_deleted_hook_are_cancelled_in_batches,
         deliveries_of_other_hooks_are_left_alone,
@@ -491,6 +505,8 @@ mod postgres_only {
         ordered::{
             one_at_a_time_fans_out_a_slot_for_ordered_hooks,
             the_next_owner_waits_for_what_is_in_flight,
+        },
+        order_changed::{
             slots_do_not_grow_while_ordered_deliveries_wait,
         },
         fan_out::{
