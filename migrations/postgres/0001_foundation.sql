@@ -17,7 +17,11 @@ CREATE TABLE postrider_meta (
     -- Everything has moved to that database: nothing is done here any more.
     moved_to text,
     -- A move from that database to this one has begun: nothing is done here yet.
-    moving_from text
+    moving_from text,
+    -- When was last looked for what is past its retention. A clock that has gone much further
+    -- since is doubted: nothing goes before that moment.
+    pruned_at timestamptz,
+    prune_from timestamptz
 );
 INSERT INTO postrider_meta (oldest_binary) VALUES (1);
 

@@ -46,6 +46,7 @@ mod refusals;
 mod registrant_routes;
 mod registrants;
 mod retention;
+mod retention_load;
 mod retry;
 mod rolling;
 mod share;
