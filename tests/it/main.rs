@@ -48,3 +48,4 @@ mod solapi;
 mod standstill;
 mod steady;
 mod thulium;
+mod traces;
