@@ -34,10 +34,9 @@ pub struct TraceSettings {
 
 /// A variable of OpenTelemetry cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{name} {value:?} cannot be used: {advice}")]
+#[error("{what} cannot be used: {advice}")]
 pub struct SettingsError {
-    name: &'static str,
-    value: String,
+    what: String,
     advice: String,
 }
 
@@ -138,7 +137,11 @@ impl Variable {
         let whole = if path.is_empty() { &self.value } else { &whole };
         match Url::parse(whole) {
             Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
-            _ => Err(self.refused("write a URL such as http://collector:4318")),
+            // Not shown: it may hold a password.
+            _ => Err(SettingsError {
+                what: self.name.into(),
+                advice: "write a URL such as http://collector:4318".into(),
+            }),
         }
     }
 
@@ -151,8 +154,7 @@ impl Variable {
 
     fn refused(self, advice: impl Into<String>) -> SettingsError {
         SettingsError {
-            name: self.name,
-            value: self.value,
+            what: format!("{} {:?}", self.name, self.value),
             advice: advice.into(),
         }
     }
@@ -222,12 +224,6 @@ mod tests {
     #[test]
     fn a_mistake_is_told_with_what_to_write() {
         for (name, value, advice) in [
-            (
-                "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-                "collector:4318",
-                "http://",
-            ),
-            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://", "http://"),
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "http/protobuf"),
             ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd", "gzip"),
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s", "milliseconds"),
@@ -239,6 +235,12 @@ mod tests {
             let told = of(&[(name, value), ENDPOINT]).unwrap_err().to_string();
             assert!(told.starts_with(&format!("{name} {value:?} ")), "{told}");
             assert!(told.contains(advice), "{told}");
+        }
+        for url in ["collector:4318", "http://", "ftp://me:hunter2@collector"] {
+            let endpoint = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+            let told = of(&[(endpoint, url)]).unwrap_err().to_string();
+            assert!(told.starts_with(&format!("{endpoint} cannot")), "{told}");
+            assert!(!told.contains("hunter2"), "{told}");
         }
         let sampler = ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio");
         for share in ["2", "-1", "half", "NaN"] {

@@ -91,6 +91,7 @@ impl Serve {
     /// Runs the command.
     pub async fn run(self, globals: &Globals) -> Result<()> {
         let settings = globals.settings()?;
+        let traces = Traces::start()?;
         let signals = Signals::new()?;
         let works = self.role != Role::Api;
         // Without a key the API still takes events; what concerns secrets it refuses.
@@ -105,7 +106,6 @@ impl Serve {
             true => store.claim_worker().await?,
             false => WorkerClaim::default(),
         };
-        let traces = Traces::start()?;
         let outcome = self
             .serve(globals, &settings, &store, signals, &traces)
             .await;
