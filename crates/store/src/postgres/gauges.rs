@@ -236,7 +236,7 @@ async fn sample_queues(
                     ORDER BY slot, lease_expires_at LIMIT $1) AS d),
                (SELECT coalesce(sum(open), 0) FROM (
                     SELECT open FROM postrider_leases
-                    ORDER BY slot DESC, token DESC LIMIT $1) AS l)",
+                    ORDER BY token DESC LIMIT $1) AS l)",
     )
     .bind(i64::from(GAUGES_COUNTED))
     .fetch_one(connection)
