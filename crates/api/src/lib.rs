@@ -19,6 +19,7 @@ mod fields;
 mod hook_body;
 mod hook_bulk;
 mod hook_history;
+mod hook_state;
 mod hooks;
 mod idempotency;
 mod keys;
