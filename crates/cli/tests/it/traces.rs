@@ -81,6 +81,7 @@ mod otel {
             .into_iter()
             .map(|post| {
                 assert_eq!(post.head[0], "post /v1/traces http/1.1");
+                assert_eq!(post.header("x-tenant"), Some("shop 1"));
                 ExportTraceServiceRequest::decode(&*post.body).unwrap()
             })
             .collect();
@@ -100,6 +101,7 @@ mod otel {
                 "OTEL_RESOURCE_ATTRIBUTES",
                 "deployment.environment.name=test",
             )
+            .env("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=shop%201")
             // Nothing is exported before the end.
             .env("OTEL_BSP_SCHEDULE_DELAY", "3600000");
         let (told, said) = publish_and_stop(&folder);
@@ -132,6 +134,30 @@ mod otel {
         let (told, _) = publish_and_stop(&folder);
         assert_eq!(told, Some(format!("00-{TRACE}-{CALLER}-01")));
         assert!(exported(&collector).0.is_empty());
+    }
+
+    #[test]
+    fn exports_are_compressed_where_that_is_asked_for() {
+        let collector = Sink::open();
+        let folder = serving()
+            .env("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url())
+            .env("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip");
+        publish_and_stop(&folder);
+        let post = collector.next();
+        assert_eq!(post.header("content-encoding"), Some("gzip"));
+        assert_eq!(post.body[..2], [0x1f, 0x8b]);
+    }
+
+    #[test]
+    fn a_collector_that_is_not_there_is_told_once_and_holds_up_nothing() {
+        let folder = serving().env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1/s3cret");
+        let (told, said) = publish_and_stop(&folder);
+        assert!(told.unwrap().starts_with(&format!("00-{TRACE}-")));
+        let lines = |words: &str| said.lines().filter(|line| line.contains(words)).count();
+        let trouble = "Cannot export traces to http://127.0.0.1:1, and goes on";
+        assert_eq!(lines(trouble), 1, "{said}");
+        assert_eq!(lines("The last spans could not be exported"), 1, "{said}");
+        assert!(!said.contains("s3cret"), "{said}");
     }
 
     #[test]
