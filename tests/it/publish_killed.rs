@@ -1,10 +1,10 @@
 //! Events that were accepted over HTTP by a server that is killed in the next instant: each is
-//! delivered.
+//! delivered. And who is told of success, is told after the commit.
 //!
 //! `POSTRIDER_TEST_ROUNDS=500` kills so many servers instead of a few.
 
 use postrider_store::Backend;
-use postrider_tests::{Caller, Postrider, Receiver, TestDatabase, on_both};
+use postrider_tests::{Caller, Postrider, Receiver, TestDatabase, eventually, on_both};
 use std::collections::BTreeSet;
 use tokio::task::JoinSet;
 
@@ -78,4 +78,36 @@ async fn what_was_accepted_survives_a_server_killed_in_the_next_instant(backend:
         "{rounds} servers killed on {backend:?}: {accepted_count} events accepted and delivered, \
          {unanswered} calls unanswered"
     );
+}
+
+/// The moment between an answer and a commit would be too short to be hit by killing.
+#[tokio::test]
+async fn on_postgres_nobody_is_told_before_the_commit_is_over() {
+    let database = TestDatabase::migrated(Backend::Postgres).await;
+    let postrider = Postrider::on(&database);
+    let serving = postrider.serve_as("api").await;
+    let caller = Caller::publishing(&postrider, &serving).await;
+    caller.publish(EVENT).await.accepted();
+    let mut sql = database.connect().await;
+    // The insert itself goes through; its commit waits for the lock.
+    sql.run(
+        "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
+         'BEGIN PERFORM pg_advisory_xact_lock(7); RETURN NULL; END';
+         CREATE CONSTRAINT TRIGGER wait AFTER INSERT ON postrider_outbox
+         DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait();
+         SELECT pg_advisory_lock(7)",
+    )
+    .await;
+    let publishing = tokio::spawn(async move { caller.try_publish(EVENT).await });
+    let waiting = "SELECT count(*) FROM pg_locks JOIN pg_database AS d ON d.oid = database \
+                   WHERE NOT granted AND locktype = 'advisory' \
+                   AND d.datname = current_database()";
+    eventually(async || match sql.number(waiting).await {
+        1 => Ok(()),
+        waiting => Err(format!("{waiting} commits wait instead of 1")),
+    })
+    .await;
+    serving.kill().await;
+    let told = publishing.await.expect("a task");
+    assert!(told.is_err(), "told before the commit: {told:?}");
 }
