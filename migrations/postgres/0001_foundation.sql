@@ -17,7 +17,11 @@ CREATE TABLE postrider_meta (
     -- Everything has moved to that database: nothing is done here any more.
     moved_to text,
     -- A move from that database to this one has begun: nothing is done here yet.
-    moving_from text
+    moving_from text,
+    -- When was last looked for what is past its retention. A clock that has gone much further
+    -- since is doubted: nothing goes before that moment.
+    pruned_at timestamptz,
+    prune_from timestamptz
 );
 INSERT INTO postrider_meta (oldest_binary) VALUES (1);
 
@@ -310,8 +314,9 @@ CREATE TABLE postrider_deliveries (
     lease_expires_at timestamptz,
     -- For formats that send several events in one request, never re-cut on a retry.
     batch_id uuid,
-    -- For formats that keep what the hook was when the event happened; sealed.
-    snapshot text,
+    -- For formats whose retries go where the attempts before them went, whatever becomes of
+    -- the hook: its URL and credentials as they were then, sealed.
+    target text,
     PRIMARY KEY (slot, id),
     CHECK ((lease_token IS NULL) = (lease_expires_at IS NULL))
 ) WITH (

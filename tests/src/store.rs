@@ -314,6 +314,7 @@ impl TestStore {
             },
             step,
             policy: policy(),
+            keeps_target: false,
         }
     }
 

@@ -104,7 +104,8 @@ async fn show_hook(
 /// Change a hook
 ///
 /// All of it or, after a refusal, nothing. Workers go by it within a second: deliveries that wait
-/// go to the new URL with the new headers; a filter decides about events that come from then on.
+/// go to the new URL with the new headers, except for retries of `misskey`, which go where they
+/// went before; a filter decides about events that come from then on.
 #[utoipa::path(
     patch, path = "/v1/hooks/{id}", tag = "Hooks",
     params(("id" = String, Path, description = "The hook's id.", format = "uuid")),

@@ -18,6 +18,7 @@ mod health;
 mod history;
 mod hook;
 mod hook_edit;
+mod hook_target;
 mod id;
 mod key;
 mod limits;
@@ -50,6 +51,7 @@ pub use hook::{
     HookStatus, NewHook, OnFailure, Ordered, RotatingSecret, SettingsChange, parse_hook_url,
 };
 pub use hook_edit::HookEdit;
+pub use hook_target::HookTarget;
 pub use id::{AttemptId, DeliveryId, EventId, HookId, KeyId, LeaseToken, WorkerId};
 pub use key::{Key, KeyError, KeyScope, KeyToken, NewKey, OtherAccount, TokenHash};
 pub use limits::{

@@ -23,6 +23,7 @@ mod room;
 mod scratch;
 pub mod sqlite;
 mod store;
+mod target;
 mod transfer;
 mod work;
 
@@ -42,7 +43,7 @@ pub use report::{
 };
 pub use retention::{Erased, Pruned, Retention};
 pub use room::Room;
-pub use scratch::{HeldSnapshot, ScratchDatabase, describe_server};
+pub use scratch::{HeldSnapshot, PastDay, ScratchDatabase, describe_server};
 pub use store::{
     DeliveryFilter, DueHook, EnqueuedOnce, EventFilter, FanOut, HistoryFilter, HookChange,
     HookFilter, IDEMPOTENCY_KEPT, Idempotency, KeyFilter, Latest, Lease, RegisteredFilter, Store,

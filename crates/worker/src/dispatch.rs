@@ -46,7 +46,7 @@ const SURELY_CURRENT: Duration = Duration::from_millis(2);
 const OWN_EVERY: Duration = Duration::from_millis(10);
 const RECOVER_EVERY: Duration = Duration::from_secs(1);
 /// Each of the rarer duties takes at most this part of the time …
-const DUTY_SHARE: u32 = 25;
+const DUTY_SHARE: u32 = 50;
 /// … unless it would be done less often than this.
 const DUTY_LEAST_OFTEN: Duration = Duration::from_secs(15);
 const RECOVER_MAX: u32 = 1_000;
@@ -113,6 +113,9 @@ pub(crate) struct State {
     asking: Asking,
     /// The hook that was leased last from each slot: the next lease begins after it.
     leased_last: HashMap<i16, HookId>,
+    /// Whether a lease got nothing although something was due: others took it, or keep it locked.
+    /// The next sweep tells which.
+    passed_over: bool,
     /// The largest average payload lately seen.
     payload_bytes: u64,
     /// How many deliveries an event lately made.
@@ -296,7 +299,8 @@ impl Dispatcher {
     async fn lease(&mut self, peek: &Peek, found: &mut Found) -> Result<()> {
         let mut problem = Ok(());
         let candidates = self.candidates(peek);
-        found.waits |= found.work > 0 || self.may_start(&candidates);
+        let waits = self.state.passed_over || self.may_start(&candidates);
+        found.waits |= found.work > 0 || waits;
         for (slot, hooks) in candidates {
             let leased = self.lease_slot(slot, hooks).await;
             found.work += *leased.as_ref().unwrap_or(&0);
@@ -373,6 +377,7 @@ impl Dispatcher {
             }
         }
         let count = leased.len() as u32;
+        self.state.passed_over |= count == 0;
         self.metrics
             .batch_rows
             .with_label_values(&["lease"])
@@ -429,6 +434,7 @@ impl Dispatcher {
                 .due
                 .retain(|(of, hook), _| *of != slot || seen.contains(hook));
         }
+        self.state.passed_over = false;
         Ok(())
     }
 
@@ -610,7 +616,7 @@ mod tests {
     fn a_duty_that_takes_long_is_done_less_often() {
         let ms = Duration::from_millis;
         let rests = [1, 100, 60_000].map(|took| rest(ms(500), ms(took)));
-        assert_eq!(rests, [ms(500), ms(2_500), ms(15_000)]);
+        assert_eq!(rests, [ms(500), ms(5_000), ms(15_000)]);
     }
 
     #[test]

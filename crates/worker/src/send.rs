@@ -7,7 +7,7 @@
 use crate::client::{Client, Exchange};
 use crate::metrics::Metrics;
 use crate::own_fault::{OwnFault, Told};
-use crate::profiles::{Policy, PrepareError, Prepared, Sending};
+use crate::profiles::{Policy, PrepareError, Prepared, Profile, Sending};
 use crate::settings::HookDefaults;
 use postrider_core::{
     Attempt, AttemptId, Clock, Event, EventId, Hook, HookId, NextStep, Outcome, Payload, Schedules,
@@ -95,7 +95,7 @@ impl Sender {
         if left < self.request_timeout + START_MARGIN {
             return Sent::GiveBack(leased);
         }
-        let prepared = match self.prepared(&leased.hook, started_at) {
+        let prepared = match self.prepared_for(&leased, started_at) {
             Ok(prepared) => prepared,
             Err(problem) => {
                 error!(hook.id = %leased.hook.id, "Cannot send to hook {}: {problem}", leased.hook.id);
@@ -226,6 +226,7 @@ impl Sender {
         };
         Settlement {
             policy: Policy::of(&leased.hook, &self.defaults),
+            keeps_target: Profile::of(&leased.hook).policy.keeps_target,
             leased,
             attempt,
             step,
@@ -241,6 +242,16 @@ impl Sender {
         if attempt.number == 1 {
             let latency = (attempt.at - leased.event.occurred_at).as_seconds_f64();
             metrics.delivery_latency_seconds.observe(latency.max(0.0));
+        }
+    }
+
+    /// What the request of a delivery is made of: its hook as it is, or pointed at where the
+    /// attempts before went. The latter is not what the hook's requests share, and is not kept.
+    fn prepared_for(&self, leased: &Leased, now: Timestamp) -> Result<Arc<Prepared>, PrepareError> {
+        let hook = &leased.hook;
+        match leased.target.as_ref().filter(|target| !target.is_of(hook)) {
+            None => self.prepared(hook, now),
+            Some(target) => Ok(Arc::new(self.prepare(&hook.pointed_at(target), now)?)),
         }
     }
 

@@ -70,7 +70,7 @@ impl LowWater {
             return self.stretch(now, NEAR);
         }
         self.wide_at = Some(now);
-        self.stretch(now, MARGIN)
+        self.known(now)
     }
 
     /// What of the slot to take rows from: where a search found some, else from the first row
@@ -78,6 +78,11 @@ impl LowWater {
     pub(super) fn stretch_of(&mut self, slot: i16, now: Instant) -> Stretch {
         let late = self.late.remove(&slot);
         late.unwrap_or_else(|| self.stretch(now, NEAR))
+    }
+
+    /// What is not left to searching.
+    pub(super) fn known(&self, now: Instant) -> Stretch {
+        self.stretch(now, MARGIN)
     }
 
     fn stretch(&self, now: Instant, margin: Duration) -> Stretch {
@@ -204,14 +209,14 @@ mod tests {
         let (mut low_water, mut now) = (LowWater::default(), Instant::now());
         let heads: Vec<_> = (0..500).map(|n| n * 100).collect();
         look(&mut low_water, &mut now, &heads, QUICK);
-        assert_eq!(low_water.stretch(now, MARGIN), ALL);
+        assert_eq!(low_water.known(now), ALL);
         assert_eq!(low_water.search(now), None);
         // One that is slow, now and then, means nothing.
         for n in 500..600 {
             look(&mut low_water, &mut now, &[n * 100], 9 * MS);
             look(&mut low_water, &mut now, &[n * 100 + 1], QUICK);
         }
-        assert_eq!(low_water.stretch(now, MARGIN), ALL);
+        assert_eq!(low_water.known(now), ALL);
     }
 
     #[test]
@@ -252,7 +257,7 @@ mod tests {
     fn nothing_is_left_out_before_half_a_second_is_known() {
         let (mut low_water, mut now) = (LowWater::default(), Instant::now());
         look(&mut low_water, &mut now, &[100; 40], 9 * MS);
-        assert_eq!(low_water.stretch(now, MARGIN), ALL);
+        assert_eq!(low_water.known(now), ALL);
         assert_eq!(low_water.search(now), None);
     }
 
@@ -306,7 +311,7 @@ mod tests {
                 low_water.searched(stretch, &[], QUICK, now);
             }
         }
-        assert_eq!(low_water.stretch(now, MARGIN), ALL);
+        assert_eq!(low_water.known(now), ALL);
     }
 
     #[test]
@@ -314,8 +319,8 @@ mod tests {
         let (mut low_water, mut now) = (LowWater::default(), Instant::now());
         look(&mut low_water, &mut now, &[400_000; 100], 9 * MS);
         look(&mut low_water, &mut now, &[7], QUICK);
-        assert_eq!(low_water.stretch(now, MARGIN), (7, i64::MAX));
+        assert_eq!(low_water.known(now), (7, i64::MAX));
         look(&mut low_water, &mut now, &[400_001; 100], QUICK);
-        assert_eq!(low_water.stretch(now, MARGIN), (400_001, i64::MAX));
+        assert_eq!(low_water.known(now), (400_001, i64::MAX));
     }
 }

@@ -107,7 +107,8 @@ async fn hasten(connection: &mut PgConnection, place: &Found, now: Timestamp) ->
         )
         UPDATE postrider_deliveries
         SET next_attempt_at = $3, earlier_attempts = attempts, lost_leases = 0,
-            lease_token = NULL, lease_expires_at = NULL, turn_at = NULL, holds_key = false
+            lease_token = NULL, lease_expires_at = NULL, turn_at = NULL, holds_key = false,
+            target = NULL
         WHERE slot = $1 AND id = $2",
     )
     .bind(place.slot)

@@ -125,7 +125,7 @@ async fn lease_these(
         "-- postrider: lease_first
         UPDATE postrider_deliveries SET lease_token = ?2, lease_expires_at = ?3
         WHERE slot = 0 AND id IN (SELECT unhex(value) FROM json_each(?1))
-        RETURNING id, day, event_id, attempts, earlier_attempts, next_attempt_at",
+        RETURNING id, day, event_id, attempts, earlier_attempts, next_attempt_at, target",
     )
     .bind(rows(ids.iter().map(|id| id.0.simple())))
     .bind(request.token.0)

@@ -86,7 +86,8 @@ async fn hasten(tx: &mut SqliteConnection, meant: &[Seen], now: Timestamp) -> Re
     let hastened = sqlx::query(
         "-- postrider: bulk_hasten
         UPDATE postrider_deliveries
-        SET next_attempt_at = ?2, earlier_attempts = attempts, lost_leases = 0, turn_at = NULL
+        SET next_attempt_at = ?2, earlier_attempts = attempts, lost_leases = 0, turn_at = NULL,
+            target = NULL
         WHERE slot = 0 AND id IN (SELECT unhex(value) FROM json_each(?1))
             AND lease_token IS NULL",
     )
@@ -135,7 +136,8 @@ async fn revive(
                 WHERE n.slot = 0 AND n.day = i.day AND n.delivery_id = i.id) = ?4
         ON CONFLICT (slot, id) DO UPDATE
         SET next_attempt_at = excluded.next_attempt_at, attempts = excluded.attempts,
-            earlier_attempts = excluded.earlier_attempts, lost_leases = 0, holds_key = 0",
+            earlier_attempts = excluded.earlier_attempts, lost_leases = 0, holds_key = 0,
+            target = NULL",
     )
     .bind(&named)
     .bind(which.hook.0)

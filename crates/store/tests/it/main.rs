@@ -24,6 +24,7 @@ mod keys;
 mod leases;
 mod order_changed;
 mod ordered;
+mod partitions;
 mod recover;
 mod redeliver;
 mod rejected;
@@ -33,6 +34,7 @@ mod secrets;
 mod settle;
 mod started;
 mod support;
+mod targets;
 mod upkeep;
 
 use postrider_store::Backend;
@@ -432,6 +434,16 @@ on_every_store! {
         one_that_is_cancelled_meanwhile_is_a_conflict,
         one_whose_event_is_gone_is_a_conflict,
     },
+    targets::{
+        a_retry_goes_where_the_attempts_before_it_went,
+        one_that_waited_before_goes_where_its_first_attempt_went,
+        it_is_kept_when_given_back_and_when_workers_are_lost,
+        a_late_settlement_keeps_none,
+        one_that_is_sent_again_goes_where_the_hook_points,
+        held_ones_that_are_sent_again_go_where_the_hook_points,
+        a_target_is_sealed_for_its_hook,
+        a_target_opens_with_the_key_it_was_sealed_with,
+    },
     upkeep::{
         deliveries_of_a_deleted_hook_are_cancelled_in_batches,
         deliveries_of_other_hooks_are_left_alone,
@@ -462,6 +474,7 @@ on_every_store! {
         attempts_may_go_before_their_events,
         keys_and_rejected_rows_go_with_the_events,
         a_jump_of_the_clock_by_a_day_takes_a_day,
+        a_clock_that_jumps_by_a_year_takes_nothing_for_a_day,
         of_several_that_prune_at_once_one_does_the_work,
     },
 }
@@ -518,6 +531,18 @@ mod postgres_only {
             what_a_process_that_died_had_begun_is_finished,
             a_partition_that_a_person_detached_is_left_alone,
             a_late_attempt_of_a_day_that_is_gone_stops_no_other,
+        },
+        partitions::{
+            many_days_wait_for_a_long_reader_and_keep_nothing_else_waiting,
+            a_retention_made_shorter_takes_many_days_under_load,
+            a_partition_made_by_hand_is_left_alone_and_in_nobodys_way,
+            a_table_named_like_a_partition_is_in_nobodys_way,
+            beside_a_default_partition_nothing_goes_and_the_rest_goes_on,
+            a_detaching_that_was_interrupted_is_finished,
+            one_that_was_to_go_and_is_kept_may_be_detached_by_a_person,
+            attempts_of_a_day_that_a_person_detached_go,
+            what_a_view_needs_keeps_nothing_else,
+            neither_time_zone_nor_style_of_dates_of_the_database_matters,
         },
         secrets::{
             without_a_key_no_secret_is_stored,

@@ -19,6 +19,9 @@ pub struct Policy {
     pub disables: DisableWhen,
     /// Whether it is kept when a hook was last sent to and what it answered.
     pub keeps_latest: bool,
+    /// Whether retries go where the first attempt went, with the credentials of then, whatever
+    /// becomes of the hook.
+    pub keeps_target: bool,
 }
 
 /// When a hook is disabled because of its failures.
@@ -40,6 +43,7 @@ impl Policy {
         backs_off: true,
         disables: DisableWhen::AfterFailures,
         keeps_latest: false,
+        keeps_target: false,
     };
 
     /// From how many failures in a row `hook` is backed off; `configured` is what holds for
