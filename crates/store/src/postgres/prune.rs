@@ -15,7 +15,7 @@ use super::partitions::{Partition, State, partitions};
 use crate::retention::{Bounds, Looks, in_flight};
 use crate::{Pruned, Retention};
 use postrider_core::Timestamp;
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
 use std::collections::BTreeSet;
 
 /// The key of the lock of the process whose turn it is: the bytes of `postpast`.
@@ -40,7 +40,9 @@ impl PostgresStore {
         now: Timestamp,
         batch: u32,
     ) -> Result<Pruned> {
+        // What waits for a lock is told once by the answer, not each time as a slow statement.
         let options = self.options.clone().options(SETTINGS);
+        let options = options.disable_statement_logging();
         let mut connection = PgConnection::connect_with(&options).await?;
         let mine: bool = sqlx::query_scalar(
             "-- postrider: prune_turn
