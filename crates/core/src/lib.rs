@@ -32,6 +32,7 @@ mod seal;
 mod sha1_hex;
 mod signature;
 mod slot;
+mod trace;
 
 pub use alias::{AliasForm, NewAlias};
 pub use attempt::{Attempt, scrub};
@@ -72,3 +73,4 @@ pub use seal::{KeyRing, SealError};
 pub use sha1_hex::sha1_hex;
 pub use signature::{SecretError, Signer, SigningSecret, VerifyError, verify};
 pub use slot::slot_of;
+pub use trace::{TRACEPARENT, TRACESTATE, TraceContext};

@@ -9,9 +9,11 @@ use crate::metrics::Metrics;
 use crate::own_fault::{OwnFault, Told};
 use crate::profiles::{Policy, PrepareError, Prepared, Profile, Sending};
 use crate::settings::HookDefaults;
+use crate::traces::{AttemptSpan, AttemptTraces};
+use http::HeaderMap;
 use postrider_core::{
     Attempt, AttemptId, Clock, Event, EventId, Hook, HookId, NextStep, Outcome, Payload, Schedules,
-    Timestamp, next_step,
+    TRACEPARENT, Timestamp, next_step,
 };
 use postrider_store::{Leased, Settlement, Step};
 use std::collections::HashMap;
@@ -57,18 +59,20 @@ pub struct Sender {
     defaults: Arc<HookDefaults>,
     request_timeout: Duration,
     metrics: Arc<Metrics>,
+    traces: Option<Arc<dyn AttemptTraces>>,
     prepared: RwLock<HashMap<HookId, Arc<Prepared>>>,
     told: Mutex<Told>,
 }
 
 impl Sender {
-    /// A sender whose requests never take longer than `request_timeout`.
+    /// A sender whose requests never take longer than `request_timeout`; `traces` follow them.
     pub fn new(
         client: Client,
         clock: Arc<dyn Clock>,
         defaults: Arc<HookDefaults>,
         request_timeout: Duration,
         metrics: Arc<Metrics>,
+        traces: Option<Arc<dyn AttemptTraces>>,
     ) -> Self {
         Self {
             client,
@@ -76,6 +80,7 @@ impl Sender {
             defaults,
             request_timeout,
             metrics,
+            traces,
             prepared: RwLock::default(),
             told: Mutex::default(),
         }
@@ -167,12 +172,14 @@ impl Sender {
         number: u32,
         at: Timestamp,
     ) -> Result<Attempt, OwnFault> {
-        let request = prepared.request(&Sending {
+        let sending = Sending {
             hook,
             event,
             number,
             now: at,
-        });
+        };
+        let mut request = prepared.request(&sending);
+        let span = self.follow(prepared, &sending, &mut request.headers);
         let begun = Instant::now();
         let exchange = self.client.send(request).await;
         let duration = begun.elapsed();
@@ -188,8 +195,12 @@ impl Sender {
             Exchange::TimedOut { excerpt } => (Outcome::TimedOut, excerpt),
             Exchange::Unreachable { reason, excerpt } => (Outcome::Unreachable { reason }, excerpt),
             Exchange::Blocked(address) => (Outcome::Blocked { address }, Vec::new()),
-            Exchange::NotTried(fault) => return Err(fault),
+            Exchange::NotTried(fault) => {
+                span.into_iter().for_each(|span| span.end(Err(fault)));
+                return Err(fault);
+            }
         };
+        span.into_iter().for_each(|span| span.end(Ok(&outcome)));
         Ok(Attempt {
             id: AttemptId::draw(at),
             number,
@@ -198,6 +209,21 @@ impl Sender {
             outcome,
             response,
         })
+    }
+
+    /// Begins the span of an attempt whose event is in a trace. A hook that sets `traceparent`
+    /// for itself is left out: what a registrant chose must not decide what is recorded.
+    fn follow(
+        &self,
+        prepared: &Prepared,
+        sending: &Sending<'_>,
+        headers: &mut HeaderMap,
+    ) -> Option<Box<dyn AttemptSpan>> {
+        let traces = self.traces.as_ref()?;
+        if sending.event.headers.is_none() || prepared.sets(TRACEPARENT) {
+            return None;
+        }
+        traces.begin(sending, headers)
     }
 
     /// Counts a fault of our own, and logs it once a minute.

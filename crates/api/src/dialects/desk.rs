@@ -2,6 +2,7 @@
 
 use super::DialectSettings;
 use super::intake::BODIES;
+use crate::hook_state::{changes_state, tell_removed, tell_state};
 use crate::test_sender::TestSender;
 use crate::trouble::Trouble;
 use postrider_core::{
@@ -232,13 +233,20 @@ impl Desk {
     /// Changes a hook, as a profile's own API does.
     pub(super) async fn edit(&self, id: HookId, edit: HookEdit, by: &str) -> Result<HookReport> {
         let change = HookChange::Edit(Box::new(edit));
+        let is_news = changes_state(&change);
         let changed = self.parts.store.change_hook(id, change, by, self.now());
-        self.told(changed.await)
+        let changed = self.told(changed.await)?;
+        if is_news {
+            tell_state(&changed, by);
+        }
+        Ok(changed)
     }
 
     /// Deletes a hook.
     pub(super) async fn remove(&self, id: HookId, by: &str) -> Result<HookReport> {
-        self.told(self.parts.store.remove_hook(id, by, self.now()).await)
+        let removed = self.told(self.parts.store.remove_hook(id, by, self.now()).await)?;
+        tell_removed(&removed, by);
+        Ok(removed)
     }
 
     // ---- tests
