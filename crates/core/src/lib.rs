@@ -8,6 +8,7 @@
 
 mod alias;
 mod attempt;
+mod batch;
 mod body;
 mod clock;
 mod credential;
@@ -34,6 +35,7 @@ mod slot;
 
 pub use alias::{AliasForm, NewAlias};
 pub use attempt::{Attempt, scrub};
+pub use batch::{Batches, Batching};
 pub use body::{BodyForm, standard_body};
 pub use clock::{Clock, TestClock, Timestamp};
 pub use credential::{

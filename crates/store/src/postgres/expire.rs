@@ -3,6 +3,7 @@
 //! They are found by a walk over all deliveries in the order of their ids, in stretches: an
 //! index by day would cost each delivery that waits, and this is done once a day.
 
+use super::batches::lead;
 use super::errors::Result;
 use super::prune::slots;
 use chrono::NaiveDate;
@@ -29,7 +30,8 @@ pub(super) async fn expire(
     for slot in slots(connection).await? {
         let mut after = Some(Uuid::nil());
         while let Some(from) = after {
-            let (last, ended, in_flight): (Option<Uuid>, i64, i64) = sqlx::query_as(
+            type Done = (Option<Uuid>, i64, i64, Vec<Uuid>);
+            let (last, ended, in_flight, led): Done = sqlx::query_as(
                 "-- postrider: expire
                 WITH stretch AS MATERIALIZED (
                     SELECT id, day FROM postrider_deliveries
@@ -42,7 +44,7 @@ pub(super) async fn expire(
                 ), gone AS (
                     DELETE FROM postrider_deliveries
                     WHERE slot = $1 AND id IN (SELECT id FROM doomed)
-                    RETURNING day, id, event_id, hook_id, attempts
+                    RETURNING day, id, event_id, hook_id, attempts, batch_id
                 ), ended AS (
                     INSERT INTO postrider_ended
                         (slot, day, delivery_id, event_id, hook_id, state, reason, attempts,
@@ -56,7 +58,8 @@ pub(super) async fn expire(
                 SELECT (SELECT id FROM stretch ORDER BY id DESC LIMIT 1),
                        (SELECT count(*) FROM ended),
                        (SELECT count(*) FROM stretch WHERE day < $4)
-                           - (SELECT count(*) FROM ended)",
+                           - (SELECT count(*) FROM ended),
+                       ARRAY(SELECT id FROM gone WHERE batch_id = id)",
             )
             .bind(slot)
             .bind(from)
@@ -66,6 +69,7 @@ pub(super) async fn expire(
             .bind(now)
             .fetch_one(&mut *connection)
             .await?;
+            lead(connection, slot, &led).await?;
             done.ended += ended.unsigned_abs();
             done.in_flight += in_flight.unsigned_abs();
             after = last;

@@ -6,9 +6,11 @@
 //! outdated estimate can turn into a walk over all of them.
 
 use super::PostgresStore;
+use super::batches::{leave, take_along, take_batches, waits_until};
 use super::errors::Result;
 use super::order::take_in_turn;
 use super::started;
+use crate::batch::{batching_of, together};
 use crate::{DueHook, HookBook, Lease, Leased};
 use chrono::{NaiveDate, TimeDelta};
 use postrider_core::{DeliveryId, Event, EventId, HookId, LeaseToken, Payload, Timestamp};
@@ -97,8 +99,17 @@ impl PostgresStore {
             let hook = book.get(*hook);
             hook.is_some_and(|hook| hook.settings.ordered.is_some())
         };
-        let (ordered, wanted): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        let (ordered, mut wanted): (BTreeMap<_, _>, BTreeMap<_, _>) =
             wanted.into_iter().partition(|(hook, _)| is_ordered(hook));
+        let mut batched = BTreeMap::new();
+        if let Some(batches) = &request.batches {
+            wanted.retain(|hook, places| {
+                let known = book.get(*hook);
+                let batching = known.and_then(|hook| batching_of(Some(batches), hook));
+                batched.extend(batching.map(|batching| (*hook, (*places, batching))));
+                batching.is_none()
+            });
+        }
         let began = Instant::now();
         let mut tx = self.hot.begin().await?;
         let (mut version, mut taken) = (None, Vec::new());
@@ -112,6 +123,12 @@ impl PostgresStore {
             version = version.or(decided);
             taken.extend(in_turn);
         }
+        if !batched.is_empty() {
+            let (decided, in_batches) = take_batches(&mut tx, request, batched).await?;
+            version = version.or(decided);
+            taken.extend(in_batches);
+        }
+        take_along(&mut tx, request, &mut taken).await?;
         let Some(version) = version else {
             // Deliveries may have been put behind others.
             tx.commit().await?;
@@ -121,7 +138,7 @@ impl PostgresStore {
         let events = events_of(&mut tx, request.slot, &taken).await?;
         let (leased, unfit): (Vec<_>, Vec<_>) = taken
             .into_iter()
-            .map(|taken| fit_out(taken, request, &book, &events))
+            .map(|taken| Ok((taken.seq, fit_out(taken, request, &book, &events)?)))
             .partition(std::result::Result::is_ok);
         let unfit: Vec<_> = unfit
             .into_iter()
@@ -131,7 +148,7 @@ impl PostgresStore {
             give_back(&mut tx, request, &unfit).await?;
         }
         tx.commit().await?;
-        Ok(leased.into_iter().flatten().collect())
+        Ok(together(leased.into_iter().flatten().collect()))
     }
 
     /// From where on to look for what is due of each hook.
@@ -185,17 +202,18 @@ impl PostgresStore {
         now: Timestamp,
     ) -> Result<u32> {
         let mut tx = self.hot.begin().await?;
-        let released = sqlx::query(
+        let released = sqlx::query(concat!(
             "-- postrider: release
             UPDATE postrider_deliveries
-            SET lease_token = NULL, lease_expires_at = NULL, next_attempt_at = $4
-            WHERE slot = $1 AND lease_token = $2 AND ctid = ANY(ARRAY(
+            SET lease_token = NULL, lease_expires_at = NULL, ",
+            waits_until!("", "$4"),
+            " WHERE slot = $1 AND lease_token = $2 AND ctid = ANY(ARRAY(
                 SELECT d.place FROM unnest($3::uuid[]) AS i (id) CROSS JOIN LATERAL (
                     SELECT ctid AS place FROM postrider_deliveries
                     WHERE slot = $1 AND id = i.id LIMIT 1
                 ) AS d
             ))",
-        )
+        ))
         .bind(slot)
         .bind(token.0)
         .bind(deliveries.iter().map(|id| id.0).bind_iter())
@@ -222,6 +240,8 @@ fn wanted(request: &Lease, book: &HookBook) -> BTreeMap<HookId, u32> {
 /// A delivery that was leased, without what is needed to attempt it.
 pub(super) struct Taken {
     id: DeliveryId,
+    seq: i64,
+    batch: Option<DeliveryId>,
     day: NaiveDate,
     event: EventId,
     hook: HookId,
@@ -234,7 +254,7 @@ pub(super) struct Taken {
 macro_rules! taken_columns {
     () => {
         "id, day, event_id, hook_id, attempts, earlier_attempts, next_attempt_at,
-                  (SELECT hooks_version FROM postrider_meta WHERE singleton)"
+                  (SELECT hooks_version FROM postrider_meta WHERE singleton), event_seq, batch_id"
     };
 }
 pub(super) use taken_columns;
@@ -253,11 +273,18 @@ impl Taken {
                 attempts: row.try_get(4)?,
                 earlier_attempts: row.try_get(5)?,
                 due: row.try_get(6)?,
+                seq: row.try_get(8)?,
+                batch: row.try_get::<Option<Uuid>, _>(9)?.map(DeliveryId),
             })
         });
         let mut taken = taken.collect::<std::result::Result<Vec<_>, sqlx::Error>>()?;
         taken.sort_unstable_by_key(|taken| (taken.due, taken.id));
         Ok((version, taken))
+    }
+
+    /// The batch that it is the first of.
+    pub(super) fn leads(&self) -> Option<Uuid> {
+        self.batch.filter(|batch| *batch == self.id).map(|id| id.0)
     }
 }
 
@@ -392,33 +419,35 @@ fn fit_out(
         token: request.token,
         expires_at: request.until,
         fresh: None,
+        batch: taken.batch,
+        companions: Vec::new(),
     })
 }
 
 async fn give_back(connection: &mut PgConnection, request: &Lease, unfit: &[Unfit]) -> Result<()> {
     let later = request.now + WITHOUT_EVENT_WAIT;
-    let without_event = unfit
-        .iter()
-        .filter(|u| matches!(u, Unfit::Event(_)))
-        .count();
-    if without_event > 0 {
+    let without_event = unfit.iter().filter(|u| matches!(u, Unfit::Event(_)));
+    let without_event: Vec<_> = without_event.map(|unfit| unfit.id().0).collect();
+    if !without_event.is_empty() {
+        let count = without_event.len();
         tracing::error!(
-            deliveries = without_event,
-            "The events of {without_event} deliveries are gone: they are not attempted"
+            deliveries = count,
+            "The events of {count} deliveries are gone: they are not attempted"
         );
+        leave(connection, request.slot, &without_event).await?;
     }
-    sqlx::query(
+    sqlx::query(concat!(
         "-- postrider: lease_give_back
         UPDATE postrider_deliveries AS d
-        SET lease_token = NULL, lease_expires_at = NULL,
-            next_attempt_at = coalesce(u.later, $5)
-        FROM unnest($3::uuid[], $4::timestamptz[]) AS u (id, later)
+        SET lease_token = NULL, lease_expires_at = NULL, ",
+        waits_until!("d.", "coalesce(u.later, $5)"),
+        " FROM unnest($3::uuid[], $4::timestamptz[]) AS u (id, later)
         CROSS JOIN LATERAL (
             SELECT ctid AS place FROM postrider_deliveries
             WHERE slot = $1 AND id = u.id LIMIT 1
         ) AS found
         WHERE d.slot = $1 AND d.ctid = found.place AND d.lease_token = $2",
-    )
+    ))
     .bind(request.slot)
     .bind(request.token.0)
     .bind(unfit.iter().map(|unfit| unfit.id().0).bind_iter())

@@ -4,10 +4,12 @@
 //! that its cost does not depend on how much waits.
 
 use super::SqliteStore;
+use super::batches::{along, lead, lease_along, lease_batches};
 use super::errors::from_sqlx;
 use super::order::lease_in_turn;
 use super::started::give_back_started;
 use super::values::{day_of, micros, moment, rows};
+use crate::batch::{batching_of, together};
 use crate::{DueHook, HookBook, Lease, Leased, Result};
 use chrono::TimeDelta;
 use postrider_core::{
@@ -89,11 +91,16 @@ impl SqliteStore {
             let Some(known) = starts else {
                 continue;
             };
-            due.extend(match known.settings.ordered {
-                Some(Ordered::Key) => lease_in_turn(&mut tx, *hook, *limit, &request).await?,
-                None => lease_hook(&mut tx, *hook, *limit, &request).await?,
+            let batching = batching_of(request.batches.as_ref(), known);
+            due.extend(match (known.settings.ordered, batching) {
+                (Some(Ordered::Key), _) => lease_in_turn(&mut tx, *hook, *limit, &request).await?,
+                (None, Some(batching)) => {
+                    lease_batches(&mut tx, *hook, *limit, &batching, &request).await?
+                }
+                (None, None) => lease_hook(&mut tx, *hook, *limit, &request).await?,
             });
         }
+        lease_along(&mut tx, &mut due, &request).await?;
         let leased = with_events(&mut tx, due, &book, &request).await?;
         tx.commit().await?;
         Ok(leased)
@@ -110,13 +117,17 @@ impl SqliteStore {
             return Ok(0);
         }
         let mut tx = self.writer.begin().await?;
-        let released = sqlx::query(
+        let released = sqlx::query(concat!(
             "-- postrider: release
-            UPDATE postrider_deliveries
-            SET lease_token = NULL, lease_expires_at = NULL, next_attempt_at = ?3
-            WHERE slot = 0 AND id IN (SELECT unhex(value) FROM json_each(?1))
-                AND lease_token = ?2",
-        )
+                UPDATE postrider_deliveries
+                SET lease_token = NULL, lease_expires_at = NULL,
+                    next_attempt_at = CASE WHEN batch_id <> id THEN ",
+            along!(),
+            " ELSE ?3 END,
+                    turn_at = CASE WHEN batch_id <> id THEN ?3 END
+                WHERE slot = 0 AND id IN (SELECT unhex(value) FROM json_each(?1))
+                    AND lease_token = ?2"
+        ))
         .bind(rows(deliveries.iter().map(|id| id.0.simple())))
         .bind(token.0)
         .bind(micros(now))
@@ -133,23 +144,35 @@ impl SqliteStore {
 /// A delivery that was leased a moment ago, without its event.
 pub(super) struct DueRow {
     pub id: DeliveryId,
+    pub batch: Option<DeliveryId>,
+    seq: i64,
     day: i32,
     event_id: Uuid,
-    hook: HookId,
+    pub hook: HookId,
     attempts: u32,
     earlier_attempts: u32,
     pub next_attempt_at: i64,
 }
 
 /// The columns of a delivery that was leased: id, day, event, attempts, those of earlier rounds,
-/// and when it was due.
-type Columns = (Uuid, i32, Uuid, u32, u32, i64);
+/// when it was due, the place of its event, and its batch.
+pub(super) type Columns = (Uuid, i32, Uuid, u32, u32, i64, i64, Option<Uuid>);
+
+/// What is read of a delivery that is leased.
+macro_rules! leased_columns {
+    () => {
+        "id, day, event_id, attempts, earlier_attempts, next_attempt_at, event_seq, batch_id"
+    };
+}
+pub(super) use leased_columns;
 
 impl DueRow {
     pub(super) fn of(hook: HookId, columns: Columns) -> Self {
-        let (id, day, event_id, attempts, earlier_attempts, next_attempt_at) = columns;
+        let (id, day, event_id, attempts, earlier_attempts, next_attempt_at, seq, batch) = columns;
         Self {
             id: DeliveryId(id),
+            batch: batch.map(DeliveryId),
+            seq,
             day,
             event_id,
             hook,
@@ -168,7 +191,7 @@ async fn lease_hook(
     limit: u32,
     request: &Lease,
 ) -> Result<Vec<DueRow>> {
-    let leased: Vec<Columns> = sqlx::query_as(
+    let leased: Vec<Columns> = sqlx::query_as(concat!(
         "-- postrider: lease
         UPDATE postrider_deliveries SET lease_token = ?4, lease_expires_at = ?5
         WHERE slot = 0 AND id IN (
@@ -176,8 +199,9 @@ async fn lease_hook(
             WHERE slot = 0 AND hook_id = ?1 AND lease_token IS NULL AND next_attempt_at <= ?2
             ORDER BY next_attempt_at LIMIT ?3
         )
-        RETURNING id, day, event_id, attempts, earlier_attempts, next_attempt_at",
-    )
+        RETURNING ",
+        leased_columns!()
+    ))
     .bind(hook.0)
     .bind(micros(request.now))
     .bind(limit)
@@ -231,7 +255,7 @@ async fn with_events(
             orphans.push(row.id);
             continue;
         };
-        leased.push(Leased {
+        let delivery = Leased {
             slot: 0,
             id: row.id,
             day: day_of(row.day),
@@ -242,7 +266,10 @@ async fn with_events(
             token: request.token,
             expires_at: request.until,
             fresh: None,
-        });
+            batch: row.batch,
+            companions: Vec::new(),
+        };
+        leased.push((row.seq, delivery));
     }
     if let Some(first) = orphans.first() {
         error!(
@@ -253,16 +280,18 @@ async fn with_events(
         sqlx::query(
             "-- postrider: lease_give_back
             UPDATE postrider_deliveries
-            SET lease_token = NULL, lease_expires_at = NULL, next_attempt_at = ?2
+            SET lease_token = NULL, lease_expires_at = NULL, next_attempt_at = ?2,
+                batch_id = NULL
             WHERE slot = 0 AND id IN (SELECT unhex(value) FROM json_each(?1))",
         )
         .bind(rows(orphans.iter().map(|id| id.0.simple())))
         .bind(micros(request.now + WITHOUT_EVENT_WAIT))
-        .execute(tx)
+        .execute(&mut *tx)
         .await
         .map_err(from_sqlx)?;
+        lead(tx, orphans.iter().map(|id| id.0)).await?;
     }
-    Ok(leased)
+    Ok(together(leased))
 }
 
 struct EventRow(Event);

@@ -16,6 +16,7 @@ use super::settle_rows::{
 use super::started::take_settled;
 use super::values::{day_number, micros, rows};
 use crate::announce::of_settled;
+use crate::batch::halves;
 use crate::order::never;
 use crate::{Error, Result, Settled, Settlement, Step};
 use postrider_core::Timestamp;
@@ -43,12 +44,13 @@ impl SqliteStore {
         let mut parts = vec![all.as_slice()];
         while let Some(part) = parts.pop() {
             let done = match self.settle_part(now, part, false).await {
-                Err(Error::Refused(_)) if part.len() > 1 => {
-                    let (first, second) = part.split_at(part.len() / 2);
-                    parts.extend([second, first]);
-                    continue;
-                }
-                Err(Error::Refused(_)) => self.settle_part(now, part, true).await?,
+                Err(Error::Refused(_)) => match halves(part) {
+                    Some((first, second)) => {
+                        parts.extend([second, first]);
+                        continue;
+                    }
+                    None => self.settle_part(now, part, true).await?,
+                },
                 other => other?,
             };
             total.settled += done.settled;
