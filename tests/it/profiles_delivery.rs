@@ -549,6 +549,7 @@ fn of_server(url: &str) -> HookDefaults {
     HookDefaults {
         profiles: ProfileOptions {
             misskey: MisskeyOptions::of(url).unwrap(),
+            ..ProfileOptions::default()
         },
         ..HookDefaults::default()
     }

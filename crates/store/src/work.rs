@@ -149,6 +149,12 @@ impl Leased {
         std::iter::once(&self.event).chain(companions)
     }
 
+    /// Whether a request begins with it, among those that [`apart`](Self::apart) tells: it goes
+    /// alone, or is the first of its batch.
+    pub fn begins_request(&self) -> bool {
+        self.batch.is_none_or(|batch| batch == self.id)
+    }
+
     /// How large the payloads are that go in the request.
     pub fn payload_bytes(&self) -> usize {
         self.events()

@@ -83,16 +83,20 @@ impl Settler {
         let (mut unused, mut not_tried) = (Vec::new(), Vec::new());
         for sent in batch {
             match sent {
-                Sent::Settle(settlement) => by_slot
-                    .entry(settlement.leased.slot)
-                    .or_default()
-                    .push(*settlement),
+                Sent::Settle(settlements) => {
+                    if let Some(first) = settlements.first() {
+                        let of_slot = by_slot.entry(first.leased.slot).or_default();
+                        of_slot.extend(settlements);
+                    }
+                }
                 Sent::GiveBack(leased) | Sent::CannotSend(leased) => unused.push(leased),
                 Sent::NotTried(leased) => not_tried.push(leased),
             }
         }
         for settlements in by_slot.into_values() {
-            self.settle_slot(&settlements).await;
+            for part in in_parts(&settlements, BATCH_MAX) {
+                self.settle_slot(part).await;
+            }
         }
         self.give_back(unused).await;
         // Why they were not tried has been told.
@@ -136,7 +140,8 @@ impl Settler {
             .observe(settlements.len() as f64);
         self.progress.moved();
         let mut recorded: HashMap<_, Recorded> = HashMap::new();
-        for settlement in settlements {
+        let requests = settlements.iter().filter(|s| s.leased.begins_request());
+        for settlement in requests {
             let of_hook = recorded.entry(settlement.leased.hook.id).or_default();
             of_hook.attempts += 1;
             of_hook.failures += u32::from(settlement.attempt.outcome.is_hook_failure());
@@ -253,7 +258,7 @@ impl Settler {
             by_lease
                 .entry((leased.slot, leased.token))
                 .or_default()
-                .push(leased.id);
+                .extend(leased.ids());
         }
         let mut released = 0;
         for ((slot, token), deliveries) in by_lease {
@@ -277,4 +282,23 @@ impl Settler {
     async fn release(&self, slot: i16, token: LeaseToken, ids: &[DeliveryId]) -> Result<u32> {
         self.store.release(slot, token, ids, self.clock.now()).await
     }
+}
+
+/// Parts of at most `most` settlements, unless one request alone has more: what one request
+/// brought is recorded as a whole.
+fn in_parts(settlements: &[Settlement], most: usize) -> Vec<&[Settlement]> {
+    let mut parts = Vec::new();
+    let mut rest = settlements;
+    while rest.len() > most {
+        let begins = |place: &usize| rest[*place].leased.begins_request();
+        let border = (1..=most).rev().find(begins);
+        let Some(border) = border.or_else(|| (most + 1..rest.len()).find(begins)) else {
+            break;
+        };
+        let (part, others) = rest.split_at(border);
+        parts.push(part);
+        rest = others;
+    }
+    parts.push(rest);
+    parts
 }

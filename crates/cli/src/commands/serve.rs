@@ -243,13 +243,6 @@ fn worker(
     clock: Arc<DatabaseClock>,
     metrics: Arc<Metrics>,
 ) -> Result<Worker> {
-    let window = settings.solapi.batch_window;
-    if let Some(window) = window.filter(|window| !window.get().is_zero()) {
-        warn!(
-            "solapi.batch_window ({window}) has no effect: this version sends each report in a \
-             request of its own"
-        );
-    }
     Worker::new(WorkerParts {
         store: store.clone(),
         clock,
