@@ -5,9 +5,9 @@
 //! says when the batch is due. So whoever leases the first takes the others with it, knowing
 //! nothing of batches, and nothing can lease a part.
 
-use crate::{Companion, Leased, Settlement};
+use crate::{Companion, HookBook, Leased, Settlement};
 use chrono::DateTime;
-use postrider_core::{Batches, Batching, DeliveryId, Hook, LeaseToken, Timestamp};
+use postrider_core::{Batches, Batching, DeliveryId, Hook, HookId, LeaseToken, Timestamp};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -32,6 +32,24 @@ pub(crate) fn along() -> Timestamp {
 pub(crate) fn batching_of(batches: Option<&Arc<dyn Batches>>, hook: &Hook) -> Option<Batching> {
     let batches = batches.filter(|_| hook.settings.ordered.is_none());
     batches.and_then(|batches| batches.of(hook))
+}
+
+/// Takes the hooks that get several events in one request out of those that are wanted.
+pub(crate) fn take_batched(
+    wanted: &mut BTreeMap<HookId, u32>,
+    batches: Option<&Arc<dyn Batches>>,
+    book: &HookBook,
+) -> BTreeMap<HookId, (u32, Batching)> {
+    let mut batched = BTreeMap::new();
+    if batches.is_some() {
+        wanted.retain(|hook, places| {
+            let known = book.get(*hook);
+            let batching = known.and_then(|hook| batching_of(batches, hook));
+            batched.extend(batching.map(|batching| (*hook, (*places, batching))));
+            batching.is_none()
+        });
+    }
+    batched
 }
 
 /// How many deliveries are to be looked at for so many requests.

@@ -10,7 +10,7 @@ use super::batches::{leave, take_along, take_batches, waits_until};
 use super::errors::Result;
 use super::order::take_in_turn;
 use super::started;
-use crate::batch::{batching_of, together};
+use crate::batch::{take_batched, together};
 use crate::{DueHook, HookBook, Lease, Leased};
 use chrono::{NaiveDate, TimeDelta};
 use postrider_core::{DeliveryId, Event, EventId, HookId, LeaseToken, Payload, Timestamp};
@@ -94,22 +94,19 @@ impl PostgresStore {
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
-        let book = self.current_book();
+        let mut book = self.current_book();
+        let is_unknown = |(hook, _): &(HookId, u32)| book.get(*hook).is_none();
+        if request.batches.is_some() && request.wanted.iter().any(is_unknown) {
+            let mut connection = self.hot.acquire().await?;
+            book = self.refresh_book(&mut connection).await?;
+        }
         let is_ordered = |hook: &HookId| {
             let hook = book.get(*hook);
             hook.is_some_and(|hook| hook.settings.ordered.is_some())
         };
         let (ordered, mut wanted): (BTreeMap<_, _>, BTreeMap<_, _>) =
             wanted.into_iter().partition(|(hook, _)| is_ordered(hook));
-        let mut batched = BTreeMap::new();
-        if let Some(batches) = &request.batches {
-            wanted.retain(|hook, places| {
-                let known = book.get(*hook);
-                let batching = known.and_then(|hook| batching_of(Some(batches), hook));
-                batched.extend(batching.map(|batching| (*hook, (*places, batching))));
-                batching.is_none()
-            });
-        }
+        let batched = take_batched(&mut wanted, request.batches.as_ref(), &book);
         let began = Instant::now();
         let mut tx = self.hot.begin().await?;
         let (mut version, mut taken) = (None, Vec::new());
