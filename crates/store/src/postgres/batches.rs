@@ -283,7 +283,7 @@ pub(super) async fn take_along(
     let rows = sqlx::query(concat!(
         "-- postrider: lease_along
         UPDATE postrider_deliveries SET lease_token = $3, lease_expires_at = $4
-        WHERE slot = $1 AND batch_id = ANY($2) AND lease_token IS NULL
+        WHERE slot = $1 AND batch_id = ANY($2) AND batch_id IS NOT NULL AND lease_token IS NULL
         RETURNING ",
         taken_columns!(),
     ))
@@ -326,7 +326,7 @@ pub(super) async fn lead(connection: &mut PgConnection, slot: i16, left: &[Uuid]
     let rest: Vec<(Uuid, Uuid)> = sqlx::query_as(
         "-- postrider: batch_rest
         SELECT batch_id, id FROM postrider_deliveries
-        WHERE slot = $1 AND batch_id = ANY($2)
+        WHERE slot = $1 AND batch_id = ANY($2) AND batch_id IS NOT NULL
         ORDER BY event_seq DESC, id DESC FOR UPDATE",
     )
     .bind(slot)
@@ -345,7 +345,7 @@ pub(super) async fn lead(connection: &mut PgConnection, slot: i16, left: &[Uuid]
             next_attempt_at = CASE WHEN d.id = f.id THEN coalesce(d.turn_at, d.next_attempt_at)
                                    ELSE d.next_attempt_at END
         FROM unnest($2::uuid[], $3::uuid[]) AS f (batch_id, id)
-        WHERE d.slot = $1 AND d.batch_id = f.batch_id",
+        WHERE d.slot = $1 AND d.batch_id = f.batch_id AND d.batch_id IS NOT NULL",
     )
     .bind(slot)
     .bind(firsts.keys().copied().bind_iter())

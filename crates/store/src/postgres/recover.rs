@@ -140,7 +140,7 @@ async fn add_companions(
         SELECT id, day, event_id, hook_id, attempts, earlier_attempts, lost_leases, ordering_key,
                batch_id
         FROM postrider_deliveries
-        WHERE slot = $1 AND batch_id = ANY($2) AND batch_id <> id
+        WHERE slot = $1 AND batch_id = ANY($2) AND batch_id IS NOT NULL AND batch_id <> id
           AND lease_token IS NOT NULL AND lease_expires_at <= $3
         ORDER BY id FOR UPDATE",
     )

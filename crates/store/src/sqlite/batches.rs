@@ -3,7 +3,7 @@
 //! There is one writer, so what is cut in a transaction is cut by it alone.
 
 use super::errors::from_sqlx;
-use super::leases::{Columns, DueRow, leased_columns};
+use super::leases::{Columns, DueRow};
 use super::values::{micros, rows};
 use crate::batch::{Candidate, Fresh, Unit, cut, looked_at};
 use crate::{Lease, Result};
@@ -55,7 +55,7 @@ async fn due_or_gathering(
     );
     let found: Vec<Columns> = sqlx::query_as(
         "-- postrider: lease_gathered
-        SELECT d.id, d.event_seq, d.next_attempt_at <= ?2, d.fresh, e.event_type, e.headers,
+        SELECT due.id, due.event_seq, due.next_attempt_at <= ?2, due.fresh, e.event_type, e.headers,
             length(CAST(e.payload AS BLOB))
         FROM (
             SELECT id, day, event_id, event_seq, next_attempt_at,
@@ -65,10 +65,10 @@ async fn due_or_gathering(
                 AND (next_attempt_at <= ?2
                      OR (turn_at <= ?2 AND batch_id IS NULL AND attempts = 0 AND lost_leases = 0))
             ORDER BY next_attempt_at LIMIT ?4
-        ) AS d LEFT JOIN postrider_events AS e
-        ON d.fresh AND e.slot = 0 AND e.day = d.day AND e.id = d.event_id
+        ) AS due LEFT JOIN postrider_events AS e
+        ON due.fresh AND e.slot = 0 AND e.day = due.day AND e.id = due.event_id
             AND e.erased_at IS NULL
-        ORDER BY d.next_attempt_at, d.event_seq",
+        ORDER BY due.next_attempt_at, due.event_seq",
     )
     .bind(hook.0)
     .bind(micros(request.now))
@@ -111,7 +111,7 @@ async fn lease_units(
     if deliveries.is_empty() {
         return Ok(Vec::new());
     }
-    let leased: Vec<Columns> = sqlx::query_as(concat!(
+    let leased: Vec<Columns> = sqlx::query_as(
         "-- postrider: lease_cut
         WITH t (v) AS MATERIALIZED (SELECT value FROM json_each(?1)),
         s AS MATERIALIZED (
@@ -121,9 +121,9 @@ async fn lease_units(
         SET lease_token = ?2, lease_expires_at = ?3, batch_id = coalesce(d.batch_id, s.batch)
         FROM s
         WHERE d.slot = 0 AND d.id IN (SELECT delivery FROM s) AND s.delivery = d.id
-        RETURNING ",
-        leased_columns!()
-    ))
+        RETURNING id, day, event_id, attempts, earlier_attempts, next_attempt_at, event_seq,
+            batch_id",
+    )
     .bind(rows(deliveries))
     .bind(request.token.0)
     .bind(micros(request.until))
@@ -147,15 +147,15 @@ pub(super) async fn lease_along(
     if hooks.is_empty() {
         return Ok(());
     }
-    let along: Vec<Columns> = sqlx::query_as(concat!(
+    let along: Vec<Columns> = sqlx::query_as(
         "-- postrider: lease_along
         UPDATE postrider_deliveries INDEXED BY postrider_deliveries_batched
         SET lease_token = ?2, lease_expires_at = ?3
         WHERE slot = 0 AND batch_id IN (SELECT unhex(value) FROM json_each(?1))
             AND batch_id IS NOT NULL AND lease_token IS NULL
-        RETURNING ",
-        leased_columns!()
-    ))
+        RETURNING id, day, event_id, attempts, earlier_attempts, next_attempt_at, event_seq,
+            batch_id",
+    )
     .bind(rows(hooks.keys().map(|id| id.0.simple())))
     .bind(request.token.0)
     .bind(micros(request.until))
@@ -201,7 +201,7 @@ pub(super) async fn lead(
         s AS MATERIALIZED (
             SELECT unhex(v ->> 0) AS batch, unhex(v ->> 1) AS first FROM t
         )
-        UPDATE postrider_deliveries AS d
+        UPDATE postrider_deliveries AS d INDEXED BY postrider_deliveries_batched
         SET batch_id = s.first,
             next_attempt_at = CASE WHEN d.id = s.first
                 THEN coalesce(d.turn_at, d.next_attempt_at) ELSE d.next_attempt_at END

@@ -4,12 +4,12 @@
 //! that its cost does not depend on how much waits.
 
 use super::SqliteStore;
-use super::batches::{along, lead, lease_along, lease_batches};
+use super::batches::{lead, lease_along, lease_batches};
 use super::errors::from_sqlx;
 use super::order::lease_in_turn;
 use super::started::give_back_started;
 use super::values::{day_of, micros, moment, rows};
-use crate::batch::{batching_of, together};
+use crate::batch::{along, batching_of, together};
 use crate::{DueHook, HookBook, Lease, Leased, Result};
 use chrono::TimeDelta;
 use postrider_core::{
@@ -117,20 +117,19 @@ impl SqliteStore {
             return Ok(0);
         }
         let mut tx = self.writer.begin().await?;
-        let released = sqlx::query(concat!(
+        let released = sqlx::query(
             "-- postrider: release
-                UPDATE postrider_deliveries
-                SET lease_token = NULL, lease_expires_at = NULL,
-                    next_attempt_at = CASE WHEN batch_id <> id THEN ",
-            along!(),
-            " ELSE ?3 END,
-                    turn_at = CASE WHEN batch_id <> id THEN ?3 END
-                WHERE slot = 0 AND id IN (SELECT unhex(value) FROM json_each(?1))
-                    AND lease_token = ?2"
-        ))
+            UPDATE postrider_deliveries
+            SET lease_token = NULL, lease_expires_at = NULL,
+                next_attempt_at = CASE WHEN batch_id <> id THEN ?4 ELSE ?3 END,
+                turn_at = CASE WHEN batch_id <> id THEN ?3 END
+            WHERE slot = 0 AND id IN (SELECT unhex(value) FROM json_each(?1))
+                AND lease_token = ?2",
+        )
         .bind(rows(deliveries.iter().map(|id| id.0.simple())))
         .bind(token.0)
         .bind(micros(now))
+        .bind(micros(along()))
         .execute(&mut *tx)
         .await
         .map_err(from_sqlx)?;
@@ -158,14 +157,6 @@ pub(super) struct DueRow {
 /// when it was due, the place of its event, and its batch.
 pub(super) type Columns = (Uuid, i32, Uuid, u32, u32, i64, i64, Option<Uuid>);
 
-/// What is read of a delivery that is leased.
-macro_rules! leased_columns {
-    () => {
-        "id, day, event_id, attempts, earlier_attempts, next_attempt_at, event_seq, batch_id"
-    };
-}
-pub(super) use leased_columns;
-
 impl DueRow {
     pub(super) fn of(hook: HookId, columns: Columns) -> Self {
         let (id, day, event_id, attempts, earlier_attempts, next_attempt_at, seq, batch) = columns;
@@ -191,7 +182,7 @@ async fn lease_hook(
     limit: u32,
     request: &Lease,
 ) -> Result<Vec<DueRow>> {
-    let leased: Vec<Columns> = sqlx::query_as(concat!(
+    let leased: Vec<Columns> = sqlx::query_as(
         "-- postrider: lease
         UPDATE postrider_deliveries SET lease_token = ?4, lease_expires_at = ?5
         WHERE slot = 0 AND id IN (
@@ -199,9 +190,9 @@ async fn lease_hook(
             WHERE slot = 0 AND hook_id = ?1 AND lease_token IS NULL AND next_attempt_at <= ?2
             ORDER BY next_attempt_at LIMIT ?3
         )
-        RETURNING ",
-        leased_columns!()
-    ))
+        RETURNING id, day, event_id, attempts, earlier_attempts, next_attempt_at, event_seq,
+            batch_id",
+    )
     .bind(hook.0)
     .bind(micros(request.now))
     .bind(limit)

@@ -4,7 +4,7 @@
 //! There is one writer, so what a transaction sees of a key stays so until its commit.
 
 use super::errors::from_sqlx;
-use super::leases::{DueRow, leased_columns};
+use super::leases::DueRow;
 use super::values::{micros, rows};
 use crate::order::{Due, First, never, turns};
 use crate::{Lease, Result};
@@ -121,13 +121,13 @@ async fn lease_these(
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let leased = sqlx::query_as(concat!(
+    let leased = sqlx::query_as(
         "-- postrider: lease_first
         UPDATE postrider_deliveries SET lease_token = ?2, lease_expires_at = ?3
         WHERE slot = 0 AND id IN (SELECT unhex(value) FROM json_each(?1))
-        RETURNING ",
-        leased_columns!()
-    ))
+        RETURNING id, day, event_id, attempts, earlier_attempts, next_attempt_at, event_seq,
+            batch_id",
+    )
     .bind(rows(ids.iter().map(|id| id.0.simple())))
     .bind(request.token.0)
     .bind(micros(request.until))
