@@ -40,6 +40,7 @@ mod publish_refused;
 mod rate;
 mod refusals;
 mod registrants;
+mod report_batches;
 mod retention;
 mod retry;
 mod rolling;

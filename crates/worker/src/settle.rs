@@ -302,3 +302,69 @@ fn in_parts(settlements: &[Settlement], most: usize) -> Vec<&[Settlement]> {
     parts.push(rest);
     parts
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{leased_for, now};
+    use postrider_core::{Attempt, AttemptId, HealthPolicy, HookId, Outcome};
+    use postrider_store::Companion;
+    use uuid::Uuid;
+
+    /// What one request with so many deliveries brings.
+    fn request(deliveries: usize) -> Vec<Settlement> {
+        let mut leased = leased_for(HookId(Uuid::from_u128(1)));
+        let others: Vec<_> = (1..deliveries)
+            .map(|_| leased_for(HookId(Uuid::from_u128(1))))
+            .collect();
+        leased.batch = Some(leased.id).filter(|_| deliveries > 1);
+        leased.companions = others
+            .into_iter()
+            .map(|other| Companion {
+                id: other.id,
+                day: other.day,
+                event: other.event,
+            })
+            .collect();
+        let apart = leased.apart().into_iter();
+        apart
+            .map(|leased| Settlement {
+                leased,
+                attempt: Attempt {
+                    id: AttemptId::draw(now()),
+                    number: 1,
+                    at: now(),
+                    duration: Duration::from_millis(1),
+                    outcome: Outcome::Accepted { status: 200 },
+                    response: Vec::new(),
+                },
+                step: Step::Delivered,
+                policy: HealthPolicy {
+                    back_off_after: 5,
+                    back_off_max: Duration::from_secs(1),
+                    disable_after_failures: 20,
+                    disable_after: Duration::ZERO,
+                    disable_when_exhausted: false,
+                },
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_one_request_brought_is_recorded_as_a_whole() {
+        let table: [(&[usize], &[usize]); 6] = [
+            (&[], &[0]),
+            (&[1, 1, 1], &[3]),
+            (&[1, 1, 1, 1, 1, 1], &[4, 2]),
+            (&[3, 3, 1], &[3, 4]),
+            (&[1, 5, 1], &[1, 5, 1]),
+            (&[9], &[9]),
+        ];
+        for (requests, expected) in table {
+            let all: Vec<_> = requests.iter().flat_map(|count| request(*count)).collect();
+            let parts = in_parts(&all, 4);
+            let sizes: Vec<_> = parts.iter().map(|part| part.len()).collect();
+            assert_eq!(sizes, expected, "{requests:?}");
+        }
+    }
+}
