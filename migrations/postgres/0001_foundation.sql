@@ -355,7 +355,10 @@ CREATE TABLE postrider_leases (
     deliveries uuid[] NOT NULL,
     events uuid[] NOT NULL,
     hooks uuid[] NOT NULL,
-    PRIMARY KEY (slot, token)
+    -- The token first: rows are always looked up by their tokens. Behind the slot, the planner
+    -- takes a table that looks empty to be read faster from end to end, however many dead rows
+    -- stand in it.
+    PRIMARY KEY (token, slot)
 ) WITH (
     fillfactor = 50,
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,

@@ -3,12 +3,9 @@
 use postrider_core::EventId;
 use postrider_store::{Backend, DeliveryState};
 use postrider_tests::{
-    Answer, Connection, Postrider, Process, Receiver, TestApp, TestDatabase, ended, event,
-    eventually, on_both, psql, script, value_of,
+    Answer, Postrider, Receiver, Server, TestApp, ended, event, eventually, on_both, psql, value_of,
 };
 use std::collections::BTreeSet;
-use std::process::Stdio;
-use tokio::process::Command;
 
 on_both!(
     a_worker_killed_again_and_again_loses_no_event,
@@ -94,7 +91,7 @@ async fn on_postgres_a_settlement_under_a_lost_lease_changes_nothing_and_is_said
 #[tokio::test]
 async fn on_postgres_a_server_that_crashes_again_and_again_loses_no_event() {
     let server = Server::start().await;
-    let postrider = Postrider::with_url(&server.url)
+    let postrider = Postrider::with_url(server.url())
         .with("POSTRIDER_WORKER__REQUEST_TIMEOUT", "2s")
         .with("POSTRIDER_WORKER__LEASE", "7s");
     postrider.json(&["migrate"]).await;
@@ -108,7 +105,7 @@ async fn on_postgres_a_server_that_crashes_again_and_again_loses_no_event() {
     for round in 0..4 {
         let before = receiver.count();
         for _ in 0..10 {
-            acknowledged.extend(server.insert(20).await);
+            acknowledged.extend(insert(&server, 20).await);
         }
         receiver.wait_for(before + 20 * (round + 1)).await;
         server.crash().await;
@@ -193,65 +190,22 @@ impl Moments {
     }
 }
 
-/// A PostgreSQL server of the test's own, so that it may crash.
-struct Server {
-    url: String,
-    _running: Process,
-}
-
-impl Server {
-    async fn start() -> Self {
-        let database = TestDatabase::empty(Backend::Postgres).await;
-        let mut sql = database.connect().await;
-        let version = sql.text("SHOW server_version_num").await;
-        let version = &version[..version.len() - 4];
-        let mut command = script("with-postgres");
-        command
-            .args([
-                version,
-                "sh",
-                "-c",
-                "echo $POSTRIDER_TEST_POSTGRES; exec cat",
-            ])
-            // Ends with this process, and the server with it.
-            .stdin(Stdio::piped())
-            .env_remove("POSTRIDER_TEST_POSTGRES");
-        let running = Process::start("with-postgres", &mut command);
-        let url = running.wait_for_lines(1).await.remove(0);
-        Self {
-            url,
-            _running: running,
+/// Inserts events as an application does that tries again until it is told of the commit;
+/// returns the ids of those it was told of.
+async fn insert(server: &Server, count: usize) -> Vec<String> {
+    let mut ids = Vec::new();
+    eventually(async || {
+        let insert = format!(
+            "INSERT INTO postrider_outbox (event_type, payload) \
+             SELECT 'invoice.paid', '{{}}' FROM generate_series(1, {count}) RETURNING id"
+        );
+        let told = ended(&mut psql(server.url(), &[&insert])).await;
+        ids = told.stdout.lines().map(str::to_owned).collect();
+        match told.status.success() {
+            true => Ok(()),
+            false => Err(told.stderr),
         }
-    }
-
-    /// Kills a server process as nothing can prevent: the server then ends every connection and
-    /// recovers what was committed from its log.
-    async fn crash(&self) {
-        let mut sql = Connection::open(&self.url).await;
-        let victim = sql.text("SELECT pg_backend_pid()").await;
-        let kill = format!("kill -s KILL {victim}");
-        ended(Command::new("sh").args(["-c", &kill]))
-            .await
-            .succeeded();
-    }
-
-    /// Inserts events as an application does that tries again until it is told of the commit;
-    /// returns the ids of those it was told of.
-    async fn insert(&self, count: usize) -> Vec<String> {
-        let mut ids = Vec::new();
-        eventually(async || {
-            let insert = format!(
-                "INSERT INTO postrider_outbox (event_type, payload) \
-                 SELECT 'invoice.paid', '{{}}' FROM generate_series(1, {count}) RETURNING id"
-            );
-            let told = ended(&mut psql(&self.url, &[&insert])).await;
-            ids = told.stdout.lines().map(str::to_owned).collect();
-            match told.status.success() {
-                true => Ok(()),
-                false => Err(told.stderr),
-            }
-        })
-        .await;
-        ids
-    }
+    })
+    .await;
+    ids
 }

@@ -13,6 +13,9 @@ use std::fmt::Write;
 /// Labels that Prometheus puts to every series, and that of buckets.
 const EVERYWHERE: [&str; 3] = ["job", "instance", "le"];
 
+/// The cases of the alerts.
+const CASES: [&str; 2] = ["grafana/alerts_prompt_test.yml", "grafana/alerts_test.yml"];
+
 /// Units of Grafana that our panels have.
 const UNITS: [&str; 7] = ["s", "ops", "reqps", "short", "bytes", "percentunit", "none"];
 
@@ -247,7 +250,8 @@ fn documents_name_nothing_that_is_not_there() {
 #[test]
 fn each_alert_has_a_panel_a_section_of_the_runbook_and_cases() {
     let runbook = std::fs::read_to_string(project("docs/runbook.md")).expect("the runbook");
-    let cases = std::fs::read_to_string(project("grafana/alerts_test.yml")).expect("the cases");
+    let cases = CASES.map(|file| std::fs::read_to_string(project(file)).expect("the cases"));
+    let cases = cases.concat();
     let boards = dashboards();
     let mut alerts = BTreeSet::new();
     for alert in rules().iter().filter(|rule| rule.alert) {
@@ -302,7 +306,8 @@ fn each_alert_has_a_panel_a_section_of_the_runbook_and_cases() {
 async fn the_rules_pass_their_own_cases() {
     for arguments in [
         ["check", "rules", "grafana/alerts.yml"],
-        ["test", "rules", "grafana/alerts_test.yml"],
+        ["test", "rules", CASES[0]],
+        ["test", "rules", CASES[1]],
     ] {
         let mut promtool = prometheus("promtool");
         let command = promtool.args(arguments).current_dir(project("."));

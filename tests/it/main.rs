@@ -22,6 +22,7 @@ mod filters;
 mod health;
 mod held;
 mod hook_history;
+mod incident;
 mod misskey;
 mod moving;
 mod observed;

@@ -16,6 +16,8 @@ mod program;
 mod raw;
 mod receiver;
 mod registrant;
+mod rule_time;
+mod server;
 mod store;
 mod tools;
 mod wait;
@@ -31,6 +33,8 @@ pub use program::{Ended, Postrider};
 pub use raw::{Authority, Manner, RawReceiver};
 pub use receiver::{Answer, PATIENCE, Received, Receiver};
 pub use registrant::{Registrant, now_outside};
+pub use rule_time::Watch;
+pub use server::{Frozen, Server};
 pub use store::{TestStore, event, new_hook, policy, refusal, start};
 pub use tools::{
     ended, ended_within, node, project, prometheus, psql, python, python_module, script,

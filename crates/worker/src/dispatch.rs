@@ -46,7 +46,7 @@ const SURELY_CURRENT: Duration = Duration::from_millis(2);
 const OWN_EVERY: Duration = Duration::from_millis(10);
 const RECOVER_EVERY: Duration = Duration::from_secs(1);
 /// Each of the rarer duties takes at most this part of the time …
-const DUTY_SHARE: u32 = 25;
+const DUTY_SHARE: u32 = 50;
 /// … unless it would be done less often than this.
 const DUTY_LEAST_OFTEN: Duration = Duration::from_secs(15);
 const RECOVER_MAX: u32 = 1_000;
@@ -114,6 +114,9 @@ pub(crate) struct State {
     asking: Asking,
     /// The hook that was leased last from each slot: the next lease begins after it.
     leased_last: HashMap<i16, HookId>,
+    /// Whether a lease got nothing although something was due: others took it, or keep it locked.
+    /// The next sweep tells which.
+    passed_over: bool,
     /// The largest average payload lately seen.
     payload_bytes: u64,
     /// How many deliveries an event lately made.
@@ -301,7 +304,8 @@ impl Dispatcher {
     async fn lease(&mut self, peek: &Peek, found: &mut Found) -> Result<()> {
         let mut problem = Ok(());
         let candidates = self.candidates(peek);
-        found.waits |= found.work > 0 || self.may_start(&candidates);
+        let waits = self.state.passed_over || self.may_start(&candidates);
+        found.waits |= found.work > 0 || waits;
         for (slot, hooks) in candidates {
             let leased = self.lease_slot(slot, hooks).await;
             found.work += *leased.as_ref().unwrap_or(&0);
@@ -379,6 +383,7 @@ impl Dispatcher {
             }
         }
         let count = leased.len() as u32;
+        self.state.passed_over |= count == 0;
         self.metrics
             .batch_rows
             .with_label_values(&["lease"])
@@ -435,6 +440,7 @@ impl Dispatcher {
                 .due
                 .retain(|(of, hook), _| *of != slot || seen.contains(hook));
         }
+        self.state.passed_over = false;
         Ok(())
     }
 
@@ -616,7 +622,7 @@ mod tests {
     fn a_duty_that_takes_long_is_done_less_often() {
         let ms = Duration::from_millis;
         let rests = [1, 100, 60_000].map(|took| rest(ms(500), ms(took)));
-        assert_eq!(rests, [ms(500), ms(2_500), ms(15_000)]);
+        assert_eq!(rests, [ms(500), ms(5_000), ms(15_000)]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod catalogue;
 mod sampled;
 
 use crate::own_fault::OwnFault;
+use crate::progress::Standstill;
 pub use catalogue::{Entry, Kind, Of as MetricOf};
 use catalogue::{
     Of, Registrar, counter, counters, counters_of, describe, float_gauge, gauge, gauges_of,
@@ -94,6 +95,7 @@ pub struct Metrics {
     pub(crate) queued_deliveries: IntGauge,
     pub(crate) worker_slots: IntGauge,
     pub(crate) stalled_seconds: Gauge,
+    pub(crate) no_look_seconds: Gauge,
     pub(crate) clock_drift_seconds: Gauge,
     pub(crate) batch_rows: HistogramVec,
     pub(crate) store_seconds: HistogramVec,
@@ -247,6 +249,11 @@ impl Metrics {
                 "postrider_stalled_seconds",
                 "For how long this process could not look for work, or did nothing although there was work it may do; 0 while it moves.",
             ),
+            no_look_seconds: float_gauge(
+                r,
+                "postrider_no_look_seconds",
+                "For how long this process could not look for work, because the database refused or did not answer; 0 while it does.",
+            ),
             clock_drift_seconds: float_gauge(
                 r,
                 "postrider_clock_drift_seconds",
@@ -371,8 +378,9 @@ impl Metrics {
     }
 
     /// Shows for how long the worker of this process has stood still.
-    pub fn show_stalled(&self, stalled: Duration) {
-        self.stalled_seconds.set(stalled.as_secs_f64());
+    pub fn show_standstill(&self, still: Standstill) {
+        self.stalled_seconds.set(still.longest().as_secs_f64());
+        self.no_look_seconds.set(still.longest_look().as_secs_f64());
     }
 
     /// Shows how many connections are in use.

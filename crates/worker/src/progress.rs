@@ -35,11 +35,12 @@ pub struct Standstill {
 impl Standstill {
     /// The longer of both, if it is worth a word.
     pub fn longest(&self) -> Duration {
-        let longest = self.no_look.max(self.no_work);
-        if longest < SHORTEST {
-            return Duration::ZERO;
-        }
-        longest
+        worth_a_word(self.no_look.max(self.no_work))
+    }
+
+    /// How long ago the worker looked with success, if it is worth a word.
+    pub fn longest_look(&self) -> Duration {
+        worth_a_word(self.no_look)
     }
 }
 
@@ -97,6 +98,13 @@ impl Progress {
     }
 }
 
+fn worth_a_word(still: Duration) -> Duration {
+    match still < SHORTEST {
+        true => Duration::ZERO,
+        false => still,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,6 +131,7 @@ mod tests {
         let still = progress.standstill_at(start + 5 * MINUTE);
         assert_eq!((still.no_look, still.no_work), (Duration::ZERO, 4 * MINUTE));
         assert_eq!(still.longest(), 4 * MINUTE);
+        assert_eq!(still.longest_look(), Duration::ZERO);
 
         progress.moved();
         assert_eq!(
@@ -142,7 +151,8 @@ mod tests {
         let start = Instant::now();
         let progress = Progress::new(start);
         progress.looked_at(false, false, start);
-        assert_eq!(progress.standstill_at(start + MINUTE).longest(), MINUTE);
+        let still = progress.standstill_at(start + MINUTE);
+        assert_eq!((still.longest(), still.longest_look()), (MINUTE, MINUTE));
         let moment = Duration::from_millis(900);
         assert_eq!(
             progress.standstill_at(start + moment).longest(),

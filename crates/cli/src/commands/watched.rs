@@ -71,7 +71,7 @@ impl Watched {
     fn encode(&self) -> String {
         self.metrics.show_pools(&self.store.pools());
         if let Some(progress) = &self.progress {
-            self.metrics.show_stalled(progress.standstill().longest());
+            self.metrics.show_standstill(progress.standstill());
         }
         self.metrics.encode()
     }

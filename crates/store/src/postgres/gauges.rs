@@ -72,7 +72,8 @@ impl PostgresStore {
         let mut gauges = Gauges::default();
         let mut connection = self.hot.acquire().await?;
         sample_deliveries(&mut connection, now, &mut gauges).await?;
-        sample_queues(&mut connection, now, &mut gauges).await?;
+        let (from, _) = self.low_water().known(Instant::now());
+        sample_queues(&mut connection, now, from, &mut gauges).await?;
         drop(connection);
         let mut connection = self.calm.acquire().await?;
         gauges.hooks = sample_hooks(&mut connection).await?;
@@ -212,33 +213,42 @@ async fn sample_deliveries(
     Ok(())
 }
 
-/// What stands in the outbox, and what is leased.
+/// What stands in the outbox from `from` on, and what is leased.
+///
+/// A row before that is one that was committed late while dead rows pile up. It is taken as soon as
+/// the search for such rows comes to it, so it is not looked for here as well.
 async fn sample_queues(
     connection: &mut PgConnection,
     now: Timestamp,
+    from: i64,
     gauges: &mut Gauges,
 ) -> Result<()> {
     let (first, outbox, leased, started): (Option<Timestamp>, i64, i64, i64) = sqlx::query_as(
         "-- postrider: gauges_queues
-        WITH RECURSIVE heads AS (
-            (SELECT slot, created_at FROM postrider_outbox ORDER BY slot, seq LIMIT 1)
-            UNION ALL
-            SELECT next.slot, next.created_at FROM heads CROSS JOIN LATERAL (
-                SELECT slot, created_at FROM postrider_outbox
-                WHERE slot > heads.slot ORDER BY slot, seq LIMIT 1
-            ) AS next
+        WITH slots AS MATERIALIZED (
+            SELECT n::smallint AS slot
+            FROM generate_series(0, (SELECT slots - 1 FROM postrider_meta WHERE singleton))
+                AS s (n)
         )
-        SELECT (SELECT min(created_at) FROM heads),
+        SELECT (SELECT min(head.created_at) FROM slots AS s CROSS JOIN LATERAL (
+                    SELECT created_at FROM postrider_outbox
+                    WHERE slot = s.slot AND seq >= $2 ORDER BY seq LIMIT 1
+                ) AS head),
                (SELECT count(*) FROM (
-                    SELECT FROM postrider_outbox ORDER BY slot, seq LIMIT $1) AS o),
+                    SELECT FROM slots AS s CROSS JOIN LATERAL (
+                        SELECT FROM postrider_outbox
+                        WHERE slot = s.slot AND seq >= $2 ORDER BY seq LIMIT $1
+                    ) AS o LIMIT $1
+                ) AS o),
                (SELECT count(*) FROM (
                     SELECT FROM postrider_deliveries WHERE lease_token IS NOT NULL
                     ORDER BY slot, lease_expires_at LIMIT $1) AS d),
                (SELECT coalesce(sum(open), 0) FROM (
                     SELECT open FROM postrider_leases
-                    ORDER BY slot DESC, token DESC LIMIT $1) AS l)",
+                    ORDER BY token DESC LIMIT $1) AS l)",
     )
     .bind(i64::from(GAUGES_COUNTED))
+    .bind(from)
     .fetch_one(connection)
     .await?;
     gauges.outbox = Waiting::since(outbox, first, now);

@@ -67,22 +67,17 @@ impl PostgresStore {
     pub(super) async fn slots(&self) -> Result<Vec<i16>> {
         let slots = sqlx::query_scalar(
             "-- postrider: slots
-            -- Backwards: those that stand are mostly the newest, behind all that are dead.
+            -- Backwards: those that stand are mostly the newest, behind all that are dead. Leases
+            -- are few, and not in the order of their slots.
             WITH RECURSIVE occupied AS (
                 (SELECT slot FROM postrider_deliveries ORDER BY slot DESC, id DESC LIMIT 1)
                 UNION ALL
                 SELECT (SELECT next.slot FROM postrider_deliveries AS next
                         WHERE next.slot < o.slot ORDER BY next.slot DESC, next.id DESC LIMIT 1)
                 FROM occupied AS o WHERE o.slot IS NOT NULL
-            ), leased AS (
-                (SELECT slot FROM postrider_leases ORDER BY slot DESC, token DESC LIMIT 1)
-                UNION ALL
-                SELECT (SELECT next.slot FROM postrider_leases AS next
-                        WHERE next.slot < l.slot ORDER BY next.slot DESC, next.token DESC LIMIT 1)
-                FROM leased AS l WHERE l.slot IS NOT NULL
             )
             SELECT slot FROM occupied WHERE slot IS NOT NULL
-            UNION SELECT slot FROM leased WHERE slot IS NOT NULL",
+            UNION SELECT slot FROM postrider_leases",
         )
         .fetch_all(&self.hot)
         .await?;

@@ -2,10 +2,11 @@
 //!
 //! Rows that were taken stay in the index for as long as any transaction, anywhere on the
 //! server, may still see them, and every look from the beginning steps over all of them. So
-//! when looking becomes slow, it begins at the first row that was there half a second ago.
-//! Rows before that can only come from transactions that took longer to commit; for these the
-//! older part is searched stretch by stretch, at a twentieth of our time. When a search of all
-//! of it is quick again, everything is looked at again each time.
+//! when looking becomes slow, it begins at the first row that was there a moment ago, and ten
+//! times a second at the one that was there half a second ago. Rows before that can only come
+//! from transactions that took longer to commit; for these the older part is searched stretch by
+//! stretch, at a twentieth of our time. When a search of all of it is quick again, everything is
+//! looked at again each time.
 //!
 //! In this way no row is ever passed over for good, and a look costs the same however long
 //! somebody keeps a transaction open.
@@ -19,8 +20,12 @@ const SLOW: Duration = Duration::from_millis(4);
 const SLOW_LOOKS: u8 = 3;
 /// A transaction that is open for longer is waited for by searching.
 const MARGIN: Duration = Duration::from_millis(500);
+/// How often a look begins so long ago …
+const WIDE_EVERY: Duration = Duration::from_millis(100);
+/// … and what it leaves out otherwise.
+const NEAR: Duration = Duration::from_millis(50);
 /// How often the first row is noted.
-const NOTE_EVERY: Duration = Duration::from_millis(50);
+const NOTE_EVERY: Duration = Duration::from_millis(25);
 /// A search waits for so many times of what it took.
 const SEARCH_WAITS: u32 = 20;
 const SEARCH_WAITS_LEAST: Duration = Duration::from_millis(20);
@@ -41,6 +46,8 @@ pub(super) const ALL: Stretch = (i64::MIN, i64::MAX);
 pub(super) struct LowWater {
     /// Where the first row was, and when.
     heads: VecDeque<(Instant, i64)>,
+    /// When a look last began a whole margin ago.
+    wide_at: Option<Instant>,
     slow_looks: u8,
     search: Option<Search>,
     /// Slots in which a search found rows, and where.
@@ -57,18 +64,32 @@ struct Search {
 }
 
 impl LowWater {
-    /// What of the outbox to look at.
-    pub(super) fn stretch(&self, now: Instant) -> Stretch {
-        match (&self.search, self.low(now)) {
+    /// What of the outbox to look at now.
+    pub(super) fn look(&mut self, now: Instant) -> Stretch {
+        if self.wide_at.is_some_and(|at| now - at < WIDE_EVERY) {
+            return self.stretch(now, NEAR);
+        }
+        self.wide_at = Some(now);
+        self.known(now)
+    }
+
+    /// What of the slot to take rows from: where a search found some, else from the first row
+    /// that a look has found of late.
+    pub(super) fn stretch_of(&mut self, slot: i16, now: Instant) -> Stretch {
+        let late = self.late.remove(&slot);
+        late.unwrap_or_else(|| self.stretch(now, NEAR))
+    }
+
+    /// What is not left to searching.
+    pub(super) fn known(&self, now: Instant) -> Stretch {
+        self.stretch(now, MARGIN)
+    }
+
+    fn stretch(&self, now: Instant, margin: Duration) -> Stretch {
+        match (&self.search, self.low(now, margin)) {
             (Some(_), Some(low)) => (low, i64::MAX),
             _ => ALL,
         }
-    }
-
-    /// What of the slot to take rows from: where a search found some, else what is looked at.
-    pub(super) fn stretch_of(&mut self, slot: i16, now: Instant) -> Stretch {
-        let late = self.late.remove(&slot);
-        late.unwrap_or_else(|| self.stretch(now))
     }
 
     /// A look took this long, and found `head`: the first row, or where the next will be.
@@ -108,7 +129,7 @@ impl LowWater {
 
     /// The older part to be searched now, if it is time.
     pub(super) fn search(&self, now: Instant) -> Option<Stretch> {
-        let low = self.low(now)?;
+        let low = self.low(now, MARGIN)?;
         let search = self.search.as_ref().filter(|search| search.next <= now)?;
         Some((search.from, search.end().min(low)))
     }
@@ -122,7 +143,7 @@ impl LowWater {
         now: Instant,
     ) {
         self.late.extend(slots.iter().map(|slot| (*slot, stretch)));
-        let low = self.low(now);
+        let low = self.low(now, MARGIN);
         let Some(search) = &mut self.search else {
             return;
         };
@@ -147,10 +168,17 @@ impl LowWater {
         }
     }
 
-    /// Where the first row was a margin ago.
-    fn low(&self, now: Instant) -> Option<i64> {
-        let (at, head) = self.heads.front()?;
-        (now - *at >= MARGIN).then_some(*head)
+    /// Where the first row was so long ago; nothing before a whole margin is known.
+    fn low(&self, now: Instant, margin: Duration) -> Option<i64> {
+        let (first, _) = self.heads.front()?;
+        let mut old = self
+            .heads
+            .iter()
+            .rev()
+            .filter(|(at, _)| now - *at >= margin);
+        old.next()
+            .filter(|_| now - *first >= MARGIN)
+            .map(|(_, head)| *head)
     }
 }
 
@@ -181,14 +209,14 @@ mod tests {
         let (mut low_water, mut now) = (LowWater::default(), Instant::now());
         let heads: Vec<_> = (0..500).map(|n| n * 100).collect();
         look(&mut low_water, &mut now, &heads, QUICK);
-        assert_eq!(low_water.stretch(now), ALL);
+        assert_eq!(low_water.known(now), ALL);
         assert_eq!(low_water.search(now), None);
         // One that is slow, now and then, means nothing.
         for n in 500..600 {
             look(&mut low_water, &mut now, &[n * 100], 9 * MS);
             look(&mut low_water, &mut now, &[n * 100 + 1], QUICK);
         }
-        assert_eq!(low_water.stretch(now), ALL);
+        assert_eq!(low_water.known(now), ALL);
     }
 
     #[test]
@@ -196,16 +224,40 @@ mod tests {
         let (mut low_water, mut now) = (LowWater::default(), Instant::now());
         let heads: Vec<_> = (1..=100).map(|n| n * 100).collect();
         look(&mut low_water, &mut now, &heads, 9 * MS);
-        let (low, end) = low_water.stretch(now);
+        let (low, end) = low_water.look(now);
         assert_eq!(end, i64::MAX);
         assert!((4_500..=5_000).contains(&low), "{low}");
+    }
+
+    #[test]
+    fn looks_in_between_begin_a_moment_ago() {
+        let (mut low_water, mut now) = (LowWater::default(), Instant::now());
+        let heads: Vec<_> = (1..=100).map(|n| n * 100).collect();
+        look(&mut low_water, &mut now, &heads, 9 * MS);
+        low_water.look(now);
+        let near = low_water.look(now + 10 * MS).0;
+        assert!((9_000..=9_500).contains(&near), "{near}");
+        assert_eq!(low_water.stretch_of(0, now + 10 * MS).0, near);
+        let wide = low_water.look(now + 100 * MS).0;
+        assert!((5_000..=6_000).contains(&wide), "{wide}");
+    }
+
+    #[test]
+    fn what_a_wide_look_finds_is_in_sight_of_all_that_follow() {
+        let (mut low_water, mut now) = (LowWater::default(), Instant::now());
+        let heads: Vec<_> = (1..=100).map(|n| n * 100).collect();
+        look(&mut low_water, &mut now, &heads, 9 * MS);
+        low_water.look(now);
+        look(&mut low_water, &mut now, &[6_000], 9 * MS);
+        assert!(low_water.look(now).0 <= 6_000);
+        assert!(low_water.stretch_of(0, now).0 <= 6_000);
     }
 
     #[test]
     fn nothing_is_left_out_before_half_a_second_is_known() {
         let (mut low_water, mut now) = (LowWater::default(), Instant::now());
         look(&mut low_water, &mut now, &[100; 40], 9 * MS);
-        assert_eq!(low_water.stretch(now), ALL);
+        assert_eq!(low_water.known(now), ALL);
         assert_eq!(low_water.search(now), None);
     }
 
@@ -259,7 +311,7 @@ mod tests {
                 low_water.searched(stretch, &[], QUICK, now);
             }
         }
-        assert_eq!(low_water.stretch(now), ALL);
+        assert_eq!(low_water.known(now), ALL);
     }
 
     #[test]
@@ -267,8 +319,8 @@ mod tests {
         let (mut low_water, mut now) = (LowWater::default(), Instant::now());
         look(&mut low_water, &mut now, &[400_000; 100], 9 * MS);
         look(&mut low_water, &mut now, &[7], QUICK);
-        assert_eq!(low_water.stretch(now), (7, i64::MAX));
+        assert_eq!(low_water.known(now), (7, i64::MAX));
         look(&mut low_water, &mut now, &[400_001; 100], QUICK);
-        assert_eq!(low_water.stretch(now), (400_001, i64::MAX));
+        assert_eq!(low_water.known(now), (400_001, i64::MAX));
     }
 }

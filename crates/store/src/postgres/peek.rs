@@ -16,7 +16,7 @@ impl PostgresStore {
     pub(super) async fn peek(&self) -> Result<Peek> {
         let mut connection = self.hot.acquire().await?;
         let began = Instant::now();
-        let stretch = self.low_water().stretch(began);
+        let stretch = self.low_water().look(began);
         let (hooks_version, mut outbox, head, last) = match stretch {
             ALL => look(&mut connection).await?,
             some => look_within(&mut connection, some).await?,

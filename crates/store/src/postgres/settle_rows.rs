@@ -84,7 +84,7 @@ pub(super) async fn settle_fresh<'a>(
             UPDATE postrider_leases AS l
             SET open = l.open - p.members, closed = l.closed | p.places::varbit
             FROM unnest($17::uuid[], $18::integer[], $19::text[]) AS p (token, members, places)
-            WHERE l.slot = $1 AND l.token = p.token
+            WHERE l.slot = $1 AND l.token = p.token AND l.token = ANY($17)
               AND bit_count(l.closed & p.places::varbit) = 0
             RETURNING l.token, l.open
         ), held AS MATERIALIZED (

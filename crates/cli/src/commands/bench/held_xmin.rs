@@ -1,8 +1,8 @@
 //! `held-xmin`: whether a transaction that is left open slows everything down (PostgreSQL).
 //!
 //! While a snapshot is held no dead row can be vacuumed, and a queue makes dead rows for every
-//! delivery. The load is a share of what a drain made of the machine just before, so that what
-//! grows slower shows.
+//! delivery. The load is a share of what producers and a worker reached together just before, so
+//! that the machine can keep up with it, and what grows slower shows.
 
 use super::figures::{Figure, Measurement, Meter};
 use super::lab::Lab;
@@ -10,16 +10,16 @@ use super::load::{Pace, Producers};
 use super::options::Stage;
 use super::processes::{ReceiverProcess, WorkerProcess};
 use super::scrape::Scrape;
+use super::steady::{Work, sustain};
 use super::tally::{Seen, Watch};
-use super::throughput::drain;
 use crate::failure::Result;
 use crate::output::notice;
 use anyhow::Context;
 use std::time::{Duration, Instant};
 
 const SECONDS: u64 = 600;
-/// Deliveries of the drain that finds the peak.
-const DRAINED: u64 = 100_000;
+/// For how long the peak is looked for.
+const PEAK_SECONDS: u64 = 20;
 /// The load, as a share of the peak.
 const SHARE: f64 = 0.8;
 const PRODUCERS: u32 = 2;
@@ -32,7 +32,7 @@ const BACKLOG: u64 = 50_000;
 const WARM_UP: Duration = Duration::from_secs(10);
 /// What a delivery leaves on the disk beside its payload, which is written twice; in bytes.
 const TRACES: f64 = 700.0;
-const PEAK: &str = "peak: backlog drained";
+const PEAK: &str = "peak: producers and a worker together";
 const OPERATIONS: [(&str, &str); 3] = [
     ("fan_out", "fan out, mean"),
     ("lease", "lease, mean"),
@@ -51,16 +51,21 @@ struct Look {
 pub async fn run(stage: &Stage, receiver: &mut ReceiverProcess) -> Result<Vec<Measurement>> {
     let shape = stage.shape()?;
     notice(format_args!("  {PEAK}"));
-    let (peak, cost) = drain(stage, receiver, shape, stage.events(DRAINED), 1).await?;
+    let seconds = stage.seconds(SECONDS);
+    let work = Work {
+        rows: ROWS,
+        rate: None,
+        seconds: PEAK_SECONDS.min(seconds),
+    };
+    let peak = Lab::run(stage, async |lab| sustain(lab, stage, receiver, work).await).await?;
     let found = Measurement {
-        figures: vec![Figure::new(PEAK, peak, "/s")],
-        cost,
+        figures: vec![Figure::new(PEAK, peak.rate, "/s")],
+        cost: peak.cost,
     };
     let load = match stage.rate {
         Some(events) => f64::from(events) * f64::from(shape.fan_out),
-        None => peak * SHARE,
+        None => peak.rate * SHARE,
     };
-    let seconds = stage.seconds(SECONDS);
     let disk = load * seconds as f64 * (2.0 * f64::from(shape.payload) + TRACES);
     notice(format_args!(
         "  a snapshot held for {seconds} s under {load:.0} deliveries a second, which takes about \

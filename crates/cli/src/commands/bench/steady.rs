@@ -3,7 +3,7 @@
 //! Without a rate the producers keep a backlog of a few thousand deliveries, so that workers
 //! never wait; what a delivery then takes is the time to work through that backlog.
 
-use super::figures::{Figure, Measurement, Meter};
+use super::figures::{Cost, Figure, Measurement, Meter};
 use super::lab::Lab;
 use super::load::{Pace, Producers, milliseconds};
 use super::options::Stage;
@@ -39,22 +39,70 @@ pub async fn run(stage: &Stage, receiver: &mut ReceiverProcess) -> Result<Vec<Me
     Ok(vec![drained, measured])
 }
 
+/// How producers work beside workers.
+#[derive(Clone, Copy, Debug)]
+pub struct Work {
+    /// Events in one transaction.
+    pub rows: u32,
+    /// Events a second; as many as are delivered if `None`.
+    pub rate: Option<u32>,
+    /// For how long.
+    pub seconds: u64,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Worked {
+    /// Deliveries a second, after the first tenth of the time.
+    pub rate: f64,
+    /// How long each of those that are remembered took, sorted.
+    pub waits: Vec<f64>,
+    /// What it cost.
+    pub cost: Cost,
+}
+
 async fn measure(lab: &Lab, stage: &Stage, receiver: &mut ReceiverProcess) -> Result<Measurement> {
-    let (shape, seconds) = (stage.shape()?, stage.seconds(SECONDS));
+    let work = Work {
+        rows: ROWS,
+        rate: stage.rate,
+        seconds: stage.seconds(SECONDS),
+    };
+    let worked = sustain(lab, stage, receiver, work).await?;
+    let load = match stage.rate {
+        Some(rate) => format!("{PRODUCERS} producers, {rate} events/s"),
+        None => format!("{PRODUCERS} producers, as fast as it is delivered"),
+    };
+    let (rate, waits) = (worked.rate, worked.waits);
+    Ok(Measurement {
+        figures: vec![
+            Figure::new(format!("{load}: delivered"), rate, "/s").beside(DRAIN),
+            Figure::new(format!("{load}: p50"), milliseconds(&waits, 50), "ms"),
+            Figure::new(format!("{load}: p99"), milliseconds(&waits, 99), "ms"),
+        ],
+        cost: worked.cost,
+    })
+}
+
+/// Producers and a worker at work together on an empty database.
+pub async fn sustain(
+    lab: &Lab,
+    stage: &Stage,
+    receiver: &mut ReceiverProcess,
+    work: Work,
+) -> Result<Worked> {
+    let shape = stage.shape()?;
     let fan_out = u64::from(shape.fan_out);
     lab.hooks(shape, receiver.address).await?;
-    let rate_max = stage
-        .rate
-        .map_or(RATE_MAX, |rate| u64::from(rate) * fan_out);
-    let watch = Watch::moments(rate_max * seconds);
+    let rate_max = work.rate.map_or(RATE_MAX, |rate| u64::from(rate) * fan_out);
+    let watch = Watch::moments(rate_max * work.seconds);
     receiver.watch(&watch).await?;
     let workers = vec![lab.worker().await?];
-    let lasts = Duration::from_secs(seconds);
+    let lasts = Duration::from_secs(work.seconds);
     let pace = Pace {
         producers: PRODUCERS,
-        rows: ROWS,
-        rate: stage.rate.map(f64::from),
-        backlog_max: match stage.rate {
+        rows: work.rows,
+        rate: work.rate.map(f64::from),
+        backlog_max: match work.rate {
             Some(_) => u64::MAX,
             None => BACKLOG.max(10 * fan_out),
         },
@@ -73,18 +121,9 @@ async fn measure(lab: &Lab, stage: &Stage, receiver: &mut ReceiverProcess) -> Re
     receiver.until(expected).await?;
     let mut cost = meter.stop(&workers, expected);
     cost.repeats = lab.finish(receiver, workers).await?;
-    let waits = produced.waits(&receiver.arrivals().await?, f64::INFINITY);
-    let rate = (late.unique - early.unique) as f64 / took;
-    let load = match stage.rate {
-        Some(rate) => format!("{PRODUCERS} producers, {rate} events/s"),
-        None => format!("{PRODUCERS} producers, as fast as it is delivered"),
-    };
-    Ok(Measurement {
-        figures: vec![
-            Figure::new(format!("{load}: delivered"), rate, "/s").beside(DRAIN),
-            Figure::new(format!("{load}: p50"), milliseconds(&waits, 50), "ms"),
-            Figure::new(format!("{load}: p99"), milliseconds(&waits, 99), "ms"),
-        ],
+    Ok(Worked {
+        rate: (late.unique - early.unique) as f64 / took,
+        waits: produced.waits(&receiver.arrivals().await?, f64::INFINITY),
         cost,
     })
 }
