@@ -13,6 +13,7 @@ use postrider_store::{
 use postrider_tests::{TestStore, event, new_hook, refusal};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// How long the first of a batch waits for others, in seconds.
@@ -422,18 +423,24 @@ pub async fn several_that_lease_at_once_cut_nothing_twice(t: &TestStore) {
     let hook = t.hook("work").await;
     insert(t, &vec![event("work"); 400], 10).await;
     let second = t.another().await;
+    let taken = Arc::new(AtomicUsize::new(0));
     let mut callers = Vec::new();
     for number in 0..6 {
         let store = if number % 2 == 0 { &t.store } else { &second };
         let (store, request) = (store.clone(), lease_request(t, hook, 10, 3));
+        let taken = taken.clone();
         callers.push(tokio::spawn(async move {
-            let mut mine = Vec::new();
-            for _ in 0..60 {
+            let mut mine: Vec<Leased> = Vec::new();
+            // Who finds another one cutting gets nothing, and asks again.
+            while taken.load(Ordering::Relaxed) < 400 {
                 let request = Lease {
                     token: LeaseToken::draw(request.now),
                     ..request.clone()
                 };
-                mine.extend(store.lease(request).await.unwrap());
+                let leased = store.lease(request).await.unwrap();
+                let count = leased.iter().flat_map(Leased::ids).count();
+                taken.fetch_add(count, Ordering::Relaxed);
+                mine.extend(leased);
             }
             mine
         }));
