@@ -3,6 +3,8 @@
 #   docker build --tag postrider .
 #   docker run --rm postrider --help
 #
+# With traces by OpenTelemetry: docker build --build-arg FEATURES=otel --tag postrider .
+#
 # The build wants about 4 GB of memory. The health check asks the process inside, so it tells how
 # `serve` is and nothing else: other commands end before the first one.
 
@@ -11,6 +13,7 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends build-essential cmake \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
+ARG FEATURES=""
 COPY Cargo.toml Cargo.lock ./
 COPY crates crates
 COPY migrations migrations
@@ -19,7 +22,7 @@ COPY tests/src tests/src
 COPY tests/it tests/it
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    cargo build --release --locked --package postrider \
+    cargo build --release --locked --package postrider --features "$FEATURES" \
     && install -D --mode 0755 target/release/postrider /out/postrider \
     && install --directory --mode 0700 /out/data
 

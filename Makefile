@@ -23,6 +23,7 @@ fmt: ## Format the code.
 lint: ## Check format and lints; warnings are errors.
 	cargo fmt --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --workspace --features postrider/otel --all-targets -- -D warnings
 
 doc: ## Build the documentation; warnings are errors.
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items

@@ -17,7 +17,11 @@ CREATE TABLE postrider_meta (
     -- Everything has moved to that database: nothing is done here any more.
     moved_to text,
     -- A move from that database to this one has begun: nothing is done here yet.
-    moving_from text
+    moving_from text,
+    -- When was last looked for what is past its retention. A clock that has gone much further
+    -- since is doubted: nothing goes before that moment.
+    pruned_at timestamptz,
+    prune_from timestamptz
 );
 INSERT INTO postrider_meta (oldest_binary) VALUES (1);
 
@@ -312,8 +316,9 @@ CREATE TABLE postrider_deliveries (
     -- For formats that send several events in one request: the first delivery of the batch, which
     -- stands for all of it. next_attempt_at of the others is 9999-12-30.
     batch_id uuid,
-    -- For formats that keep what the hook was when the event happened; sealed.
-    snapshot text,
+    -- For formats whose retries go where the attempts before them went, whatever becomes of
+    -- the hook: its URL and credentials as they were then, sealed.
+    target text,
     PRIMARY KEY (slot, id),
     CHECK ((lease_token IS NULL) = (lease_expires_at IS NULL))
 ) WITH (

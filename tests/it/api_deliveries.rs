@@ -1,4 +1,4 @@
-//! Events, deliveries and attempts, looked at over HTTP and sent again.
+//! Events, deliveries and attempts, looked at over HTTP, sent again and given up.
 
 use postrider_store::Backend;
 use postrider_tests::{Answer, Caller, Postrider, Receiver, TestDatabase, eventually, on_both};
@@ -10,6 +10,7 @@ on_both!(
     listings_are_narrowed_by_what_is_asked_for,
     a_page_is_the_same_while_events_come_in,
     what_cannot_be_sent_again_says_why,
+    what_waits_is_given_up_and_what_is_in_flight_is_not,
 );
 
 async fn an_event_is_followed_to_its_attempts_and_sent_again(backend: Backend) {
@@ -193,6 +194,52 @@ async fn what_cannot_be_sent_again_says_why(backend: Backend) {
         let reply = caller.call("GET", path).await;
         reply.refused(404, "not-found", &format!("There is no {what}"));
     }
+}
+
+async fn what_waits_is_given_up_and_what_is_in_flight_is_not(backend: Backend) {
+    let database = TestDatabase::migrated(backend).await;
+    let postrider = Postrider::on(&database);
+    let receiver = Receiver::answering([500, 200]).await;
+    receiver.hold();
+    let serving = postrider.serve().await;
+    let caller = Caller::with_scope(&postrider, &serving, "account", Some("acme")).await;
+    let hook = hook(&caller, &receiver, "*").await;
+    let retried = publish(&caller, "a", 1).await;
+    receiver.wait_for(1).await;
+    let discard = async |event: &str, state: &str| {
+        let delivery = delivery_of(&caller, event, state).await;
+        let id = delivery["id"].as_str().expect("an id").to_owned();
+        let path = format!("/v1/deliveries/{id}/discard");
+        caller.call("POST", &path).await
+    };
+    let in_flight = discard(&retried, "in_flight").await;
+    in_flight.refused(409, "conflict", "in flight");
+    receiver.release();
+    receiver.wait_for_answers(1).await;
+    let given_up = discard(&retried, "pending").await;
+    assert_eq!(given_up.status, 200, "{given_up:?}");
+    let given_up = given_up.json();
+    let shown = ["state", "reason", "attempts", "next_attempt_at"].map(|name| &given_up[name]);
+    let expected = json!(["cancelled", "discarded", 1, null]);
+    assert_eq!(json!(shown), expected);
+    let again = discard(&retried, "cancelled").await;
+    again.refused(409, "conflict", "has ended");
+
+    caller
+        .call("POST", &format!("/v1/hooks/{hook}/pause"))
+        .await;
+    let held = publish(&caller, "a", 2).await;
+    let given_up = discard(&held, "held").await.json();
+    assert_eq!(given_up["state"], "cancelled", "{given_up}");
+    caller
+        .call("POST", &format!("/v1/hooks/{hook}/enable"))
+        .await;
+    let last = publish(&caller, "a", 3).await;
+    delivery_of(&caller, &last, "delivered").await;
+    assert_eq!(
+        receiver.arrivals().keys().collect::<Vec<_>>(),
+        [&retried, &last]
+    );
 }
 
 /// Registers a hook and returns its id.

@@ -67,6 +67,7 @@ fn table() -> Vec<(&'static str, &'static str, Kind, Option<Value>)> {
         ("get", "/v1/deliveries/{id}", OfOne, None),
         ("get", "/v1/deliveries/{id}/attempts", OfOne, None),
         ("post", "/v1/deliveries/{id}/redeliver", OfOne, None),
+        ("post", "/v1/deliveries/{id}/discard", OfOne, None),
     ]
 }
 
@@ -182,7 +183,8 @@ async fn every_documented_route_is_there_with_its_methods(backend: Backend) {
     assert!(!page.body.contains("<script") && !page.body.contains("src="));
 }
 
-/// A route that is added by `routes!` is in the document; no other way is taken.
+/// A route that is added by `routes!` is in the document, and one that a dialect has as data is in
+/// its list; no other way is taken.
 #[test]
 fn no_route_passes_the_document_by() {
     let sources = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/api/src");
@@ -191,9 +193,9 @@ fn no_route_passes_the_document_by() {
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).expect("the sources").flatten() {
             let path = entry.path();
-            if path.is_dir() && !path.ends_with("dialects") {
+            if path.is_dir() {
                 folders.push(path);
-            } else if path.is_file() && !path.ends_with("probes.rs") {
+            } else if !path.ends_with("probes.rs") && !path.ends_with("dialects/route.rs") {
                 check_source(&path);
                 looked += 1;
             }
@@ -211,7 +213,7 @@ fn check_source(path: &Path) {
 }
 
 /// A hook, an event and a delivery of the caller's account, by their place in paths.
-async fn things(caller: &Caller, receiver: &Receiver) -> BTreeMap<&'static str, String> {
+pub async fn things(caller: &Caller, receiver: &Receiver) -> BTreeMap<&'static str, String> {
     let hook = json!({"url": receiver.url(), "events": ["*"]});
     let hook = caller.call_with("POST", "/v1/hooks", &hook).await.json();
     let event = r#"{"event_type":"a","payload":1}"#;
@@ -263,7 +265,7 @@ async fn with_key(
 }
 
 /// Path, method and operation of each that is documented.
-fn operations(document: &Value) -> impl Iterator<Item = (&str, &str, &Value)> {
+pub fn operations(document: &Value) -> impl Iterator<Item = (&str, &str, &Value)> {
     let paths = document["paths"].as_object().expect("paths");
     paths.iter().flat_map(|(path, item)| {
         let methods = item.as_object().expect("methods").iter();

@@ -15,8 +15,8 @@ on_both!(whatever_is_sent_is_answered_as_documented);
 /// Requests of each operation, unless the environment says.
 const EXAMPLES: &str = "15";
 
-/// How long that may take with many.
-const LONG: Duration = Duration::from_secs(3_600);
+/// How long that may take with many, on a machine that does other things too.
+const LONG: Duration = Duration::from_secs(4 * 3_600);
 
 async fn whatever_is_sent_is_answered_as_documented(backend: Backend) {
     let database = TestDatabase::migrated(backend).await;

@@ -6,7 +6,7 @@ use postrider_tests::{Postrider, TestDatabase};
 use serde_json::Value;
 
 /// Every scenario, whether it needs PostgreSQL, and a figure that must be among its own.
-const SCENARIOS: [(&str, bool, &str); 9] = [
+const SCENARIOS: [(&str, bool, &str); 10] = [
     ("throughput", false, "backlog drained to 10 hooks"),
     (
         "steady",
@@ -22,6 +22,11 @@ const SCENARIOS: [(&str, bool, &str); 9] = [
         "beside one that never answers, 300 due behind it: p99",
     ),
     ("held-xmin", true, "last tenth: settle, mean"),
+    (
+        "retention",
+        true,
+        "the reader has ended and it goes: longest gap",
+    ),
     ("workers", true, "4 worker processes"),
     ("idle", false, "share of one core, the worker"),
 ];
@@ -77,6 +82,7 @@ async fn what_cannot_be_measured_is_refused_with_the_reason() {
     for (arguments, reason) in [
         (&["workers"][..], "SQLite takes one worker process"),
         (&["held-xmin"], "SQLite has no dead rows"),
+        (&["retention"], "SQLite has no partitions"),
         (
             &["steady", "--hooks", "5", "--fan-out", "2"],
             "a multiple of --fan-out",
@@ -101,7 +107,10 @@ fn check(rows: &[Value], scenario: &str, figure: &str, database: &str) {
                 .unwrap_or_else(|| panic!("{field}: {row}"))
         };
         assert!(text("database").starts_with(database), "{row}");
-        assert!(["/s", "ms", "%", "rows"].contains(&text("unit")), "{row}");
+        assert!(
+            ["/s", "ms", "%", "rows", "MiB"].contains(&text("unit")),
+            "{row}"
+        );
         for field in ["median", "min", "max"] {
             assert!(row[field].as_f64().is_some_and(f64::is_finite), "{row}");
         }

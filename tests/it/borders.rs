@@ -1,7 +1,8 @@
 //! The borders between the crates, as `Cargo.toml` draws them.
 //!
-//! Arrows: core ← producer ← store ← {worker, api} ← cli. Each crate is given here whatever it
-//! may use of ours and of the libraries that belong to one layer; anything more fails.
+//! Arrows: core ← producer ← store ← {worker, api} ← otel ← cli, which has otel by a feature only.
+//! Each crate is given here whatever it may use of ours and of the libraries that belong to one
+//! layer; anything more fails.
 
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -15,10 +16,15 @@ const OURS: &[(&str, &[&str])] = &[
     ("postrider-worker", &["postrider-core", "postrider-store"]),
     ("postrider-api", &["postrider-core", "postrider-store"]),
     (
+        "postrider-otel",
+        &["postrider-api", "postrider-core", "postrider-worker"],
+    ),
+    (
         "postrider",
         &[
             "postrider-api",
             "postrider-core",
+            "postrider-otel",
             "postrider-producer",
             "postrider-store",
             "postrider-worker",
@@ -33,6 +39,9 @@ const THEIRS: &[(&str, &[&str])] = &[
     ("reqwest", &["postrider-worker"]),
     ("hyper", &["postrider-worker", "postrider-api"]),
     ("hyper-util", &["postrider-worker", "postrider-api"]),
+    ("opentelemetry", &["postrider-otel"]),
+    ("opentelemetry-otlp", &["postrider-otel"]),
+    ("opentelemetry_sdk", &["postrider-otel"]),
 ];
 
 /// What would give the core input or output.
@@ -50,6 +59,7 @@ struct Metadata {
 struct Package {
     name: String,
     dependencies: Vec<Dependency>,
+    features: BTreeMap<String, Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -57,6 +67,7 @@ struct Dependency {
     name: String,
     /// Absent for an ordinary one; a crate's own tests may use more.
     kind: Option<String>,
+    optional: bool,
 }
 
 #[test]
@@ -106,18 +117,21 @@ fn the_core_has_no_input_or_output() {
     }
 }
 
+#[test]
+fn the_binary_has_opentelemetry_by_a_feature_only() {
+    let packages = packages();
+    let binary = packages.iter().find(|package| package.name == "postrider");
+    let binary = binary.expect("the binary");
+    let mut dependencies = binary.dependencies.iter();
+    let otel = dependencies.find(|dependency| dependency.name == "postrider-otel");
+    assert!(otel.expect("the dependency").optional);
+    assert!(binary.features.contains_key("otel"));
+    assert!(!binary.features.contains_key("default"));
+}
+
 /// The workspace's packages and what each depends on, its own tests apart.
 fn workspace() -> BTreeMap<String, Vec<String>> {
-    let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--no-deps"])
-        .arg("--manifest-path")
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
-        .output()
-        .expect("run cargo metadata");
-    assert!(output.status.success(), "{output:?}");
-    let metadata: Metadata = serde_json::from_slice(&output.stdout).expect("cargo's metadata");
-    metadata
-        .packages
+    packages()
         .into_iter()
         .map(|package| {
             let dependencies = package
@@ -129,4 +143,16 @@ fn workspace() -> BTreeMap<String, Vec<String>> {
             (package.name, dependencies)
         })
         .collect()
+}
+
+fn packages() -> Vec<Package> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--no-deps"])
+        .arg("--manifest-path")
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
+        .output()
+        .expect("run cargo metadata");
+    assert!(output.status.success(), "{output:?}");
+    let metadata: Metadata = serde_json::from_slice(&output.stdout).expect("cargo's metadata");
+    metadata.packages
 }

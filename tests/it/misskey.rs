@@ -244,6 +244,11 @@ async fn refusals_are_told_by_misskeys_codes(backend: Backend) {
             json!({"webhookId": "a", "type": "like"}),
             "#/properties/type/enum",
         ),
+        (
+            TEST,
+            json!({"webhookId": "a", "type": "note", "override": {"url": 1}}),
+            "#/properties/override/properties/url/type",
+        ),
     ] {
         let reply = t.call(path, body).await;
         told(&reply, 400, "INVALID_PARAM");
@@ -431,13 +436,15 @@ async fn a_test_is_sent_once_whatever_the_hook_asks_for(backend: Backend) {
         Value::Null,
         "nothing is recorded"
     );
-    for _ in 0..58 {
+    for _ in 0..57 {
         nothing(&t.call(TEST, json!({"webhookId": id, "type": "note"})).await);
     }
     let reply = t.call(TEST, json!({"webhookId": id, "type": "note"})).await;
     told(&reply, 429, "RATE_LIMIT_EXCEEDED");
     let wait: u64 = reply.header("retry-after").parse().expect("seconds");
     assert!((1..=900).contains(&wait), "{wait}");
+    // That is seen before what is asked for.
+    told(&t.call(TEST, json!({})).await, 429, "RATE_LIMIT_EXCEEDED");
 }
 
 async fn what_a_token_may_not_do_is_refused_in_misskeys_order(backend: Backend) {

@@ -3,13 +3,17 @@
 use postrider_core::{KeyRing, NewEvent};
 use postrider_store::{Backend, HookChange};
 use postrider_tests::{
-    Connection, KEY, Postrider, Receiver, TestApp, TestDatabase, event, hook_to, slots,
+    Connection, KEY, Postrider, Process, Receiver, Registrant, TestApp, TestDatabase, event,
+    eventually, hook_to, slots,
 };
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// How many events are moved where processes die; 20,000 unless this says otherwise.
 const EVENTS: &str = "POSTRIDER_TEST_MOVED";
+
+/// Rows between two lines of progress.
+const TOLD_EVERY: usize = 5_000;
 
 const TABLES: [&str; 6] = [
     "postrider_hooks",
@@ -54,19 +58,29 @@ async fn a_move_that_is_killed_twice_loses_and_repeats_nothing() {
     let moving = Postrider::on(&app.database)
         .with("POSTRIDER_SECRETS__KEY", &new_key)
         .with("POSTRIDER_SECRETS__PREVIOUS_KEYS", KEY);
-    let arguments = ["move", "--to", target.url()];
-    for line in [
-        "5000 rows of postrider_deliveries",
-        "10000 rows of postrider_events",
-    ] {
+    let arguments = ["move", "--json", "--to", target.url()];
+    // In the middle of either table.
+    let halfway = [
+        (told(total * 2 / 5), "deliveries"),
+        (told(total / 2), "events"),
+    ];
+    for (rows, table) in halfway {
         let killed = moving.start(&arguments);
-        killed.wait_for_log(line).await;
+        reach(&killed, &format!("{rows} rows of postrider_{table}")).await;
         killed.kill().await;
         let half = Postrider::on(&target).run(&["serve"]).await.refused();
         assert!(half.contains("has begun and is not finished"), "{half}");
     }
-    let moved = moving.json(&arguments).await;
+    let mut last = moving.start(&arguments);
+    reach(
+        &last,
+        &format!("{} rows of postrider_events", told(total * 9 / 10)),
+    )
+    .await;
+    let moved = last.wait_for_lines(1).await.remove(0);
+    let moved: serde_json::Value = serde_json::from_str(&moved).expect("JSON");
     assert_eq!(moved["tables"].as_array().map(Vec::is_empty), Some(false));
+    assert!(last.ended().await.success(), "{last}");
 
     let (mut source, mut here) = (app.sql().await, target.connect().await);
     for table in TABLES {
@@ -97,6 +111,9 @@ async fn a_move_that_is_killed_twice_loses_and_repeats_nothing() {
         .serve()
         .await;
     let sent: BTreeSet<_> = delivered.into_iter().chain(waiting).chain(queued).collect();
+    for count in (0..sent.len()).step_by(1_000) {
+        receiver.wait_for(count).await;
+    }
     receiver.wait_for_events(&sent).await;
     let arrivals = receiver.arrivals();
     assert_eq!(arrivals.len(), sent.len(), "nothing that is held was sent");
@@ -170,6 +187,55 @@ async fn what_is_shown_after_a_move_is_what_was_shown_before() {
 }
 
 #[tokio::test]
+async fn credentials_of_registrants_are_good_under_the_key_of_the_target() {
+    use Backend::{Postgres, Sqlite};
+    for (from, to) in [(Sqlite, Postgres), (Postgres, Sqlite)] {
+        let source = TestDatabase::migrated(from).await;
+        let before = Postrider::on(&source);
+        let mut serving = before.serve().await;
+        let mut registrants = Vec::new();
+        for system in ["solapi", "thulium", "misskey"] {
+            registrants.push(Registrant::of(&before, &serving, system, "one").await);
+        }
+        serving.terminate().await;
+        assert!(serving.ended().await.success(), "{serving}");
+
+        let target = TestDatabase::empty(to).await;
+        let new_key = KeyRing::generate_key();
+        if to == Postgres && slots(to) > 1 {
+            let slots = slots(to).to_string();
+            let there = Postrider::on(&target);
+            there.run(&["migrate", "--slots", &slots]).await.succeeded();
+        }
+        before
+            .with("POSTRIDER_SECRETS__KEY", &new_key)
+            .with("POSTRIDER_SECRETS__PREVIOUS_KEYS", KEY)
+            .json(&["move", "--to", target.url()])
+            .await;
+        // The old key is known to nobody any more.
+        let after = Postrider::on(&target).with("POSTRIDER_SECRETS__KEY", &new_key);
+        let serving = after.serve().await;
+        for registrant in registrants {
+            let (method, path) = match registrant.part("for") {
+                "solapi" => ("GET", "/webhook/v1/outgoing"),
+                "thulium" => ("GET", "/api/webhooks"),
+                _ => ("POST", "/api/i/webhooks/list"),
+            };
+            let body = match method {
+                "GET" => serde_json::Value::Null,
+                _ => serde_json::json!({}),
+            };
+            let reply = registrant
+                .at(&serving)
+                .await
+                .call(method, path, &body)
+                .await;
+            assert_eq!(reply.status, 200, "{from:?} to {to:?}: {reply:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn nothing_moves_while_workers_work_or_into_a_database_in_use() {
     for backend in [Backend::Postgres, Backend::Sqlite] {
         let app = TestApp::on(backend).await;
@@ -220,6 +286,26 @@ async fn insert(app: &TestApp, event: &NewEvent, count: usize) -> Vec<String> {
         ids.extend(app.enqueue_all(&some).await);
     }
     ids.iter().map(ToString::to_string).collect()
+}
+
+/// Waits until a move has said this; each line before it may take as long as any wait.
+async fn reach(moving: &Process, line: &str) {
+    loop {
+        let said = moving.stderr();
+        if said.iter().any(|said| said.contains(line)) {
+            return;
+        }
+        eventually(async || match moving.stderr().len() > said.len() {
+            true => Ok(()),
+            false => Err(format!("no {line:?} from {moving}")),
+        })
+        .await;
+    }
+}
+
+/// The nearest number of rows at which progress is told.
+fn told(rows: usize) -> usize {
+    rows / TOLD_EVERY * TOLD_EVERY
 }
 
 async fn rows(sql: &mut Connection, table: &str) -> i64 {

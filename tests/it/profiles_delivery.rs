@@ -429,7 +429,8 @@ async fn one_event_reaches_four_hooks_each_in_its_own_form(backend: Backend) {
 }
 
 async fn a_retry_goes_where_the_hook_points_by_then(backend: Backend) {
-    for profile in PROFILES {
+    // Misskey's retries do not: see kept_targets.rs.
+    for profile in ["standard", "solapi", "thulium"] {
         let app = TestApp::on(backend).await;
         let (old, new) = (
             Receiver::answering([500]).await,

@@ -9,7 +9,7 @@ use postrider_store::{
     AttemptReport, Backend, DatabaseSettings, DeliveryFilter, DeliveryReport, DeliveryState,
     HookReport, Store, open,
 };
-use postrider_worker::{HookDefaults, Metrics, Worker, WorkerParts, WorkerSettings};
+use postrider_worker::{AttemptTraces, HookDefaults, Metrics, Worker, WorkerParts, WorkerSettings};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,16 +49,25 @@ impl TestApp {
 
     /// The same with these defaults for hooks.
     pub async fn with_hooks(backend: Backend, hooks: HookDefaults) -> Self {
-        let allow_addresses = ["127.0.0.0/8", "::1/128"].map(|range| range.parse());
-        let settings = WorkerSettings {
-            allow_addresses: allow_addresses.map(|range| range.expect("a range")).into(),
-            ..WorkerSettings::default()
-        };
-        Self::with(backend, hooks, settings).await
+        Self::with(backend, hooks, local()).await
     }
 
     /// The same with these settings of the worker.
     pub async fn with(backend: Backend, hooks: HookDefaults, settings: WorkerSettings) -> Self {
+        Self::made(backend, hooks, settings, None).await
+    }
+
+    /// With the default configuration, leave to call this machine, and traces.
+    pub async fn traced(backend: Backend, traces: Arc<dyn AttemptTraces>) -> Self {
+        Self::made(backend, HookDefaults::default(), local(), Some(traces)).await
+    }
+
+    async fn made(
+        backend: Backend,
+        hooks: HookDefaults,
+        settings: WorkerSettings,
+        traces: Option<Arc<dyn AttemptTraces>>,
+    ) -> Self {
         let database = TestDatabase::migrated(backend).await;
         let url = database.url().to_owned();
         let keys = KeyRing::new([KEY]).expect("a key");
@@ -74,6 +83,7 @@ impl TestApp {
             hooks,
             keep_events: KEEP_EVENTS,
             metrics: metrics.clone(),
+            traces,
         });
         Self {
             worker: worker.expect("make a worker"),
@@ -176,6 +186,15 @@ impl TestApp {
     /// A connection for raw SQL.
     pub async fn sql(&self) -> Connection {
         self.database.connect().await
+    }
+}
+
+/// The default settings, with leave to call this machine.
+fn local() -> WorkerSettings {
+    let allow_addresses = ["127.0.0.0/8", "::1/128"].map(|range| range.parse());
+    WorkerSettings {
+        allow_addresses: allow_addresses.map(|range| range.expect("a range")).into(),
+        ..WorkerSettings::default()
     }
 }
 

@@ -258,8 +258,10 @@ fn check_current(program: &Path, sources: &[PathBuf]) -> Result<(), String> {
         {
             let (path, name) = (entry.path(), entry.file_name());
             let file = entry.metadata().expect("read the sources");
-            // What only a crate's own tests or benchmarks are built from is not in the program.
-            if file.is_dir() && !matches!(name.to_str(), Some("tests" | "benches" | "examples")) {
+            // What only a crate's own tests or benchmarks are built from is not in the program,
+            // nor is what needs a feature.
+            let elsewhere = ["tests", "benches", "examples", "otel"];
+            if file.is_dir() && !elsewhere.iter().any(|folder| name == *folder) {
                 folders.push(path);
             } else if is_source(&name.to_string_lossy())
                 && file

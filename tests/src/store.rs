@@ -316,6 +316,7 @@ impl TestStore {
             },
             step,
             policy: policy(),
+            keeps_target: false,
         }
     }
 

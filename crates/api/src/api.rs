@@ -8,6 +8,7 @@ use crate::openapi::{self, Pages};
 use crate::problem::Problem;
 use crate::publisher::{Publisher, PublisherParts};
 use crate::test_sender::TestSender;
+use crate::traces::{PublishTraces, follow};
 use crate::trouble::Trouble;
 use crate::{call, deliveries, events, hook_bulk, hook_history, hooks, idempotency, problem};
 use axum::Router;
@@ -51,6 +52,8 @@ pub struct ApiParts {
     pub cors_origins: Vec<String>,
     /// Is told of every request.
     pub observer: Arc<dyn Observer>,
+    /// Follows publishing in traces, where that is wanted.
+    pub traces: Option<Arc<dyn PublishTraces>>,
     /// What the compatible APIs are told.
     pub dialects: DialectSettings,
 }
@@ -61,6 +64,7 @@ pub struct Api {
     desk: Arc<Desk>,
     cors: Option<CorsLayer>,
     observer: Arc<dyn Observer>,
+    traces: Option<Arc<dyn PublishTraces>>,
     tasks: JoinSet<()>,
     closed: CancellationToken,
 }
@@ -98,6 +102,7 @@ impl Api {
             limits,
             cors_origins,
             observer,
+            traces,
             dialects,
         } = parts;
         let trouble = Arc::new(Trouble::default());
@@ -147,6 +152,7 @@ impl Api {
             desk,
             cors: cors(&cors_origins),
             observer,
+            traces,
             tasks,
             closed,
         }
@@ -161,6 +167,10 @@ impl Api {
             .fallback(problem::nothing_here);
         let routes = match &self.cors {
             Some(cors) => routes.layer(cors.clone()),
+            None => routes,
+        };
+        let routes = match &self.traces {
+            Some(traces) => routes.layer(from_fn_with_state(traces.clone(), follow)),
             None => routes,
         };
         routes

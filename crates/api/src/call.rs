@@ -6,6 +6,7 @@
 use crate::api::Shared;
 use crate::limits::Calls;
 use crate::problem::{Kind, Problem, unavailable};
+use crate::traces::Followed;
 use axum::body::{Body, HttpBody};
 use axum::extract::{FromRequest, Request};
 use axum::http::request::Parts;
@@ -45,6 +46,8 @@ pub(crate) struct Call<const MAX: usize = BODY_MAX_BYTES> {
     pub(crate) key: Arc<Key>,
     /// What else the caller says.
     pub(crate) headers: HeaderMap,
+    /// What follows the call in a trace.
+    pub(crate) followed: Option<Followed>,
     body: Bytes,
     _room: Option<OwnedSemaphorePermit>,
 }
@@ -97,6 +100,7 @@ impl FromRequest<Arc<Shared>> for OptionalCall {
         Ok(Self(Call {
             key: admit(&head.headers, shared, Calls::Managing).await?,
             headers: head.headers,
+            followed: None,
             body: Bytes::from_static(b"{}"),
             _room: None,
         }))
@@ -104,11 +108,12 @@ impl FromRequest<Arc<Shared>> for OptionalCall {
 }
 
 async fn take_in<const MAX: usize>(
-    head: Parts,
+    mut head: Parts,
     body: &mut Body,
     shared: &Shared,
 ) -> Result<Call<MAX>, Problem> {
     let headers = head.headers;
+    let followed = head.extensions.remove();
     let calls = match head.uri.path().starts_with(PUBLISHING) {
         true => Calls::Publishing,
         false => Calls::Managing,
@@ -131,6 +136,7 @@ async fn take_in<const MAX: usize>(
         Ok(Ok(collected)) => Ok(Call {
             key,
             headers,
+            followed,
             body: collected.to_bytes(),
             _room: Some(room),
         }),

@@ -1,4 +1,5 @@
-//! `/v1/deliveries`: looking at deliveries and their attempts, and sending them again.
+//! `/v1/deliveries`: looking at deliveries and their attempts, sending them again, and giving them
+//! up.
 
 use crate::api::Shared;
 use crate::attempt_body::AttemptBody;
@@ -24,6 +25,7 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(show_delivery))
         .routes(routes!(list_attempts))
         .routes(routes!(redeliver))
+        .routes(routes!(discard))
 }
 
 /// One event for one hook.
@@ -180,6 +182,26 @@ async fn redeliver(
     let delivery = api.delivery_of(&caller.key, id).await?;
     let again = api.store.redeliver(delivery.id, api.clock.now()).await;
     Ok(Json(api.told(again)?.into()))
+}
+
+/// Discard a delivery
+///
+/// It waits or is held, and ends as cancelled with the reason `discarded`; it can still be sent
+/// again. One that is in flight or has ended is a conflict, but for one that has failed and holds
+/// up those of its ordering key.
+#[utoipa::path(
+    post, path = "/v1/deliveries/{id}/discard", tag = "Deliveries",
+    params(("id" = String, Path, description = "The delivery's id.", format = "uuid")),
+    responses((status = 200, description = "The delivery as it now is.", body = DeliveryBody))
+)]
+async fn discard(
+    State(api): State<Arc<Shared>>,
+    id: Id<DeliveryId>,
+    caller: Caller,
+) -> Result<Json<DeliveryBody>, Problem> {
+    let delivery = api.delivery_of(&caller.key, id).await?;
+    let discarded = api.store.discard(delivery.id, api.clock.now()).await;
+    Ok(Json(api.told(discarded)?.into()))
 }
 
 impl Shared {

@@ -16,6 +16,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use postrider_core::{EventId, NewEvent};
 use postrider_store::{EventFilter, EventReport};
+use std::slice;
 use std::sync::Arc;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -40,17 +41,23 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<Shared>> {
     responses((status = 202, description = "It is recorded.", body = ref("#/components/schemas/Published")))
 )]
 async fn publish_event(State(api): State<Arc<Shared>>, call: Call) -> Result<Published, Problem> {
-    let event = event_of(call.text()?, &call.key)?;
+    let mut event = event_of(call.text()?, &call.key)?;
     event.check()?;
     event.check_due(api.clock.now(), api.keep_events)?;
-    match idempotency::of(&call, "/v1/events")? {
-        None => Ok(Published(api.publisher.publish(event).await?)),
+    if let Some(followed) = &call.followed {
+        followed.take_along(slice::from_mut(&mut event));
+    }
+    let id = match idempotency::of(&call, "/v1/events")? {
+        None => api.publisher.publish(event).await?,
         Some(once) => {
             let ids = api.publish_once(&once, &[event]).await?;
-            let id = ids.first().copied();
-            Ok(Published(id.ok_or_else(idempotency::no_id)?))
+            ids.first().copied().ok_or_else(idempotency::no_id)?
         }
+    };
+    if let Some(followed) = &call.followed {
+        followed.published(&[id]);
     }
+    Ok(Published(id))
 }
 
 /// Publish events together
@@ -68,15 +75,21 @@ async fn publish_events(
     call: Call<BATCH_MAX_BYTES>,
 ) -> Result<PublishedTogether, Problem> {
     let now = api.clock.now();
-    let events = events_of(call.text()?, &call.key, |event: &NewEvent| {
+    let mut events = events_of(call.text()?, &call.key, |event: &NewEvent| {
         let checked = event.check();
         let checked = checked.and_then(|()| event.check_due(now, api.keep_events));
         checked.map_err(|error| Fault::from(&error))
     })?;
+    if let Some(followed) = &call.followed {
+        followed.take_along(&mut events);
+    }
     let ids = match idempotency::of(&call, "/v1/events/batch")? {
         None => api.publish_together(&events).await?,
         Some(once) => api.publish_once(&once, &events).await?,
     };
+    if let Some(followed) = &call.followed {
+        followed.published(&ids);
+    }
     Ok(PublishedTogether(ids))
 }
 

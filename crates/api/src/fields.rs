@@ -266,9 +266,14 @@ impl<'a> Field<'a> for Timestamp {
     }
 }
 
-/// The time that a text names.
+/// The time that a text names; a leap second is the one after it.
 pub(crate) fn time_of(text: &str) -> Option<Timestamp> {
     let at = DateTime::parse_from_rfc3339(text).ok()?.to_utc();
+    // As chrono holds it, it has more than a thousand milliseconds.
+    let at = match at.timestamp_subsec_nanos().checked_sub(1_000_000_000) {
+        Some(nanos) => DateTime::from_timestamp(at.timestamp() + 1, nanos)?,
+        None => at,
+    };
     // The databases have no place for what lies beyond.
     (1..=9999).contains(&at.year()).then(|| at.trunc_subsecs(6))
 }
@@ -372,6 +377,22 @@ mod tests {
                 assert_eq!(pointer, at, "{text}");
                 assert!(detail.contains(words), "{text}: {detail}");
             }
+        }
+    }
+
+    #[test]
+    fn a_leap_second_is_the_one_after_it() {
+        for (text, expected) in [
+            ("2016-12-31T23:59:60Z", Some("2017-01-01T00:00:00Z")),
+            (
+                "2017-01-01T08:59:60.5+09:00",
+                Some("2017-01-01T00:00:00.5Z"),
+            ),
+            ("2016-12-31T23:59:59.9Z", Some("2016-12-31T23:59:59.9Z")),
+            ("9999-12-31T23:59:60Z", None),
+        ] {
+            let expected = expected.map(|at| at.parse::<Timestamp>().unwrap());
+            assert_eq!(time_of(text), expected, "{text}");
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! A call does a page of it, so that none takes long however many there are; the caller goes on
 //! with the cursor until there is none. The cursor holds the moment of the first call too, which
-//! all pages of one walk share.
+//! all pages of one walk share. It comes back from outside, so it is believed within bounds only:
+//! deliveries become due at that moment.
 
 use crate::api::Shared;
 use crate::call::{Call, OptionalCall};
@@ -14,7 +15,7 @@ use axum::Json;
 use axum::extract::State;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use chrono::Datelike;
+use chrono::{Datelike, TimeDelta};
 use postrider_core::{EVENT_TYPE_MAX_BYTES, EventPattern, HookId, Timestamp};
 use postrider_store::{DeliveryState, Discard, Mark, Page, PageDone, Redelivery};
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,11 @@ use utoipa_axum::routes;
 
 /// The times that databases have a place for.
 const YEARS: RangeInclusive<i32> = 1..=9999;
+
+/// How long ago the first call of a walk may be.
+const WALK_MAX: TimeDelta = TimeDelta::hours(24);
+/// How far the clocks of two processes may differ, which both follow the database's.
+const SKEW_MAX: TimeDelta = TimeDelta::minutes(1);
 
 /// Deliveries that a call looks at.
 const LOOKED_AT: u32 = 1_000;
@@ -82,12 +88,13 @@ async fn redeliver_many(
     call: Call,
 ) -> Result<Json<Done>, Problem> {
     let hook = api.hook_of(&call.key, id).await?.id;
+    let now = api.clock.now();
     let mut fields = Fields::of(call.text()?)?;
     let state = fields.parsed("state", state_again);
     let since = fields.required("since");
     let until = fields.optional("until");
     let event_type = fields.parsed("event_type", EventPattern::from_str);
-    let walk = fields.parsed("cursor", Walk::from_cursor);
+    let walk = fields.parsed("cursor", |text| Walk::from_cursor(text, now));
     let since = fields.complete(since)?;
     let which = Redelivery {
         hook,
@@ -96,7 +103,7 @@ async fn redeliver_many(
         until,
         event_type,
     };
-    let walk = walk.unwrap_or_else(|| Walk::begun(api.clock.now()));
+    let walk = walk.unwrap_or_else(|| Walk::begun(now));
     let done = api
         .store
         .redeliver_many(&which, walk.page(), walk.now)
@@ -121,16 +128,17 @@ async fn discard_held(
 ) -> Result<Json<Done>, Problem> {
     Reach::of(&call.key)?;
     let hook = api.hook_of(&call.key, id).await?.id;
+    let now = api.clock.now();
     let mut fields = Fields::of(call.text()?)?;
     let made_before = fields.optional("until");
-    let walk = fields.parsed("cursor", Walk::from_cursor);
+    let walk = fields.parsed("cursor", |text| Walk::from_cursor(text, now));
     fields.complete(Some(()))?;
     let which = Discard {
         hook,
         made_before,
         by: by(&call.key),
     };
-    let walk = walk.unwrap_or_else(|| Walk::begun(api.clock.now()));
+    let walk = walk.unwrap_or_else(|| Walk::begun(now));
     let done = api.store.discard_held(&which, walk.page(), walk.now).await;
     Ok(Json(walk.done(api.told(done)?)))
 }
@@ -162,16 +170,19 @@ impl Walk {
         URL_SAFE_NO_PAD.encode(json!(self).to_string())
     }
 
-    fn from_cursor(cursor: &str) -> Result<Self, &'static str> {
+    /// Reads a cursor at this moment.
+    fn from_cursor(cursor: &str, now: Timestamp) -> Result<Self, &'static str> {
         let text = URL_SAFE_NO_PAD.decode(cursor).ok();
         let walk = text.and_then(|text| serde_json::from_slice::<Self>(&text).ok());
         let walk = walk.filter(|walk| {
             let at = walk.after.map_or(walk.now, |mark| mark.at);
-            [walk.now, at]
-                .iter()
-                .all(|time| YEARS.contains(&time.year()))
+            let is_of_today = (now - WALK_MAX..=now + SKEW_MAX).contains(&walk.now);
+            is_of_today && YEARS.contains(&at.year())
         });
-        walk.ok_or("must be the next_cursor of the call before, as it was given")
+        walk.ok_or(
+            "must be the next_cursor of the call before, as it was given, of a walk that was begun \
+             within the last 24 hours",
+        )
     }
 }
 
@@ -241,11 +252,29 @@ mod tests {
             count: 3,
             next: Some(mark),
         });
-        let walk = Walk::from_cursor(&done.next_cursor.unwrap()).unwrap();
+        let walk = Walk::from_cursor(&done.next_cursor.unwrap(), now).unwrap();
         assert_eq!(walk.now, now);
         assert_eq!(walk.page().after, Some(mark));
         for bad in ["", "e30", "%"] {
-            assert!(Walk::from_cursor(bad).is_err(), "{bad}");
+            assert!(Walk::from_cursor(bad, now).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_cursor_that_was_changed_makes_nothing_due_long_ago_or_much_later() {
+        let now: Timestamp = "2026-03-02T10:00:00Z".parse().unwrap();
+        for (begun, is_taken) in [
+            ("2026-03-02T10:00:30Z", true),
+            ("2026-03-01T10:00:00Z", true),
+            ("2026-03-02T10:02:00Z", false),
+            ("2026-03-01T09:59:59Z", false),
+            ("9999-12-31T23:59:60Z", false),
+            ("+262142-12-31T23:59:59Z", false),
+            ("-262143-01-01T00:00:00Z", false),
+        ] {
+            let walk = json!({"now": begun, "after": null}).to_string();
+            let walk = Walk::from_cursor(&URL_SAFE_NO_PAD.encode(walk), now);
+            assert_eq!(walk.is_ok(), is_taken, "{begun}");
         }
     }
 

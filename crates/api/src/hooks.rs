@@ -7,6 +7,7 @@ use crate::api::Shared;
 use crate::attempt_body::AttemptBody;
 use crate::call::{Call, Caller, OptionalCall};
 use crate::hook_body::{self, HookBody};
+use crate::hook_state::{changes_state, tell_removed, tell_state};
 use crate::page::{Listing, Page, PageOf};
 use crate::params::Params;
 use crate::problem::{Kind, Problem};
@@ -104,7 +105,8 @@ async fn show_hook(
 /// Change a hook
 ///
 /// All of it or, after a refusal, nothing. Workers go by it within a second: deliveries that wait
-/// go to the new URL with the new headers; a filter decides about events that come from then on.
+/// go to the new URL with the new headers, except for retries of `misskey`, which go where they
+/// went before; a filter decides about events that come from then on.
 #[utoipa::path(
     patch, path = "/v1/hooks/{id}", tag = "Hooks",
     params(("id" = String, Path, description = "The hook's id.", format = "uuid")),
@@ -138,8 +140,9 @@ async fn delete_hook(
 ) -> Result<Json<HookBody>, Problem> {
     let hook = api.hook_of(&caller.key, id).await?;
     let (by, now) = (by(&caller.key), api.clock.now());
-    let removed = api.store.remove_hook(hook.id, &by, now).await;
-    Ok(Json(api.told(removed)?.into()))
+    let removed = api.told(api.store.remove_hook(hook.id, &by, now).await)?;
+    tell_removed(&removed, &by);
+    Ok(Json(removed.into()))
 }
 
 /// Pause a hook
@@ -289,7 +292,11 @@ impl Shared {
         change: HookChange,
     ) -> Result<Json<HookBody>, Problem> {
         let (by, now) = (by(key), self.clock.now());
-        let changed = self.store.change_hook(id, change, &by, now).await;
-        Ok(Json(self.told(changed)?.into()))
+        let is_news = changes_state(&change);
+        let changed = self.told(self.store.change_hook(id, change, &by, now).await)?;
+        if is_news {
+            tell_state(&changed, &by);
+        }
+        Ok(Json(changed.into()))
     }
 }

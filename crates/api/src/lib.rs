@@ -4,7 +4,8 @@
 //! handlers, and every refusal is a problem document (RFC 9457). No other crate but the binary
 //! knows `axum`, and this one knows nothing of workers: what it asks about the process it asks
 //! through [`Readiness`], what it tells it tells through [`Observer`] and
-//! [`ApiParts::published`], and what is to be sent goes through [`TestSender`].
+//! [`ApiParts::published`], what is to be sent goes through [`TestSender`], and what follows
+//! publishing in traces is a [`PublishTraces`].
 
 mod api;
 mod attempt_body;
@@ -18,8 +19,10 @@ mod fields;
 mod hook_body;
 mod hook_bulk;
 mod hook_history;
+mod hook_state;
 mod hooks;
 mod idempotency;
+mod impatient;
 mod keys;
 mod limits;
 mod observe;
@@ -32,6 +35,7 @@ mod publisher;
 mod reach;
 mod server;
 mod test_sender;
+mod traces;
 mod trouble;
 mod webhooks;
 
@@ -42,3 +46,4 @@ pub use observe::Observer;
 pub use probes::{Readiness, probes};
 pub use server::serve;
 pub use test_sender::TestSender;
+pub use traces::{PublishSpan, PublishTraces};

@@ -34,7 +34,14 @@ impl Params {
     pub(crate) fn text(&mut self, name: &'static str) -> Option<String> {
         self.known.push(name);
         let place = self.given.iter().position(|(given, _)| given == name)?;
-        Some(self.given.swap_remove(place).1)
+        let text = self.given.swap_remove(place).1;
+        // Only one of the databases has a place for it, and nothing is named by it.
+        if text.contains('\0') {
+            self.faults
+                .push(Fault::of(name, "must not hold the character NUL"));
+            return None;
+        }
+        Some(text)
     }
 
     /// The value of a parameter, if it is given, as `read` understands it.
@@ -136,6 +143,7 @@ mod tests {
             ("count=many", &["count"][..]),
             ("count=1&count=2", &["count"]),
             ("other=1&count=-1", &["count", "other"]),
+            ("name=a%00&count=%00", &["name", "count"]),
         ] {
             assert_eq!(read(query).unwrap_err(), wrong, "{query}");
         }

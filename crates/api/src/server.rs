@@ -1,8 +1,10 @@
-//! Answers connections: HTTP/1.1 and 1.0, with a bound on how long a request's head may take.
+//! Answers connections: HTTP/1.1 and 1.0, with bounds on how long a request's head may take, and
+//! on how long a caller may read nothing of its answer.
 //!
-//! Without it whoever opens connections and sends a byte now and then keeps them all. The same
-//! time bounds how long a connection may lie idle.
+//! Without them whoever opens connections and sends or reads a byte now and then keeps them all.
+//! The time for the head also bounds how long a connection may lie idle.
 
+use crate::impatient::Impatient;
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -14,19 +16,30 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-/// How long the head of a request may take, from the moment the connection is free for it.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long callers are waited for.
+#[derive(Clone, Copy)]
+struct Patience {
+    /// For the head of a request, from the moment the connection is free for it.
+    head: Duration,
+    /// For room to write more of an answer.
+    reading: Duration,
+}
+
+const PATIENCE: Patience = Patience {
+    head: Duration::from_secs(30),
+    reading: Duration::from_secs(30),
+};
 
 /// How long nothing is accepted after an error that is the process's, such as too many files.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Answers what comes in on `listener` until `closed`, and then what has come in by then.
 pub async fn serve(listener: TcpListener, router: Router, closed: CancellationToken) {
-    serve_with(HEAD_TIMEOUT, listener, router, closed).await;
+    serve_with(PATIENCE, listener, router, closed).await;
 }
 
 async fn serve_with(
-    head_timeout: Duration,
+    patience: Patience,
     listener: TcpListener,
     router: Router,
     closed: CancellationToken,
@@ -34,7 +47,7 @@ async fn serve_with(
     let router = router.with_state(());
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new());
-    server.header_read_timeout(head_timeout);
+    server.header_read_timeout(patience.head);
     let connections = GracefulShutdown::new();
     while let Some(accepted) = closed.run_until_cancelled(listener.accept()).await {
         let stream = match accepted {
@@ -46,7 +59,8 @@ async fn serve_with(
         };
         at_once(&stream);
         let service = TowerToHyperService::new(router.clone());
-        let connection = server.serve_connection(TokioIo::new(stream), service);
+        let stream = TokioIo::new(Impatient::new(stream, patience.reading));
+        let connection = server.serve_connection(stream, service);
         let connection = connections.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
@@ -81,25 +95,35 @@ async fn wait_after(error: &std::io::Error, closed: &CancellationToken) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::body::Body;
     use axum::routing::get;
+    use bytes::Bytes;
+    use futures_util::stream;
+    use std::convert::Infallible;
     use std::net::SocketAddr;
     use std::sync::Arc;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::sync::Notify;
 
-    const PATIENCE: Duration = Duration::from_secs(60);
+    const LONG: Duration = Duration::from_secs(60);
+    const SHORT: Duration = Duration::from_millis(50);
 
-    async fn start(head_timeout: Duration, router: Router) -> (SocketAddr, CancellationToken) {
+    async fn start(
+        head: Duration,
+        reading: Duration,
+        router: Router,
+    ) -> (SocketAddr, CancellationToken) {
+        let patience = Patience { head, reading };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let closed = CancellationToken::new();
-        tokio::spawn(serve_with(head_timeout, listener, router, closed.clone()));
+        tokio::spawn(serve_with(patience, listener, router, closed.clone()));
         (address, closed)
     }
 
     async fn rest_of(stream: &mut TcpStream) -> String {
         let mut answer = String::new();
-        let read = tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await;
+        let read = tokio::time::timeout(LONG, stream.read_to_string(&mut answer)).await;
         read.expect("the connection is closed").ok();
         answer
     }
@@ -107,7 +131,7 @@ mod tests {
     #[tokio::test]
     async fn who_does_not_send_a_head_is_cut_off() {
         let router = Router::new().route("/", get(|| async { "hello" }));
-        let (address, _closed) = start(Duration::from_millis(50), router).await;
+        let (address, _closed) = start(SHORT, LONG, router).await;
         for sent in ["", "GET / HTTP/1.1\r\nhost: a\r\nx-slow: "] {
             let mut stream = TcpStream::connect(address).await.unwrap();
             stream.write_all(sent.as_bytes()).await.unwrap();
@@ -117,6 +141,40 @@ mod tests {
         let request = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
         stream.write_all(request).await.unwrap();
         assert!(rest_of(&mut stream).await.ends_with("hello"));
+    }
+
+    #[tokio::test]
+    async fn who_does_not_read_the_answer_is_cut_off() {
+        /// Tells when the answer is given up.
+        struct GivenUp(Arc<Notify>);
+
+        impl Drop for GivenUp {
+            fn drop(&mut self) {
+                self.0.notify_one();
+            }
+        }
+
+        let given_up = Arc::new(Notify::new());
+        let router = Router::new().route("/", {
+            let given_up = given_up.clone();
+            get(async move || {
+                let guard = GivenUp(given_up);
+                let endless = stream::repeat_with(move || {
+                    let _kept = &guard;
+                    Ok::<_, Infallible>(Bytes::from_static(&[b'x'; 1_000]))
+                });
+                Body::from_stream(endless)
+            })
+        });
+        let (address, _closed) = start(LONG, SHORT, router).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        let waited = tokio::time::timeout(LONG, given_up.notified()).await;
+        waited.expect("the answer is given up");
+        let mut rest = Vec::new();
+        let read = tokio::time::timeout(LONG, stream.read_to_end(&mut rest)).await;
+        read.expect("the connection is closed").ok();
     }
 
     #[tokio::test]
@@ -130,7 +188,7 @@ mod tests {
                 "hello"
             })
         });
-        let (address, closed) = start(PATIENCE, router).await;
+        let (address, closed) = start(LONG, LONG, router).await;
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream
             .write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")

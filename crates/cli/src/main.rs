@@ -15,6 +15,7 @@ mod notify;
 mod output;
 mod receiver;
 mod secrets;
+mod traces;
 
 use clap::Parser;
 use std::process::ExitCode;

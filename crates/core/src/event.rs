@@ -327,7 +327,8 @@ fn check_key(what: &'static str, key: Option<&str>) -> Result<(), EventError> {
     }
 }
 
-fn check_headers(headers: Option<&str>) -> Result<(), EventError> {
+/// Checks the bounds of the extra headers, and that they are headers.
+pub(crate) fn check_headers(headers: Option<&str>) -> Result<(), EventError> {
     let Some(text) = headers else { return Ok(()) };
     let parsed: std::collections::BTreeMap<String, String> =
         serde_json::from_str(text).map_err(|error| EventError::Headers(error.to_string()))?;

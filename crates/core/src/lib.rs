@@ -19,6 +19,7 @@ mod health;
 mod history;
 mod hook;
 mod hook_edit;
+mod hook_target;
 mod id;
 mod key;
 mod limits;
@@ -32,6 +33,7 @@ mod seal;
 mod sha1_hex;
 mod signature;
 mod slot;
+mod trace;
 
 pub use alias::{AliasForm, NewAlias};
 pub use attempt::{Attempt, scrub};
@@ -52,6 +54,7 @@ pub use hook::{
     HookStatus, NewHook, OnFailure, Ordered, RotatingSecret, SettingsChange, parse_hook_url,
 };
 pub use hook_edit::HookEdit;
+pub use hook_target::HookTarget;
 pub use id::{AttemptId, DeliveryId, EventId, HookId, KeyId, LeaseToken, WorkerId};
 pub use key::{Key, KeyError, KeyScope, KeyToken, NewKey, OtherAccount, TokenHash};
 pub use limits::{
@@ -72,3 +75,4 @@ pub use seal::{KeyRing, SealError};
 pub use sha1_hex::sha1_hex;
 pub use signature::{SecretError, Signer, SigningSecret, VerifyError, verify};
 pub use slot::slot_of;
+pub use trace::{TRACEPARENT, TRACESTATE, TraceContext};

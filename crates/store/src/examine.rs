@@ -21,6 +21,8 @@ pub const OUTBOX_COLUMNS: [&str; 9] = [
 pub struct Examination {
     /// Partitions of today and the next days that are missing (PostgreSQL only).
     pub missing_partitions: Vec<String>,
+    /// Partitions that Postrider did not make and does not take away (PostgreSQL only).
+    pub foreign_partitions: Vec<String>,
     /// The tables, largest first; partitions count as part of their table. For SQLite the file
     /// alone: only reading all of it would tell more.
     pub tables: Vec<TableSize>,

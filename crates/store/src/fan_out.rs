@@ -87,6 +87,7 @@ impl Plan {
             day: request.now.date_naive(),
             event: planned.event,
             hook: planned.hook,
+            target: None,
             attempts: 0,
             earlier_attempts: 0,
             token: request.token,

@@ -24,6 +24,7 @@ mod room;
 mod scratch;
 pub mod sqlite;
 mod store;
+mod target;
 mod transfer;
 mod work;
 
@@ -43,7 +44,7 @@ pub use report::{
 };
 pub use retention::{Erased, Pruned, Retention};
 pub use room::Room;
-pub use scratch::{HeldSnapshot, ScratchDatabase, describe_server};
+pub use scratch::{HeldSnapshot, PastDay, ScratchDatabase, describe_server};
 pub use store::{
     DeliveryFilter, EnqueuedOnce, EventFilter, HistoryFilter, HookChange, HookFilter,
     IDEMPOTENCY_KEPT, Idempotency, KeyFilter, Latest, RegisteredFilter, Store, Upkeep,

@@ -1,14 +1,21 @@
 //! How long history is kept, and what went when it was over.
 //!
 //! History goes by whole days, the days of fan-out: a day goes when the last moment of it is
-//! past its retention, so that nothing is kept for less than was asked for.
+//! past its retention, so that nothing is kept for less than was asked for. What went does not
+//! come back, so a clock that has gone far since the last look is doubted for a day first.
 
-use chrono::NaiveDate;
+use chrono::{NaiveDate, TimeDelta};
 use postrider_core::{EventId, Timestamp};
 use std::time::Duration;
 
 /// How much longer than its event is told what became of a delivery that was not delivered.
 const ENDED_LONGER: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// A clock that has gone further since the last look is not believed at once.
+const BELIEVED: TimeDelta = TimeDelta::days(1);
+
+/// How long it is doubted: so long have people to set it right.
+const DOUBTED_FOR: TimeDelta = TimeDelta::days(1);
 
 /// How long history is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,8 +97,49 @@ impl Bounds {
     }
 }
 
+/// When was last looked for what is past.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Looks {
+    /// By the database's clock; none before the first look.
+    pub(crate) last: Option<Timestamp>,
+    /// Nothing goes before this moment: the clock is doubted.
+    pub(crate) doubted_until: Option<Timestamp>,
+}
+
+impl Looks {
+    /// The same after a look at `now`.
+    ///
+    /// That the clock is wrong and that no worker looked for long cannot be told apart, so
+    /// either means a day's delay. A clock that went back takes nothing that was to be kept.
+    pub(crate) fn after(self, now: Timestamp) -> Self {
+        let went = self.last.map_or(TimeDelta::zero(), |last| now - last);
+        let doubted_until = if went > BELIEVED {
+            now.checked_add_signed(DOUBTED_FOR)
+        } else if went < -BELIEVED {
+            None
+        } else {
+            self.doubted_until.filter(|until| now < *until)
+        };
+        Self {
+            last: Some(now),
+            doubted_until,
+        }
+    }
+
+    /// Why nothing goes for now, if that is so.
+    pub(crate) fn doubt(&self) -> Option<String> {
+        let until = self.doubted_until?;
+        Some(format!(
+            "the database's clock has gone forward by more than a day since what is past was last \
+             looked for. If it is wrong, set it right: by this clock nothing goes before {}. If \
+             no worker ran for so long, all is well",
+            until.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+        ))
+    }
+}
+
 fn before(at: Timestamp, span: Duration) -> Timestamp {
-    let span = chrono::TimeDelta::from_std(span).unwrap_or(chrono::TimeDelta::MAX);
+    let span = TimeDelta::from_std(span).unwrap_or(TimeDelta::MAX);
     at.checked_sub_signed(span).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
@@ -164,5 +212,27 @@ mod tests {
         };
         let bounds = Bounds::of(&keep, "2026-03-31T10:00:00Z".parse().unwrap());
         assert_eq!(bounds.events, day("1970-01-01"));
+    }
+
+    #[test]
+    fn a_clock_that_has_gone_far_is_doubted_for_a_day() {
+        // Hours since the look before, and whether something may go then.
+        for (hours, expected) in [
+            (&[0, 1, 24, 24][..], &[true, true, true, true][..]),
+            (&[0, 25, 23, 1], &[true, false, false, true]),
+            (&[0, 365 * 24, 1, -365 * 24], &[true, false, false, true]),
+            (&[0, 365 * 24, 23, 25], &[true, false, false, false]),
+            (&[0, -48, 1, 48], &[true, true, true, false]),
+            (&[0, 30, -1, 24, 1], &[true, false, false, false, true]),
+        ] {
+            let (mut looks, mut now) = (Looks::default(), "2026-03-31T10:00:00Z".parse().unwrap());
+            let mut seen = Vec::new();
+            for hours in hours {
+                now += TimeDelta::hours(*hours);
+                looks = looks.after(now);
+                seen.push(looks.doubt().is_none());
+            }
+            assert_eq!(seen, expected, "{hours:?}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 use crate::postgres::explain;
 use crate::sqlite::from_sqlx;
 use crate::{Backend, Error, Result};
+use postrider_core::{HookId, Timestamp};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, SqliteConnection};
 use std::path::Path;
@@ -97,20 +98,105 @@ impl ScratchDatabase {
     /// # Errors
     /// When the server cannot be reached, or the tables are not there.
     pub async fn hold_snapshot(&self) -> Result<Option<HeldSnapshot>> {
-        let Some((options, name)) = &self.server else {
-            return Ok(None);
-        };
-        let mut connection = connect(&options.clone().database(name)).await?;
-        sqlx::raw_sql(
+        self.hold(
             "-- postrider: bench_hold_snapshot
             SET idle_in_transaction_session_timeout = 0;
             BEGIN ISOLATION LEVEL REPEATABLE READ;
             SELECT hooks_version FROM postrider_meta",
         )
+        .await
+    }
+
+    /// Reads history and stays in its transaction, so that none of it can go; `None` where
+    /// that keeps nothing.
+    ///
+    /// # Errors
+    /// When the server cannot be reached, or the tables are not there.
+    pub async fn read_history(&self) -> Result<Option<HeldSnapshot>> {
+        self.hold(
+            "-- postrider: bench_read_history
+            SET idle_in_transaction_session_timeout = 0;
+            BEGIN;
+            SELECT count(*) FROM postrider_events",
+        )
+        .await
+    }
+
+    async fn hold(&self, statements: &'static str) -> Result<Option<HeldSnapshot>> {
+        let Some((options, name)) = &self.server else {
+            return Ok(None);
+        };
+        let mut connection = connect(&options.clone().database(name)).await?;
+        sqlx::raw_sql(statements)
+            .execute(&mut connection)
+            .await
+            .map_err(explain)?;
+        Ok(Some(HeldSnapshot(connection)))
+    }
+
+    /// Writes history of a day, as if events had been delivered on it. Its partitions must be
+    /// there. Does nothing where there are none.
+    ///
+    /// # Errors
+    /// When the server cannot be reached, or the tables are not there.
+    pub async fn fill(&self, past: &PastDay<'_>) -> Result<()> {
+        let Some((options, name)) = &self.server else {
+            return Ok(());
+        };
+        let mut connection = connect(&options.clone().database(name)).await?;
+        sqlx::query(
+            "-- postrider: bench_fill
+            WITH event AS (
+                INSERT INTO postrider_events
+                    (slot, day, id, seq, account, event_type, payload, occurred_at, fanned_out_at)
+                SELECT 0, $1, gen_random_uuid(), n, 'default', $2, $3::json, $4, $4
+                FROM generate_series(1, $5) AS g (n)
+                RETURNING id, seq
+            ), held AS (
+                INSERT INTO postrider_deliveries
+                    (slot, id, day, event_id, hook_id, event_seq, next_attempt_at)
+                SELECT 0, gen_random_uuid(), $1, id, $6, seq, $4 FROM event WHERE seq % $7 = 0
+            )
+            INSERT INTO postrider_attempts
+                (slot, day, delivery_id, id, event_id, hook_id, number, at, duration_ms, outcome,
+                 status, late)
+            SELECT 0, $1, gen_random_uuid(), gen_random_uuid(), id, $6, 1, $4, 1, 'accepted', 200,
+                   false
+            FROM event WHERE $7 IS NULL OR seq % $7 <> 0",
+        )
+        .bind(past.at.date_naive())
+        .bind(past.event_type)
+        .bind(past.payload)
+        .bind(past.at)
+        .bind(past.events.cast_signed())
+        .bind(past.hook.0)
+        .bind(past.held_every.map(u64::cast_signed))
         .execute(&mut connection)
         .await
         .map_err(explain)?;
-        Ok(Some(HeldSnapshot(connection)))
+        connection.close().await.map_err(explain)
+    }
+
+    /// How much events and attempts of a day take, in bytes; 0 when they have gone.
+    ///
+    /// # Errors
+    /// When the server cannot be reached.
+    pub async fn bytes_of(&self, day: Timestamp) -> Result<u64> {
+        let Some((options, name)) = &self.server else {
+            return Ok(0);
+        };
+        let mut connection = connect(&options.clone().database(name)).await?;
+        let bytes: i64 = sqlx::query_scalar(
+            "-- postrider: bench_bytes
+            SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class
+            WHERE relkind = 'r' AND relname IN ('postrider_events' || $1, 'postrider_attempts' || $1)",
+        )
+        .bind(day.format("_%Y%m%d").to_string())
+        .fetch_one(&mut connection)
+        .await
+        .map_err(explain)?;
+        connection.close().await.map_err(explain)?;
+        Ok(bytes.unsigned_abs())
     }
 
     /// Drops it, whoever is connected.
@@ -129,6 +215,23 @@ impl ScratchDatabase {
             None => Ok(()),
         }
     }
+}
+
+/// History of a day that is to be there.
+#[derive(Clone, Copy, Debug)]
+pub struct PastDay<'a> {
+    /// A moment of the day.
+    pub at: Timestamp,
+    /// The type of its events.
+    pub event_type: &'a str,
+    /// Their payload.
+    pub payload: &'a str,
+    /// How many there are.
+    pub events: u64,
+    /// Of so many one is not delivered and held; all are delivered if none.
+    pub held_every: Option<u64>,
+    /// The hook that they are for.
+    pub hook: HookId,
 }
 
 /// A snapshot that is held until it is released, or its connection is cut.

@@ -272,7 +272,8 @@ pub trait Store: Send + Sync {
     /// to a worker that does not own them. Of an ordered hook's deliveries with the same
     /// `ordering_key` only the first in the order of insertion that has not ended is leased, and
     /// none while any of them is; the others wait behind it, whatever they are due. A delivery
-    /// whose event is gone, or whose hook's credentials cannot be opened, is not leased.
+    /// whose event is gone, or whose hook's credentials or own target cannot be opened, is not
+    /// leased. A target that was kept comes with the delivery, beside the hook as it is now.
     ///
     /// Where a hook gets several events in one request, deliveries that were never attempted are
     /// cut into batches as soon as the first of them is due: those that wait for others go too,
@@ -316,6 +317,10 @@ pub trait Store: Send + Sync {
     /// deliveries that fail for good are announced by events of our own, all in the same
     /// transaction; nothing is announced where no hook of the account asks for it, as far as
     /// the book of hooks knows.
+    ///
+    /// Where the target is to be kept, a delivery that waits keeps where this attempt went,
+    /// sealed, unless it has one already. It stays until the delivery ends or is sent again by a
+    /// person.
     async fn settle(&self, now: Timestamp, settlements: &[Settlement]) -> Result<Settled>;
 
     /// Gives leases back unused: the deliveries are due at once for anyone, and neither an
@@ -416,7 +421,7 @@ pub trait Store: Send + Sync {
     /// What a changed filter asks for decides about events that are fanned out later; deliveries
     /// that were made stay. Limits that let nothing through, and a change of settings that a
     /// newer version wrote, are refused. An edit is made as a whole or not at all; deliveries
-    /// that wait go to the new URL, with the new credentials.
+    /// that wait go to the new URL, with the new credentials, unless a target was kept with them.
     async fn change_hook(
         &self,
         id: HookId,
@@ -519,7 +524,8 @@ pub trait Store: Send + Sync {
     /// The attempts of one delivery, in the order they were made.
     async fn attempts(&self, id: DeliveryId) -> Result<Vec<AttemptReport>>;
 
-    /// Makes a delivery due now, with its schedule begun anew, whether it waits or has ended.
+    /// Makes a delivery due now, with its schedule begun anew, whether it waits or has ended. It
+    /// goes where its hook points, also if a target was kept with it.
     /// One in flight is a conflict, and so is one whose hook was deleted. One that waits, or has
     /// failed and holds its key, keeps its place in the order of its key; any other that has
     /// ended is a repeat outside of it, waits for none and holds up none.

@@ -4,7 +4,8 @@ use crate::Room;
 use chrono::NaiveDate;
 use postrider_core::{
     Attempt, Batches, DeliveryId, DisabledReason, Event, Health, HealthPolicy, Hook, HookId,
-    LeaseToken, Observation, OnFailure, Payload, Phase, Reason, Timestamp, WorkerId, scrub,
+    HookTarget, LeaseToken, Observation, OnFailure, Payload, Phase, Reason, Timestamp, WorkerId,
+    scrub,
 };
 use std::fs::File;
 use std::sync::Arc;
@@ -78,6 +79,8 @@ pub struct Leased {
     pub event: Arc<Event>,
     /// To whom.
     pub hook: Arc<Hook>,
+    /// Where it goes, if that was kept with an earlier attempt; else where the hook points.
+    pub target: Option<Arc<HookTarget>>,
     /// Attempts made before this one.
     pub attempts: u32,
     /// How many of those belong to rounds before the latest redelivery.
@@ -246,9 +249,19 @@ pub struct Settlement {
     pub step: Step,
     /// When its hook is disabled.
     pub policy: HealthPolicy,
+    /// Whether further attempts go where this one went, whatever becomes of the hook.
+    pub keeps_target: bool,
 }
 
 impl Settlement {
+    /// Where further attempts go, if that is to be kept and is not yet.
+    pub(crate) fn target_to_keep(&self) -> Option<HookTarget> {
+        let leased = &self.leased;
+        let is_new = self.keeps_target && leased.target.is_none();
+        let waits = matches!(self.step, Step::Retry(_));
+        (is_new && waits).then(|| HookTarget::of(&leased.hook))
+    }
+
     /// Whether the delivery has failed for good and those of its key behind it wait until a
     /// person decides.
     pub(crate) fn holds_key(&self) -> bool {

@@ -24,6 +24,7 @@ mod settings;
 mod settle;
 #[cfg(test)]
 mod testing;
+mod traces;
 mod worker;
 
 pub use address::{AddressGuard, BlockedAddress};
@@ -41,4 +42,5 @@ pub use retention::Keeper;
 pub use sampler::Sampler;
 pub use send::{Sender, TestError};
 pub use settings::{HookDefaults, WorkerSettings};
+pub use traces::{AttemptSpan, AttemptTraces};
 pub use worker::{Drained, Shutdown, Waker, Worker, WorkerParts};

@@ -32,7 +32,7 @@ pub struct Keeper {
     pub metrics: Arc<Metrics>,
 }
 
-/// What was told last, so that a trouble that lasts is told once.
+/// What was told last, numbers apart, so that a trouble that lasts is told once.
 #[derive(Debug, Default)]
 struct Told(Option<String>);
 
@@ -97,10 +97,11 @@ impl Told {
         };
         match trouble {
             Some(trouble) => {
-                if self.0.is_none() {
+                let kind = trouble.replace(|c: char| c.is_ascii_digit(), "");
+                if self.0.as_ref() != Some(&kind) {
                     warn!("Retention waits: {trouble}");
                 }
-                self.0 = Some(trouble);
+                self.0 = Some(kind);
                 SOON
             }
             None => {

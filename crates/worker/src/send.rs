@@ -7,11 +7,13 @@
 use crate::client::{Client, Exchange};
 use crate::metrics::Metrics;
 use crate::own_fault::{OwnFault, Told};
-use crate::profiles::{Policy, PrepareError, Prepared, Sending};
+use crate::profiles::{Policy, PrepareError, Prepared, Profile, Sending};
 use crate::settings::HookDefaults;
+use crate::traces::{AttemptSpan, AttemptTraces};
+use http::HeaderMap;
 use postrider_core::{
     Attempt, AttemptId, Clock, Event, EventId, Hook, HookId, NextStep, Outcome, Payload, Schedules,
-    Timestamp, next_step,
+    TRACEPARENT, Timestamp, next_step,
 };
 use postrider_store::{Leased, Settlement, Step};
 use std::collections::HashMap;
@@ -60,18 +62,20 @@ pub struct Sender {
     defaults: Arc<HookDefaults>,
     request_timeout: Duration,
     metrics: Arc<Metrics>,
+    traces: Option<Arc<dyn AttemptTraces>>,
     prepared: RwLock<HashMap<HookId, Arc<Prepared>>>,
     told: Mutex<Told>,
 }
 
 impl Sender {
-    /// A sender whose requests never take longer than `request_timeout`.
+    /// A sender whose requests never take longer than `request_timeout`; `traces` follow them.
     pub fn new(
         client: Client,
         clock: Arc<dyn Clock>,
         defaults: Arc<HookDefaults>,
         request_timeout: Duration,
         metrics: Arc<Metrics>,
+        traces: Option<Arc<dyn AttemptTraces>>,
     ) -> Self {
         Self {
             client,
@@ -79,6 +83,7 @@ impl Sender {
             defaults,
             request_timeout,
             metrics,
+            traces,
             prepared: RwLock::default(),
             told: Mutex::default(),
         }
@@ -98,7 +103,7 @@ impl Sender {
         if left < self.request_timeout + START_MARGIN {
             return Sent::GiveBack(leased);
         }
-        let prepared = match self.prepared(&leased.hook, started_at) {
+        let prepared = match self.prepared_for(&leased, started_at) {
             Ok(prepared) => prepared,
             Err(problem) => {
                 error!(hook.id = %leased.hook.id, "Cannot send to hook {}: {problem}", leased.hook.id);
@@ -177,7 +182,8 @@ impl Sender {
         prepared: &Prepared,
         sending: &Sending<'_>,
     ) -> Result<Attempt, OwnFault> {
-        let request = prepared.request(sending);
+        let mut request = prepared.request(sending);
+        let span = self.follow(prepared, sending, &mut request.headers);
         let begun = Instant::now();
         let exchange = self.client.send(request).await;
         let duration = begun.elapsed();
@@ -193,8 +199,12 @@ impl Sender {
             Exchange::TimedOut { excerpt } => (Outcome::TimedOut, excerpt),
             Exchange::Unreachable { reason, excerpt } => (Outcome::Unreachable { reason }, excerpt),
             Exchange::Blocked(address) => (Outcome::Blocked { address }, Vec::new()),
-            Exchange::NotTried(fault) => return Err(fault),
+            Exchange::NotTried(fault) => {
+                span.into_iter().for_each(|span| span.end(Err(fault)));
+                return Err(fault);
+            }
         };
+        span.into_iter().for_each(|span| span.end(Ok(&outcome)));
         Ok(Attempt {
             id: AttemptId::draw(sending.now),
             number: sending.number,
@@ -203,6 +213,21 @@ impl Sender {
             outcome,
             response,
         })
+    }
+
+    /// Begins the span of an attempt whose event is in a trace. A hook that sets `traceparent`
+    /// for itself is left out: what a registrant chose must not decide what is recorded.
+    fn follow(
+        &self,
+        prepared: &Prepared,
+        sending: &Sending<'_>,
+        headers: &mut HeaderMap,
+    ) -> Option<Box<dyn AttemptSpan>> {
+        let traces = self.traces.as_ref()?;
+        if sending.event.headers.is_none() || prepared.sets(TRACEPARENT) {
+            return None;
+        }
+        traces.begin(sending, headers)
     }
 
     /// Counts a fault of our own, and logs it once a minute.
@@ -231,6 +256,7 @@ impl Sender {
             NextStep::Failed(reason) => Step::Failed(reason),
         };
         let policy = Policy::of(&leased.hook, &self.defaults);
+        let keeps_target = Profile::of(&leased.hook).policy.keeps_target;
         let of_companions: Vec<_> = (0..leased.companions.len())
             .map(|_| of_companion(&attempt))
             .collect();
@@ -242,6 +268,7 @@ impl Sender {
                 attempt,
                 step,
                 policy,
+                keeps_target,
             })
             .collect()
     }
@@ -257,6 +284,16 @@ impl Sender {
                 let latency = (attempt.at - event.occurred_at).as_seconds_f64();
                 metrics.delivery_latency_seconds.observe(latency.max(0.0));
             }
+        }
+    }
+
+    /// What the request of a delivery is made of: its hook as it is, or pointed at where the
+    /// attempts before went. The latter is not what the hook's requests share, and is not kept.
+    fn prepared_for(&self, leased: &Leased, now: Timestamp) -> Result<Arc<Prepared>, PrepareError> {
+        let hook = &leased.hook;
+        match leased.target.as_ref().filter(|target| !target.is_of(hook)) {
+            None => self.prepared(hook, now),
+            Some(target) => Ok(Arc::new(self.prepare(&hook.pointed_at(target), now)?)),
         }
     }
 

@@ -339,6 +339,7 @@ mod tests {
                     response: Vec::new(),
                 },
                 step: Step::Delivered,
+                keeps_target: false,
                 policy: HealthPolicy {
                     back_off_after: 5,
                     back_off_max: Duration::from_secs(1),

@@ -52,6 +52,7 @@ pub(crate) fn leased_for(id: HookId) -> Leased {
         day: NaiveDate::from_ymd_opt(2026, 11, 21).unwrap(),
         event: Arc::new(event),
         hook: Arc::new(hook(id, "http://127.0.0.1:1/")),
+        target: None,
         attempts: 0,
         earlier_attempts: 0,
         token: LeaseToken::draw(now()),

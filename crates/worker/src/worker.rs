@@ -16,6 +16,7 @@ use crate::ready::Ready;
 use crate::send::{Sender, Sent};
 use crate::settings::{HookDefaults, WorkerSettings};
 use crate::settle::Settler;
+use crate::traces::AttemptTraces;
 use futures_util::FutureExt;
 use postrider_core::{HookId, WorkerId};
 use postrider_store::{Leased, Result, Store};
@@ -52,6 +53,8 @@ pub struct WorkerParts {
     pub keep_events: Duration,
     /// What it counts.
     pub metrics: Arc<Metrics>,
+    /// Follows attempts in traces, where that is wanted.
+    pub traces: Option<Arc<dyn AttemptTraces>>,
 }
 
 /// A worker.
@@ -95,6 +98,7 @@ impl Worker {
             hooks,
             keep_events,
             metrics,
+            traces,
         } = parts;
         let defaults = Arc::new(hooks);
         let ready = Arc::new(Ready::new(
@@ -112,6 +116,7 @@ impl Worker {
             defaults.clone(),
             settings.request_timeout.get(),
             metrics.clone(),
+            traces,
         );
         let settler = Arc::new(Settler {
             store: store.clone(),

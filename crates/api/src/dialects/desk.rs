@@ -2,6 +2,7 @@
 
 use super::DialectSettings;
 use super::intake::BODIES;
+use crate::hook_state::{changes_state, tell_removed, tell_state};
 use crate::test_sender::TestSender;
 use crate::trouble::Trouble;
 use postrider_core::{
@@ -26,6 +27,9 @@ const PASSWORDS: usize = 2;
 const REMEMBERED: usize = 1_000;
 /// A use of a credential is recorded this often.
 const RECORD_USE_AFTER: chrono::TimeDelta = chrono::TimeDelta::minutes(1);
+/// What nothing is named by: PostgreSQL has no place for it in a text, and takes a question with
+/// it for a fault.
+const NUL: char = '\0';
 /// Hooks that are read at a time.
 const PAGE: u32 = 500;
 /// Requests for a test in a time, for each account.
@@ -86,6 +90,11 @@ impl Desk {
 
     /// The credential that a caller names.
     pub(super) async fn credential(&self, query: CredentialQuery) -> Result<Option<Credential>> {
+        if let CredentialQuery::Id { id, .. } = &query
+            && id.contains(NUL)
+        {
+            return Ok(None);
+        }
         let _turn = self.lookups.acquire().await.ok();
         self.told(self.parts.store.find_credential(query).await)
     }
@@ -157,6 +166,9 @@ impl Desk {
         account: &str,
         alias: &str,
     ) -> Result<Option<Registered>> {
+        if alias.contains(NUL) {
+            return Ok(None);
+        }
         let filter = RegisteredFilter {
             account: account.to_owned(),
             profile: profile.to_owned(),
@@ -177,6 +189,8 @@ impl Desk {
         up_to: Option<String>,
         mut take: impl FnMut(Registered) -> bool,
     ) -> Result<()> {
+        // No alias sorts between a text and the same with NUL behind it.
+        let up_to = up_to.map(|text| text.split(NUL).take(1).collect());
         let (mut from, mut seen) = (up_to, None);
         loop {
             let filter = RegisteredFilter {
@@ -219,31 +233,39 @@ impl Desk {
     /// Changes a hook, as a profile's own API does.
     pub(super) async fn edit(&self, id: HookId, edit: HookEdit, by: &str) -> Result<HookReport> {
         let change = HookChange::Edit(Box::new(edit));
+        let is_news = changes_state(&change);
         let changed = self.parts.store.change_hook(id, change, by, self.now());
-        self.told(changed.await)
+        let changed = self.told(changed.await)?;
+        if is_news {
+            tell_state(&changed, by);
+        }
+        Ok(changed)
     }
 
     /// Deletes a hook.
     pub(super) async fn remove(&self, id: HookId, by: &str) -> Result<HookReport> {
-        self.told(self.parts.store.remove_hook(id, by, self.now()).await)
+        let removed = self.told(self.parts.store.remove_hook(id, by, self.now()).await)?;
+        tell_removed(&removed, by);
+        Ok(removed)
     }
 
     // ---- tests
 
-    /// Sends a hook an event at once, whatever its status; nothing is recorded. An account may
-    /// ask for it now and then only: it makes us call addresses that nobody has to register.
+    /// Sends a hook an event at once, whatever its status; nothing is recorded. That the account
+    /// may ask for it is to be seen first ([`count_test`](Self::count_test)).
     pub(super) async fn test(
         &self,
         hook: &Hook,
         event_type: &str,
         payload: &str,
     ) -> std::result::Result<Attempt, NotTested> {
-        self.count_test(&hook.account)?;
         let sent = self.parts.tests.send_sample(hook, event_type, payload);
         sent.await.map_err(NotTested::NotTried)
     }
 
-    fn count_test(&self, account: &str) -> std::result::Result<(), NotTested> {
+    /// Counts a test that an account asks for. It may now and then only: a test makes us call
+    /// addresses that nobody has to register.
+    pub(super) fn count_test(&self, account: &str) -> std::result::Result<(), NotTested> {
         let now = self.now();
         let mut tested = self.tested.lock().unwrap_or_else(PoisonError::into_inner);
         let since = |begun: Timestamp| (now - begun).to_std().unwrap_or_default();

@@ -12,10 +12,12 @@ mod desk;
 mod id;
 mod intake;
 mod misskey;
+mod route;
 mod solapi;
 mod thulium;
 
 use axum::Router;
+use route::Route;
 use std::sync::Arc;
 
 pub use credentials::{Brought, IssueError, Issued};
@@ -28,7 +30,24 @@ pub struct Dialect {
     pub name: &'static str,
     /// Makes a credential, of what the registrant brings or of what is drawn.
     pub issue: fn(Brought) -> Result<Issued, IssueError>,
-    routes: fn() -> Router<Arc<Desk>>,
+    /// Before the path of every route of its own; whatever else stands there is refused in its
+    /// form.
+    prefix: &'static str,
+    routes: &'static [Route],
+    /// Adds the answers to paths and methods that there are not.
+    refusing: fn(Router<Arc<Desk>>) -> Router<Arc<Desk>>,
+}
+
+impl Dialect {
+    /// All that it answers: the method and the path of each route, with `{id}` where one stands.
+    pub fn routes(&self) -> impl Iterator<Item = (&'static str, String)> {
+        self.routes.iter().map(|route| route.named(self.prefix))
+    }
+
+    fn router(&self) -> Router<Arc<Desk>> {
+        let routes = (self.refusing)(route::router(self.routes));
+        Router::new().nest(self.prefix, routes)
+    }
 }
 
 /// Every dialect there is.
@@ -56,6 +75,6 @@ impl Default for DialectSettings {
 pub(crate) fn routes(desk: &Arc<Desk>) -> Router<Arc<crate::api::Shared>> {
     DIALECTS
         .iter()
-        .map(|dialect| (dialect.routes)().with_state(desk.clone()))
+        .map(|dialect| dialect.router().with_state(desk.clone()))
         .fold(Router::new(), Router::merge)
 }

@@ -38,6 +38,17 @@ pub(super) async fn examine(report: &mut Report, store: &dyn Store, now: Timesta
 }
 
 fn partitions(report: &mut Report, found: &Examination) -> Result<()> {
+    if let [first, ..] = found.foreign_partitions.as_slice() {
+        report.warning(
+            "partitions",
+            format!(
+                "{} made by hand, such as {first}: Postrider neither lists what is in them nor \
+                 takes it away when it is past its retention, and beside a default partition \
+                 nothing can go; move their rows away and drop them",
+                found.foreign_partitions.len()
+            ),
+        )?;
+    }
     match found.missing_partitions.as_slice() {
         [] if found.unused.is_some() => Ok(()),
         [] => report.ok("partitions", "there for today and the next days"),

@@ -375,6 +375,7 @@ async fn worker(store: Arc<dyn Store>) -> Result<Worker> {
         hooks,
         keep_events: Duration::from_secs(24 * 3600),
         metrics: Arc::new(Metrics::new()),
+        traces: None,
     })
     .context("the HTTP client cannot be set up")
 }

@@ -75,6 +75,7 @@ pub(super) fn sender(
         Arc::new(settings.hook_defaults()),
         settings.worker.request_timeout.get(),
         metrics,
+        None,
     ))
 }
 

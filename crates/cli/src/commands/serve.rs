@@ -11,6 +11,7 @@ use crate::database::{self, try_write};
 use crate::failure::{Result, Silent};
 use crate::notify::Supervisor;
 use crate::secrets::Need;
+use crate::traces::Traces;
 use anyhow::Context;
 use async_trait::async_trait;
 use clap::{Args, ValueEnum};
@@ -90,6 +91,7 @@ impl Serve {
     /// Runs the command.
     pub async fn run(self, globals: &Globals) -> Result<()> {
         let settings = globals.settings()?;
+        let traces = Traces::start()?;
         let signals = Signals::new()?;
         let works = self.role != Role::Api;
         // Without a key the API still takes events; what concerns secrets it refuses.
@@ -104,9 +106,11 @@ impl Serve {
             true => store.claim_worker().await?,
             false => WorkerClaim::default(),
         };
-        let outcome = self.serve(globals, &settings, &store, signals).await;
+        let outcome = self
+            .serve(globals, &settings, &store, signals, &traces)
+            .await;
         drop(claim);
-        store.close().await;
+        tokio::join!(store.close(), traces.finish());
         outcome
     }
 
@@ -116,6 +120,7 @@ impl Serve {
         settings: &Settings,
         store: &Arc<dyn Store>,
         signals: Signals,
+        traces: &Traces,
     ) -> Result<()> {
         let metrics_listener = bind("metrics", &settings.metrics.listen).await?;
         let api_listener = match self.role {
@@ -132,9 +137,13 @@ impl Serve {
         let _sampling = AbortOnDropHandle::new(tokio::spawn(sampler.run()));
         let worker = match self.role {
             Role::Api => None,
-            Role::All | Role::Worker => {
-                Some(worker(settings, store, clock.clone(), metrics.clone())?)
-            }
+            Role::All | Role::Worker => Some(worker(
+                settings,
+                store,
+                clock.clone(),
+                metrics.clone(),
+                traces,
+            )?),
         };
         let keeper = Keeper {
             store: store.clone(),
@@ -181,6 +190,7 @@ impl Serve {
                 },
                 cors_origins: settings.api.cors_origins.clone(),
                 observer: Arc::new(Counted(metrics)),
+                traces: traces.publishing(),
                 dialects: settings.dialects(),
             });
             let router = started.router().merge(probes(readiness));
@@ -242,6 +252,7 @@ fn worker(
     store: &Arc<dyn Store>,
     clock: Arc<DatabaseClock>,
     metrics: Arc<Metrics>,
+    traces: &Traces,
 ) -> Result<Worker> {
     Worker::new(WorkerParts {
         store: store.clone(),
@@ -250,6 +261,7 @@ fn worker(
         hooks: settings.hook_defaults(),
         keep_events: settings.retention.events.get(),
         metrics,
+        traces: traces.attempts(),
     })
     .context("the HTTP client cannot be set up")
 }

@@ -65,7 +65,10 @@ impl Folder {
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_postrider"));
         for (name, _) in std::env::vars() {
-            if name.starts_with("POSTRIDER_") || ["DATABASE_URL", "RUST_LOG"].contains(&&*name) {
+            if name.starts_with("POSTRIDER_")
+                || name.starts_with("OTEL_")
+                || ["DATABASE_URL", "RUST_LOG"].contains(&&*name)
+            {
                 command.env_remove(name);
             }
         }
@@ -121,6 +124,11 @@ impl Folder {
         self.start_with(args, Stdio::null())
     }
 
+    /// The same where its standard error is read at the end.
+    pub fn start_telling(&self, args: &[&str]) -> Running {
+        self.start_with(args, Stdio::piped())
+    }
+
     /// Starts a receiver on any free port.
     pub fn start_listening(&self, args: &[&str]) -> Listening {
         let args = [&["listen", "--listen", "127.0.0.1:0"], args].concat();
@@ -166,11 +174,20 @@ impl Running {
     }
 
     /// Sends the signal that service managers send, and gives the exit code.
-    pub fn terminate(mut self) -> i32 {
+    pub fn terminate(self) -> i32 {
+        self.terminate_telling().0
+    }
+
+    /// The same, with what it said on standard error if that is read.
+    pub fn terminate_telling(mut self) -> (i32, String) {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args(["-TERM", &pid]).status().unwrap();
         assert!(sent.success());
-        self.child.wait().unwrap().code().unwrap()
+        let mut said = String::new();
+        if let Some(mut stderr) = self.child.stderr.take() {
+            stderr.read_to_string(&mut said).unwrap();
+        }
+        (self.child.wait().unwrap().code().unwrap(), said)
     }
 
     /// Waits for the end.
@@ -188,11 +205,34 @@ impl Drop for Running {
 
 /// A request to `http://HOST:PORT`, as a whole answer with its head.
 pub fn get(url: &str, path: &str) -> String {
+    exchange(url, &format!("GET {path}"), &[], "")
+}
+
+/// The same with these headers and a body of JSON.
+pub fn post(url: &str, path: &str, headers: &[(&str, String)], body: &str) -> String {
+    let length = body.len().to_string();
+    let of_body = [
+        ("content-type", "application/json".into()),
+        ("content-length", length),
+    ];
+    exchange(
+        url,
+        &format!("POST {path}"),
+        &[headers, &of_body].concat(),
+        body,
+    )
+}
+
+fn exchange(url: &str, request: &str, headers: &[(&str, String)], body: &str) -> String {
     let address = url.strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(address).unwrap();
+    let lines = headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}\r\n"));
+    let lines: String = lines.collect();
     write!(
         stream,
-        "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n"
+        "{request} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n{lines}\r\n{body}"
     )
     .unwrap();
     let mut answer = String::new();

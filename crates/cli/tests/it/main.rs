@@ -4,3 +4,5 @@ mod bad_input;
 mod folder;
 mod life;
 mod serving;
+mod sink;
+mod traces;

@@ -2,7 +2,7 @@
 
 use super::PostgresStore;
 use super::errors::Result;
-use super::upkeep::missing_days;
+use super::upkeep::{made_by_hand, missing_days};
 use crate::examine::{Examination, OUTBOX_COLUMNS, OldSnapshot, Producer, TableSize};
 use postrider_core::Timestamp;
 use sqlx::PgConnection;
@@ -13,6 +13,7 @@ impl PostgresStore {
         let mut connection = self.calm.acquire().await?;
         Ok(Examination {
             missing_partitions: missing_days(&mut connection, now).await?,
+            foreign_partitions: made_by_hand(&mut connection).await?,
             tables: tables(&mut connection).await?,
             oldest_snapshot: oldest_snapshot(&mut connection).await?,
             sees_all_sessions: sees_all_sessions(&mut connection).await?,

@@ -11,9 +11,11 @@ use super::errors::Result;
 use super::order::take_in_turn;
 use super::started;
 use crate::batch::{take_batched, together};
-use crate::{DueHook, HookBook, Lease, Leased};
+use crate::{DueHook, HookBook, Lease, Leased, target};
 use chrono::{NaiveDate, TimeDelta};
-use postrider_core::{DeliveryId, Event, EventId, HookId, LeaseToken, Payload, Timestamp};
+use postrider_core::{
+    DeliveryId, Event, EventId, HookId, KeyRing, LeaseToken, Payload, SealError, Timestamp,
+};
 use sqlx::postgres::{PgBindIterExt, PgRow};
 use sqlx::{PgConnection, Row};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -21,9 +23,9 @@ use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 use uuid::Uuid;
 
-/// How long a delivery is left alone whose event is gone: it must not stand in the way of
-/// those behind it.
-const WITHOUT_EVENT_WAIT: TimeDelta = TimeDelta::hours(1);
+/// How long a delivery is left alone whose event is gone, or whose target cannot be opened: it
+/// must not stand in the way of those behind it.
+const UNFIT_WAIT: TimeDelta = TimeDelta::hours(1);
 
 impl PostgresStore {
     pub(super) async fn due_hooks(
@@ -130,7 +132,10 @@ impl PostgresStore {
         let events = events_of(&mut tx, request.slot, &taken).await?;
         let (leased, unfit): (Vec<_>, Vec<_>) = taken
             .into_iter()
-            .map(|taken| Ok((taken.seq, fit_out(taken, request, &book, &events)?)))
+            .map(|taken| {
+                let seq = taken.seq;
+                Ok((seq, fit_out(taken, request, &book, &events, &self.keys)?))
+            })
             .partition(std::result::Result::is_ok);
         let unfit: Vec<_> = unfit
             .into_iter()
@@ -240,13 +245,15 @@ pub(super) struct Taken {
     attempts: i32,
     earlier_attempts: i32,
     due: Timestamp,
+    target: Option<String>,
 }
 
 /// What is read of a delivery that is leased, and the version of the hooks.
 macro_rules! taken_columns {
     () => {
         "id, day, event_id, hook_id, attempts, earlier_attempts, next_attempt_at,
-                  (SELECT hooks_version FROM postrider_meta WHERE singleton), event_seq, batch_id"
+                  (SELECT hooks_version FROM postrider_meta WHERE singleton), target,
+                  event_seq, batch_id"
     };
 }
 pub(super) use taken_columns;
@@ -265,8 +272,9 @@ impl Taken {
                 attempts: row.try_get(4)?,
                 earlier_attempts: row.try_get(5)?,
                 due: row.try_get(6)?,
-                seq: row.try_get(8)?,
-                batch: row.try_get::<Option<Uuid>, _>(9)?.map(DeliveryId),
+                target: row.try_get(8)?,
+                seq: row.try_get(9)?,
+                batch: row.try_get::<Option<Uuid>, _>(10)?.map(DeliveryId),
             })
         });
         let mut taken = taken.collect::<std::result::Result<Vec<_>, sqlx::Error>>()?;
@@ -286,13 +294,20 @@ enum Unfit {
     Hook(DeliveryId),
     /// Its event is gone.
     Event(DeliveryId),
+    /// Where it goes cannot be opened with our keys.
+    Target(DeliveryId, SealError),
 }
 
 impl Unfit {
     fn id(&self) -> DeliveryId {
         match self {
-            Self::Hook(id) | Self::Event(id) => *id,
+            Self::Hook(id) | Self::Event(id) | Self::Target(id, _) => *id,
         }
+    }
+
+    /// Whether it cannot be attempted for as long as nobody mends that.
+    fn stays(&self) -> bool {
+        matches!(self, Self::Event(_) | Self::Target(..))
     }
 }
 
@@ -396,16 +411,20 @@ fn fit_out(
     request: &Lease,
     book: &HookBook,
     events: &HashMap<EventId, Arc<Event>>,
+    keys: &KeyRing,
 ) -> std::result::Result<Leased, Unfit> {
     let hook = book.get(taken.hook).filter(|hook| !hook.locked);
     let hook = hook.ok_or(Unfit::Hook(taken.id))?.clone();
     let event = events.get(&taken.event).ok_or(Unfit::Event(taken.id))?;
+    let target = target::open(keys, taken.hook, taken.target.as_deref());
+    let target = target.map_err(|error| Unfit::Target(taken.id, error))?;
     Ok(Leased {
         slot: request.slot,
         id: taken.id,
         day: taken.day,
         event: event.clone(),
         hook,
+        target,
         attempts: taken.attempts.unsigned_abs(),
         earlier_attempts: taken.earlier_attempts.unsigned_abs(),
         token: request.token,
@@ -417,7 +436,7 @@ fn fit_out(
 }
 
 async fn give_back(connection: &mut PgConnection, request: &Lease, unfit: &[Unfit]) -> Result<()> {
-    let later = request.now + WITHOUT_EVENT_WAIT;
+    let later = request.now + UNFIT_WAIT;
     let without_event = unfit.iter().filter(|u| matches!(u, Unfit::Event(_)));
     let without_event: Vec<_> = without_event.map(|unfit| unfit.id().0).collect();
     if !without_event.is_empty() {
@@ -428,6 +447,10 @@ async fn give_back(connection: &mut PgConnection, request: &Lease, unfit: &[Unfi
         );
         leave(connection, request.slot, &without_event).await?;
     }
+    target::warn_of_sealed(unfit.iter().filter_map(|unfit| match unfit {
+        Unfit::Target(id, error) => Some((*id, error)),
+        Unfit::Hook(_) | Unfit::Event(_) => None,
+    }));
     sqlx::query(concat!(
         "-- postrider: lease_give_back
         UPDATE postrider_deliveries AS d
@@ -446,7 +469,7 @@ async fn give_back(connection: &mut PgConnection, request: &Lease, unfit: &[Unfi
     .bind(
         unfit
             .iter()
-            .map(|unfit| matches!(unfit, Unfit::Event(_)).then_some(later))
+            .map(|unfit| unfit.stays().then_some(later))
             .bind_iter(),
     )
     .bind(request.now)

@@ -46,6 +46,7 @@ mod schema;
 mod settle;
 mod settle_rows;
 mod started;
+mod targets;
 mod transfer;
 mod upkeep;
 mod values;

@@ -1,7 +1,11 @@
 //! The partitions of a table, and the statements that let one go.
+//!
+//! What a partition holds is told by its bounds, never by its name alone: one that a person made
+//! may be called like ours and hold a month. Only those that hold just the day that they are
+//! named after are ours to let go.
 
 use super::errors::Result;
-use chrono::NaiveDate;
+use chrono::{Days, NaiveDate};
 use sqlx::PgConnection;
 
 /// The comment on a partition that is to go.
@@ -12,7 +16,8 @@ const MARK: &str = "Postrider: past its retention";
 pub(super) enum State {
     /// It is part of it.
     Attached,
-    /// Detaching was begun and not finished: it is neither read nor written.
+    /// Detaching was begun and not finished: it is neither read nor written, and no other can
+    /// be detached beside it.
     Leaving,
     /// It is a table of its own.
     Alone,
@@ -21,11 +26,15 @@ pub(super) enum State {
 /// A partition, or a table that was one.
 #[derive(Clone, Debug)]
 pub(super) struct Partition {
-    /// Its schema, quoted.
-    schema: String,
-    /// Its parent's name.
-    parent: &'static str,
-    pub(super) day: NaiveDate,
+    /// Its name with its schema, as it stands in a statement.
+    pub(super) name: String,
+    /// The same of its parent.
+    parent: String,
+    /// The day that it holds and is named after, if it is one that we made.
+    pub(super) day: Option<NaiveDate>,
+    /// The days that it takes, from the first to the one after the last; none for the default
+    /// partition and for tables that are no partitions any more.
+    span: Option<(NaiveDate, NaiveDate)>,
     pub(super) state: State,
     /// The size of its rows.
     pub(super) bytes: i64,
@@ -37,72 +46,163 @@ impl Partition {
         self.state == State::Attached
     }
 
+    /// Whether it takes what no other takes. While there is one, no other can be detached
+    /// without stopping all traffic.
+    pub(super) fn is_default(&self) -> bool {
+        self.is_attached() && self.span.is_none()
+    }
+
+    /// Whether it takes rows of this day.
+    pub(super) fn takes(&self, day: NaiveDate) -> bool {
+        let within = |(first, next): (NaiveDate, NaiveDate)| first <= day && day < next;
+        self.is_attached() && self.span.is_some_and(within)
+    }
+
+    /// Whether it is ours and holds a day before this one.
+    pub(super) fn is_before(&self, first_kept: NaiveDate) -> bool {
+        self.day.is_some_and(|day| day < first_kept)
+    }
+
     /// Whether we detached it.
     pub(super) fn is_marked_alone(&self) -> bool {
         self.state == State::Alone && self.marked
     }
 
-    /// Its name as it stands in a statement.
-    pub(super) fn name(&self) -> String {
-        format!(
-            "{}.{}_{}",
-            self.schema,
-            self.parent,
-            self.day.format("%Y%m%d")
-        )
+    /// Whether it was to go, and did not.
+    pub(super) fn is_marked_attached(&self) -> bool {
+        self.is_attached() && self.marked
     }
 
     pub(super) fn mark(&self) -> String {
-        format!("COMMENT ON TABLE {} IS '{MARK}'", self.name())
+        format!("COMMENT ON TABLE {} IS '{MARK}'", self.name)
+    }
+
+    pub(super) fn unmark(&self) -> String {
+        format!("COMMENT ON TABLE {} IS NULL", self.name)
     }
 
     pub(super) fn detach(&self) -> String {
-        let (parent, name) = (format!("{}.{}", self.schema, self.parent), self.name());
+        let (parent, name) = (&self.parent, &self.name);
         format!("ALTER TABLE {parent} DETACH PARTITION {name} CONCURRENTLY")
     }
 
     pub(super) fn finish_detaching(&self) -> String {
-        let (parent, name) = (format!("{}.{}", self.schema, self.parent), self.name());
+        let (parent, name) = (&self.parent, &self.name);
         format!("ALTER TABLE {parent} DETACH PARTITION {name} FINALIZE")
     }
 }
 
-/// The partitions of a table and what was one of them, oldest first.
+/// The partitions of a table and what was one of them and is to go, oldest first.
 pub(super) async fn partitions(
     connection: &mut PgConnection,
-    parent: &'static str,
+    parent: &str,
 ) -> Result<Vec<Partition>> {
-    let rows: Vec<(String, NaiveDate, Option<bool>, bool, i64)> = sqlx::query_as(
+    type Columns = (
+        String,
+        String,
+        Option<bool>,
+        Option<NaiveDate>,
+        Option<NaiveDate>,
+        bool,
+        bool,
+        i64,
+    );
+    // Dates are read as the session writes them, and those that no calendar knows are bounded.
+    let rows: Vec<Columns> = sqlx::query_as(
         "-- postrider: partitions
-        SELECT quote_ident(n.nspname), to_date(right(part.relname, 8), 'YYYYMMDD') AS day,
-               i.inhdetachpending,
-               coalesce(obj_description(part.oid, 'pg_class') = $2, false),
-               pg_relation_size(part.oid)
-        FROM pg_class AS c
+        WITH parent AS (
+            SELECT c.oid, c.relname, c.relnamespace FROM pg_class AS c WHERE c.oid = to_regclass($1)
+        ), part AS (
+            SELECT i.inhrelid AS oid, i.inhdetachpending AS leaving
+            FROM parent JOIN pg_inherits AS i ON i.inhparent = parent.oid
+            UNION ALL
+            SELECT c.oid, NULL
+            FROM parent JOIN pg_class AS c ON c.relnamespace = parent.relnamespace
+            WHERE c.relkind = 'r' AND NOT c.relispartition
+              AND c.relname ~ ('^' || parent.relname || '_[0-9]{8}$')
+              AND obj_description(c.oid, 'pg_class') = $2
+        ), bounded AS (
+            SELECT part.oid, part.leaving,
+                   regexp_match(pg_get_expr(c.relpartbound, c.oid),
+                                '^FOR VALUES FROM \\((.+)\\) TO \\((.+)\\)$') AS bound
+            FROM part JOIN pg_class AS c ON c.oid = part.oid
+        ), spanned AS (
+            SELECT oid, leaving,
+                   CASE bound[1] WHEN 'MINVALUE' THEN '-infinity'
+                                 ELSE trim(BOTH '''' FROM bound[1])::date END AS first,
+                   CASE bound[2] WHEN 'MAXVALUE' THEN 'infinity'
+                                 ELSE trim(BOTH '''' FROM bound[2])::date END AS next
+            FROM bounded
+        )
+        SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname),
+               quote_ident(np.nspname) || '.' || quote_ident(parent.relname),
+               s.leaving,
+               CASE WHEN s.first IS NOT NULL THEN greatest(s.first, '0001-01-01') END,
+               CASE WHEN s.next IS NOT NULL THEN least(s.next, '9999-12-31') END,
+               coalesce(c.relname = parent.relname || to_char(
+                   CASE WHEN isfinite(s.first) THEN s.first END, '_YYYYMMDD'), false),
+               coalesce(obj_description(c.oid, 'pg_class') = $2, false),
+               pg_relation_size(c.oid)
+        FROM parent
+        JOIN pg_namespace AS np ON np.oid = parent.relnamespace
+        CROSS JOIN spanned AS s
+        JOIN pg_class AS c ON c.oid = s.oid
         JOIN pg_namespace AS n ON n.oid = c.relnamespace
-        JOIN pg_class AS part ON part.relnamespace = c.relnamespace AND part.relkind = 'r'
-            AND part.relname ~ ('^' || $1 || '_[0-9]{8}$')
-        LEFT JOIN pg_inherits AS i ON i.inhrelid = part.oid AND i.inhparent = c.oid
-        WHERE c.oid = to_regclass($1)
-        ORDER BY day",
+        ORDER BY s.first NULLS FIRST, c.relname",
     )
     .bind(parent)
     .bind(MARK)
     .fetch_all(connection)
     .await?;
-    let found = rows
-        .into_iter()
-        .map(|(schema, day, leaving, marked, bytes)| Partition {
-            schema,
-            parent,
-            day,
-            state: match leaving {
+    let found = rows.into_iter().map(
+        |(name, parent, leaving, first, next, named, marked, bytes)| {
+            let span = first.zip(next);
+            let state = match leaving {
                 Some(false) => State::Attached,
                 Some(true) => State::Leaving,
                 None => State::Alone,
-            },
-            bytes,
-            marked,
-        });
+            };
+            let day = match (state, span) {
+                // Nothing else tells what it held; the mark says that it is ours.
+                (State::Alone, _) => named_after(&name),
+                (_, Some((first, next))) => Some(first)
+                    .filter(|first| named && first.checked_add_days(Days::new(1)) == Some(next)),
+                (_, None) => None,
+            };
+            Partition {
+                name,
+                parent,
+                day,
+                span,
+                state,
+                bytes,
+                marked,
+            }
+        },
+    );
     Ok(found.collect())
+}
+
+/// The day that a name ends with.
+fn named_after(name: &str) -> Option<NaiveDate> {
+    let digits = name.get(name.len().checked_sub(8)?..)?;
+    NaiveDate::parse_from_str(digits, "%Y%m%d").ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_ends_with_no_day_tells_none() {
+        let day = NaiveDate::from_ymd_opt(2026, 3, 2);
+        for (name, expected) in [
+            ("public.postrider_events_20260302", day),
+            ("public.postrider_events_20261399", None),
+            ("short", None),
+            ("public.postrider_events_ä2026030", None),
+        ] {
+            assert_eq!(named_after(name), expected, "{name}");
+        }
+    }
 }

@@ -12,7 +12,7 @@ use super::PostgresStore;
 use super::errors::Result;
 use super::expire::expire;
 use super::partitions::{Partition, State, partitions};
-use crate::retention::{Bounds, in_flight};
+use crate::retention::{Bounds, Looks, in_flight};
 use crate::{Pruned, Retention};
 use postrider_core::Timestamp;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
@@ -22,10 +22,11 @@ use std::collections::BTreeSet;
 const TURN: i64 = i64::from_be_bytes(*b"postpast");
 
 /// What waits longer is tried again at the next turn.
-const LIMITS: [(&str, &str); 3] = [
+const SETTINGS: [(&str, &str); 4] = [
     ("statement_timeout", "10min"),
     ("lock_timeout", "1s"),
     ("idle_in_transaction_session_timeout", "60s"),
+    ("jit", "off"),
 ];
 
 const EVENTS: &str = "postrider_events";
@@ -39,7 +40,7 @@ impl PostgresStore {
         now: Timestamp,
         batch: u32,
     ) -> Result<Pruned> {
-        let options = self.options.clone().options(LIMITS);
+        let options = self.options.clone().options(SETTINGS);
         let mut connection = PgConnection::connect_with(&options).await?;
         let mine: bool = sqlx::query_scalar(
             "-- postrider: prune_turn
@@ -58,8 +59,15 @@ impl PostgresStore {
                 pruned: &mut pruned,
             };
             turn.take().await?;
+            sqlx::query(
+                "-- postrider: prune_turn_ends
+                SELECT pg_advisory_unlock($1)",
+            )
+            .bind(TURN)
+            .execute(&mut connection)
+            .await?;
         }
-        // The turn ends with the connection; the server notices by itself if closing it fails.
+        // A turn that failed ends with its connection; the server notices by itself.
         connection.close().await.ok();
         Ok(pruned)
     }
@@ -77,6 +85,9 @@ struct Turn<'a> {
 
 impl Turn<'_> {
     async fn take(&mut self) -> Result<()> {
+        if !self.believes_the_clock().await? {
+            return Ok(());
+        }
         self.events().await?;
         self.attempts_before_their_events().await?;
         self.attempts_and_ended().await?;
@@ -87,25 +98,62 @@ impl Turn<'_> {
         Ok(())
     }
 
+    /// Whether the clock may be relied on for what cannot be undone. Keeps that it was looked at.
+    async fn believes_the_clock(&mut self) -> Result<bool> {
+        let (last, doubted_until) = sqlx::query_as(
+            "-- postrider: prune_looks
+            SELECT pruned_at, prune_from FROM postrider_meta WHERE singleton",
+        )
+        .fetch_one(&mut *self.connection)
+        .await?;
+        let before = Looks {
+            last,
+            doubted_until,
+        };
+        let looks = before.after(self.now);
+        let kept = sqlx::query(
+            "-- postrider: prune_look
+            UPDATE postrider_meta SET pruned_at = $1, prune_from = $2 WHERE singleton",
+        )
+        .bind(looks.last)
+        .bind(looks.doubted_until)
+        .execute(&mut *self.connection)
+        .await;
+        match (kept, looks.doubt()) {
+            (Ok(_), None) => Ok(true),
+            (Ok(_), Some(doubt)) => {
+                self.pruned.waits(doubt);
+                Ok(false)
+            }
+            (Err(error), _) if is_locked(&error) => {
+                self.pruned
+                    .waits("a transaction that changes a hook has been open for long");
+                Ok(false)
+            }
+            (Err(error), _) => Err(error.into()),
+        }
+    }
+
     /// Ends what refers to events that are past, detaches their partitions and drops them.
     async fn events(&mut self) -> Result<()> {
-        let all = partitions(self.connection, EVENTS).await?;
         let first_kept = self.bounds.events;
-        let past = |part: &&Partition| part.day < first_kept;
-        if all.iter().filter(past).any(Partition::is_attached) && !self.expire().await? {
-            return Ok(());
-        }
-        for part in all.iter().filter(|part| part.state == State::Leaving) {
-            self.finish_detaching(part).await?;
-        }
-        for part in all.iter().filter(past).filter(|part| part.is_attached()) {
-            if !self.detach(part).await? {
-                break;
+        let all = partitions(self.connection, EVENTS).await?;
+        let past = |part: &Partition| part.is_attached() && part.is_before(first_kept);
+        if self.may_detach(&all).await? {
+            if all.iter().any(past) && !self.expire().await? {
+                return Ok(());
+            }
+            for part in &all {
+                match past(part) {
+                    true if !self.detach(part).await? => break,
+                    true => {}
+                    false => self.keep(part).await?,
+                }
             }
         }
         let all = partitions(self.connection, EVENTS).await?;
         let gone: Vec<_> = all.iter().filter(|part| part.is_marked_alone()).collect();
-        let Some(newest) = gone.iter().map(|part| part.day).max() else {
+        let Some(newest) = gone.iter().filter_map(|part| part.day).max() else {
             return Ok(());
         };
         // A delivery may have been sent again until its event could not be found any more.
@@ -115,7 +163,7 @@ impl Turn<'_> {
         }
         for part in gone {
             if self.drop_table(part).await? {
-                self.pruned.days.push(part.day);
+                self.pruned.days.extend(part.day);
             }
         }
         Ok(())
@@ -135,9 +183,10 @@ impl Turn<'_> {
     /// again writes to them.
     async fn attempts_before_their_events(&mut self) -> Result<()> {
         for part in partitions(self.connection, ATTEMPTS).await? {
-            let due = part.is_attached() && part.day < self.bounds.attempts && part.bytes > 0;
-            let kept = part.day >= self.bounds.events;
-            if due && kept && !self.has_since(&part, "at", self.bounds.attempts_at).await? {
+            let past = part.is_attached() && part.is_before(self.bounds.attempts);
+            let gone = part.is_before(self.bounds.events);
+            let due = past && !gone && part.bytes > 0;
+            if due && !self.has_since(&part, "at", self.bounds.attempts_at).await? {
                 self.empty(&part).await?;
             }
         }
@@ -147,26 +196,33 @@ impl Turn<'_> {
     /// Drops the partitions of attempts, and of what ended, of days whose events are gone.
     async fn attempts_and_ended(&mut self) -> Result<()> {
         let events = partitions(self.connection, EVENTS).await?;
-        let events: BTreeSet<_> = events.into_iter().map(|part| part.day).collect();
+        let events: BTreeSet<_> = events.into_iter().filter_map(|part| part.day).collect();
         for (table, first_kept) in [(ATTEMPTS, self.bounds.events), (ENDED, self.bounds.ended)] {
-            for part in partitions(self.connection, table).await? {
-                if part.state == State::Leaving {
-                    self.finish_detaching(&part).await?;
-                    continue;
-                }
-                let due = part.day < first_kept && !events.contains(&part.day);
-                if part.is_attached() && due {
+            let all = partitions(self.connection, table).await?;
+            let mut free = self.may_detach(&all).await?;
+            for part in &all {
+                if part.is_attached() {
+                    let past = part.is_before(first_kept)
+                        && part.day.is_none_or(|day| !events.contains(&day));
+                    if !past {
+                        self.keep(part).await?;
+                        continue;
+                    }
                     let told = table == ENDED
                         && self
-                            .has_since(&part, "ended_at", self.bounds.ended_at)
+                            .has_since(part, "ended_at", self.bounds.ended_at)
                             .await?;
-                    if told || !self.detach(&part).await? {
+                    if told || !free {
+                        continue;
+                    }
+                    free = self.detach(part).await?;
+                    if !free {
                         continue;
                     }
                 } else if !part.is_marked_alone() {
                     continue;
                 }
-                self.drop_table(&part).await?;
+                self.drop_table(part).await?;
             }
         }
         Ok(())
@@ -174,7 +230,7 @@ impl Turn<'_> {
 
     /// Whether a partition has a row as late as this.
     async fn has_since(&mut self, part: &Partition, column: &str, at: Timestamp) -> Result<bool> {
-        let table = part.name();
+        let table = &part.name;
         let found = sqlx::query_scalar(AssertSqlSafe(format!(
             "-- postrider: prune_latest
             SELECT EXISTS (SELECT FROM {table} WHERE {column} >= $1)"
@@ -183,6 +239,25 @@ impl Turn<'_> {
         .fetch_one(&mut *self.connection)
         .await?;
         Ok(found)
+    }
+
+    /// Finishes what was begun to be detached, by us or by a person. Returns whether others can
+    /// be detached now: one at a time can be, and none while there is a default partition.
+    async fn may_detach(&mut self, all: &[Partition]) -> Result<bool> {
+        for part in all.iter().filter(|part| part.state == State::Leaving) {
+            if !self.patiently(&part.finish_detaching()).await? {
+                return Ok(false);
+            }
+        }
+        if let Some(part) = all.iter().find(|part| part.is_default()) {
+            self.pruned.waits(format!(
+                "the default partition {} keeps all others from being detached beside the \
+                 traffic: move its rows away and drop it",
+                part.name
+            ));
+            return Ok(false);
+        }
+        Ok(true)
     }
 
     /// Marks a partition and takes it from its parent. `false` when somebody uses the parent
@@ -195,24 +270,29 @@ impl Turn<'_> {
         self.patiently(&part.detach()).await
     }
 
-    async fn finish_detaching(&mut self, part: &Partition) -> Result<bool> {
-        self.patiently(&part.finish_detaching()).await
+    /// Takes the mark from a partition that was to go and is kept after all, because the
+    /// retention was made longer: a person may detach it, and then it is theirs.
+    async fn keep(&mut self, part: &Partition) -> Result<()> {
+        if part.is_marked_attached() {
+            self.patiently(&part.unmark()).await?;
+        }
+        Ok(())
     }
 
     async fn drop_table(&mut self, part: &Partition) -> Result<bool> {
-        let sql = format!("-- postrider: prune_drop\nDROP TABLE {}", part.name());
+        let sql = format!("-- postrider: prune_drop\nDROP TABLE {}", part.name);
         self.patiently(&sql).await
     }
 
     /// Takes all rows of a partition away, unless somebody uses it at this moment: nobody is to
     /// wait behind us.
     async fn empty(&mut self, part: &Partition) -> Result<()> {
-        let table = part.name();
+        let table = &part.name;
         let sql = format!(
             "BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE NOWAIT; TRUNCATE {table}; COMMIT"
         );
         if self.patiently(&sql).await? {
-            self.pruned.attempts.push(part.day);
+            self.pruned.attempts.extend(part.day);
         } else {
             sqlx::raw_sql("ROLLBACK")
                 .execute(&mut *self.connection)
@@ -233,6 +313,13 @@ impl Turn<'_> {
                     "a transaction that has been open for long reads what is past its retention: \
                      it goes when that transaction has ended (`postrider check` names the oldest)",
                 );
+                Ok(false)
+            }
+            Err(error) if is_needed(&error) => {
+                self.pruned.waits(format!(
+                    "something that was made by hand, such as a view, needs what is past its \
+                     retention: {error}"
+                ));
                 Ok(false)
             }
             Err(error) => Err(error.into()),
@@ -301,4 +388,10 @@ pub(super) async fn slots(connection: &mut PgConnection) -> Result<Vec<i16>> {
 fn is_locked(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|e| e.code());
     matches!(code.as_deref(), Some("55P03" | "40P01"))
+}
+
+/// Whether something else depends on what was to be dropped.
+fn is_needed(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|e| e.code());
+    code.as_deref() == Some("2BP01")
 }

@@ -109,7 +109,7 @@ async fn hasten(connection: &mut PgConnection, place: &Found, now: Timestamp) ->
         UPDATE postrider_deliveries
         SET next_attempt_at = $3, earlier_attempts = attempts, lost_leases = 0,
             lease_token = NULL, lease_expires_at = NULL, turn_at = NULL, holds_key = false,
-            batch_id = NULL
+            batch_id = NULL, target = NULL
         WHERE slot = $1 AND id = $2",
     )
     .bind(place.slot)

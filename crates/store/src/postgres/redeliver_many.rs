@@ -111,7 +111,7 @@ async fn hasten(connection: &mut PgConnection, meant: &[Seen], now: Timestamp) -
         )
         UPDATE postrider_deliveries AS d
         SET next_attempt_at = $3, earlier_attempts = d.attempts, lost_leases = 0, turn_at = NULL,
-            batch_id = NULL
+            batch_id = NULL, target = NULL
         FROM meant WHERE d.slot = meant.slot AND d.id = meant.id
         RETURNING d.slot, d.id",
     )
@@ -155,7 +155,7 @@ async fn revive(
         ON CONFLICT (slot, id) DO UPDATE
         SET next_attempt_at = excluded.next_attempt_at, attempts = excluded.attempts,
             earlier_attempts = excluded.earlier_attempts, lost_leases = 0, turn_at = NULL,
-            holds_key = false",
+            holds_key = false, target = NULL",
     )
     .bind(meant.iter().map(|seen| seen.slot).bind_iter())
     .bind(meant.iter().map(|seen| seen.day).bind_iter())

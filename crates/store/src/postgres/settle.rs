@@ -12,6 +12,7 @@ use super::errors::Result;
 use super::health::{disable, observed, warn, weigh};
 use super::order::give_turns;
 use super::settle_rows::{Written, open_members, record_late, settle_fresh, settle_rows};
+use super::targets::keep_targets;
 use crate::announce::of_settled;
 use crate::batch::halves;
 use crate::{Settled, Settlement};
@@ -84,6 +85,7 @@ impl PostgresStore {
             let late = late.filter(|settlement| recorded.contains(&settlement.attempt.id.0));
             settled.late = late.map(|settlement| settlement.leased.id).collect();
         }
+        keep_targets(&mut tx, slot, &self.keys, &written.effective).await?;
         let book = self.current_book();
         let freed = written.effective.iter().filter_map(|s| s.freed_key(&book));
         give_turns(&mut tx, slot, freed.collect(), now).await?;

@@ -7,6 +7,7 @@
 use super::PostgresStore;
 use super::errors::Result;
 use super::idempotency::forget_calls;
+use super::partitions::{Partition, partitions};
 use crate::Upkeep;
 use chrono::{Days, NaiveDate, TimeDelta};
 use postrider_core::{Reason, Timestamp};
@@ -108,14 +109,14 @@ fn days_ahead(now: Timestamp) -> Vec<NaiveDate> {
 }
 
 /// A partition that is to be made.
-struct Partition {
+struct Missing {
     /// The parent's schema, quoted.
     schema: String,
-    table: String,
+    table: &'static str,
     day: NaiveDate,
 }
 
-impl Partition {
+impl Missing {
     fn statements(&self) -> String {
         let Self { schema, table, day } = self;
         let name = format!("{schema}.{table}_{}", day.format("%Y%m%d"));
@@ -126,6 +127,17 @@ impl Partition {
                 FOR VALUES FROM ('{day}') TO ('{next}');"
         )
     }
+}
+
+/// Partitions that were made by hand: neither made nor taken away by us.
+pub(super) async fn made_by_hand(connection: &mut PgConnection) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for table in PARTITIONED {
+        let all = partitions(connection, table).await?;
+        let odd = |part: &Partition| part.is_attached() && part.day.is_none();
+        found.extend(all.into_iter().filter(odd).map(|part| part.name));
+    }
+    Ok(found)
 }
 
 /// The partitions of today and the next days that are not there.
@@ -143,28 +155,36 @@ pub(super) async fn missing_days(
 async fn missing_partitions(
     connection: &mut PgConnection,
     days: &[NaiveDate],
-) -> Result<Vec<Partition>> {
-    let rows: Vec<(String, String, NaiveDate)> = sqlx::query_as(
-        "-- postrider: missing_partitions
-        SELECT quote_ident(n.nspname), p.name, d.day
-        FROM unnest($1::text[]) AS p (name)
-        JOIN pg_class AS c ON c.oid = to_regclass(p.name)
-        JOIN pg_namespace AS n ON n.oid = c.relnamespace
-        CROSS JOIN unnest($2::date[]) AS d (day)
-        WHERE NOT EXISTS (
-            SELECT FROM pg_inherits AS i JOIN pg_class AS part ON part.oid = i.inhrelid
-            WHERE i.inhparent = c.oid AND part.relname = p.name || to_char(d.day, '_YYYYMMDD')
-        )
-        ORDER BY p.name, d.day",
+) -> Result<Vec<Missing>> {
+    let mut missing = Vec::new();
+    for table in PARTITIONED {
+        let Some(schema) = schema_of(connection, table).await? else {
+            continue;
+        };
+        let there = partitions(connection, table).await?;
+        let untaken = days
+            .iter()
+            .filter(|day| !there.iter().any(|p| p.takes(**day)));
+        missing.extend(untaken.map(|day| Missing {
+            schema: schema.clone(),
+            table,
+            day: *day,
+        }));
+    }
+    Ok(missing)
+}
+
+/// The schema of a table, quoted.
+async fn schema_of(connection: &mut PgConnection, table: &str) -> Result<Option<String>> {
+    let schema = sqlx::query_scalar(
+        "-- postrider: schema_of
+        SELECT quote_ident(n.nspname) FROM pg_class AS c
+        JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)",
     )
-    .bind(&PARTITIONED[..])
-    .bind(days)
-    .fetch_all(connection)
+    .bind(table)
+    .fetch_optional(connection)
     .await?;
-    let missing = rows
-        .into_iter()
-        .map(|(schema, table, day)| Partition { schema, table, day });
-    Ok(missing.collect())
+    Ok(schema)
 }
 
 /// Takes away the rows of owners that vanished long ago.

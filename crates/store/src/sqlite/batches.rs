@@ -121,8 +121,8 @@ async fn lease_units(
         SET lease_token = ?2, lease_expires_at = ?3, batch_id = coalesce(d.batch_id, s.batch)
         FROM s
         WHERE d.slot = 0 AND d.id IN (SELECT delivery FROM s) AND s.delivery = d.id
-        RETURNING id, day, event_id, attempts, earlier_attempts, next_attempt_at, event_seq,
-            batch_id",
+        RETURNING id, day, event_id, attempts, earlier_attempts, next_attempt_at, target,
+            event_seq, batch_id",
     )
     .bind(rows(deliveries))
     .bind(request.token.0)
@@ -153,8 +153,8 @@ pub(super) async fn lease_along(
         SET lease_token = ?2, lease_expires_at = ?3
         WHERE slot = 0 AND batch_id IN (SELECT unhex(value) FROM json_each(?1))
             AND batch_id IS NOT NULL AND lease_token IS NULL
-        RETURNING id, day, event_id, attempts, earlier_attempts, next_attempt_at, event_seq,
-            batch_id",
+        RETURNING id, day, event_id, attempts, earlier_attempts, next_attempt_at, target,
+            event_seq, batch_id",
     )
     .bind(rows(hooks.keys().map(|id| id.0.simple())))
     .bind(request.token.0)
@@ -163,7 +163,7 @@ pub(super) async fn lease_along(
     .await
     .map_err(from_sqlx)?;
     due.extend(along.into_iter().filter_map(|row| {
-        let batch = DeliveryId(row.7?);
+        let batch = DeliveryId(row.8?);
         Some(DueRow::of(*hooks.get(&batch)?, row))
     }));
     Ok(())

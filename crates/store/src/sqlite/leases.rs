@@ -10,10 +10,11 @@ use super::order::lease_in_turn;
 use super::started::give_back_started;
 use super::values::{day_of, micros, moment, rows};
 use crate::batch::{along, batching_of, together};
-use crate::{DueHook, HookBook, Lease, Leased, Result};
+use crate::{DueHook, HookBook, Lease, Leased, Result, target};
 use chrono::TimeDelta;
 use postrider_core::{
-    DeliveryId, Event, EventId, HookId, HookStatus, LeaseToken, Ordered, Payload, Timestamp,
+    DeliveryId, Event, EventId, HookId, HookStatus, KeyRing, LeaseToken, Ordered, Payload,
+    Timestamp,
 };
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{FromRow, Row};
@@ -22,9 +23,9 @@ use std::sync::Arc;
 use tracing::error;
 use uuid::Uuid;
 
-/// How long a delivery is left alone whose event is gone: it must not stand in the way of
-/// those behind it.
-const WITHOUT_EVENT_WAIT: TimeDelta = TimeDelta::hours(1);
+/// How long a delivery is left alone whose event is gone, or whose target cannot be opened: it
+/// must not stand in the way of those behind it.
+const UNFIT_WAIT: TimeDelta = TimeDelta::hours(1);
 
 impl SqliteStore {
     pub(super) async fn find_due_hooks(
@@ -101,7 +102,7 @@ impl SqliteStore {
             });
         }
         lease_along(&mut tx, &mut due, &request).await?;
-        let leased = with_events(&mut tx, due, &book, &request).await?;
+        let leased = with_events(&mut tx, due, &book, &request, &self.keys).await?;
         tx.commit().await?;
         Ok(leased)
     }
@@ -151,15 +152,27 @@ pub(super) struct DueRow {
     attempts: u32,
     earlier_attempts: u32,
     pub next_attempt_at: i64,
+    target: Option<String>,
 }
 
 /// The columns of a delivery that was leased: id, day, event, attempts, those of earlier rounds,
-/// when it was due, the place of its event, and its batch.
-pub(super) type Columns = (Uuid, i32, Uuid, u32, u32, i64, i64, Option<Uuid>);
+/// when it was due, its target, the place of its event, and its batch.
+pub(super) type Columns = (
+    Uuid,
+    i32,
+    Uuid,
+    u32,
+    u32,
+    i64,
+    Option<String>,
+    i64,
+    Option<Uuid>,
+);
 
 impl DueRow {
     pub(super) fn of(hook: HookId, columns: Columns) -> Self {
-        let (id, day, event_id, attempts, earlier_attempts, next_attempt_at, seq, batch) = columns;
+        let (id, day, event_id, attempts, earlier_attempts, next_attempt_at, target, seq, batch) =
+            columns;
         Self {
             id: DeliveryId(id),
             batch: batch.map(DeliveryId),
@@ -170,6 +183,7 @@ impl DueRow {
             attempts,
             earlier_attempts,
             next_attempt_at,
+            target,
         }
     }
 }
@@ -190,8 +204,8 @@ async fn lease_hook(
             WHERE slot = 0 AND hook_id = ?1 AND lease_token IS NULL AND next_attempt_at <= ?2
             ORDER BY next_attempt_at LIMIT ?3
         )
-        RETURNING id, day, event_id, attempts, earlier_attempts, next_attempt_at, event_seq,
-            batch_id",
+        RETURNING id, day, event_id, attempts, earlier_attempts, next_attempt_at, target,
+            event_seq, batch_id",
     )
     .bind(hook.0)
     .bind(micros(request.now))
@@ -207,12 +221,14 @@ async fn lease_hook(
     Ok(due)
 }
 
-/// Puts the events to the leased deliveries. Those whose event is gone lose the lease again.
+/// Puts the events to the leased deliveries. Those whose event is gone, or whose target cannot be
+/// opened, lose the lease again.
 async fn with_events(
     tx: &mut SqliteConnection,
     due: Vec<DueRow>,
     book: &HookBook,
     request: &Lease,
+    keys: &KeyRing,
 ) -> Result<Vec<Leased>> {
     let mut days: BTreeMap<i32, Vec<Uuid>> = BTreeMap::new();
     for row in &due {
@@ -238,7 +254,7 @@ async fn with_events(
                 .map(|row| ((day, row.0.id.0), Arc::new(row.0))),
         );
     }
-    let mut orphans = Vec::new();
+    let (mut orphans, mut sealed) = (Vec::new(), Vec::new());
     let mut leased = Vec::with_capacity(due.len());
     for row in due {
         let (Some(event), Some(hook)) = (events.get(&(row.day, row.event_id)), book.get(row.hook))
@@ -246,12 +262,20 @@ async fn with_events(
             orphans.push(row.id);
             continue;
         };
+        let target = match target::open(keys, row.hook, row.target.as_deref()) {
+            Ok(target) => target,
+            Err(error) => {
+                sealed.push((row.id, error));
+                continue;
+            }
+        };
         let delivery = Leased {
             slot: 0,
             id: row.id,
             day: day_of(row.day),
             event: event.clone(),
             hook: hook.clone(),
+            target,
             attempts: row.attempts,
             earlier_attempts: row.earlier_attempts,
             token: request.token,
@@ -268,6 +292,11 @@ async fn with_events(
             "{} due deliveries cannot be made because their events are gone; the first is {first}",
             orphans.len()
         );
+    }
+    target::warn_of_sealed(sealed.iter().map(|(id, error)| (*id, error)));
+    let unfit = orphans.iter().chain(sealed.iter().map(|(id, _)| id));
+    let unfit = rows(unfit.map(|id| id.0.simple()));
+    if !unfit.is_empty() {
         sqlx::query(
             "-- postrider: lease_give_back
             UPDATE postrider_deliveries
@@ -275,8 +304,8 @@ async fn with_events(
                 batch_id = NULL
             WHERE slot = 0 AND id IN (SELECT unhex(value) FROM json_each(?1))",
         )
-        .bind(rows(orphans.iter().map(|id| id.0.simple())))
-        .bind(micros(request.now + WITHOUT_EVENT_WAIT))
+        .bind(unfit)
+        .bind(micros(request.now + UNFIT_WAIT))
         .execute(&mut *tx)
         .await
         .map_err(from_sqlx)?;

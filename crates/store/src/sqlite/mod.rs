@@ -40,6 +40,7 @@ mod schema;
 mod settle;
 mod settle_rows;
 mod started;
+mod targets;
 #[cfg(test)]
 mod tests;
 mod transfer;

@@ -8,8 +8,8 @@ use super::SqliteStore;
 use super::batches::lead;
 use super::errors::from_sqlx;
 use super::settle_rows::{EndedRow, delete_deliveries, insert_ended};
-use super::values::{day_number, day_of, micros};
-use crate::retention::{Bounds, in_flight};
+use super::values::{day_number, day_of, micros, moment};
+use crate::retention::{Bounds, Looks, in_flight};
 use crate::{Pruned, Result, Retention};
 use postrider_core::{Reason, Timestamp};
 use uuid::Uuid;
@@ -31,6 +31,10 @@ impl SqliteStore {
         let batch = batch.min(ROWS_AT_ONCE);
         let (events, attempts) = (day_number(bounds.events), day_number(bounds.attempts));
         let mut pruned = Pruned::default();
+        if let Some(doubt) = self.look_for_past(now).await?.doubt() {
+            pruned.waits(doubt);
+            return Ok(pruned);
+        }
         let in_the_way = self.expire(events, now, batch, &mut pruned).await?;
         if in_the_way > 0 {
             pruned.waits(in_flight(in_the_way));
@@ -82,6 +86,34 @@ impl SqliteStore {
             .await?;
         self.give_back_pages().await?;
         Ok(pruned)
+    }
+
+    /// Keeps that it was looked for what is past, and by which clock.
+    async fn look_for_past(&self, now: Timestamp) -> Result<Looks> {
+        let mut tx = self.writer.begin().await?;
+        let (last, doubted_until): (Option<i64>, Option<i64>) = sqlx::query_as(
+            "-- postrider: prune_looks
+            SELECT pruned_at, prune_from FROM postrider_meta",
+        )
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(from_sqlx)?;
+        let before = Looks {
+            last: last.map(moment),
+            doubted_until: doubted_until.map(moment),
+        };
+        let looks = before.after(now);
+        sqlx::query(
+            "-- postrider: prune_look
+            UPDATE postrider_meta SET pruned_at = ?1, prune_from = ?2",
+        )
+        .bind(looks.last.map(micros))
+        .bind(looks.doubted_until.map(micros))
+        .execute(&mut *tx)
+        .await
+        .map_err(from_sqlx)?;
+        tx.commit().await?;
+        Ok(looks)
     }
 
     /// Ends deliveries of days before `first_kept` that are not leased; returns how many are.

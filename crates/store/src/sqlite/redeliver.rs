@@ -126,7 +126,7 @@ async fn hasten(tx: &mut SqliteConnection, id: DeliveryId, now: Timestamp) -> Re
         "-- postrider: redeliver_waiting
         UPDATE postrider_deliveries
         SET next_attempt_at = ?2, earlier_attempts = attempts, lost_leases = 0, turn_at = NULL,
-            lease_token = NULL, lease_expires_at = NULL, batch_id = NULL
+            lease_token = NULL, lease_expires_at = NULL, batch_id = NULL, target = NULL
         WHERE slot = 0 AND id = ?1 AND (lease_token IS NULL OR lease_expires_at <= ?2)",
     )
     .bind(id.0)
@@ -168,7 +168,8 @@ async fn revive(
         WHERE v.slot = 0 AND v.day = ?4 AND v.id = ?5
         ON CONFLICT (slot, id) DO UPDATE
         SET next_attempt_at = excluded.next_attempt_at, attempts = excluded.attempts,
-            earlier_attempts = excluded.earlier_attempts, lost_leases = 0, holds_key = 0",
+            earlier_attempts = excluded.earlier_attempts, lost_leases = 0, holds_key = 0,
+            target = NULL",
     )
     .bind(place.id)
     .bind(of.hook)

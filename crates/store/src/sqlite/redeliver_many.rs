@@ -91,7 +91,7 @@ async fn hasten(tx: &mut SqliteConnection, meant: &[Seen], now: Timestamp) -> Re
         "-- postrider: bulk_hasten
         UPDATE postrider_deliveries
         SET next_attempt_at = ?2, earlier_attempts = attempts, lost_leases = 0, turn_at = NULL,
-            batch_id = NULL
+            batch_id = NULL, target = NULL
         WHERE slot = 0 AND id IN (SELECT unhex(value) FROM json_each(?1))
             AND lease_token IS NULL",
     )
@@ -141,7 +141,8 @@ async fn revive(
                 WHERE n.slot = 0 AND n.day = i.day AND n.delivery_id = i.id) = ?4
         ON CONFLICT (slot, id) DO UPDATE
         SET next_attempt_at = excluded.next_attempt_at, attempts = excluded.attempts,
-            earlier_attempts = excluded.earlier_attempts, lost_leases = 0, holds_key = 0",
+            earlier_attempts = excluded.earlier_attempts, lost_leases = 0, holds_key = 0,
+            target = NULL",
     )
     .bind(&named)
     .bind(which.hook.0)

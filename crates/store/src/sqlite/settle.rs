@@ -14,6 +14,7 @@ use super::settle_rows::{
     EndedRow, WaitingRow, delete_deliveries, insert_ended, insert_waiting, reschedule,
 };
 use super::started::take_settled;
+use super::targets::keep_targets;
 use super::values::{day_number, micros, rows};
 use crate::announce::of_settled;
 use crate::batch::halves;
@@ -83,6 +84,7 @@ impl SqliteStore {
         let attempts = held.iter().map(|s| attempt_row(s, scrub)).collect();
         insert_attempts(&mut tx, attempts, false).await?;
         move_on(&mut tx, &held, now).await?;
+        keep_targets(&mut tx, &self.keys, &held).await?;
         let book = self.current_book();
         let freed = held.iter().filter_map(|s| s.freed_key(&book));
         give_turns(&mut tx, freed.collect(), now).await?;

@@ -12,7 +12,7 @@ pub(crate) use side::{Column, Hold, Row, Side, Standing, Table};
 
 use crate::{
     Backend, DatabaseSettings, Error, Result, SchemaState, postgres::PostgresStore,
-    sqlite::SqliteStore,
+    sqlite::SqliteStore, target,
 };
 use cell::Kind;
 use postrider_core::{HookSettings, KeyRing};
@@ -292,12 +292,12 @@ impl Transfer<'_> {
                 *cell = Some("0".into());
             }
         }
-        for (_, name, purpose) in SEALED.iter().filter(|(of, ..)| *of == table.name) {
-            let (Some(id), Some(sealed)) = (place("id"), place(name)) else {
+        for (_, name, purpose, of) in SEALED.iter().filter(|(of, ..)| *of == table.name) {
+            let (Some(of), Some(sealed)) = (place(of), place(name)) else {
                 continue;
             };
             for row in rows.iter_mut() {
-                let id = row.get(id).cloned().flatten().unwrap_or_default();
+                let id = row.get(of).cloned().flatten().unwrap_or_default();
                 if let Some(Some(cell)) = row.get_mut(sealed) {
                     let (from, to) = (self.from.key_ring(), self.to.key_ring());
                     *cell = cell::sealed_anew(from, to, purpose, &id, cell)?;
@@ -348,10 +348,11 @@ const DERIVED: [(&str, Told); 2] = [
     ("ordered", |settings| settings.ordered.is_some()),
 ];
 
-/// What is sealed, for what, and bound to the `id` of its row.
-const SEALED: [(&str, &str, &str); 2] = [
-    ("postrider_hooks", "credentials", "hook"),
-    ("postrider_keys", "proof", crate::credential::PURPOSE),
+/// What is sealed, for what, and by which column it is bound to what it belongs to.
+const SEALED: [(&str, &str, &str, &str); 3] = [
+    ("postrider_hooks", "credentials", "hook", "id"),
+    ("postrider_keys", "proof", crate::credential::PURPOSE, "id"),
+    ("postrider_deliveries", "target", target::PURPOSE, "hook_id"),
 ];
 
 type Columns = Vec<(Column, Kind)>;

@@ -23,7 +23,9 @@ mod hooks;
 mod idempotency;
 mod keys;
 mod leases;
+mod order_changed;
 mod ordered;
+mod partitions;
 mod recover;
 mod redeliver;
 mod rejected;
@@ -33,6 +35,7 @@ mod secrets;
 mod settle;
 mod started;
 mod support;
+mod targets;
 mod upkeep;
 
 use postrider_store::Backend;
@@ -204,33 +207,35 @@ on_every_store! {
         batches_of_a_deleted_hook_are_cancelled,
         several_that_lease_at_once_cut_nothing_twice,
     },
+    order_changed::{
+        one_that_has_failed_for_good_holds_its_key_until_it_is_taken,
+        one_that_holds_its_key_can_be_discarded,
+        what_is_behind_what_was_discarded_has_its_turn,
+        one_that_waits_can_be_discarded,
+        what_is_in_flight_or_has_ended_cannot_be_discarded,
+        what_holds_its_key_keeps_its_place_when_many_are_sent_again,
+        a_repeat_waits_for_none_and_holds_up_none,
+        a_hook_may_become_ordered_while_deliveries_wait,
+        a_hook_may_become_ordered_while_deliveries_are_in_flight,
+        a_hook_may_stop_being_ordered,
+        a_hook_that_begins_to_skip_lets_held_keys_go,
+        a_removed_hooks_keys_are_cancelled,
+    },
     ordered::{
         of_each_key_one_goes_at_a_time_in_the_order_of_insertion,
         what_has_no_key_waits_for_none,
         a_key_that_is_tried_again_holds_up_no_other,
         what_is_behind_is_shown_so,
-        one_that_has_failed_for_good_holds_its_key_until_it_is_taken,
-        one_that_holds_its_key_can_be_discarded,
-        what_is_behind_what_was_discarded_has_its_turn,
-        what_holds_its_key_keeps_its_place_when_many_are_sent_again,
-        one_that_waits_can_be_discarded,
-        what_is_in_flight_or_has_ended_cannot_be_discarded,
         a_hook_that_skips_goes_on,
         a_lost_lease_keeps_its_place,
         what_is_given_back_keeps_its_place,
         a_late_settlement_gives_no_turn,
         a_delivery_that_lost_its_workers_holds_its_key_too,
         a_delivery_that_lost_its_workers_is_skipped_too,
-        a_repeat_waits_for_none_and_holds_up_none,
         an_earlier_one_that_comes_late_goes_first_but_never_beside_another,
         deliver_after_is_kept_behind_others,
-        a_hook_may_become_ordered_while_deliveries_wait,
-        a_hook_may_become_ordered_while_deliveries_are_in_flight,
-        a_hook_may_stop_being_ordered,
-        a_hook_that_begins_to_skip_lets_held_keys_go,
         what_nothing_stands_before_has_its_turn_at_the_latest_with_upkeep,
         any_number_of_keys_is_looked_over_some_at_a_time,
-        a_removed_hooks_keys_are_cancelled,
         much_behind_one_delivery_costs_other_keys_no_place,
         turns_are_given_however_fan_out_and_settling_race,
     },
@@ -456,6 +461,16 @@ on_every_store! {
         one_that_is_cancelled_meanwhile_is_a_conflict,
         one_whose_event_is_gone_is_a_conflict,
     },
+    targets::{
+        a_retry_goes_where_the_attempts_before_it_went,
+        one_that_waited_before_goes_where_its_first_attempt_went,
+        it_is_kept_when_given_back_and_when_workers_are_lost,
+        a_late_settlement_keeps_none,
+        one_that_is_sent_again_goes_where_the_hook_points,
+        held_ones_that_are_sent_again_go_where_the_hook_points,
+        a_target_is_sealed_for_its_hook,
+        a_target_opens_with_the_key_it_was_sealed_with,
+    },
     upkeep::{
         deliveries_of_a_deleted_hook_are_cancelled_in_batches,
         deliveries_of_other_hooks_are_left_alone,
@@ -486,6 +501,7 @@ on_every_store! {
         attempts_may_go_before_their_events,
         keys_and_rejected_rows_go_with_the_events,
         a_jump_of_the_clock_by_a_day_takes_a_day,
+        a_clock_that_jumps_by_a_year_takes_nothing_for_a_day,
         of_several_that_prune_at_once_one_does_the_work,
     },
 }
@@ -516,6 +532,8 @@ mod postgres_only {
         ordered::{
             one_at_a_time_fans_out_a_slot_for_ordered_hooks,
             the_next_owner_waits_for_what_is_in_flight,
+        },
+        order_changed::{
             slots_do_not_grow_while_ordered_deliveries_wait,
         },
         fan_out::{
@@ -540,6 +558,18 @@ mod postgres_only {
             what_a_process_that_died_had_begun_is_finished,
             a_partition_that_a_person_detached_is_left_alone,
             a_late_attempt_of_a_day_that_is_gone_stops_no_other,
+        },
+        partitions::{
+            many_days_wait_for_a_long_reader_and_keep_nothing_else_waiting,
+            a_retention_made_shorter_takes_many_days_under_load,
+            a_partition_made_by_hand_is_left_alone_and_in_nobodys_way,
+            a_table_named_like_a_partition_is_in_nobodys_way,
+            beside_a_default_partition_nothing_goes_and_the_rest_goes_on,
+            a_detaching_that_was_interrupted_is_finished,
+            one_that_was_to_go_and_is_kept_may_be_detached_by_a_person,
+            attempts_of_a_day_that_a_person_detached_go,
+            what_a_view_needs_keeps_nothing_else,
+            neither_time_zone_nor_style_of_dates_of_the_database_matters,
         },
         secrets::{
             without_a_key_no_secret_is_stored,

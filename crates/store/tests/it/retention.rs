@@ -162,7 +162,7 @@ pub async fn what_expired_is_told_for_a_week_longer(t: &TestStore) {
     let ids = t.waiting(hook, 1).await;
     past(t).await;
     assert_eq!(prune(t).await.expired, 1);
-    t.advance(7 * DAY);
+    live(t, 7).await;
     prune(t).await;
     assert_eq!(t.delivery(ids[0]).await.state, DeliveryState::Expired);
     t.advance(DAY);
@@ -191,11 +191,11 @@ pub async fn attempts_may_go_before_their_events(t: &TestStore) {
     let again = t.lease(&[hook]).await;
     t.settle(&[t.refused(&again[0], 20 * DAY)]).await;
     // The attempts of a day go together, when the latest is past.
-    t.advance(4 * DAY);
+    live(t, 4).await;
     let pruned = t.store.prune(&keep, t.now(), 100).await.unwrap();
     assert_eq!(pruned, Pruned::default());
     assert_eq!(t.attempts(other.id).await.len(), 2);
-    t.advance(4 * DAY);
+    live(t, 4).await;
     // The server may be looking after the table at this moment: then it goes a little later.
     let mut gone = (0, 0);
     eventually(async || {
@@ -260,6 +260,51 @@ pub async fn a_jump_of_the_clock_by_a_day_takes_a_day(t: &TestStore) {
     for (event, there) in events.into_iter().zip([false, false, true, true]) {
         assert_eq!(t.store.event(event).await.is_ok(), there);
     }
+}
+
+pub async fn a_clock_that_jumps_by_a_year_takes_nothing_for_a_day(t: &TestStore) {
+    let hook = t.hook("work").await;
+    let held = t.hook("held").await;
+    change(t, held, HookChange::Pause).await;
+    let started = t.started(hook, 1).await;
+    t.settle(&[t.accepted(&started[0])]).await;
+    let waiting = insert(t, event("held")).await;
+    let mut keyed = event("work");
+    keyed.dedup_key = Some("once".into());
+    insert(t, keyed.clone()).await;
+    t.fan_out_without_room().await;
+    assert_eq!(prune(t).await, Pruned::default());
+    let (real, delivery) = (t.now(), DeliveryId::of(waiting, held));
+    let year = Duration::from_secs(365 * DAY);
+    for ahead in [0, 3_600, DAY - 1].map(Duration::from_secs) {
+        let pruned = t.store.prune(&keep(), real + year + ahead, 100).await;
+        let pruned = pruned.unwrap();
+        let doubt = pruned.waiting.clone().unwrap_or_default();
+        assert!(doubt.contains("clock has gone forward"), "{doubt}");
+        let rest = Pruned {
+            waiting: None,
+            ..pruned
+        };
+        assert_eq!(rest, Pruned::default());
+    }
+    // Set right in time, nothing was lost.
+    assert_eq!(prune(t).await, Pruned::default());
+    assert_eq!(t.delivery(delivery).await.state, DeliveryState::Held);
+    assert_eq!(
+        t.delivery(started[0].id).await.state,
+        DeliveryState::Delivered
+    );
+    insert(t, keyed).await;
+    assert_eq!(t.fan_out().await.duplicates, 1);
+
+    // What stays so for a day is believed, as after a year in which no worker ran.
+    t.clock.advance(year);
+    upkeep(t).await;
+    assert!(prune(t).await.waiting.is_some());
+    live(t, 1).await;
+    let pruned = prune(t).await;
+    assert_eq!((pruned.expired, pruned.waiting), (2, None));
+    assert_eq!(t.delivery(delivery).await.state, DeliveryState::Expired);
 }
 
 pub async fn of_several_that_prune_at_once_one_does_the_work(t: &TestStore) {
@@ -413,6 +458,19 @@ fn keep() -> Retention {
 
 async fn prune(t: &TestStore) -> Pruned {
     t.store.prune(&keep(), t.now(), 1_000).await.unwrap()
+}
+
+/// Lets days pass in which is looked for what is past, but everything is kept.
+async fn live(t: &TestStore, days: u64) {
+    let keep = Retention {
+        events: Duration::MAX,
+        attempts: Duration::MAX,
+    };
+    t.store.prune(&keep, t.now(), 100).await.unwrap();
+    for _ in 0..days {
+        t.advance(DAY);
+        t.store.prune(&keep, t.now(), 100).await.unwrap();
+    }
 }
 
 async fn upkeep(t: &TestStore) {

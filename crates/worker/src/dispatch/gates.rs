@@ -10,7 +10,7 @@ use postrider_core::{HookId, HookStatus, Timestamp};
 use postrider_store::{GateAnswer, HookBook, OwnGates, Result};
 use std::collections::HashMap;
 use std::time::Duration;
-use tracing::warn;
+use tracing::{info, warn};
 
 /// How long ownership lasts: the longest that a hook stands still when its owner dies.
 const OWNED_FOR: Duration = Duration::from_secs(8);
@@ -43,6 +43,9 @@ impl Dispatcher {
         if !ramped_up.is_empty() {
             let call = self.store.end_ramps(&ramped_up);
             self.timed("gates", call).await?;
+            for hook in ramped_up {
+                info!(hook.id = %hook, "Hook {hook} is at its usual pace again");
+            }
         }
         let now = self.clock.now();
         let hooks = self.gates_to_ask_for(now);

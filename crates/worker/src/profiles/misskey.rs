@@ -34,6 +34,7 @@ pub(super) const PROFILE: Profile = Profile {
         backs_off: false,
         disables: DisableWhen::Never,
         keeps_latest: true,
+        keeps_target: true,
         ..Policy::CONFIGURED
     },
     shared,

@@ -198,6 +198,11 @@ impl Prepared {
         self.version == hook.version && self.valid_until.is_none_or(|end| end > now)
     }
 
+    /// Whether the hook sets this header for itself.
+    pub(crate) fn sets(&self, header: &'static str) -> bool {
+        self.headers.contains_key(header)
+    }
+
     /// The request of one attempt.
     pub fn request(&self, sending: &Sending<'_>) -> Request {
         let mut headers = HeaderMap::with_capacity(self.headers.len() + 7);

@@ -23,6 +23,9 @@ pub struct Policy {
     /// How the events of a hook go together, several in one request; `None` for a profile whose
     /// requests have one event each.
     pub batches: Option<fn(&Hook, &ProfileOptions) -> Option<Batching>>,
+    /// Whether retries go where the first attempt went, with the credentials of then, whatever
+    /// becomes of the hook.
+    pub keeps_target: bool,
 }
 
 /// When a hook is disabled because of its failures.
@@ -45,6 +48,7 @@ impl Policy {
         disables: DisableWhen::AfterFailures,
         keeps_latest: false,
         batches: None,
+        keeps_target: false,
     };
 
     /// From how many failures in a row `hook` is backed off; `configured` is what holds for

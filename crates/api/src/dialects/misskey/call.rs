@@ -36,7 +36,7 @@ impl FromRequest<Arc<Desk>> for Call {
         let by_header = bearer(&head.headers);
         if let Some(token) = by_header {
             let allowed = match authenticate(desk, token).await {
-                Ok(credential) => allow(Some(credential), need),
+                Ok(credential) => admit(desk, credential, need),
                 Err(refusal) => Err(refusal),
             };
             match allowed {
@@ -53,7 +53,7 @@ impl FromRequest<Arc<Desk>> for Call {
         let credential = match (caller, in_body) {
             (Some(credential), _) => credential,
             (None, Some(Value::String(token))) => {
-                allow(Some(authenticate(desk, &token).await?), need)?
+                admit(desk, authenticate(desk, &token).await?, need)?
             }
             (None, None | Some(Value::Null)) => allow(None, need)?,
             (None, Some(_)) => return Err(Refusal::Unspeakable),
@@ -76,10 +76,22 @@ async fn authenticate(desk: &Desk, token: &str) -> Result<Credential, Refusal> {
     Ok(credential)
 }
 
+/// Lets a caller through who may do what it asks for, and has not done so too often: what takes a
+/// token of the user's own is counted, whatever is asked and whoever is suspended.
+fn admit(desk: &Desk, credential: Credential, need: Need) -> Result<Credential, Refusal> {
+    if need == Need::OwnToken && is_own(&credential) {
+        desk.count_test(&credential.account)?;
+    }
+    allow(Some(credential), need)
+}
+
+/// A token that lacks a permission is an application's, not its user's own.
+fn is_own(credential: &Credential) -> bool {
+    credential.access.read && credential.access.write
+}
+
 /// Whether a caller may do what it asks for, in Misskey's order of checks.
 fn allow(credential: Option<Credential>, need: Need) -> Result<Credential, Refusal> {
-    // A token that lacks a permission is an application's, not its user's own.
-    let is_own = |credential: &Credential| credential.access.read && credential.access.write;
     if need == Need::OwnToken && !credential.as_ref().is_some_and(is_own) {
         return Err(ACCESS_DENIED.into());
     }

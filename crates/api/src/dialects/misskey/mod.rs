@@ -9,9 +9,10 @@ mod refusal;
 mod sample;
 
 use super::credentials::token;
+use super::route::Route;
 use super::{Brought, Desk, Dialect};
 use axum::Router;
-use axum::routing::post;
+use axum::routing::on;
 use std::sync::Arc;
 
 /// Its name, and its profile's.
@@ -20,20 +21,24 @@ const NAME: &str = "misskey";
 pub(super) const DIALECT: Dialect = Dialect {
     name: NAME,
     issue: |brought: Brought| token(NAME, "token", brought),
-    routes,
+    prefix: "/api",
+    routes: ROUTES,
+    refusing,
 };
 
-fn routes() -> Router<Arc<Desk>> {
-    let api = Router::new()
-        .route("/i/webhooks/create", post(hooks::create))
-        .route("/i/webhooks/list", post(hooks::list))
-        .route("/i/webhooks/show", post(hooks::show))
-        .route("/i/webhooks/update", post(hooks::update))
-        .route("/i/webhooks/delete", post(hooks::delete))
-        .route("/i/webhooks/test", post(hooks::test))
+const ROUTES: &[Route] = &[
+    Route::post("/i/webhooks/create", |by| on(by, hooks::create)),
+    Route::post("/i/webhooks/list", |by| on(by, hooks::list)),
+    Route::post("/i/webhooks/show", |by| on(by, hooks::show)),
+    Route::post("/i/webhooks/update", |by| on(by, hooks::update)),
+    Route::post("/i/webhooks/delete", |by| on(by, hooks::delete)),
+    Route::post("/i/webhooks/test", |by| on(by, hooks::test)),
+];
+
+fn refusing(routes: Router<Arc<Desk>>) -> Router<Arc<Desk>> {
+    routes
         .method_not_allowed_fallback(refusal::no_method)
-        .fallback(refusal::no_route);
-    Router::new().nest("/api", api)
+        .fallback(refusal::no_route)
 }
 
 /// What a caller must have.

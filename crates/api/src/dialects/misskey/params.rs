@@ -113,7 +113,8 @@ impl Params {
             None => Ok((None, None)),
             Some(Value::Object(members)) => {
                 let own = Self(members.clone());
-                Ok((own.url()?, own.secret()?))
+                let read = own.url().and_then(|url| Ok((url, own.secret()?)));
+                read.map_err(|refusal| refusal.within("override"))
             }
             Some(_) => Err(mistyped("override", "object")),
         }
@@ -228,6 +229,11 @@ mod tests {
             ),
             (json!({"webhookId": 1}), "id", "#/properties/webhookId/type"),
             (json!({"type": "like"}), "type", "#/properties/type/enum"),
+            (
+                json!({"override": {"secret": 1}}),
+                "override",
+                "#/properties/override/properties/secret/type",
+            ),
             (
                 json!({"override": 1}),
                 "override",

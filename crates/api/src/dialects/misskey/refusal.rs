@@ -184,6 +184,17 @@ impl Refusal {
             retry_after: None,
         }
     }
+
+    /// The same of a parameter that is a member of the parameter `name`.
+    pub(super) fn within(mut self, name: &str) -> Self {
+        if let Self::Known {
+            info: Some(info), ..
+        } = &mut self
+        {
+            info.param = info.param.replacen('#', &format!("#/properties/{name}"), 1);
+        }
+        self
+    }
 }
 
 impl From<Code> for Refusal {
@@ -212,10 +223,10 @@ impl From<Error> for Refusal {
 
 impl From<NotTaken> for Refusal {
     fn from(problem: NotTaken) -> Self {
-        let (code, status) = match problem {
-            NotTaken::TooLarge => (INVALID_PARAM, StatusCode::PAYLOAD_TOO_LARGE),
-            NotTaken::Incomplete => (INVALID_PARAM, StatusCode::REQUEST_TIMEOUT),
-            NotTaken::Busy => (RATE_LIMIT_EXCEEDED, StatusCode::TOO_MANY_REQUESTS),
+        let (code, status, retry_after) = match problem {
+            NotTaken::TooLarge => (INVALID_PARAM, StatusCode::PAYLOAD_TOO_LARGE, None),
+            NotTaken::Incomplete => (INVALID_PARAM, StatusCode::REQUEST_TIMEOUT, None),
+            NotTaken::Busy => (RATE_LIMIT_EXCEEDED, StatusCode::TOO_MANY_REQUESTS, Some(1)),
         };
         Self::Known {
             code: with_status(code, status),
@@ -223,7 +234,7 @@ impl From<NotTaken> for Refusal {
                 param: "#".into(),
                 reason: problem.to_string(),
             }),
-            retry_after: None,
+            retry_after,
         }
     }
 }

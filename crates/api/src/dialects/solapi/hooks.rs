@@ -235,6 +235,7 @@ pub(super) async fn test(
         updated_at: now,
         version: 0,
     };
+    desk.count_test(&hook.account)?;
     let attempt = desk.test(&hook, SAMPLE_TYPE, SAMPLE).await?;
     match attempt.error() {
         None => Ok(Json(Tested { message: "Success" })),

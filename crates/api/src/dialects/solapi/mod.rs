@@ -14,10 +14,11 @@ mod refusal;
 mod tests;
 
 use super::credentials::{drawn, signing};
+use super::route::Route;
 use super::{Brought, Desk, Dialect};
 use axum::Router;
 use axum::http::Method;
-use axum::routing::{get, post};
+use axum::routing::on;
 use chrono::SecondsFormat;
 use postrider_core::Timestamp;
 use refusal::Scope;
@@ -35,21 +36,25 @@ pub(super) const DIALECT: Dialect = Dialect {
             format!("NCS{}", drawn(13).to_uppercase())
         })
     },
-    routes,
+    prefix: "/webhook",
+    routes: ROUTES,
+    refusing,
 };
 
-fn routes() -> Router<Arc<Desk>> {
-    let webhook = Router::new()
-        .route("/v1/outgoing", post(hooks::create).get(hooks::list))
-        .route(
-            "/v1/outgoing/{id}",
-            get(hooks::show).put(hooks::update).delete(hooks::delete),
-        )
-        .route("/v1/outgoing-test", post(hooks::test))
-        .route("/v1/events", get(events::list))
+const ROUTES: &[Route] = &[
+    Route::post("/v1/outgoing", |by| on(by, hooks::create)),
+    Route::get("/v1/outgoing", |by| on(by, hooks::list)),
+    Route::get("/v1/outgoing/{id}", |by| on(by, hooks::show)),
+    Route::put("/v1/outgoing/{id}", |by| on(by, hooks::update)),
+    Route::delete("/v1/outgoing/{id}", |by| on(by, hooks::delete)),
+    Route::post("/v1/outgoing-test", |by| on(by, hooks::test)),
+    Route::get("/v1/events", |by| on(by, events::list)),
+];
+
+fn refusing(routes: Router<Arc<Desk>>) -> Router<Arc<Desk>> {
+    routes
         .method_not_allowed_fallback(refusal::no_method)
-        .fallback(refusal::no_route);
-    Router::new().nest("/webhook", webhook)
+        .fallback(refusal::no_route)
 }
 
 /// What a caller must have for this route, as SOLAPI's documents say of each.

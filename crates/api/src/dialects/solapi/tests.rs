@@ -42,7 +42,7 @@ async fn at(store: &TestStore, moment: Timestamp) -> (Router, Arc<TestClock>) {
         tests: Arc::new(Nowhere),
         settings: DialectSettings::default(),
     });
-    (routes().with_state(Arc::new(desk)), clock)
+    (DIALECT.router().with_state(Arc::new(desk)), clock)
 }
 
 async fn with_the_key_of_the_vectors() -> TestStore {

@@ -8,9 +8,10 @@ mod hooks;
 mod refusal;
 
 use super::credentials::{drawn, password};
+use super::route::Route;
 use super::{Brought, Desk, Dialect};
 use axum::Router;
-use axum::routing::{get, post};
+use axum::routing::on;
 use std::sync::Arc;
 
 /// Its name, and its profile's.
@@ -23,17 +24,21 @@ pub(super) const DIALECT: Dialect = Dialect {
             format!("api_{}", drawn(8).to_lowercase())
         })
     },
-    routes,
+    prefix: "/api/webhooks",
+    routes: ROUTES,
+    refusing,
 };
 
-fn routes() -> Router<Arc<Desk>> {
-    let webhooks = Router::new()
-        .route("/", post(hooks::create).get(hooks::list))
-        .route(
-            "/{id}",
-            get(hooks::show).put(hooks::update).delete(hooks::delete),
-        )
+const ROUTES: &[Route] = &[
+    Route::post("/", |by| on(by, hooks::create)),
+    Route::get("/", |by| on(by, hooks::list)),
+    Route::get("/{id}", |by| on(by, hooks::show)),
+    Route::put("/{id}", |by| on(by, hooks::update)),
+    Route::delete("/{id}", |by| on(by, hooks::delete)),
+];
+
+fn refusing(routes: Router<Arc<Desk>>) -> Router<Arc<Desk>> {
+    routes
         .method_not_allowed_fallback(refusal::no_method)
-        .fallback(refusal::no_route);
-    Router::new().nest("/api/webhooks", webhooks)
+        .fallback(refusal::no_route)
 }

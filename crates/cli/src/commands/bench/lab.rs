@@ -153,21 +153,27 @@ impl Lab {
 
     /// Starts a worker process and waits until it says that it is ready.
     pub async fn worker(&self) -> Result<WorkerProcess> {
-        self.serve("worker").await
+        self.serve("worker", None).await
+    }
+
+    /// The same, and events are kept for so long.
+    pub async fn worker_that_keeps(&self, events: &str) -> Result<WorkerProcess> {
+        self.serve("worker", Some(events)).await
     }
 
     /// Starts a process in all roles, which takes events through its API and delivers them.
     pub async fn server(&self) -> Result<WorkerProcess> {
-        self.serve("all").await
+        self.serve("all", None).await
     }
 
-    async fn serve(&self, role: &str) -> Result<WorkerProcess> {
+    async fn serve(&self, role: &str, keep_events: Option<&str>) -> Result<WorkerProcess> {
         WorkerProcess::start(&WorkerOptions {
             role,
             database: self.scratch.url(),
             key: &self.key,
             folder: self.folder.path(),
             concurrency: self.concurrency,
+            keep_events,
         })
         .await
     }

@@ -15,6 +15,7 @@ mod progress;
 mod publish;
 mod receiver;
 mod report;
+mod retention;
 mod scrape;
 mod steady;
 mod tally;
@@ -71,6 +72,8 @@ enum Scenario {
     Isolation,
     /// A transaction left open for ten minutes under load (PostgreSQL)
     HeldXmin,
+    /// A day of history that goes under load, beside a long reader (PostgreSQL)
+    Retention,
     /// 1, 2 and 4 worker processes on one database (PostgreSQL)
     Workers,
     /// A worker with nothing to do
@@ -149,6 +152,7 @@ impl Bench {
                 Scenario::Backlog => backlog::run(stage, receiver).await?,
                 Scenario::Isolation => isolation::run(stage, receiver).await?,
                 Scenario::HeldXmin => held_xmin::run(stage, receiver).await?,
+                Scenario::Retention => retention::run(stage, receiver).await?,
                 Scenario::Workers => workers::run(stage, receiver).await?,
                 Scenario::Idle => idle::run(stage).await?,
                 Scenario::All | Scenario::Receiver => Vec::new(),
@@ -208,7 +212,7 @@ impl Bench {
 
 impl Scenario {
     /// What `all` measures, in this order.
-    const EACH: [Self; 9] = [
+    const EACH: [Self; 10] = [
         Self::Throughput,
         Self::Steady,
         Self::Publish,
@@ -216,6 +220,7 @@ impl Scenario {
         Self::Backlog,
         Self::Isolation,
         Self::HeldXmin,
+        Self::Retention,
         Self::Workers,
         Self::Idle,
     ];
@@ -235,6 +240,10 @@ impl Scenario {
             ),
             (Self::HeldXmin, Backend::Sqlite) => Some(
                 "SQLite has no dead rows that an open transaction could hold up: measure it with \
+                 --database postgres://…",
+            ),
+            (Self::Retention, Backend::Sqlite) => Some(
+                "SQLite has no partitions that a reader could keep: measure it with \
                  --database postgres://…",
             ),
             _ => None,

@@ -13,10 +13,12 @@ const LONGEST: Duration = Duration::from_secs(3_600);
 #[derive(Clone, Debug, Args)]
 pub struct Options {
     /// Deliveries of one run; an event to ten hooks makes ten [default: 100000; backlog
-    /// 1000000; isolation 100000 that wait behind the hanging hook]
+    /// 1000000; isolation 100000 that wait behind the hanging hook; retention
+    /// 200000 of the day that goes]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(20..=100_000_000))]
     events: Option<u64>,
-    /// How long one run takes [default: latency, idle 10; steady 20; isolation 30; held-xmin 600]
+    /// How long one run takes [default: latency, idle 10; steady 20; each part of retention 20;
+    /// isolation 30; held-xmin 600]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: Option<u64>,
     /// Bytes of one payload
@@ -33,8 +35,8 @@ pub struct Options {
     /// worker's own]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     concurrency: Option<u32>,
-    /// Events a second [default: latency 50; isolation 200; steady as fast as they are
-    /// delivered; held-xmin 80 % of the peak]
+    /// Events a second [default: latency 50; isolation 200; retention 5000; steady as fast as
+    /// they are delivered; held-xmin 80 % of the peak]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rate: Option<u32>,
     /// How often everything is measured [default: 3; 1 with --quick]

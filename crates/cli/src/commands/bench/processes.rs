@@ -73,6 +73,11 @@ impl ReceiverProcess {
         self.ask(&format!("watch {watch}")).await.map(|_| ())
     }
 
+    /// The longest time in which nothing arrived since this was last asked, in seconds.
+    pub async fn lap(&mut self) -> Result<f64> {
+        Ok(self.ask("lap").await?.parse()?)
+    }
+
     /// When the watched ranks were reached, in seconds from the receiver's zero.
     pub async fn reached(&mut self) -> Result<Vec<f64>> {
         Ok(serde_json::from_str(&self.ask("reached").await?)?)
@@ -148,6 +153,8 @@ pub struct WorkerOptions<'a> {
     pub concurrency: Option<u32>,
     /// Its role.
     pub role: &'a str,
+    /// `retention.events`, where that is not the default.
+    pub keep_events: Option<&'a str>,
 }
 
 /// A worker process, in the default configuration as far as nothing else is asked for.
@@ -179,6 +186,9 @@ impl WorkerProcess {
             .env("POSTRIDER_LOG", "warn");
         if let Some(concurrency) = options.concurrency {
             command.env("POSTRIDER_WORKER__CONCURRENCY", concurrency.to_string());
+        }
+        if let Some(keep) = options.keep_events {
+            command.env("POSTRIDER_RETENTION__EVENTS", keep);
         }
         let mut child = command
             .current_dir(options.folder)

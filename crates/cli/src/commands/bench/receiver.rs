@@ -59,7 +59,7 @@ impl Receiver {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `now`: the receiver's clock. `watch {…}`: begins anew. `seen`: the counts. `reached`:
+    /// `now`: the receiver's clock. `lap`: the longest gap since the lap before. `watch {…}`: begins anew. `seen`: the counts. `reached`:
     /// when the watched ranks were reached. `arrivals`: event, hook and time of each that is
     /// kept, then an empty line.
     fn answer(&self, command: &str) -> Result<String> {
@@ -74,6 +74,10 @@ impl Receiver {
             "seen" => {
                 let seen = self.tally().seen();
                 format!("{}\n", serde_json::to_string(&seen)?)
+            }
+            "lap" => {
+                let at = self.started.elapsed().as_secs_f64();
+                format!("{}\n", self.tally().lap(at))
             }
             "reached" => format!("{}\n", serde_json::to_string(self.tally().reached())?),
             "arrivals" => {

@@ -81,6 +81,22 @@ pub struct Tally {
     arrivals: HashMap<(Uuid, u32), f64>,
     /// When each of the first of the watched ranks was reached.
     reached: Vec<f64>,
+    lap: Lap,
+}
+
+/// The longest time without an arrival since it began.
+#[derive(Clone, Copy, Debug, Default)]
+struct Lap {
+    /// When the latest request was accepted, or the lap began.
+    latest: f64,
+    gap: f64,
+}
+
+impl Lap {
+    fn at(&mut self, at: f64) {
+        self.gap = self.gap.max(at - self.latest);
+        self.latest = at;
+    }
 }
 
 impl Tally {
@@ -100,6 +116,7 @@ impl Tally {
         }
         self.seen.accepted += 1;
         self.seen.last = at;
+        self.lap.at(at);
         let Some(event) = event else { return };
         let pair = random_half(event) ^ (u64::from(hook) + 1).wrapping_mul(MIX);
         if !self.known.insert(pair) {
@@ -117,6 +134,13 @@ impl Tally {
     /// A request came to a hook that fails or hangs.
     pub fn refuse(&mut self) {
         self.seen.sick += 1;
+    }
+
+    /// The longest time without an accepted request since this was last asked, so many seconds
+    /// after the start; it is measured anew from then on.
+    pub fn lap(&mut self, at: f64) -> f64 {
+        self.lap.at(at);
+        std::mem::take(&mut self.lap.gap)
     }
 
     /// The counts.
@@ -173,6 +197,18 @@ mod tests {
         assert_eq!(tally.seen(), seen);
         assert_eq!(tally.reached(), [1.0, 4.0]);
         assert_eq!(tally.arrivals()[&(one, 0)], 1.0);
+    }
+
+    #[test]
+    fn the_longest_gap_is_that_of_the_lap() {
+        let mut tally = Tally::of(Watch::count(9));
+        assert_eq!(tally.lap(1.0), 1.0);
+        for (event, at) in [(1, 1.5), (2, 3.5), (3, 4.0)] {
+            tally.accept(Some(Uuid::from_u128(event)), 0, at);
+        }
+        assert_eq!(tally.lap(5.0), 2.0);
+        tally.accept(Some(Uuid::from_u128(4)), 0, 5.25);
+        assert_eq!(tally.lap(8.25), 3.0);
     }
 
     #[test]

@@ -161,6 +161,7 @@ fn settlement(leased: &Leased, outcome: Outcome, step: Step) -> Settlement {
         leased: leased.clone(),
         step,
         policy: POLICY,
+        keeps_target: false,
     }
 }
 

@@ -1,0 +1,5 @@
+//! Traces as a collector sees them, and as receivers do.
+
+mod attempts;
+mod collector;
+mod exporting;
