@@ -305,14 +305,16 @@ CREATE TABLE postrider_deliveries (
     lost_leases smallint NOT NULL DEFAULT 0,
     next_attempt_at timestamptz NOT NULL,
     -- For ordered hooks: when it is due once the ones of its key before it have ended. Until then
-    -- next_attempt_at is 9999-12-31.
+    -- next_attempt_at is 9999-12-31. For hooks that get several events in one request: from when
+    -- on it may go with others; once it is of a batch, when that is due.
     turn_at timestamptz,
     -- For ordered hooks: it has failed for good, stands in postrider_ended as well, and those of
     -- its key behind it wait until a person decides. next_attempt_at is 9999-12-31.
     holds_key boolean NOT NULL DEFAULT false,
     lease_token uuid,
     lease_expires_at timestamptz,
-    -- For formats that send several events in one request, never re-cut on a retry.
+    -- For formats that send several events in one request: the first delivery of the batch, which
+    -- stands for all of it. next_attempt_at of the others is 9999-12-30.
     batch_id uuid,
     -- For formats whose retries go where the attempts before them went, whatever becomes of
     -- the hook: its URL and credentials as they were then, sealed.
@@ -338,6 +340,9 @@ CREATE INDEX postrider_deliveries_keyed
 CREATE INDEX postrider_deliveries_keyed_leased
     ON postrider_deliveries (slot, hook_id, ordering_key)
     WHERE ordering_key IS NOT NULL AND lease_token IS NOT NULL;
+-- The deliveries of a batch.
+CREATE INDEX postrider_deliveries_batched
+    ON postrider_deliveries (slot, batch_id) WHERE batch_id IS NOT NULL;
 
 -- Deliveries that started when their events were fanned out, all those of one fan-out in one
 -- row. A member gets a row of its own in postrider_deliveries when it has to wait; one whose

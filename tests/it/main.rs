@@ -46,6 +46,7 @@ mod rate;
 mod refusals;
 mod registrant_routes;
 mod registrants;
+mod report_batches;
 mod retention;
 mod retention_load;
 mod retry;

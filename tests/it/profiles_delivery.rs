@@ -550,6 +550,7 @@ fn of_server(url: &str) -> HookDefaults {
     HookDefaults {
         profiles: ProfileOptions {
             misskey: MisskeyOptions::of(url).unwrap(),
+            ..ProfileOptions::default()
         },
         ..HookDefaults::default()
     }

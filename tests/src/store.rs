@@ -229,6 +229,7 @@ impl TestStore {
             max_bytes: 64 * 1024 * 1024,
             max_deliveries: 10_000,
             deliver_before: now + RETENTION,
+            batches: None,
         }
     }
 
@@ -279,6 +280,7 @@ impl TestStore {
             until: now + LEASE,
             worker: self.worker,
             wanted: hooks.iter().map(|hook| (*hook, 1_000)).collect(),
+            batches: None,
         }
     }
 

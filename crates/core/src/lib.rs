@@ -8,6 +8,7 @@
 
 mod alias;
 mod attempt;
+mod batch;
 mod body;
 mod clock;
 mod credential;
@@ -36,6 +37,7 @@ mod trace;
 
 pub use alias::{AliasForm, NewAlias};
 pub use attempt::{Attempt, scrub};
+pub use batch::{Batches, Batching};
 pub use body::{BodyForm, standard_body};
 pub use clock::{Clock, TestClock, Timestamp};
 pub use credential::{

@@ -1,9 +1,10 @@
 //! Which deliveries a batch of outbox rows makes, and which of them start at once.
 
+use crate::batch::batching_of;
 use crate::order::never;
-use crate::{FanOut, Fresh, HookBook, Leased, Room};
+use crate::{FanOut, Fresh, HookBook, Leased};
 use postrider_core::{DeliveryId, Event, Hook, HookId, HookStatus, LazyPayload, Timestamp};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 /// An outbox row as it was read.
@@ -25,8 +26,11 @@ pub(crate) struct Planned {
     pub event: Arc<Event>,
     pub hook: Arc<Hook>,
     pub next_attempt_at: Timestamp,
-    /// When it is due once its turn has come, if one of its key stands before it in the plan.
+    /// When it is due once its turn has come, if one of its key stands before it in the plan; from
+    /// when on it may go with others, if it waits for some.
     pub turn_at: Option<Timestamp>,
+    /// It waits for others to go with.
+    pub gathers: bool,
     /// Leased to the caller in the same transaction.
     pub starts: bool,
 }
@@ -52,6 +56,18 @@ impl Plan {
         });
         let hooks: BTreeSet<_> = waiting.map(|planned| planned.hook.id).collect();
         hooks.into_iter().collect()
+    }
+
+    /// The hooks whose deliveries wait for others to go with, and until when the first does.
+    pub(crate) fn gathering(&self) -> Vec<(HookId, Timestamp)> {
+        let mut until = BTreeMap::new();
+        for planned in self.deliveries.iter().filter(|planned| planned.gathers) {
+            let first = until
+                .entry(planned.hook.id)
+                .or_insert(planned.next_attempt_at);
+            *first = planned.next_attempt_at.min(*first);
+        }
+        until.into_iter().collect()
     }
 
     /// How many deliveries start at once.
@@ -81,6 +97,8 @@ impl Plan {
                 together,
                 place,
             }),
+            batch: None,
+            companions: Vec::new(),
         }));
         started
     }
@@ -114,40 +132,43 @@ pub(crate) fn repeated_in_batch(rows: &[OutboxRow]) -> HashSet<i64> {
         .collect()
 }
 
-/// The deliveries of `rows`, in order, until `max_deliveries` would be exceeded; the first row
-/// is always covered.
-pub(crate) fn plan(
-    rows: &[OutboxRow],
-    book: &HookBook,
-    room: &mut Room,
-    now: Timestamp,
-    max_deliveries: u32,
-) -> Plan {
+/// The deliveries of `rows`, in order, until the request's `max_deliveries` would be exceeded;
+/// the first row is always covered.
+pub(crate) fn plan(rows: &[OutboxRow], book: &HookBook, request: &FanOut) -> Plan {
+    let (mut room, now) = (request.room.clone(), request.now);
     let mut plan = Plan::default();
     let mut keys = HashSet::new();
     for row in rows {
         let (matching, filter_problems) = matching(book, row);
         let size = plan.deliveries.len() + matching.len();
-        if plan.covered > 0 && size > max_deliveries as usize {
+        if plan.covered > 0 && size > request.max_deliveries as usize {
             break;
         }
         let due = row.deliver_after.map_or(now, |at| at.max(now));
         let key = row.event.ordering_key.as_deref();
         for hook in matching {
-            let starts = hook.status == HookStatus::Active
+            let gathers = batching_of(request.batches.as_ref(), hook);
+            let starts = gathers.is_none()
+                && hook.status == HookStatus::Active
                 && !hook.locked
                 && !hook.is_gated()
                 && due <= now
                 && room.take(hook.id);
             let behind = hook.settings.ordered.is_some()
                 && key.is_some_and(|key| !keys.insert((hook.id, key)));
+            let next_attempt_at = match gathers {
+                _ if behind => never(),
+                Some(batching) => due + batching.window,
+                None => due,
+            };
             plan.deliveries.push(Planned {
                 id: DeliveryId::of(row.event.id, hook.id),
                 seq: row.seq,
                 event: row.event.clone(),
                 hook: hook.clone(),
-                next_attempt_at: if behind { never() } else { due },
-                turn_at: behind.then_some(due),
+                next_attempt_at,
+                turn_at: (behind || gathers.is_some()).then_some(due),
+                gathers: gathers.is_some(),
                 starts,
             });
         }

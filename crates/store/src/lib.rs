@@ -5,6 +5,7 @@
 //! on both by name. Nothing outside this crate and the producer knows `sqlx`.
 
 mod announce;
+mod batch;
 mod book;
 mod bulk;
 mod credential;
@@ -45,12 +46,11 @@ pub use retention::{Erased, Pruned, Retention};
 pub use room::Room;
 pub use scratch::{HeldSnapshot, PastDay, ScratchDatabase, describe_server};
 pub use store::{
-    DeliveryFilter, DueHook, EnqueuedOnce, EventFilter, FanOut, HistoryFilter, HookChange,
-    HookFilter, IDEMPOTENCY_KEPT, Idempotency, KeyFilter, Latest, Lease, RegisteredFilter, Store,
-    Upkeep,
+    DeliveryFilter, EnqueuedOnce, EventFilter, HistoryFilter, HookChange, HookFilter,
+    IDEMPOTENCY_KEPT, Idempotency, KeyFilter, Latest, RegisteredFilter, Store, Upkeep,
 };
 pub use transfer::{TransferParts, TransferStep, Transferred, transfer};
 pub use work::{
-    Disabling, FannedOut, Fresh, GateAnswer, HookBook, Leased, OwnGates, Peek, Recovered, Settled,
-    Settlement, Standing, Step, Warning, WorkerClaim,
+    Companion, Disabling, DueHook, FanOut, FannedOut, Fresh, GateAnswer, HookBook, Lease, Leased,
+    OwnGates, Peek, Recovered, Settled, Settlement, Standing, Step, Warning, WorkerClaim,
 };

@@ -1,11 +1,11 @@
 //! The contract of every store, in prose. The conformance cases are named after its sentences.
 
 use crate::{
-    AttemptReport, CredentialQuery, DeliveryReport, DeliveryState, Discard, Erased, EventReport,
-    Examination, FannedOut, GateAnswer, HookBook, HookChangeReport, HookReport, KeyReport, Leased,
-    Migrated, OwnGates, Page, PageDone, Peek, PoolGauge, Pruned, Recovered, Redelivery, Registered,
-    RejectedReport, Result, Retention, Room, Sampled, SchemaState, Settled, Settlement,
-    WorkerClaim,
+    AttemptReport, CredentialQuery, DeliveryReport, DeliveryState, Discard, DueHook, Erased,
+    EventReport, Examination, FanOut, FannedOut, GateAnswer, HookBook, HookChangeReport,
+    HookReport, KeyReport, Lease, Leased, Migrated, OwnGates, Page, PageDone, Peek, PoolGauge,
+    Pruned, Recovered, Redelivery, Registered, RejectedReport, Result, Retention, Sampled,
+    SchemaState, Settled, Settlement, WorkerClaim,
 };
 use async_trait::async_trait;
 use postrider_core::{
@@ -15,55 +15,6 @@ use postrider_core::{
 };
 use std::sync::Arc;
 use std::time::Duration;
-
-/// One worker's wish to fan out a batch of one slot.
-#[derive(Clone, Debug)]
-pub struct FanOut {
-    /// The slot.
-    pub slot: i16,
-    /// The worker's clock.
-    pub now: Timestamp,
-    /// The token of the deliveries that start at once, drawn anew for each call.
-    pub token: LeaseToken,
-    /// When their lease ends.
-    pub until: Timestamp,
-    /// What can start at once.
-    pub room: Room,
-    /// Outbox rows taken at most.
-    pub max_events: u32,
-    /// Bytes of payload read at most (a single event may exceed it).
-    pub max_bytes: u64,
-    /// Deliveries made at most (a single event may exceed it).
-    pub max_deliveries: u32,
-    /// Rows whose `deliver_after` is later than this are rejected: their history would be gone.
-    pub deliver_before: Timestamp,
-}
-
-/// One worker's wish to lease due deliveries of one slot.
-#[derive(Clone, Debug)]
-pub struct Lease {
-    /// The slot.
-    pub slot: i16,
-    /// The worker's clock.
-    pub now: Timestamp,
-    /// The token of the lease.
-    pub token: LeaseToken,
-    /// When it ends.
-    pub until: Timestamp,
-    /// Who asks.
-    pub worker: WorkerId,
-    /// From which hooks, and how many of each at most.
-    pub wanted: Vec<(HookId, u32)>,
-}
-
-/// A hook with deliveries that wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DueHook {
-    /// Which hook.
-    pub hook: HookId,
-    /// When the first of them is due.
-    pub first_due: Timestamp,
-}
 
 /// A change of a hook by a person.
 #[derive(Clone, Debug)]
@@ -297,7 +248,8 @@ pub trait Store: Send + Sync {
     /// is counted. Rows of one slot are taken in the order of `seq`; no row is taken by two
     /// callers. While any hook is ordered one caller at a time takes rows of a slot, and another
     /// meanwhile gets none. Deliveries to active hooks that are not gated, fit into the room and
-    /// are due come back leased; all others wait, due at once or at `deliver_after`.
+    /// are due come back leased; all others wait, due at once or at `deliver_after`. Those of a
+    /// hook that gets several events in one request all wait, for as long as its window is more.
     ///
     /// A row whose `dedup_key` was seen before in its account is dropped and counted. A row
     /// that breaks a bound, or that the database refuses to keep, moves to
@@ -322,6 +274,13 @@ pub trait Store: Send + Sync {
     /// none while any of them is; the others wait behind it, whatever they are due. A delivery
     /// whose event is gone, or whose hook's credentials or own target cannot be opened, is not
     /// leased. A target that was kept comes with the delivery, beside the hook as it is now.
+    ///
+    /// Where a hook gets several events in one request, deliveries that were never attempted are
+    /// cut into batches as soon as the first of them is due: those that wait for others go too,
+    /// each batch of one event type, in the order of insertion, bounded in number and size. What
+    /// was cut comes back as one [`Leased`], and counts as one. It is durable then and stays
+    /// together for as long as its deliveries last, whoever leases them and whatever becomes of
+    /// the hook; one that a person sends again, or that ends otherwise, leaves the others.
     async fn lease(&self, request: Lease) -> Result<Vec<Leased>>;
 
     /// Makes a worker the owner of gated hooks, or lets it stay so; an answer for each hook

@@ -1,16 +1,72 @@
 //! What passes between a worker and the store: leased deliveries out, settlements in.
 
+use crate::Room;
 use chrono::NaiveDate;
 use postrider_core::{
-    Attempt, DeliveryId, DisabledReason, Event, Health, HealthPolicy, Hook, HookId, HookTarget,
-    LeaseToken, Observation, OnFailure, Payload, Phase, Reason, Timestamp, WorkerId, scrub,
+    Attempt, Batches, DeliveryId, DisabledReason, Event, Health, HealthPolicy, Hook, HookId,
+    HookTarget, LeaseToken, Observation, OnFailure, Payload, Phase, Reason, Timestamp, WorkerId,
+    scrub,
 };
 use std::fs::File;
 use std::sync::Arc;
 
 pub use crate::book::HookBook;
 
-/// A delivery that is this worker's to attempt until the lease expires.
+/// One worker's wish to fan out a batch of one slot.
+#[derive(Clone, Debug)]
+pub struct FanOut {
+    /// The slot.
+    pub slot: i16,
+    /// The worker's clock.
+    pub now: Timestamp,
+    /// The token of the deliveries that start at once, drawn anew for each call.
+    pub token: LeaseToken,
+    /// When their lease ends.
+    pub until: Timestamp,
+    /// What can start at once.
+    pub room: Room,
+    /// Outbox rows taken at most.
+    pub max_events: u32,
+    /// Bytes of payload read at most (a single event may exceed it).
+    pub max_bytes: u64,
+    /// Deliveries made at most (a single event may exceed it).
+    pub max_deliveries: u32,
+    /// Rows whose `deliver_after` is later than this are rejected: their history would be gone.
+    pub deliver_before: Timestamp,
+    /// Which hooks get several events in one request, if any do.
+    pub batches: Option<Arc<dyn Batches>>,
+}
+
+/// One worker's wish to lease due deliveries of one slot.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    /// The slot.
+    pub slot: i16,
+    /// The worker's clock.
+    pub now: Timestamp,
+    /// The token of the lease.
+    pub token: LeaseToken,
+    /// When it ends.
+    pub until: Timestamp,
+    /// Who asks.
+    pub worker: WorkerId,
+    /// From which hooks, and how many of each at most; a batch counts as one.
+    pub wanted: Vec<(HookId, u32)>,
+    /// Which hooks get several events in one request, if any do.
+    pub batches: Option<Arc<dyn Batches>>,
+}
+
+/// A hook with deliveries that wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DueHook {
+    /// Which hook.
+    pub hook: HookId,
+    /// When the first of them is due.
+    pub first_due: Timestamp,
+}
+
+/// A delivery that is this worker's to attempt until the lease expires, with those that go in
+/// the same request.
 #[derive(Clone, Debug)]
 pub struct Leased {
     /// Its slot.
@@ -35,6 +91,21 @@ pub struct Leased {
     pub expires_at: Timestamp,
     /// Where the lease stands, if it is not in a row of the delivery's own.
     pub fresh: Option<Fresh>,
+    /// The batch it goes in, by the id of the first of it, if it goes in one.
+    pub batch: Option<DeliveryId>,
+    /// What else goes in the same request, after it: under the same lease, with as many attempts.
+    pub companions: Vec<Companion>,
+}
+
+/// A delivery that goes in the request of another.
+#[derive(Clone, Debug)]
+pub struct Companion {
+    /// Its id.
+    pub id: DeliveryId,
+    /// The partition of its history.
+    pub day: NaiveDate,
+    /// What is delivered.
+    pub event: Arc<Event>,
 }
 
 /// A delivery that started when its event was fanned out and has no row of its own yet: it is
@@ -69,13 +140,57 @@ impl WorkerClaim {
 const KEPT_PAYLOAD_BYTES: usize = 4 * 1024;
 
 impl Leased {
-    /// Lets go of a large payload: settling does not need it, and while the database is away
+    /// The deliveries that go in the request, in their order.
+    pub fn ids(&self) -> impl Iterator<Item = DeliveryId> {
+        let companions = self.companions.iter().map(|companion| companion.id);
+        std::iter::once(self.id).chain(companions)
+    }
+
+    /// The events that go in the request, in their order.
+    pub fn events(&self) -> impl Iterator<Item = &Arc<Event>> {
+        let companions = self.companions.iter().map(|companion| &companion.event);
+        std::iter::once(&self.event).chain(companions)
+    }
+
+    /// Whether a request begins with it, among those that [`apart`](Self::apart) tells: it goes
+    /// alone, or is the first of its batch.
+    pub fn begins_request(&self) -> bool {
+        self.batch.is_none_or(|batch| batch == self.id)
+    }
+
+    /// How large the payloads are that go in the request.
+    pub fn payload_bytes(&self) -> usize {
+        self.events()
+            .map(|event| event.payload.as_str().len())
+            .sum()
+    }
+
+    /// Each delivery by itself, in their order.
+    pub fn apart(mut self) -> Vec<Self> {
+        let companions = std::mem::take(&mut self.companions);
+        let mut apart = Vec::with_capacity(companions.len() + 1);
+        apart.push(self);
+        for Companion { id, day, event } in companions {
+            apart.push(Self {
+                id,
+                day,
+                event,
+                ..apart[0].clone()
+            });
+        }
+        apart
+    }
+
+    /// Lets go of large payloads: settling does not need them, and while the database is away
     /// many attempts may wait to be settled.
     pub fn forget_payload(&mut self) {
-        if self.event.payload.as_str().len() > KEPT_PAYLOAD_BYTES {
-            let mut event = Event::clone(&self.event);
-            event.payload = Payload::from_checked("null");
-            self.event = Arc::new(event);
+        let companions = self.companions.iter_mut().map(|c| &mut c.event);
+        for event in std::iter::once(&mut self.event).chain(companions) {
+            if event.payload.as_str().len() > KEPT_PAYLOAD_BYTES {
+                let mut without = Event::clone(event);
+                without.payload = Payload::from_checked("null");
+                *event = Arc::new(without);
+            }
         }
     }
 }
@@ -106,6 +221,8 @@ pub struct FannedOut {
     pub started: Vec<Leased>,
     /// Hooks that have deliveries due at once which did not fit into the room.
     pub waiting: Vec<HookId>,
+    /// Hooks that have deliveries which wait for others to go with, and until when.
+    pub gathering: Vec<(HookId, Timestamp)>,
     /// Whether the outbox may hold more rows for this slot.
     pub more: bool,
 }

@@ -14,7 +14,7 @@ use crate::ready::Ready;
 use crate::settings::{HookDefaults, WorkerSettings};
 use crate::settle::Settler;
 use gates::Asking;
-use postrider_core::{HookId, HookStatus, LeaseToken, Timestamp, WorkerId};
+use postrider_core::{Batches, HookId, HookStatus, LeaseToken, Timestamp, WorkerId};
 use postrider_store::{DueHook, FanOut, Lease, Leased, Peek, Result, Room, Store};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -93,6 +93,7 @@ pub(crate) struct Dispatcher {
     pub(crate) clock: Arc<dyn WorkerClock>,
     pub(crate) settings: WorkerSettings,
     pub(crate) defaults: Arc<HookDefaults>,
+    pub(crate) batches: Option<Arc<dyn Batches>>,
     pub(crate) keep_events: Duration,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) ready: Arc<Ready>,
@@ -247,6 +248,7 @@ impl Dispatcher {
                 max_bytes: BATCH_BYTES,
                 max_deliveries,
                 deliver_before: now + self.keep_events,
+                batches: self.batches.clone(),
             };
             let began = Instant::now();
             let fanned_out = self.timed("fan_out", self.store.fan_out(request)).await?;
@@ -279,6 +281,9 @@ impl Dispatcher {
             }
             for hook in &fanned_out.waiting {
                 self.note_due(slot, *hook, now);
+            }
+            for (hook, until) in &fanned_out.gathering {
+                self.note_due(slot, *hook, *until);
             }
             found.work += fanned_out.events + fanned_out.duplicates + fanned_out.rejected;
             found.more |= fanned_out.more;
@@ -363,6 +368,7 @@ impl Dispatcher {
             until: now + self.settings.lease.get(),
             worker: self.worker,
             wanted: wanted.clone(),
+            batches: self.batches.clone(),
         };
         let began = Instant::now();
         let leased = self.timed("lease", self.store.lease(request)).await?;
@@ -381,7 +387,7 @@ impl Dispatcher {
         self.metrics
             .batch_rows
             .with_label_values(&["lease"])
-            .observe(f64::from(count));
+            .observe(leased.iter().flat_map(Leased::ids).count() as f64);
         self.note_sizes(&leased);
         self.start(leased, began).await?;
         Ok(count)
@@ -491,7 +497,7 @@ impl Dispatcher {
         if started.is_empty() {
             return;
         }
-        let bytes: usize = started.iter().map(|d| d.event.payload.as_str().len()).sum();
+        let bytes: usize = started.iter().map(Leased::payload_bytes).sum();
         let average = bytes as u64 / started.len() as u64;
         self.state.payload_bytes = average.max(self.state.payload_bytes * 7 / 8).max(1);
     }

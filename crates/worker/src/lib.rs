@@ -35,7 +35,7 @@ pub use metrics::{Entry, Kind, MetricOf, Metrics};
 pub use own_fault::OwnFault;
 pub use profiles::{
     DisableWhen, MisskeyOptions, PROFILES, Policy, PrepareError, Prepared, Profile, ProfileOptions,
-    ProfileSetting, SecretUse, Sending,
+    ProfileSetting, SecretUse, Sending, SettingValues, SolapiOptions,
 };
 pub use progress::{Progress, Standstill};
 pub use retention::Keeper;

@@ -141,7 +141,7 @@ impl Ready {
         for delivery in leased {
             let hook = delivery.hook.id;
             state.queued += 1;
-            state.queued_bytes += delivery.event.payload.as_str().len();
+            state.queued_bytes += delivery.payload_bytes();
             let gate = state.gates.get_mut(&hook);
             let cap = gate.as_ref().map_or(self.per_hook, |gate| gate.limit());
             if let Some(gate) = gate {
@@ -200,7 +200,7 @@ impl Ready {
             break delivery;
         };
         state.queued -= 1;
-        state.queued_bytes -= delivery.event.payload.as_str().len();
+        state.queued_bytes -= delivery.payload_bytes();
         state.in_flight += 1;
         let (more, low) = (state.has_startable(), state.is_low());
         drop(guard);
@@ -428,7 +428,7 @@ impl Ready {
         }
         for delivery in &lost.deliveries {
             state.queued -= 1;
-            state.queued_bytes -= delivery.event.payload.as_str().len();
+            state.queued_bytes -= delivery.payload_bytes();
         }
         state
             .hooks

@@ -28,10 +28,13 @@ const START_MARGIN: Duration = Duration::from_secs(1);
 /// descriptors does not spin.
 const FAULT_PAUSE: Duration = Duration::from_secs(1);
 
+/// So much of an answer is kept with each delivery of a request but the first.
+const COMPANION_EXCERPT: usize = 1024;
+
 /// What became of a leased delivery.
 pub(crate) enum Sent {
-    /// It was attempted.
-    Settle(Box<Settlement>),
+    /// It was attempted: a settlement of each delivery of the request.
+    Settle(Vec<Settlement>),
     /// It was not: its lease is given back.
     GiveBack(Leased),
     /// It was not, and as its hook is, this worker cannot: its lease is given back.
@@ -110,16 +113,19 @@ impl Sender {
         let attempt = self
             .attempt(
                 &prepared,
-                &leased.hook,
-                &leased.event,
-                leased.attempts + 1,
-                started_at,
+                &Sending {
+                    hook: &leased.hook,
+                    event: &leased.event,
+                    companions: &leased.companions,
+                    number: leased.attempts + 1,
+                    now: started_at,
+                },
             )
             .await;
         match attempt {
             Ok(attempt) => {
                 self.observe(&leased, &attempt);
-                Sent::Settle(Box::new(self.settlement(leased, attempt)))
+                Sent::Settle(self.settlements(leased, attempt))
             }
             Err(fault) => {
                 self.tell(fault);
@@ -160,26 +166,24 @@ impl Sender {
             occurred_at: now,
         };
         let prepared = self.prepare(hook, now)?;
-        let attempt = self.attempt(&prepared, hook, &event, 1, now).await;
+        let sending = Sending {
+            hook,
+            event: &event,
+            companions: &[],
+            number: 1,
+            now,
+        };
+        let attempt = self.attempt(&prepared, &sending).await;
         attempt.map_err(TestError::NotTried)
     }
 
     async fn attempt(
         &self,
         prepared: &Prepared,
-        hook: &Hook,
-        event: &Event,
-        number: u32,
-        at: Timestamp,
+        sending: &Sending<'_>,
     ) -> Result<Attempt, OwnFault> {
-        let sending = Sending {
-            hook,
-            event,
-            number,
-            now: at,
-        };
-        let mut request = prepared.request(&sending);
-        let span = self.follow(prepared, &sending, &mut request.headers);
+        let mut request = prepared.request(sending);
+        let span = self.follow(prepared, sending, &mut request.headers);
         let begun = Instant::now();
         let exchange = self.client.send(request).await;
         let duration = begun.elapsed();
@@ -202,9 +206,9 @@ impl Sender {
         };
         span.into_iter().for_each(|span| span.end(Ok(&outcome)));
         Ok(Attempt {
-            id: AttemptId::draw(at),
-            number,
-            at,
+            id: AttemptId::draw(sending.now),
+            number: sending.number,
+            at: sending.now,
             duration,
             outcome,
             response,
@@ -241,7 +245,8 @@ impl Sender {
         }
     }
 
-    fn settlement(&self, mut leased: Leased, attempt: Attempt) -> Settlement {
+    /// What becomes of the deliveries of one request: the same of all.
+    fn settlements(&self, mut leased: Leased, attempt: Attempt) -> Vec<Settlement> {
         leased.forget_payload();
         let in_round = attempt.number - leased.earlier_attempts;
         let schedule = Schedules::of(&*self.defaults, Some(&leased.hook));
@@ -250,13 +255,22 @@ impl Sender {
             NextStep::RetryIn(wait) => Step::Retry(self.clock.now() + wait),
             NextStep::Failed(reason) => Step::Failed(reason),
         };
-        Settlement {
-            policy: Policy::of(&leased.hook, &self.defaults),
-            keeps_target: Profile::of(&leased.hook).policy.keeps_target,
-            leased,
-            attempt,
-            step,
-        }
+        let policy = Policy::of(&leased.hook, &self.defaults);
+        let keeps_target = Profile::of(&leased.hook).policy.keeps_target;
+        let of_companions: Vec<_> = (0..leased.companions.len())
+            .map(|_| of_companion(&attempt))
+            .collect();
+        let attempts = std::iter::once(attempt).chain(of_companions);
+        let settlements = leased.apart().into_iter().zip(attempts);
+        settlements
+            .map(|(leased, attempt)| Settlement {
+                leased,
+                attempt,
+                step,
+                policy,
+                keeps_target,
+            })
+            .collect()
     }
 
     fn observe(&self, leased: &Leased, attempt: &Attempt) {
@@ -266,8 +280,10 @@ impl Sender {
             .attempt_seconds
             .observe(attempt.duration.as_secs_f64());
         if attempt.number == 1 {
-            let latency = (attempt.at - leased.event.occurred_at).as_seconds_f64();
-            metrics.delivery_latency_seconds.observe(latency.max(0.0));
+            for event in leased.events() {
+                let latency = (attempt.at - event.occurred_at).as_seconds_f64();
+                metrics.delivery_latency_seconds.observe(latency.max(0.0));
+            }
         }
     }
 
@@ -299,5 +315,17 @@ impl Sender {
             .unwrap_or_else(PoisonError::into_inner)
             .insert(hook.id, prepared.clone());
         Ok(prepared)
+    }
+}
+
+/// The attempt as it is recorded of another delivery of the same request. The answer is kept
+/// whole with the first alone.
+fn of_companion(attempt: &Attempt) -> Attempt {
+    let response = &attempt.response;
+    Attempt {
+        id: AttemptId::draw(attempt.at),
+        response: response[..response.len().min(COMPANION_EXCERPT)].to_vec(),
+        outcome: attempt.outcome.clone(),
+        ..*attempt
     }
 }

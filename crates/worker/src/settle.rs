@@ -83,16 +83,20 @@ impl Settler {
         let (mut unused, mut not_tried) = (Vec::new(), Vec::new());
         for sent in batch {
             match sent {
-                Sent::Settle(settlement) => by_slot
-                    .entry(settlement.leased.slot)
-                    .or_default()
-                    .push(*settlement),
+                Sent::Settle(settlements) => {
+                    if let Some(first) = settlements.first() {
+                        let of_slot = by_slot.entry(first.leased.slot).or_default();
+                        of_slot.extend(settlements);
+                    }
+                }
                 Sent::GiveBack(leased) | Sent::CannotSend(leased) => unused.push(leased),
                 Sent::NotTried(leased) => not_tried.push(leased),
             }
         }
         for settlements in by_slot.into_values() {
-            self.settle_slot(&settlements).await;
+            for part in in_parts(&settlements, BATCH_MAX) {
+                self.settle_slot(part).await;
+            }
         }
         self.give_back(unused).await;
         // Why they were not tried has been told.
@@ -136,7 +140,8 @@ impl Settler {
             .observe(settlements.len() as f64);
         self.progress.moved();
         let mut recorded: HashMap<_, Recorded> = HashMap::new();
-        for settlement in settlements {
+        let requests = settlements.iter().filter(|s| s.leased.begins_request());
+        for settlement in requests {
             let of_hook = recorded.entry(settlement.leased.hook.id).or_default();
             of_hook.attempts += 1;
             of_hook.failures += u32::from(settlement.attempt.outcome.is_hook_failure());
@@ -253,7 +258,7 @@ impl Settler {
             by_lease
                 .entry((leased.slot, leased.token))
                 .or_default()
-                .push(leased.id);
+                .extend(leased.ids());
         }
         let mut released = 0;
         for ((slot, token), deliveries) in by_lease {
@@ -276,5 +281,91 @@ impl Settler {
 
     async fn release(&self, slot: i16, token: LeaseToken, ids: &[DeliveryId]) -> Result<u32> {
         self.store.release(slot, token, ids, self.clock.now()).await
+    }
+}
+
+/// Parts of at most `most` settlements, unless one request alone has more: what one request
+/// brought is recorded as a whole.
+fn in_parts(settlements: &[Settlement], most: usize) -> Vec<&[Settlement]> {
+    let mut parts = Vec::new();
+    let mut rest = settlements;
+    while rest.len() > most {
+        let begins = |place: &usize| rest[*place].leased.begins_request();
+        let border = (1..=most).rev().find(begins);
+        let Some(border) = border.or_else(|| (most + 1..rest.len()).find(begins)) else {
+            break;
+        };
+        let (part, others) = rest.split_at(border);
+        parts.push(part);
+        rest = others;
+    }
+    parts.push(rest);
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{leased_for, now};
+    use postrider_core::{Attempt, AttemptId, HealthPolicy, HookId, Outcome};
+    use postrider_store::Companion;
+    use uuid::Uuid;
+
+    /// What one request with so many deliveries brings.
+    fn request(deliveries: usize) -> Vec<Settlement> {
+        let mut leased = leased_for(HookId(Uuid::from_u128(1)));
+        let others: Vec<_> = (1..deliveries)
+            .map(|_| leased_for(HookId(Uuid::from_u128(1))))
+            .collect();
+        leased.batch = Some(leased.id).filter(|_| deliveries > 1);
+        leased.companions = others
+            .into_iter()
+            .map(|other| Companion {
+                id: other.id,
+                day: other.day,
+                event: other.event,
+            })
+            .collect();
+        let apart = leased.apart().into_iter();
+        apart
+            .map(|leased| Settlement {
+                leased,
+                attempt: Attempt {
+                    id: AttemptId::draw(now()),
+                    number: 1,
+                    at: now(),
+                    duration: Duration::from_millis(1),
+                    outcome: Outcome::Accepted { status: 200 },
+                    response: Vec::new(),
+                },
+                step: Step::Delivered,
+                keeps_target: false,
+                policy: HealthPolicy {
+                    back_off_after: 5,
+                    back_off_max: Duration::from_secs(1),
+                    disable_after_failures: 20,
+                    disable_after: Duration::ZERO,
+                    disable_when_exhausted: false,
+                },
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_one_request_brought_is_recorded_as_a_whole() {
+        let table: [(&[usize], &[usize]); 6] = [
+            (&[], &[0]),
+            (&[1, 1, 1], &[3]),
+            (&[1, 1, 1, 1, 1, 1], &[4, 2]),
+            (&[3, 3, 1], &[3, 4]),
+            (&[1, 5, 1], &[1, 5, 1]),
+            (&[9], &[9]),
+        ];
+        for (requests, expected) in table {
+            let all: Vec<_> = requests.iter().flat_map(|count| request(*count)).collect();
+            let parts = in_parts(&all, 4);
+            let sizes: Vec<_> = parts.iter().map(|part| part.len()).collect();
+            assert_eq!(sizes, expected, "{requests:?}");
+        }
     }
 }

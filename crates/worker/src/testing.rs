@@ -58,5 +58,7 @@ pub(crate) fn leased_for(id: HookId) -> Leased {
         token: LeaseToken::draw(now()),
         expires_at: now() + chrono::TimeDelta::seconds(60),
         fresh: None,
+        batch: None,
+        companions: Vec::new(),
     }
 }

@@ -128,6 +128,7 @@ impl Worker {
             latest: Arc::new(LatestAnswers::new(store.clone())),
         });
         let dispatcher = Dispatcher {
+            batches: defaults.batches(),
             store,
             settler: settler.clone(),
             settings: settings.clone(),
@@ -408,7 +409,10 @@ async fn send_one(ready: &Ready, sender: &Sender, leased: Leased) -> Sent {
     }
     let result = sender.send(leased).await;
     match &result {
-        Sent::Settle(settlement) => place.ended = Ended::of(&settlement.attempt.outcome),
+        Sent::Settle(settlements) => {
+            let outcome = settlements.first().map(|first| &first.attempt.outcome);
+            place.ended = outcome.map_or(Ended::Unsent, Ended::of);
+        }
         Sent::CannotSend(leased) => ready.shut_out(&leased.hook),
         Sent::GiveBack(_) | Sent::NotTried(_) => {}
     }

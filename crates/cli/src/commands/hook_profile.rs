@@ -4,7 +4,7 @@ use super::hook::signing_secret;
 use super::parse::text_argument;
 use crate::failure::{Misuse, Result};
 use postrider_core::{BasicAuth, HookCredentials, sha1_hex};
-use postrider_worker::{Profile, SecretUse};
+use postrider_worker::{Profile, SecretUse, SettingValues};
 use serde_json::{Map, Value};
 
 /// The credentials of a hook of this profile with this secret.
@@ -67,15 +67,26 @@ pub(super) fn settings(profile: &Profile, set: &[String]) -> Result<Map<String, 
                 profile.name
             )));
         };
-        if !known.values.is_empty() && !known.values.contains(&value) {
+        if let Some(instead) = objection(known.values, value) {
             return Err(Misuse::new(format!(
-                "--set {name}={value}: write {}",
-                known.values.join(" or ")
+                "--set {name}={value}: write {instead}"
             )));
         }
         settings.insert(name.into(), value.into());
     }
     Ok(settings)
+}
+
+/// What to write instead of `value`, if the setting does not take it.
+fn objection(values: SettingValues, value: &str) -> Option<String> {
+    match values {
+        SettingValues::Text => None,
+        SettingValues::OneOf(all) => (!all.contains(&value)).then(|| all.join(" or ")),
+        SettingValues::Count { most } => {
+            let count = value.parse().is_ok_and(|count| (1..=most).contains(&count));
+            (!count).then(|| format!("a number from 1 to {most}"))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -116,9 +127,12 @@ mod tests {
         let format = set("solapi", "format=envelope").unwrap();
         assert_eq!(format.get("format"), Some(&Value::from("envelope")));
         assert!(set("misskey", "name=a=b").is_ok());
+        assert!(set("solapi", "batch=100").is_ok());
         for (name, text, told) in [
             ("solapi", "format=xml", "flat or envelope"),
-            ("solapi", "colour=red", "format, event_id, name"),
+            ("solapi", "colour=red", "format, batch, event_id, name"),
+            ("solapi", "batch=0", "a number from 1 to 100"),
+            ("solapi", "batch=101", "a number from 1 to 100"),
             ("standard", "format=flat", "set nothing"),
             ("thulium", "format", "NAME=VALUE"),
         ] {

@@ -254,13 +254,6 @@ fn worker(
     metrics: Arc<Metrics>,
     traces: &Traces,
 ) -> Result<Worker> {
-    let window = settings.solapi.batch_window;
-    if let Some(window) = window.filter(|window| !window.get().is_zero()) {
-        warn!(
-            "solapi.batch_window ({window}) has no effect: this version sends each report in a \
-             request of its own"
-        );
-    }
     Worker::new(WorkerParts {
         store: store.clone(),
         clock,

@@ -62,6 +62,7 @@ impl Settings {
         self.hooks.check().map_err(Misuse::new)?;
         self.retention.check().map_err(Misuse::new)?;
         self.secrets.check(backend).map_err(Misuse::new)?;
+        self.solapi.check().map_err(Misuse::new)?;
         self.misskey.check().map_err(Misuse::new)
     }
 
@@ -71,6 +72,7 @@ impl Settings {
         HookDefaults {
             profiles: ProfileOptions {
                 misskey: self.misskey.options(&self.api.listen),
+                solapi: self.solapi.options(),
             },
             ..self.hooks.clone()
         }

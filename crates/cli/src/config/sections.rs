@@ -3,7 +3,7 @@
 use postrider_api::EventEntry;
 use postrider_core::{KeyRing, Rate, Span};
 use postrider_store::{Backend, Retention};
-use postrider_worker::MisskeyOptions;
+use postrider_worker::{MisskeyOptions, SolapiOptions};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
@@ -60,14 +60,17 @@ pub struct SecretsSettings {
     pub previous_keys: Vec<String>,
 }
 
+/// The longest time that a report waits for others.
+const BATCH_WINDOW_MAX: Span = Span::secs(3600);
+
 /// The section `[solapi]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SolapiSettings {
     /// The events that can be registered for.
     pub events: Vec<SolapiEvent>,
-    /// How long items are collected for one request.
-    pub batch_window: Option<Span>,
+    /// How long a report waits for others to go with; with 0s each goes by itself.
+    pub batch_window: Span,
 }
 
 /// An entry of `solapi.events`: an event type, or the id and name under which it is known.
@@ -143,7 +146,7 @@ impl Default for SolapiSettings {
         });
         Self {
             events,
-            batch_window: None,
+            batch_window: Span::secs(0),
         }
     }
 }
@@ -246,6 +249,24 @@ impl SolapiSettings {
             },
         };
         self.events.iter().map(entry).collect()
+    }
+
+    /// How reports go together.
+    pub(super) fn options(&self) -> SolapiOptions {
+        SolapiOptions {
+            batch_window: self.batch_window.get(),
+        }
+    }
+
+    pub(super) fn check(&self) -> Checked {
+        match self.batch_window > BATCH_WINDOW_MAX {
+            true => Err(format!(
+                "solapi.batch_window ({}) must be at most {BATCH_WINDOW_MAX}: every report may \
+                 come that much later",
+                self.batch_window
+            )),
+            false => Ok(()),
+        }
     }
 }
 

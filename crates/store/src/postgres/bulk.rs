@@ -9,8 +9,9 @@ use super::hooks::not_found;
 use crate::{DeliveryState, Mark, Page, Redelivery};
 use chrono::NaiveDate;
 use postrider_core::{DeliveryId, HookId, Timestamp};
-use sqlx::postgres::PgRow;
+use sqlx::postgres::{PgBindIterExt, PgRow};
 use sqlx::{PgConnection, Row};
+use std::collections::HashSet;
 use uuid::Uuid;
 
 /// A delivery that was looked at.
@@ -129,6 +130,31 @@ pub(super) async fn waiting(
     .fetch_all(connection)
     .await?;
     Ok(seen)
+}
+
+/// Adds what goes along with those that were seen: once they are gone another one stands for the
+/// rest of their batches, which the walk has passed.
+pub(super) async fn add_companions(
+    connection: &mut PgConnection,
+    seen: &mut Vec<Seen>,
+) -> Result<()> {
+    let companions = sqlx::query(
+        "-- postrider: bulk_along
+        SELECT d.slot, d.day, d.id, d.event_id, d.next_attempt_at AS due, NULL::text AS ended,
+               d.ordering_key
+        FROM unnest($1::smallint[], $2::uuid[]) AS i (slot, batch_id)
+        JOIN postrider_deliveries AS d ON d.slot = i.slot AND d.batch_id = i.batch_id
+        WHERE d.batch_id IS NOT NULL AND d.lease_token IS NULL",
+    )
+    .bind(seen.iter().map(|seen| seen.slot).bind_iter())
+    .bind(seen.iter().map(|seen| seen.id.0).bind_iter())
+    .try_map(|row: PgRow| Seen::of(&row))
+    .fetch_all(connection)
+    .await?;
+    let known: HashSet<_> = seen.iter().map(|seen| seen.id).collect();
+    let companions = companions.into_iter();
+    seen.extend(companions.filter(|seen| !known.contains(&seen.id)));
+    Ok(())
 }
 
 /// Deliveries of the hook that have ended, in the order of their events: those that were

@@ -4,6 +4,7 @@
 //! row of history; one that was delivered is told by its last attempt and the lack of both.
 
 use super::PostgresStore;
+use super::batches::along;
 use super::errors::Result;
 use super::history::{Extent, before, reaches};
 use crate::order::{BEHIND, never};
@@ -41,6 +42,24 @@ pub(super) fn not_found(id: DeliveryId) -> Error {
         what: "delivery",
         id: id.to_string(),
     }
+}
+
+/// When a delivery is due, also one that goes along with another.
+macro_rules! due {
+    ($of:literal) => {
+        concat!(
+            "CASE WHEN ",
+            $of,
+            ".next_attempt_at = ",
+            along!(),
+            " THEN ",
+            $of,
+            ".turn_at
+             ELSE ",
+            $of,
+            ".next_attempt_at END"
+        )
+    };
 }
 
 /// A delivery that was found.
@@ -107,13 +126,15 @@ pub(super) async fn by_ids(
     days: &[NaiveDate],
     ids: &[Uuid],
 ) -> Result<Vec<Found>> {
-    let mut found = sqlx::query(
+    let mut found = sqlx::query(concat!(
         "-- postrider: deliveries_by_id
         SELECT l.slot, l.day, l.id, l.event_id, l.hook_id,
                CASE WHEN l.lease_token IS NOT NULL THEN 'in_flight'
                     WHEN h.status = 'active' AND h.deleted_at IS NULL THEN 'pending'
                     ELSE 'held' END AS state,
-               l.attempts, l.next_attempt_at, NULL::text AS reason, 1 AS rank
+               l.attempts, ",
+        due!("l"),
+        " AS next_attempt_at, NULL::text AS reason, 1 AS rank
         FROM unnest($1::smallint[]) AS s (slot) CROSS JOIN unnest($3::uuid[]) AS i (id)
         CROSS JOIN LATERAL (
             SELECT * FROM postrider_deliveries WHERE slot = s.slot AND id = i.id LIMIT 1
@@ -149,7 +170,7 @@ pub(super) async fn by_ids(
         WHERE l.slot = ANY($1) AND m.id = ANY($3)
           AND get_bit(l.closed, m.nth::integer - 1) = 0
         ORDER BY id DESC, rank",
-    )
+    ))
     .bind(slots)
     .bind(days)
     .bind(ids)
@@ -219,13 +240,15 @@ impl Search {
 
     async fn live(&self, connection: &mut PgConnection, slots: &[i16]) -> Result<Vec<Found>> {
         // Two halves, so that each has its partial index, and the open members of leases.
-        let rows = sqlx::query(
+        let rows = sqlx::query(concat!(
             "-- postrider: deliveries_live
             SELECT d.slot, d.day, d.id, d.event_id, d.hook_id, d.state, d.attempts,
                    d.next_attempt_at, NULL::text AS reason
             FROM unnest($1::smallint[]) AS s (slot) CROSS JOIN LATERAL (
-                (SELECT w.slot, w.day, w.id, w.event_id, w.hook_id, w.attempts, w.next_attempt_at,
-                        h.state
+                (SELECT w.slot, w.day, w.id, w.event_id, w.hook_id, w.attempts,
+                        ",
+            due!("w"),
+            " AS next_attempt_at, h.state
                  FROM postrider_deliveries AS w CROSS JOIN LATERAL (
                      SELECT CASE WHEN EXISTS (
                          SELECT FROM postrider_hooks
@@ -263,7 +286,7 @@ impl Search {
                  ORDER BY m.id DESC LIMIT $5)
             ) AS d
             ORDER BY d.id DESC LIMIT $5",
-        )
+        ))
         .bind(slots)
         .bind(self.before)
         .bind(self.hook)

@@ -1,6 +1,7 @@
 //! A delivery is given up because a person says so.
 
 use super::PostgresStore;
+use super::batches::lead;
 use super::deliveries::{Found, not_found, reports};
 use super::errors::Result;
 use super::history::Extent;
@@ -61,8 +62,9 @@ async fn take(
     )
     .bind(place.slot)
     .bind(place.id.0)
-    .execute(connection)
+    .execute(&mut *connection)
     .await?;
+    lead(connection, place.slot, &[place.id.0]).await?;
     Ok(key)
 }
 

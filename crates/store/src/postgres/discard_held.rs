@@ -3,7 +3,8 @@
 //! The hook is kept as it is meanwhile: nothing is discarded of one that becomes active.
 
 use super::PostgresStore;
-use super::bulk::{Seen, go_by_indexes, hold_hook, waiting};
+use super::batches::lead_rest;
+use super::bulk::{Seen, add_companions, go_by_indexes, hold_hook, waiting};
 use super::errors::Result;
 use super::hook_history::record;
 use super::hooks::not_found;
@@ -15,6 +16,7 @@ use postrider_core::{HookAction, Reason, Timestamp};
 use sqlx::PgConnection;
 use sqlx::postgres::PgBindIterExt;
 use std::collections::{BTreeMap, BTreeSet};
+use uuid::Uuid;
 
 impl PostgresStore {
     pub(super) async fn discard_held(
@@ -33,8 +35,9 @@ impl PostgresStore {
             return Err(nothing_held(which.hook).into());
         }
         // Nothing that was sent again at this very moment is passed over: no walk did it.
-        let seen = waiting(&mut tx, which.hook, page, Timestamp::UNIX_EPOCH).await?;
+        let mut seen = waiting(&mut tx, which.hook, page, Timestamp::UNIX_EPOCH).await?;
         let (looked_at, last) = (seen.len(), seen.last().map(Seen::mark));
+        add_companions(&mut tx, &mut seen).await?;
         let doomed: Vec<_> = seen
             .into_iter()
             .filter(|seen| which.covers(seen.id))
@@ -57,7 +60,7 @@ async fn end(
     if doomed.is_empty() {
         return Ok(0);
     }
-    let ended = sqlx::query(
+    let ended: Vec<(i16, Uuid)> = sqlx::query_as(
         "-- postrider: discard
         WITH doomed AS MATERIALIZED (
             SELECT d.slot, d.id
@@ -75,16 +78,18 @@ async fn end(
         SELECT slot, day, id, event_id, $3, 'cancelled', $4, attempts, $5 FROM gone
         ON CONFLICT (slot, day, delivery_id) DO UPDATE
         SET state = excluded.state, reason = excluded.reason, attempts = excluded.attempts,
-            ended_at = excluded.ended_at",
+            ended_at = excluded.ended_at
+        RETURNING slot, delivery_id",
     )
     .bind(doomed.iter().map(|seen| seen.slot).bind_iter())
     .bind(doomed.iter().map(|seen| seen.id.0).bind_iter())
     .bind(which.hook.0)
     .bind(Reason::Discarded.name())
     .bind(now)
-    .execute(connection)
+    .fetch_all(&mut *connection)
     .await?;
-    Ok(usize::try_from(ended.rows_affected()).unwrap_or(usize::MAX))
+    lead_rest(connection, &ended).await?;
+    Ok(ended.len())
 }
 
 /// Gives those their turns that waited for what is gone.

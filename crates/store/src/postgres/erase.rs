@@ -4,6 +4,7 @@
 //! that are erased, and what is being attempted keeps its event until the attempt has ended.
 
 use super::PostgresStore;
+use super::batches::lead_rest;
 use super::errors::Result;
 use super::history::Extent;
 use crate::Erased;
@@ -147,27 +148,34 @@ impl Kept {
         deliveries: &[(Uuid, Uuid)],
         now: Timestamp,
     ) -> Result<u32> {
-        let done = sqlx::query(
+        // Locked in the order in which a lease locks those of a batch.
+        let done: Vec<(i16, Uuid)> = sqlx::query_as(
             "-- postrider: erase_cancel
-            WITH gone AS (
-                DELETE FROM postrider_deliveries
+            WITH doomed AS MATERIALIZED (
+                SELECT slot, id FROM postrider_deliveries
                 WHERE slot = ANY($1) AND id = ANY($2) AND lease_token IS NULL
-                RETURNING slot, day, id, event_id, hook_id, attempts
+                ORDER BY next_attempt_at FOR UPDATE
+            ), gone AS (
+                DELETE FROM postrider_deliveries AS d USING doomed
+                WHERE d.slot = doomed.slot AND d.id = doomed.id
+                RETURNING d.slot, d.day, d.id, d.event_id, d.hook_id, d.attempts
             )
             INSERT INTO postrider_ended
                 (slot, day, delivery_id, event_id, hook_id, state, reason, attempts, ended_at)
             SELECT slot, day, id, event_id, hook_id, 'cancelled', $3, attempts, $4 FROM gone
             ON CONFLICT (slot, day, delivery_id) DO UPDATE
             SET state = excluded.state, reason = excluded.reason, attempts = excluded.attempts,
-                ended_at = excluded.ended_at",
+                ended_at = excluded.ended_at
+            RETURNING slot, delivery_id",
         )
         .bind(&self.slots)
         .bind(first(deliveries))
         .bind(Reason::Erased.name())
         .bind(now)
-        .execute(connection)
+        .fetch_all(&mut *connection)
         .await?;
-        Ok(count(done.rows_affected()))
+        lead_rest(connection, &done).await?;
+        Ok(count(done.len() as u64))
     }
 
     /// The events that have deliveries in flight.

@@ -5,6 +5,7 @@
 //! stretch is named by its place: a join of ids is planned by statistics, which know nothing of a
 //! backlog that has just come, and then took a minute.
 
+use super::batches::lead;
 use super::errors::Result;
 use super::prune::slots;
 use chrono::NaiveDate;
@@ -39,7 +40,8 @@ pub(super) async fn expire(
     for slot in slots(connection).await? {
         let mut after = Some(Uuid::nil());
         while let Some(from) = after {
-            let (last, ended, in_flight): (Option<Uuid>, i64, i64) = sqlx::query_as(
+            type Done = (Option<Uuid>, i64, i64, Vec<Uuid>);
+            let (last, ended, in_flight, led): Done = sqlx::query_as(
                 "-- postrider: expire
                 WITH stretch AS MATERIALIZED (
                     SELECT ctid AS place, id, day FROM postrider_deliveries
@@ -52,7 +54,7 @@ pub(super) async fn expire(
                 ), gone AS (
                     DELETE FROM postrider_deliveries
                     WHERE slot = $1 AND ctid = ANY(ARRAY(SELECT place FROM doomed))
-                    RETURNING day, id, event_id, hook_id, attempts
+                    RETURNING day, id, event_id, hook_id, attempts, batch_id
                 ), ended AS (
                     INSERT INTO postrider_ended
                         (slot, day, delivery_id, event_id, hook_id, state, reason, attempts,
@@ -66,7 +68,8 @@ pub(super) async fn expire(
                 SELECT (SELECT id FROM stretch ORDER BY id DESC LIMIT 1),
                        (SELECT count(*) FROM ended),
                        (SELECT count(*) FROM stretch WHERE day < $4)
-                           - (SELECT count(*) FROM ended)",
+                           - (SELECT count(*) FROM ended),
+                       ARRAY(SELECT id FROM gone WHERE batch_id = id)",
             )
             .bind(slot)
             .bind(from)
@@ -76,6 +79,7 @@ pub(super) async fn expire(
             .bind(now)
             .fetch_one(&mut *connection)
             .await?;
+            lead(connection, slot, &led).await?;
             done.ended += ended.unsigned_abs();
             done.in_flight += in_flight.unsigned_abs();
             after = last;

@@ -5,6 +5,7 @@
 
 use super::errors::Result;
 use super::hook_history::record;
+use crate::batch::once_each;
 use crate::hook_entry::HookEntry;
 use crate::{Disabling, Settlement, Standing, Warning};
 use postrider_core::{
@@ -36,7 +37,7 @@ pub(super) fn observed(
     if concerned.is_empty() {
         return observed;
     }
-    for settlement in effective {
+    for settlement in once_each(effective) {
         let hook = settlement.leased.hook.id;
         if !concerned.contains(&hook) {
             continue;
@@ -130,8 +131,8 @@ pub(super) async fn renew_versions(
 }
 
 /// Unlike the rest of the transaction's kind, this one must last: a version that was seen must
-/// never be given out again.
-async fn make_durable(connection: &mut PgConnection) -> Result<()> {
+/// never be given out again, and what was sent together must be known.
+pub(super) async fn make_durable(connection: &mut PgConnection) -> Result<()> {
     sqlx::raw_sql("SET LOCAL synchronous_commit = on")
         .execute(connection)
         .await?;

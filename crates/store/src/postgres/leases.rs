@@ -6,9 +6,11 @@
 //! outdated estimate can turn into a walk over all of them.
 
 use super::PostgresStore;
+use super::batches::{leave, take_along, take_batches, waits_until};
 use super::errors::Result;
 use super::order::take_in_turn;
 use super::started;
+use crate::batch::{take_batched, together};
 use crate::{DueHook, HookBook, Lease, Leased, target};
 use chrono::{NaiveDate, TimeDelta};
 use postrider_core::{
@@ -89,13 +91,19 @@ impl PostgresStore {
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
-        let book = self.current_book();
+        let mut book = self.current_book();
+        let is_unknown = |(hook, _): &(HookId, u32)| book.get(*hook).is_none();
+        if request.batches.is_some() && request.wanted.iter().any(is_unknown) {
+            let mut connection = self.hot.acquire().await?;
+            book = self.refresh_book(&mut connection).await?;
+        }
         let is_ordered = |hook: &HookId| {
             let hook = book.get(*hook);
             hook.is_some_and(|hook| hook.settings.ordered.is_some())
         };
-        let (ordered, wanted): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        let (ordered, mut wanted): (BTreeMap<_, _>, BTreeMap<_, _>) =
             wanted.into_iter().partition(|(hook, _)| is_ordered(hook));
+        let batched = take_batched(&mut wanted, request.batches.as_ref(), &book);
         let began = Instant::now();
         let mut tx = self.hot.begin().await?;
         let (mut version, mut taken) = (None, Vec::new());
@@ -109,6 +117,12 @@ impl PostgresStore {
             version = version.or(decided);
             taken.extend(in_turn);
         }
+        if !batched.is_empty() {
+            let (decided, in_batches) = take_batches(&mut tx, request, batched).await?;
+            version = version.or(decided);
+            taken.extend(in_batches);
+        }
+        take_along(&mut tx, request, &mut taken).await?;
         let Some(version) = version else {
             // Deliveries may have been put behind others.
             tx.commit().await?;
@@ -118,7 +132,10 @@ impl PostgresStore {
         let events = events_of(&mut tx, request.slot, &taken).await?;
         let (leased, unfit): (Vec<_>, Vec<_>) = taken
             .into_iter()
-            .map(|taken| fit_out(taken, request, &book, &events, &self.keys))
+            .map(|taken| {
+                let seq = taken.seq;
+                Ok((seq, fit_out(taken, request, &book, &events, &self.keys)?))
+            })
             .partition(std::result::Result::is_ok);
         let unfit: Vec<_> = unfit
             .into_iter()
@@ -128,7 +145,7 @@ impl PostgresStore {
             give_back(&mut tx, request, &unfit).await?;
         }
         tx.commit().await?;
-        Ok(leased.into_iter().flatten().collect())
+        Ok(together(leased.into_iter().flatten().collect()))
     }
 
     /// From where on to look for what is due of each hook.
@@ -182,17 +199,18 @@ impl PostgresStore {
         now: Timestamp,
     ) -> Result<u32> {
         let mut tx = self.hot.begin().await?;
-        let released = sqlx::query(
+        let released = sqlx::query(concat!(
             "-- postrider: release
             UPDATE postrider_deliveries
-            SET lease_token = NULL, lease_expires_at = NULL, next_attempt_at = $4
-            WHERE slot = $1 AND lease_token = $2 AND ctid = ANY(ARRAY(
+            SET lease_token = NULL, lease_expires_at = NULL, ",
+            waits_until!("", "$4"),
+            " WHERE slot = $1 AND lease_token = $2 AND ctid = ANY(ARRAY(
                 SELECT d.place FROM unnest($3::uuid[]) AS i (id) CROSS JOIN LATERAL (
                     SELECT ctid AS place FROM postrider_deliveries
                     WHERE slot = $1 AND id = i.id LIMIT 1
                 ) AS d
             ))",
-        )
+        ))
         .bind(slot)
         .bind(token.0)
         .bind(deliveries.iter().map(|id| id.0).bind_iter())
@@ -219,6 +237,8 @@ fn wanted(request: &Lease, book: &HookBook) -> BTreeMap<HookId, u32> {
 /// A delivery that was leased, without what is needed to attempt it.
 pub(super) struct Taken {
     id: DeliveryId,
+    seq: i64,
+    batch: Option<DeliveryId>,
     day: NaiveDate,
     event: EventId,
     hook: HookId,
@@ -232,7 +252,8 @@ pub(super) struct Taken {
 macro_rules! taken_columns {
     () => {
         "id, day, event_id, hook_id, attempts, earlier_attempts, next_attempt_at,
-                  (SELECT hooks_version FROM postrider_meta WHERE singleton), target"
+                  (SELECT hooks_version FROM postrider_meta WHERE singleton), target,
+                  event_seq, batch_id"
     };
 }
 pub(super) use taken_columns;
@@ -252,11 +273,18 @@ impl Taken {
                 earlier_attempts: row.try_get(5)?,
                 due: row.try_get(6)?,
                 target: row.try_get(8)?,
+                seq: row.try_get(9)?,
+                batch: row.try_get::<Option<Uuid>, _>(10)?.map(DeliveryId),
             })
         });
         let mut taken = taken.collect::<std::result::Result<Vec<_>, sqlx::Error>>()?;
         taken.sort_unstable_by_key(|taken| (taken.due, taken.id));
         Ok((version, taken))
+    }
+
+    /// The batch that it is the first of.
+    pub(super) fn leads(&self) -> Option<Uuid> {
+        self.batch.filter(|batch| *batch == self.id).map(|id| id.0)
     }
 }
 
@@ -402,37 +430,39 @@ fn fit_out(
         token: request.token,
         expires_at: request.until,
         fresh: None,
+        batch: taken.batch,
+        companions: Vec::new(),
     })
 }
 
 async fn give_back(connection: &mut PgConnection, request: &Lease, unfit: &[Unfit]) -> Result<()> {
     let later = request.now + UNFIT_WAIT;
-    let without_event = unfit
-        .iter()
-        .filter(|u| matches!(u, Unfit::Event(_)))
-        .count();
-    if without_event > 0 {
+    let without_event = unfit.iter().filter(|u| matches!(u, Unfit::Event(_)));
+    let without_event: Vec<_> = without_event.map(|unfit| unfit.id().0).collect();
+    if !without_event.is_empty() {
+        let count = without_event.len();
         tracing::error!(
-            deliveries = without_event,
-            "The events of {without_event} deliveries are gone: they are not attempted"
+            deliveries = count,
+            "The events of {count} deliveries are gone: they are not attempted"
         );
+        leave(connection, request.slot, &without_event).await?;
     }
     target::warn_of_sealed(unfit.iter().filter_map(|unfit| match unfit {
         Unfit::Target(id, error) => Some((*id, error)),
         Unfit::Hook(_) | Unfit::Event(_) => None,
     }));
-    sqlx::query(
+    sqlx::query(concat!(
         "-- postrider: lease_give_back
         UPDATE postrider_deliveries AS d
-        SET lease_token = NULL, lease_expires_at = NULL,
-            next_attempt_at = coalesce(u.later, $5)
-        FROM unnest($3::uuid[], $4::timestamptz[]) AS u (id, later)
+        SET lease_token = NULL, lease_expires_at = NULL, ",
+        waits_until!("d.", "coalesce(u.later, $5)"),
+        " FROM unnest($3::uuid[], $4::timestamptz[]) AS u (id, later)
         CROSS JOIN LATERAL (
             SELECT ctid AS place FROM postrider_deliveries
             WHERE slot = $1 AND id = u.id LIMIT 1
         ) AS found
         WHERE d.slot = $1 AND d.ctid = found.place AND d.lease_token = $2",
-    )
+    ))
     .bind(request.slot)
     .bind(request.token.0)
     .bind(unfit.iter().map(|unfit| unfit.id().0).bind_iter())

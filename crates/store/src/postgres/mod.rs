@@ -9,6 +9,7 @@
 
 mod aliases;
 mod announce;
+mod batches;
 mod bulk;
 mod credentials;
 mod deliveries;

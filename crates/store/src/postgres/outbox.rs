@@ -119,6 +119,7 @@ async fn write_batch(
         rejected,
         filter_problems: sorted.plan.filter_problems,
         waiting: sorted.plan.waiting(request.now),
+        gathering: sorted.plan.gathering(),
         more: sorted.more,
         started: sorted.plan.started(request),
     })
@@ -157,7 +158,7 @@ impl Sorted {
                 stays
             });
         }
-        let plan = make_plan(&events, &batch.book, request);
+        let plan = plan(&events, &batch.book, request);
         let horizon = events.get(plan.covered).map(|row| row.seq);
         events.truncate(plan.covered);
         // What lies beyond the plan is looked at again with the rows it stands among.
@@ -181,13 +182,8 @@ impl Sorted {
         }
         self.duplicates.extend(seen);
         self.events.retain(|row| !seen.contains(&row.seq));
-        self.plan = make_plan(&self.events, &self.book, request);
+        self.plan = plan(&self.events, &self.book, request);
     }
-}
-
-fn make_plan(rows: &[OutboxRow], book: &HookBook, request: &FanOut) -> Plan {
-    let mut room = request.room.clone();
-    plan(rows, book, &mut room, request.now, request.max_deliveries)
 }
 
 /// Which of the rows repeat an earlier event; the keys of the others are taken.

@@ -5,6 +5,7 @@
 
 use super::PostgresStore;
 use super::announce::announce;
+use super::batches::{along, waits_until};
 use super::errors::Result;
 use super::order::give_turns;
 use super::started;
@@ -35,12 +36,13 @@ impl PostgresStore {
     ) -> Result<Recovered> {
         let mut tx = self.hot.begin().await?;
         let members = started::recover(&mut tx, slot, now, limit).await?;
-        let rows: Vec<Expired> = sqlx::query(
+        let mut rows: Vec<Expired> = sqlx::query(
             "-- postrider: recover_find
             SELECT id, day, event_id, hook_id, attempts, earlier_attempts, lost_leases,
-                   ordering_key
+                   ordering_key, batch_id
             FROM postrider_deliveries
             WHERE slot = $1 AND lease_token IS NOT NULL AND lease_expires_at <= $2
+              AND (batch_id IS NULL OR batch_id = id)
             ORDER BY lease_expires_at LIMIT $3
             FOR UPDATE SKIP LOCKED",
         )
@@ -50,6 +52,7 @@ impl PostgresStore {
         .try_map(|row: PgRow| Expired::of(&row))
         .fetch_all(&mut *tx)
         .await?;
+        add_companions(&mut tx, slot, now, &mut rows).await?;
         let mut freed = Vec::new();
         let (lost, recovered): (Vec<_>, Vec<_>) = rows
             .into_iter()
@@ -80,6 +83,7 @@ struct Expired {
     earlier_attempts: u32,
     lost_leases: i16,
     ordering_key: Option<String>,
+    batch: Option<Uuid>,
 }
 
 impl Expired {
@@ -93,6 +97,7 @@ impl Expired {
             earlier_attempts: row.try_get::<i32, _>(5)?.unsigned_abs(),
             lost_leases: row.try_get(6)?,
             ordering_key: row.try_get(7)?,
+            batch: row.try_get(8)?,
         })
     }
 
@@ -112,11 +117,41 @@ impl Expired {
         let round = (self.attempts + 1).saturating_sub(self.earlier_attempts);
         next_step(
             &Outcome::WorkerLost,
-            self.id,
+            self.batch.map_or(self.id, DeliveryId),
             round,
             schedules.of(book.get(self.hook).map(AsRef::as_ref)),
         )
     }
+}
+
+/// Adds what goes in the same batches as these: a batch comes back as a whole.
+async fn add_companions(
+    connection: &mut PgConnection,
+    slot: i16,
+    now: Timestamp,
+    rows: &mut Vec<Expired>,
+) -> Result<()> {
+    let batches: Vec<_> = rows.iter().filter_map(|row| row.batch).collect();
+    if batches.is_empty() {
+        return Ok(());
+    }
+    let companions: Vec<Expired> = sqlx::query(
+        "-- postrider: recover_along
+        SELECT id, day, event_id, hook_id, attempts, earlier_attempts, lost_leases, ordering_key,
+               batch_id
+        FROM postrider_deliveries
+        WHERE slot = $1 AND batch_id = ANY($2) AND batch_id IS NOT NULL AND batch_id <> id
+          AND lease_token IS NOT NULL AND lease_expires_at <= $3
+        ORDER BY id FOR UPDATE",
+    )
+    .bind(slot)
+    .bind(batches)
+    .bind(now)
+    .try_map(|row: PgRow| Expired::of(&row))
+    .fetch_all(connection)
+    .await?;
+    rows.extend(companions);
+    Ok(())
 }
 
 async fn make_due(
@@ -125,18 +160,18 @@ async fn make_due(
     now: Timestamp,
     rows: &[Expired],
 ) -> Result<()> {
-    sqlx::query(
+    sqlx::query(concat!(
         "-- postrider: recover
         UPDATE postrider_deliveries
-        SET lease_token = NULL, lease_expires_at = NULL, next_attempt_at = $2,
-            lost_leases = lost_leases + 1
-        WHERE slot = $1 AND ctid = ANY(ARRAY(
+        SET lease_token = NULL, lease_expires_at = NULL, lost_leases = lost_leases + 1, ",
+        waits_until!("", "$2"),
+        " WHERE slot = $1 AND ctid = ANY(ARRAY(
             SELECT d.place FROM unnest($3::uuid[]) AS i (id) CROSS JOIN LATERAL (
                 SELECT ctid AS place FROM postrider_deliveries
                 WHERE slot = $1 AND id = i.id LIMIT 1
             ) AS d
         ))",
-    )
+    ))
     .bind(slot)
     .bind(now)
     .bind(rows.iter().map(|row| row.id.0).bind_iter())
@@ -169,21 +204,27 @@ async fn record_lost<'a>(
         NextStep::Delivered | NextStep::RetryIn(_) => None,
     };
     let outcome = Outcome::WorkerLost;
-    sqlx::query(
+    sqlx::query(concat!(
         "-- postrider: recover_lost
         WITH input AS MATERIALIZED (
-            SELECT i.*, found.place
+            SELECT i.*, found.place, found.is_along AND i.reason IS NULL AS is_along
             FROM unnest($3::uuid[], $4::date[], $5::uuid[], $6::uuid[], $7::uuid[],
                         $8::integer[], $9::timestamptz[], $10::text[])
                 AS i (id, day, event_id, hook_id, attempt_id, number, next_attempt_at, reason)
             CROSS JOIN LATERAL (
-                SELECT ctid AS place FROM postrider_deliveries
+                SELECT ctid AS place, coalesce(batch_id <> id, false) AS is_along
+                FROM postrider_deliveries
                 WHERE slot = $1 AND id = i.id LIMIT 1
             ) AS found
         ), waiting AS (
             UPDATE postrider_deliveries AS d
-            SET lease_token = NULL, lease_expires_at = NULL, lost_leases = 0, turn_at = NULL,
-                attempts = i.number, next_attempt_at = i.next_attempt_at,
+            SET lease_token = NULL, lease_expires_at = NULL, lost_leases = 0,
+                attempts = i.number,
+                next_attempt_at = CASE WHEN i.is_along THEN ",
+        along!(),
+        " ELSE i.next_attempt_at END,
+                turn_at = CASE WHEN i.is_along THEN i.next_attempt_at END,
+                batch_id = CASE WHEN i.reason IS NULL THEN d.batch_id END,
                 holds_key = i.reason IS NOT NULL
             FROM input AS i
             WHERE d.slot = $1 AND d.ctid = i.place AND i.next_attempt_at IS NOT NULL
@@ -204,7 +245,7 @@ async fn record_lost<'a>(
              error, late)
         SELECT $1, day, id, attempt_id, event_id, hook_id, number, $2, 0, $11, $12, false
         FROM input",
-    )
+    ))
     .bind(slot)
     .bind(now)
     .bind(rows.iter().map(|row| row.id.0).bind_iter())

@@ -7,6 +7,7 @@
 //! meanwhile is waited for by the lock of the delivery itself.
 
 use super::PostgresStore;
+use super::batches::lead;
 use super::deliveries::{Found, by_ids, not_found, reports};
 use super::errors::Result;
 use super::history::Extent;
@@ -108,15 +109,16 @@ async fn hasten(connection: &mut PgConnection, place: &Found, now: Timestamp) ->
         UPDATE postrider_deliveries
         SET next_attempt_at = $3, earlier_attempts = attempts, lost_leases = 0,
             lease_token = NULL, lease_expires_at = NULL, turn_at = NULL, holds_key = false,
-            target = NULL
+            batch_id = NULL, target = NULL
         WHERE slot = $1 AND id = $2",
     )
     .bind(place.slot)
     .bind(place.id.0)
     .bind(now)
     .bind(place.day)
-    .execute(connection)
+    .execute(&mut *connection)
     .await?;
+    lead(connection, place.slot, &[place.id.0]).await?;
     Ok(true)
 }
 

@@ -5,7 +5,8 @@
 //! a circle.
 
 use super::PostgresStore;
-use super::bulk::{Seen, ended, go_by_indexes, hold_hook, waiting};
+use super::batches::lead_rest;
+use super::bulk::{Seen, add_companions, ended, go_by_indexes, hold_hook, waiting};
 use super::errors::Result;
 use crate::error::{hook_deleted, on_its_way};
 use crate::{DeliveryState, Page, PageDone, Redelivery};
@@ -44,6 +45,9 @@ impl PostgresStore {
         };
         let (looked_at, last) = (seen.len(), seen.last().map(Seen::mark));
         let mut meant = seen;
+        if held {
+            add_companions(&mut tx, &mut meant).await?;
+        }
         meant.retain(|seen| {
             let state = seen.ended.as_deref();
             which.spans(seen.id) && state.is_none_or(|state| state == which.state.name())
@@ -96,7 +100,7 @@ async fn hold_events(
 
 /// Makes deliveries that wait due now, their schedules begun anew.
 async fn hasten(connection: &mut PgConnection, meant: &[Seen], now: Timestamp) -> Result<u64> {
-    let hastened = sqlx::query(
+    let hastened: Vec<(i16, Uuid)> = sqlx::query_as(
         "-- postrider: bulk_hasten
         WITH meant AS MATERIALIZED (
             SELECT d.slot, d.id
@@ -107,15 +111,17 @@ async fn hasten(connection: &mut PgConnection, meant: &[Seen], now: Timestamp) -
         )
         UPDATE postrider_deliveries AS d
         SET next_attempt_at = $3, earlier_attempts = d.attempts, lost_leases = 0, turn_at = NULL,
-            target = NULL
-        FROM meant WHERE d.slot = meant.slot AND d.id = meant.id",
+            batch_id = NULL, target = NULL
+        FROM meant WHERE d.slot = meant.slot AND d.id = meant.id
+        RETURNING d.slot, d.id",
     )
     .bind(meant.iter().map(|seen| seen.slot).bind_iter())
     .bind(meant.iter().map(|seen| seen.id.0).bind_iter())
     .bind(now)
-    .execute(connection)
+    .fetch_all(&mut *connection)
     .await?;
-    Ok(hastened.rows_affected())
+    lead_rest(connection, &hastened).await?;
+    Ok(hastened.len() as u64)
 }
 
 /// Makes deliveries that have ended otherwise than delivered wait again. The row that tells so

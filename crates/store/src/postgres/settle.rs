@@ -14,6 +14,7 @@ use super::order::give_turns;
 use super::settle_rows::{Written, open_members, record_late, settle_fresh, settle_rows};
 use super::targets::keep_targets;
 use crate::announce::of_settled;
+use crate::batch::halves;
 use crate::{Settled, Settlement};
 use postrider_core::Timestamp;
 use std::collections::HashSet;
@@ -33,15 +34,14 @@ impl PostgresStore {
             match self.settle_part(now, part, manner).await {
                 Ok(Some(part)) => settled.add(part),
                 Ok(None) => parts.push((part, Manner::OneByOne)),
-                Err(failure) if failure.refusal().is_some() && part.len() > 1 => {
-                    let (first, second) = part.split_at(part.len() / 2);
-                    parts.extend([(second, manner), (first, manner)]);
-                }
-                Err(failure) if failure.refusal().is_some() => {
-                    let scrubbed = self.settle_part(now, part, Manner::Scrubbed).await?;
-                    settled.add(scrubbed.unwrap_or_default());
-                    settled.scrubbed += 1;
-                }
+                Err(failure) if failure.refusal().is_some() => match halves(part) {
+                    Some((first, second)) => parts.extend([(second, manner), (first, manner)]),
+                    None => {
+                        let scrubbed = self.settle_part(now, part, Manner::Scrubbed).await?;
+                        settled.add(scrubbed.unwrap_or_default());
+                        settled.scrubbed += count(part.len());
+                    }
+                },
                 Err(failure) => return Err(failure),
             }
         }

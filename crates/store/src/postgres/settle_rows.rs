@@ -1,5 +1,6 @@
 //! The rows that settling writes: attempts, what waits, and what has ended.
 
+use super::batches::along;
 use super::errors::Result;
 use super::order::never;
 use super::started::finish;
@@ -180,11 +181,16 @@ pub(super) async fn settle_rows<'a>(
         "
         ), found AS MATERIALIZED (
             SELECT i.id, i.token, i.number, d.place,
+                   d.is_along AND i.next_attempt_at < ",
+        never!(),
+        " AS is_along,
                    CASE WHEN i.next_attempt_at < ",
         never!(),
         " OR d.ordering_key IS NOT NULL THEN i.next_attempt_at END AS next_attempt_at
             FROM input AS i CROSS JOIN LATERAL (
-                SELECT ctid AS place, lease_token, ordering_key FROM postrider_deliveries
+                SELECT ctid AS place, lease_token, ordering_key,
+                       coalesce(batch_id <> id, false) AS is_along
+                FROM postrider_deliveries
                 WHERE slot = $1 AND id = i.delivery_id LIMIT 1
             ) AS d
             WHERE d.lease_token = i.token
@@ -195,8 +201,14 @@ pub(super) async fn settle_rows<'a>(
             RETURNING f.id
         ), waiting AS (
             UPDATE postrider_deliveries AS d
-            SET next_attempt_at = f.next_attempt_at, attempts = f.number, lost_leases = 0,
-                lease_token = NULL, lease_expires_at = NULL, turn_at = NULL,
+            SET next_attempt_at = CASE WHEN f.is_along THEN ",
+        along!(),
+        " ELSE f.next_attempt_at END,
+                turn_at = CASE WHEN f.is_along THEN f.next_attempt_at END,
+                attempts = f.number, lost_leases = 0, lease_token = NULL, lease_expires_at = NULL,
+                batch_id = CASE WHEN f.next_attempt_at < ",
+        never!(),
+        " THEN d.batch_id END,
                 holds_key = f.next_attempt_at >= ",
         never!(),
         "

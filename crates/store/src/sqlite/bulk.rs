@@ -5,11 +5,12 @@
 
 use super::errors::from_sqlx;
 use super::hooks::not_found;
-use super::values::{micros, moment};
+use super::values::{micros, moment, rows};
 use crate::{DeliveryState, Mark, Page, Redelivery, Result};
 use postrider_core::{DeliveryId, HookId, Timestamp};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{FromRow, Row};
+use std::collections::HashSet;
 use uuid::Uuid;
 
 /// A delivery that was looked at.
@@ -105,6 +106,26 @@ pub(super) async fn waiting(
     .fetch_all(tx)
     .await
     .map_err(from_sqlx)
+}
+
+/// Adds what goes along with those that were seen: once they are gone another one stands for the
+/// rest of their batches, which the walk has passed.
+pub(super) async fn add_companions(tx: &mut SqliteConnection, seen: &mut Vec<Seen>) -> Result<()> {
+    let companions: Vec<Seen> = sqlx::query_as(
+        "-- postrider: bulk_along
+        SELECT day, id, event_id, attempts, next_attempt_at AS due, NULL AS ended, ordering_key
+        FROM postrider_deliveries INDEXED BY postrider_deliveries_batched
+        WHERE slot = 0 AND batch_id IN (SELECT unhex(value) FROM json_each(?1))
+            AND batch_id IS NOT NULL AND lease_token IS NULL",
+    )
+    .bind(rows(seen.iter().map(|seen| seen.id.0.simple())))
+    .fetch_all(tx)
+    .await
+    .map_err(from_sqlx)?;
+    let known: HashSet<_> = seen.iter().map(|seen| seen.id).collect();
+    let companions = companions.into_iter();
+    seen.extend(companions.filter(|seen| !known.contains(&seen.id)));
+    Ok(())
 }
 
 /// Deliveries of the hook that have ended, in the order of their events: those that were

@@ -6,6 +6,7 @@
 //! of each kind, and then reads those it shows.
 
 use super::SqliteStore;
+use super::batches::along;
 use super::errors::from_sqlx;
 use super::history::{after, before, days, last_before, since};
 use super::started::{Member, Started};
@@ -499,7 +500,11 @@ async fn reports(tx: &mut SqliteConnection, places: &[Place]) -> Result<Vec<Deli
                 ", ",
                 live_state!(),
                 " AS state,
-                    CASE WHEN d.lease_token IS NULL THEN d.next_attempt_at END AS next_attempt_at
+                    CASE WHEN d.lease_token IS NOT NULL THEN NULL
+                        WHEN d.next_attempt_at = ",
+                along!(),
+                " THEN d.turn_at
+                        ELSE d.next_attempt_at END AS next_attempt_at
                 FROM json_each(?1) AS p CROSS JOIN postrider_deliveries AS d
                 ON d.slot = 0 AND d.id = unhex(p.value ->> 0)"
             ),

@@ -1,6 +1,7 @@
 //! A delivery is given up because a person says so.
 
 use super::SqliteStore;
+use super::batches::lead;
 use super::deliveries::Kind;
 use super::errors::from_sqlx;
 use super::order::give_turns;
@@ -51,6 +52,7 @@ impl SqliteStore {
         };
         delete_deliveries(&mut tx, [id.0.simple()]).await?;
         insert_ended(&mut tx, &[ended], now).await?;
+        lead(&mut tx, [id.0]).await?;
         let key = key.as_deref().map(|key| (HookId(hook), key));
         give_turns(&mut tx, key.into_iter().collect(), now).await?;
         let report = self.report_delivery(&mut tx, id).await?;

@@ -1,7 +1,8 @@
 //! Held deliveries are given up because a person says so.
 
 use super::SqliteStore;
-use super::bulk::{Seen, hold_hook, waiting};
+use super::batches::lead;
+use super::bulk::{Seen, add_companions, hold_hook, waiting};
 use super::errors::from_sqlx;
 use super::hook_history::record;
 use super::hooks::not_found;
@@ -31,8 +32,9 @@ impl SqliteStore {
             return Err(nothing_held(which.hook));
         }
         // Nothing that was sent again at this very moment is passed over: no walk did it.
-        let seen = waiting(&mut tx, which.hook, page, Timestamp::UNIX_EPOCH).await?;
+        let mut seen = waiting(&mut tx, which.hook, page, Timestamp::UNIX_EPOCH).await?;
         let (looked_at, last) = (seen.len(), seen.last().map(Seen::mark));
+        add_companions(&mut tx, &mut seen).await?;
         let doomed: Vec<_> = seen
             .iter()
             .filter(|seen| which.covers(seen.id))
@@ -48,6 +50,8 @@ impl SqliteStore {
             .collect();
         delete_deliveries(&mut tx, doomed.iter().map(|row| row.delivery_id)).await?;
         insert_ended(&mut tx, &doomed, now).await?;
+        let gone = seen.iter().filter(|seen| which.covers(seen.id));
+        lead(&mut tx, gone.map(|seen| seen.id.0)).await?;
         let keys: BTreeSet<_> = seen
             .iter()
             .filter(|seen| which.covers(seen.id))

@@ -4,6 +4,7 @@
 //! event until the attempt has ended.
 
 use super::SqliteStore;
+use super::batches::lead;
 use super::errors::from_sqlx;
 use super::settle_rows::{EndedRow, delete_deliveries, insert_ended};
 use super::started::Started;
@@ -149,6 +150,7 @@ async fn cancel(
         .collect();
     delete_deliveries(tx, ended.iter().map(|row| row.delivery_id)).await?;
     insert_ended(tx, &ended, now).await?;
+    lead(tx, ended.iter().map(|row| row.delivery_id.into_uuid())).await?;
     erased.cancelled += count(ended.len() as u64);
     Ok(leased)
 }

@@ -8,6 +8,7 @@ use super::gates::renew_versions;
 use super::hook_history::record;
 use super::hooks::{disable, is_active};
 use super::values::{micros, moment, rows};
+use crate::batch::once_each;
 use crate::hook_entry::HookEntry;
 use crate::{Disabling, Result, Settlement, Standing, Warning};
 use postrider_core::{Health, HookId, Phase, Timestamp, Verdict, scrub};
@@ -55,7 +56,7 @@ pub(super) async fn update_health(
     now: Timestamp,
 ) -> Result<Weighed> {
     let mut by_hook: BTreeMap<HookId, Vec<&Settlement>> = BTreeMap::new();
-    for settlement in held {
+    for settlement in once_each(held) {
         by_hook
             .entry(settlement.leased.hook.id)
             .or_default()

@@ -4,10 +4,12 @@
 //! that its cost does not depend on how much waits.
 
 use super::SqliteStore;
+use super::batches::{lead, lease_along, lease_batches};
 use super::errors::from_sqlx;
 use super::order::lease_in_turn;
 use super::started::give_back_started;
 use super::values::{day_of, micros, moment, rows};
+use crate::batch::{along, batching_of, together};
 use crate::{DueHook, HookBook, Lease, Leased, Result, target};
 use chrono::TimeDelta;
 use postrider_core::{
@@ -90,11 +92,16 @@ impl SqliteStore {
             let Some(known) = starts else {
                 continue;
             };
-            due.extend(match known.settings.ordered {
-                Some(Ordered::Key) => lease_in_turn(&mut tx, *hook, *limit, &request).await?,
-                None => lease_hook(&mut tx, *hook, *limit, &request).await?,
+            let batching = batching_of(request.batches.as_ref(), known);
+            due.extend(match (known.settings.ordered, batching) {
+                (Some(Ordered::Key), _) => lease_in_turn(&mut tx, *hook, *limit, &request).await?,
+                (None, Some(batching)) => {
+                    lease_batches(&mut tx, *hook, *limit, &batching, &request).await?
+                }
+                (None, None) => lease_hook(&mut tx, *hook, *limit, &request).await?,
             });
         }
+        lease_along(&mut tx, &mut due, &request).await?;
         let leased = with_events(&mut tx, due, &book, &request, &self.keys).await?;
         tx.commit().await?;
         Ok(leased)
@@ -114,13 +121,16 @@ impl SqliteStore {
         let released = sqlx::query(
             "-- postrider: release
             UPDATE postrider_deliveries
-            SET lease_token = NULL, lease_expires_at = NULL, next_attempt_at = ?3
+            SET lease_token = NULL, lease_expires_at = NULL,
+                next_attempt_at = CASE WHEN batch_id <> id THEN ?4 ELSE ?3 END,
+                turn_at = CASE WHEN batch_id <> id THEN ?3 END
             WHERE slot = 0 AND id IN (SELECT unhex(value) FROM json_each(?1))
                 AND lease_token = ?2",
         )
         .bind(rows(deliveries.iter().map(|id| id.0.simple())))
         .bind(token.0)
         .bind(micros(now))
+        .bind(micros(along()))
         .execute(&mut *tx)
         .await
         .map_err(from_sqlx)?;
@@ -134,9 +144,11 @@ impl SqliteStore {
 /// A delivery that was leased a moment ago, without its event.
 pub(super) struct DueRow {
     pub id: DeliveryId,
+    pub batch: Option<DeliveryId>,
+    seq: i64,
     day: i32,
     event_id: Uuid,
-    hook: HookId,
+    pub hook: HookId,
     attempts: u32,
     earlier_attempts: u32,
     pub next_attempt_at: i64,
@@ -144,14 +156,27 @@ pub(super) struct DueRow {
 }
 
 /// The columns of a delivery that was leased: id, day, event, attempts, those of earlier rounds,
-/// when it was due, and its target.
-type Columns = (Uuid, i32, Uuid, u32, u32, i64, Option<String>);
+/// when it was due, its target, the place of its event, and its batch.
+pub(super) type Columns = (
+    Uuid,
+    i32,
+    Uuid,
+    u32,
+    u32,
+    i64,
+    Option<String>,
+    i64,
+    Option<Uuid>,
+);
 
 impl DueRow {
     pub(super) fn of(hook: HookId, columns: Columns) -> Self {
-        let (id, day, event_id, attempts, earlier_attempts, next_attempt_at, target) = columns;
+        let (id, day, event_id, attempts, earlier_attempts, next_attempt_at, target, seq, batch) =
+            columns;
         Self {
             id: DeliveryId(id),
+            batch: batch.map(DeliveryId),
+            seq,
             day,
             event_id,
             hook,
@@ -179,7 +204,8 @@ async fn lease_hook(
             WHERE slot = 0 AND hook_id = ?1 AND lease_token IS NULL AND next_attempt_at <= ?2
             ORDER BY next_attempt_at LIMIT ?3
         )
-        RETURNING id, day, event_id, attempts, earlier_attempts, next_attempt_at, target",
+        RETURNING id, day, event_id, attempts, earlier_attempts, next_attempt_at, target,
+            event_seq, batch_id",
     )
     .bind(hook.0)
     .bind(micros(request.now))
@@ -243,7 +269,7 @@ async fn with_events(
                 continue;
             }
         };
-        leased.push(Leased {
+        let delivery = Leased {
             slot: 0,
             id: row.id,
             day: day_of(row.day),
@@ -255,7 +281,10 @@ async fn with_events(
             token: request.token,
             expires_at: request.until,
             fresh: None,
-        });
+            batch: row.batch,
+            companions: Vec::new(),
+        };
+        leased.push((row.seq, delivery));
     }
     if let Some(first) = orphans.first() {
         error!(
@@ -271,16 +300,18 @@ async fn with_events(
         sqlx::query(
             "-- postrider: lease_give_back
             UPDATE postrider_deliveries
-            SET lease_token = NULL, lease_expires_at = NULL, next_attempt_at = ?2
+            SET lease_token = NULL, lease_expires_at = NULL, next_attempt_at = ?2,
+                batch_id = NULL
             WHERE slot = 0 AND id IN (SELECT unhex(value) FROM json_each(?1))",
         )
         .bind(unfit)
         .bind(micros(request.now + UNFIT_WAIT))
-        .execute(tx)
+        .execute(&mut *tx)
         .await
         .map_err(from_sqlx)?;
+        lead(tx, orphans.iter().map(|id| id.0)).await?;
     }
-    Ok(leased)
+    Ok(together(leased))
 }
 
 struct EventRow(Event);

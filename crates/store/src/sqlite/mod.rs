@@ -6,6 +6,7 @@
 mod aliases;
 mod announce;
 mod attempt_rows;
+mod batches;
 mod bulk;
 mod credentials;
 mod deliveries;

@@ -125,7 +125,8 @@ async fn lease_these(
         "-- postrider: lease_first
         UPDATE postrider_deliveries SET lease_token = ?2, lease_expires_at = ?3
         WHERE slot = 0 AND id IN (SELECT unhex(value) FROM json_each(?1))
-        RETURNING id, day, event_id, attempts, earlier_attempts, next_attempt_at, target",
+        RETURNING id, day, event_id, attempts, earlier_attempts, next_attempt_at, target,
+            event_seq, batch_id",
     )
     .bind(rows(ids.iter().map(|id| id.0.simple())))
     .bind(request.token.0)

@@ -90,13 +90,7 @@ impl SqliteStore {
         let batch = read_rows(&mut tx, head.last_seq, request.now, request.deliver_before).await?;
         let read = batch.len();
         let mut sorted = sort(&mut tx, batch, request).await?;
-        let plan = plan(
-            &sorted.kept,
-            &book,
-            &mut request.room.clone(),
-            request.now,
-            request.max_deliveries,
-        );
+        let plan = plan(&sorted.kept, &book, request);
         // Rows from the first one that is not covered on stay, whatever is to become of them.
         let uncovered = sorted.kept.get(plan.covered);
         let last_seq = uncovered.map_or(head.last_seq, |row| row.seq - 1);
@@ -120,6 +114,7 @@ impl SqliteStore {
             rejected: count(sorted.rejected.len()),
             filter_problems: plan.filter_problems,
             waiting: plan.waiting(request.now),
+            gathering: plan.gathering(),
             started: plan.started(request),
             more: head.queued >= max_events || count(read) < head.queued || taken < read,
         })

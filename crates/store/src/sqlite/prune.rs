@@ -5,6 +5,7 @@
 //! to the file system a few at a time.
 
 use super::SqliteStore;
+use super::batches::lead;
 use super::errors::from_sqlx;
 use super::settle_rows::{EndedRow, delete_deliveries, insert_ended};
 use super::values::{day_number, day_of, micros, moment};
@@ -172,6 +173,8 @@ impl SqliteStore {
             }
             delete_deliveries(&mut tx, ended.iter().map(|row| row.delivery_id)).await?;
             insert_ended(&mut tx, &ended, now).await?;
+            let gone = ended.iter().map(|row| row.delivery_id.into_uuid());
+            lead(&mut tx, gone).await?;
             tx.commit().await?;
             pruned.expired += ended.len() as u64;
             if found.len() < batch as usize {

@@ -10,7 +10,7 @@ use super::errors::from_sqlx;
 use super::order::give_turns;
 use super::settle_rows::{EndedRow, Waiting, delete_deliveries, insert_ended, reschedule};
 use super::started::recover_started;
-use super::values::micros;
+use super::values::{micros, rows};
 use crate::announce::{LostDelivery, of_lost};
 use crate::order::never;
 use crate::{HookBook, Recovered, Result};
@@ -20,6 +20,7 @@ use postrider_core::{
 };
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{FromRow, Row};
+use uuid::Uuid;
 
 /// Leases in a row that may end without a settlement before that counts as an attempt.
 const LOST_LEASES: u32 = 3;
@@ -39,12 +40,13 @@ impl SqliteStore {
         }
         let mut tx = self.writer.begin().await?;
         recovered.recovered = recover_started(&mut tx, now, limit).await?;
-        let lost: Vec<LostRow> = sqlx::query_as(
+        let mut lost: Vec<LostRow> = sqlx::query_as(
             "-- postrider: recover_find
             SELECT id, day, event_id, hook_id, attempts, earlier_attempts, lost_leases,
-                ordering_key
+                ordering_key, batch_id
             FROM postrider_deliveries INDEXED BY postrider_deliveries_leased
             WHERE slot = 0 AND lease_token IS NOT NULL AND lease_expires_at <= ?1
+                AND (batch_id IS NULL OR batch_id = id)
             ORDER BY lease_expires_at LIMIT ?2",
         )
         .bind(micros(now))
@@ -52,6 +54,7 @@ impl SqliteStore {
         .fetch_all(&mut *tx)
         .await
         .map_err(from_sqlx)?;
+        add_companions(&mut tx, now, &mut lost).await?;
         let book = self.fresh_book(&mut tx).await?;
         let (mut waiting, mut attempts, mut ended) = (Vec::new(), Vec::new(), Vec::new());
         let (mut gone, mut freed, mut failed) = (Vec::new(), Vec::new(), Vec::new());
@@ -108,6 +111,34 @@ impl SqliteStore {
     }
 }
 
+/// Adds what goes in the same batches as these: a batch comes back as a whole.
+async fn add_companions(
+    tx: &mut SqliteConnection,
+    now: Timestamp,
+    lost: &mut Vec<LostRow>,
+) -> Result<()> {
+    let batches: Vec<_> = lost.iter().filter_map(|row| row.batch).collect();
+    if batches.is_empty() {
+        return Ok(());
+    }
+    let companions: Vec<LostRow> = sqlx::query_as(
+        "-- postrider: recover_along
+        SELECT id, day, event_id, hook_id, attempts, earlier_attempts, lost_leases,
+            ordering_key, batch_id
+        FROM postrider_deliveries INDEXED BY postrider_deliveries_batched
+        WHERE slot = 0 AND batch_id IN (SELECT unhex(value) FROM json_each(?1))
+            AND batch_id IS NOT NULL AND batch_id <> id
+            AND lease_token IS NOT NULL AND lease_expires_at <= ?2",
+    )
+    .bind(rows(batches.iter().map(|batch| batch.simple())))
+    .bind(micros(now))
+    .fetch_all(tx)
+    .await
+    .map_err(from_sqlx)?;
+    lost.extend(companions);
+    Ok(())
+}
+
 /// A delivery whose lease ended without a settlement.
 struct LostRow {
     id: DeliveryId,
@@ -118,6 +149,7 @@ struct LostRow {
     earlier_attempts: u32,
     lost_leases: u32,
     ordering_key: Option<String>,
+    batch: Option<Uuid>,
 }
 
 impl FromRow<'_, SqliteRow> for LostRow {
@@ -131,6 +163,7 @@ impl FromRow<'_, SqliteRow> for LostRow {
             earlier_attempts: row.try_get("earlier_attempts")?,
             lost_leases: row.try_get("lost_leases")?,
             ordering_key: row.try_get("ordering_key")?,
+            batch: row.try_get("batch_id")?,
         })
     }
 }
@@ -152,7 +185,7 @@ impl LostRow {
         let attempt = (self.attempts + 1).saturating_sub(self.earlier_attempts);
         next_step(
             &Outcome::WorkerLost,
-            self.id,
+            self.batch.map_or(self.id, DeliveryId),
             attempt,
             schedules.of(book.get(self.hook_id).map(AsRef::as_ref)),
         )

@@ -4,6 +4,7 @@
 //! set aside as those of earlier rounds.
 
 use super::SqliteStore;
+use super::batches::lead;
 use super::deliveries::{Kind, Place};
 use super::errors::from_sqlx;
 use super::started::take_out;
@@ -125,17 +126,17 @@ async fn hasten(tx: &mut SqliteConnection, id: DeliveryId, now: Timestamp) -> Re
         "-- postrider: redeliver_waiting
         UPDATE postrider_deliveries
         SET next_attempt_at = ?2, earlier_attempts = attempts, lost_leases = 0, turn_at = NULL,
-            lease_token = NULL, lease_expires_at = NULL, target = NULL
+            lease_token = NULL, lease_expires_at = NULL, batch_id = NULL, target = NULL
         WHERE slot = 0 AND id = ?1 AND (lease_token IS NULL OR lease_expires_at <= ?2)",
     )
     .bind(id.0)
     .bind(micros(now))
-    .execute(tx)
+    .execute(&mut *tx)
     .await
     .map_err(from_sqlx)?;
     match changed.rows_affected() {
         0 => Err(in_flight(id)),
-        _ => Ok(()),
+        _ => lead(tx, [id.0]).await,
     }
 }
 

@@ -1,7 +1,8 @@
 //! Many deliveries of a hook are sent again because a person asks for it.
 
 use super::SqliteStore;
-use super::bulk::{Seen, ended, hold_hook, waiting};
+use super::batches::lead;
+use super::bulk::{Seen, add_companions, ended, hold_hook, waiting};
 use super::errors::from_sqlx;
 use super::values::{micros, rows};
 use crate::error::{hook_deleted, on_its_way};
@@ -39,6 +40,9 @@ impl SqliteStore {
         };
         let (looked_at, last) = (seen.len(), seen.last().map(Seen::mark));
         let mut meant = seen;
+        if held {
+            add_companions(&mut tx, &mut meant).await?;
+        }
         meant.retain(|seen| {
             let state = seen.ended.as_deref();
             which.spans(seen.id) && state.is_none_or(|state| state == which.state.name())
@@ -87,15 +91,16 @@ async fn hasten(tx: &mut SqliteConnection, meant: &[Seen], now: Timestamp) -> Re
         "-- postrider: bulk_hasten
         UPDATE postrider_deliveries
         SET next_attempt_at = ?2, earlier_attempts = attempts, lost_leases = 0, turn_at = NULL,
-            target = NULL
+            batch_id = NULL, target = NULL
         WHERE slot = 0 AND id IN (SELECT unhex(value) FROM json_each(?1))
             AND lease_token IS NULL",
     )
     .bind(rows(meant.iter().map(|seen| seen.id.0.simple())))
     .bind(micros(now))
-    .execute(tx)
+    .execute(&mut *tx)
     .await
     .map_err(from_sqlx)?;
+    lead(tx, meant.iter().map(|seen| seen.id.0)).await?;
     Ok(hastened.rows_affected())
 }
 

@@ -17,6 +17,7 @@ use super::started::take_settled;
 use super::targets::keep_targets;
 use super::values::{day_number, micros, rows};
 use crate::announce::of_settled;
+use crate::batch::halves;
 use crate::order::never;
 use crate::{Error, Result, Settled, Settlement, Step};
 use postrider_core::Timestamp;
@@ -44,12 +45,13 @@ impl SqliteStore {
         let mut parts = vec![all.as_slice()];
         while let Some(part) = parts.pop() {
             let done = match self.settle_part(now, part, false).await {
-                Err(Error::Refused(_)) if part.len() > 1 => {
-                    let (first, second) = part.split_at(part.len() / 2);
-                    parts.extend([second, first]);
-                    continue;
-                }
-                Err(Error::Refused(_)) => self.settle_part(now, part, true).await?,
+                Err(Error::Refused(_)) => match halves(part) {
+                    Some((first, second)) => {
+                        parts.extend([second, first]);
+                        continue;
+                    }
+                    None => self.settle_part(now, part, true).await?,
+                },
                 other => other?,
             };
             total.settled += done.settled;

@@ -3,6 +3,7 @@
 use super::errors::from_sqlx;
 use super::values::{micros, rows};
 use crate::Result;
+use crate::batch::along;
 use crate::order::never;
 use postrider_core::Timestamp;
 use serde::Serialize;
@@ -158,13 +159,19 @@ pub(super) async fn reschedule(tx: &mut SqliteConnection, waiting: &[Waiting]) -
             FROM t
         )
         UPDATE postrider_deliveries AS d
-        SET next_attempt_at = s.next_attempt_at, attempts = s.attempts,
-            lost_leases = s.lost_leases, lease_token = NULL, lease_expires_at = NULL,
-            turn_at = NULL, holds_key = s.next_attempt_at >= ?2
+        SET next_attempt_at =
+                CASE WHEN s.next_attempt_at < ?2 AND d.batch_id <> d.id THEN ?3
+                    ELSE s.next_attempt_at END,
+            turn_at = CASE WHEN s.next_attempt_at < ?2 AND d.batch_id <> d.id
+                THEN s.next_attempt_at END,
+            attempts = s.attempts, lost_leases = s.lost_leases, lease_token = NULL,
+            lease_expires_at = NULL, holds_key = s.next_attempt_at >= ?2,
+            batch_id = CASE WHEN s.next_attempt_at < ?2 THEN d.batch_id END
         FROM s WHERE d.slot = 0 AND d.id IN (SELECT id FROM s) AND s.id = d.id",
     )
     .bind(rows(waiting))
     .bind(micros(never()))
+    .bind(micros(along()))
     .execute(tx)
     .await
     .map_err(from_sqlx)?;

@@ -5,6 +5,7 @@
 
 mod aliases;
 mod announced;
+mod batches;
 mod bulk_redelivery;
 mod credentials;
 mod dedup;
@@ -179,6 +180,32 @@ on_every_store! {
         what_is_released_is_due_at_once,
         releasing_counts_neither_an_attempt_nor_a_lost_lease,
         under_another_token_nothing_is_released,
+    },
+    batches::{
+        deliveries_wait_for_others_as_long_as_the_window,
+        a_batch_has_one_type_and_so_many_in_the_order_of_insertion,
+        a_batch_counts_as_one,
+        events_with_other_headers_go_in_another_batch,
+        large_payloads_make_small_batches,
+        deliver_after_is_waited_for_by_each,
+        an_ordered_hook_gets_its_events_one_by_one,
+        what_was_cut_stays_together_when_it_is_given_back,
+        what_was_cut_stays_together_when_its_worker_is_lost,
+        what_was_cut_stays_together_when_it_is_tried_again,
+        losing_three_workers_is_one_attempt_of_the_whole_batch,
+        a_batch_fails_once_and_each_delivery_tells_it,
+        a_batch_whose_schedule_is_used_up_fails_as_a_whole,
+        a_batch_whose_lease_was_lost_is_late_as_a_whole,
+        what_the_database_refuses_of_one_splits_no_batch,
+        one_that_is_sent_again_leaves_the_others,
+        one_that_is_given_up_leaves_the_others,
+        one_whose_event_is_erased_leaves_the_others,
+        one_whose_event_is_gone_leaves_the_others,
+        one_whose_event_is_past_leaves_the_others,
+        held_batches_are_given_up_whatever_the_pages,
+        held_batches_are_sent_again_whatever_the_pages,
+        batches_of_a_deleted_hook_are_cancelled,
+        several_that_lease_at_once_cut_nothing_twice,
     },
     order_changed::{
         one_that_has_failed_for_good_holds_its_key_until_it_is_taken,

@@ -5,7 +5,7 @@
 
 use super::{
     DisableWhen, Policy, Prepared, Profile, ProfileOptions, ProfileSetting, SecretUse, Sending,
-    own_headers, secret_value,
+    SettingValues, own_headers, secret_value,
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -25,7 +25,7 @@ pub(super) const PROFILE: Profile = Profile {
     secret: SecretUse::Sent,
     settings: &[ProfileSetting {
         name: "name",
-        values: &[],
+        values: SettingValues::Text,
     }],
     user_agent: "Misskey-Hooks",
     policy: Policy {
@@ -35,6 +35,7 @@ pub(super) const PROFILE: Profile = Profile {
         disables: DisableWhen::Never,
         keeps_latest: true,
         keeps_target: true,
+        ..Policy::CONFIGURED
     },
     shared,
     build,

@@ -10,7 +10,7 @@ mod solapi;
 mod standard;
 mod thulium;
 
-pub use options::{MisskeyOptions, ProfileOptions};
+pub use options::{MisskeyOptions, ProfileOptions, SolapiOptions};
 pub use policy::{DisableWhen, Policy};
 
 use crate::client::{Request, Target};
@@ -19,6 +19,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use postrider_core::{AliasForm, Event, Hook, Outcome, Signer, Timestamp};
+use postrider_store::Companion;
 use std::time::Duration;
 
 /// A delivery format and its policy.
@@ -62,8 +63,22 @@ pub enum SecretUse {
 pub struct ProfileSetting {
     /// Its name.
     pub name: &'static str,
-    /// What it can be set to, the default first; any text if there is nothing here.
-    pub values: &'static [&'static str],
+    /// What it can be set to.
+    pub values: SettingValues,
+}
+
+/// What a setting of a profile can be set to.
+#[derive(Clone, Copy, Debug)]
+pub enum SettingValues {
+    /// Any text.
+    Text,
+    /// One of these, the default first.
+    OneOf(&'static [&'static str]),
+    /// A number from 1 on.
+    Count {
+        /// The largest, and the default.
+        most: u32,
+    },
 }
 
 /// One attempt that is to be made.
@@ -73,10 +88,20 @@ pub struct Sending<'a> {
     pub hook: &'a Hook,
     /// What.
     pub event: &'a Event,
+    /// What else goes in the same request, after it, if the profile batches.
+    pub companions: &'a [Companion],
     /// The delivery's first attempt is 1.
     pub number: u32,
     /// When.
     pub now: Timestamp,
+}
+
+impl Sending<'_> {
+    /// All that goes in the request, in its order.
+    pub fn events(&self) -> impl Iterator<Item = &Event> {
+        let companions = self.companions.iter().map(|companion| &*companion.event);
+        std::iter::once(self.event).chain(companions)
+    }
 }
 
 /// What requests say that they come from, unless their profile has another name for it.

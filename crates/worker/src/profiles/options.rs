@@ -1,5 +1,6 @@
 //! What single profiles are configured with, from sections of their own.
 
+use std::time::Duration;
 use url::Url;
 
 /// What single profiles are configured with. `Default` has what holds where nothing is set.
@@ -7,6 +8,22 @@ use url::Url;
 pub struct ProfileOptions {
     /// The section `[misskey]`.
     pub misskey: MisskeyOptions,
+    /// The section `[solapi]`.
+    pub solapi: SolapiOptions,
+}
+
+impl ProfileOptions {
+    /// Whether any hook can get several events in one request.
+    pub(crate) fn any_batches(&self) -> bool {
+        !self.solapi.batch_window.is_zero()
+    }
+}
+
+/// How reports go together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SolapiOptions {
+    /// How long a report waits for others; zero, and each goes by itself.
+    pub batch_window: Duration,
 }
 
 /// Which server receivers of the profile `misskey` are told that they hear of.

@@ -1,8 +1,9 @@
 //! What holds for the hooks of a profile, unless they set it themselves.
 
-use super::Profile;
+use super::{Profile, ProfileOptions};
 use crate::settings::HookDefaults;
-use postrider_core::{HealthPolicy, Hook, RetrySchedule, Schedules};
+use postrider_core::{Batches, Batching, HealthPolicy, Hook, RetrySchedule, Schedules};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The policy of a profile. What is `None` follows the configuration.
@@ -19,6 +20,9 @@ pub struct Policy {
     pub disables: DisableWhen,
     /// Whether it is kept when a hook was last sent to and what it answered.
     pub keeps_latest: bool,
+    /// How the events of a hook go together, several in one request; `None` for a profile whose
+    /// requests have one event each.
+    pub batches: Option<fn(&Hook, &ProfileOptions) -> Option<Batching>>,
     /// Whether retries go where the first attempt went, with the credentials of then, whatever
     /// becomes of the hook.
     pub keeps_target: bool,
@@ -43,6 +47,7 @@ impl Policy {
         backs_off: true,
         disables: DisableWhen::AfterFailures,
         keeps_latest: false,
+        batches: None,
         keeps_target: false,
     };
 
@@ -91,6 +96,23 @@ impl Schedules for HookDefaults {
         let profile = Profile::of(hook).policy.schedule;
         own.or_else(|| profile.map(|schedule| schedule()))
             .unwrap_or(&self.retry_schedule)
+    }
+}
+
+impl HookDefaults {
+    /// Which hooks get several events in one request; `None` when there can be none.
+    pub(crate) fn batches(self: &Arc<Self>) -> Option<Arc<dyn Batches>> {
+        match self.profiles.any_batches() {
+            true => Some(self.clone()),
+            false => None,
+        }
+    }
+}
+
+impl Batches for HookDefaults {
+    fn of(&self, hook: &Hook) -> Option<Batching> {
+        let batches = Profile::of(hook).policy.batches?;
+        batches(hook, &self.profiles)
     }
 }
 
@@ -144,6 +166,27 @@ mod tests {
             assert_eq!(policy.back_off_after, back_off_after, "{name}");
             assert_eq!(policy.disable_after_failures, failures, "{name}");
             assert_eq!(policy.disable_when_exhausted, exhausted, "{name}");
+        }
+    }
+
+    #[test]
+    fn only_hooks_whose_profile_batches_do() {
+        let mut defaults = HookDefaults::default();
+        assert!(Arc::new(defaults.clone()).batches().is_none());
+        defaults.profiles.solapi.batch_window = Duration::from_secs(2);
+        assert!(Arc::new(defaults.clone()).batches().is_some());
+        let most = |hook: &Hook| Batches::of(&defaults, hook).map(|batching| batching.most);
+        assert_eq!(most(&of_profile("standard")), None);
+        let mut hook = of_profile("solapi");
+        for (set, expected) in [
+            (None, Some(100)),
+            (Some("1"), None),
+            (Some("7"), Some(7)),
+            (Some("1000"), Some(100)),
+        ] {
+            let profile = &mut hook.settings.profile;
+            profile.extend(set.map(|set| ("batch".into(), set.into())));
+            assert_eq!(most(&hook), expected, "{set:?}");
         }
     }
 

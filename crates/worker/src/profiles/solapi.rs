@@ -1,16 +1,19 @@
 //! The profile `solapi`: reports as SOLAPI sends them to its webhooks.
 //!
-//! A payload is one report. It travels in a JSON array, verbatim, as it is or in an envelope.
+//! A payload is one report. It travels in a JSON array, verbatim, as it is or in an envelope,
+//! by itself or with others of its type.
 //! Whatever is not 2xx is tried again by SOLAPI's own schedule, and a delivery that has used it
 //! up makes its hook inactive.
 
 use super::{
     DisableWhen, Policy, Prepared, Profile, ProfileOptions, ProfileSetting, SecretUse, Sending,
-    USER_AGENT, own_headers, secret_value, setting,
+    SettingValues, USER_AGENT, own_headers, secret_value, setting,
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use postrider_core::{AliasForm, Hook, Jitter, Outcome, Refusal, RetrySchedule, Span, Timestamp};
+use postrider_core::{
+    AliasForm, Batching, Hook, Jitter, Outcome, Refusal, RetrySchedule, Span, Timestamp,
+};
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -21,15 +24,19 @@ pub(super) const PROFILE: Profile = Profile {
     settings: &[
         ProfileSetting {
             name: FORMAT,
-            values: &["flat", ENVELOPE],
+            values: SettingValues::OneOf(&["flat", ENVELOPE]),
+        },
+        ProfileSetting {
+            name: BATCH,
+            values: SettingValues::Count { most: BATCH_MAX },
         },
         ProfileSetting {
             name: "event_id",
-            values: &[],
+            values: SettingValues::Text,
         },
         ProfileSetting {
             name: "name",
-            values: &[],
+            values: SettingValues::Text,
         },
     ],
     user_agent: USER_AGENT,
@@ -38,6 +45,7 @@ pub(super) const PROFILE: Profile = Profile {
         timeout: Some(Duration::from_secs(5)),
         backs_off: false,
         disables: DisableWhen::WhenExhausted,
+        batches: Some(batches),
         ..Policy::CONFIGURED
     },
     shared,
@@ -47,6 +55,10 @@ pub(super) const PROFILE: Profile = Profile {
 
 const FORMAT: &str = "format";
 const ENVELOPE: &str = "envelope";
+const BATCH: &str = "batch";
+
+/// Reports in one request at most.
+const BATCH_MAX: u32 = 100;
 
 const EVENT_NAME: HeaderName = HeaderName::from_static("x-solapi-event-name");
 const SECRET: HeaderName = HeaderName::from_static("x-solapi-secret");
@@ -76,15 +88,36 @@ fn build(_: &Prepared, sending: &Sending<'_>, headers: &mut HeaderMap) -> Bytes 
     if let Ok(name) = HeaderValue::from_bytes(event.event_type.as_bytes()) {
         headers.insert(EVENT_NAME, name);
     }
-    let report = event.payload.as_str();
-    let body = match setting(sending.hook, FORMAT) {
-        Some(ENVELOPE) => {
-            let (id, retries) = (event.id, sending.number.saturating_sub(1));
-            format!(r#"[{{"eventDataId":"{id}","data":{report},"retryCount":{retries}}}]"#)
+    let retries = sending.number.saturating_sub(1);
+    let enveloped = setting(sending.hook, FORMAT) == Some(ENVELOPE);
+    let mut body = String::from("[");
+    for event in sending.events() {
+        if body.len() > 1 {
+            body.push(',');
         }
-        _ => format!("[{report}]"),
-    };
+        let report = event.payload.as_str();
+        if enveloped {
+            body.push_str(r#"{"eventDataId":""#);
+            body.push_str(&event.id.to_string());
+            body.push_str(r#"","data":"#);
+            body.push_str(report);
+            body.push_str(r#","retryCount":"#);
+            body.push_str(&retries.to_string());
+            body.push('}');
+        } else {
+            body.push_str(report);
+        }
+    }
+    body.push(']');
     body.into()
+}
+
+/// As many as the hook takes, if reports are to wait for others.
+fn batches(hook: &Hook, options: &ProfileOptions) -> Option<Batching> {
+    let window = options.solapi.batch_window;
+    let set = setting(hook, BATCH).and_then(|text| text.parse().ok());
+    let most = set.unwrap_or(BATCH_MAX).min(BATCH_MAX);
+    (most > 1 && !window.is_zero()).then_some(Batching { most, window })
 }
 
 /// 2xx is taken; everything else may be taken later, whatever it says.

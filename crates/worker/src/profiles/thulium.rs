@@ -5,8 +5,8 @@
 //! when Thulium tries again, so the policy is the configured one.
 
 use super::{
-    Policy, Prepared, Profile, ProfileOptions, ProfileSetting, SecretUse, Sending, USER_AGENT,
-    own_headers, setting, standard,
+    Policy, Prepared, Profile, ProfileOptions, ProfileSetting, SecretUse, Sending, SettingValues,
+    USER_AGENT, own_headers, setting, standard,
 };
 use bytes::Bytes;
 use http::HeaderMap;
@@ -24,7 +24,7 @@ pub(super) const PROFILE: Profile = Profile {
     secret: SecretUse::None,
     settings: &[ProfileSetting {
         name: FORMAT,
-        values: &["form", JSON],
+        values: SettingValues::OneOf(&["form", JSON]),
     }],
     user_agent: USER_AGENT,
     policy: Policy::CONFIGURED,

@@ -132,6 +132,7 @@ fn fan_out(room: u32) -> FanOut {
         max_bytes: 64 * 1024 * 1024,
         max_deliveries: 10_000,
         deliver_before: now() + TimeDelta::days(30),
+        batches: None,
     }
 }
 
@@ -143,6 +144,7 @@ fn lease(hook: HookId, limit: u32, now: Timestamp) -> Lease {
         until: now + TimeDelta::minutes(1),
         worker: WorkerId::draw(now),
         wanted: vec![(hook, limit)],
+        batches: None,
     }
 }
 

@@ -4,10 +4,11 @@ use super::*;
 use sqlx::{AssertSqlSafe, Row};
 
 /// The files whose statements run all the time.
-const HOT: [&str; 11] = [
+const HOT: [&str; 12] = [
     include_str!("../outbox.rs"),
     include_str!("../outbox_rows.rs"),
     include_str!("../leases.rs"),
+    include_str!("../batches.rs"),
     include_str!("../recover.rs"),
     include_str!("../settle.rs"),
     include_str!("../attempt_rows.rs"),

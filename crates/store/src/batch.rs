@@ -1,0 +1,339 @@
+//! Batches: deliveries of one hook that go in one request, and stay together.
+//!
+//! A batch is known by the id of its first delivery, which stands for all of it in the queue: it
+//! alone is due, the others are *along*. Their `next_attempt_at` is [`along()`], and `turn_at`
+//! says when the batch is due. So whoever leases the first takes the others with it, knowing
+//! nothing of batches, and nothing can lease a part.
+
+use crate::{Companion, HookBook, Leased, Settlement};
+use chrono::DateTime;
+use postrider_core::{Batches, Batching, DeliveryId, Hook, HookId, LeaseToken, Timestamp};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+/// Bytes of payload in one request at most, unless one event alone has more.
+const BATCH_BYTES: u64 = 1024 * 1024;
+/// Bytes of payload that one lease cuts of a hook at most.
+const CUT_BYTES: u64 = 8 * 1024 * 1024;
+/// Deliveries of a hook that one lease looks at, at most.
+const LOOKED_AT_MAX: u32 = 1_000;
+/// How many batches more than can go are looked for, so that those that go are full.
+const SPARE: u32 = 3;
+
+/// 9999-12-30 in seconds since 1970, a day before what waits for ever.
+const ALONG: i64 = 253_402_128_000;
+
+/// When the deliveries of a batch are due that are not its first.
+pub(crate) fn along() -> Timestamp {
+    DateTime::from_timestamp(ALONG, 0).unwrap_or(DateTime::<chrono::Utc>::MAX_UTC)
+}
+
+/// How the events of `hook` go together, if they do. An ordered hook gets them one by one.
+pub(crate) fn batching_of(batches: Option<&Arc<dyn Batches>>, hook: &Hook) -> Option<Batching> {
+    let batches = batches.filter(|_| hook.settings.ordered.is_none());
+    batches.and_then(|batches| batches.of(hook))
+}
+
+/// Takes the hooks that get several events in one request out of those that are wanted.
+pub(crate) fn take_batched(
+    wanted: &mut BTreeMap<HookId, u32>,
+    batches: Option<&Arc<dyn Batches>>,
+    book: &HookBook,
+) -> BTreeMap<HookId, (u32, Batching)> {
+    let mut batched = BTreeMap::new();
+    if batches.is_some() {
+        wanted.retain(|hook, places| {
+            let known = book.get(*hook);
+            let batching = known.and_then(|hook| batching_of(batches, hook));
+            batched.extend(batching.map(|batching| (*hook, (*places, batching))));
+            batching.is_none()
+        });
+    }
+    batched
+}
+
+/// How many deliveries are to be looked at for so many requests.
+pub(crate) fn looked_at(requests: u32, batching: &Batching) -> u32 {
+    let batches = requests.saturating_add(SPARE);
+    batches.saturating_mul(batching.most).min(LOOKED_AT_MAX)
+}
+
+/// A delivery that may go now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Candidate {
+    pub id: DeliveryId,
+    /// The place of its event in the order of the outbox.
+    pub seq: i64,
+    /// Its own time has come; it may only go with another one otherwise.
+    pub due: bool,
+    /// What it says, if it was never attempted and is of no batch.
+    pub fresh: Option<Fresh>,
+}
+
+/// What decides which deliveries go together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fresh {
+    pub event_type: String,
+    /// The headers that the application gave the event: a request has them once.
+    pub headers: Option<String>,
+    pub bytes: u64,
+}
+
+/// What goes in one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Unit {
+    /// By itself, or with those it was cut with.
+    Found(DeliveryId),
+    /// A batch that is cut now, in its order; the first stands for it.
+    Cut(Vec<DeliveryId>),
+}
+
+/// Cuts what may go into at most `places` requests. The candidates are of one hook, the longest
+/// due first; `all` says whether they are all that there are.
+///
+/// As soon as one that was never attempted is due, all such go, each batch of one type. What
+/// does not fill a batch is left while there may be more to fill it with, unless it has waited
+/// longest.
+pub(crate) fn cut(candidates: &[Candidate], most: u32, places: u32, all: bool) -> Vec<Unit> {
+    let gathered = candidates
+        .iter()
+        .any(|candidate| candidate.due && candidate.fresh.is_some());
+    let mut by_kind: BTreeMap<_, Vec<(usize, &Candidate, u64)>> = BTreeMap::new();
+    let mut units = Vec::new();
+    for (place, candidate) in candidates.iter().enumerate() {
+        match &candidate.fresh {
+            Some(fresh) if gathered => {
+                let kind = (&fresh.event_type, &fresh.headers);
+                let of_kind = by_kind.entry(kind).or_default();
+                of_kind.push((place, candidate, fresh.bytes));
+            }
+            None if candidate.due => units.push((place, 0, Unit::Found(candidate.id))),
+            Some(_) | None => {}
+        }
+    }
+    for mut of_kind in by_kind.into_values() {
+        of_kind.sort_unstable_by_key(|(_, candidate, _)| (candidate.seq, candidate.id));
+        for batch in in_batches(&of_kind, most) {
+            let place = batch.iter().map(|(place, ..)| *place).min();
+            let place = place.unwrap_or_default();
+            if all || place == 0 || batch.len() >= most as usize {
+                let bytes = batch.iter().map(|(.., bytes)| bytes).sum();
+                let ids = batch.iter().map(|(_, candidate, _)| candidate.id).collect();
+                units.push((place, bytes, Unit::Cut(ids)));
+            }
+        }
+    }
+    units.sort_unstable_by_key(|(place, ..)| *place);
+    let mut bytes = 0;
+    let mut fitting = Vec::new();
+    for (_, size, unit) in units.into_iter().take(places as usize) {
+        bytes += size;
+        if bytes > CUT_BYTES && !fitting.is_empty() {
+            break;
+        }
+        fitting.push(unit);
+    }
+    fitting
+}
+
+/// Runs of at most `most` that are not too large together.
+fn in_batches<'a, 'b>(
+    all: &'a [(usize, &'b Candidate, u64)],
+    most: u32,
+) -> Vec<&'a [(usize, &'b Candidate, u64)]> {
+    let mut batches = Vec::new();
+    let (mut begin, mut bytes) = (0, 0);
+    for (place, (.., size)) in all.iter().enumerate() {
+        let full = place - begin >= most as usize || bytes + size > BATCH_BYTES;
+        if full && place > begin {
+            batches.push(&all[begin..place]);
+            (begin, bytes) = (place, 0);
+        }
+        bytes += size;
+    }
+    if begin < all.len() {
+        batches.push(&all[begin..]);
+    }
+    batches
+}
+
+/// Puts the deliveries of each batch together, in the order of the outbox; the others stay as they
+/// are. What comes first of a batch has its place.
+pub(crate) fn together(leased: Vec<(i64, Leased)>) -> Vec<Leased> {
+    if leased.iter().all(|(_, leased)| leased.batch.is_none()) {
+        return leased.into_iter().map(|(_, leased)| leased).collect();
+    }
+    let mut places: HashMap<DeliveryId, usize> = HashMap::new();
+    let mut units: Vec<Vec<(i64, Leased)>> = Vec::new();
+    for (seq, leased) in leased {
+        let next = units.len();
+        let place = match leased.batch {
+            Some(batch) => *places.entry(batch).or_insert(next),
+            None => next,
+        };
+        match units.get_mut(place) {
+            Some(unit) => unit.push((seq, leased)),
+            None => units.push(vec![(seq, leased)]),
+        }
+    }
+    units.into_iter().filter_map(one_request).collect()
+}
+
+fn one_request(mut unit: Vec<(i64, Leased)>) -> Option<Leased> {
+    unit.sort_by_key(|(seq, leased)| (*seq, leased.id));
+    let mut unit = unit.into_iter().map(|(_, leased)| leased);
+    let mut first = unit.next()?;
+    // Who stood first may have left.
+    first.batch = first.batch.map(|_| first.id);
+    first.companions = unit
+        .map(|leased| Companion {
+            id: leased.id,
+            day: leased.day,
+            event: leased.event,
+        })
+        .collect();
+    Some(first)
+}
+
+/// The request that a settlement is of, if it is one of several.
+fn request_of(settlement: &Settlement) -> Option<(DeliveryId, LeaseToken)> {
+    let leased = &settlement.leased;
+    Some((leased.batch?, leased.token))
+}
+
+/// One settlement of each request: what happened to a batch happened to its hook once.
+pub(crate) fn once_each<'a>(settlements: &[&'a Settlement]) -> Vec<&'a Settlement> {
+    let mut seen = HashSet::new();
+    let of_requests = settlements
+        .iter()
+        .filter(|settlement| request_of(settlement).is_none_or(|request| seen.insert(request)));
+    of_requests.copied().collect()
+}
+
+/// Halves settlements between two requests; `None` when there is one request only.
+pub(crate) fn halves<'a, 'b>(
+    part: &'a [&'b Settlement],
+) -> Option<(&'a [&'b Settlement], &'a [&'b Settlement])> {
+    let middle = part.len() / 2;
+    let is_border = |place: &usize| {
+        let before = request_of(part[place - 1]);
+        before.is_none() || before != request_of(part[*place])
+    };
+    let below = (1..=middle).rev().find(is_border);
+    let border = below.or_else(|| (middle + 1..part.len()).find(is_border))?;
+    Some(part.split_at(border))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    fn delivery(n: i64) -> DeliveryId {
+        DeliveryId(Uuid::from_u128(n.unsigned_abs().into()))
+    }
+
+    fn fresh(n: i64, event_type: &str, due: bool) -> Candidate {
+        Candidate {
+            id: delivery(n),
+            seq: n,
+            due,
+            fresh: Some(Fresh {
+                event_type: event_type.into(),
+                headers: None,
+                bytes: 1_000,
+            }),
+        }
+    }
+
+    fn batch(ids: impl IntoIterator<Item = i64>) -> Unit {
+        Unit::Cut(ids.into_iter().map(delivery).collect())
+    }
+
+    #[test]
+    fn what_is_along_is_due_before_what_waits_for_ever() {
+        assert_eq!(along().to_rfc3339(), "9999-12-30T00:00:00+00:00");
+        assert!(along() < crate::order::never());
+    }
+
+    #[test]
+    fn a_batch_has_one_type_and_the_order_of_the_outbox() {
+        let all = [
+            fresh(5, "a", true),
+            fresh(3, "b", true),
+            fresh(1, "a", false),
+            fresh(2, "a", false),
+        ];
+        assert_eq!(
+            cut(&all, 100, 10, true),
+            [batch([1, 2, 5]), batch([3])],
+            "the longest due first"
+        );
+        assert_eq!(
+            cut(&all, 2, 10, true),
+            [batch([5]), batch([3]), batch([1, 2])]
+        );
+        assert_eq!(cut(&all, 100, 1, true), [batch([1, 2, 5])]);
+    }
+
+    #[test]
+    fn nothing_goes_before_the_first_is_due() {
+        let all = [fresh(1, "a", false), fresh(2, "a", false)];
+        assert_eq!(cut(&all, 100, 10, true), []);
+    }
+
+    #[test]
+    fn what_was_attempted_or_cut_goes_by_itself() {
+        let mut found = fresh(1, "a", true);
+        found.fresh = None;
+        let all = [found, fresh(2, "a", false), fresh(3, "a", false)];
+        let alone = [Unit::Found(delivery(1))];
+        assert_eq!(
+            cut(&all, 100, 10, true),
+            alone,
+            "the others wait for theirs"
+        );
+    }
+
+    #[test]
+    fn events_with_other_headers_go_in_another_request() {
+        let mut other = fresh(2, "a", true);
+        if let Some(fresh) = &mut other.fresh {
+            fresh.headers = Some(r#"{"x":"y"}"#.into());
+        }
+        let all = [fresh(1, "a", true), other, fresh(3, "a", true)];
+        assert_eq!(cut(&all, 100, 10, true), [batch([1, 3]), batch([2])]);
+    }
+
+    #[test]
+    fn a_batch_is_bounded_by_its_bytes() {
+        let sized = |n, bytes| {
+            let mut candidate = fresh(n, "a", true);
+            if let Some(fresh) = &mut candidate.fresh {
+                fresh.bytes = bytes;
+            }
+            candidate
+        };
+        let all = [
+            sized(1, BATCH_BYTES - 1),
+            sized(2, 1),
+            sized(3, 1),
+            sized(4, 2 * BATCH_BYTES),
+            sized(5, 1),
+        ];
+        let batches = [batch([1, 2]), batch([3]), batch([4]), batch([5])];
+        assert_eq!(cut(&all, 100, 10, true), batches);
+    }
+
+    #[test]
+    fn while_there_may_be_more_only_what_waited_longest_goes_unfilled() {
+        let all = [
+            fresh(1, "a", true),
+            fresh(2, "b", true),
+            fresh(3, "b", true),
+            fresh(4, "c", true),
+        ];
+        assert_eq!(cut(&all, 2, 10, false), [batch([1]), batch([2, 3])]);
+        assert_eq!(cut(&all, 2, 10, true).len(), 3);
+    }
+}

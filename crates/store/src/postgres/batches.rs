@@ -1,0 +1,368 @@
+//! Batches: cut by a lease, leased as a whole, and told who stands for them.
+//!
+//! Who has the row of a batch's first delivery has all of it: locks are taken in that order. One
+//! worker at a time cuts the deliveries of a hook, so that its batches are as full as they can
+//! be.
+
+use super::errors::Result;
+use super::health::make_durable;
+use super::leases::{Taken, taken_columns};
+use crate::Lease;
+use crate::batch::{Candidate, Fresh, Unit, cut, looked_at};
+use chrono::NaiveDate;
+use postrider_core::{Batching, DeliveryId, HookId};
+use sqlx::postgres::{PgBindIterExt, PgRow};
+use sqlx::{PgConnection, Row};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use uuid::Uuid;
+
+/// When the deliveries of a batch are due that are not its first, in SQL:
+/// [`along`](crate::batch::along).
+macro_rules! along {
+    () => {
+        "'9999-12-30 00:00:00Z'::timestamptz"
+    };
+}
+pub(super) use along;
+
+/// Lets a delivery `$of` wait until `$at`, as a part of its batch if it has one.
+macro_rules! waits_until {
+    ($of:literal, $at:literal) => {
+        concat!(
+            "next_attempt_at = CASE WHEN ",
+            $of,
+            "batch_id <> ",
+            $of,
+            "id THEN ",
+            super::batches::along!(),
+            " ELSE ",
+            $at,
+            " END,
+             turn_at = CASE WHEN ",
+            $of,
+            "batch_id <> ",
+            $of,
+            "id THEN ",
+            $at,
+            " END"
+        )
+    };
+}
+pub(super) use waits_until;
+
+/// Leases from hooks that get several events in one request: what was cut before or goes by
+/// itself, and new batches. Tells the version of the hooks that decided, unless nothing was
+/// leased.
+pub(super) async fn take_batches(
+    connection: &mut PgConnection,
+    request: &Lease,
+    mut wanted: BTreeMap<HookId, (u32, Batching)>,
+) -> Result<(Option<i64>, Vec<Taken>)> {
+    let cutting = begin_cutting(connection, request.slot, &wanted).await?;
+    wanted.retain(|hook, _| cutting.contains(&hook.0));
+    if wanted.is_empty() {
+        return Ok((None, Vec::new()));
+    }
+    let mut found = due_or_gathering(connection, request, &wanted).await?;
+    tell_apart(connection, request.slot, &mut found).await?;
+    let mut units = Vec::new();
+    for (hook, (places, batching)) in &wanted {
+        let Some(of_hook) = found.remove(hook) else {
+            continue;
+        };
+        let all = of_hook.len() < looked_at(*places, batching) as usize;
+        let candidates: Vec<_> = of_hook.into_iter().map(|found| found.candidate).collect();
+        units.extend(cut(&candidates, batching.most, *places, all));
+    }
+    match units.is_empty() {
+        true => Ok((None, Vec::new())),
+        false => lease_units(connection, request, &units).await,
+    }
+}
+
+/// The hooks of which this transaction alone cuts batches until its end.
+async fn begin_cutting(
+    connection: &mut PgConnection,
+    slot: i16,
+    wanted: &BTreeMap<HookId, (u32, Batching)>,
+) -> Result<BTreeSet<Uuid>> {
+    let hooks: Vec<Uuid> = sqlx::query_scalar(
+        "-- postrider: lease_cutting
+        SELECT hook_id FROM unnest($2::uuid[]) AS w (hook_id)
+        WHERE pg_try_advisory_xact_lock('postrider_deliveries'::regclass::oid::integer,
+                                        hashtext($1::smallint::text || hook_id::text))",
+    )
+    .bind(slot)
+    .bind(wanted.keys().map(|hook| hook.0).bind_iter())
+    .fetch_all(connection)
+    .await?;
+    Ok(hooks.into_iter().collect())
+}
+
+/// A delivery that may go, and where its event stands.
+struct Found {
+    candidate: Candidate,
+    day: NaiveDate,
+    event: Uuid,
+}
+
+/// What is due of these hooks, or may go with what is due, locked, the longest due first.
+async fn due_or_gathering(
+    connection: &mut PgConnection,
+    request: &Lease,
+    wanted: &BTreeMap<HookId, (u32, Batching)>,
+) -> Result<HashMap<HookId, Vec<Found>>> {
+    let rows = sqlx::query(
+        "-- postrider: lease_gathered
+        WITH owned AS MATERIALIZED (
+            SELECT hook_id FROM postrider_gates
+            WHERE hook_id = ANY($2) AND owner = $6 AND until > $5
+            FOR SHARE
+        )
+        SELECT d.hook_id, d.id, d.day, d.event_id, d.event_seq, d.next_attempt_at <= $5,
+               d.batch_id IS NULL AND d.attempts = 0 AND d.lost_leases = 0
+        FROM unnest($2::uuid[], $3::bigint[], $4::timestamptz[])
+            AS wanted (hook_id, deliveries, until)
+        JOIN postrider_hooks AS h
+          ON h.id = wanted.hook_id AND h.status = 'active' AND h.deleted_at IS NULL
+             AND NOT h.ordered
+        LEFT JOIN postrider_hook_health AS health ON health.hook_id = wanted.hook_id
+        CROSS JOIN LATERAL (
+            SELECT * FROM postrider_deliveries
+            WHERE slot = $1 AND hook_id = wanted.hook_id AND lease_token IS NULL
+              AND next_attempt_at <= wanted.until
+              AND (next_attempt_at <= $5
+                   OR (turn_at <= $5 AND batch_id IS NULL AND attempts = 0 AND lost_leases = 0))
+            ORDER BY next_attempt_at LIMIT wanted.deliveries
+            FOR UPDATE SKIP LOCKED
+        ) AS d
+        WHERE (NOT h.limited AND health.phase IS NULL)
+           OR wanted.hook_id IN (SELECT hook_id FROM owned)
+        ORDER BY d.hook_id, d.next_attempt_at, d.event_seq",
+    )
+    .bind(request.slot)
+    .bind(wanted.keys().map(|hook| hook.0).bind_iter())
+    .bind(
+        wanted
+            .values()
+            .map(|(places, batching)| i64::from(looked_at(*places, batching)))
+            .bind_iter(),
+    )
+    .bind(
+        wanted
+            .values()
+            .map(|(_, batching)| request.now + batching.window)
+            .bind_iter(),
+    )
+    .bind(request.now)
+    .bind(request.worker.0)
+    .fetch_all(connection)
+    .await?;
+    let mut found: HashMap<HookId, Vec<Found>> = HashMap::new();
+    for row in rows {
+        let is_fresh: bool = row.try_get(6)?;
+        let candidate = Candidate {
+            id: DeliveryId(row.try_get(1)?),
+            seq: row.try_get(4)?,
+            due: row.try_get(5)?,
+            fresh: is_fresh.then(Fresh::default),
+        };
+        found
+            .entry(HookId(row.try_get(0)?))
+            .or_default()
+            .push(Found {
+                candidate,
+                day: row.try_get(2)?,
+                event: row.try_get(3)?,
+            });
+    }
+    Ok(found)
+}
+
+/// Reads what decides which deliveries go together; one whose event is gone goes with none.
+async fn tell_apart(
+    connection: &mut PgConnection,
+    slot: i16,
+    found: &mut HashMap<HookId, Vec<Found>>,
+) -> Result<()> {
+    let mut by_day: BTreeMap<NaiveDate, BTreeSet<Uuid>> = BTreeMap::new();
+    for found in found.values().flatten() {
+        if found.candidate.fresh.is_some() {
+            by_day.entry(found.day).or_default().insert(found.event);
+        }
+    }
+    let mut events: HashMap<Uuid, Fresh> = HashMap::new();
+    for (day, ids) in by_day {
+        let rows = sqlx::query(
+            "-- postrider: lease_kinds
+            SELECT e.*
+            FROM unnest($3::uuid[]) AS i (id) CROSS JOIN LATERAL (
+                SELECT id, event_type, headers::text,
+                       octet_length(payload::text)::bigint AS bytes
+                FROM postrider_events
+                WHERE slot = $1 AND day = $2 AND id = i.id AND erased_at IS NULL LIMIT 1
+            ) AS e",
+        )
+        .bind(slot)
+        .bind(day)
+        .bind(ids.into_iter().bind_iter())
+        .try_map(|row: PgRow| {
+            let fresh = Fresh {
+                event_type: row.try_get(1)?,
+                headers: row.try_get(2)?,
+                bytes: row.try_get::<i64, _>(3)?.unsigned_abs(),
+            };
+            Ok((row.try_get(0)?, fresh))
+        })
+        .fetch_all(&mut *connection)
+        .await?;
+        events.extend(rows);
+    }
+    for found in found.values_mut().flatten() {
+        if found.candidate.fresh.is_some() {
+            found.candidate.fresh = events.get(&found.event).cloned();
+        }
+    }
+    Ok(())
+}
+
+/// Leases these, whose rows are locked. What is cut now stays cut, whatever becomes of the server.
+async fn lease_units(
+    connection: &mut PgConnection,
+    request: &Lease,
+    units: &[Unit],
+) -> Result<(Option<i64>, Vec<Taken>)> {
+    let mut deliveries: Vec<(Uuid, Option<Uuid>)> = Vec::new();
+    for unit in units {
+        match unit {
+            Unit::Found(id) => deliveries.push((id.0, None)),
+            Unit::Cut(ids) => {
+                let batch = ids.first().map(|first| first.0);
+                deliveries.extend(ids.iter().map(|id| (id.0, batch)));
+            }
+        }
+    }
+    if deliveries.iter().any(|(_, batch)| batch.is_some()) {
+        make_durable(connection).await?;
+    }
+    let rows = sqlx::query(concat!(
+        "-- postrider: lease_cut
+        UPDATE postrider_deliveries
+        SET lease_token = $4, lease_expires_at = $5, batch_id = coalesce(batch_id, found.batch)
+        FROM (
+            SELECT d.place, i.batch
+            FROM unnest($2::uuid[], $3::uuid[]) AS i (delivery, batch) CROSS JOIN LATERAL (
+                SELECT ctid AS place FROM postrider_deliveries
+                WHERE slot = $1 AND id = i.delivery LIMIT 1
+            ) AS d
+        ) AS found
+        WHERE slot = $1 AND ctid = found.place
+        RETURNING ",
+        taken_columns!(),
+    ))
+    .bind(request.slot)
+    .bind(deliveries.iter().map(|(id, _)| *id).bind_iter())
+    .bind(deliveries.iter().map(|(_, batch)| *batch).bind_iter())
+    .bind(request.token.0)
+    .bind(request.until)
+    .fetch_all(connection)
+    .await?;
+    Taken::read(&rows)
+}
+
+/// Leases what goes along with these.
+pub(super) async fn take_along(
+    connection: &mut PgConnection,
+    request: &Lease,
+    taken: &mut Vec<Taken>,
+) -> Result<()> {
+    let batches: Vec<_> = taken.iter().filter_map(Taken::leads).collect();
+    if batches.is_empty() {
+        return Ok(());
+    }
+    let rows = sqlx::query(concat!(
+        "-- postrider: lease_along
+        UPDATE postrider_deliveries SET lease_token = $3, lease_expires_at = $4
+        WHERE slot = $1 AND batch_id = ANY($2) AND batch_id IS NOT NULL AND lease_token IS NULL
+        RETURNING ",
+        taken_columns!(),
+    ))
+    .bind(request.slot)
+    .bind(batches)
+    .bind(request.token.0)
+    .bind(request.until)
+    .fetch_all(connection)
+    .await?;
+    let (_, along) = Taken::read(&rows)?;
+    taken.extend(along);
+    Ok(())
+}
+
+/// Takes deliveries out of their batches, which are leased, and lets them be.
+pub(super) async fn leave(
+    connection: &mut PgConnection,
+    slot: i16,
+    leaving: &[Uuid],
+) -> Result<()> {
+    sqlx::query(
+        "-- postrider: batch_leave
+        UPDATE postrider_deliveries SET batch_id = NULL
+        WHERE slot = $1 AND id = ANY($2) AND batch_id IS NOT NULL",
+    )
+    .bind(slot)
+    .bind(leaving)
+    .execute(&mut *connection)
+    .await?;
+    lead(connection, slot, leaving).await
+}
+
+/// These deliveries have gone or left their batches: where one of them was the first, the next
+/// one stands for the rest.
+pub(super) async fn lead(connection: &mut PgConnection, slot: i16, left: &[Uuid]) -> Result<()> {
+    if left.is_empty() {
+        return Ok(());
+    }
+    // Who goes at the same moment is waited for, and stands for nothing.
+    let rest: Vec<(Uuid, Uuid)> = sqlx::query_as(
+        "-- postrider: batch_rest
+        SELECT batch_id, id FROM postrider_deliveries
+        WHERE slot = $1 AND batch_id = ANY($2) AND batch_id IS NOT NULL
+        ORDER BY event_seq DESC, id DESC FOR UPDATE",
+    )
+    .bind(slot)
+    .bind(left)
+    .fetch_all(&mut *connection)
+    .await?;
+    // Of each the last one that is read comes first in the order of the outbox.
+    let firsts: HashMap<_, _> = rest.into_iter().collect();
+    if firsts.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "-- postrider: batch_lead
+        UPDATE postrider_deliveries AS d
+        SET batch_id = f.id,
+            next_attempt_at = CASE WHEN d.id = f.id THEN coalesce(d.turn_at, d.next_attempt_at)
+                                   ELSE d.next_attempt_at END
+        FROM unnest($2::uuid[], $3::uuid[]) AS f (batch_id, id)
+        WHERE d.slot = $1 AND d.batch_id = f.batch_id AND d.batch_id IS NOT NULL",
+    )
+    .bind(slot)
+    .bind(firsts.keys().copied().bind_iter())
+    .bind(firsts.values().copied().bind_iter())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The same of deliveries of any slots.
+pub(super) async fn lead_rest(connection: &mut PgConnection, left: &[(i16, Uuid)]) -> Result<()> {
+    let mut by_slot: BTreeMap<i16, Vec<Uuid>> = BTreeMap::new();
+    for (slot, id) in left {
+        by_slot.entry(*slot).or_default().push(*id);
+    }
+    for (slot, left) in by_slot {
+        lead(connection, slot, &left).await?;
+    }
+    Ok(())
+}

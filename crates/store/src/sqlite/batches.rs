@@ -1,0 +1,231 @@
+//! Batches: cut by a lease, leased as a whole, and told who stands for them.
+//!
+//! There is one writer, so what is cut in a transaction is cut by it alone.
+
+use super::errors::from_sqlx;
+use super::leases::{Columns, DueRow};
+use super::values::{micros, rows};
+use crate::batch::{Candidate, Fresh, Unit, cut, looked_at};
+use crate::{Lease, Result};
+use postrider_core::{Batching, DeliveryId, HookId};
+use sqlx::SqliteConnection;
+use std::collections::HashMap;
+use uuid::Uuid;
+
+/// When the deliveries of a batch are due that are not its first, as it is stored:
+/// [`along`](crate::batch::along).
+macro_rules! along {
+    () => {
+        "253402128000000000"
+    };
+}
+pub(super) use along;
+
+/// Leases from a hook that gets several events in one request: what was cut before or goes by
+/// itself, and new batches.
+pub(super) async fn lease_batches(
+    tx: &mut SqliteConnection,
+    hook: HookId,
+    limit: u32,
+    batching: &Batching,
+    request: &Lease,
+) -> Result<Vec<DueRow>> {
+    let found = due_or_gathering(tx, hook, limit, batching, request).await?;
+    let all = found.len() < looked_at(limit, batching) as usize;
+    let units = cut(&found, batching.most, limit, all);
+    lease_units(tx, hook, &units, request).await
+}
+
+/// What is due of the hook, or may go with what is due, the longest due first.
+async fn due_or_gathering(
+    tx: &mut SqliteConnection,
+    hook: HookId,
+    limit: u32,
+    batching: &Batching,
+    request: &Lease,
+) -> Result<Vec<Candidate>> {
+    type Columns = (
+        Uuid,
+        i64,
+        bool,
+        bool,
+        Option<String>,
+        Option<String>,
+        Option<i64>,
+    );
+    let found: Vec<Columns> = sqlx::query_as(
+        "-- postrider: lease_gathered
+        SELECT due.id, due.event_seq, due.next_attempt_at <= ?2, due.fresh, e.event_type, e.headers,
+            length(CAST(e.payload AS BLOB))
+        FROM (
+            SELECT id, day, event_id, event_seq, next_attempt_at,
+                batch_id IS NULL AND attempts = 0 AND lost_leases = 0 AS fresh
+            FROM postrider_deliveries INDEXED BY postrider_deliveries_waiting
+            WHERE slot = 0 AND hook_id = ?1 AND lease_token IS NULL AND next_attempt_at <= ?3
+                AND (next_attempt_at <= ?2
+                     OR (turn_at <= ?2 AND batch_id IS NULL AND attempts = 0 AND lost_leases = 0))
+            ORDER BY next_attempt_at LIMIT ?4
+        ) AS due LEFT JOIN postrider_events AS e
+        ON due.fresh AND e.slot = 0 AND e.day = due.day AND e.id = due.event_id
+            AND e.erased_at IS NULL
+        ORDER BY due.next_attempt_at, due.event_seq",
+    )
+    .bind(hook.0)
+    .bind(micros(request.now))
+    .bind(micros(request.now + batching.window))
+    .bind(looked_at(limit, batching))
+    .fetch_all(tx)
+    .await
+    .map_err(from_sqlx)?;
+    let candidates = found.into_iter().map(
+        |(id, seq, due, is_fresh, event_type, headers, bytes)| Candidate {
+            id: DeliveryId(id),
+            seq,
+            due,
+            fresh: event_type.filter(|_| is_fresh).map(|event_type| Fresh {
+                event_type,
+                headers,
+                bytes: bytes.unwrap_or_default().unsigned_abs(),
+            }),
+        },
+    );
+    Ok(candidates.collect())
+}
+
+async fn lease_units(
+    tx: &mut SqliteConnection,
+    hook: HookId,
+    units: &[Unit],
+    request: &Lease,
+) -> Result<Vec<DueRow>> {
+    let mut deliveries = Vec::new();
+    for unit in units {
+        match unit {
+            Unit::Found(id) => deliveries.push((id.0.simple(), None)),
+            Unit::Cut(ids) => {
+                let batch = ids.first().map(|first| first.0.simple());
+                deliveries.extend(ids.iter().map(|id| (id.0.simple(), batch)));
+            }
+        }
+    }
+    if deliveries.is_empty() {
+        return Ok(Vec::new());
+    }
+    let leased: Vec<Columns> = sqlx::query_as(
+        "-- postrider: lease_cut
+        WITH t (v) AS MATERIALIZED (SELECT value FROM json_each(?1)),
+        s AS MATERIALIZED (
+            SELECT unhex(v ->> 0) AS delivery, unhex(v ->> 1) AS batch FROM t
+        )
+        UPDATE postrider_deliveries AS d
+        SET lease_token = ?2, lease_expires_at = ?3, batch_id = coalesce(d.batch_id, s.batch)
+        FROM s
+        WHERE d.slot = 0 AND d.id IN (SELECT delivery FROM s) AND s.delivery = d.id
+        RETURNING id, day, event_id, attempts, earlier_attempts, next_attempt_at, target,
+            event_seq, batch_id",
+    )
+    .bind(rows(deliveries))
+    .bind(request.token.0)
+    .bind(micros(request.until))
+    .fetch_all(tx)
+    .await
+    .map_err(from_sqlx)?;
+    let leased = leased.into_iter().map(|row| DueRow::of(hook, row));
+    let mut leased: Vec<_> = leased.collect();
+    leased.sort_by_key(|row| (row.next_attempt_at, row.id));
+    Ok(leased)
+}
+
+/// Leases what goes along with these.
+pub(super) async fn lease_along(
+    tx: &mut SqliteConnection,
+    due: &mut Vec<DueRow>,
+    request: &Lease,
+) -> Result<()> {
+    let first = due.iter().filter(|row| row.batch == Some(row.id));
+    let hooks: HashMap<_, _> = first.map(|row| (row.id, row.hook)).collect();
+    if hooks.is_empty() {
+        return Ok(());
+    }
+    let along: Vec<Columns> = sqlx::query_as(
+        "-- postrider: lease_along
+        UPDATE postrider_deliveries INDEXED BY postrider_deliveries_batched
+        SET lease_token = ?2, lease_expires_at = ?3
+        WHERE slot = 0 AND batch_id IN (SELECT unhex(value) FROM json_each(?1))
+            AND batch_id IS NOT NULL AND lease_token IS NULL
+        RETURNING id, day, event_id, attempts, earlier_attempts, next_attempt_at, target,
+            event_seq, batch_id",
+    )
+    .bind(rows(hooks.keys().map(|id| id.0.simple())))
+    .bind(request.token.0)
+    .bind(micros(request.until))
+    .fetch_all(tx)
+    .await
+    .map_err(from_sqlx)?;
+    due.extend(along.into_iter().filter_map(|row| {
+        let batch = DeliveryId(row.8?);
+        Some(DueRow::of(*hooks.get(&batch)?, row))
+    }));
+    Ok(())
+}
+
+/// These deliveries have gone or left their batches: where one of them was the first, the next
+/// one stands for the rest.
+pub(super) async fn lead(
+    tx: &mut SqliteConnection,
+    left: impl IntoIterator<Item = Uuid>,
+) -> Result<()> {
+    let left = rows(left.into_iter().map(Uuid::simple));
+    if left.is_empty() {
+        return Ok(());
+    }
+    let firsts: Vec<(Uuid, Uuid)> = sqlx::query_as(
+        "-- postrider: batch_rest
+        SELECT batch_id, id FROM postrider_deliveries INDEXED BY postrider_deliveries_batched
+        WHERE slot = 0 AND batch_id IN (SELECT unhex(value) FROM json_each(?1))
+            AND batch_id IS NOT NULL
+        ORDER BY event_seq DESC, id DESC",
+    )
+    .bind(left)
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(from_sqlx)?;
+    // Of each the last one that is read comes first in the order of the outbox.
+    let firsts: HashMap<_, _> = firsts.into_iter().collect();
+    if firsts.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "-- postrider: batch_lead
+        WITH t (v) AS MATERIALIZED (SELECT value FROM json_each(?1)),
+        s AS MATERIALIZED (
+            SELECT unhex(v ->> 0) AS batch, unhex(v ->> 1) AS first FROM t
+        )
+        UPDATE postrider_deliveries AS d INDEXED BY postrider_deliveries_batched
+        SET batch_id = s.first,
+            next_attempt_at = CASE WHEN d.id = s.first
+                THEN coalesce(d.turn_at, d.next_attempt_at) ELSE d.next_attempt_at END
+        FROM s
+        WHERE d.slot = 0 AND d.batch_id IN (SELECT batch FROM s) AND d.batch_id IS NOT NULL
+            AND s.batch = d.batch_id",
+    )
+    .bind(rows(
+        firsts
+            .iter()
+            .map(|(batch, first)| (batch.simple(), first.simple())),
+    ))
+    .execute(tx)
+    .await
+    .map_err(from_sqlx)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::micros;
+
+    #[test]
+    fn what_is_along_is_due_at_the_same_time_everywhere() {
+        assert_eq!(micros(crate::batch::along()).to_string(), along!());
+    }
+}
