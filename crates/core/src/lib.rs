@@ -19,6 +19,7 @@ mod health;
 mod history;
 mod hook;
 mod hook_edit;
+mod hook_settings;
 mod hook_target;
 mod id;
 mod key;
@@ -50,10 +51,11 @@ pub use filter::{Filter, FilterError, LazyPayload, UnreadablePayload};
 pub use health::{Health, HealthPolicy, Observation, Phase, Verdict, back_off};
 pub use history::{HookAction, OURSELVES};
 pub use hook::{
-    BasicAuth, Disabled, DisabledReason, Hook, HookCredentials, HookError, HookSettings,
-    HookStatus, NewHook, OnFailure, Ordered, RotatingSecret, SettingsChange, parse_hook_url,
+    BasicAuth, Disabled, DisabledReason, Hook, HookCredentials, HookError, HookStatus, NewHook,
+    RotatingSecret, parse_hook_url,
 };
 pub use hook_edit::HookEdit;
+pub use hook_settings::{HookSettings, OnFailure, Ordered, SettingsChange};
 pub use hook_target::HookTarget;
 pub use id::{AttemptId, DeliveryId, EventId, HookId, KeyId, LeaseToken, WorkerId};
 pub use key::{Key, KeyError, KeyScope, KeyToken, NewKey, OtherAccount, TokenHash};

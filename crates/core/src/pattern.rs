@@ -34,6 +34,15 @@ pub enum PatternError {
 }
 
 impl EventPattern {
+    /// Whether the pattern asks for events of Postrider itself.
+    pub fn is_operational(&self) -> bool {
+        match self {
+            Self::Any => false,
+            Self::Below(name) => name == "postrider" || EventType::is_operational(name),
+            Self::Exactly(name) => EventType::is_operational(name),
+        }
+    }
+
     /// Whether an event of this type is for the hook.
     pub fn matches(&self, event_type: &str) -> bool {
         match self {

@@ -7,6 +7,7 @@
 //! Gated hooks are left alone until this worker owns them (`gates.rs`).
 
 mod gates;
+mod sizes;
 
 use crate::clock::WorkerClock;
 use crate::metrics::Metrics;
@@ -15,27 +16,16 @@ use crate::settings::{HookDefaults, WorkerSettings};
 use crate::settle::Settler;
 use gates::Asking;
 use postrider_core::{Batches, HookId, HookStatus, LeaseToken, Timestamp, WorkerId};
-use postrider_store::{DueHook, FanOut, Lease, Leased, Peek, Result, Room, Store};
+use postrider_store::{DueHook, FanOut, Lease, Leased, Peek, Result, Store};
+use sizes::{BATCH_BYTES, fan_out_size, lease_size, share, take_turns};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
-/// Outbox rows taken at once at most, and asked for at least.
-const FAN_OUT_EVENTS: u32 = 1_000;
-const FAN_OUT_EVENTS_LEAST: u32 = 32;
-/// Bytes of payload that one fan-out or lease should bring in.
-const BATCH_BYTES: u64 = 8 * 1024 * 1024;
-/// Deliveries made at once at most, and allowed for at least.
-const FAN_OUT_DELIVERIES: u32 = 10_000;
-const FAN_OUT_DELIVERIES_LEAST: u32 = 512;
 /// Fan-out waits for the queue to run low, but never longer than this.
 const FAN_OUT_AT_LEAST_EVERY: Duration = Duration::from_millis(50);
-/// Hooks asked for in one lease at most, and how many deliveries, by the size of payloads.
-const LEASE_HOOKS: usize = 256;
-const LEASE_MIN: u32 = 16;
-const LEASE_MAX: u32 = 1_000;
 /// Hooks read at once when looking for what is due.
 const SWEEP_PAGE: u32 = 512;
 /// How often the whole queue is looked over for what other processes made due.
@@ -354,7 +344,7 @@ impl Dispatcher {
         let room = self.ready.room(now);
         let with_room = hooks.into_iter().filter(|hook| room.left(*hook) > 0);
         let last = self.state.leased_last.get(&slot).copied();
-        let most = self.lease_size();
+        let most = lease_size(self.state.payload_bytes);
         let in_turn = take_turns(with_room.collect(), last, most as usize);
         let Some(last) = in_turn.last().copied() else {
             return Ok(0);
@@ -502,12 +492,6 @@ impl Dispatcher {
         self.state.payload_bytes = average.max(self.state.payload_bytes * 7 / 8).max(1);
     }
 
-    fn lease_size(&self) -> u32 {
-        batch_size(self.state.payload_bytes)
-            .unwrap_or(LEASE_MIN * 8)
-            .clamp(LEASE_MIN, LEASE_MAX)
-    }
-
     async fn timed<T>(&self, operation: &str, call: impl Future<Output = Result<T>>) -> Result<T> {
         let timer = self
             .metrics
@@ -548,12 +532,6 @@ fn passed(last: &mut Option<Instant>, every: Duration) -> bool {
     due
 }
 
-/// How many payloads of this size, if it is known, make a batch.
-fn batch_size(payload_bytes: u64) -> Option<u32> {
-    let size = BATCH_BYTES.checked_div(payload_bytes)?;
-    Some(u32::try_from(size).unwrap_or(u32::MAX))
-}
-
 /// Keeps the first problem in mind. Returns it at once when the database did not answer at all:
 /// then nothing else needs to be tried.
 fn note(first: &mut Result<()>, result: Result<()>) -> Result<()> {
@@ -567,81 +545,14 @@ fn note(first: &mut Result<()>, result: Result<()>) -> Result<()> {
     }
 }
 
-/// How many events, and deliveries of them, are fanned out at once: what can start. What cannot
-/// costs a row that is written twice, while in the outbox it costs nothing. But where the queue
-/// is full of what is not quick, events for other hooks must not stand behind it.
-fn fan_out_size(low: bool, room: u32, deliveries_per_event: u32) -> (u32, u32) {
-    if !low && room < FAN_OUT_DELIVERIES_LEAST {
-        return (FAN_OUT_EVENTS, FAN_OUT_DELIVERIES);
-    }
-    let deliveries = room.clamp(FAN_OUT_DELIVERIES_LEAST, FAN_OUT_DELIVERIES);
-    let events = deliveries / deliveries_per_event.max(1);
-    (
-        events.clamp(FAN_OUT_EVENTS_LEAST, FAN_OUT_EVENTS),
-        deliveries,
-    )
-}
-
-/// The hooks whose turn it is: at most as many as one lease asks for, beginning after the last
-/// one of the lease before, so that none waits for ever behind others.
-fn take_turns(hooks: BTreeSet<HookId>, last: Option<HookId>, most: usize) -> Vec<HookId> {
-    let after = hooks.iter().filter(|hook| Some(**hook) > last);
-    let before = hooks.iter().filter(|hook| Some(**hook) <= last);
-    let in_turn = after.chain(before).take(LEASE_HOOKS.min(most));
-    in_turn.copied().collect()
-}
-
-/// Shares the room of one lease, and at most so many deliveries, between the hooks.
-fn share(hooks: &[HookId], room: &Room, most: u32) -> Vec<(HookId, u32)> {
-    let total = room.total().min(most);
-    let each = (total / hooks.len().max(1) as u32).max(1);
-    let limited = hooks.iter().map(|hook| (*hook, room.left(*hook).min(each)));
-    limited.collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use uuid::Uuid;
-
-    fn hook(n: u128) -> HookId {
-        HookId(Uuid::from_u128(n))
-    }
-
-    #[test]
-    fn the_room_is_shared_between_hooks() {
-        let mut room = Room::new(100, 500);
-        room.set(hook(2), 3);
-        let wanted = share(&[hook(1), hook(2)], &room, LEASE_MAX);
-        assert_eq!(wanted, [(hook(1), 50), (hook(2), 3)]);
-        let wanted = share(&[hook(1), hook(2)], &room, LEASE_MIN);
-        assert_eq!(wanted, [(hook(1), 8), (hook(2), 3)]);
-    }
 
     #[test]
     fn a_duty_that_takes_long_is_done_less_often() {
         let ms = Duration::from_millis;
         let rests = [1, 100, 60_000].map(|took| rest(ms(500), ms(took)));
         assert_eq!(rests, [ms(500), ms(5_000), ms(15_000)]);
-    }
-
-    #[test]
-    fn large_payloads_make_small_batches() {
-        assert_eq!(batch_size(0), None);
-        assert_eq!(batch_size(512 * 1024), Some(16));
-        assert_eq!(batch_size(1024), Some(8_192));
-    }
-
-    #[test]
-    fn every_hook_has_its_turn_however_many_there_are() {
-        let hooks: BTreeSet<_> = (1..=600).map(hook).collect();
-        let (mut last, mut served) = (None, BTreeSet::new());
-        for _ in 0..3 {
-            let turn = take_turns(hooks.clone(), last, 1_000);
-            assert_eq!(turn.len(), LEASE_HOOKS);
-            last = turn.last().copied();
-            served.extend(turn);
-        }
-        assert_eq!(served, hooks);
     }
 }

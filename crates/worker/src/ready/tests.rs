@@ -1,5 +1,6 @@
 use super::*;
 use crate::testing::{self, leased_for, now};
+use postrider_store::GateAnswer;
 use std::time::Duration;
 use uuid::Uuid;
 

@@ -1,0 +1,107 @@
+//! How much is taken at once, and whose turn it is.
+
+use postrider_core::HookId;
+use postrider_store::Room;
+use std::collections::BTreeSet;
+
+/// Outbox rows taken at once at most, and asked for at least.
+const FAN_OUT_EVENTS: u32 = 1_000;
+const FAN_OUT_EVENTS_LEAST: u32 = 32;
+/// Bytes of payload that one fan-out or lease should bring in.
+pub(super) const BATCH_BYTES: u64 = 8 * 1024 * 1024;
+/// Deliveries made at once at most, and allowed for at least.
+const FAN_OUT_DELIVERIES: u32 = 10_000;
+const FAN_OUT_DELIVERIES_LEAST: u32 = 512;
+/// Hooks asked for in one lease at most, and how many deliveries, by the size of payloads.
+const LEASE_HOOKS: usize = 256;
+const LEASE_MIN: u32 = 16;
+const LEASE_MAX: u32 = 1_000;
+
+/// How many payloads of this size, if it is known, make a batch.
+fn batch_size(payload_bytes: u64) -> Option<u32> {
+    let size = BATCH_BYTES.checked_div(payload_bytes)?;
+    Some(u32::try_from(size).unwrap_or(u32::MAX))
+}
+
+/// How many deliveries one lease asks for, where payloads lately had this size; 0 if unknown.
+pub(super) fn lease_size(payload_bytes: u64) -> u32 {
+    batch_size(payload_bytes)
+        .unwrap_or(LEASE_MIN * 8)
+        .clamp(LEASE_MIN, LEASE_MAX)
+}
+
+/// How many events, and deliveries of them, are fanned out at once: what can start. What cannot
+/// costs a row that is written twice, while in the outbox it costs nothing. But where the queue
+/// is full of what is not quick, events for other hooks must not stand behind it.
+pub(super) fn fan_out_size(low: bool, room: u32, deliveries_per_event: u32) -> (u32, u32) {
+    if !low && room < FAN_OUT_DELIVERIES_LEAST {
+        return (FAN_OUT_EVENTS, FAN_OUT_DELIVERIES);
+    }
+    let deliveries = room.clamp(FAN_OUT_DELIVERIES_LEAST, FAN_OUT_DELIVERIES);
+    let events = deliveries / deliveries_per_event.max(1);
+    (
+        events.clamp(FAN_OUT_EVENTS_LEAST, FAN_OUT_EVENTS),
+        deliveries,
+    )
+}
+
+/// The hooks whose turn it is: at most as many as one lease asks for, beginning after the last
+/// one of the lease before, so that none waits for ever behind others.
+pub(super) fn take_turns(
+    hooks: BTreeSet<HookId>,
+    last: Option<HookId>,
+    most: usize,
+) -> Vec<HookId> {
+    let after = hooks.iter().filter(|hook| Some(**hook) > last);
+    let before = hooks.iter().filter(|hook| Some(**hook) <= last);
+    let in_turn = after.chain(before).take(LEASE_HOOKS.min(most));
+    in_turn.copied().collect()
+}
+
+/// Shares the room of one lease, and at most so many deliveries, between the hooks.
+pub(super) fn share(hooks: &[HookId], room: &Room, most: u32) -> Vec<(HookId, u32)> {
+    let total = room.total().min(most);
+    let each = (total / hooks.len().max(1) as u32).max(1);
+    let limited = hooks.iter().map(|hook| (*hook, room.left(*hook).min(each)));
+    limited.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    fn hook(n: u128) -> HookId {
+        HookId(Uuid::from_u128(n))
+    }
+
+    #[test]
+    fn the_room_is_shared_between_hooks() {
+        let mut room = Room::new(100, 500);
+        room.set(hook(2), 3);
+        let wanted = share(&[hook(1), hook(2)], &room, LEASE_MAX);
+        assert_eq!(wanted, [(hook(1), 50), (hook(2), 3)]);
+        let wanted = share(&[hook(1), hook(2)], &room, LEASE_MIN);
+        assert_eq!(wanted, [(hook(1), 8), (hook(2), 3)]);
+    }
+
+    #[test]
+    fn large_payloads_make_small_batches() {
+        assert_eq!(batch_size(0), None);
+        assert_eq!(batch_size(512 * 1024), Some(16));
+        assert_eq!(batch_size(1024), Some(8_192));
+    }
+
+    #[test]
+    fn every_hook_has_its_turn_however_many_there_are() {
+        let hooks: BTreeSet<_> = (1..=600).map(hook).collect();
+        let (mut last, mut served) = (None, BTreeSet::new());
+        for _ in 0..3 {
+            let turn = take_turns(hooks.clone(), last, 1_000);
+            assert_eq!(turn.len(), LEASE_HOOKS);
+            last = turn.last().copied();
+            served.extend(turn);
+        }
+        assert_eq!(served, hooks);
+    }
+}
