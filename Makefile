@@ -15,7 +15,7 @@ test-all: ## Run every test on PostgreSQL 15 and 18, and those of PostgreSQL onc
 	unset POSTRIDER_TEST_POSTGRES; scripts/test 15
 	unset POSTRIDER_TEST_POSTGRES; scripts/test 18
 	unset POSTRIDER_TEST_POSTGRES; POSTRIDER_TEST_SLOTS=8 scripts/test 15 \
-		-p postrider-store -p postrider-tests --test it -- postgres
+		-p postrider-store -p postrider-tests --test it -- postgres --skip incident
 
 fmt: ## Format the code.
 	cargo fmt
