@@ -6,6 +6,7 @@ use postrider_tests::{LEASED, Postrider, Receiver, TestApp, event, eventually, o
 on_both!(
     a_worker_told_to_end_cuts_nothing_off_and_leaves_the_rest_at_once,
     a_worker_told_to_end_twice_ends_at_once_and_loses_nothing,
+    a_worker_whose_log_nobody_reads_delivers_and_ends,
 );
 
 async fn a_worker_told_to_end_cuts_nothing_off_and_leaves_the_rest_at_once(backend: Backend) {
@@ -70,4 +71,18 @@ async fn a_worker_told_to_end_twice_ends_at_once_and_loses_nothing(backend: Back
     let status = worker.ended().await;
     assert_eq!(status.code(), Some(1), "work was cut: {worker}");
     assert_eq!(app.left().await, 10);
+}
+
+async fn a_worker_whose_log_nobody_reads_delivers_and_ends(backend: Backend) {
+    let app = TestApp::on(backend).await;
+    let receiver = Receiver::accepting().await;
+    app.hook(&receiver).await;
+    let postrider = Postrider::on(&app.database).with("RUST_LOG", "debug");
+    let mut worker = postrider.serve().await;
+    worker.read_no_more().await;
+    app.enqueue_all(&[event("invoice.paid")]).await;
+    receiver.wait_for_answers(1).await;
+    worker.terminate().await;
+    let status = worker.ended().await;
+    assert!(status.success(), "{status}");
 }

@@ -43,6 +43,16 @@ impl Process {
         }
     }
 
+    /// Closes our end of its standard output and standard error, as when what reads a log has
+    /// gone.
+    pub async fn read_no_more(&mut self) {
+        for lines in [&mut self.stdout, &mut self.stderr] {
+            lines.reading.abort();
+            // Aborted or at its end, it has let go of the pipe.
+            let _ended = (&mut lines.reading).await;
+        }
+    }
+
     /// Every line of standard output so far.
     pub fn stdout(&self) -> Vec<String> {
         self.stdout.so_far()
@@ -169,7 +179,7 @@ impl Drop for Process {
 struct Lines {
     lines: Arc<Mutex<Vec<String>>>,
     written: watch::Receiver<usize>,
-    _reading: JoinHandle<()>,
+    reading: JoinHandle<()>,
 }
 
 impl Lines {
@@ -187,7 +197,7 @@ impl Lines {
         Self {
             lines,
             written,
-            _reading: reading,
+            reading,
         }
     }
 

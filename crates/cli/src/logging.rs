@@ -29,7 +29,10 @@ pub fn start(format: LogFormat, default: &str) -> Result<()> {
             ))
         })?,
     };
+    // Nobody may read what is logged any more: that must stop nothing, and a complaint about it
+    // would go to the same place, and panic.
     let lines = tracing_subscriber::fmt()
+        .log_internal_errors(false)
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
     match format {

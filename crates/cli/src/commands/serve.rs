@@ -353,12 +353,12 @@ impl Signals {
     /// Drains at the first signal, cuts at the second or after `deadline`.
     async fn obey(mut self, shutdown: Shutdown, deadline: Duration, told: Arc<Supervisor>) {
         self.next().await;
+        shutdown.drain.cancel();
         told.stopping();
         info!(
             "Draining: finishing what is in flight, for at most {} s; a second signal cuts it",
             deadline.as_secs()
         );
-        shutdown.drain.cancel();
         tokio::select! {
             () = self.next() => warn!("Cut by a second signal; what was in flight is repeated"),
             () = tokio::time::sleep(deadline) => {
