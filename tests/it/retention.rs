@@ -2,7 +2,7 @@
 
 use postrider_store::{Backend, DeliveryState, HookChange, Retention};
 use postrider_tests::{Postrider, Receiver, TestApp, event, on_both};
-use postrider_worker::{Keeper, Metrics};
+use postrider_worker::{Metrics, Pruner};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ async fn what_expires_is_counted(backend: Backend) {
     app.tick().await;
     app.advance(40 * DAY.as_secs());
     let metrics = Arc::new(Metrics::new());
-    let keeper = Keeper {
+    let keeper = Pruner {
         store: app.store.clone(),
         clock: app.clock.clone(),
         keep: Retention {

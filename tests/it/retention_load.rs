@@ -7,7 +7,7 @@ use postrider_store::{Backend, DeliveryState, HookChange, Retention};
 use postrider_tests::{
     Connection, Postrider, Process, Receiver, TestApp, event, eventually, hook_to, value_of,
 };
-use postrider_worker::{Keeper, Metrics};
+use postrider_worker::{Metrics, Pruner};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,7 +38,7 @@ async fn on_postgres_a_day_goes_while_deliveries_run_and_a_reader_reads() {
     let read = "BEGIN; SELECT count(*) FROM postrider_events";
     reader.run(read).await;
     let metrics = Arc::new(Metrics::new());
-    let keeper = Keeper {
+    let keeper = Pruner {
         store: app.store.clone(),
         clock: app.clock.clone(),
         // The first of the days is past, and no other.

@@ -12,8 +12,9 @@ use postrider_core::{
     Timestamp, WorkerId,
 };
 use postrider_store::{
-    AttemptReport, Backend, DatabaseSettings, DeliveryReport, FanOut, FannedOut, GateAnswer,
-    HookReport, Lease, Leased, OwnGates, Room, Settled, Settlement, Step, Store, open,
+    AttemptReport, Backend, Capacity, DatabaseSettings, DeliveryReport, FanOutRequest,
+    FanOutResult, HookReport, LeaseRequest, Leased, OwnershipAnswer, OwnershipRequest,
+    SettleResult, Settlement, Step, Store, open,
 };
 use std::fmt::Write;
 use std::sync::Arc;
@@ -216,15 +217,15 @@ impl TestStore {
 
     // ---- the path of a delivery
 
-    /// A request to fan out everything, with room for all of it.
-    pub fn request(&self) -> FanOut {
+    /// A request to fan out everything, with capacity for all of it.
+    pub fn request(&self) -> FanOutRequest {
         let now = self.now();
-        FanOut {
+        FanOutRequest {
             slot: self.slot,
             now,
             token: LeaseToken::draw(now),
             until: now + LEASE,
-            room: Room::new(10_000, 10_000),
+            capacity: Capacity::new(10_000, 10_000),
             max_events: 1_000,
             max_bytes: 64 * 1024 * 1024,
             max_deliveries: 10_000,
@@ -234,15 +235,15 @@ impl TestStore {
     }
 
     /// Fans out; what is due starts.
-    pub async fn fan_out(&self) -> FannedOut {
+    pub async fn fan_out(&self) -> FanOutResult {
         let done = self.store.fan_out(self.request()).await;
         done.expect("fan out")
     }
 
     /// Fans out; nothing starts.
-    pub async fn fan_out_without_room(&self) -> FannedOut {
-        let request = FanOut {
-            room: Room::new(0, 0),
+    pub async fn fan_out_without_room(&self) -> FanOutResult {
+        let request = FanOutRequest {
+            capacity: Capacity::new(0, 0),
             ..self.request()
         };
         self.store.fan_out(request).await.expect("fan out")
@@ -271,9 +272,9 @@ impl TestStore {
     }
 
     /// A request to lease from these hooks whatever is due.
-    pub fn lease_request(&self, hooks: &[HookId]) -> Lease {
+    pub fn lease_request(&self, hooks: &[HookId]) -> LeaseRequest {
         let now = self.now();
-        Lease {
+        LeaseRequest {
             slot: self.slot,
             now,
             token: LeaseToken::draw(now),
@@ -285,8 +286,8 @@ impl TestStore {
     }
 
     /// Asks to own these hooks for ten seconds.
-    pub async fn own(&self, worker: WorkerId, hooks: &[HookId]) -> Vec<GateAnswer> {
-        let request = OwnGates {
+    pub async fn own(&self, worker: WorkerId, hooks: &[HookId]) -> Vec<OwnershipAnswer> {
+        let request = OwnershipRequest {
             worker,
             now: self.now(),
             until: self.now() + OWNED,
@@ -333,7 +334,7 @@ impl TestStore {
     }
 
     /// Settles.
-    pub async fn settle(&self, settlements: &[Settlement]) -> Settled {
+    pub async fn settle(&self, settlements: &[Settlement]) -> SettleResult {
         let settled = self.store.settle(self.now(), settlements).await;
         settled.expect("settle")
     }

@@ -5,12 +5,12 @@ use crate::keys::Keys;
 use crate::limits::{ApiLimits, Limits};
 use crate::observe::{Observer, observe};
 use crate::openapi::{self, Pages};
+use crate::outage_log::Trouble;
 use crate::problem::Problem;
 use crate::publisher::{Publisher, PublisherParts};
 use crate::test_sender::TestSender;
 use crate::traces::{PublishTraces, follow};
-use crate::trouble::Trouble;
-use crate::{call, deliveries, events, hook_bulk, hook_history, hooks, idempotency, problem};
+use crate::{deliveries, events, hook_bulk, hook_history, hooks, idempotency, problem, request};
 use axum::Router;
 use axum::http::{HeaderValue, Method, header};
 use axum::middleware::from_fn_with_state;
@@ -77,7 +77,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) keep_events: Span,
     /// What bodies may take of memory, in KiB.
-    pub(crate) room: Arc<Semaphore>,
+    pub(crate) capacity: Arc<Semaphore>,
     pub(crate) limits: Limits,
     pub(crate) tests: Arc<dyn TestSender>,
     /// Who may send a test event now.
@@ -128,7 +128,7 @@ impl Api {
             keys: keys.clone(),
             clock,
             keep_events,
-            room: Arc::new(Semaphore::new(call::ROOM_KIB)),
+            capacity: Arc::new(Semaphore::new(request::ROOM_KIB)),
             limits: Limits::new(limits),
             tests,
             test_turns: Semaphore::new(TESTS),

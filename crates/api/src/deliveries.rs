@@ -1,13 +1,13 @@
 //! `/v1/deliveries`: looking at deliveries and their attempts, sending them again, and giving them
 //! up.
 
+use crate::access_scope::{Id, Reach, not_found};
 use crate::api::Shared;
 use crate::attempt_body::AttemptBody;
-use crate::call::Caller;
 use crate::page::{Listing, Page, PageOf};
 use crate::params::Params;
 use crate::problem::Problem;
-use crate::reach::{Id, Reach, not_found};
+use crate::request::Caller;
 use axum::Json;
 use axum::extract::State;
 use postrider_core::{DeliveryId, EventId, HookId, Key, Timestamp};

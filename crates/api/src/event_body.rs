@@ -1,6 +1,6 @@
 //! Events as callers write and read them.
 
-use crate::fields::Fields;
+use crate::json_fields::Fields;
 use crate::problem::{Fault, Problem};
 use postrider_core::{EVENT_TYPE_MAX_BYTES, EventId, KEY_MAX_BYTES, Key, NewEvent, Timestamp};
 use postrider_store::{EventReport, EventState};

@@ -2,14 +2,14 @@
 //!
 //! The hard rule: a publisher is told of success only after the commit that holds its events.
 
+use crate::access_scope::{Id, Reach, not_found};
 use crate::api::Shared;
-use crate::call::{BATCH_MAX_BYTES, Call, Caller};
 use crate::event_body::{EventBody, event_of, events_of};
 use crate::idempotency;
 use crate::page::{Listing, Page, PageOf};
 use crate::params::Params;
 use crate::problem::{Fault, Problem};
-use crate::reach::{Id, Reach, not_found};
+use crate::request::{BATCH_MAX_BYTES, Call, Caller};
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};

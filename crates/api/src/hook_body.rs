@@ -1,8 +1,8 @@
 //! Hooks as callers write and read them.
 
-use crate::fields::Fields;
+use crate::access_scope::Reach;
+use crate::json_fields::Fields;
 use crate::problem::{Fault, Problem};
-use crate::reach::Reach;
 use postrider_core::{
     BasicAuth, BodyForm, EVENT_TYPE_MAX_BYTES, EventPattern, Filter, HOOK_URL_MAX_BYTES,
     HookCredentials, HookEdit, HookId, HookSettings, NewHook, OnFailure, Ordered, Phase, Rate,

@@ -5,19 +5,19 @@
 //! all pages of one walk share. It comes back from outside, so it is believed within bounds only:
 //! deliveries become due at that moment.
 
+use crate::access_scope::{Id, Reach};
 use crate::api::Shared;
-use crate::call::{Call, OptionalCall};
-use crate::fields::Fields;
 use crate::hooks::by;
+use crate::json_fields::Fields;
 use crate::problem::Problem;
-use crate::reach::{Id, Reach};
+use crate::request::{Call, OptionalCall};
 use axum::Json;
 use axum::extract::State;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{Datelike, TimeDelta};
 use postrider_core::{EVENT_TYPE_MAX_BYTES, EventPattern, HookId, Timestamp};
-use postrider_store::{DeliveryState, Discard, Mark, Page, PageDone, Redelivery};
+use postrider_store::{BulkCursor, BulkPage, BulkPageResult, DeliveryState, Discard, Redelivery};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::ops::RangeInclusive;
@@ -68,7 +68,7 @@ struct Done {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Walk {
     now: Timestamp,
-    after: Option<Mark>,
+    after: Option<BulkCursor>,
 }
 
 /// Send many deliveries of a hook again
@@ -148,14 +148,14 @@ impl Walk {
         Self { now, after: None }
     }
 
-    fn page(self) -> Page {
-        Page {
+    fn page(self) -> BulkPage {
+        BulkPage {
             after: self.after,
             limit: LOOKED_AT,
         }
     }
 
-    fn done(self, done: PageDone) -> Done {
+    fn done(self, done: BulkPageResult) -> Done {
         let next = done.next.map(|mark| Self {
             after: Some(mark),
             ..self
@@ -244,11 +244,11 @@ mod tests {
     #[test]
     fn a_cursor_holds_where_a_walk_stands() {
         let now = "2026-03-02T10:00:00.000001Z".parse().unwrap();
-        let mark = Mark {
+        let mark = BulkCursor {
             at: "2026-03-01T00:00:00.5Z".parse().unwrap(),
             id: DeliveryId(Uuid::from_u128(7)),
         };
-        let done = Walk::begun(now).done(PageDone {
+        let done = Walk::begun(now).done(BulkPageResult {
             count: 3,
             next: Some(mark),
         });

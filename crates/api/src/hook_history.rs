@@ -1,11 +1,11 @@
 //! `/v1/hooks/{id}/history`: what happened to a hook, and by whom.
 
+use crate::access_scope::Id;
 use crate::api::Shared;
-use crate::call::Caller;
 use crate::page::{Listing, Page, PageOf};
 use crate::params::Params;
 use crate::problem::Problem;
-use crate::reach::Id;
+use crate::request::Caller;
 use axum::Json;
 use axum::extract::State;
 use postrider_core::{HookId, Timestamp};

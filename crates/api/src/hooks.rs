@@ -3,15 +3,15 @@
 //! What a caller may not see is not found. A hook's account never changes, so whether a caller
 //! reaches it is asked once, before the call that changes it.
 
+use crate::access_scope::{Id, Reach, not_found};
 use crate::api::Shared;
 use crate::attempt_body::AttemptBody;
-use crate::call::{Call, Caller, OptionalCall};
 use crate::hook_body::{self, HookBody};
-use crate::hook_state::{changes_state, tell_removed, tell_state};
+use crate::hook_log::{changes_state, tell_removed, tell_state};
 use crate::page::{Listing, Page, PageOf};
 use crate::params::Params;
 use crate::problem::{Kind, Problem};
-use crate::reach::{Id, Reach, not_found};
+use crate::request::{Call, Caller, OptionalCall};
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};

@@ -4,9 +4,9 @@
 //! so that they keep no connection of the database from single events.
 
 use crate::api::Shared;
-use crate::call::Call;
 use crate::problem::{Fault, Kind, Problem};
 use crate::publisher::PublishError;
+use crate::request::Call;
 use axum::http::{HeaderName, HeaderValue};
 use postrider_core::{EventId, NewEvent};
 use postrider_store::{EnqueuedOnce, Error, Idempotency};

@@ -8,7 +8,7 @@
 //! Uses are noted with the question, at most once a second for a key, and recorded by a task of
 //! their own, which no request waits for.
 
-use crate::trouble::Trouble;
+use crate::outage_log::Trouble;
 use postrider_core::{Clock, Key, KeyId, Timestamp, TokenHash};
 use postrider_store::{Error, Result, Store};
 use std::collections::HashMap;

@@ -7,37 +7,37 @@
 //! [`ApiParts::published`], what is to be sent goes through [`TestSender`], and what follows
 //! publishing in traces is a [`PublishTraces`].
 
+mod access_scope;
 mod api;
 mod attempt_body;
-mod call;
 mod deliveries;
 mod dialects;
 mod docs_page;
 mod event_body;
 mod events;
-mod fields;
 mod hook_body;
 mod hook_bulk;
 mod hook_history;
-mod hook_state;
+mod hook_log;
 mod hooks;
 mod idempotency;
-mod impatient;
+mod json_fields;
 mod keys;
 mod limits;
 mod observe;
 mod openapi;
+mod outage_log;
 mod page;
 mod params;
 mod probes;
 mod problem;
 mod publisher;
-mod reach;
+mod request;
 mod server;
 mod test_sender;
 mod traces;
-mod trouble;
 mod webhooks;
+mod write_timeout;
 
 pub use api::{Api, ApiParts};
 pub use dialects::{Brought, DIALECTS, Dialect, DialectSettings, EventEntry, IssueError, Issued};

@@ -1,7 +1,7 @@
 //! The parameters of a query, read one by one, so that all that is wrong with them is told
 //! together and each by its name.
 
-use crate::fields::time_of;
+use crate::json_fields::time_of;
 use crate::problem::{Fault, Problem};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;

@@ -4,8 +4,8 @@
 //! concerns a part of the body is named by its JSON pointer (RFC 6901). Nothing here repeats a
 //! payload or a token, or tells how the database is reached.
 
+use crate::access_scope::not_found;
 use crate::publisher::PublishError;
-use crate::reach::not_found;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use postrider_core::{EventError, HookError, OtherAccount};

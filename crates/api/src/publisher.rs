@@ -9,7 +9,7 @@
 #[cfg(test)]
 mod tests;
 
-use crate::trouble::Trouble;
+use crate::outage_log::Trouble;
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use postrider_core::{EventId, NewEvent};

@@ -4,7 +4,7 @@
 //! Without them whoever opens connections and sends or reads a byte now and then keeps them all.
 //! The time for the head also bounds how long a connection may lie idle.
 
-use crate::impatient::Impatient;
+use crate::write_timeout::Impatient;
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -21,7 +21,7 @@ use tracing::{debug, warn};
 struct Patience {
     /// For the head of a request, from the moment the connection is free for it.
     head: Duration,
-    /// For room to write more of an answer.
+    /// For capacity to write more of an answer.
     reading: Duration,
 }
 

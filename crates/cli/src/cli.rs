@@ -1,7 +1,7 @@
 //! The arguments: one global set, and a command.
 
 use crate::commands::erase::AccountCommand;
-use crate::commands::moving::Move;
+use crate::commands::move_database::Move;
 use crate::commands::{
     bench, check, delivery, demo, event, health, hook, key, listen, metrics, migrate, serve,
 };

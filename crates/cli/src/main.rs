@@ -11,9 +11,9 @@ mod database;
 mod failure;
 mod http;
 mod logging;
-mod notify;
 mod output;
 mod receiver;
+mod sd_notify;
 mod secrets;
 mod traces;
 

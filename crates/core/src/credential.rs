@@ -74,14 +74,14 @@ pub enum Proof {
 /// Whether an account, or a member of it, may act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Standing {
+pub enum RegistrantStatus {
     /// It may.
     Active,
     /// It is suspended, or not yet let in.
     Inactive,
 }
 
-impl Standing {
+impl RegistrantStatus {
     /// The standing's name, as it is stored and shown.
     pub fn name(self) -> &'static str {
         match self {
@@ -106,9 +106,9 @@ pub struct Access {
     /// Whether it may register, change and delete hooks.
     pub write: bool,
     /// Whether its account may act.
-    pub account_status: Standing,
+    pub account_status: RegistrantStatus,
     /// Whether it may act in its account.
-    pub member_status: Standing,
+    pub member_status: RegistrantStatus,
     /// Whether its account has shown whose it is.
     pub verified: bool,
 }
@@ -126,8 +126,8 @@ impl Default for Access {
         Self {
             read: true,
             write: true,
-            account_status: Standing::Active,
-            member_status: Standing::Active,
+            account_status: RegistrantStatus::Active,
+            member_status: RegistrantStatus::Active,
             verified: true,
         }
     }
@@ -139,9 +139,9 @@ pub struct AccessChange {
     /// Whether it may see hooks, and whether it may change them.
     pub permission: Option<(bool, bool)>,
     /// Whether its account may act.
-    pub account_status: Option<Standing>,
+    pub account_status: Option<RegistrantStatus>,
     /// Whether it may act in its account.
-    pub member_status: Option<Standing>,
+    pub member_status: Option<RegistrantStatus>,
     /// Whether its account has shown whose it is.
     pub verified: Option<bool>,
 }

@@ -42,8 +42,8 @@ pub use batch::{Batches, Batching};
 pub use body::{BodyForm, standard_body};
 pub use clock::{Clock, TestClock, Timestamp};
 pub use credential::{
-    Access, AccessChange, Credential, CredentialError, NewCredential, Proof, SharedSecret,
-    Standing, check_text, check_word,
+    Access, AccessChange, Credential, CredentialError, NewCredential, Proof, RegistrantStatus,
+    SharedSecret, check_text, check_word,
 };
 pub use duration::{Span, SpanError};
 pub use event::{DEFAULT_ACCOUNT, Event, EventError, EventType, NewEvent, Payload};

@@ -9,7 +9,7 @@ use opentelemetry::KeyValue;
 use opentelemetry::trace::{Span as _, SpanKind, Status, Tracer};
 use opentelemetry_sdk::trace::{SdkTracer, Span};
 use postrider_core::{DeliveryId, Outcome, parse_hook_url};
-use postrider_worker::{AttemptSpan, AttemptTraces, OwnFault, Sending};
+use postrider_worker::{AttemptSpan, AttemptTraces, LocalFault, Sending};
 
 /// Follows attempts whose events are in a trace that is recorded.
 pub(crate) struct Attempts(pub(crate) SdkTracer);
@@ -39,7 +39,7 @@ struct Following {
 }
 
 impl AttemptSpan for Following {
-    fn end(mut self: Box<Self>, came: Result<&Outcome, OwnFault>) {
+    fn end(mut self: Box<Self>, came: Result<&Outcome, LocalFault>) {
         self.came = true;
         match came {
             Ok(outcome) => self.tell_outcome(outcome),
@@ -146,7 +146,7 @@ mod tests {
             let failed = matches!(span.status, Status::Error { .. });
             assert_eq!(failed, expected.is_some(), "{outcome:?}");
         }
-        let span = ended(|following| following.end(Err(OwnFault::Descriptors)));
+        let span = ended(|following| following.end(Err(LocalFault::Descriptors)));
         assert_eq!(kind(&span).as_deref(), Some("descriptors"));
         let span = ended(drop);
         assert_eq!(kind(&span).as_deref(), Some("cut"));

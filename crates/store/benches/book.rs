@@ -1,12 +1,12 @@
 //! What it costs to find the hooks that an event is for.
 //!
-//! `cargo bench -p postrider-store --bench book`; with `-- --test` each runs once.
+//! `cargo bench -p postrider-store --bench cache`; with `-- --test` each runs once.
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use postrider_core::{
     EventPattern, Hook, HookCredentials, HookId, HookSettings, HookStatus, SigningSecret, Timestamp,
 };
-use postrider_store::HookBook;
+use postrider_store::HookCache;
 use std::hint::black_box;
 use uuid::Uuid;
 
@@ -38,18 +38,23 @@ fn hook(number: u32) -> Hook {
 }
 
 fn matching(bench: &mut Criterion) {
-    let mut group = bench.benchmark_group("book/matching");
+    let mut group = bench.benchmark_group("cache/matching");
     for hooks in [1, 10, 1_000] {
-        let book = HookBook::of((0..hooks).map(hook));
-        group.bench_with_input(BenchmarkId::from_parameter(hooks), &book, |bench, book| {
-            bench.iter(|| {
-                book.matching(black_box("default"), black_box("invoice.paid"))
-                    .count()
-            });
-        });
+        let cache = HookCache::of((0..hooks).map(hook));
+        group.bench_with_input(
+            BenchmarkId::from_parameter(hooks),
+            &cache,
+            |bench, cache| {
+                bench.iter(|| {
+                    cache
+                        .matching(black_box("default"), black_box("invoice.paid"))
+                        .count()
+                });
+            },
+        );
     }
     group.finish();
 }
 
-criterion_group!(book, matching);
-criterion_main!(book);
+criterion_group!(cache, matching);
+criterion_main!(cache);

@@ -5,7 +5,7 @@
 //! says when the batch is due. So whoever leases the first takes the others with it, knowing
 //! nothing of batches, and nothing can lease a part.
 
-use crate::{Companion, HookBook, Leased, Settlement};
+use crate::{Companion, HookCache, Leased, Settlement};
 use chrono::DateTime;
 use postrider_core::{Batches, Batching, DeliveryId, Hook, HookId, LeaseToken, Timestamp};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -38,12 +38,12 @@ pub(crate) fn batching_of(batches: Option<&Arc<dyn Batches>>, hook: &Hook) -> Op
 pub(crate) fn take_batched(
     wanted: &mut BTreeMap<HookId, u32>,
     batches: Option<&Arc<dyn Batches>>,
-    book: &HookBook,
+    cache: &HookCache,
 ) -> BTreeMap<HookId, (u32, Batching)> {
     let mut batched = BTreeMap::new();
     if batches.is_some() {
         wanted.retain(|hook, places| {
-            let known = book.get(*hook);
+            let known = cache.get(*hook);
             let batching = known.and_then(|hook| batching_of(batches, hook));
             batched.extend(batching.map(|batching| (*hook, (*places, batching))));
             batching.is_none()
@@ -67,12 +67,12 @@ pub(crate) struct Candidate {
     /// Its own time has come; it may only go with another one otherwise.
     pub due: bool,
     /// What it says, if it was never attempted and is of no batch.
-    pub fresh: Option<Fresh>,
+    pub fresh: Option<BatchKey>,
 }
 
 /// What decides which deliveries go together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Fresh {
+pub(crate) struct BatchKey {
     pub event_type: String,
     /// The headers that the application gave the event: a request has them once.
     pub headers: Option<String>,
@@ -238,7 +238,7 @@ mod tests {
             id: delivery(n),
             seq: n,
             due,
-            fresh: Some(Fresh {
+            fresh: Some(BatchKey {
                 event_type: event_type.into(),
                 headers: None,
                 bytes: 1_000,

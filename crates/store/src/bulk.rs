@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 /// Where a walk over the deliveries of a hook stands: the next page begins after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mark {
+pub struct BulkCursor {
     /// When the last delivery that was looked at is due; for those that have ended, when its
     /// event was made.
     pub at: Timestamp,
@@ -17,20 +17,20 @@ pub struct Mark {
 
 /// A part of a walk.
 #[derive(Clone, Copy, Debug)]
-pub struct Page {
+pub struct BulkPage {
     /// Where the page before ended.
-    pub after: Option<Mark>,
+    pub after: Option<BulkCursor>,
     /// Deliveries that are looked at, at most; some of them may not be meant.
     pub limit: u32,
 }
 
 /// What a page came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PageDone {
+pub struct BulkPageResult {
     /// Deliveries that were meant, and changed.
     pub count: u32,
     /// Where the next page begins; none when this was the last.
-    pub next: Option<Mark>,
+    pub next: Option<BulkCursor>,
 }
 
 /// Which deliveries of a hook are to be sent again.
@@ -60,7 +60,7 @@ pub struct Discard {
     pub by: String,
 }
 
-impl Page {
+impl BulkPage {
     /// A page from the beginning.
     pub fn first(limit: u32) -> Self {
         Self { after: None, limit }
@@ -68,8 +68,13 @@ impl Page {
 
     /// What this page comes to: `count` were changed of those that were looked at, the last of
     /// which is `last`.
-    pub(crate) fn done(self, count: usize, looked_at: usize, last: Option<Mark>) -> PageDone {
-        PageDone {
+    pub(crate) fn done(
+        self,
+        count: usize,
+        looked_at: usize,
+        last: Option<BulkCursor>,
+    ) -> BulkPageResult {
+        BulkPageResult {
             count: u32::try_from(count).unwrap_or(u32::MAX),
             next: last.filter(|_| looked_at >= self.limit as usize),
         }

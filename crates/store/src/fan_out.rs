@@ -2,7 +2,7 @@
 
 use crate::batch::batching_of;
 use crate::order::never;
-use crate::{FanOut, Fresh, HookBook, Leased};
+use crate::{FanOutRequest, GroupMember, HookCache, Leased};
 use postrider_core::{DeliveryId, Event, Hook, HookId, HookStatus, LazyPayload, Timestamp};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -46,7 +46,7 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// The hooks that could have taken more at once than there was room for, or that are gated.
+    /// The hooks that could have taken more at once than there was capacity for, or that are gated.
     pub(crate) fn waiting(&self, now: Timestamp) -> Vec<HookId> {
         let waiting = self.deliveries.iter().filter(|planned| {
             !planned.starts
@@ -77,7 +77,7 @@ impl Plan {
     }
 
     /// The deliveries that start at once, leased as the request says.
-    pub(crate) fn started(self, request: &FanOut) -> Vec<Leased> {
+    pub(crate) fn started(self, request: &FanOutRequest) -> Vec<Leased> {
         let together = self.starting();
         let mut started = Vec::with_capacity(together as usize);
         let starting = self.deliveries.into_iter().filter(|planned| planned.starts);
@@ -92,7 +92,7 @@ impl Plan {
             earlier_attempts: 0,
             token: request.token,
             expires_at: request.until,
-            fresh: Some(Fresh {
+            fresh: Some(GroupMember {
                 seq: planned.seq,
                 together,
                 place,
@@ -134,12 +134,12 @@ pub(crate) fn repeated_in_batch(rows: &[OutboxRow]) -> HashSet<i64> {
 
 /// The deliveries of `rows`, in order, until the request's `max_deliveries` would be exceeded;
 /// the first row is always covered.
-pub(crate) fn plan(rows: &[OutboxRow], book: &HookBook, request: &FanOut) -> Plan {
-    let (mut room, now) = (request.room.clone(), request.now);
+pub(crate) fn plan(rows: &[OutboxRow], cache: &HookCache, request: &FanOutRequest) -> Plan {
+    let (mut capacity, now) = (request.capacity.clone(), request.now);
     let mut plan = Plan::default();
     let mut keys = HashSet::new();
     for row in rows {
-        let (matching, filter_problems) = matching(book, row);
+        let (matching, filter_problems) = matching(cache, row);
         let size = plan.deliveries.len() + matching.len();
         if plan.covered > 0 && size > request.max_deliveries as usize {
             break;
@@ -153,7 +153,7 @@ pub(crate) fn plan(rows: &[OutboxRow], book: &HookBook, request: &FanOut) -> Pla
                 && !hook.locked
                 && !hook.is_gated()
                 && due <= now
-                && room.take(hook.id);
+                && capacity.take(hook.id);
             let behind = hook.settings.ordered.is_some()
                 && key.is_some_and(|key| !keys.insert((hook.id, key)));
             let next_attempt_at = match gathers {
@@ -180,11 +180,11 @@ pub(crate) fn plan(rows: &[OutboxRow], book: &HookBook, request: &FanOut) -> Pla
 
 /// The hooks that the event is for, and how many filters could not tell. The payload is parsed
 /// at most once, and only when a hook that its type is for has a filter.
-fn matching<'a>(book: &'a HookBook, row: &'a OutboxRow) -> (Vec<&'a Arc<Hook>>, u32) {
+fn matching<'a>(cache: &'a HookCache, row: &'a OutboxRow) -> (Vec<&'a Arc<Hook>>, u32) {
     let event = &row.event;
     let payload = LazyPayload::new(&event.payload);
     let mut problems = 0;
-    let hooks = book.matching(&event.account, &event.event_type);
+    let hooks = cache.matching(&event.account, &event.event_type);
     let hooks = hooks.filter(|hook| row.about != Some(hook.id));
     let wanted = hooks.filter(|hook| match &hook.settings.filter {
         None => true,

@@ -30,7 +30,7 @@ const FURTHEST: TimeDelta = TimeDelta::minutes(15);
 
 /// A sample, and when it was taken.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Sampled {
+pub struct GaugeSample {
     /// When it was taken, by the clock of whoever took it.
     pub at: Timestamp,
     /// What it says.

@@ -2,7 +2,7 @@
 
 use postrider_core::{
     Access, AttemptId, DeliveryId, EventId, Filter, Hook, HookId, HookSettings, KeyId,
-    NewCredential, NewKey, OnFailure, Ordered, Phase, Proof, Rate, Standing, Timestamp,
+    NewCredential, NewKey, OnFailure, Ordered, Phase, Proof, Rate, RegistrantStatus, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -74,7 +74,7 @@ pub struct HookReport {
 
 /// A hook as its profile's own API shows it.
 #[derive(Clone, Debug)]
-pub struct Registered {
+pub struct RegisteredHook {
     /// The hook, its credentials opened.
     pub hook: Hook,
     /// Failed attempts in a row.
@@ -114,7 +114,7 @@ pub enum EventState {
     /// In the outbox, not yet fanned out.
     Queued,
     /// Its deliveries have been made.
-    FannedOut,
+    FanOutResult,
     /// It could not be accepted; see `postrider_rejected`.
     Rejected,
 }
@@ -332,9 +332,9 @@ pub struct RegistrantReport {
     /// `read`, `write`, both or none.
     pub permission: Vec<&'static str>,
     /// `active` or `inactive`.
-    pub account_status: Standing,
+    pub account_status: RegistrantStatus,
     /// `active` or `inactive`.
-    pub member_status: Standing,
+    pub member_status: RegistrantStatus,
     /// Whether the account has shown whose it is.
     pub verified: bool,
 }

@@ -1,11 +1,12 @@
 //! The contract of every store, in prose. The conformance cases are named after its sentences.
 
 use crate::{
-    AttemptReport, CredentialQuery, DeliveryReport, DeliveryState, Discard, DueHook, Erased,
-    EventReport, Examination, FanOut, FannedOut, GateAnswer, HookBook, HookChangeReport,
-    HookReport, KeyReport, Lease, Leased, Migrated, OwnGates, Page, PageDone, Peek, PoolGauge,
-    Pruned, Recovered, Redelivery, Registered, RejectedReport, Result, Retention, Sampled,
-    SchemaState, Settled, Settlement, WorkerClaim,
+    AttemptReport, BulkPage, BulkPageResult, CredentialQuery, DeliveryReport, DeliveryState,
+    Diagnostics, Discard, DueHook, Erased, EventReport, FanOutRequest, FanOutResult, GaugeSample,
+    HookCache, HookChangeReport, HookReport, KeyReport, LeaseRequest, Leased, Migrated,
+    OwnershipAnswer, OwnershipRequest, Peek, PoolGauge, Pruned, RecoverResult, Redelivery,
+    RegisteredHook, RejectedReport, Result, Retention, SchemaState, SettleResult, Settlement,
+    WorkerClaim,
 };
 use async_trait::async_trait;
 use postrider_core::{
@@ -88,7 +89,7 @@ pub struct HistoryFilter {
 
 /// The latest answer of a hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Latest {
+pub struct LatestAnswer {
     /// Which hook.
     pub hook: HookId,
     /// When the attempt started.
@@ -247,14 +248,14 @@ pub trait Store: Send + Sync {
     /// hooks stood when the row was read or later. A filter that cannot tell does not match, and
     /// is counted. Rows of one slot are taken in the order of `seq`; no row is taken by two
     /// callers. While any hook is ordered one caller at a time takes rows of a slot, and another
-    /// meanwhile gets none. Deliveries to active hooks that are not gated, fit into the room and
+    /// meanwhile gets none. Deliveries to active hooks that are not gated, fit into the capacity and
     /// are due come back leased; all others wait, due at once or at `deliver_after`. Those of a
     /// hook that gets several events in one request all wait, for as long as its window is more.
     ///
     /// A row whose `dedup_key` was seen before in its account is dropped and counted. A row
     /// that breaks a bound, or that the database refuses to keep, moves to
     /// `postrider_rejected` with the reason; it never stops the others.
-    async fn fan_out(&self, request: FanOut) -> Result<FannedOut>;
+    async fn fan_out(&self, request: FanOutRequest) -> Result<FanOutResult>;
 
     /// Hooks of the slot that have deliveries waiting without a lease, by id, after `after`,
     /// at most `limit`, with the time the first is due. The cost grows with `limit`, not with
@@ -281,7 +282,7 @@ pub trait Store: Send + Sync {
     /// was cut comes back as one [`Leased`], and counts as one. It is durable then and stays
     /// together for as long as its deliveries last, whoever leases them and whatever becomes of
     /// the hook; one that a person sends again, or that ends otherwise, leaves the others.
-    async fn lease(&self, request: Lease) -> Result<Vec<Leased>>;
+    async fn lease(&self, request: LeaseRequest) -> Result<Vec<Leased>>;
 
     /// Makes a worker the owner of gated hooks, or lets it stay so; an answer for each hook
     /// asked for.
@@ -290,7 +291,7 @@ pub trait Store: Send + Sync {
     /// however often others ask; then it is whose who asks first. Nobody becomes the owner of a
     /// hook that is backed off before it may be probed, but an owner may stay. A store that
     /// gives the right to work to one process only lets that one own all it asks for.
-    async fn own_gates(&self, request: OwnGates) -> Result<Vec<GateAnswer>>;
+    async fn own_gates(&self, request: OwnershipRequest) -> Result<Vec<OwnershipAnswer>>;
 
     /// Gives up the ownership of these hooks, where the worker has it.
     async fn disown_gates(&self, worker: WorkerId, hooks: &[HookId]) -> Result<()>;
@@ -316,12 +317,12 @@ pub trait Store: Send + Sync {
     /// failures. Warnings and disablings are recorded in the hook's history, and they and
     /// deliveries that fail for good are announced by events of our own, all in the same
     /// transaction; nothing is announced where no hook of the account asks for it, as far as
-    /// the book of hooks knows.
+    /// the cache of hooks knows.
     ///
     /// Where the target is to be kept, a delivery that waits keeps where this attempt went,
     /// sealed, unless it has one already. It stays until the delivery ends or is sent again by a
     /// person.
-    async fn settle(&self, now: Timestamp, settlements: &[Settlement]) -> Result<Settled>;
+    async fn settle(&self, now: Timestamp, settlements: &[Settlement]) -> Result<SettleResult>;
 
     /// Gives leases back unused: the deliveries are due at once for anyone, and neither an
     /// attempt nor a lost lease is counted. Those under another token are left alone. Returns
@@ -345,10 +346,10 @@ pub trait Store: Send + Sync {
         now: Timestamp,
         limit: u32,
         schedules: &dyn Schedules,
-    ) -> Result<Recovered>;
+    ) -> Result<RecoverResult>;
 
     /// The hooks as of the latest call of this store that read them.
-    fn hooks_book(&self) -> Arc<HookBook>;
+    fn hook_cache(&self) -> Arc<HookCache>;
 
     // ---- upkeep
 
@@ -387,7 +388,7 @@ pub trait Store: Send + Sync {
 
     /// What the database tells about itself, as of `now`. Reads catalogs and statistics only,
     /// whatever the tables hold.
-    async fn examine(&self, now: Timestamp) -> Result<Examination>;
+    async fn diagnostics(&self, now: Timestamp) -> Result<Diagnostics>;
 
     // ---- what operators watch
 
@@ -399,7 +400,7 @@ pub trait Store: Send + Sync {
     /// second or more is followed by a pause of twenty times that.
     ///
     /// [`GAUGES_COUNTED`]: crate::GAUGES_COUNTED
-    async fn gauges(&self, now: Timestamp) -> Result<Option<Sampled>>;
+    async fn gauges(&self, now: Timestamp) -> Result<Option<GaugeSample>>;
 
     /// How many connections of this store are in use. Asks nothing of the database.
     fn pools(&self) -> Vec<PoolGauge>;
@@ -448,11 +449,11 @@ pub trait Store: Send + Sync {
     /// Hooks of an account as the profile's own API shows them, with their credentials opened;
     /// those whose alias sorts last, byte by byte, come first. Those of other accounts, and
     /// deleted ones, are not among them.
-    async fn registered(&self, filter: RegisteredFilter) -> Result<Vec<Registered>>;
+    async fn registered(&self, filter: RegisteredFilter) -> Result<Vec<RegisteredHook>>;
 
     /// Records when hooks were last sent to and what they answered, where that is newer than
     /// what is recorded.
-    async fn note_latest(&self, latest: &[Latest]) -> Result<()>;
+    async fn note_latest(&self, latest: &[LatestAnswer]) -> Result<()>;
 
     /// One hook with its credentials opened.
     async fn hook_with_credentials(&self, id: HookId) -> Result<Hook>;
@@ -540,9 +541,9 @@ pub trait Store: Send + Sync {
     async fn redeliver_many(
         &self,
         which: &Redelivery,
-        page: Page,
+        page: BulkPage,
         now: Timestamp,
-    ) -> Result<PageDone>;
+    ) -> Result<BulkPageResult>;
 
     /// Ends held deliveries of a hook as cancelled with the reason `discarded`, those that are
     /// due longest first: a page of them.
@@ -550,7 +551,12 @@ pub trait Store: Send + Sync {
     /// What is in flight is left alone. A hook that is active holds nothing, which is a
     /// conflict. The hook's history tells how many were discarded, in one entry for all pages
     /// with the same `now`.
-    async fn discard_held(&self, which: &Discard, page: Page, now: Timestamp) -> Result<PageDone>;
+    async fn discard_held(
+        &self,
+        which: &Discard,
+        page: BulkPage,
+        now: Timestamp,
+    ) -> Result<BulkPageResult>;
 
     /// Gives a delivery up that waits, or that has failed and holds its key: it ends as cancelled,
     /// discarded by a person, and the next one of its key has its turn. One in flight is a

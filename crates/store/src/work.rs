@@ -1,6 +1,6 @@
 //! What passes between a worker and the store: leased deliveries out, settlements in.
 
-use crate::Room;
+use crate::Capacity;
 use chrono::NaiveDate;
 use postrider_core::{
     Attempt, Batches, DeliveryId, DisabledReason, Event, Health, HealthPolicy, Hook, HookId,
@@ -10,11 +10,11 @@ use postrider_core::{
 use std::fs::File;
 use std::sync::Arc;
 
-pub use crate::book::HookBook;
+pub use crate::hook_cache::HookCache;
 
 /// One worker's wish to fan out a batch of one slot.
 #[derive(Clone, Debug)]
-pub struct FanOut {
+pub struct FanOutRequest {
     /// The slot.
     pub slot: i16,
     /// The worker's clock.
@@ -24,7 +24,7 @@ pub struct FanOut {
     /// When their lease ends.
     pub until: Timestamp,
     /// What can start at once.
-    pub room: Room,
+    pub capacity: Capacity,
     /// Outbox rows taken at most.
     pub max_events: u32,
     /// Bytes of payload read at most (a single event may exceed it).
@@ -39,7 +39,7 @@ pub struct FanOut {
 
 /// One worker's wish to lease due deliveries of one slot.
 #[derive(Clone, Debug)]
-pub struct Lease {
+pub struct LeaseRequest {
     /// The slot.
     pub slot: i16,
     /// The worker's clock.
@@ -90,7 +90,7 @@ pub struct Leased {
     /// When the lease ends.
     pub expires_at: Timestamp,
     /// Where the lease stands, if it is not in a row of the delivery's own.
-    pub fresh: Option<Fresh>,
+    pub fresh: Option<GroupMember>,
     /// The batch it goes in, by the id of the first of it, if it goes in one.
     pub batch: Option<DeliveryId>,
     /// What else goes in the same request, after it: under the same lease, with as many attempts.
@@ -111,7 +111,7 @@ pub struct Companion {
 /// A delivery that started when its event was fanned out and has no row of its own yet: it is
 /// a member of the one row that stands for all that started with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fresh {
+pub struct GroupMember {
     /// The place of its event in the order of the outbox.
     pub seq: i64,
     /// How many deliveries started together, this one included.
@@ -206,7 +206,7 @@ pub struct Peek {
 
 /// What one fan-out did.
 #[derive(Clone, Debug, Default)]
-pub struct FannedOut {
+pub struct FanOutResult {
     /// Outbox rows that became events.
     pub events: u32,
     /// Deliveries made of them, the started ones included.
@@ -219,7 +219,7 @@ pub struct FannedOut {
     pub filter_problems: u32,
     /// Deliveries that are leased to this worker already.
     pub started: Vec<Leased>,
-    /// Hooks that have deliveries due at once which did not fit into the room.
+    /// Hooks that have deliveries due at once which did not fit into the capacity.
     pub waiting: Vec<HookId>,
     /// Hooks that have deliveries which wait for others to go with, and until when.
     pub gathering: Vec<(HookId, Timestamp)>,
@@ -272,11 +272,11 @@ impl Settlement {
             && leased.hook.settings.after_failure() == Some(OnFailure::Hold)
     }
 
-    /// The key that may have a new first delivery now: this one has ended. `book` has the hooks
+    /// The key that may have a new first delivery now: this one has ended. `cache` has the hooks
     /// as they are known by now.
-    pub(crate) fn freed_key(&self, book: &HookBook) -> Option<(HookId, &str)> {
+    pub(crate) fn freed_key(&self, cache: &HookCache) -> Option<(HookId, &str)> {
         let hook = &self.leased.hook;
-        let now = book.get(hook.id).unwrap_or(hook);
+        let now = cache.get(hook.id).unwrap_or(hook);
         let ordered = now.settings.ordered.or(hook.settings.ordered);
         match self.step {
             Step::Retry(_) => None,
@@ -305,7 +305,7 @@ impl Settlement {
 
 /// What settling a batch did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Settled {
+pub struct SettleResult {
     /// Settlements that took effect.
     pub settled: u32,
     /// Deliveries whose lease was lost by then: the attempt is recorded as late, nothing else
@@ -318,7 +318,7 @@ pub struct Settled {
     /// Active hooks that this batch has brought half of the way to being disabled.
     pub warned: Vec<Warning>,
     /// How hooks stand that were failing, or have failed in this batch.
-    pub standings: Vec<Standing>,
+    pub standings: Vec<HookPhase>,
     /// Settlements whose text the database refused; they were settled without it.
     pub scrubbed: u32,
 }
@@ -382,7 +382,7 @@ fn last_error(health: &Health) -> String {
 
 /// How a hook stands after a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct HookPhase {
     /// Which hook.
     pub hook: HookId,
     /// Whether it is held back.
@@ -393,7 +393,7 @@ pub struct Standing {
     pub version: Option<i64>,
 }
 
-impl Standing {
+impl HookPhase {
     /// How `hook` stands by this health.
     pub(crate) fn of(hook: HookId, health: &Health) -> Self {
         Self {
@@ -407,7 +407,7 @@ impl Standing {
 
 /// One worker's wish to own gated hooks.
 #[derive(Clone, Debug)]
-pub struct OwnGates {
+pub struct OwnershipRequest {
     /// Who asks.
     pub worker: WorkerId,
     /// The worker's clock.
@@ -420,7 +420,7 @@ pub struct OwnGates {
 
 /// Whether a worker owns a hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GateAnswer {
+pub struct OwnershipAnswer {
     /// Which hook.
     pub hook: HookId,
     /// Whether the worker that asked is now its owner.
@@ -431,7 +431,7 @@ pub struct GateAnswer {
 
 /// What looking for expired leases did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Recovered {
+pub struct RecoverResult {
     /// Deliveries that are due again.
     pub recovered: u32,
     /// Deliveries that lost their worker three times in a row: recorded as an attempt, they

@@ -8,7 +8,7 @@
 //! literals, which the connector never gives to a resolver.
 
 use crate::address::{AddressGuard, BlockedAddress};
-use crate::own_fault::{Names, OwnFault, is_unanswered};
+use crate::local_fault::{LocalFault, Names, is_unanswered};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full};
@@ -112,7 +112,7 @@ pub enum Exchange {
     /// The address must not be called; no connection was made.
     Blocked(IpAddr),
     /// The request could not be tried, for a reason that is not the receiver's.
-    NotTried(OwnFault),
+    NotTried(LocalFault),
 }
 
 impl Client {
@@ -218,7 +218,7 @@ fn failed(stage: &str, error: &(dyn StdError + 'static), excerpt: Vec<u8>) -> Ex
         if let Some(BlockedAddress(address)) = deepest.downcast_ref() {
             return Exchange::Blocked(*address);
         }
-        let system = deepest.downcast_ref().and_then(OwnFault::of);
+        let system = deepest.downcast_ref().and_then(LocalFault::of);
         if let Some(fault) = system.or(deepest.downcast_ref().copied()) {
             return Exchange::NotTried(fault);
         }
@@ -273,7 +273,7 @@ impl GuardedResolver {
     fn blame(&self, host: &str, error: io::Error) -> BoxError {
         // Without a descriptor nothing is resolved, and the resolver does not say why.
         if let Err(none_left) = std::net::UdpSocket::bind(ANYWHERE)
-            && let Some(fault) = OwnFault::of(&none_left)
+            && let Some(fault) = LocalFault::of(&none_left)
         {
             return fault.into();
         }
@@ -283,7 +283,7 @@ impl GuardedResolver {
             return error.into();
         }
         match names.unanswered(host, Instant::now()) {
-            true => OwnFault::Resolver.into(),
+            true => LocalFault::Resolver.into(),
             false => error.into(),
         }
     }
@@ -336,7 +336,7 @@ mod tests {
         }
         for host in ["example.net", "a.example.com"] {
             let blamed = exchange(host, unanswered());
-            let ours = Exchange::NotTried(OwnFault::Resolver);
+            let ours = Exchange::NotTried(LocalFault::Resolver);
             assert_eq!(format!("{blamed:?}"), format!("{ours:?}"));
         }
         let unknown =
@@ -362,7 +362,7 @@ mod tests {
         };
         let ours = exchange(libc::EMFILE);
         assert!(
-            matches!(ours, Exchange::NotTried(OwnFault::Descriptors)),
+            matches!(ours, Exchange::NotTried(LocalFault::Descriptors)),
             "{ours:?}"
         );
         let theirs = exchange(libc::ECONNREFUSED);

@@ -16,7 +16,7 @@ use crate::settings::{HookDefaults, WorkerSettings};
 use crate::settle::Settler;
 use gates::Asking;
 use postrider_core::{Batches, HookId, HookStatus, LeaseToken, Timestamp, WorkerId};
-use postrider_store::{DueHook, FanOut, Lease, Leased, Peek, Result, Store};
+use postrider_store::{DueHook, FanOutRequest, LeaseRequest, Leased, Peek, Result, Store};
 use sizes::{BATCH_BYTES, fan_out_size, lease_size, share, take_turns};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -184,12 +184,12 @@ impl Dispatcher {
     /// Holds what is queued to the hooks as they are now: a hook that was paused or removed is
     /// not sent to any more, a new secret signs from now on.
     async fn follow_hooks(&mut self) {
-        let book = self.store.hooks_book();
+        let cache = self.store.hook_cache();
         let before = self.state.hooks_version;
-        if book.version() != before {
-            self.state.hooks_version = book.version();
-            self.state.asking.follow(&book, before);
-            let lost = self.ready.follow(&book, self.clock.now());
+        if cache.version() != before {
+            self.state.hooks_version = cache.version();
+            self.state.asking.follow(&cache, before);
+            let lost = self.ready.follow(&cache, self.clock.now());
             self.settler.give_back(lost.deliveries).await;
             self.disown(&lost.gates).await;
         }
@@ -225,15 +225,15 @@ impl Dispatcher {
             // If this one fails, the next round begins after it.
             self.state.turn = begin.wrapping_add(n);
             let now = self.clock.now();
-            let room = self.ready.room(now);
+            let capacity = self.ready.capacity(now);
             let (max_events, max_deliveries) =
-                fan_out_size(low, room.total(), self.state.deliveries_per_event);
-            let request = FanOut {
+                fan_out_size(low, capacity.total(), self.state.deliveries_per_event);
+            let request = FanOutRequest {
                 slot,
                 now,
                 token: LeaseToken::draw(now),
                 until: now + self.settings.lease.get(),
-                room,
+                capacity,
                 max_events,
                 max_bytes: BATCH_BYTES,
                 max_deliveries,
@@ -290,7 +290,7 @@ impl Dispatcher {
         }
     }
 
-    /// Leases due deliveries of the hooks that have room, sharing it between them.
+    /// Leases due deliveries of the hooks that have capacity, sharing it between them.
     async fn lease(&mut self, peek: &Peek, found: &mut Found) -> Result<()> {
         let mut problem = Ok(());
         let candidates = self.candidates(peek);
@@ -307,17 +307,17 @@ impl Dispatcher {
     /// The hooks that have something due and may be sent to, by slot.
     fn candidates(&self, peek: &Peek) -> BTreeMap<i16, BTreeSet<HookId>> {
         let now = self.clock.now();
-        let book = self.store.hooks_book();
+        let cache = self.store.hook_cache();
         let mut candidates: BTreeMap<i16, BTreeSet<HookId>> = BTreeMap::new();
-        let book_is_old = book.version() < peek.hooks_version;
+        let cache_is_old = cache.version() < peek.hooks_version;
         let owned = self.ready.startable_gates(now);
         for ((slot, hook), at) in &self.state.due {
-            let may_run = match book.get(*hook) {
+            let may_run = match cache.get(*hook) {
                 Some(known) => {
                     let active = known.status == HookStatus::Active && !known.locked;
-                    (active || book_is_old) && (!known.is_gated() || owned.contains(hook))
+                    (active || cache_is_old) && (!known.is_gated() || owned.contains(hook))
                 }
-                None => book_is_old,
+                None => cache_is_old,
             };
             if *at <= now && may_run {
                 candidates.entry(*slot).or_default().insert(*hook);
@@ -326,32 +326,32 @@ impl Dispatcher {
         candidates
     }
 
-    /// Whether any of these hooks is one that this worker would start something of: it has room
-    /// for it, or no room for anything, which an end of what is in flight must make.
+    /// Whether any of these hooks is one that this worker would start something of: it has capacity
+    /// for it, or no capacity for anything, which an end of what is in flight must make.
     fn may_start(&self, candidates: &BTreeMap<i16, BTreeSet<HookId>>) -> bool {
         if candidates.is_empty() {
             return false;
         }
-        let room = self.ready.room(self.clock.now());
+        let capacity = self.ready.capacity(self.clock.now());
         let mut hooks = candidates.values().flatten();
-        room.total() == 0 || hooks.any(|hook| room.left(*hook) > 0)
+        capacity.total() == 0 || hooks.any(|hook| capacity.left(*hook) > 0)
     }
 
-    /// Leases due deliveries of these hooks of one slot, as many as there is room for; returns
+    /// Leases due deliveries of these hooks of one slot, as many as there is capacity for; returns
     /// how many.
     async fn lease_slot(&mut self, slot: i16, hooks: BTreeSet<HookId>) -> Result<u32> {
         let now = self.clock.now();
-        let room = self.ready.room(now);
-        let with_room = hooks.into_iter().filter(|hook| room.left(*hook) > 0);
+        let capacity = self.ready.capacity(now);
+        let with_capacity_left = hooks.into_iter().filter(|hook| capacity.left(*hook) > 0);
         let last = self.state.leased_last.get(&slot).copied();
         let most = lease_size(self.state.payload_bytes);
-        let in_turn = take_turns(with_room.collect(), last, most as usize);
+        let in_turn = take_turns(with_capacity_left.collect(), last, most as usize);
         let Some(last) = in_turn.last().copied() else {
             return Ok(0);
         };
         self.state.leased_last.insert(slot, last);
-        let wanted = share(&in_turn, &room, most);
-        let request = Lease {
+        let wanted = share(&in_turn, &capacity, most);
+        let request = LeaseRequest {
             slot,
             now,
             token: LeaseToken::draw(now),
@@ -389,13 +389,14 @@ impl Dispatcher {
         let mut looked = Ok(());
         if !leased.is_empty() && began.elapsed() > SURELY_CURRENT {
             looked = self.timed("peek", self.store.peek()).await.map(|_| ());
-            let book = self.store.hooks_book();
+            let cache = self.store.hook_cache();
             let owned = self.ready.startable_gates(self.clock.now());
             let mut verdicts = HashMap::new();
             let mut is_current = |leased: &Leased| {
                 let hook = &leased.hook;
                 *verdicts.entry(hook.id).or_insert_with(|| {
-                    book.get(hook.id)
+                    cache
+                        .get(hook.id)
                         .is_some_and(|now| !now.is_gated() || owned.contains(&now.id))
                 })
             };

@@ -4,7 +4,7 @@
 //! so that what waits for a token or for a probe's time holds neither a lease nor a sender.
 
 use postrider_core::{Bucket, Hook, Outcome, Phase, Timestamp};
-use postrider_store::Standing;
+use postrider_store::HookPhase;
 
 /// How an attempt ended, for the pace of its hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,12 +140,12 @@ impl Gate {
     }
 
     /// How many more may be leased, with so many queued or in flight and this window.
-    pub(crate) fn room(&mut self, held: u32, window: u32, now: Timestamp) -> u32 {
+    pub(crate) fn capacity(&mut self, held: u32, window: u32, now: Timestamp) -> u32 {
         if self.until <= now {
             return 0;
         }
         let free = self.limit().saturating_sub(held);
-        let room = match self.phase {
+        let capacity = match self.phase {
             Some(Phase::BackedOff) => {
                 let waits = self.unsettled > 0 || self.not_before.is_some_and(|at| at > now);
                 if waits { 0 } else { free }
@@ -154,8 +154,8 @@ impl Gate {
             None => window.max(2 * self.cap).saturating_sub(held),
         };
         match &mut self.bucket {
-            Some(bucket) => room.min(free).min(bucket.tokens(now)),
-            None => room,
+            Some(bucket) => capacity.min(free).min(bucket.tokens(now)),
+            None => capacity,
         }
     }
 
@@ -190,7 +190,7 @@ impl Gate {
     }
 
     /// So many attempts were recorded, and the hook stands so.
-    pub(crate) fn settled(&mut self, attempts: u32, standing: Option<&Standing>) {
+    pub(crate) fn settled(&mut self, attempts: u32, standing: Option<&HookPhase>) {
         self.unsettled = self.unsettled.saturating_sub(attempts);
         let Some(standing) = standing else { return };
         if let Some(version) = standing.version
@@ -236,28 +236,28 @@ mod tests {
     fn a_hook_that_is_backed_off_gets_one_probe_when_its_time_has_come() {
         let mut gate = gate(&hook(Some(Phase::BackedOff)));
         gate.renew(seconds(8), Some(seconds(2)));
-        assert_eq!(gate.room(0, 128, seconds(1)), 0);
-        assert_eq!(gate.room(0, 128, seconds(2)), 1);
-        assert_eq!(gate.room(1, 128, seconds(2)), 0, "one at a time");
+        assert_eq!(gate.capacity(0, 128, seconds(1)), 0);
+        assert_eq!(gate.capacity(0, 128, seconds(2)), 1);
+        assert_eq!(gate.capacity(1, 128, seconds(2)), 0, "one at a time");
         gate.ended(Ended::Refused);
         assert_eq!(
-            gate.room(0, 128, seconds(2)),
+            gate.capacity(0, 128, seconds(2)),
             0,
             "not before it is recorded"
         );
-        let standing = Standing {
+        let standing = HookPhase {
             hook: HookId(Uuid::from_u128(1)),
             phase: Some(Phase::BackedOff),
             not_before: Some(seconds(4)),
             version: None,
         };
         gate.settled(1, Some(&standing));
-        assert_eq!(gate.room(0, 128, seconds(3)), 0);
+        assert_eq!(gate.capacity(0, 128, seconds(3)), 0);
         // The database was asked before the settlement, and answers late.
         gate.renew(seconds(8), Some(seconds(2)));
-        assert_eq!(gate.room(0, 128, seconds(3)), 0);
-        assert_eq!(gate.room(0, 128, seconds(4)), 1);
-        assert_eq!(gate.room(0, 128, seconds(8)), 0, "it is another one's");
+        assert_eq!(gate.capacity(0, 128, seconds(3)), 0);
+        assert_eq!(gate.capacity(0, 128, seconds(4)), 1);
+        assert_eq!(gate.capacity(0, 128, seconds(8)), 0, "it is another one's");
     }
 
     #[test]
@@ -280,7 +280,7 @@ mod tests {
     fn a_recovery_that_was_settled_is_not_undone_by_an_older_hook() {
         let mut old = hook(Some(Phase::BackedOff));
         let mut gate = gate(&old);
-        let standing = Standing {
+        let standing = HookPhase {
             hook: old.id,
             phase: Some(Phase::Ramping),
             not_before: None,
@@ -299,14 +299,18 @@ mod tests {
         limited.settings.rate = "20/s".parse().ok();
         limited.settings.in_flight = Some(8);
         let mut gate = gate(&limited);
-        assert_eq!(gate.room(0, 128, now()), 1);
+        assert_eq!(gate.capacity(0, 128, now()), 1);
         gate.leased();
-        assert_eq!(gate.room(1, 128, now()), 0);
-        assert_eq!(gate.room(1, 128, seconds(1)), 7, "20 tokens, 7 places");
+        assert_eq!(gate.capacity(1, 128, now()), 0);
+        assert_eq!(gate.capacity(1, 128, seconds(1)), 7, "20 tokens, 7 places");
         assert_eq!(gate.limit(), 8);
         limited.version += 1;
         limited.settings.rate = None;
         assert!(gate.follow(&limited, 64, now()));
-        assert_eq!(gate.room(1, 0, seconds(1)), 15, "some may wait for a place");
+        assert_eq!(
+            gate.capacity(1, 0, seconds(1)),
+            15,
+            "some may wait for a place"
+        );
     }
 }

@@ -10,14 +10,13 @@ mod client;
 mod clock;
 mod dispatch;
 mod gate;
-mod latest;
+mod last_answers;
+mod local_fault;
 mod metrics;
-mod own_fault;
 mod pace;
 mod profiles;
-mod progress;
+mod pruner;
 mod ready;
-mod retention;
 mod sampler;
 mod send;
 mod settings;
@@ -25,22 +24,23 @@ mod settle;
 #[cfg(test)]
 mod testing;
 mod traces;
+mod watchdog;
 mod worker;
 
 pub use address::{AddressGuard, BlockedAddress};
 pub use bare::{BareRequest, hyper_loop, reqwest_loop};
 pub use client::{Client, Exchange, Request, Target};
 pub use clock::{DatabaseClock, WorkerClock};
+pub use local_fault::LocalFault;
 pub use metrics::{Entry, Kind, MetricOf, Metrics};
-pub use own_fault::OwnFault;
 pub use profiles::{
     DisableWhen, MisskeyOptions, PROFILES, Policy, PrepareError, Prepared, Profile, ProfileOptions,
     ProfileSetting, SecretUse, Sending, SettingValues, SolapiOptions,
 };
-pub use progress::{Progress, Standstill};
-pub use retention::Keeper;
+pub use pruner::Pruner;
 pub use sampler::Sampler;
 pub use send::{Sender, TestError};
 pub use settings::{HookDefaults, WorkerSettings};
 pub use traces::{AttemptSpan, AttemptTraces};
+pub use watchdog::{Progress, Standstill};
 pub use worker::{Drained, Shutdown, Waker, Worker, WorkerParts};

@@ -7,15 +7,15 @@
 mod catalogue;
 mod sampled;
 
-use crate::own_fault::OwnFault;
-use crate::progress::Standstill;
+use crate::local_fault::LocalFault;
+use crate::watchdog::Standstill;
 pub use catalogue::{Entry, Kind, Of as MetricOf};
 use catalogue::{
     Of, Registrar, counter, counters, counters_of, describe, float_gauge, gauge, gauges_of,
     histogram, histograms_of,
 };
 use postrider_core::{Outcome, Timestamp};
-use postrider_store::{PoolGauge, Sampled};
+use postrider_store::{GaugeSample, PoolGauge};
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     Registry, TextEncoder,
@@ -227,7 +227,7 @@ impl Metrics {
                 "postrider_own_faults_total",
                 "Requests that could not be tried, for a reason that is no receiver's.",
                 "kind",
-                &OwnFault::ALL.map(OwnFault::name),
+                &LocalFault::ALL.map(LocalFault::name),
             ),
             inflight_requests: gauge(
                 r,
@@ -394,7 +394,7 @@ impl Metrics {
     }
 
     /// Shows a sample of the database.
-    pub fn show_sample(&self, sampled: &Sampled, now: Timestamp) {
+    pub fn show_sample(&self, sampled: &GaugeSample, now: Timestamp) {
         self.sampled().show(sampled, now);
     }
 

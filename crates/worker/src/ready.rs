@@ -23,7 +23,7 @@ use crate::gate::{Ended, Gate};
 use crate::pace::Pace;
 pub(crate) use owned::Owned;
 use postrider_core::{Hook, HookId, HookStatus, Phase, Timestamp};
-use postrider_store::{HookBook, Leased, Room, Standing};
+use postrider_store::{Capacity, HookCache, HookPhase, Leased};
 use queue::HookQueue;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -62,13 +62,13 @@ struct State {
     hooks: HashMap<HookId, HookQueue>,
     /// The gated hooks that this worker owns.
     gates: HashMap<HookId, Gate>,
-    /// Hooks that have something to start and room in flight, each once.
+    /// Hooks that have something to start and capacity in flight, each once.
     turns: VecDeque<HookId>,
     /// Hooks that would have a turn if slow hooks held fewer places.
     parked: VecDeque<HookId>,
     queued: u32,
     queued_bytes: usize,
-    /// Of the queued, those of stalled hooks, as of the latest look at the room.
+    /// Of the queued, those of stalled hooks, as of the latest look at the capacity.
     stalled: u32,
     /// With less than this queued and not stalled it is time for more.
     low_water: u32,
@@ -261,7 +261,7 @@ impl Ready {
     }
 
     /// So many attempts of these hooks were recorded, and some of them stand so.
-    pub(crate) fn settled(&self, recorded: &HashMap<HookId, Recorded>, standings: &[Standing]) {
+    pub(crate) fn settled(&self, recorded: &HashMap<HookId, Recorded>, standings: &[HookPhase]) {
         let standings: HashMap<_, _> = standings.iter().map(|s| (s.hook, s)).collect();
         let mut guard = self.lock();
         let state = &mut *guard;
@@ -313,7 +313,7 @@ impl Ready {
     }
 
     /// How much more may be leased now.
-    pub(crate) fn room(&self, now: Timestamp) -> Room {
+    pub(crate) fn capacity(&self, now: Timestamp) -> Capacity {
         let mut guard = self.lock();
         let state = &mut *guard;
         self.look_around(state);
@@ -321,24 +321,24 @@ impl Ready {
             true => QUEUE_MAX.saturating_sub(state.queued),
             false => 0,
         };
-        let mut room = Room::new(total, self.per_hook * 2);
+        let mut capacity = Capacity::new(total, self.per_hook * 2);
         for (hook, queue) in &mut state.hooks {
             queue.offered = queue.window().saturating_sub(queue.held());
-            room.set(*hook, queue.offered);
+            capacity.set(*hook, queue.offered);
         }
         for (hook, gate) in &mut state.gates {
             let queue = state.hooks.get_mut(hook);
             let (held, window) = queue
                 .as_ref()
                 .map_or((0, 0), |queue| (queue.held(), queue.window));
-            let left = gate.room(held, window, now);
+            let left = gate.capacity(held, window, now);
             if let Some(queue) = queue {
                 queue.offered = left;
             }
-            room.set(*hook, left);
+            capacity.set(*hook, left);
         }
         for hook in state.unsendable.keys() {
-            room.set(*hook, 0);
+            capacity.set(*hook, 0);
         }
         state.unpark(self.slow_max);
         let startable = state.has_startable();
@@ -346,7 +346,7 @@ impl Ready {
         if startable {
             self.startable.notify_one();
         }
-        room
+        capacity
     }
 
     /// Works out what of the queue is stalled, and at how much of the rest it is time for more:
@@ -384,15 +384,16 @@ impl Ready {
     /// Holds what is queued to the hooks as they are now, and hands back what is not to be sent
     /// any more: what is for hooks that are not active, or have become another worker's to
     /// start.
-    pub(crate) fn follow(&self, book: &HookBook, now: Timestamp) -> Lost {
+    pub(crate) fn follow(&self, cache: &HookCache, now: Timestamp) -> Lost {
         let mut guard = self.lock();
         let state = &mut *guard;
         let mut lost = Lost::default();
         state
             .unsendable
-            .retain(|hook, version| book.get(*hook).is_some_and(|now| now.version == *version));
+            .retain(|hook, version| cache.get(*hook).is_some_and(|now| now.version == *version));
         let sendable = |id: HookId| {
-            book.get(id)
+            cache
+                .get(id)
                 .filter(|hook| hook.status == HookStatus::Active && !hook.locked)
         };
         state.gates.retain(

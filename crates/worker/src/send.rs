@@ -5,8 +5,8 @@
 //! sees each event at least once and knows a repeat by its `webhook-id`.
 
 use crate::client::{Client, Exchange};
+use crate::local_fault::{LocalFault, Told};
 use crate::metrics::Metrics;
-use crate::own_fault::{OwnFault, Told};
 use crate::profiles::{Policy, PrepareError, Prepared, Profile, Sending};
 use crate::settings::HookDefaults;
 use crate::traces::{AttemptSpan, AttemptTraces};
@@ -52,7 +52,7 @@ pub enum TestError {
     Prepare(#[from] PrepareError),
     /// The request could not be tried here.
     #[error("the request could not be tried: {0}")]
-    NotTried(OwnFault),
+    NotTried(LocalFault),
 }
 
 /// Sends deliveries; keeps what the requests of a hook share.
@@ -181,7 +181,7 @@ impl Sender {
         &self,
         prepared: &Prepared,
         sending: &Sending<'_>,
-    ) -> Result<Attempt, OwnFault> {
+    ) -> Result<Attempt, LocalFault> {
         let mut request = prepared.request(sending);
         let span = self.follow(prepared, sending, &mut request.headers);
         let begun = Instant::now();
@@ -231,7 +231,7 @@ impl Sender {
     }
 
     /// Counts a fault of our own, and logs it once a minute.
-    fn tell(&self, fault: OwnFault) {
+    fn tell(&self, fault: LocalFault) {
         let counter = self.metrics.own_faults.with_label_values(&[fault.name()]);
         counter.inc();
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);

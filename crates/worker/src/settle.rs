@@ -5,14 +5,14 @@
 //! again until it does: what was sent must be recorded, or it is sent again.
 
 use crate::dispatch::Hints;
-use crate::latest::LatestAnswers;
+use crate::last_answers::LastAnswers;
 use crate::metrics::Metrics;
-use crate::progress::Progress;
 use crate::ready::{Ready, Recorded};
 use crate::send::Sent;
+use crate::watchdog::Progress;
 use backon::{ExponentialBuilder, Retryable};
 use postrider_core::{Clock, DeliveryId, LeaseToken, Phase};
-use postrider_store::{Leased, Result, Settled, Settlement, Step, Store};
+use postrider_store::{Leased, Result, SettleResult, Settlement, Step, Store};
 use std::collections::{BTreeMap, HashMap};
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ pub(crate) struct Settler {
     pub(crate) hints: Arc<Hints>,
     pub(crate) ready: Arc<Ready>,
     pub(crate) progress: Arc<Progress>,
-    pub(crate) latest: Arc<LatestAnswers>,
+    pub(crate) latest: Arc<LastAnswers>,
 }
 
 impl Settler {
@@ -49,9 +49,9 @@ impl Settler {
         let mut writing = JoinSet::new();
         let mut batch = Vec::with_capacity(BATCH_MAX);
         loop {
-            let room = BATCH_MAX - batch.len();
+            let capacity = BATCH_MAX - batch.len();
             tokio::select! {
-                received = sent.recv_many(&mut batch, room), if room > 0 => {
+                received = sent.recv_many(&mut batch, capacity), if capacity > 0 => {
                     if received == 0 {
                         break;
                     }
@@ -151,7 +151,7 @@ impl Settler {
         self.report(settlements, &settled);
     }
 
-    fn report(&self, settlements: &[Settlement], settled: &Settled) {
+    fn report(&self, settlements: &[Settlement], settled: &SettleResult) {
         let metrics = &self.metrics;
         let effective = settlements
             .iter()

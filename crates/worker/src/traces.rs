@@ -3,7 +3,7 @@
 //! Nothing is asked of it for events without headers, which are most: only the headers of an
 //! event say that it belongs in a trace.
 
-use crate::own_fault::OwnFault;
+use crate::local_fault::LocalFault;
 use crate::profiles::Sending;
 use http::HeaderMap;
 use postrider_core::Outcome;
@@ -21,5 +21,5 @@ pub trait AttemptTraces: Send + Sync {
 /// An attempt that is being made. Dropped without an end, it was cut off.
 pub trait AttemptSpan: Send {
     /// What came of it, or why it could not be tried.
-    fn end(self: Box<Self>, came: Result<&Outcome, OwnFault>);
+    fn end(self: Box<Self>, came: Result<&Outcome, LocalFault>);
 }

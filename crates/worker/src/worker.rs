@@ -8,15 +8,15 @@ use crate::client::Client;
 use crate::clock::WorkerClock;
 use crate::dispatch::{Dispatcher, Found, Hints, State};
 use crate::gate::Ended;
-use crate::latest::LatestAnswers;
+use crate::last_answers::LastAnswers;
 use crate::metrics::Metrics;
 use crate::pace;
-use crate::progress::Progress;
 use crate::ready::Ready;
 use crate::send::{Sender, Sent};
 use crate::settings::{HookDefaults, WorkerSettings};
 use crate::settle::Settler;
 use crate::traces::AttemptTraces;
+use crate::watchdog::Progress;
 use futures_util::FutureExt;
 use postrider_core::{HookId, WorkerId};
 use postrider_store::{Leased, Result, Store};
@@ -125,7 +125,7 @@ impl Worker {
             hints: hints.clone(),
             ready: ready.clone(),
             progress: progress.clone(),
-            latest: Arc::new(LatestAnswers::new(store.clone())),
+            latest: Arc::new(LastAnswers::new(store.clone())),
         });
         let dispatcher = Dispatcher {
             batches: defaults.batches(),

@@ -7,11 +7,11 @@
 //! the others, a line there, a field of [`DialectSettings`] if it can be told anything, and a
 //! delivery format of the same name in the worker.
 
+mod body;
 mod credentials;
-mod desk;
 mod id;
-mod intake;
 mod misskey;
+mod registrar;
 mod route;
 mod solapi;
 mod thulium;
@@ -21,7 +21,7 @@ use route::Route;
 use std::sync::Arc;
 
 pub use credentials::{Brought, IssueError, Issued};
-pub(crate) use desk::{Desk, DeskParts};
+pub(crate) use registrar::{Desk, DeskParts};
 pub use solapi::EventEntry;
 
 /// An API that registrants know from another system.

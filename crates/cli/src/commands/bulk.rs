@@ -2,7 +2,7 @@
 
 use crate::failure::Result;
 use crate::output::notice;
-use postrider_store::{Page, PageDone};
+use postrider_store::{BulkPage, BulkPageResult};
 use std::time::{Duration, Instant};
 
 /// Deliveries that one call of the store looks at: few enough to keep nobody waiting.
@@ -15,9 +15,9 @@ const TELL_EVERY: Duration = Duration::from_secs(2);
 /// with them, in one word.
 pub async fn walk(
     done: &str,
-    mut step: impl AsyncFnMut(Page) -> std::result::Result<PageDone, postrider_store::Error>,
+    mut step: impl AsyncFnMut(BulkPage) -> std::result::Result<BulkPageResult, postrider_store::Error>,
 ) -> Result<u64> {
-    let mut page = Page::first(PAGE);
+    let mut page = BulkPage::first(PAGE);
     let (mut count, mut told) = (0, Instant::now());
     loop {
         let result = step(page).await?;

@@ -2,7 +2,7 @@
 //!
 //! Changes nothing: it neither makes nor migrates a database.
 
-use super::check_database::examine;
+use super::check_database::diagnose;
 use crate::cli::Globals;
 use crate::clock::wall_clock;
 use crate::config::Settings;
@@ -206,7 +206,7 @@ async fn opened(report: &mut Report, settings: &Settings, store: &dyn Store) -> 
     }
     secrets(report, settings, store).await?;
     rejected(report, store).await?;
-    examine(report, store, now).await
+    diagnose(report, store, now).await
 }
 
 /// Whether the tables can be used.

@@ -5,7 +5,7 @@ use super::check::Report;
 use crate::failure::Result;
 use crate::output::moment;
 use postrider_core::Timestamp;
-use postrider_store::{Examination, Producer, Store};
+use postrider_store::{Diagnostics, Producer, Store};
 use std::time::Duration;
 
 /// A transaction that is open for longer is worth a word.
@@ -28,8 +28,8 @@ const LONG_LOG: u64 = 512 << 20;
 const SHOWN: usize = 4;
 
 /// Says what the database tells about itself.
-pub(super) async fn examine(report: &mut Report, store: &dyn Store, now: Timestamp) -> Result<()> {
-    let found = store.examine(now).await?;
+pub(super) async fn diagnose(report: &mut Report, store: &dyn Store, now: Timestamp) -> Result<()> {
+    let found = store.diagnostics(now).await?;
     partitions(report, &found)?;
     snapshots(report, &found)?;
     dead_rows(report, &found)?;
@@ -37,7 +37,7 @@ pub(super) async fn examine(report: &mut Report, store: &dyn Store, now: Timesta
     sizes(report, &found)
 }
 
-fn partitions(report: &mut Report, found: &Examination) -> Result<()> {
+fn partitions(report: &mut Report, found: &Diagnostics) -> Result<()> {
     if let [first, ..] = found.foreign_partitions.as_slice() {
         report.warning(
             "partitions",
@@ -64,7 +64,7 @@ fn partitions(report: &mut Report, found: &Examination) -> Result<()> {
     }
 }
 
-fn snapshots(report: &mut Report, found: &Examination) -> Result<()> {
+fn snapshots(report: &mut Report, found: &Diagnostics) -> Result<()> {
     if found.unused.is_some() {
         return Ok(());
     }
@@ -91,7 +91,7 @@ fn snapshots(report: &mut Report, found: &Examination) -> Result<()> {
     }
 }
 
-fn dead_rows(report: &mut Report, found: &Examination) -> Result<()> {
+fn dead_rows(report: &mut Report, found: &Diagnostics) -> Result<()> {
     if let Some(unused) = found.unused {
         return match unused.log > LONG_LOG {
             true => report.warning(
@@ -127,7 +127,7 @@ fn dead_rows(report: &mut Report, found: &Examination) -> Result<()> {
     }
 }
 
-fn grants(report: &mut Report, found: &Examination) -> Result<()> {
+fn grants(report: &mut Report, found: &Diagnostics) -> Result<()> {
     if found.unused.is_some() {
         return Ok(());
     }
@@ -180,7 +180,7 @@ fn wrong(producer: &Producer) -> Vec<String> {
     problems
 }
 
-fn sizes(report: &mut Report, found: &Examination) -> Result<()> {
+fn sizes(report: &mut Report, found: &Diagnostics) -> Result<()> {
     let total: u64 = found.tables.iter().map(|table| table.bytes).sum();
     let largest = found.tables.iter().take(SHOWN);
     let largest: Vec<_> = largest

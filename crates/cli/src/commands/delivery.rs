@@ -2,8 +2,8 @@
 
 use super::delivery_many::Redeliver;
 use super::paging::{Listing, SHOWN};
-use super::parse::id;
 use super::show;
+use super::value_parsers::id;
 use crate::cli::Globals;
 use crate::database;
 use crate::failure::Result;

@@ -1,7 +1,7 @@
 //! `postrider delivery redeliver`: one delivery, or many of a hook.
 
 use super::bulk::{deliveries, walk};
-use super::parse::{Past, id};
+use super::value_parsers::{Past, id};
 use crate::cli::Globals;
 use crate::failure::Result;
 use clap::Args;

@@ -1,8 +1,8 @@
 //! `postrider event erase` and `postrider account erase`: what events said goes.
 
 use super::hook::confirmed;
-use super::parse::id;
 use super::show;
+use super::value_parsers::id;
 use crate::cli::Globals;
 use crate::database;
 use crate::failure::{Misuse, Result};

@@ -3,8 +3,8 @@
 use super::erase::EraseEvent;
 use super::event_file::{self, FileArgs};
 use super::paging::{Listing, SHOWN};
-use super::parse::{Moment, id, text_argument};
 use super::show;
+use super::value_parsers::{Moment, id, text_argument};
 use crate::cli::Globals;
 use crate::config::Settings;
 use crate::database;

@@ -25,7 +25,7 @@ const BATCH_EVENTS: usize = 500;
 /// … and bytes of them, so that large payloads do not fill the memory.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
 
-/// The longest line: the largest payload with room for the other fields.
+/// The longest line: the largest payload with capacity for the other fields.
 const LINE_MAX_BYTES: usize = PAYLOAD_MAX_BYTES + 128 * 1024;
 
 /// A file of events.

@@ -3,8 +3,8 @@
 use super::hook_limits::LimitFlags;
 use super::hook_profile;
 use super::paging::Listing;
-use super::parse::{Moment, header_argument, id, text_argument};
 use super::show;
+use super::value_parsers::{Moment, header_argument, id, text_argument};
 use crate::cli::Globals;
 use crate::database;
 use crate::failure::{Misuse, Result};
@@ -36,10 +36,10 @@ pub enum HookCommand {
     Change(super::hook_change::Change),
     /// Hold a hook's deliveries until it is enabled again
     Pause(One),
-    Enable(super::hook_held::Enable),
+    Enable(super::hook_backlog::Enable),
     /// Hold a hook's deliveries, and mark it as disabled by a person
     Disable(One),
-    Discard(super::hook_held::DiscardHeld),
+    Discard(super::hook_backlog::DiscardHeld),
     Remove(Remove),
     Test(super::hook_test::Test),
     RotateSecret(RotateSecret),
@@ -214,7 +214,11 @@ impl Add {
             ));
         }
         globals.output().result(&report, || {
-            let shown = format!("Registered hook {}.\n{}", report.id, show::hook(&report));
+            let shown = format!(
+                "RegisteredHook hook {}.\n{}",
+                report.id,
+                show::hook(&report)
+            );
             match &secret {
                 Some(secret) => format!("{shown}\n\n{}", secret_once(secret)),
                 None => shown,

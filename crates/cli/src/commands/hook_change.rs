@@ -2,8 +2,8 @@
 
 use super::hook::BY;
 use super::hook_limits::LimitFlags;
-use super::parse::id;
 use super::show;
+use super::value_parsers::id;
 use crate::cli::Globals;
 use crate::database;
 use crate::failure::{Misuse, Result};

@@ -1,8 +1,8 @@
 //! `postrider hook show` and `postrider hook history`: a hook, and what happened to it.
 
 use super::paging::{Listing, SHOWN};
-use super::parse::id;
 use super::show;
+use super::value_parsers::id;
 use crate::cli::Globals;
 use crate::database;
 use crate::failure::Result;

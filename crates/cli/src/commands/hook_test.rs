@@ -1,7 +1,7 @@
 //! `postrider hook test`.
 
-use super::parse::id;
 use super::show;
+use super::value_parsers::id;
 use crate::cli::Globals;
 use crate::config::Settings;
 use crate::database;

@@ -2,8 +2,8 @@
 
 use super::key_access::{Change, Granted};
 use super::paging::Listing;
-use super::parse::{id, text_argument};
 use super::show;
+use super::value_parsers::{id, text_argument};
 use crate::cli::Globals;
 use crate::database;
 use crate::failure::{Misuse, Result};

@@ -1,12 +1,12 @@
 //! What a registrant may do, as the command line says it.
 
 use crate::cli::Globals;
-use crate::commands::parse::id;
+use crate::commands::value_parsers::id;
 use crate::database;
 use crate::failure::{Misuse, Result};
 use crate::secrets::Need;
 use clap::{Args, ValueEnum};
-use postrider_core::{Access, AccessChange, KeyId, Standing};
+use postrider_core::{Access, AccessChange, KeyId, RegistrantStatus};
 
 /// What a registrant may do with hooks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -93,10 +93,10 @@ impl Granted {
 }
 
 impl Status {
-    fn standing(self) -> Standing {
+    fn standing(self) -> RegistrantStatus {
         match self {
-            Self::Active => Standing::Active,
-            Self::Inactive => Standing::Inactive,
+            Self::Active => RegistrantStatus::Active,
+            Self::Inactive => RegistrantStatus::Inactive,
         }
     }
 }
@@ -140,8 +140,8 @@ mod tests {
         };
         let access = granted.access();
         assert!(access.read && !access.write && !access.verified);
-        assert_eq!(access.account_status, Standing::Active);
-        assert_eq!(access.member_status, Standing::Inactive);
+        assert_eq!(access.account_status, RegistrantStatus::Active);
+        assert_eq!(access.member_status, RegistrantStatus::Inactive);
         let both = Granted {
             permission: vec![Permission::Write, Permission::Read],
             ..Granted::default()

@@ -1,6 +1,6 @@
 //! `postrider listen`: a receiver to try things with.
 
-use super::parse::text_argument;
+use super::value_parsers::text_argument;
 use crate::cli::Globals;
 use crate::clock::wall_clock;
 use crate::failure::{Misuse, Result};

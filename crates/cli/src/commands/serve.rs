@@ -4,12 +4,12 @@
 //! recorded. The second, or the deadline, cuts; what is cut is repeated by the next worker.
 
 use super::hook_test;
-use super::watched::{Counted, Watched};
+use super::readiness::{Counted, Watched};
 use crate::cli::Globals;
 use crate::config::Settings;
 use crate::database::{self, try_write};
 use crate::failure::{Result, Silent};
-use crate::notify::Supervisor;
+use crate::sd_notify::Supervisor;
 use crate::secrets::Need;
 use crate::traces::Traces;
 use anyhow::Context;
@@ -19,7 +19,7 @@ use postrider_api::{Api, ApiLimits, ApiParts, Readiness, TestSender, probes, ser
 use postrider_core::{Attempt, Hook};
 use postrider_store::{Backend, Store, WorkerClaim};
 use postrider_worker::{
-    DatabaseClock, Keeper, Metrics, Sampler, Sender, Shutdown, Waker, Worker, WorkerParts,
+    DatabaseClock, Metrics, Pruner, Sampler, Sender, Shutdown, Waker, Worker, WorkerParts,
 };
 use serde::Serialize;
 use std::io::ErrorKind;
@@ -145,7 +145,7 @@ impl Serve {
                 traces,
             )?),
         };
-        let keeper = Keeper {
+        let keeper = Pruner {
             store: store.clone(),
             clock: clock.clone(),
             keep: settings.retention.keep(),

@@ -4,7 +4,7 @@
 //! then flags. A key nobody knows and a contradiction stop the program before it does
 //! anything, with a sentence that says what to change.
 
-mod known;
+mod known_keys;
 mod sections;
 mod sources;
 

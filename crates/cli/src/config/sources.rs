@@ -1,7 +1,7 @@
 //! Where settings come from, and how the sources are laid over each other.
 
 use super::Settings;
-use super::known::Known;
+use super::known_keys::Known;
 use crate::failure::{Misuse, Result};
 use config::{Config, ConfigError, Environment, File, FileFormat};
 use std::collections::HashMap;

@@ -2,17 +2,18 @@
 
 use super::PostgresStore;
 use super::errors::Result;
-use crate::Latest;
+use crate::LatestAnswer;
 use postrider_core::{HookError, NewHook};
 use sqlx::PgConnection;
 use sqlx::postgres::PgBindIterExt;
 
 impl PostgresStore {
-    pub(super) async fn note_latest(&self, latest: &[Latest]) -> Result<()> {
+    pub(super) async fn note_latest(&self, latest: &[LatestAnswer]) -> Result<()> {
         if latest.is_empty() {
             return Ok(());
         }
-        let status = |latest: &Latest| latest.status.and_then(|status| i16::try_from(status).ok());
+        let status =
+            |latest: &LatestAnswer| latest.status.and_then(|status| i16::try_from(status).ok());
         sqlx::query(
             "-- postrider: note_latest
             INSERT INTO postrider_hook_latest AS known (hook_id, at, status)

@@ -7,8 +7,8 @@
 use super::errors::Result;
 use super::health::make_durable;
 use super::leases::{Taken, taken_columns};
-use crate::Lease;
-use crate::batch::{Candidate, Fresh, Unit, cut, looked_at};
+use crate::LeaseRequest;
+use crate::batch::{BatchKey, Candidate, Unit, cut, looked_at};
 use chrono::NaiveDate;
 use postrider_core::{Batching, DeliveryId, HookId};
 use sqlx::postgres::{PgBindIterExt, PgRow};
@@ -55,7 +55,7 @@ pub(super) use waits_until;
 /// leased.
 pub(super) async fn take_batches(
     connection: &mut PgConnection,
-    request: &Lease,
+    request: &LeaseRequest,
     mut wanted: BTreeMap<HookId, (u32, Batching)>,
 ) -> Result<(Option<i64>, Vec<Taken>)> {
     let cutting = begin_cutting(connection, request.slot, &wanted).await?;
@@ -109,7 +109,7 @@ struct Found {
 /// What is due of these hooks, or may go with what is due, locked, the longest due first.
 async fn due_or_gathering(
     connection: &mut PgConnection,
-    request: &Lease,
+    request: &LeaseRequest,
     wanted: &BTreeMap<HookId, (u32, Batching)>,
 ) -> Result<HashMap<HookId, Vec<Found>>> {
     let rows = sqlx::query(
@@ -165,7 +165,7 @@ async fn due_or_gathering(
             id: DeliveryId(row.try_get(1)?),
             seq: row.try_get(4)?,
             due: row.try_get(5)?,
-            fresh: is_fresh.then(Fresh::default),
+            fresh: is_fresh.then(BatchKey::default),
         };
         found
             .entry(HookId(row.try_get(0)?))
@@ -191,7 +191,7 @@ async fn tell_apart(
             by_day.entry(found.day).or_default().insert(found.event);
         }
     }
-    let mut events: HashMap<Uuid, Fresh> = HashMap::new();
+    let mut events: HashMap<Uuid, BatchKey> = HashMap::new();
     for (day, ids) in by_day {
         let rows = sqlx::query(
             "-- postrider: lease_kinds
@@ -207,7 +207,7 @@ async fn tell_apart(
         .bind(day)
         .bind(ids.into_iter().bind_iter())
         .try_map(|row: PgRow| {
-            let fresh = Fresh {
+            let fresh = BatchKey {
                 event_type: row.try_get(1)?,
                 headers: row.try_get(2)?,
                 bytes: row.try_get::<i64, _>(3)?.unsigned_abs(),
@@ -229,7 +229,7 @@ async fn tell_apart(
 /// Leases these, whose rows are locked. What is cut now stays cut, whatever becomes of the server.
 async fn lease_units(
     connection: &mut PgConnection,
-    request: &Lease,
+    request: &LeaseRequest,
     units: &[Unit],
 ) -> Result<(Option<i64>, Vec<Taken>)> {
     let mut deliveries: Vec<(Uuid, Option<Uuid>)> = Vec::new();
@@ -273,7 +273,7 @@ async fn lease_units(
 /// Leases what goes along with these.
 pub(super) async fn take_along(
     connection: &mut PgConnection,
-    request: &Lease,
+    request: &LeaseRequest,
     taken: &mut Vec<Taken>,
 ) -> Result<()> {
     let batches: Vec<_> = taken.iter().filter_map(Taken::leads).collect();

@@ -6,7 +6,7 @@
 use super::errors::Result;
 use super::history::Extent;
 use super::hooks::not_found;
-use crate::{DeliveryState, Mark, Page, Redelivery};
+use crate::{BulkCursor, BulkPage, DeliveryState, Redelivery};
 use chrono::NaiveDate;
 use postrider_core::{DeliveryId, HookId, Timestamp};
 use sqlx::postgres::{PgBindIterExt, PgRow};
@@ -44,8 +44,8 @@ impl Seen {
         })
     }
 
-    pub(super) fn mark(&self) -> Mark {
-        Mark {
+    pub(super) fn mark(&self) -> BulkCursor {
+        BulkCursor {
             at: self.at,
             id: self.id,
         }
@@ -93,10 +93,10 @@ pub(super) async fn go_by_indexes(connection: &mut PgConnection) -> Result<()> {
 pub(super) async fn waiting(
     connection: &mut PgConnection,
     hook: HookId,
-    page: Page,
+    page: BulkPage,
     fresh: Timestamp,
 ) -> Result<Vec<Seen>> {
-    let after = page.after.unwrap_or(Mark {
+    let after = page.after.unwrap_or(BulkCursor {
         at: Timestamp::UNIX_EPOCH,
         id: DeliveryId(Uuid::nil()),
     });
@@ -162,7 +162,7 @@ pub(super) async fn add_companions(
 pub(super) async fn ended(
     connection: &mut PgConnection,
     which: &Redelivery,
-    page: Page,
+    page: BulkPage,
 ) -> Result<Vec<Seen>> {
     let extent = Extent::read(connection).await?;
     let after = page.after.map_or(which.begins(), |mark| mark.id);

@@ -8,7 +8,7 @@ use super::errors::Result;
 use super::keys::{access_from, key_columns, report_from};
 use crate::credential::{PURPOSE, Stored, no_credential, opened, taken};
 use crate::{CredentialQuery, KeyReport};
-use postrider_core::{AccessChange, Credential, KeyId, NewCredential, Standing, Timestamp};
+use postrider_core::{AccessChange, Credential, KeyId, NewCredential, RegistrantStatus, Timestamp};
 use sqlx::Row;
 
 impl PostgresStore {
@@ -38,8 +38,8 @@ impl PostgresStore {
         .bind(&stored.proof)
         .bind(access.read)
         .bind(access.write)
-        .bind(access.account_status == Standing::Active)
-        .bind(access.member_status == Standing::Active)
+        .bind(access.account_status == RegistrantStatus::Active)
+        .bind(access.member_status == RegistrantStatus::Active)
         .bind(access.verified)
         .bind(now)
         .execute(&self.calm)
@@ -55,7 +55,8 @@ impl PostgresStore {
         id: KeyId,
         change: AccessChange,
     ) -> Result<KeyReport> {
-        let active = |standing: Option<Standing>| standing.map(|s| s == Standing::Active);
+        let active =
+            |standing: Option<RegistrantStatus>| standing.map(|s| s == RegistrantStatus::Active);
         let rows = sqlx::query(concat!(
             "-- postrider: change_credential
             UPDATE postrider_keys SET

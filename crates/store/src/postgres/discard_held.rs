@@ -9,9 +9,9 @@ use super::errors::Result;
 use super::hook_history::record;
 use super::hooks::not_found;
 use super::order::give_turns;
+use crate::audit_entry::AuditEntry;
 use crate::error::nothing_held;
-use crate::hook_entry::HookEntry;
-use crate::{Discard, Page, PageDone};
+use crate::{BulkPage, BulkPageResult, Discard};
 use postrider_core::{HookAction, Reason, Timestamp};
 use sqlx::PgConnection;
 use sqlx::postgres::PgBindIterExt;
@@ -22,9 +22,9 @@ impl PostgresStore {
     pub(super) async fn discard_held(
         &self,
         which: &Discard,
-        page: Page,
+        page: BulkPage,
         now: Timestamp,
-    ) -> Result<PageDone> {
+    ) -> Result<BulkPageResult> {
         let mut tx = self.calm.begin().await?;
         go_by_indexes(&mut tx).await?;
         let hook = hold_hook(&mut tx, which.hook).await?;
@@ -122,9 +122,9 @@ async fn note(
     if discarded == 0 {
         return Ok(());
     }
-    let entry = HookEntry {
+    let entry = AuditEntry {
         deliveries: Some(u32::try_from(discarded).unwrap_or(u32::MAX)),
-        ..HookEntry::new(which.hook, HookAction::Discarded, &which.by)
+        ..AuditEntry::new(which.hook, HookAction::Discarded, &which.by)
     };
     let added = sqlx::query(
         "-- postrider: discard_more

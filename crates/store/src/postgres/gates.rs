@@ -6,13 +6,16 @@
 use super::PostgresStore;
 use super::errors::Result;
 use super::health::renew_versions;
-use crate::{GateAnswer, OwnGates};
+use crate::{OwnershipAnswer, OwnershipRequest};
 use postrider_core::{HookId, Timestamp, WorkerId};
 use sqlx::postgres::PgBindIterExt;
 use uuid::Uuid;
 
 impl PostgresStore {
-    pub(super) async fn own_gates(&self, request: &OwnGates) -> Result<Vec<GateAnswer>> {
+    pub(super) async fn own_gates(
+        &self,
+        request: &OwnershipRequest,
+    ) -> Result<Vec<OwnershipAnswer>> {
         if request.hooks.is_empty() {
             return Ok(Vec::new());
         }
@@ -48,7 +51,7 @@ impl PostgresStore {
         .await?;
         let answers = rows
             .into_iter()
-            .map(|(hook, owned, not_before)| GateAnswer {
+            .map(|(hook, owned, not_before)| OwnershipAnswer {
                 hook: HookId(hook),
                 owned,
                 not_before,

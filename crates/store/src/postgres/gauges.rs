@@ -10,7 +10,7 @@ use super::errors::Result;
 use super::upkeep::PARTITIONED;
 use crate::Error;
 use crate::gauges::{
-    GAUGES_COUNTED, Gauges, HookCounts, PartitionGauge, PoolGauge, Sampled, SnapshotGauge,
+    GAUGES_COUNTED, GaugeSample, Gauges, HookCounts, PartitionGauge, PoolGauge, SnapshotGauge,
     TAKING_MAX, TableGauge, Waiting, capped, claimed_until, furthest, is_due, next_at,
 };
 use chrono::{NaiveDate, NaiveTime};
@@ -38,7 +38,7 @@ type Kept = (
 );
 
 impl PostgresStore {
-    pub(super) async fn gauges(&self, now: Timestamp) -> Result<Option<Sampled>> {
+    pub(super) async fn gauges(&self, now: Timestamp) -> Result<Option<GaugeSample>> {
         let kept = kept(&self.hot).await?;
         let due = kept.as_ref().is_none_or(|kept| is_due(kept.0, now));
         if !due || !claim(&self.hot, now).await? {
@@ -56,7 +56,7 @@ impl PostgresStore {
             }
         };
         keep(&self.hot, now, next_at(now, begun.elapsed()), &gauges).await?;
-        Ok(Some(Sampled { at: now, gauges }))
+        Ok(Some(GaugeSample { at: now, gauges }))
     }
 
     pub(super) fn pools(&self) -> Vec<PoolGauge> {
@@ -72,7 +72,7 @@ impl PostgresStore {
         let mut gauges = Gauges::default();
         let mut connection = self.hot.acquire().await?;
         sample_deliveries(&mut connection, now, &mut gauges).await?;
-        let (from, _) = self.low_water().known(Instant::now());
+        let (from, _) = self.outbox_cursor().known(Instant::now());
         sample_queues(&mut connection, now, from, &mut gauges).await?;
         drop(connection);
         let mut connection = self.calm.acquire().await?;
@@ -104,8 +104,8 @@ async fn kept(pool: &PgPool) -> Result<Option<Kept>> {
 }
 
 /// A sample as it was kept; nothing if it is none that this version can read.
-fn read((_, at, sample): Kept) -> Option<Sampled> {
-    Some(Sampled {
+fn read((_, at, sample): Kept) -> Option<GaugeSample> {
+    Some(GaugeSample {
         at: at?,
         gauges: serde_json::from_value(sample?.0).ok()?,
     })

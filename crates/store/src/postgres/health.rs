@@ -5,9 +5,9 @@
 
 use super::errors::Result;
 use super::hook_history::record;
+use crate::audit_entry::AuditEntry;
 use crate::batch::once_each;
-use crate::hook_entry::HookEntry;
-use crate::{Disabling, Settlement, Standing, Warning};
+use crate::{Disabling, HookPhase, Settlement, Warning};
 use postrider_core::{
     Health, HealthPolicy, HookId, OURSELVES, Observation, Phase, Timestamp, Verdict, scrub,
 };
@@ -63,7 +63,7 @@ pub(super) struct Weighed {
     /// Hooks that are half of the way there.
     pub warnings: Vec<Warning>,
     /// How all of them stand.
-    pub standings: Vec<Standing>,
+    pub standings: Vec<HookPhase>,
 }
 
 /// Brings the hooks' health up to date. A hook whose phase changes gets a new version.
@@ -86,7 +86,7 @@ pub(super) async fn weigh(
                 weighed.verdicts.push(Disabling::of(*hook, reason, &after));
             }
         }
-        weighed.standings.push(Standing::of(*hook, &after));
+        weighed.standings.push(HookPhase::of(*hook, &after));
         if after.phase != health.phase {
             moved.push(*hook);
         }
@@ -257,7 +257,7 @@ pub(super) async fn disable(
     .fetch_all(&mut *connection)
     .await?;
     verdicts.retain(|verdict| disabled.contains(&verdict.hook.0));
-    let entries: Vec<_> = verdicts.iter().map(HookEntry::disabled).collect();
+    let entries: Vec<_> = verdicts.iter().map(AuditEntry::disabled).collect();
     record(connection, &entries, now).await?;
     Ok(verdicts)
 }
@@ -280,7 +280,7 @@ pub(super) async fn warn(
     .fetch_all(&mut *connection)
     .await?;
     warnings.retain(|warning| active.contains(&warning.hook.0));
-    let entries: Vec<_> = warnings.iter().map(HookEntry::warned).collect();
+    let entries: Vec<_> = warnings.iter().map(AuditEntry::warned).collect();
     record(connection, &entries, now).await?;
     Ok(warnings)
 }

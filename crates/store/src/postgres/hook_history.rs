@@ -5,7 +5,7 @@
 
 use super::PostgresStore;
 use super::errors::Result;
-use crate::hook_entry::{ENTRIES_KEPT, HookEntry};
+use crate::audit_entry::{AuditEntry, ENTRIES_KEPT};
 use crate::{Error, HistoryFilter, HookChangeReport};
 use postrider_core::{HookId, Timestamp};
 use sqlx::postgres::{PgBindIterExt, PgRow};
@@ -74,7 +74,7 @@ fn report_from(row: &PgRow) -> std::result::Result<HookChangeReport, sqlx::Error
 /// Writes entries into the history of their hooks, and takes away what is beyond the newest.
 pub(super) async fn record(
     connection: &mut PgConnection,
-    entries: &[HookEntry],
+    entries: &[AuditEntry],
     now: Timestamp,
 ) -> Result<()> {
     if entries.is_empty() {

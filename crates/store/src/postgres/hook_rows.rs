@@ -1,12 +1,12 @@
-//! Hooks as they are stored, and kept at hand as a book.
+//! Hooks as they are stored, and kept at hand as a cache.
 //!
-//! A book is read with its version in one statement, so that it never claims a version whose
+//! A cache is read with its version in one statement, so that it never claims a version whose
 //! hooks it does not hold.
 
 use super::PostgresStore;
 use super::errors::Result;
-use crate::HookBook;
-use crate::book::HookUpdate;
+use crate::HookCache;
+use crate::hook_cache::HookUpdate;
 use postrider_core::{
     Disabled, DisabledReason, Hook, HookCredentials, HookId, HookSettings, HookStatus, KeyRing,
     Phase, SealError, Timestamp,
@@ -31,24 +31,24 @@ macro_rules! hook_columns {
 pub(super) use hook_columns;
 
 impl PostgresStore {
-    /// The book as of `version`, or of a later one: read anew if it is another one's.
+    /// The cache as of `version`, or of a later one: read anew if it is another one's.
     pub(super) async fn book_at(
         &self,
         connection: &mut PgConnection,
         version: i64,
-    ) -> Result<Arc<HookBook>> {
-        let book = self.current_book();
-        match book.version() == version {
-            true => Ok(book),
+    ) -> Result<Arc<HookCache>> {
+        let cache = self.current_book();
+        match cache.version() == version {
+            true => Ok(cache),
             false => self.refresh_book(connection).await,
         }
     }
 
-    /// Brings the book up to date with what the connection sees.
+    /// Brings the cache up to date with what the connection sees.
     pub(super) async fn refresh_book(
         &self,
         connection: &mut PgConnection,
-    ) -> Result<Arc<HookBook>> {
+    ) -> Result<Arc<HookCache>> {
         let mut base = self.current_book();
         let mut changes = changes_since(connection, base.version()).await?;
         if changes.version < base.version() {
@@ -59,12 +59,12 @@ impl PostgresStore {
         let updates = changes.rows.iter().map(|row| self.update(row));
         let updates = updates.collect::<std::result::Result<Vec<_>, _>>()?;
         warn_of_locked(&updates);
-        let book = Arc::new(base.with(updates, changes.version));
-        let mut held = self.book.write().unwrap_or_else(PoisonError::into_inner);
-        if base.version() == 0 || held.version() < book.version() {
-            *held = book.clone();
+        let cache = Arc::new(base.with(updates, changes.version));
+        let mut held = self.cache.write().unwrap_or_else(PoisonError::into_inner);
+        if base.version() == 0 || held.version() < cache.version() {
+            *held = cache.clone();
         }
-        Ok(book)
+        Ok(cache)
     }
 
     fn update(&self, row: &PgRow) -> std::result::Result<HookUpdate, sqlx::Error> {
@@ -150,7 +150,7 @@ struct Changes {
 }
 
 async fn changes_since(connection: &mut PgConnection, version: i64) -> Result<Changes> {
-    // The version and the hooks of one snapshot: a book never claims what it does not hold.
+    // The version and the hooks of one snapshot: a cache never claims what it does not hold.
     let mut rows = sqlx::query(concat!(
         "-- postrider: hooks_since
         SELECT m.hooks_version, ",

@@ -1,17 +1,17 @@
 //! Hooks: registered, changed, removed and listed.
 //!
 //! Every change of a hook holds the one row of `postrider_meta` until it commits, so that the
-//! versions of hooks become visible in their order and no book can miss one.
+//! versions of hooks become visible in their order and no cache can miss one.
 
 use super::PostgresStore;
 use super::aliases::{check_room, next_number};
-use super::announce::{announce, is_watched};
 use super::errors::Result;
 use super::hook_history::record;
 use super::hook_rows::{hook_columns, hook_from, open, seal};
-use crate::announce::{Announcement, notice_of};
+use super::operational_events::{announce, is_watched};
+use crate::audit_entry::{AuditEntry, Made};
 use crate::error::{alias_taken, not_understood};
-use crate::hook_entry::{HookEntry, Made};
+use crate::operational_events::{OperationalEvent, notice_of};
 use crate::{Error, HookChange, HookFilter, HookReport};
 use postrider_core::{
     DeliveryId, DisabledReason, HOOK_DISABLED, HOOK_ENABLED, Hook, HookAction, HookCredentials,
@@ -73,7 +73,7 @@ impl PostgresStore {
         if inserted.rows_affected() == 0 {
             return Err(alias_taken(&new.profile, alias.as_deref()).into());
         }
-        let entry = HookEntry::new(id, HookAction::Created, by);
+        let entry = AuditEntry::new(id, HookAction::Created, by);
         record(&mut tx, &[entry], now).await?;
         let mut report = report(&mut tx, id).await?;
         tx.commit().await?;
@@ -143,11 +143,11 @@ impl PostgresStore {
         }
         for made in made {
             moving.announce(&mut tx, made.action, &failures).await?;
-            let entry = HookEntry {
+            let entry = AuditEntry {
                 reason: made.reason,
                 fail_count: failures.count,
                 last_error: failures.last_error.clone(),
-                ..HookEntry::new(id, made.action, by)
+                ..AuditEntry::new(id, made.action, by)
             };
             record(&mut tx, &[entry], now).await?;
         }
@@ -176,10 +176,10 @@ impl PostgresStore {
         .bind(version)
         .execute(&mut *tx)
         .await?;
-        let entry = HookEntry {
+        let entry = AuditEntry {
             fail_count: report.fail_count,
             last_error: report.last_error.clone(),
-            ..HookEntry::new(id, HookAction::Removed, by)
+            ..AuditEntry::new(id, HookAction::Removed, by)
         };
         record(&mut tx, &[entry], now).await?;
         tx.commit().await?;
@@ -430,7 +430,7 @@ impl Moving<'_> {
             last_error: failures.last_error.clone(),
             ..notice_of(self.id, &self.before.url, self.by, self.now)
         };
-        let made = Announcement::new(account, event_type, self.id, &notice);
+        let made = OperationalEvent::new(account, event_type, self.id, &notice);
         announce(connection, ANNOUNCED_IN, &[made], self.now).await
     }
 }

@@ -6,7 +6,9 @@
 use super::PostgresStore;
 use super::errors::Result;
 use crate::{Error, KeyFilter, KeyReport, RegistrantReport};
-use postrider_core::{Access, Key, KeyId, KeyScope, NewKey, Standing, Timestamp, TokenHash};
+use postrider_core::{
+    Access, Key, KeyId, KeyScope, NewKey, RegistrantStatus, Timestamp, TokenHash,
+};
 use sqlx::Row;
 use sqlx::postgres::{PgBindIterExt, PgRow};
 use uuid::Uuid;
@@ -153,8 +155,8 @@ pub(super) fn report_from(row: &PgRow) -> std::result::Result<KeyReport, sqlx::E
 pub(super) fn access_from(row: &PgRow) -> std::result::Result<Access, sqlx::Error> {
     let standing = |column| {
         row.try_get(column).map(|active| match active {
-            true => Standing::Active,
-            false => Standing::Inactive,
+            true => RegistrantStatus::Active,
+            false => RegistrantStatus::Inactive,
         })
     };
     Ok(Access {

@@ -8,10 +8,10 @@
 use super::PostgresStore;
 use super::batches::{leave, take_along, take_batches, waits_until};
 use super::errors::Result;
+use super::lease_group;
 use super::order::take_in_turn;
-use super::started;
 use crate::batch::{take_batched, together};
-use crate::{DueHook, HookBook, Lease, Leased, target};
+use crate::{DueHook, HookCache, LeaseRequest, Leased, target};
 use chrono::{NaiveDate, TimeDelta};
 use postrider_core::{
     DeliveryId, Event, EventId, HookId, KeyRing, LeaseToken, Payload, SealError, Timestamp,
@@ -86,29 +86,29 @@ impl PostgresStore {
         Ok(slots)
     }
 
-    pub(super) async fn lease(&self, request: &Lease) -> Result<Vec<Leased>> {
+    pub(super) async fn lease(&self, request: &LeaseRequest) -> Result<Vec<Leased>> {
         let wanted = wanted(request, &self.current_book());
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
-        let mut book = self.current_book();
-        let is_unknown = |(hook, _): &(HookId, u32)| book.get(*hook).is_none();
+        let mut cache = self.current_book();
+        let is_unknown = |(hook, _): &(HookId, u32)| cache.get(*hook).is_none();
         if request.batches.is_some() && request.wanted.iter().any(is_unknown) {
             let mut connection = self.hot.acquire().await?;
-            book = self.refresh_book(&mut connection).await?;
+            cache = self.refresh_book(&mut connection).await?;
         }
         let is_ordered = |hook: &HookId| {
-            let hook = book.get(*hook);
+            let hook = cache.get(*hook);
             hook.is_some_and(|hook| hook.settings.ordered.is_some())
         };
         let (ordered, mut wanted): (BTreeMap<_, _>, BTreeMap<_, _>) =
             wanted.into_iter().partition(|(hook, _)| is_ordered(hook));
-        let batched = take_batched(&mut wanted, request.batches.as_ref(), &book);
+        let batched = take_batched(&mut wanted, request.batches.as_ref(), &cache);
         let began = Instant::now();
         let mut tx = self.hot.begin().await?;
         let (mut version, mut taken) = (None, Vec::new());
         if !wanted.is_empty() {
-            let from = self.due_from(request, &wanted, began);
+            let from = self.due_cursor(request, &wanted, began);
             (version, taken) = take(&mut tx, request, &wanted, &from).await?;
             self.note_emptied(request, &wanted, &from, &taken, began);
         }
@@ -128,13 +128,13 @@ impl PostgresStore {
             tx.commit().await?;
             return Ok(Vec::new());
         };
-        let book = self.book_at(&mut tx, version).await?;
+        let cache = self.book_at(&mut tx, version).await?;
         let events = events_of(&mut tx, request.slot, &taken).await?;
         let (leased, unfit): (Vec<_>, Vec<_>) = taken
             .into_iter()
             .map(|taken| {
                 let seq = taken.seq;
-                Ok((seq, fit_out(taken, request, &book, &events, &self.keys)?))
+                Ok((seq, fit_out(taken, request, &cache, &events, &self.keys)?))
             })
             .partition(std::result::Result::is_ok);
         let unfit: Vec<_> = unfit
@@ -149,16 +149,19 @@ impl PostgresStore {
     }
 
     /// From where on to look for what is due of each hook.
-    fn due_from(
+    fn due_cursor(
         &self,
-        request: &Lease,
+        request: &LeaseRequest,
         wanted: &BTreeMap<HookId, u32>,
         at: Instant,
     ) -> Vec<Option<Timestamp>> {
-        let due_from = self.due_from.lock().unwrap_or_else(PoisonError::into_inner);
+        let due_cursor = self
+            .due_cursor
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let hooks = wanted.keys();
         hooks
-            .map(|hook| due_from.of(request.slot, *hook, request.now, at))
+            .map(|hook| due_cursor.of(request.slot, *hook, request.now, at))
             .collect()
     }
 
@@ -166,7 +169,7 @@ impl PostgresStore {
     /// wanted has nothing left that is due.
     fn note_emptied(
         &self,
-        request: &Lease,
+        request: &LeaseRequest,
         wanted: &BTreeMap<HookId, u32>,
         from: &[Option<Timestamp>],
         taken: &[Taken],
@@ -178,7 +181,10 @@ impl PostgresStore {
             *count += 1;
             *last = taken.due.max(*last);
         }
-        let mut due_from = self.due_from.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut due_cursor = self
+            .due_cursor
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         for ((hook, places), from) in wanted.iter().zip(from) {
             // One that gave nothing may have been passed over.
             if let Some((count, last)) = given.get(hook) {
@@ -186,7 +192,7 @@ impl PostgresStore {
                     true => request.now,
                     false => *last,
                 };
-                due_from.emptied(request.slot, *hook, *from, until, at);
+                due_cursor.emptied(request.slot, *hook, *from, until, at);
             }
         }
     }
@@ -218,7 +224,7 @@ impl PostgresStore {
         .execute(&mut *tx)
         .await?;
         let released = u32::try_from(released.rows_affected()).unwrap_or(u32::MAX);
-        let members = started::give_back(&mut tx, slot, token, deliveries, now).await?;
+        let members = lease_group::give_back(&mut tx, slot, token, deliveries, now).await?;
         tx.commit().await?;
         Ok(released + members)
     }
@@ -226,8 +232,8 @@ impl PostgresStore {
 
 /// What may be leased, each hook once; hooks that became active since are told by the
 /// statement itself.
-fn wanted(request: &Lease, book: &HookBook) -> BTreeMap<HookId, u32> {
-    let locked = |hook: &HookId| book.get(*hook).is_some_and(|hook| hook.locked);
+fn wanted(request: &LeaseRequest, cache: &HookCache) -> BTreeMap<HookId, u32> {
+    let locked = |hook: &HookId| cache.get(*hook).is_some_and(|hook| hook.locked);
     let wanted = request.wanted.iter().copied();
     wanted
         .filter(|(hook, places)| *places > 0 && !locked(hook))
@@ -315,7 +321,7 @@ impl Unfit {
 /// decided; `None` when nothing was due.
 async fn take(
     connection: &mut PgConnection,
-    request: &Lease,
+    request: &LeaseRequest,
     wanted: &BTreeMap<HookId, u32>,
     from: &[Option<Timestamp>],
 ) -> Result<(Option<i64>, Vec<Taken>)> {
@@ -328,7 +334,7 @@ async fn take(
         ), due AS MATERIALIZED (
             SELECT d.place
             FROM unnest($2::uuid[], $3::bigint[], $8::timestamptz[])
-                AS wanted (hook_id, places, due_from)
+                AS wanted (hook_id, places, due_cursor)
             JOIN postrider_hooks AS h
               ON h.id = wanted.hook_id AND h.status = 'active' AND h.deleted_at IS NULL
                  AND NOT h.ordered
@@ -336,7 +342,7 @@ async fn take(
             CROSS JOIN LATERAL (
                 SELECT ctid AS place FROM postrider_deliveries
                 WHERE slot = $1 AND hook_id = wanted.hook_id AND lease_token IS NULL
-                  AND next_attempt_at >= coalesce(wanted.due_from, '-infinity')
+                  AND next_attempt_at >= coalesce(wanted.due_cursor, '-infinity')
                   AND next_attempt_at <= $4
                 ORDER BY next_attempt_at LIMIT wanted.places
                 FOR UPDATE SKIP LOCKED
@@ -408,12 +414,12 @@ async fn events_of(
 
 fn fit_out(
     taken: Taken,
-    request: &Lease,
-    book: &HookBook,
+    request: &LeaseRequest,
+    cache: &HookCache,
     events: &HashMap<EventId, Arc<Event>>,
     keys: &KeyRing,
 ) -> std::result::Result<Leased, Unfit> {
-    let hook = book.get(taken.hook).filter(|hook| !hook.locked);
+    let hook = cache.get(taken.hook).filter(|hook| !hook.locked);
     let hook = hook.ok_or(Unfit::Hook(taken.id))?.clone();
     let event = events.get(&taken.event).ok_or(Unfit::Event(taken.id))?;
     let target = target::open(keys, taken.hook, taken.target.as_deref());
@@ -435,7 +441,11 @@ fn fit_out(
     })
 }
 
-async fn give_back(connection: &mut PgConnection, request: &Lease, unfit: &[Unfit]) -> Result<()> {
+async fn give_back(
+    connection: &mut PgConnection,
+    request: &LeaseRequest,
+    unfit: &[Unfit],
+) -> Result<()> {
     let later = request.now + UNFIT_WAIT;
     let without_event = unfit.iter().filter(|u| matches!(u, Unfit::Event(_)));
     let without_event: Vec<_> = without_event.map(|unfit| unfit.id().0).collect();

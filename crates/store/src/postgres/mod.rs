@@ -8,17 +8,16 @@
 //! when one does.
 
 mod aliases;
-mod announce;
 mod batches;
 mod bulk;
 mod credentials;
 mod deliveries;
+mod diagnostics;
 mod discard;
 mod discard_held;
-mod due_from;
+mod due_cursor;
 mod erase;
 mod errors;
-mod examine;
 mod expire;
 mod gates;
 mod gauges;
@@ -29,11 +28,13 @@ mod hook_rows;
 mod hooks;
 mod idempotency;
 mod keys;
+mod lease_group;
 mod leases;
-mod low_water;
+mod operational_events;
 mod order;
 mod order_upkeep;
 mod outbox;
+mod outbox_cursor;
 mod outbox_rows;
 mod partitions;
 mod peek;
@@ -45,7 +46,6 @@ mod registered;
 mod schema;
 mod settle;
 mod settle_rows;
-mod started;
 mod targets;
 mod transfer;
 mod upkeep;
@@ -53,18 +53,19 @@ mod values;
 
 use crate::error::words;
 use crate::{
-    AttemptReport, CredentialQuery, DeliveryFilter, DeliveryReport, Discard, DueHook, EnqueuedOnce,
-    Erased, Error, EventFilter, EventReport, Examination, FanOut, FannedOut, GateAnswer,
-    HistoryFilter, HookBook, HookChange, HookChangeReport, HookFilter, HookReport, Idempotency,
-    KeyFilter, KeyReport, Latest, Lease, Leased, Migrated, OwnGates, Page, PageDone, Peek,
-    PoolGauge, Pruned, Recovered, Redelivery, Registered, RegisteredFilter, RejectedReport, Result,
-    Retention, Sampled, SchemaState, Settled, Settlement, Store, Upkeep,
+    AttemptReport, BulkPage, BulkPageResult, CredentialQuery, DeliveryFilter, DeliveryReport,
+    Diagnostics, Discard, DueHook, EnqueuedOnce, Erased, Error, EventFilter, EventReport,
+    FanOutRequest, FanOutResult, GaugeSample, HistoryFilter, HookCache, HookChange,
+    HookChangeReport, HookFilter, HookReport, Idempotency, KeyFilter, KeyReport, LatestAnswer,
+    LeaseRequest, Leased, Migrated, OwnershipAnswer, OwnershipRequest, Peek, PoolGauge, Pruned,
+    RecoverResult, Redelivery, RegisteredFilter, RegisteredHook, RejectedReport, Result, Retention,
+    SchemaState, SettleResult, Settlement, Store, Upkeep,
 };
 use async_trait::async_trait;
 use chrono::NaiveDate;
-use due_from::DueFrom;
+use due_cursor::DueCursor;
 pub(crate) use errors::explain;
-use low_water::LowWater;
+use outbox_cursor::OutboxCursor;
 use postrider_core::{
     AccessChange, Credential, DeliveryId, EventId, Hook, HookId, Key, KeyId, KeyRing, LeaseToken,
     NewCredential, NewEvent, NewHook, NewKey, Schedules, Timestamp, TokenHash, WorkerId,
@@ -126,15 +127,15 @@ pub struct PostgresStore {
     options: PgConnectOptions,
     place: String,
     keys: KeyRing,
-    book: RwLock<Arc<HookBook>>,
+    cache: RwLock<Arc<HookCache>>,
     /// Days whose partitions are known to exist.
     days: Mutex<BTreeSet<NaiveDate>>,
     /// From where on the outbox is read.
-    low_water: Mutex<LowWater>,
+    outbox_cursor: Mutex<OutboxCursor>,
     /// Up to which key the turns of a hook in a slot were last looked over.
     looked_over: Mutex<HashMap<(i16, HookId), String>>,
     /// From where on the deliveries of hooks are leased.
-    due_from: Mutex<DueFrom>,
+    due_cursor: Mutex<DueCursor>,
 }
 
 impl PostgresStore {
@@ -167,16 +168,16 @@ impl PostgresStore {
             options,
             place,
             keys,
-            book: RwLock::default(),
+            cache: RwLock::default(),
             days: Mutex::default(),
-            low_water: Mutex::default(),
+            outbox_cursor: Mutex::default(),
             looked_over: Mutex::default(),
-            due_from: Mutex::default(),
+            due_cursor: Mutex::default(),
         })
     }
 
-    fn current_book(&self) -> Arc<HookBook> {
-        self.book
+    fn current_book(&self) -> Arc<HookCache> {
+        self.cache
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
@@ -292,7 +293,7 @@ impl Store for PostgresStore {
         Ok(self.peek().await?)
     }
 
-    async fn fan_out(&self, request: FanOut) -> Result<FannedOut> {
+    async fn fan_out(&self, request: FanOutRequest) -> Result<FanOutResult> {
         Ok(self.fan_out(&request).await?)
     }
 
@@ -309,11 +310,11 @@ impl Store for PostgresStore {
         Ok(self.slots().await?)
     }
 
-    async fn lease(&self, request: Lease) -> Result<Vec<Leased>> {
+    async fn lease(&self, request: LeaseRequest) -> Result<Vec<Leased>> {
         Ok(self.lease(&request).await?)
     }
 
-    async fn own_gates(&self, request: OwnGates) -> Result<Vec<GateAnswer>> {
+    async fn own_gates(&self, request: OwnershipRequest) -> Result<Vec<OwnershipAnswer>> {
         Ok(self.own_gates(&request).await?)
     }
 
@@ -325,7 +326,7 @@ impl Store for PostgresStore {
         Ok(self.end_ramps(hooks).await?)
     }
 
-    async fn settle(&self, now: Timestamp, settlements: &[Settlement]) -> Result<Settled> {
+    async fn settle(&self, now: Timestamp, settlements: &[Settlement]) -> Result<SettleResult> {
         Ok(self.settle(now, settlements).await?)
     }
 
@@ -345,11 +346,11 @@ impl Store for PostgresStore {
         now: Timestamp,
         limit: u32,
         schedules: &dyn Schedules,
-    ) -> Result<Recovered> {
+    ) -> Result<RecoverResult> {
         Ok(self.recover(slot, now, limit, schedules).await?)
     }
 
-    fn hooks_book(&self) -> Arc<HookBook> {
+    fn hook_cache(&self) -> Arc<HookCache> {
         self.current_book()
     }
 
@@ -357,7 +358,7 @@ impl Store for PostgresStore {
         Ok(self.upkeep(now, limit).await?)
     }
 
-    async fn gauges(&self, now: Timestamp) -> Result<Option<Sampled>> {
+    async fn gauges(&self, now: Timestamp) -> Result<Option<GaugeSample>> {
         Ok(self.gauges(now).await?)
     }
 
@@ -377,8 +378,8 @@ impl Store for PostgresStore {
         Ok(self.erase_rejected(account, limit).await?)
     }
 
-    async fn examine(&self, now: Timestamp) -> Result<Examination> {
-        Ok(self.examine(now).await?)
+    async fn diagnostics(&self, now: Timestamp) -> Result<Diagnostics> {
+        Ok(self.diagnostics(now).await?)
     }
 
     async fn create_hook(&self, hook: NewHook, by: &str, now: Timestamp) -> Result<HookReport> {
@@ -411,11 +412,11 @@ impl Store for PostgresStore {
         Ok(self.hook(id).await?)
     }
 
-    async fn registered(&self, filter: RegisteredFilter) -> Result<Vec<Registered>> {
+    async fn registered(&self, filter: RegisteredFilter) -> Result<Vec<RegisteredHook>> {
         Ok(self.registered(&filter).await?)
     }
 
-    async fn note_latest(&self, latest: &[Latest]) -> Result<()> {
+    async fn note_latest(&self, latest: &[LatestAnswer]) -> Result<()> {
         Ok(self.note_latest(latest).await?)
     }
 
@@ -496,13 +497,18 @@ impl Store for PostgresStore {
     async fn redeliver_many(
         &self,
         which: &Redelivery,
-        page: Page,
+        page: BulkPage,
         now: Timestamp,
-    ) -> Result<PageDone> {
+    ) -> Result<BulkPageResult> {
         Ok(self.redeliver_many(which, page, now).await?)
     }
 
-    async fn discard_held(&self, which: &Discard, page: Page, now: Timestamp) -> Result<PageDone> {
+    async fn discard_held(
+        &self,
+        which: &Discard,
+        page: BulkPage,
+        now: Timestamp,
+    ) -> Result<BulkPageResult> {
         Ok(self.discard_held(which, page, now).await?)
     }
 

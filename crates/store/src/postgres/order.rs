@@ -7,7 +7,7 @@
 
 use super::errors::Result;
 use super::leases::{Taken, taken_columns};
-use crate::Lease;
+use crate::LeaseRequest;
 use crate::order::{Due, First, Turns, turns};
 use postrider_core::{DeliveryId, HookId, Timestamp};
 use sqlx::postgres::{PgBindIterExt, PgRow};
@@ -45,7 +45,7 @@ pub(super) async fn hold_order(connection: &mut PgConnection, slot: i16) -> Resu
 /// has no key. Tells the version of the hooks that decided, unless nothing was leased.
 pub(super) async fn take_in_turn(
     connection: &mut PgConnection,
-    request: &Lease,
+    request: &LeaseRequest,
     mut places: BTreeMap<HookId, u32>,
 ) -> Result<(Option<i64>, Vec<Taken>)> {
     let (mut version, mut taken) = (None, Vec::new());
@@ -80,7 +80,7 @@ pub(super) async fn take_in_turn(
 /// What is due of these hooks, locked, the longest due first.
 async fn due_in_turn(
     connection: &mut PgConnection,
-    request: &Lease,
+    request: &LeaseRequest,
     places: &BTreeMap<HookId, u32>,
     spare: i64,
 ) -> Result<Vec<Due>> {
@@ -155,7 +155,7 @@ async fn due_in_turn(
 /// Leases these, whose rows are locked.
 async fn lease_these(
     connection: &mut PgConnection,
-    request: &Lease,
+    request: &LeaseRequest,
     ids: &[DeliveryId],
 ) -> Result<(Option<i64>, Vec<Taken>)> {
     let rows = sqlx::query(concat!(

@@ -8,11 +8,11 @@
 
 use super::PostgresStore;
 use super::errors::Result;
-use super::low_water::ALL;
 use super::order::hold_order;
+use super::outbox_cursor::ALL;
 use super::outbox_rows::{Batch, Verdict};
 use crate::fan_out::{OutboxRow, Plan, plan, repeated_in_batch};
-use crate::{Error, FanOut, FannedOut, HookBook};
+use crate::{Error, FanOutRequest, FanOutResult, HookCache};
 use chrono::NaiveDate;
 use postrider_core::{EventId, NewEvent, scrub};
 use postrider_producer::postgres::enqueue_many;
@@ -32,26 +32,28 @@ impl PostgresStore {
 
     /// Fans out a batch; one that holds a row the database refuses is halved until that row
     /// stands alone and can be put aside.
-    pub(super) async fn fan_out(&self, request: &FanOut) -> Result<FannedOut> {
+    pub(super) async fn fan_out(&self, request: &FanOutRequest) -> Result<FanOutResult> {
         let mut size = request.max_events.max(1);
-        let stretch = self.low_water().stretch_of(request.slot, Instant::now());
+        let stretch = self
+            .outbox_cursor()
+            .stretch_of(request.slot, Instant::now());
         loop {
             let mut tx = self.hot.begin().await?;
             let in_order = self.current_book().has_ordered();
             if in_order && !hold_order(&mut tx, request.slot).await? {
                 tx.rollback().await?;
-                return Ok(FannedOut::default());
+                return Ok(FanOutResult::default());
             }
             // A row that was committed before another was begun is never taken after it.
             let stretch = if in_order { ALL } else { stretch };
             let batch = self.read_batch(&mut tx, request, size, stretch).await?;
-            if !in_order && batch.book.has_ordered() {
+            if !in_order && batch.cache.has_ordered() {
                 tx.rollback().await?;
                 continue;
             }
             let Some(first) = batch.rows.first() else {
                 tx.rollback().await?;
-                return Ok(FannedOut::default());
+                return Ok(FanOutResult::default());
             };
             let (first, taken, more) = (first.seq, count(batch.rows.len()), batch.more);
             match write_batch(&mut tx, request, batch).await {
@@ -81,23 +83,28 @@ impl PostgresStore {
     }
 
     /// Moves the one row that the database refuses to keep out of the way.
-    async fn put_aside(&self, request: &FanOut, seq: i64, reason: &str) -> Result<FannedOut> {
+    async fn put_aside(
+        &self,
+        request: &FanOutRequest,
+        seq: i64,
+        reason: &str,
+    ) -> Result<FanOutResult> {
         let mut tx = self.hot.begin().await?;
         let rejected = reject(&mut tx, request, &[(seq, scrub(reason))]).await?;
         tx.commit().await?;
-        Ok(FannedOut {
+        Ok(FanOutResult {
             rejected,
             more: true,
-            ..FannedOut::default()
+            ..FanOutResult::default()
         })
     }
 }
 
 async fn write_batch(
     connection: &mut PgConnection,
-    request: &FanOut,
+    request: &FanOutRequest,
     batch: Batch,
-) -> Result<FannedOut> {
+) -> Result<FanOutResult> {
     let day = request.now.date_naive();
     let mut sorted = Sorted::of(batch, request);
     let dropped = seen_before(connection, request.slot, day, &sorted.events).await?;
@@ -112,7 +119,7 @@ async fn write_batch(
     if !sorted.events.is_empty() {
         keep(connection, request, day, &sorted).await?;
     }
-    Ok(FannedOut {
+    Ok(FanOutResult {
         events: count(sorted.events.len()),
         deliveries: count(sorted.plan.deliveries.len()),
         duplicates: count(sorted.duplicates.len()),
@@ -132,13 +139,13 @@ struct Sorted {
     plan: Plan,
     duplicates: Vec<i64>,
     rejected: Vec<(i64, String)>,
-    book: Arc<HookBook>,
+    cache: Arc<HookCache>,
     /// Whether rows were left for the next batch.
     more: bool,
 }
 
 impl Sorted {
-    fn of(batch: Batch, request: &FanOut) -> Self {
+    fn of(batch: Batch, request: &FanOutRequest) -> Self {
         let mut rejected = Vec::new();
         let mut events = Vec::with_capacity(batch.rows.len());
         for row in batch.rows {
@@ -158,7 +165,7 @@ impl Sorted {
                 stays
             });
         }
-        let plan = plan(&events, &batch.book, request);
+        let plan = plan(&events, &batch.cache, request);
         let horizon = events.get(plan.covered).map(|row| row.seq);
         events.truncate(plan.covered);
         // What lies beyond the plan is looked at again with the rows it stands among.
@@ -171,18 +178,18 @@ impl Sorted {
             plan,
             duplicates,
             rejected,
-            book: batch.book,
+            cache: batch.cache,
             more: horizon.is_some(),
         }
     }
 
-    fn drop_seen(&mut self, seen: &HashSet<i64>, request: &FanOut) {
+    fn drop_seen(&mut self, seen: &HashSet<i64>, request: &FanOutRequest) {
         if seen.is_empty() {
             return;
         }
         self.duplicates.extend(seen);
         self.events.retain(|row| !seen.contains(&row.seq));
-        self.plan = plan(&self.events, &self.book, request);
+        self.plan = plan(&self.events, &self.cache, request);
     }
 }
 
@@ -253,7 +260,7 @@ async fn drop_rows(connection: &mut PgConnection, slot: i16, seqs: &[i64]) -> Re
 /// that sets ids can bring about, is replaced.
 async fn reject(
     connection: &mut PgConnection,
-    request: &FanOut,
+    request: &FanOutRequest,
     rows: &[(i64, String)],
 ) -> Result<u32> {
     let moved = sqlx::query(
@@ -295,7 +302,7 @@ async fn reject(
 /// row for all that start.
 async fn keep(
     connection: &mut PgConnection,
-    request: &FanOut,
+    request: &FanOutRequest,
     day: NaiveDate,
     sorted: &Sorted,
 ) -> Result<()> {

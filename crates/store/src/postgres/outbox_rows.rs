@@ -5,10 +5,10 @@
 
 use super::PostgresStore;
 use super::errors::Result;
-use super::low_water::Stretch;
+use super::outbox_cursor::Stretch;
 use super::values::within_calendar;
 use crate::fan_out::{OutboxRow, objection};
-use crate::{FanOut, HookBook};
+use crate::{FanOutRequest, HookCache};
 use postrider_core::{Event, EventId, HookId, Payload, Timestamp, scrub};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
@@ -19,7 +19,7 @@ use uuid::Uuid;
 /// Outbox rows, locked, and the hooks they are matched against.
 pub(super) struct Batch {
     pub rows: Vec<RawRow>,
-    pub book: Arc<HookBook>,
+    pub cache: Arc<HookCache>,
     /// Whether there may be more rows than these.
     pub more: bool,
 }
@@ -44,7 +44,7 @@ impl PostgresStore {
     pub(super) async fn read_batch(
         &self,
         connection: &mut PgConnection,
-        request: &FanOut,
+        request: &FanOutRequest,
         size: u32,
         stretch: Stretch,
     ) -> Result<Batch> {
@@ -89,17 +89,17 @@ impl PostgresStore {
         let Some(first) = rows.first() else {
             return Ok(Batch {
                 rows: Vec::new(),
-                book: self.current_book(),
+                cache: self.current_book(),
                 more: false,
             });
         };
-        let book = self.book_at(connection, first.try_get(12)?).await?;
+        let cache = self.book_at(connection, first.try_get(12)?).await?;
         let locked = rows.len();
         let rows = with_payloads(connection, request, rows).await?;
         Ok(Batch {
             more: rows.len() < locked || locked >= size as usize,
             rows,
-            book,
+            cache,
         })
     }
 }
@@ -107,7 +107,7 @@ impl PostgresStore {
 /// The rows up to the first whose payload would be too much.
 async fn with_payloads(
     connection: &mut PgConnection,
-    request: &FanOut,
+    request: &FanOutRequest,
     rows: Vec<PgRow>,
 ) -> Result<Vec<RawRow>> {
     let mut left = request.max_bytes;

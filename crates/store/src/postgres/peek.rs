@@ -2,7 +2,7 @@
 
 use super::PostgresStore;
 use super::errors::Result;
-use super::low_water::{ALL, LowWater, Stretch};
+use super::outbox_cursor::{ALL, OutboxCursor, Stretch};
 use crate::Peek;
 use sqlx::PgConnection;
 use std::sync::{MutexGuard, PoisonError};
@@ -16,13 +16,13 @@ impl PostgresStore {
     pub(super) async fn peek(&self) -> Result<Peek> {
         let mut connection = self.hot.acquire().await?;
         let began = Instant::now();
-        let stretch = self.low_water().look(began);
+        let stretch = self.outbox_cursor().look(began);
         let (hooks_version, mut outbox, head, last) = match stretch {
             ALL => look(&mut connection).await?,
             some => look_within(&mut connection, some).await?,
         };
         let now = Instant::now();
-        self.low_water()
+        self.outbox_cursor()
             .looked(head.unwrap_or(last), now - began, now);
         outbox.extend(self.search(&mut connection).await?);
         outbox.sort_unstable();
@@ -38,17 +38,18 @@ impl PostgresStore {
     /// slots in which there are rows.
     async fn search(&self, connection: &mut PgConnection) -> Result<Vec<i16>> {
         let began = Instant::now();
-        let Some(stretch) = self.low_water().search(began) else {
+        let Some(stretch) = self.outbox_cursor().search(began) else {
             return Ok(Vec::new());
         };
         let (_, late, ..) = look_within(connection, stretch).await?;
         let now = Instant::now();
-        self.low_water().searched(stretch, &late, now - began, now);
+        self.outbox_cursor()
+            .searched(stretch, &late, now - began, now);
         Ok(late)
     }
 
-    pub(super) fn low_water(&self) -> MutexGuard<'_, LowWater> {
-        self.low_water
+    pub(super) fn outbox_cursor(&self) -> MutexGuard<'_, OutboxCursor> {
+        self.outbox_cursor
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }

@@ -4,14 +4,14 @@
 //! as an attempt, so that one which kills its worker does not loop.
 
 use super::PostgresStore;
-use super::announce::announce;
 use super::batches::{along, waits_until};
 use super::errors::Result;
+use super::lease_group;
+use super::operational_events::announce;
 use super::order::give_turns;
-use super::started;
-use crate::announce::{LostDelivery, of_lost};
+use crate::operational_events::{LostDelivery, of_lost};
 use crate::order::never;
-use crate::{HookBook, Recovered};
+use crate::{HookCache, RecoverResult};
 use chrono::NaiveDate;
 use postrider_core::{
     AttemptId, DeliveryId, EventId, HookId, NextStep, OnFailure, Outcome, Schedules, Timestamp,
@@ -33,9 +33,9 @@ impl PostgresStore {
         now: Timestamp,
         limit: u32,
         schedules: &dyn Schedules,
-    ) -> Result<Recovered> {
+    ) -> Result<RecoverResult> {
         let mut tx = self.hot.begin().await?;
-        let members = started::recover(&mut tx, slot, now, limit).await?;
+        let members = lease_group::recover(&mut tx, slot, now, limit).await?;
         let mut rows: Vec<Expired> = sqlx::query(
             "-- postrider: recover_find
             SELECT id, day, event_id, hook_id, attempts, earlier_attempts, lost_leases,
@@ -61,12 +61,12 @@ impl PostgresStore {
             make_due(&mut tx, slot, now, &recovered).await?;
         }
         if !lost.is_empty() {
-            let book = self.refresh_book(&mut tx).await?;
-            freed = record_lost(&mut tx, slot, now, &lost, &book, schedules).await?;
+            let cache = self.refresh_book(&mut tx).await?;
+            freed = record_lost(&mut tx, slot, now, &lost, &cache, schedules).await?;
         }
         give_turns(&mut tx, slot, freed, now).await?;
         tx.commit().await?;
-        Ok(Recovered {
+        Ok(RecoverResult {
             recovered: members + u32::try_from(recovered.len()).unwrap_or(u32::MAX),
             worker_lost: u32::try_from(lost.len()).unwrap_or(u32::MAX),
         })
@@ -107,19 +107,19 @@ impl Expired {
     }
 
     /// Whether those of its key behind it wait, if it has failed for good.
-    fn holds_key(&self, book: &HookBook) -> bool {
-        let hook = book.get(self.hook);
+    fn holds_key(&self, cache: &HookCache) -> bool {
+        let hook = cache.get(self.hook);
         self.ordering_key.is_some()
             && hook.and_then(|hook| hook.settings.after_failure()) == Some(OnFailure::Hold)
     }
 
-    fn next_step(&self, book: &HookBook, schedules: &dyn Schedules) -> NextStep {
+    fn next_step(&self, cache: &HookCache, schedules: &dyn Schedules) -> NextStep {
         let round = (self.attempts + 1).saturating_sub(self.earlier_attempts);
         next_step(
             &Outcome::WorkerLost,
             self.batch.map_or(self.id, DeliveryId),
             round,
-            schedules.of(book.get(self.hook).map(AsRef::as_ref)),
+            schedules.of(cache.get(self.hook).map(AsRef::as_ref)),
         )
     }
 }
@@ -187,16 +187,16 @@ async fn record_lost<'a>(
     slot: i16,
     now: Timestamp,
     rows: &'a [Expired],
-    book: &HookBook,
+    cache: &HookCache,
     schedules: &dyn Schedules,
 ) -> Result<Vec<(HookId, &'a str)>> {
     let steps: Vec<_> = rows
         .iter()
-        .map(|row| row.next_step(book, schedules))
+        .map(|row| row.next_step(cache, schedules))
         .collect();
     let next = |(row, step): (&Expired, &NextStep)| match step {
         NextStep::RetryIn(wait) => Some(now + *wait),
-        NextStep::Failed(_) if row.holds_key(book) => Some(never()),
+        NextStep::Failed(_) if row.holds_key(cache) => Some(never()),
         NextStep::Delivered | NextStep::Failed(_) => None,
     };
     let reason = |step: &NextStep| match step {
@@ -260,14 +260,14 @@ async fn record_lost<'a>(
     .bind(outcome.to_string())
     .execute(&mut *connection)
     .await?;
-    if book.is_any_account_watched() {
+    if cache.is_any_account_watched() {
         let failed = failed(connection, slot, rows, &steps).await?;
-        announce(connection, slot, &of_lost(book, failed, now), now).await?;
+        announce(connection, slot, &of_lost(cache, failed, now), now).await?;
     }
     let failed = rows
         .iter()
         .zip(&steps)
-        .filter(|(row, step)| matches!(step, NextStep::Failed(_)) && !row.holds_key(book));
+        .filter(|(row, step)| matches!(step, NextStep::Failed(_)) && !row.holds_key(cache));
     let freed = failed.filter_map(|(row, _)| Some((row.hook, row.ordering_key.as_deref()?)));
     Ok(freed.collect())
 }

@@ -11,7 +11,7 @@ use super::batches::lead;
 use super::deliveries::{Found, by_ids, not_found, reports};
 use super::errors::Result;
 use super::history::Extent;
-use super::started::{Membership, membership};
+use super::lease_group::{Membership, membership};
 use crate::{DeliveryReport, Error};
 use postrider_core::{DeliveryId, Timestamp};
 use sqlx::PgConnection;

@@ -9,7 +9,7 @@ use super::batches::lead_rest;
 use super::bulk::{Seen, add_companions, ended, go_by_indexes, hold_hook, waiting};
 use super::errors::Result;
 use crate::error::{hook_deleted, on_its_way};
-use crate::{DeliveryState, Page, PageDone, Redelivery};
+use crate::{BulkPage, BulkPageResult, DeliveryState, Redelivery};
 use postrider_core::Timestamp;
 use sqlx::PgConnection;
 use sqlx::postgres::PgBindIterExt;
@@ -20,9 +20,9 @@ impl PostgresStore {
     pub(super) async fn redeliver_many(
         &self,
         which: &Redelivery,
-        page: Page,
+        page: BulkPage,
         now: Timestamp,
-    ) -> Result<PageDone> {
+    ) -> Result<BulkPageResult> {
         if matches!(
             which.state,
             DeliveryState::Pending | DeliveryState::InFlight

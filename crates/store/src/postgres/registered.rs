@@ -3,12 +3,15 @@
 use super::PostgresStore;
 use super::errors::Result;
 use super::hook_rows::{hook_columns, hook_from, open};
-use crate::{Registered, RegisteredFilter};
+use crate::{RegisteredFilter, RegisteredHook};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
 impl PostgresStore {
-    pub(super) async fn registered(&self, filter: &RegisteredFilter) -> Result<Vec<Registered>> {
+    pub(super) async fn registered(
+        &self,
+        filter: &RegisteredFilter,
+    ) -> Result<Vec<RegisteredHook>> {
         let rows = sqlx::query(concat!(
             "-- postrider: registered
             SELECT ",
@@ -33,12 +36,12 @@ impl PostgresStore {
         rows.iter().map(|row| self.registered_from(row)).collect()
     }
 
-    fn registered_from(&self, row: &PgRow) -> Result<Registered> {
+    fn registered_from(&self, row: &PgRow) -> Result<RegisteredHook> {
         let mut hook = hook_from(row)?;
         hook.credentials = open(&self.keys, hook.id, row.try_get("credentials")?)?;
         let fail_count: i32 = row.try_get("fail_count")?;
         let latest_status: Option<i16> = row.try_get("latest_status")?;
-        Ok(Registered {
+        Ok(RegisteredHook {
             hook,
             fail_count: u32::try_from(fail_count).unwrap_or_default(),
             latest_sent_at: row.try_get("latest_sent_at")?,

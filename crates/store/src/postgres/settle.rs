@@ -7,23 +7,23 @@
 //! hooks, hooks. What is recorded of hooks and announced waits for nobody.
 
 use super::PostgresStore;
-use super::announce::announce;
 use super::errors::Result;
 use super::health::{disable, observed, warn, weigh};
+use super::operational_events::announce;
 use super::order::give_turns;
 use super::settle_rows::{Written, open_members, record_late, settle_fresh, settle_rows};
 use super::targets::keep_targets;
-use crate::announce::of_settled;
 use crate::batch::halves;
-use crate::{Settled, Settlement};
+use crate::operational_events::of_settled;
+use crate::{SettleResult, Settlement};
 use postrider_core::Timestamp;
 use std::collections::HashSet;
 
 impl PostgresStore {
     /// Settles all at once; when the database refuses something, half by half, until what it
     /// refuses stands alone and is settled without its text.
-    pub(super) async fn settle(&self, now: Timestamp, all: &[Settlement]) -> Result<Settled> {
-        let mut settled = Settled::default();
+    pub(super) async fn settle(&self, now: Timestamp, all: &[Settlement]) -> Result<SettleResult> {
+        let mut settled = SettleResult::default();
         let mut all: Vec<_> = all.iter().collect();
         let given = all.len();
         let mut seen = HashSet::with_capacity(given);
@@ -54,16 +54,16 @@ impl PostgresStore {
         now: Timestamp,
         part: &[&Settlement],
         manner: Manner,
-    ) -> Result<Option<Settled>> {
+    ) -> Result<Option<SettleResult>> {
         let Some(slot) = part.first().map(|settlement| settlement.leased.slot) else {
-            return Ok(Some(Settled::default()));
+            return Ok(Some(SettleResult::default()));
         };
         let scrubbed = manner == Manner::Scrubbed;
         let (mut fresh, rows): (Vec<_>, Vec<_>) = part
             .iter()
             .copied()
             .partition(|settlement| settlement.leased.fresh.is_some());
-        let mut settled = Settled::default();
+        let mut settled = SettleResult::default();
         let mut tx = self.hot.begin().await?;
         let mut written = Written::default();
         if manner != Manner::Plain {
@@ -86,8 +86,8 @@ impl PostgresStore {
             settled.late = late.map(|settlement| settlement.leased.id).collect();
         }
         keep_targets(&mut tx, slot, &self.keys, &written.effective).await?;
-        let book = self.current_book();
-        let freed = written.effective.iter().filter_map(|s| s.freed_key(&book));
+        let cache = self.current_book();
+        let freed = written.effective.iter().filter_map(|s| s.freed_key(&cache));
         give_turns(&mut tx, slot, freed.collect(), now).await?;
         settled.settled = count(written.effective.len());
         let observed = observed(&written.effective, &written.failing);
@@ -122,7 +122,7 @@ enum Manner {
     Scrubbed,
 }
 
-impl Settled {
+impl SettleResult {
     fn add(&mut self, part: Self) {
         self.settled += part.settled;
         self.replayed += part.replayed;

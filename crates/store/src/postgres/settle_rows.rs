@@ -2,8 +2,8 @@
 
 use super::batches::along;
 use super::errors::Result;
+use super::lease_group::finish;
 use super::order::never;
-use super::started::finish;
 use crate::order::never;
 use crate::{Settlement, Step};
 use postrider_core::Timestamp;
@@ -355,7 +355,7 @@ async fn keep_ended(
     Ok(())
 }
 
-/// Fresh settlements by lease.
+/// GroupMember settlements by lease.
 #[derive(Default)]
 struct Members {
     /// Leases of which every member is here.

@@ -3,8 +3,8 @@
 use super::PostgresStore;
 use super::errors::explain;
 use super::history::Extent;
-use crate::transfer::cell::Kind;
-use crate::transfer::{APPLICATION, Column, Hold, Row as Moving, STAYS, Side, Standing, Table};
+use crate::transfer::value::Kind;
+use crate::transfer::{APPLICATION, Column, CopyState, Hold, Row as Moving, STAYS, Side, Table};
 use crate::{Result, Store};
 use async_trait::async_trait;
 use chrono::NaiveDate;
@@ -176,7 +176,7 @@ impl Side for PostgresStore {
         Ok(left.unsigned_abs())
     }
 
-    async fn standing(&self) -> Result<Standing> {
+    async fn standing(&self) -> Result<CopyState> {
         let (slots, hooks_version, last_seq): (i16, i64, i64) = sqlx::query_as(
             "-- postrider: move_standing
             SELECT slots, hooks_version, greatest(
@@ -188,7 +188,7 @@ impl Side for PostgresStore {
         .fetch_one(&self.calm)
         .await
         .map_err(explain)?;
-        Ok(Standing {
+        Ok(CopyState {
             slots: slots.unsigned_abs(),
             hooks_version,
             last_seq,
@@ -288,7 +288,7 @@ impl Side for PostgresStore {
         Ok(true)
     }
 
-    async fn begin_move(&self, from: &str, source: &Standing) -> Result<()> {
+    async fn begin_move(&self, from: &str, source: &CopyState) -> Result<()> {
         let mut tx = self.calm.begin().await.map_err(explain)?;
         sqlx::query(
             "-- postrider: move_begin

@@ -3,12 +3,12 @@
 use super::SqliteStore;
 use super::errors::from_sqlx;
 use super::values::{hex, micros, rows};
-use crate::{Latest, Result};
+use crate::{LatestAnswer, Result};
 use postrider_core::{HookError, NewHook};
 use sqlx::SqliteConnection;
 
 impl SqliteStore {
-    pub(super) async fn record_latest(&self, latest: &[Latest]) -> Result<()> {
+    pub(super) async fn record_latest(&self, latest: &[LatestAnswer]) -> Result<()> {
         if latest.is_empty() {
             return Ok(());
         }

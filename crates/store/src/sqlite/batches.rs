@@ -5,8 +5,8 @@
 use super::errors::from_sqlx;
 use super::leases::{Columns, DueRow};
 use super::values::{micros, rows};
-use crate::batch::{Candidate, Fresh, Unit, cut, looked_at};
-use crate::{Lease, Result};
+use crate::batch::{BatchKey, Candidate, Unit, cut, looked_at};
+use crate::{LeaseRequest, Result};
 use postrider_core::{Batching, DeliveryId, HookId};
 use sqlx::SqliteConnection;
 use std::collections::HashMap;
@@ -28,7 +28,7 @@ pub(super) async fn lease_batches(
     hook: HookId,
     limit: u32,
     batching: &Batching,
-    request: &Lease,
+    request: &LeaseRequest,
 ) -> Result<Vec<DueRow>> {
     let found = due_or_gathering(tx, hook, limit, batching, request).await?;
     let all = found.len() < looked_at(limit, batching) as usize;
@@ -42,7 +42,7 @@ async fn due_or_gathering(
     hook: HookId,
     limit: u32,
     batching: &Batching,
-    request: &Lease,
+    request: &LeaseRequest,
 ) -> Result<Vec<Candidate>> {
     type Columns = (
         Uuid,
@@ -82,7 +82,7 @@ async fn due_or_gathering(
             id: DeliveryId(id),
             seq,
             due,
-            fresh: event_type.filter(|_| is_fresh).map(|event_type| Fresh {
+            fresh: event_type.filter(|_| is_fresh).map(|event_type| BatchKey {
                 event_type,
                 headers,
                 bytes: bytes.unwrap_or_default().unsigned_abs(),
@@ -96,7 +96,7 @@ async fn lease_units(
     tx: &mut SqliteConnection,
     hook: HookId,
     units: &[Unit],
-    request: &Lease,
+    request: &LeaseRequest,
 ) -> Result<Vec<DueRow>> {
     let mut deliveries = Vec::new();
     for unit in units {
@@ -140,7 +140,7 @@ async fn lease_units(
 pub(super) async fn lease_along(
     tx: &mut SqliteConnection,
     due: &mut Vec<DueRow>,
-    request: &Lease,
+    request: &LeaseRequest,
 ) -> Result<()> {
     let first = due.iter().filter(|row| row.batch == Some(row.id));
     let hooks: HashMap<_, _> = first.map(|row| (row.id, row.hook)).collect();

@@ -6,7 +6,7 @@
 use super::errors::from_sqlx;
 use super::hooks::not_found;
 use super::values::{micros, moment, rows};
-use crate::{DeliveryState, Mark, Page, Redelivery, Result};
+use crate::{BulkCursor, BulkPage, DeliveryState, Redelivery, Result};
 use postrider_core::{DeliveryId, HookId, Timestamp};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{FromRow, Row};
@@ -45,8 +45,8 @@ impl FromRow<'_, SqliteRow> for Seen {
 }
 
 impl Seen {
-    pub(super) fn mark(&self) -> Mark {
-        Mark {
+    pub(super) fn mark(&self) -> BulkCursor {
+        BulkCursor {
             at: self.at,
             id: self.id,
         }
@@ -82,10 +82,10 @@ pub(super) async fn hold_hook(tx: &mut SqliteConnection, id: HookId) -> Result<H
 pub(super) async fn waiting(
     tx: &mut SqliteConnection,
     hook: HookId,
-    page: Page,
+    page: BulkPage,
     fresh: Timestamp,
 ) -> Result<Vec<Seen>> {
-    let after = page.after.unwrap_or(Mark {
+    let after = page.after.unwrap_or(BulkCursor {
         at: Timestamp::UNIX_EPOCH,
         id: DeliveryId(Uuid::nil()),
     });
@@ -133,7 +133,7 @@ pub(super) async fn add_companions(tx: &mut SqliteConnection, seen: &mut Vec<See
 pub(super) async fn ended(
     tx: &mut SqliteConnection,
     which: &Redelivery,
-    page: Page,
+    page: BulkPage,
 ) -> Result<Vec<Seen>> {
     let after = page.after.map_or(which.begins(), |mark| mark.id);
     let until = which

@@ -9,7 +9,7 @@ use super::keys::{ReportRow, access_from, key_columns};
 use super::values::{micros, moment};
 use crate::credential::{PURPOSE, Stored, no_credential, opened, taken};
 use crate::{CredentialQuery, KeyReport, Result};
-use postrider_core::{AccessChange, Credential, KeyId, NewCredential, Standing, Timestamp};
+use postrider_core::{AccessChange, Credential, KeyId, NewCredential, RegistrantStatus, Timestamp};
 use sqlx::Row;
 
 impl SqliteStore {
@@ -40,8 +40,8 @@ impl SqliteStore {
         .bind(&stored.proof)
         .bind(access.read)
         .bind(access.write)
-        .bind(access.account_status == Standing::Active)
-        .bind(access.member_status == Standing::Active)
+        .bind(access.account_status == RegistrantStatus::Active)
+        .bind(access.member_status == RegistrantStatus::Active)
         .bind(access.verified)
         .bind(micros(now))
         .execute(&mut *tx)
@@ -59,7 +59,8 @@ impl SqliteStore {
         id: KeyId,
         change: AccessChange,
     ) -> Result<KeyReport> {
-        let active = |standing: Option<Standing>| standing.map(|s| s == Standing::Active);
+        let active =
+            |standing: Option<RegistrantStatus>| standing.map(|s| s == RegistrantStatus::Active);
         let mut tx = self.writer.begin().await?;
         let found: Option<ReportRow> = sqlx::query_as(concat!(
             "-- postrider: change_credential

@@ -9,7 +9,7 @@ use super::SqliteStore;
 use super::batches::along;
 use super::errors::from_sqlx;
 use super::history::{after, before, days, last_before, since};
-use super::started::{Member, Started};
+use super::lease_group::{Member, Started};
 use super::values::{moment, rows};
 use crate::order::{BEHIND, never};
 use crate::{DeliveryFilter, DeliveryReport, DeliveryState, Error, Result};

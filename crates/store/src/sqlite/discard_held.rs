@@ -9,9 +9,9 @@ use super::hooks::not_found;
 use super::order::give_turns;
 use super::settle_rows::{EndedRow, delete_deliveries, insert_ended};
 use super::values::micros;
+use crate::audit_entry::AuditEntry;
 use crate::error::nothing_held;
-use crate::hook_entry::HookEntry;
-use crate::{Discard, Page, PageDone, Result};
+use crate::{BulkPage, BulkPageResult, Discard, Result};
 use postrider_core::{HookAction, Reason, Timestamp};
 use sqlx::SqliteConnection;
 use std::collections::BTreeSet;
@@ -20,9 +20,9 @@ impl SqliteStore {
     pub(super) async fn discard_page(
         &self,
         which: &Discard,
-        page: Page,
+        page: BulkPage,
         now: Timestamp,
-    ) -> Result<PageDone> {
+    ) -> Result<BulkPageResult> {
         let mut tx = self.writer.begin().await?;
         let hook = hold_hook(&mut tx, which.hook).await?;
         if hook.is_deleted {
@@ -75,9 +75,9 @@ async fn note(
         return Ok(());
     }
     let count = u32::try_from(discarded).unwrap_or(u32::MAX);
-    let entry = HookEntry {
+    let entry = AuditEntry {
         deliveries: Some(count),
-        ..HookEntry::new(which.hook, HookAction::Discarded, &which.by)
+        ..AuditEntry::new(which.hook, HookAction::Discarded, &which.by)
     };
     let added = sqlx::query(
         "-- postrider: discard_more

@@ -6,8 +6,8 @@
 use super::SqliteStore;
 use super::batches::lead;
 use super::errors::from_sqlx;
+use super::lease_group::Started;
 use super::settle_rows::{EndedRow, delete_deliveries, insert_ended};
-use super::started::Started;
 use super::values::{micros, rows};
 use crate::{Erased, Result};
 use postrider_core::{DeliveryId, EventId, HookId, Reason, Timestamp};

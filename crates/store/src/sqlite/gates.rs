@@ -5,14 +5,17 @@ use super::SqliteStore;
 use super::errors::from_sqlx;
 use super::hooks::next_version;
 use super::values::{moment, rows};
-use crate::{GateAnswer, OwnGates, Result};
+use crate::{OwnershipAnswer, OwnershipRequest, Result};
 use postrider_core::HookId;
 use sqlx::SqliteConnection;
 use std::collections::HashMap;
 use uuid::Uuid;
 
 impl SqliteStore {
-    pub(super) async fn answer_gates(&self, request: OwnGates) -> Result<Vec<GateAnswer>> {
+    pub(super) async fn answer_gates(
+        &self,
+        request: OwnershipRequest,
+    ) -> Result<Vec<OwnershipAnswer>> {
         let held: Vec<(Uuid, i64)> = sqlx::query_as(
             "-- postrider: own_gates
             SELECT hook_id, not_before FROM postrider_hook_health
@@ -23,7 +26,7 @@ impl SqliteStore {
         .await
         .map_err(from_sqlx)?;
         let held: HashMap<_, _> = held.into_iter().collect();
-        let answers = request.hooks.into_iter().map(|hook| GateAnswer {
+        let answers = request.hooks.into_iter().map(|hook| OwnershipAnswer {
             hook,
             owned: true,
             not_before: held.get(&hook.0).copied().map(moment),

@@ -9,7 +9,7 @@ use super::errors::from_sqlx;
 use super::values::{day_of, micros, moment, parse_time};
 use crate::Result;
 use crate::gauges::{
-    GAUGES_COUNTED, Gauges, HookCounts, PoolGauge, Sampled, Waiting, capped, claimed_until,
+    GAUGES_COUNTED, GaugeSample, Gauges, HookCounts, PoolGauge, Waiting, capped, claimed_until,
     furthest, is_due, next_at,
 };
 use chrono::NaiveTime;
@@ -21,7 +21,7 @@ use std::time::Instant;
 type Kept = (i64, Option<i64>, Option<Json<serde_json::Value>>);
 
 impl SqliteStore {
-    pub(super) async fn current_gauges(&self, now: Timestamp) -> Result<Option<Sampled>> {
+    pub(super) async fn current_gauges(&self, now: Timestamp) -> Result<Option<GaugeSample>> {
         let kept = self.kept_gauges().await?;
         let due = kept.as_ref().is_none_or(|kept| is_due(moment(kept.0), now));
         if !due || !self.claim_gauges(now).await? {
@@ -31,7 +31,7 @@ impl SqliteStore {
         let gauges = self.sample(now).await?;
         let next = next_at(now, begun.elapsed());
         self.keep_gauges(now, next, &gauges).await?;
-        Ok(Some(Sampled { at: now, gauges }))
+        Ok(Some(GaugeSample { at: now, gauges }))
     }
 
     pub(super) fn reader_pool(&self) -> Vec<PoolGauge> {
@@ -236,8 +236,8 @@ impl SqliteStore {
 }
 
 /// A sample as it was kept; nothing if it is none that this version can read.
-fn read((_, at, sample): Kept) -> Option<Sampled> {
-    Some(Sampled {
+fn read((_, at, sample): Kept) -> Option<GaugeSample> {
+    Some(GaugeSample {
         at: moment(at?),
         gauges: serde_json::from_value(sample?.0).ok()?,
     })

@@ -8,9 +8,9 @@ use super::gates::renew_versions;
 use super::hook_history::record;
 use super::hooks::{disable, is_active};
 use super::values::{micros, moment, rows};
+use crate::audit_entry::AuditEntry;
 use crate::batch::once_each;
-use crate::hook_entry::HookEntry;
-use crate::{Disabling, Result, Settlement, Standing, Warning};
+use crate::{Disabling, HookPhase, Result, Settlement, Warning};
 use postrider_core::{Health, HookId, Phase, Timestamp, Verdict, scrub};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{FromRow, Row};
@@ -46,7 +46,7 @@ pub(super) struct Weighed {
     /// Active hooks that are half of the way there.
     pub warned: Vec<Warning>,
     /// How those stand that were failing or have failed.
-    pub standings: Vec<Standing>,
+    pub standings: Vec<HookPhase>,
 }
 
 /// Takes the attempts that took effect into their hooks' health.
@@ -72,7 +72,7 @@ pub(super) async fn update_health(
         };
         health.last_error = health.last_error.as_deref().map(scrub);
         if health != before || before.fail_count > 0 || before.phase == Some(Phase::BackedOff) {
-            weighed.standings.push(Standing::of(hook, &health));
+            weighed.standings.push(HookPhase::of(hook, &health));
         }
         if health.phase != before.phase {
             moved.push(hook);
@@ -83,12 +83,12 @@ pub(super) async fn update_health(
         match verdict {
             Verdict::Disable(reason) if disable(tx, hook, reason, now).await? => {
                 let disabling = Disabling::of(hook, reason, &health);
-                entries.push(HookEntry::disabled(&disabling));
+                entries.push(AuditEntry::disabled(&disabling));
                 weighed.disabled.push(disabling);
             }
             Verdict::Warn if is_active(tx, hook).await? => {
                 let warning = Warning::of(hook, &health);
-                entries.push(HookEntry::warned(&warning));
+                entries.push(AuditEntry::warned(&warning));
                 weighed.warned.push(warning);
             }
             Verdict::Unchanged | Verdict::Warn | Verdict::Disable(_) => {}

@@ -3,7 +3,7 @@
 use super::SqliteStore;
 use super::errors::from_sqlx;
 use super::values::{micros, moment, rows};
-use crate::hook_entry::{ENTRIES_KEPT, HookEntry};
+use crate::audit_entry::{AuditEntry, ENTRIES_KEPT};
 use crate::{Error, HistoryFilter, HookChangeReport, Result};
 use postrider_core::{HookId, Timestamp};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
@@ -74,7 +74,7 @@ impl FromRow<'_, SqliteRow> for ChangeRow {
 /// Writes entries into the history of their hooks, and takes away what is beyond the newest.
 pub(super) async fn record(
     tx: &mut SqliteConnection,
-    entries: &[HookEntry],
+    entries: &[AuditEntry],
     now: Timestamp,
 ) -> Result<()> {
     if entries.is_empty() {

@@ -1,14 +1,14 @@
-//! A row of `postrider_hooks` as a hook, and the book of hooks kept current by version.
+//! A row of `postrider_hooks` as a hook, and the cache of hooks kept current by version.
 //!
 //! A hook that cannot be understood (its credentials do not open, or a newer Postrider wrote
-//! its settings) stays in the book as locked: deliveries are made for it and none is started,
+//! its settings) stays in the cache as locked: deliveries are made for it and none is started,
 //! so nothing is lost until someone mends it.
 
 use super::SqliteStore;
 use super::errors::from_sqlx;
 use super::values::moment;
-use crate::book::HookUpdate;
-use crate::{Error, HookBook, Result};
+use crate::hook_cache::HookUpdate;
+use crate::{Error, HookCache, Result};
 use postrider_core::{
     Disabled, DisabledReason, EventPattern, Hook, HookCredentials, HookId, HookStatus, KeyRing,
     Phase, SealError,
@@ -112,15 +112,15 @@ impl HookRow {
 
 impl SqliteStore {
     /// The hooks as of the latest look at the database.
-    pub(super) fn current_book(&self) -> Arc<HookBook> {
-        self.book
+    pub(super) fn current_book(&self) -> Arc<HookCache> {
+        self.cache
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
 
     /// The hooks as they stand in this transaction.
-    pub(super) async fn fresh_book(&self, tx: &mut SqliteConnection) -> Result<Arc<HookBook>> {
+    pub(super) async fn fresh_book(&self, tx: &mut SqliteConnection) -> Result<Arc<HookCache>> {
         let version: i64 = sqlx::query_scalar(
             "-- postrider: hooks_version
             SELECT hooks_version FROM postrider_meta",
@@ -131,15 +131,15 @@ impl SqliteStore {
         self.refresh_book(tx, version).await
     }
 
-    /// Reads the hooks that changed since the book was made, if `version` says that some did.
+    /// Reads the hooks that changed since the cache was made, if `version` says that some did.
     pub(super) async fn refresh_book(
         &self,
         connection: &mut SqliteConnection,
         version: i64,
-    ) -> Result<Arc<HookBook>> {
-        let book = self.current_book();
-        if book.version() >= version {
-            return Ok(book);
+    ) -> Result<Arc<HookCache>> {
+        let cache = self.current_book();
+        if cache.version() >= version {
+            return Ok(cache);
         }
         let rows: Vec<HookRow> = sqlx::query_as(
             "-- postrider: hooks_since
@@ -149,7 +149,7 @@ impl SqliteStore {
             FROM postrider_hooks LEFT JOIN postrider_hook_health ON hook_id = id
             WHERE version > ?1 ORDER BY version",
         )
-        .bind(book.version())
+        .bind(cache.version())
         .fetch_all(connection)
         .await
         .map_err(from_sqlx)?;
@@ -174,8 +174,8 @@ impl SqliteStore {
                  wrote them; their deliveries are made and wait"
             );
         }
-        let fresh = Arc::new(book.with(updates, version));
-        let mut place = self.book.write().unwrap_or_else(PoisonError::into_inner);
+        let fresh = Arc::new(cache.with(updates, version));
+        let mut place = self.cache.write().unwrap_or_else(PoisonError::into_inner);
         if fresh.version() > place.version() {
             *place = fresh.clone();
         }

@@ -1,18 +1,18 @@
 //! Registering, changing and showing hooks.
 //!
 //! Every change raises `hooks_version` in its own transaction and stands under that number, so
-//! that a book is brought up to date by reading what is newer than it.
+//! that a cache is brought up to date by reading what is newer than it.
 
 use super::SqliteStore;
 use super::aliases::{check_room, next_number};
-use super::announce::{announce, is_watched};
 use super::errors::from_sqlx;
 use super::hook_history::record;
 use super::hook_rows::{HookRow, PURPOSE};
+use super::operational_events::{announce, is_watched};
 use super::values::{micros, moment, rows};
-use crate::announce::{Announcement, notice_of};
+use crate::audit_entry::{AuditEntry, Made};
 use crate::error::{alias_taken, not_understood};
-use crate::hook_entry::{HookEntry, Made};
+use crate::operational_events::{OperationalEvent, notice_of};
 use crate::{Error, HookChange, HookFilter, HookReport, Result};
 use postrider_core::{
     DeliveryId, DisabledReason, HOOK_DISABLED, HOOK_ENABLED, Hook, HookAction, HookCredentials,
@@ -94,7 +94,7 @@ impl SqliteStore {
         if inserted.rows_affected() == 0 {
             return Err(alias_taken(&hook.profile, alias.as_deref()));
         }
-        let entry = HookEntry::new(id, HookAction::Created, by);
+        let entry = AuditEntry::new(id, HookAction::Created, by);
         record(&mut tx, &[entry], now).await?;
         let mut report = report(&mut tx, id).await?;
         tx.commit().await?;
@@ -160,11 +160,11 @@ impl SqliteStore {
         }
         for made in made {
             announce_change(&mut tx, &before, made.action, by, now).await?;
-            let entry = HookEntry {
+            let entry = AuditEntry {
                 reason: made.reason,
                 fail_count: before.fail_count,
                 last_error: before.last_error.clone(),
-                ..HookEntry::new(id, made.action, by)
+                ..AuditEntry::new(id, made.action, by)
             };
             record(&mut tx, &[entry], now).await?;
         }
@@ -194,10 +194,10 @@ impl SqliteStore {
         .execute(&mut *tx)
         .await
         .map_err(from_sqlx)?;
-        let entry = HookEntry {
+        let entry = AuditEntry {
             fail_count: report.fail_count,
             last_error: report.last_error.clone(),
-            ..HookEntry::new(id, HookAction::Removed, by)
+            ..AuditEntry::new(id, HookAction::Removed, by)
         };
         record(&mut tx, &[entry], now).await?;
         tx.commit().await?;
@@ -422,7 +422,7 @@ async fn announce_change(
         last_error: before.last_error.clone(),
         ..notice_of(before.id, &before.url, by, now)
     };
-    let made = Announcement::new(&before.account, event_type, before.id, &notice);
+    let made = OperationalEvent::new(&before.account, event_type, before.id, &notice);
     announce(tx, &[made], now).await
 }
 

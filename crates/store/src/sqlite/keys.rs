@@ -7,7 +7,9 @@ use super::SqliteStore;
 use super::errors::from_sqlx;
 use super::values::{hex, micros, moment, rows};
 use crate::{Error, KeyFilter, KeyReport, RegistrantReport, Result};
-use postrider_core::{Access, Key, KeyId, KeyScope, NewKey, Standing, Timestamp, TokenHash};
+use postrider_core::{
+    Access, Key, KeyId, KeyScope, NewKey, RegistrantStatus, Timestamp, TokenHash,
+};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row};
 use uuid::Uuid;
@@ -161,8 +163,8 @@ impl FromRow<'_, SqliteRow> for ReportRow {
 pub(super) fn access_from(row: &SqliteRow) -> sqlx::Result<Access> {
     let standing = |column| {
         row.try_get(column).map(|active| match active {
-            true => Standing::Active,
-            false => Standing::Inactive,
+            true => RegistrantStatus::Active,
+            false => RegistrantStatus::Inactive,
         })
     };
     Ok(Access {

@@ -6,11 +6,11 @@
 use super::SqliteStore;
 use super::batches::{lead, lease_along, lease_batches};
 use super::errors::from_sqlx;
+use super::lease_group::give_back_started;
 use super::order::lease_in_turn;
-use super::started::give_back_started;
 use super::values::{day_of, micros, moment, rows};
 use crate::batch::{along, batching_of, together};
-use crate::{DueHook, HookBook, Lease, Leased, Result, target};
+use crate::{DueHook, HookCache, LeaseRequest, Leased, Result, target};
 use chrono::TimeDelta;
 use postrider_core::{
     DeliveryId, Event, EventId, HookId, HookStatus, KeyRing, LeaseToken, Ordered, Payload,
@@ -79,15 +79,15 @@ impl SqliteStore {
         Ok(if any { vec![0] } else { vec![] })
     }
 
-    pub(super) async fn take_leases(&self, request: Lease) -> Result<Vec<Leased>> {
+    pub(super) async fn take_leases(&self, request: LeaseRequest) -> Result<Vec<Leased>> {
         if request.slot != 0 || request.wanted.is_empty() {
             return Ok(Vec::new());
         }
         let mut tx = self.writer.begin().await?;
-        let book = self.fresh_book(&mut tx).await?;
+        let cache = self.fresh_book(&mut tx).await?;
         let mut due = Vec::new();
         for (hook, limit) in &request.wanted {
-            let known = book.get(*hook);
+            let known = cache.get(*hook);
             let starts = known.filter(|hook| hook.status == HookStatus::Active && !hook.locked);
             let Some(known) = starts else {
                 continue;
@@ -102,7 +102,7 @@ impl SqliteStore {
             });
         }
         lease_along(&mut tx, &mut due, &request).await?;
-        let leased = with_events(&mut tx, due, &book, &request, &self.keys).await?;
+        let leased = with_events(&mut tx, due, &cache, &request, &self.keys).await?;
         tx.commit().await?;
         Ok(leased)
     }
@@ -194,7 +194,7 @@ async fn lease_hook(
     tx: &mut SqliteConnection,
     hook: HookId,
     limit: u32,
-    request: &Lease,
+    request: &LeaseRequest,
 ) -> Result<Vec<DueRow>> {
     let leased: Vec<Columns> = sqlx::query_as(
         "-- postrider: lease
@@ -226,8 +226,8 @@ async fn lease_hook(
 async fn with_events(
     tx: &mut SqliteConnection,
     due: Vec<DueRow>,
-    book: &HookBook,
-    request: &Lease,
+    cache: &HookCache,
+    request: &LeaseRequest,
     keys: &KeyRing,
 ) -> Result<Vec<Leased>> {
     let mut days: BTreeMap<i32, Vec<Uuid>> = BTreeMap::new();
@@ -257,7 +257,7 @@ async fn with_events(
     let (mut orphans, mut sealed) = (Vec::new(), Vec::new());
     let mut leased = Vec::with_capacity(due.len());
     for row in due {
-        let (Some(event), Some(hook)) = (events.get(&(row.day, row.event_id)), book.get(row.hook))
+        let (Some(event), Some(hook)) = (events.get(&(row.day, row.event_id)), cache.get(row.hook))
         else {
             orphans.push(row.id);
             continue;

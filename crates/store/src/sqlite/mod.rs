@@ -4,17 +4,16 @@
 //! (`writer.rs`); a few read beside it. The hard rule: a commit is on the disk when it returns.
 
 mod aliases;
-mod announce;
 mod attempt_rows;
 mod batches;
 mod bulk;
 mod credentials;
 mod deliveries;
+mod diagnostics;
 mod discard;
 mod discard_held;
 mod erase;
 mod errors;
-mod examine;
 mod file;
 mod gates;
 mod gauges;
@@ -25,8 +24,10 @@ mod hook_rows;
 mod hooks;
 mod idempotency;
 mod keys;
+mod lease_group;
 mod leases;
 mod lock;
+mod operational_events;
 mod order;
 mod order_upkeep;
 mod outbox;
@@ -39,7 +40,6 @@ mod registered;
 mod schema;
 mod settle;
 mod settle_rows;
-mod started;
 mod targets;
 #[cfg(test)]
 mod tests;
@@ -49,12 +49,13 @@ mod values;
 mod writer;
 
 use crate::{
-    AttemptReport, CredentialQuery, DeliveryFilter, DeliveryReport, Discard, DueHook, EnqueuedOnce,
-    Erased, EventFilter, EventReport, Examination, FanOut, FannedOut, GateAnswer, HistoryFilter,
-    HookBook, HookChange, HookChangeReport, HookFilter, HookReport, Idempotency, KeyFilter,
-    KeyReport, Latest, Lease, Leased, Migrated, OwnGates, Page, PageDone, Peek, PoolGauge, Pruned,
-    Recovered, Redelivery, Registered, RegisteredFilter, RejectedReport, Result, Retention,
-    Sampled, SchemaState, Settled, Settlement, Store, Upkeep, WorkerClaim,
+    AttemptReport, BulkPage, BulkPageResult, CredentialQuery, DeliveryFilter, DeliveryReport,
+    Diagnostics, Discard, DueHook, EnqueuedOnce, Erased, EventFilter, EventReport, FanOutRequest,
+    FanOutResult, GaugeSample, HistoryFilter, HookCache, HookChange, HookChangeReport, HookFilter,
+    HookReport, Idempotency, KeyFilter, KeyReport, LatestAnswer, LeaseRequest, Leased, Migrated,
+    OwnershipAnswer, OwnershipRequest, Peek, PoolGauge, Pruned, RecoverResult, Redelivery,
+    RegisteredFilter, RegisteredHook, RejectedReport, Result, Retention, SchemaState, SettleResult,
+    Settlement, Store, Upkeep, WorkerClaim,
 };
 use async_trait::async_trait;
 pub(crate) use errors::from_sqlx;
@@ -76,7 +77,7 @@ pub struct SqliteStore {
     writer: Writer,
     readers: SqlitePool,
     keys: KeyRing,
-    book: RwLock<Arc<HookBook>>,
+    cache: RwLock<Arc<HookCache>>,
     /// Up to which key the turns of a hook were last looked over.
     looked_over: Mutex<HashMap<HookId, String>>,
 }
@@ -94,7 +95,7 @@ impl SqliteStore {
             readers: file::readers(&path),
             path,
             keys,
-            book: RwLock::default(),
+            cache: RwLock::default(),
             looked_over: Mutex::default(),
         })
     }
@@ -151,7 +152,7 @@ impl Store for SqliteStore {
         self.look().await
     }
 
-    async fn fan_out(&self, request: FanOut) -> Result<FannedOut> {
+    async fn fan_out(&self, request: FanOutRequest) -> Result<FanOutResult> {
         self.take_batch(request).await
     }
 
@@ -168,11 +169,11 @@ impl Store for SqliteStore {
         self.find_slots().await
     }
 
-    async fn lease(&self, request: Lease) -> Result<Vec<Leased>> {
+    async fn lease(&self, request: LeaseRequest) -> Result<Vec<Leased>> {
         self.take_leases(request).await
     }
 
-    async fn own_gates(&self, request: OwnGates) -> Result<Vec<GateAnswer>> {
+    async fn own_gates(&self, request: OwnershipRequest) -> Result<Vec<OwnershipAnswer>> {
         self.answer_gates(request).await
     }
 
@@ -184,7 +185,7 @@ impl Store for SqliteStore {
         self.ramps_ended(hooks).await
     }
 
-    async fn settle(&self, now: Timestamp, settlements: &[Settlement]) -> Result<Settled> {
+    async fn settle(&self, now: Timestamp, settlements: &[Settlement]) -> Result<SettleResult> {
         self.settle_batch(now, settlements).await
     }
 
@@ -204,11 +205,11 @@ impl Store for SqliteStore {
         now: Timestamp,
         limit: u32,
         schedules: &dyn Schedules,
-    ) -> Result<Recovered> {
+    ) -> Result<RecoverResult> {
         self.recover_lost(slot, now, limit, schedules).await
     }
 
-    fn hooks_book(&self) -> Arc<HookBook> {
+    fn hook_cache(&self) -> Arc<HookCache> {
         self.current_book()
     }
 
@@ -216,7 +217,7 @@ impl Store for SqliteStore {
         self.keep_up(now, limit).await
     }
 
-    async fn gauges(&self, now: Timestamp) -> Result<Option<Sampled>> {
+    async fn gauges(&self, now: Timestamp) -> Result<Option<GaugeSample>> {
         self.current_gauges(now).await
     }
 
@@ -236,7 +237,7 @@ impl Store for SqliteStore {
         self.erase_rejected_of(account, limit).await
     }
 
-    async fn examine(&self, _: Timestamp) -> Result<Examination> {
+    async fn diagnostics(&self, _: Timestamp) -> Result<Diagnostics> {
         self.examine_file().await
     }
 
@@ -270,11 +271,11 @@ impl Store for SqliteStore {
         self.find_hook(id).await
     }
 
-    async fn registered(&self, filter: RegisteredFilter) -> Result<Vec<Registered>> {
+    async fn registered(&self, filter: RegisteredFilter) -> Result<Vec<RegisteredHook>> {
         self.list_registered(&filter).await
     }
 
-    async fn note_latest(&self, latest: &[Latest]) -> Result<()> {
+    async fn note_latest(&self, latest: &[LatestAnswer]) -> Result<()> {
         self.record_latest(latest).await
     }
 
@@ -355,13 +356,18 @@ impl Store for SqliteStore {
     async fn redeliver_many(
         &self,
         which: &Redelivery,
-        page: Page,
+        page: BulkPage,
         now: Timestamp,
-    ) -> Result<PageDone> {
+    ) -> Result<BulkPageResult> {
         self.send_many_again(which, page, now).await
     }
 
-    async fn discard_held(&self, which: &Discard, page: Page, now: Timestamp) -> Result<PageDone> {
+    async fn discard_held(
+        &self,
+        which: &Discard,
+        page: BulkPage,
+        now: Timestamp,
+    ) -> Result<BulkPageResult> {
         self.discard_page(which, page, now).await
     }
 

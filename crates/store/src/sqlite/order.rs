@@ -7,7 +7,7 @@ use super::errors::from_sqlx;
 use super::leases::DueRow;
 use super::values::{micros, rows};
 use crate::order::{Due, First, never, turns};
-use crate::{Lease, Result};
+use crate::{LeaseRequest, Result};
 use postrider_core::{DeliveryId, HookId, Timestamp};
 use sqlx::SqliteConnection;
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ pub(super) async fn lease_in_turn(
     tx: &mut SqliteConnection,
     hook: HookId,
     limit: u32,
-    request: &Lease,
+    request: &LeaseRequest,
 ) -> Result<Vec<DueRow>> {
     let mut places = BTreeMap::from([(hook, limit)]);
     let mut leased = Vec::new();
@@ -49,7 +49,7 @@ async fn due_in_turn(
     tx: &mut SqliteConnection,
     hook: HookId,
     limit: u32,
-    request: &Lease,
+    request: &LeaseRequest,
 ) -> Result<Vec<Due>> {
     let due: Vec<(Uuid, Option<String>)> = sqlx::query_as(
         "-- postrider: lease_in_turn
@@ -116,7 +116,7 @@ async fn lease_these(
     tx: &mut SqliteConnection,
     hook: HookId,
     ids: &[DeliveryId],
-    request: &Lease,
+    request: &LeaseRequest,
 ) -> Result<Vec<DueRow>> {
     if ids.is_empty() {
         return Ok(Vec::new());

@@ -50,10 +50,10 @@ impl SqliteStore {
         }
         let mut more = false;
         let mut tx = self.writer.begin().await?;
-        let book = self.fresh_book(&mut tx).await?;
+        let cache = self.fresh_book(&mut tx).await?;
         for hook in hooks.into_iter().map(HookId) {
             // What belongs to deleted hooks is cancelled.
-            let Some(known) = book.get(hook) else {
+            let Some(known) = cache.get(hook) else {
                 continue;
             };
             match known.settings.after_failure() {

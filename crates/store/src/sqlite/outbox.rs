@@ -6,12 +6,12 @@
 
 use super::SqliteStore;
 use super::errors::from_sqlx;
+use super::lease_group::keep_started;
 use super::outbox_rows::{Verdict, kept_id, read_rows};
-use super::started::keep_started;
 use super::values::{day_number, micros, push_number, rows};
 use crate::error::words;
 use crate::fan_out::{OutboxRow, Plan, plan, repeated_in_batch};
-use crate::{Error, FanOut, FannedOut, Peek, Result};
+use crate::{Error, FanOutRequest, FanOutResult, Peek, Result};
 use postrider_core::{EventId, NewEvent, Timestamp};
 use postrider_producer::EnqueueError;
 use sqlx::SqliteConnection;
@@ -61,9 +61,9 @@ impl SqliteStore {
 
     /// Fans a batch out. When the database refuses it, half of it, and so on; a row that is
     /// refused alone is moved to `postrider_rejected`.
-    pub(super) async fn take_batch(&self, request: FanOut) -> Result<FannedOut> {
+    pub(super) async fn take_batch(&self, request: FanOutRequest) -> Result<FanOutResult> {
         if request.slot != 0 {
-            return Ok(FannedOut::default());
+            return Ok(FanOutResult::default());
         }
         let mut max_events = request.max_events.max(1);
         loop {
@@ -81,16 +81,16 @@ impl SqliteStore {
         }
     }
 
-    async fn take_rows(&self, request: &FanOut, max_events: u32) -> Result<FannedOut> {
+    async fn take_rows(&self, request: &FanOutRequest, max_events: u32) -> Result<FanOutResult> {
         let mut tx = self.writer.begin().await?;
         let Some(head) = Head::read(&mut tx, request, max_events).await? else {
-            return Ok(FannedOut::default());
+            return Ok(FanOutResult::default());
         };
-        let book = self.refresh_book(&mut tx, head.hooks_version).await?;
+        let cache = self.refresh_book(&mut tx, head.hooks_version).await?;
         let batch = read_rows(&mut tx, head.last_seq, request.now, request.deliver_before).await?;
         let read = batch.len();
         let mut sorted = sort(&mut tx, batch, request).await?;
-        let plan = plan(&sorted.kept, &book, request);
+        let plan = plan(&sorted.kept, &cache, request);
         // Rows from the first one that is not covered on stay, whatever is to become of them.
         let uncovered = sorted.kept.get(plan.covered);
         let last_seq = uncovered.map_or(head.last_seq, |row| row.seq - 1);
@@ -107,7 +107,7 @@ impl SqliteStore {
         tx.commit().await?;
 
         let taken = sorted.kept.len() + sorted.rejected.len() + sorted.duplicates.len();
-        Ok(FannedOut {
+        Ok(FanOutResult {
             events: count(sorted.kept.len()),
             deliveries: count(plan.deliveries.len()),
             duplicates: count(sorted.duplicates.len()),
@@ -121,7 +121,11 @@ impl SqliteStore {
     }
 
     /// Moves the first row of the outbox out of the way, which the database refuses to keep.
-    async fn reject_first(&self, request: &FanOut, error: &sqlx::Error) -> Result<FannedOut> {
+    async fn reject_first(
+        &self,
+        request: &FanOutRequest,
+        error: &sqlx::Error,
+    ) -> Result<FanOutResult> {
         let mut tx = self.writer.begin().await?;
         let (seq, id): (i64, Vec<u8>) = sqlx::query_as(
             "-- postrider: fan_out_first
@@ -134,10 +138,10 @@ impl SqliteStore {
         reject(&mut tx, &[(seq, id, words(error))], request.now).await?;
         delete_through(&mut tx, seq).await?;
         tx.commit().await?;
-        Ok(FannedOut {
+        Ok(FanOutResult {
             rejected: 1,
             more: true,
-            ..FannedOut::default()
+            ..FanOutResult::default()
         })
     }
 }
@@ -154,7 +158,7 @@ struct Head {
 impl Head {
     async fn read(
         tx: &mut SqliteConnection,
-        request: &FanOut,
+        request: &FanOutRequest,
         max_events: u32,
     ) -> Result<Option<Self>> {
         type Columns = (u32, Option<i64>, Option<i64>, i64);
@@ -197,7 +201,11 @@ impl Head {
 }
 
 /// Tells the rows that become events from those that are rejected or repeated.
-async fn sort(tx: &mut SqliteConnection, batch: Vec<Verdict>, request: &FanOut) -> Result<Sorted> {
+async fn sort(
+    tx: &mut SqliteConnection,
+    batch: Vec<Verdict>,
+    request: &FanOutRequest,
+) -> Result<Sorted> {
     let mut sorted = Sorted {
         kept: Vec::with_capacity(batch.len()),
         rejected: Vec::new(),
@@ -330,7 +338,11 @@ async fn keep_events(tx: &mut SqliteConnection, kept: &[OutboxRow], now: Timesta
 }
 
 /// Makes the deliveries that wait; those that start have no row of their own yet.
-async fn make_deliveries(tx: &mut SqliteConnection, plan: &Plan, request: &FanOut) -> Result<()> {
+async fn make_deliveries(
+    tx: &mut SqliteConnection,
+    plan: &Plan,
+    request: &FanOutRequest,
+) -> Result<()> {
     let waiting = plan.deliveries.iter().filter(|planned| !planned.starts);
     let deliveries = rows(waiting.map(|planned| {
         (

@@ -4,16 +4,16 @@
 //! as an attempt, so that one which kills its worker does not loop.
 
 use super::SqliteStore;
-use super::announce::announce;
 use super::attempt_rows::{AttemptRow, insert_attempts};
 use super::errors::from_sqlx;
+use super::lease_group::recover_started;
+use super::operational_events::announce;
 use super::order::give_turns;
 use super::settle_rows::{EndedRow, Waiting, delete_deliveries, insert_ended, reschedule};
-use super::started::recover_started;
 use super::values::{micros, rows};
-use crate::announce::{LostDelivery, of_lost};
+use crate::operational_events::{LostDelivery, of_lost};
 use crate::order::never;
-use crate::{HookBook, Recovered, Result};
+use crate::{HookCache, RecoverResult, Result};
 use postrider_core::{
     AttemptId, DeliveryId, EventId, HookId, NextStep, OnFailure, Outcome, Reason, Schedules,
     Timestamp, next_step,
@@ -32,8 +32,8 @@ impl SqliteStore {
         now: Timestamp,
         limit: u32,
         schedules: &dyn Schedules,
-    ) -> Result<Recovered> {
-        let mut recovered = Recovered::default();
+    ) -> Result<RecoverResult> {
+        let mut recovered = RecoverResult::default();
         // A look without the right to write: nearly always there is nothing to do.
         if slot != 0 || !self.has_lost_leases(now).await? {
             return Ok(recovered);
@@ -55,7 +55,7 @@ impl SqliteStore {
         .await
         .map_err(from_sqlx)?;
         add_companions(&mut tx, now, &mut lost).await?;
-        let book = self.fresh_book(&mut tx).await?;
+        let cache = self.fresh_book(&mut tx).await?;
         let (mut waiting, mut attempts, mut ended) = (Vec::new(), Vec::new(), Vec::new());
         let (mut gone, mut freed, mut failed) = (Vec::new(), Vec::new(), Vec::new());
         for row in &lost {
@@ -66,16 +66,16 @@ impl SqliteStore {
             }
             recovered.worker_lost += 1;
             attempts.push(row.attempt(now));
-            match row.next_step(&book, schedules) {
+            match row.next_step(&cache, schedules) {
                 NextStep::RetryIn(wait) => {
                     waiting.push(row.waits(micros(now + wait), row.attempts + 1, 0));
                 }
                 NextStep::Failed(reason) => {
                     ended.push(row.ended(reason.name()));
-                    if book.is_any_account_watched() {
+                    if cache.is_any_account_watched() {
                         failed.push(row.lost(&mut tx, reason).await?);
                     }
-                    if row.holds_key(&book) {
+                    if row.holds_key(&cache) {
                         waiting.push(row.waits(micros(never()), row.attempts + 1, 0));
                     } else {
                         gone.push(row.id.0.simple());
@@ -91,7 +91,7 @@ impl SqliteStore {
         insert_ended(&mut tx, &ended, now).await?;
         reschedule(&mut tx, &waiting).await?;
         give_turns(&mut tx, freed, now).await?;
-        announce(&mut tx, &of_lost(&book, failed, now), now).await?;
+        announce(&mut tx, &of_lost(&cache, failed, now), now).await?;
         tx.commit().await?;
         Ok(recovered)
     }
@@ -170,8 +170,8 @@ impl FromRow<'_, SqliteRow> for LostRow {
 
 impl LostRow {
     /// Whether those of its key behind it wait, if it has failed for good.
-    fn holds_key(&self, book: &HookBook) -> bool {
-        let hook = book.get(self.hook_id);
+    fn holds_key(&self, cache: &HookCache) -> bool {
+        let hook = cache.get(self.hook_id);
         self.ordering_key.is_some()
             && hook.and_then(|hook| hook.settings.after_failure()) == Some(OnFailure::Hold)
     }
@@ -181,13 +181,13 @@ impl LostRow {
     }
 
     /// What becomes of the delivery now that losing its worker counts as an attempt.
-    fn next_step(&self, book: &HookBook, schedules: &dyn Schedules) -> NextStep {
+    fn next_step(&self, cache: &HookCache, schedules: &dyn Schedules) -> NextStep {
         let attempt = (self.attempts + 1).saturating_sub(self.earlier_attempts);
         next_step(
             &Outcome::WorkerLost,
             self.batch.map_or(self.id, DeliveryId),
             attempt,
-            schedules.of(book.get(self.hook_id).map(AsRef::as_ref)),
+            schedules.of(cache.get(self.hook_id).map(AsRef::as_ref)),
         )
     }
 

@@ -7,7 +7,7 @@ use super::SqliteStore;
 use super::batches::lead;
 use super::deliveries::{Kind, Place};
 use super::errors::from_sqlx;
-use super::started::take_out;
+use super::lease_group::take_out;
 use super::values::micros;
 use crate::{DeliveryReport, Error, Result};
 use postrider_core::{DeliveryId, Timestamp};

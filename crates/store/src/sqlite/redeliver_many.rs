@@ -6,7 +6,7 @@ use super::bulk::{Seen, add_companions, ended, hold_hook, waiting};
 use super::errors::from_sqlx;
 use super::values::{micros, rows};
 use crate::error::{hook_deleted, on_its_way};
-use crate::{DeliveryState, Page, PageDone, Redelivery, Result};
+use crate::{BulkPage, BulkPageResult, DeliveryState, Redelivery, Result};
 use postrider_core::Timestamp;
 use sqlx::SqliteConnection;
 use std::collections::HashMap;
@@ -16,9 +16,9 @@ impl SqliteStore {
     pub(super) async fn send_many_again(
         &self,
         which: &Redelivery,
-        page: Page,
+        page: BulkPage,
         now: Timestamp,
-    ) -> Result<PageDone> {
+    ) -> Result<BulkPageResult> {
         if matches!(
             which.state,
             DeliveryState::Pending | DeliveryState::InFlight

@@ -4,7 +4,7 @@ use super::SqliteStore;
 use super::errors::from_sqlx;
 use super::hook_rows::HookRow;
 use super::values::moment;
-use crate::{Registered, RegisteredFilter, Result};
+use crate::{RegisteredFilter, RegisteredHook, Result};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row};
 
@@ -12,7 +12,7 @@ impl SqliteStore {
     pub(super) async fn list_registered(
         &self,
         filter: &RegisteredFilter,
-    ) -> Result<Vec<Registered>> {
+    ) -> Result<Vec<RegisteredHook>> {
         let rows = sqlx::query(
             "-- postrider: registered
             SELECT h.*, health.phase, coalesce(health.fail_count, 0) AS fail_count,
@@ -36,11 +36,11 @@ impl SqliteStore {
         rows.iter().map(|row| self.registered_from(row)).collect()
     }
 
-    fn registered_from(&self, row: &SqliteRow) -> Result<Registered> {
+    fn registered_from(&self, row: &SqliteRow) -> Result<RegisteredHook> {
         let hook = HookRow::from_row(row).map_err(from_sqlx)?;
         let credentials = hook.open(&self.keys)?;
         let latest_sent_at: Option<i64> = row.try_get("latest_sent_at").map_err(from_sqlx)?;
-        Ok(Registered {
+        Ok(RegisteredHook {
             hook: hook.into_hook(Some(credentials)),
             fail_count: row.try_get("fail_count").map_err(from_sqlx)?,
             latest_sent_at: latest_sent_at.map(moment),

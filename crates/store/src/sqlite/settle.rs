@@ -5,21 +5,21 @@
 //! alone is made without the response.
 
 use super::SqliteStore;
-use super::announce::announce;
 use super::attempt_rows::{AttemptRow, insert_attempts, recorded_before};
 use super::errors::from_sqlx;
 use super::health::update_health;
+use super::lease_group::take_settled;
+use super::operational_events::announce;
 use super::order::{forget_repeats, give_turns};
 use super::settle_rows::{
     EndedRow, WaitingRow, delete_deliveries, insert_ended, insert_waiting, reschedule,
 };
-use super::started::take_settled;
 use super::targets::keep_targets;
 use super::values::{day_number, micros, rows};
-use crate::announce::of_settled;
 use crate::batch::halves;
+use crate::operational_events::of_settled;
 use crate::order::never;
-use crate::{Error, Result, Settled, Settlement, Step};
+use crate::{Error, Result, SettleResult, Settlement, Step};
 use postrider_core::Timestamp;
 use sqlx::SqliteConnection;
 use std::collections::HashSet;
@@ -33,8 +33,8 @@ impl SqliteStore {
         &self,
         now: Timestamp,
         settlements: &[Settlement],
-    ) -> Result<Settled> {
-        let mut total = Settled::default();
+    ) -> Result<SettleResult> {
+        let mut total = SettleResult::default();
         let mut seen = HashSet::with_capacity(settlements.len());
         let all: Vec<_> = settlements
             .iter()
@@ -71,9 +71,9 @@ impl SqliteStore {
         now: Timestamp,
         part: &[&Settlement],
         scrub: bool,
-    ) -> Result<Settled> {
+    ) -> Result<SettleResult> {
         if part.is_empty() {
-            return Ok(Settled::default());
+            return Ok(SettleResult::default());
         }
         let mut tx = self.writer.begin().await?;
         let mut fenced = fenced(&mut tx, part).await?;
@@ -85,20 +85,20 @@ impl SqliteStore {
         insert_attempts(&mut tx, attempts, false).await?;
         move_on(&mut tx, &held, now).await?;
         keep_targets(&mut tx, &self.keys, &held).await?;
-        let book = self.current_book();
-        let freed = held.iter().filter_map(|s| s.freed_key(&book));
+        let cache = self.current_book();
+        let freed = held.iter().filter_map(|s| s.freed_key(&cache));
         give_turns(&mut tx, freed.collect(), now).await?;
         let late: Vec<_> = lost.iter().map(|s| attempt_row(s, scrub)).collect();
         let recorded = recorded_before(&mut tx, &late).await?;
         insert_attempts(&mut tx, late, true).await?;
         let weighed = update_health(&mut tx, &held, now).await?;
-        let (book, warned) = (self.current_book(), &weighed.warned);
-        let announcements = of_settled(&book, &held, warned, &weighed.disabled, now);
+        let (cache, warned) = (self.current_book(), &weighed.warned);
+        let announcements = of_settled(&cache, &held, warned, &weighed.disabled, now);
         announce(&mut tx, &announcements, now).await?;
         tx.commit().await?;
 
         let late = lost.iter().filter(|s| !recorded.contains(&s.attempt.id.0));
-        Ok(Settled {
+        Ok(SettleResult {
             settled: count(held.len()),
             late: late.map(|settlement| settlement.leased.id).collect(),
             replayed: count(recorded.len()),

@@ -4,8 +4,8 @@ use super::SqliteStore;
 use super::errors::from_sqlx;
 use super::values::{day_number, day_of, micros, moment, parse_time};
 use super::writer::Writing;
-use crate::transfer::cell::{Kind, from_hex, plain, read_time, to_hex, written_time};
-use crate::transfer::{Column, Hold, Row as Moving, STAYS, Side, Standing, Table};
+use crate::transfer::value::{Kind, from_hex, plain, read_time, to_hex, written_time};
+use crate::transfer::{Column, CopyState, Hold, Row as Moving, STAYS, Side, Table};
 use crate::{Result, Store};
 use async_trait::async_trait;
 use chrono::NaiveDate;
@@ -121,7 +121,7 @@ impl Side for SqliteStore {
         Ok(left.unsigned_abs())
     }
 
-    async fn standing(&self) -> Result<Standing> {
+    async fn standing(&self) -> Result<CopyState> {
         let (hooks_version, last_seq): (i64, i64) = sqlx::query_as(
             "-- postrider: move_standing
             SELECT hooks_version, max(
@@ -133,7 +133,7 @@ impl Side for SqliteStore {
         .fetch_one(&self.readers)
         .await
         .map_err(from_sqlx)?;
-        Ok(Standing {
+        Ok(CopyState {
             slots: 1,
             hooks_version,
             last_seq,
@@ -219,7 +219,7 @@ impl Side for SqliteStore {
         Ok(true)
     }
 
-    async fn begin_move(&self, from: &str, source: &Standing) -> Result<()> {
+    async fn begin_move(&self, from: &str, source: &CopyState) -> Result<()> {
         let mut tx = self.writer.begin().await?;
         sqlx::query(
             "-- postrider: move_begin

@@ -5,20 +5,20 @@
 //! rule: at no moment could workers run on both. The target refuses work until it is whole, and
 //! before that the source was marked as moved, which refuses work and inserts for good.
 
-pub(crate) mod cell;
-mod side;
+mod endpoint;
+pub(crate) mod value;
 
-pub(crate) use side::{Column, Hold, Row, Side, Standing, Table};
+pub(crate) use endpoint::{Column, CopyState, Hold, Row, Side, Table};
 
 use crate::{
     Backend, DatabaseSettings, Error, Result, SchemaState, postgres::PostgresStore,
     sqlite::SqliteStore, target,
 };
-use cell::Kind;
 use postrider_core::{HookSettings, KeyRing};
 use serde::Serialize;
 use std::time::Duration;
 use tokio::time::Instant;
+use value::Kind;
 
 /// The name of our sessions on PostgreSQL.
 pub(crate) const APPLICATION: &str = "postrider-move";
@@ -300,7 +300,7 @@ impl Transfer<'_> {
                 let id = row.get(of).cloned().flatten().unwrap_or_default();
                 if let Some(Some(cell)) = row.get_mut(sealed) {
                     let (from, to) = (self.from.key_ring(), self.to.key_ring());
-                    *cell = cell::sealed_anew(from, to, purpose, &id, cell)?;
+                    *cell = value::sealed_anew(from, to, purpose, &id, cell)?;
                 }
             }
         }

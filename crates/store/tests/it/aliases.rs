@@ -2,7 +2,7 @@
 
 use postrider_core::{BasicAuth, Hook, HookEdit, HookError, HookId, HookStatus, NewAlias, NewHook};
 use postrider_store::{
-    Error, HookChange, HookFilter, HookReport, Latest, Registered, RegisteredFilter,
+    Error, HookChange, HookFilter, HookReport, LatestAnswer, RegisteredFilter, RegisteredHook,
 };
 use postrider_tests::{TestStore, new_hook};
 use serde_json::json;
@@ -45,7 +45,7 @@ pub async fn hooks_are_shown_with_what_they_were_given_the_last_alias_first(t: &
     };
     let aliases = async |filter| {
         let shown = t.store.registered(filter).await.unwrap();
-        let alias = |shown: Registered| {
+        let alias = |shown: RegisteredHook| {
             let (alias, token) = (shown.hook.alias, shown.hook.credentials.token);
             assert_eq!(
                 token,
@@ -62,7 +62,7 @@ pub async fn hooks_are_shown_with_what_they_were_given_the_last_alias_first(t: &
     t.store.remove_hook(made[2], "test", t.now()).await.unwrap();
     assert_eq!(aliases(asked(None, 10)).await, ["b2", "a1", "B2"]);
 
-    let latest = Latest {
+    let latest = LatestAnswer {
         hook: made[0],
         at: t.now(),
         status: Some(503),
@@ -245,7 +245,7 @@ pub async fn the_latest_answer_is_kept_whatever_the_order(t: &TestStore) {
     let early = t.now();
     t.advance(1);
     let late = t.now();
-    let answer = |at, status| Latest { hook, at, status };
+    let answer = |at, status| LatestAnswer { hook, at, status };
     for batch in [
         vec![answer(early, Some(200)), answer(late, None)],
         vec![answer(early, Some(500))],

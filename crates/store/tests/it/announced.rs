@@ -2,7 +2,7 @@
 
 use crate::support::drained;
 use postrider_core::{HealthPolicy, HookId, Reason};
-use postrider_store::{HookChange, HookReport, Leased, Settled, Settlement, Step};
+use postrider_store::{HookChange, HookReport, Leased, SettleResult, Settlement, Step};
 use postrider_tests::{TestStore, new_hook, policy, refusal};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -250,7 +250,7 @@ fn strictly(settlement: Settlement) -> Settlement {
 }
 
 /// Settles a failure under the strict policy; the delivery is due again at once.
-async fn fail(t: &TestStore, leased: &Leased) -> Settled {
+async fn fail(t: &TestStore, leased: &Leased) -> SettleResult {
     let settled = t.settle(&[strictly(t.refused(leased, 0))]).await;
     assert_eq!(settled.settled, 1);
     settled

@@ -7,8 +7,8 @@ use postrider_core::{
     RetrySchedule, Timestamp,
 };
 use postrider_store::{
-    DeliveryState, Discard, FanOut, FannedOut, HookChange, Lease, Leased, Page, Redelivery,
-    Retention, Settlement, Step, Store,
+    BulkPage, DeliveryState, Discard, FanOutRequest, FanOutResult, HookChange, LeaseRequest,
+    Leased, Redelivery, Retention, Settlement, Step, Store,
 };
 use postrider_tests::{TestStore, event, new_hook, refusal};
 use std::collections::BTreeSet;
@@ -357,7 +357,7 @@ pub async fn held_batches_are_given_up_whatever_the_pages(t: &TestStore) {
         made_before: None,
         by: "cli".into(),
     };
-    let mut page = Page::first(2);
+    let mut page = BulkPage::first(2);
     let mut discarded = 0;
     loop {
         let done = t.store.discard_held(&which, page, t.now()).await.unwrap();
@@ -384,7 +384,7 @@ pub async fn held_batches_are_sent_again_whatever_the_pages(t: &TestStore) {
         state: DeliveryState::Held,
         ..redelivery(hook)
     };
-    let mut page = Page::first(2);
+    let mut page = BulkPage::first(2);
     let mut counted = 0;
     loop {
         let done = t.store.redeliver_many(&which, page, t.now()).await.unwrap();
@@ -433,7 +433,7 @@ pub async fn several_that_lease_at_once_cut_nothing_twice(t: &TestStore) {
             let mut mine: Vec<Leased> = Vec::new();
             // Who finds another one cutting gets nothing, and asks again.
             while taken.load(Ordering::Relaxed) < 400 {
-                let request = Lease {
+                let request = LeaseRequest {
                     token: LeaseToken::draw(request.now),
                     ..request.clone()
                 };
@@ -484,8 +484,8 @@ fn batches(most: u32) -> Arc<Of> {
     Arc::new(Of { hook: None, most })
 }
 
-async fn fan_out_with(t: &TestStore, batches: Arc<Of>) -> FannedOut {
-    let request = FanOut {
+async fn fan_out_with(t: &TestStore, batches: Arc<Of>) -> FanOutResult {
+    let request = FanOutRequest {
         batches: Some(batches),
         ..t.request()
     };
@@ -505,8 +505,8 @@ async fn insert(t: &TestStore, events: &[NewEvent], most: u32) -> Vec<EventId> {
     ids
 }
 
-fn lease_request(t: &TestStore, hook: HookId, most: u32, places: u32) -> Lease {
-    Lease {
+fn lease_request(t: &TestStore, hook: HookId, most: u32, places: u32) -> LeaseRequest {
+    LeaseRequest {
         wanted: vec![(hook, places)],
         batches: Some(batches(most)),
         ..t.lease_request(&[])
@@ -568,7 +568,7 @@ async fn assert_still_together(t: &TestStore, hook: HookId, ids: &[EventId]) -> 
     let other: Arc<dyn Store> = t.another().await;
     insert(t, &vec![event("work"); 4], 9).await;
     for batches in [Some(batches(2)), None, Some(batches(9))] {
-        let request = Lease {
+        let request = LeaseRequest {
             batches: batches.map(|batches| -> Arc<dyn Batches> { batches }),
             ..lease_request(t, hook, 1, 9)
         };

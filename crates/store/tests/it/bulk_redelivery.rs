@@ -3,7 +3,7 @@
 use crate::support::drained;
 use postrider_core::{DeliveryId, HookId, Reason};
 use postrider_store::{
-    DeliveryState, Discard, Error, HookChange, Leased, Page, Redelivery, Settlement, Step,
+    BulkPage, DeliveryState, Discard, Error, HookChange, Leased, Redelivery, Settlement, Step,
 };
 use postrider_tests::{TestStore, event, refusal};
 use std::collections::BTreeSet;
@@ -75,7 +75,7 @@ pub async fn only_the_state_that_is_meant_is_sent_again(t: &TestStore) {
     };
     let done = t
         .store
-        .discard_held(&discard, Page::first(10), t.now())
+        .discard_held(&discard, BulkPage::first(10), t.now())
         .await;
     assert_eq!(done.unwrap().count, 1);
 
@@ -242,7 +242,7 @@ pub async fn several_that_ask_at_once_make_each_delivery_once(t: &TestStore) {
         };
         let which = meant(hook, state);
         callers.push(tokio::spawn(async move {
-            let (mut count, mut page) = (0, Page::first(7));
+            let (mut count, mut page) = (0, BulkPage::first(7));
             loop {
                 let done = store.redeliver_many(&which, page, now).await.unwrap();
                 count += done.count;
@@ -278,15 +278,15 @@ fn meant(hook: HookId, state: DeliveryState) -> Redelivery {
 async fn redeliver(
     t: &TestStore,
     which: &Redelivery,
-) -> postrider_store::Result<postrider_store::PageDone> {
+) -> postrider_store::Result<postrider_store::BulkPageResult> {
     t.store
-        .redeliver_many(which, Page::first(100), t.now())
+        .redeliver_many(which, BulkPage::first(100), t.now())
         .await
 }
 
 /// How many of each page are sent again.
 async fn counts(t: &TestStore, which: &Redelivery, limit: u32) -> Vec<u32> {
-    let (mut counts, mut page) = (Vec::new(), Page::first(limit));
+    let (mut counts, mut page) = (Vec::new(), BulkPage::first(limit));
     loop {
         let done = t.store.redeliver_many(which, page, t.now()).await.unwrap();
         counts.push(done.count);

@@ -2,7 +2,7 @@
 
 use postrider_core::{
     Access, AccessChange, CredentialError, KeyId, KeyRing, KeyToken, NewCredential, NewKey,
-    PasswordHash, Proof, SharedSecret, Standing, TokenHash,
+    PasswordHash, Proof, RegistrantStatus, SharedSecret, TokenHash,
 };
 use postrider_store::{CredentialQuery, Error, KeyFilter, KeyReport};
 use postrider_tests::TestStore;
@@ -102,15 +102,15 @@ pub async fn a_registrant_may_do_what_was_last_said(t: &TestStore) {
     assert!(access().await.is_full());
     let change = AccessChange {
         permission: Some((true, false)),
-        account_status: Some(Standing::Inactive),
+        account_status: Some(RegistrantStatus::Inactive),
         ..AccessChange::default()
     };
     let changed = t.store.change_credential(id, change).await.unwrap();
     let registrant = changed.registrant.unwrap();
     assert_eq!(registrant.permission, ["read"]);
-    assert_eq!(registrant.account_status, Standing::Inactive);
+    assert_eq!(registrant.account_status, RegistrantStatus::Inactive);
     let change = AccessChange {
-        member_status: Some(Standing::Inactive),
+        member_status: Some(RegistrantStatus::Inactive),
         verified: Some(false),
         ..AccessChange::default()
     };
@@ -118,8 +118,8 @@ pub async fn a_registrant_may_do_what_was_last_said(t: &TestStore) {
     let expected = Access {
         read: true,
         write: false,
-        account_status: Standing::Inactive,
-        member_status: Standing::Inactive,
+        account_status: RegistrantStatus::Inactive,
+        member_status: RegistrantStatus::Inactive,
         verified: false,
     };
     assert_eq!(access().await, expected);

@@ -2,7 +2,7 @@
 
 use crate::support::ids_of;
 use postrider_core::LeaseToken;
-use postrider_store::{Error, FanOut};
+use postrider_store::{Error, FanOutRequest};
 use postrider_tests::{TestStore, event};
 
 pub async fn a_repeat_in_the_same_batch_is_dropped(t: &TestStore) {
@@ -59,7 +59,7 @@ pub async fn what_is_left_for_the_next_batch_is_judged_there(t: &TestStore) {
     let bad = event("postrider.x").dedup_key("k3");
     t.insert(&[keyed(0), keyed(1), keyed(0), bad, keyed(2), keyed(3)])
         .await;
-    let request = FanOut {
+    let request = FanOutRequest {
         max_deliveries: 4,
         ..t.request()
     };
@@ -84,7 +84,7 @@ pub async fn of_two_workers_with_the_same_key_one_delivers(t: &TestStore) {
         callers.push(tokio::spawn(async move {
             let mut counts = (0, 0, 0);
             loop {
-                let request = FanOut {
+                let request = FanOutRequest {
                     token: LeaseToken::draw(request.now),
                     max_events: 7,
                     ..request.clone()

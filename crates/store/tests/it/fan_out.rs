@@ -2,7 +2,7 @@
 
 use crate::support::ids_of;
 use postrider_core::{DeliveryId, EventId, HookId, LeaseToken, NewEvent, NewHook, SettingsChange};
-use postrider_store::{DeliveryState, EventState, FanOut, HookChange, Room};
+use postrider_store::{Capacity, DeliveryState, EventState, FanOutRequest, HookChange};
 use postrider_tests::{TestStore, event, new_hook};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -190,7 +190,7 @@ pub async fn a_hook_made_just_before_the_event_gets_it(t: &TestStore) {
     let done = t.fan_out().await;
     assert_eq!(done.deliveries, 2);
     assert!(done.started.iter().any(|leased| leased.hook.id == hook.id));
-    assert!(t.store.hooks_book().get(hook.id).is_some());
+    assert!(t.store.hook_cache().get(hook.id).is_some());
 }
 
 pub async fn a_hook_removed_elsewhere_gets_nothing_more(t: &TestStore) {
@@ -212,17 +212,17 @@ pub async fn an_event_for_no_hook_is_kept(t: &TestStore) {
     let done = t.fan_out().await;
     assert_eq!((done.events, done.deliveries), (1, 0));
     let report = t.store.event(id).await.unwrap();
-    assert_eq!(report.state, EventState::FannedOut);
+    assert_eq!(report.state, EventState::FanOutResult);
     assert_eq!(report.fanned_out_at, Some(t.now()));
 }
 
 pub async fn only_what_fits_into_the_room_starts(t: &TestStore) {
     let (first, second) = (t.hook("*").await, t.hook("*").await);
     t.insert_many("a", 5).await;
-    let mut room = Room::new(4, 3);
-    room.set(second, 2);
-    let request = FanOut {
-        room,
+    let mut capacity = Capacity::new(4, 3);
+    capacity.set(second, 2);
+    let request = FanOutRequest {
+        capacity,
         ..t.request()
     };
     let done = t.store.fan_out(request).await.unwrap();
@@ -245,10 +245,10 @@ pub async fn only_what_fits_into_the_room_starts(t: &TestStore) {
 pub async fn the_room_of_each_hook_is_its_own(t: &TestStore) {
     let (full, free) = (t.hook("*").await, t.hook("*").await);
     t.insert_many("a", 3).await;
-    let mut room = Room::new(100, 100);
-    room.set(full, 0);
-    let request = FanOut {
-        room,
+    let mut capacity = Capacity::new(100, 100);
+    capacity.set(full, 0);
+    let request = FanOutRequest {
+        capacity,
         ..t.request()
     };
     let done = t.store.fan_out(request).await.unwrap();
@@ -311,7 +311,7 @@ pub async fn events_are_taken_in_the_order_of_insertion(t: &TestStore) {
     t.insert_as(&ids, &vec![event("a"); 30]).await;
     let mut seen = Vec::new();
     for expected in [20, 10] {
-        let request = FanOut {
+        let request = FanOutRequest {
             max_events: 20,
             ..t.request()
         };
@@ -325,7 +325,7 @@ pub async fn events_are_taken_in_the_order_of_insertion(t: &TestStore) {
 
 pub async fn a_full_batch_says_that_there_may_be_more(t: &TestStore) {
     t.insert_many("a", 5).await;
-    let request = || FanOut {
+    let request = || FanOutRequest {
         max_events: 3,
         ..t.request()
     };
@@ -340,17 +340,17 @@ pub async fn a_batch_is_bounded_by_its_deliveries(t: &TestStore) {
         t.hook("*").await;
     }
     let ids = t.insert_many("a", 5).await;
-    let request = || FanOut {
+    let request = || FanOutRequest {
         max_deliveries: 10,
         ..t.request()
     };
     let first = t.store.fan_out(request()).await.unwrap();
     assert_eq!((first.events, first.deliveries), (2, 8));
     assert!(first.more);
-    let states = [EventState::FannedOut, EventState::Queued];
+    let states = [EventState::FanOutResult, EventState::Queued];
     assert_eq!(t.store.event(ids[1]).await.unwrap().state, states[0]);
     assert_eq!(t.store.event(ids[2]).await.unwrap().state, states[1]);
-    let tiny = FanOut {
+    let tiny = FanOutRequest {
         max_deliveries: 1,
         ..t.request()
     };
@@ -378,7 +378,7 @@ pub async fn a_batch_is_bounded_by_the_bytes_of_its_payloads(t: &TestStore) {
     let ids = t.insert(&events).await;
     let mut batches = Vec::new();
     loop {
-        let request = FanOut {
+        let request = FanOutRequest {
             max_bytes: MAX_BYTES as u64,
             ..t.request()
         };
@@ -404,7 +404,7 @@ pub async fn a_payload_larger_than_the_bound_is_taken_alone(t: &TestStore) {
     let large = NewEvent::new("work", &noise(300_000)).unwrap();
     let ids = t.insert(&[large.clone(), event("work"), large]).await;
     for (id, more) in ids.iter().zip([true, true, false]) {
-        let request = FanOut {
+        let request = FanOutRequest {
             max_bytes: 10,
             ..t.request()
         };
@@ -426,7 +426,7 @@ pub async fn no_row_is_taken_by_two_callers(t: &TestStore) {
         callers.push(tokio::spawn(async move {
             let mut started = Vec::new();
             loop {
-                let request = FanOut {
+                let request = FanOutRequest {
                     max_events: 17,
                     token: LeaseToken::draw(request.now),
                     ..request.clone()
@@ -451,7 +451,7 @@ pub async fn no_row_is_taken_by_two_callers(t: &TestStore) {
 pub async fn only_the_named_slot_is_worked_on(t: &TestStore) {
     t.hook("*").await;
     t.insert_many("a", 2).await;
-    let request = FanOut {
+    let request = FanOutRequest {
         slot: t.slot + 1,
         ..t.request()
     };

@@ -4,7 +4,7 @@ use crate::support::drained;
 use postrider_core::{
     DeliveryId, HookError, HookId, HookSettings, Outcome, Phase, SettingsChange, WorkerId,
 };
-use postrider_store::{Error, HookChange, Leased, Settlement, Standing, Step};
+use postrider_store::{Error, HookChange, HookPhase, Leased, Settlement, Step};
 use postrider_tests::{TestStore, new_hook, refusal};
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ pub async fn failures_in_a_row_back_a_hook_off(t: &TestStore) {
     assert_eq!(standing.version, Some(version + 1));
     let peek = t.store.peek().await.unwrap();
     assert_eq!(peek.hooks_version, version + 1, "every worker learns of it");
-    let known = t.store.hooks_book().get(hook).unwrap().phase;
+    let known = t.store.hook_cache().get(hook).unwrap().phase;
     assert_eq!(known, Some(Phase::BackedOff));
     let shown = t.shown(hook).await;
     assert_eq!(shown.phase, Some(Phase::BackedOff));
@@ -124,7 +124,7 @@ pub async fn limits_are_set_and_taken_back(t: &TestStore) {
     );
     assert_eq!(shown.settings.back_off_after, Some(2));
     t.waiting(hook, 1).await;
-    assert!(t.store.hooks_book().get(hook).unwrap().is_gated());
+    assert!(t.store.hook_cache().get(hook).unwrap().is_gated());
 
     let none = SettingsChange {
         in_flight: Some(Some(0)),
@@ -222,7 +222,7 @@ pub async fn of_many_that_ask_at_once_one_owns_each_hook(t: &TestStore) {
         let (store, mut hooks, now) = (store.clone(), hooks.clone(), t.now());
         hooks.rotate_left(number);
         callers.push(tokio::spawn(async move {
-            let request = postrider_store::OwnGates {
+            let request = postrider_store::OwnershipRequest {
                 worker: WorkerId::draw(now),
                 now,
                 until: now + Duration::from_secs(10),
@@ -281,7 +281,7 @@ async fn waiting(t: &TestStore, hook: HookId, count: usize) -> Vec<DeliveryId> {
 }
 
 /// Settles failures, and tells how the hook then stands.
-async fn fail(t: &TestStore, leased: &[Leased]) -> Standing {
+async fn fail(t: &TestStore, leased: &[Leased]) -> HookPhase {
     let again = Step::Retry(t.now());
     let settlements: Vec<_> = leased
         .iter()
@@ -293,7 +293,7 @@ async fn fail(t: &TestStore, leased: &[Leased]) -> Standing {
 }
 
 /// Lets a hook fail until it is backed off; its deliveries are due.
-async fn backed_off(t: &TestStore, hook: HookId) -> Standing {
+async fn backed_off(t: &TestStore, hook: HookId) -> HookPhase {
     let started = t.started(hook, 5).await;
     let standing = fail(t, &started).await;
     assert_eq!(standing.phase, Some(Phase::BackedOff));

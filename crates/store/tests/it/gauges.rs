@@ -1,7 +1,7 @@
 //! How much waits and how the database is: sampled by one, shown by all.
 
 use postrider_core::{HookId, HookSettings, NewHook, Ordered};
-use postrider_store::{Backend, GAUGES_COUNTED, Gauges, HookChange, HookCounts, Sampled};
+use postrider_store::{Backend, GAUGES_COUNTED, GaugeSample, Gauges, HookChange, HookCounts};
 use postrider_tests::{TestStore, event, new_hook};
 use std::time::Duration;
 
@@ -292,7 +292,7 @@ async fn next(t: &TestStore) -> Gauges {
     gauges(t).await
 }
 
-async fn sampled(t: &TestStore) -> Sampled {
+async fn sampled(t: &TestStore) -> GaugeSample {
     let told = t.store.gauges(t.now()).await.expect("sample");
     told.expect("a sample")
 }
@@ -307,8 +307,8 @@ fn limited(pattern: &str) -> NewHook {
     }
 }
 
-fn one_of(t: &TestStore, hook: HookId) -> postrider_store::Lease {
-    postrider_store::Lease {
+fn one_of(t: &TestStore, hook: HookId) -> postrider_store::LeaseRequest {
+    postrider_store::LeaseRequest {
         wanted: vec![(hook, 1)],
         ..t.lease_request(&[hook])
     }

@@ -1,7 +1,7 @@
 //! A hook's failures in a row, and how they disable it.
 
 use postrider_core::{DeliveryId, HealthPolicy, HookId, Outcome, Reason};
-use postrider_store::{Disabling, HookChange, Leased, Settled, Settlement, Step};
+use postrider_store::{Disabling, HookChange, Leased, SettleResult, Settlement, Step};
 use postrider_tests::{TestStore, event, policy, refusal};
 use std::time::Duration;
 
@@ -318,7 +318,7 @@ pub async fn settling_many_hooks_at_once_does_not_deadlock(t: &TestStore) {
 }
 
 /// Settles a failure under the strict policy; the delivery is due again at once.
-async fn fail(t: &TestStore, leased: &Leased) -> Settled {
+async fn fail(t: &TestStore, leased: &Leased) -> SettleResult {
     let settlement = Settlement {
         policy: strict(),
         ..t.refused(leased, 0)

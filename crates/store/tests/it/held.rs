@@ -2,7 +2,7 @@
 
 use postrider_core::{DeliveryId, HookId, Timestamp};
 use postrider_store::{
-    DeliveryState, Discard, Error, HistoryFilter, HookChange, Mark, Page, PageDone,
+    BulkCursor, BulkPage, BulkPageResult, DeliveryState, Discard, Error, HistoryFilter, HookChange,
 };
 use postrider_tests::TestStore;
 use std::collections::BTreeSet;
@@ -34,7 +34,7 @@ pub async fn held_deliveries_are_discarded_page_by_page(t: &TestStore) {
     assert_eq!(held.len(), 7);
 
     let mut counts = Vec::new();
-    let mut page = Page::first(3);
+    let mut page = BulkPage::first(3);
     loop {
         let done = discard(t, hook, None, page).await;
         counts.push(done.count);
@@ -71,7 +71,7 @@ pub async fn only_what_is_old_enough_is_discarded(t: &TestStore) {
     let ids = t.waiting(hook, 6).await;
     let bound = ids[4].event_made_at();
     // Each page looks at two; what is younger is looked at and left.
-    let mut page = Page::first(2);
+    let mut page = BulkPage::first(2);
     let mut counts = Vec::new();
     loop {
         let done = discard(t, hook, Some(bound), page).await;
@@ -90,7 +90,10 @@ pub async fn nothing_is_discarded_of_an_active_hook(t: &TestStore) {
     let hook = t.hook("work").await;
     t.waiting(hook, 2).await;
     let which = all(hook, None);
-    let error = t.store.discard_held(&which, Page::first(10), t.now()).await;
+    let error = t
+        .store
+        .discard_held(&which, BulkPage::first(10), t.now())
+        .await;
     assert!(matches!(error, Err(Error::Conflict(_))), "{error:?}");
     assert_eq!(t.lease(&[hook]).await.len(), 2);
 
@@ -98,7 +101,10 @@ pub async fn nothing_is_discarded_of_an_active_hook(t: &TestStore) {
     let unknown = HookId(Uuid::from_u128(7));
     for missing in [hook, unknown] {
         let which = all(missing, None);
-        let error = t.store.discard_held(&which, Page::first(10), t.now()).await;
+        let error = t
+            .store
+            .discard_held(&which, BulkPage::first(10), t.now())
+            .await;
         assert!(matches!(error, Err(Error::NotFound { .. })), "{error:?}");
     }
 }
@@ -110,7 +116,7 @@ pub async fn what_is_in_flight_is_not_discarded(t: &TestStore) {
     let leased = t.lease(&[hook]).await;
     t.settle(&[t.refused(&started[1], 60)]).await;
     change(t, hook, HookChange::Pause).await;
-    assert_eq!(discard(t, hook, None, Page::first(10)).await.count, 1);
+    assert_eq!(discard(t, hook, None, BulkPage::first(10)).await.count, 1);
     let in_flight = [t.accepted(&leased[0]), t.accepted(&started[2])];
     assert_eq!(t.settle(&in_flight).await.settled, 2);
     assert_eq!(
@@ -123,7 +129,7 @@ pub async fn what_was_discarded_can_be_sent_again(t: &TestStore) {
     let hook = t.hook("work").await;
     change(t, hook, HookChange::Disable).await;
     let id = t.waiting(hook, 1).await.remove(0);
-    assert_eq!(discard(t, hook, None, Page::first(10)).await.count, 1);
+    assert_eq!(discard(t, hook, None, BulkPage::first(10)).await.count, 1);
     let report = t.store.redeliver(id, t.now()).await.unwrap();
     assert_eq!(report.state, DeliveryState::Held);
     change(t, hook, HookChange::Enable).await;
@@ -139,7 +145,7 @@ pub async fn of_two_that_discard_at_once_each_delivery_ends_once(t: &TestStore) 
     for store in [t.store.clone(), second] {
         let (now, which) = (t.now(), all(hook, None));
         callers.push(tokio::spawn(async move {
-            let (mut count, mut page) = (0, Page::first(20));
+            let (mut count, mut page) = (0, BulkPage::first(20));
             loop {
                 let done = store.discard_held(&which, page, now).await.unwrap();
                 count += done.count;
@@ -176,8 +182,8 @@ async fn discard(
     t: &TestStore,
     hook: HookId,
     made_before: Option<Timestamp>,
-    page: Page,
-) -> PageDone {
+    page: BulkPage,
+) -> BulkPageResult {
     let which = all(hook, made_before);
     let done = t.store.discard_held(&which, page, t.now()).await;
     done.unwrap()
@@ -198,10 +204,10 @@ pub async fn a_mark_survives_being_written_out(t: &TestStore) {
     let hook = t.hook("work").await;
     change(t, hook, HookChange::Pause).await;
     t.waiting(hook, 5).await;
-    let first = discard(t, hook, None, Page::first(2)).await;
+    let first = discard(t, hook, None, BulkPage::first(2)).await;
     let text = serde_json::to_string(&first.next).unwrap();
-    let after: Option<Mark> = serde_json::from_str(&text).unwrap();
+    let after: Option<BulkCursor> = serde_json::from_str(&text).unwrap();
     assert_eq!(after, first.next);
-    let rest = Page { after, limit: 100 };
+    let rest = BulkPage { after, limit: 100 };
     assert_eq!(discard(t, hook, None, rest).await.count, 3);
 }

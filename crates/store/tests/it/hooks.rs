@@ -183,7 +183,7 @@ pub async fn a_change_made_elsewhere_is_seen_at_once(t: &TestStore) {
         .unwrap();
     let leased = t.lease(&[hook]).await;
     assert_eq!(leased.len(), 1);
-    let seen = t.store.hooks_book().get(hook).unwrap().version;
+    let seen = t.store.hook_cache().get(hook).unwrap().version;
     assert_eq!(seen, leased[0].hook.version);
 }
 

@@ -2,7 +2,7 @@
 
 use crate::support::ids_of;
 use postrider_core::{DeliveryId, HookId, LeaseToken, RetrySchedule};
-use postrider_store::{DeliveryState, DueHook, HookChange, Lease, Leased};
+use postrider_store::{DeliveryState, DueHook, HookChange, LeaseRequest, Leased};
 use postrider_tests::{TestStore, event};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -90,7 +90,7 @@ pub async fn no_delivery_is_leased_to_two_callers(t: &TestStore) {
         callers.push(tokio::spawn(async move {
             let mut all = Vec::new();
             for _ in 0..20 {
-                let request = Lease {
+                let request = LeaseRequest {
                     token: LeaseToken::draw(request.now),
                     wanted: hooks.map(|hook| (hook, 9)).to_vec(),
                     ..request.clone()

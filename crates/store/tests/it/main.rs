@@ -9,9 +9,9 @@ mod batches;
 mod bulk_redelivery;
 mod credentials;
 mod dedup;
+mod diagnostics;
 mod enqueue;
 mod erase;
-mod examine;
 mod fan_out;
 mod gates;
 mod gauges;
@@ -22,6 +22,7 @@ mod hook_history;
 mod hooks;
 mod idempotency;
 mod keys;
+mod lease_group;
 mod leases;
 mod order_changed;
 mod ordered;
@@ -33,7 +34,6 @@ mod retention;
 mod schema;
 mod secrets;
 mod settle;
-mod started;
 mod support;
 mod targets;
 mod upkeep;
@@ -266,7 +266,7 @@ on_every_store! {
         nothing_to_settle_is_no_work,
         settling_does_not_depend_on_the_hook_still_being_there,
     },
-    started::{
+    lease_group::{
         an_expired_lease_comes_back_in_parts,
         a_lease_that_comes_back_in_parts_holds_for_none,
         at_the_moment_it_runs_out_a_lease_holds_for_all_or_for_none,
@@ -479,7 +479,7 @@ on_every_store! {
         a_jump_of_the_clock_finds_room_after_upkeep,
         several_may_do_upkeep_at_once,
     },
-    examine::{
+    diagnostics::{
         a_database_that_is_well_has_nothing_to_tell,
     },
     erase::{
@@ -547,7 +547,7 @@ mod postgres_only {
             a_transaction_left_open_is_told,
             partitions_are_told,
         },
-        examine::{
+        diagnostics::{
             missing_partitions_are_named,
             a_transaction_that_stays_open_is_named,
             what_roles_may_insert_is_told,

@@ -5,7 +5,7 @@ use crate::ordered::{deliver, fail, insert, keyed, of, ordered, upkeep};
 use crate::support::{drained, ids_of};
 use postrider_core::{DeliveryId, HookId, OnFailure, Ordered, SettingsChange};
 use postrider_store::{
-    DeliveryFilter, DeliveryState, Discard, Error, HookChange, Page, Redelivery,
+    BulkPage, DeliveryFilter, DeliveryState, Discard, Error, HookChange, Redelivery,
 };
 use postrider_tests::TestStore;
 use std::collections::BTreeSet;
@@ -81,7 +81,10 @@ pub async fn what_is_behind_what_was_discarded_has_its_turn(t: &TestStore) {
         made_before: Some(DeliveryId::of(events[2], hook).event_made_at()),
         by: "test".into(),
     };
-    let done = t.store.discard_held(&which, Page::first(10), t.now()).await;
+    let done = t
+        .store
+        .discard_held(&which, BulkPage::first(10), t.now())
+        .await;
     assert_eq!(done.unwrap().count, 2);
     change(t, hook, HookChange::Enable).await;
     assert_eq!(ids_of(&t.lease(&[hook]).await), [events[2]]);
@@ -142,7 +145,10 @@ pub async fn what_holds_its_key_keeps_its_place_when_many_are_sent_again(t: &Tes
         made_before: Some(DeliveryId::of(events[1], hook).event_made_at()),
         by: "test".into(),
     };
-    let done = t.store.discard_held(&which, Page::first(10), t.now()).await;
+    let done = t
+        .store
+        .discard_held(&which, BulkPage::first(10), t.now())
+        .await;
     assert_eq!(done.unwrap().count, 0);
     change(t, hook, HookChange::Enable).await;
     assert_eq!(t.lease(&[hook]).await.len(), 0);
@@ -154,7 +160,7 @@ pub async fn what_holds_its_key_keeps_its_place_when_many_are_sent_again(t: &Tes
             until: None,
             event_type: None,
         };
-        let done = t.store.redeliver_many(&which, Page::first(10), t.now());
+        let done = t.store.redeliver_many(&which, BulkPage::first(10), t.now());
         assert_eq!(done.await.unwrap().count, count);
     }
     // The first of the key before the second; the repeat of the other waits for none.

@@ -93,7 +93,7 @@ pub async fn a_partition_made_by_hand_is_left_alone_and_in_nobodys_way(t: &TestS
         t.advance(DAY);
         t.store.upkeep(t.now(), 100).await.unwrap();
         work(t, hook).await;
-        let found = t.store.examine(t.now()).await.unwrap();
+        let found = t.store.diagnostics(t.now()).await.unwrap();
         assert_eq!(
             (found.missing_partitions, found.foreign_partitions.len()),
             (vec![], 6),
@@ -147,7 +147,7 @@ pub async fn beside_a_default_partition_nothing_goes_and_the_rest_goes_on(t: &Te
     assert!(reason.contains("the_rest"), "{reason}");
     assert_eq!((pruned.days.len(), pruned.forgotten), (0, 1));
     work(t, hook).await;
-    let found = t.store.examine(t.now()).await.unwrap();
+    let found = t.store.diagnostics(t.now()).await.unwrap();
     assert_eq!(found.foreign_partitions, ["public.the_rest"]);
     sql.run("DROP TABLE the_rest").await;
     assert_eq!(prune(t, KEPT).await.days.len(), 1);
@@ -268,7 +268,7 @@ pub async fn neither_time_zone_nor_style_of_dates_of_the_database_matters(t: &Te
     }
     t.advance((KEPT - 10) * DAY + 14 * 3600 - 1);
     store.upkeep(t.now(), 100).await.unwrap();
-    let found = store.examine(t.now()).await.unwrap();
+    let found = store.diagnostics(t.now()).await.unwrap();
     assert_eq!(
         (found.missing_partitions, found.foreign_partitions),
         (vec![], vec![])

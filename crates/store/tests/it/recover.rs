@@ -2,14 +2,14 @@
 
 use chrono::SubsecRound;
 use postrider_core::{DeliveryId, HookId, HookSettings, RetrySchedule, Span, Timestamp};
-use postrider_store::{DeliveryState, HookChange, HookReport, Leased, Recovered};
+use postrider_store::{DeliveryState, HookChange, HookReport, Leased, RecoverResult};
 use postrider_tests::{TestStore, new_hook};
 
 pub async fn a_lease_that_has_not_ended_is_left_alone(t: &TestStore) {
     let hook = t.hook("work").await;
     let leased = t.started(hook, 1).await.remove(0);
     t.advance(30);
-    assert_eq!(recover(t).await, Recovered::default());
+    assert_eq!(recover(t).await, RecoverResult::default());
     assert_eq!(t.delivery(leased.id).await.state, DeliveryState::InFlight);
 }
 
@@ -95,7 +95,7 @@ pub async fn the_losses_are_counted_anew_after_an_attempt(t: &TestStore) {
     for _ in 0..2 {
         t.lease(&[hook]).await;
         t.outlive_leases();
-        let expected = Recovered {
+        let expected = RecoverResult {
             recovered: 1,
             worker_lost: 0,
         };
@@ -158,7 +158,7 @@ async fn lose_three_workers(t: &TestStore, hook: HookId) {
     }
 }
 
-async fn recover(t: &TestStore) -> Recovered {
+async fn recover(t: &TestStore) -> RecoverResult {
     let done = t.store.recover(t.slot, t.now(), 100, &schedule()).await;
     done.unwrap()
 }

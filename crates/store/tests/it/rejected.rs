@@ -2,7 +2,7 @@
 
 use crate::support::ids_of;
 use postrider_core::{EventId, NewEvent};
-use postrider_store::{Backend, Error, EventFilter, EventState, FannedOut};
+use postrider_store::{Backend, Error, EventFilter, EventState, FanOutResult};
 use postrider_tests::{TestStore, event};
 
 /// The event type that a refusing database refuses.
@@ -252,11 +252,11 @@ async fn an_odd_row_is_rejected_alone(t: &TestStore, column: &str, value: &str) 
 }
 
 /// Fans out 999 good rows and, in the middle of them, this one.
-async fn one_among_999(t: &TestStore, bad: NewEvent) -> (EventId, FannedOut) {
+async fn one_among_999(t: &TestStore, bad: NewEvent) -> (EventId, FanOutResult) {
     let mut events = vec![event("work"); 999];
     events.insert(611, bad);
     let ids = t.insert(&events).await;
-    let mut all = FannedOut::default();
+    let mut all = FanOutResult::default();
     loop {
         let done = t.fan_out().await;
         all.rejected += done.rejected;
@@ -268,7 +268,7 @@ async fn one_among_999(t: &TestStore, bad: NewEvent) -> (EventId, FannedOut) {
     }
 }
 
-fn all_but_one_started(done: &FannedOut) {
+fn all_but_one_started(done: &FanOutResult) {
     assert_eq!((done.events, done.rejected), (999, 1));
     assert_eq!(done.started.len(), 999);
 }

@@ -207,7 +207,7 @@ pub async fn attempts_may_go_before_their_events(t: &TestStore) {
     assert_eq!(gone, (1, 0));
     assert!(t.attempts(other.id).await.is_empty());
     assert_eq!(t.store.event(one.event.id).await.unwrap().id, one.event.id);
-    // What is sent later still finds room for its attempt.
+    // What is sent later still finds capacity for its attempt.
     t.advance(15 * DAY);
     let again = t.lease(&[hook]).await;
     t.settle(&[t.accepted(&again[0])]).await;

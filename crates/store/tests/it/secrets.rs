@@ -74,7 +74,7 @@ pub async fn a_hook_whose_secret_cannot_be_opened_waits(t: &TestStore) {
     assert_eq!((done.deliveries, done.started.len()), (2, 0));
     let leased = stranger.lease(t.lease_request(&[hook])).await.unwrap();
     assert!(leased.is_empty());
-    assert!(stranger.hooks_book().get(hook).unwrap().locked);
+    assert!(stranger.hook_cache().get(hook).unwrap().locked);
     let error = stranger.hook_with_credentials(hook).await.unwrap_err();
     assert!(matches!(error, Error::Seal(_)), "{error:?}");
     assert_eq!(stranger.hook(hook).await.unwrap().status, "active");

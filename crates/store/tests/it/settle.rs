@@ -2,7 +2,7 @@
 
 use postrider_core::{LeaseToken, Outcome, Reason, RetrySchedule};
 use postrider_store::{
-    AttemptReport, Backend, DeliveryReport, DeliveryState, Settled, Settlement, Step,
+    AttemptReport, Backend, DeliveryReport, DeliveryState, SettleResult, Settlement, Step,
 };
 use postrider_tests::{TestStore, refusal};
 use std::time::Duration;
@@ -126,9 +126,9 @@ pub async fn a_settlement_made_before_changes_nothing_at_all(t: &TestStore) {
     // The one that is retried is in flight again when the call is repeated.
     let again = t.lease(&[hook]).await.remove(0);
     let settled = t.settle(&settlements).await;
-    let replayed = Settled {
+    let replayed = SettleResult {
         replayed: 3,
-        ..Settled::default()
+        ..SettleResult::default()
     };
     assert_eq!(settled, replayed);
     assert_eq!(t.shown(hook).await.fail_count, counted);
@@ -263,7 +263,7 @@ pub async fn a_thousand_settle_in_one_call(t: &TestStore) {
 }
 
 pub async fn nothing_to_settle_is_no_work(t: &TestStore) {
-    assert_eq!(t.settle(&[]).await, Settled::default());
+    assert_eq!(t.settle(&[]).await, SettleResult::default());
 }
 
 pub async fn settling_does_not_depend_on_the_hook_still_being_there(t: &TestStore) {
@@ -277,17 +277,17 @@ pub async fn settling_does_not_depend_on_the_hook_still_being_there(t: &TestStor
 }
 
 /// Settles, and tells all that it did but how the hooks then stand.
-async fn effect(t: &TestStore, settlements: &[Settlement]) -> Settled {
-    Settled {
+async fn effect(t: &TestStore, settlements: &[Settlement]) -> SettleResult {
+    SettleResult {
         standings: Vec::new(),
         ..t.settle(settlements).await
     }
 }
 
-fn took_effect(count: u32) -> Settled {
-    Settled {
+fn took_effect(count: u32) -> SettleResult {
+    SettleResult {
         settled: count,
-        ..Settled::default()
+        ..SettleResult::default()
     }
 }
 

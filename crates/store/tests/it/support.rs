@@ -1,19 +1,19 @@
 //! What several of the cases do.
 
 use postrider_core::EventId;
-use postrider_store::{FanOut, FannedOut, Leased};
+use postrider_store::{FanOutRequest, FanOutResult, Leased};
 use postrider_tests::TestStore;
 
 /// Fans out every slot until the outbox is empty, as a worker on its round does.
-pub async fn drained(t: &TestStore) -> FannedOut {
-    let mut all = FannedOut::default();
+pub async fn drained(t: &TestStore) -> FanOutResult {
+    let mut all = FanOutResult::default();
     loop {
         let slots = t.store.peek().await.unwrap().outbox;
         if slots.is_empty() {
             return all;
         }
         for slot in slots {
-            let request = FanOut {
+            let request = FanOutRequest {
                 slot,
                 ..t.request()
             };

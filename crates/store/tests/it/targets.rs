@@ -4,7 +4,7 @@ use postrider_core::{
     DeliveryId, HookEdit, HookId, HookTarget, KeyRing, OnFailure, Ordered, Reason, RetrySchedule,
 };
 use postrider_store::{
-    DeliveryState, HookChange, Leased, Page, Redelivery, Settlement, Step, Store,
+    BulkPage, DeliveryState, HookChange, Leased, Redelivery, Settlement, Step, Store,
 };
 use postrider_tests::{TestStore, event, new_hook, refusal};
 use std::time::Duration;
@@ -256,7 +256,7 @@ async fn send_many(t: &TestStore, hook: HookId, state: DeliveryState) {
         since: None,
         until: None,
     };
-    let page = Page::first(10);
+    let page = BulkPage::first(10);
     let done = t.store.redeliver_many(&which, page, t.now()).await;
     assert_eq!(done.unwrap().count, 1);
 }

@@ -1,4 +1,4 @@
-//! What is done beside the deliveries: room for the days to come, and what deleted hooks left.
+//! What is done beside the deliveries: capacity for the days to come, and what deleted hooks left.
 
 use postrider_core::{HookId, Reason, RetrySchedule};
 use postrider_store::{DeliveryState, HookChange, Step, Upkeep};

@@ -7,7 +7,7 @@
 use super::Dispatcher;
 use crate::ready::Owned;
 use postrider_core::{HookId, HookStatus, Timestamp};
-use postrider_store::{GateAnswer, HookBook, OwnGates, Result};
+use postrider_store::{HookCache, OwnershipAnswer, OwnershipRequest, Result};
 use std::collections::HashMap;
 use std::time::Duration;
 use tracing::{info, warn};
@@ -29,9 +29,9 @@ pub(super) struct Asking(HashMap<HookId, Timestamp>);
 
 impl Asking {
     /// What has changed since `version` is asked for at once.
-    pub(super) fn follow(&mut self, book: &HookBook, version: i64) {
+    pub(super) fn follow(&mut self, cache: &HookCache, version: i64) {
         self.0
-            .retain(|hook, _| book.get(*hook).is_some_and(|hook| hook.version <= version));
+            .retain(|hook, _| cache.get(*hook).is_some_and(|hook| hook.version <= version));
     }
 }
 
@@ -54,12 +54,12 @@ impl Dispatcher {
         }
         let until = now + OWNED_FOR;
         let answers = self.ask(hooks, now, until).await?;
-        let book = self.store.hooks_book();
+        let cache = self.store.hook_cache();
         for answer in answers {
             let ask_at = answer.not_before.unwrap_or(now).max(now + ASKED_EVERY);
             // Nothing can be sent for longer than the ownership lasts: let it end.
             let is_early = answer.not_before.is_some_and(|at| at > until);
-            match book.get(answer.hook) {
+            match cache.get(answer.hook) {
                 Some(hook) if answer.owned && !is_early => {
                     self.ready.own(hook, answer, until, now);
                     self.state.asking.0.remove(&answer.hook);
@@ -74,10 +74,10 @@ impl Dispatcher {
     }
 
     fn gates_to_ask_for(&self, now: Timestamp) -> Vec<HookId> {
-        let book = self.store.hooks_book();
+        let cache = self.store.hook_cache();
         let soon = now + OWNED_FOR;
         let gated = |hook: &HookId| {
-            let hook = book.get(*hook);
+            let hook = cache.get(*hook);
             hook.is_some_and(|hook| {
                 hook.is_gated() && hook.status == HookStatus::Active && !hook.locked
             })
@@ -114,8 +114,8 @@ impl Dispatcher {
         hooks: Vec<HookId>,
         now: Timestamp,
         until: Timestamp,
-    ) -> Result<Vec<GateAnswer>> {
-        let request = OwnGates {
+    ) -> Result<Vec<OwnershipAnswer>> {
+        let request = OwnershipRequest {
             worker: self.worker,
             now,
             until,

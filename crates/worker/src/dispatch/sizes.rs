@@ -1,7 +1,7 @@
 //! How much is taken at once, and whose turn it is.
 
 use postrider_core::HookId;
-use postrider_store::Room;
+use postrider_store::Capacity;
 use std::collections::BTreeSet;
 
 /// Outbox rows taken at once at most, and asked for at least.
@@ -33,11 +33,11 @@ pub(super) fn lease_size(payload_bytes: u64) -> u32 {
 /// How many events, and deliveries of them, are fanned out at once: what can start. What cannot
 /// costs a row that is written twice, while in the outbox it costs nothing. But where the queue
 /// is full of what is not quick, events for other hooks must not stand behind it.
-pub(super) fn fan_out_size(low: bool, room: u32, deliveries_per_event: u32) -> (u32, u32) {
-    if !low && room < FAN_OUT_DELIVERIES_LEAST {
+pub(super) fn fan_out_size(low: bool, capacity: u32, deliveries_per_event: u32) -> (u32, u32) {
+    if !low && capacity < FAN_OUT_DELIVERIES_LEAST {
         return (FAN_OUT_EVENTS, FAN_OUT_DELIVERIES);
     }
-    let deliveries = room.clamp(FAN_OUT_DELIVERIES_LEAST, FAN_OUT_DELIVERIES);
+    let deliveries = capacity.clamp(FAN_OUT_DELIVERIES_LEAST, FAN_OUT_DELIVERIES);
     let events = deliveries / deliveries_per_event.max(1);
     (
         events.clamp(FAN_OUT_EVENTS_LEAST, FAN_OUT_EVENTS),
@@ -58,11 +58,13 @@ pub(super) fn take_turns(
     in_turn.copied().collect()
 }
 
-/// Shares the room of one lease, and at most so many deliveries, between the hooks.
-pub(super) fn share(hooks: &[HookId], room: &Room, most: u32) -> Vec<(HookId, u32)> {
-    let total = room.total().min(most);
+/// Shares the capacity of one lease, and at most so many deliveries, between the hooks.
+pub(super) fn share(hooks: &[HookId], capacity: &Capacity, most: u32) -> Vec<(HookId, u32)> {
+    let total = capacity.total().min(most);
     let each = (total / hooks.len().max(1) as u32).max(1);
-    let limited = hooks.iter().map(|hook| (*hook, room.left(*hook).min(each)));
+    let limited = hooks
+        .iter()
+        .map(|hook| (*hook, capacity.left(*hook).min(each)));
     limited.collect()
 }
 
@@ -77,11 +79,11 @@ mod tests {
 
     #[test]
     fn the_room_is_shared_between_hooks() {
-        let mut room = Room::new(100, 500);
-        room.set(hook(2), 3);
-        let wanted = share(&[hook(1), hook(2)], &room, LEASE_MAX);
+        let mut capacity = Capacity::new(100, 500);
+        capacity.set(hook(2), 3);
+        let wanted = share(&[hook(1), hook(2)], &capacity, LEASE_MAX);
         assert_eq!(wanted, [(hook(1), 50), (hook(2), 3)]);
-        let wanted = share(&[hook(1), hook(2)], &room, LEASE_MIN);
+        let wanted = share(&[hook(1), hook(2)], &capacity, LEASE_MIN);
         assert_eq!(wanted, [(hook(1), 8), (hook(2), 3)]);
     }
 

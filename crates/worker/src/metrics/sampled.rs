@@ -5,7 +5,7 @@
 
 use super::catalogue::{Labels, Of, Registrar, gauges_of};
 use postrider_core::Timestamp;
-use postrider_store::{Gauges, Sampled, Waiting};
+use postrider_store::{GaugeSample, Gauges, Waiting};
 use prometheus::GaugeVec;
 use std::time::{Duration, Instant};
 
@@ -178,7 +178,7 @@ impl SampledGauges {
     }
 
     /// Shows a sample.
-    pub(super) fn show(&mut self, sampled: &Sampled, now: Timestamp) {
+    pub(super) fn show(&mut self, sampled: &GaugeSample, now: Timestamp) {
         let age = (now - sampled.at).to_std().unwrap_or_default();
         self.forget();
         self.taken = Instant::now().checked_sub(age);

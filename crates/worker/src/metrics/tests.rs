@@ -85,11 +85,11 @@ fn a_sample_is_shown_until_it_is_too_old() {
     assert!(!text.contains("postrider_db_dead_rows"), "{text}");
 }
 
-fn sample() -> Sampled {
+fn sample() -> GaugeSample {
     let text = r#"{"due": {"count": 3, "oldest_seconds": 1.5}, "snapshot": {},
         "tables": [{"table": "postrider_outbox", "bytes": 1, "dead_rows": 9}],
         "partitions": [{"table": "postrider_events", "count": 4, "days_ahead": 3}]}"#;
-    Sampled {
+    GaugeSample {
         at: moment(0),
         gauges: serde_json::from_str(text).expect("a sample"),
     }

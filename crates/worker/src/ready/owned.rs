@@ -4,7 +4,7 @@ use super::Ready;
 use super::queue::HookQueue;
 use crate::gate::Gate;
 use postrider_core::{Hook, HookId, Timestamp};
-use postrider_store::GateAnswer;
+use postrider_store::OwnershipAnswer;
 use std::collections::HashSet;
 
 /// A gated hook that this worker owns.
@@ -18,7 +18,13 @@ pub(crate) struct Owned {
 
 impl Ready {
     /// This worker is the owner of `hook` until then.
-    pub(crate) fn own(&self, hook: &Hook, answer: GateAnswer, until: Timestamp, now: Timestamp) {
+    pub(crate) fn own(
+        &self,
+        hook: &Hook,
+        answer: OwnershipAnswer,
+        until: Timestamp,
+        now: Timestamp,
+    ) {
         let mut guard = self.lock();
         let state = &mut *guard;
         let gate = state

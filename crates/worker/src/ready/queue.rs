@@ -39,7 +39,7 @@ pub(super) struct HookQueue {
     /// Nothing more starts before the hook is known as of this version: it was backed off.
     pub(super) shut: Option<i64>,
     pub(super) window: u32,
-    /// For how many more there was room at the latest look.
+    /// For how many more there was capacity at the latest look.
     pub(super) offered: u32,
     /// When it took all that it was offered, until half of its window is empty again.
     filled: Option<Instant>,

@@ -1,6 +1,6 @@
 use super::*;
 use crate::testing::{self, leased_for, now};
-use postrider_store::GateAnswer;
+use postrider_store::OwnershipAnswer;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -66,8 +66,8 @@ fn hooks_take_turns_and_keep_their_cap() {
 fn a_full_hook_has_no_room_and_leaves_the_others_theirs() {
     let ready = Ready::new(2, 256, 5);
     ready.push((0..4).map(|_| leased_for(hook(1))).collect());
-    let room = ready.room(now());
-    assert_eq!((room.left(hook(1)), room.left(hook(2))), (0, 4));
+    let capacity = ready.capacity(now());
+    assert_eq!((capacity.left(hook(1)), capacity.left(hook(2))), (0, 4));
 }
 
 #[test]
@@ -77,32 +77,32 @@ fn a_window_doubles_when_half_of_a_full_one_is_gone_and_falls_back_on_a_failure(
     fill(1);
     assert!(ready.try_next().is_some());
     ready.done(hook(1), Ended::Accepted);
-    assert_eq!(ready.room(now()).left(hook(1)), 2, "it was not full");
+    assert_eq!(ready.capacity(now()).left(hook(1)), 2, "it was not full");
     fill(2);
     assert!(ready.try_next().is_some());
     ready.done(hook(1), Ended::Accepted);
-    assert_eq!(ready.room(now()).left(hook(1)), 3);
+    assert_eq!(ready.capacity(now()).left(hook(1)), 3);
     assert!(ready.try_next().is_some());
     ready.done(hook(1), Ended::Refused);
-    assert_eq!(ready.room(now()).left(hook(1)), 2);
+    assert_eq!(ready.capacity(now()).left(hook(1)), 2);
 }
 
 #[test]
 fn a_hook_that_answers_nothing_earns_no_window_and_makes_nobody_wait() {
     let ready = Ready::new(2, 256, 5);
     for _ in 0..10 {
-        let room = ready.room(now()).left(hook(1));
-        ready.push((0..room.min(1)).map(|_| leased_for(hook(1))).collect());
+        let capacity = ready.capacity(now()).left(hook(1));
+        ready.push((0..capacity.min(1)).map(|_| leased_for(hook(1))).collect());
         ready.try_next();
     }
-    assert_eq!(ready.room(now()).left(hook(1)), 0);
+    assert_eq!(ready.capacity(now()).left(hook(1)), 0);
     assert_eq!(ready.counts(), (2, 2));
     let mut state = ready.lock();
     for queue in state.hooks.values_mut() {
         queue.moved -= Duration::from_millis(200);
     }
     drop(state);
-    assert_eq!(ready.room(now()).left(hook(2)), 4);
+    assert_eq!(ready.capacity(now()).left(hook(2)), 4);
     assert_eq!(ready.lock().stalled, 2);
     assert!(ready.is_low());
 }
@@ -120,7 +120,7 @@ fn what_is_queued_follows_the_hooks() {
     paused.status = HookStatus::Paused;
     // Hook 1 was deleted.
     let unsendable = ready
-        .follow(&HookBook::of([changed, paused]), now())
+        .follow(&HookCache::of([changed, paused]), now())
         .deliveries;
     let hooks: Vec<_> = unsendable.iter().map(|d| d.hook.id).collect();
     assert_eq!(hooks.len(), 3);
@@ -142,19 +142,19 @@ fn a_hook_that_cannot_be_sent_to_has_no_room_until_it_changes() {
     ready.shut_out(&shut_out);
     assert!(
         ready
-            .follow(&HookBook::of([shut_out.clone()]), now())
+            .follow(&HookCache::of([shut_out.clone()]), now())
             .deliveries
             .is_empty()
     );
-    assert_eq!(ready.room(now()).left(hook(1)), 0);
+    assert_eq!(ready.capacity(now()).left(hook(1)), 0);
     shut_out.version += 1;
     assert!(
         ready
-            .follow(&HookBook::of([shut_out]), now())
+            .follow(&HookCache::of([shut_out]), now())
             .deliveries
             .is_empty()
     );
-    assert_eq!(ready.room(now()).left(hook(1)), 2);
+    assert_eq!(ready.capacity(now()).left(hook(1)), 2);
 }
 
 #[tokio::test]
@@ -189,8 +189,8 @@ fn known(id: HookId, phase: Option<Phase>, version: i64) -> Hook {
     hook
 }
 
-fn standing(hook: HookId, phase: Option<Phase>, version: Option<i64>) -> Standing {
-    Standing {
+fn standing(hook: HookId, phase: Option<Phase>, version: Option<i64>) -> HookPhase {
+    HookPhase {
         hook,
         phase,
         not_before: phase.map(|_| now() + Duration::from_secs(1)),
@@ -227,12 +227,12 @@ fn a_hook_that_fails_waits_until_its_failures_are_recorded() {
     let backed_off = standing(hook(1), Some(Phase::BackedOff), Some(7));
     ready.settled(&failures(1), &[backed_off]);
     assert!(ready.try_next().is_none());
-    let older = HookBook::of([known(hook(1), None, 6)]);
+    let older = HookCache::of([known(hook(1), None, 6)]);
     assert_eq!(ready.follow(&older, now()).deliveries.len(), 14);
     ready.push(vec![leased_for(hook(1))]);
     assert!(ready.try_next().is_none(), "it is known to be backed off");
-    let book = HookBook::of([known(hook(1), Some(Phase::BackedOff), 7)]);
-    assert_eq!(ready.follow(&book, now()).deliveries.len(), 1);
+    let cache = HookCache::of([known(hook(1), Some(Phase::BackedOff), 7)]);
+    assert_eq!(ready.follow(&cache, now()).deliveries.len(), 1);
     assert_eq!(ready.counts(), (0, 0));
 }
 
@@ -259,18 +259,18 @@ fn an_owner_probes_a_hook_that_it_had_left_alone() {
     let backed_off = known(hook(1), Some(Phase::BackedOff), 7);
     assert!(ready.try_next().is_some());
     // Another worker's attempts backed it off, and that is known already.
-    let book = HookBook::of([backed_off.clone()]);
-    assert!(ready.follow(&book, now()).deliveries.is_empty());
+    let cache = HookCache::of([backed_off.clone()]);
+    assert!(ready.follow(&cache, now()).deliveries.is_empty());
     ready.done(hook(1), Ended::Refused);
     let still = standing(hook(1), Some(Phase::BackedOff), None);
     ready.settled(&failures(1), &[still]);
-    let answer = GateAnswer {
+    let answer = OwnershipAnswer {
         hook: hook(1),
         owned: true,
         not_before: Some(now()),
     };
     ready.own(&backed_off, answer, now() + Duration::from_secs(8), now());
-    assert_eq!(ready.room(now()).left(hook(1)), 1);
+    assert_eq!(ready.capacity(now()).left(hook(1)), 1);
     ready.push(vec![leased_for(hook(1))]);
     assert!(ready.try_next().is_some());
 }
@@ -282,13 +282,13 @@ fn what_is_queued_is_given_back_when_the_hook_becomes_gated() {
     assert!(ready.try_next().is_some());
     let mut limited = known(hook(1), None, 2);
     limited.settings.in_flight = Some(1);
-    let book = HookBook::of([limited.clone()]);
-    assert_eq!(ready.follow(&book, now()).deliveries.len(), 3);
+    let cache = HookCache::of([limited.clone()]);
+    assert_eq!(ready.follow(&cache, now()).deliveries.len(), 3);
     assert_eq!(ready.counts(), (0, 1));
 
     // As its owner this worker starts one at a time, and what is in flight counts.
     let until = now() + Duration::from_secs(8);
-    let answer = GateAnswer {
+    let answer = OwnershipAnswer {
         hook: hook(1),
         owned: true,
         not_before: None,
@@ -303,7 +303,7 @@ fn what_is_queued_is_given_back_when_the_hook_becomes_gated() {
 
     limited.version = 3;
     limited.settings.in_flight = None;
-    let lost = ready.follow(&HookBook::of([limited]), now());
+    let lost = ready.follow(&HookCache::of([limited]), now());
     assert_eq!(lost.gates, [hook(1)]);
     assert!(!ready.owns(hook(1), now()));
 }
@@ -327,7 +327,7 @@ fn hooks_that_do_not_answer_hold_half_of_the_places() {
     for queue in ready.lock().hooks.values_mut() {
         queue.moved -= Duration::from_secs(2);
     }
-    ready.room(now());
+    ready.capacity(now());
     assert_eq!(ready.lock().slow, 12);
     ready.done(hook(2), Ended::Silent);
     assert_eq!(start(), []);
@@ -353,7 +353,7 @@ fn what_waits_elsewhere_takes_nothing_from_the_pace() {
         }
     }
     drop(state);
-    ready.room(now());
+    ready.capacity(now());
     assert_eq!(start(), half, "those that hook 1 does not answer");
     assert_eq!(start(), 0);
 }

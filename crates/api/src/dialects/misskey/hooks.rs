@@ -1,8 +1,8 @@
 //! `/api/i/webhooks/…`: hooks as Misskey's API shows and changes them.
 
 use super::NAME;
-use super::call::Call;
 use super::refusal::{Refusal, no_such_webhook};
+use super::request::Call;
 use super::sample;
 use crate::dialects::Desk;
 use axum::Json;
@@ -10,7 +10,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use chrono::SecondsFormat;
 use postrider_core::{AliasForm, HookCredentials, HookEdit, HookSettings, HookStatus, NewHook};
-use postrider_store::Registered;
+use postrider_store::RegisteredHook;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -159,15 +159,15 @@ pub(super) async fn test(State(desk): State<Arc<Desk>>, call: Call) -> Result<St
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn find(desk: &Desk, call: &Call, id: &'static str) -> Result<Registered, Refusal> {
+async fn find(desk: &Desk, call: &Call, id: &'static str) -> Result<RegisteredHook, Refusal> {
     call.params.require(&["webhookId"])?;
     let alias = call.params.webhook_id()?;
     let found = desk.find(NAME, &call.user, alias).await?;
     found.ok_or_else(|| no_such_webhook(id).into())
 }
 
-impl From<Registered> for UserWebhook {
-    fn from(registered: Registered) -> Self {
+impl From<RegisteredHook> for UserWebhook {
+    fn from(registered: RegisteredHook) -> Self {
         let hook = registered.hook;
         let name = hook.settings.profile.get(HOOK_NAME).and_then(Value::as_str);
         Self {

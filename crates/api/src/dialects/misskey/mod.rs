@@ -2,10 +2,10 @@
 //!
 //! Every route is a POST with its parameters in a JSON body. What changes a hook answers 204.
 
-mod call;
 mod hooks;
 mod params;
 mod refusal;
+mod request;
 mod sample;
 
 use super::credentials::token;

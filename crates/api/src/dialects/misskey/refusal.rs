@@ -1,8 +1,8 @@
 //! How Misskey's API says no: `{"error":{"message":…,"code":…,"id":…,"kind":…}}`, each code
 //! with an id and a status of its own.
 
-use crate::dialects::desk::NotTested;
-use crate::dialects::intake::NotTaken;
+use crate::dialects::body::NotTaken;
+use crate::dialects::registrar::NotTested;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use postrider_core::HookError;

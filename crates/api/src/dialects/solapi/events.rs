@@ -2,9 +2,9 @@
 //!
 //! There is no such table in the database: what there is, is configured.
 
-use super::call::Call;
 use super::query::{Held, Kind};
 use super::refusal::Refusal;
+use super::request::Call;
 use super::shown_date;
 use crate::dialects::Desk;
 use axum::Json;

@@ -2,9 +2,9 @@
 //!
 //! Of a secret only the SHA-1 is kept: it is what is shown, and what deliveries carry.
 
-use super::call::Call;
 use super::query::{Held, Kind};
 use super::refusal::Refusal;
+use super::request::Call;
 use super::{EventEntry, NAME, shown_date};
 use crate::dialects::Desk;
 use crate::dialects::id::Id;
@@ -15,7 +15,7 @@ use postrider_core::{
     AliasForm, EventPattern, Hook, HookCredentials, HookEdit, HookId, HookSettings, HookStatus,
     NewHook, parse_hook_url, sha1_hex,
 };
-use postrider_store::Registered;
+use postrider_store::RegisteredHook;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -247,13 +247,13 @@ pub(super) async fn test(
     }
 }
 
-async fn find(desk: &Desk, call: &Call, id: &str) -> Result<Registered, Refusal> {
+async fn find(desk: &Desk, call: &Call, id: &str) -> Result<RegisteredHook, Refusal> {
     let found = desk.find(NAME, &call.account, id).await?;
     found.ok_or_else(|| Refusal::not_found("webhook", id))
 }
 
 impl Item {
-    fn of(registered: Registered) -> Self {
+    fn of(registered: RegisteredHook) -> Self {
         let hook = registered.hook;
         Self {
             status: status_of(&hook),

@@ -5,11 +5,11 @@
 //! success is 200, deletions included, and every refusal has a code and a message.
 
 mod authorization;
-mod call;
 mod events;
 mod hooks;
 mod query;
 mod refusal;
+mod request;
 #[cfg(test)]
 mod tests;
 

@@ -1,10 +1,10 @@
 //! How SOLAPI's API says no: `{"errorCode":…,"errorMessage":…}`, both never empty.
 
-use crate::dialects::desk::NotTested;
-use crate::dialects::intake::NotTaken;
+use crate::dialects::body::NotTaken;
+use crate::dialects::registrar::NotTested;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use postrider_core::{Credential, Standing};
+use postrider_core::{Credential, RegistrantStatus};
 use postrider_store::Error;
 use serde::Serialize;
 
@@ -85,10 +85,10 @@ impl Refusal {
         let lacks = match scope {
             Scope { writes: true, .. } if !access.write => "the permission webhook:write",
             Scope { writes: false, .. } if !access.read => "the permission webhook:read",
-            Scope { account: true, .. } if access.account_status != Standing::Active => {
+            Scope { account: true, .. } if access.account_status != RegistrantStatus::Active => {
                 "an account whose status is ACTIVE"
             }
-            Scope { member: true, .. } if access.member_status != Standing::Active => {
+            Scope { member: true, .. } if access.member_status != RegistrantStatus::Active => {
                 "a member whose status is ACTIVE"
             }
             Scope { verified: true, .. } if !access.verified => "a verified account",

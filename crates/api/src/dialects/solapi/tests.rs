@@ -3,8 +3,8 @@
 
 use super::*;
 use crate::dialects::{DeskParts, DialectSettings};
+use crate::outage_log::Trouble;
 use crate::test_sender::TestSender;
-use crate::trouble::Trouble;
 use async_trait::async_trait;
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};

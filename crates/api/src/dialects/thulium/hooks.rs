@@ -4,8 +4,8 @@
 //! texts.
 
 use super::NAME;
-use super::call::Call;
 use super::refusal::{Fault, Refusal};
+use super::request::Call;
 use crate::dialects::Desk;
 use crate::dialects::id::Id;
 use axum::Json;
@@ -15,7 +15,7 @@ use postrider_core::{
     AliasForm, BasicAuth, EventPattern, Hook, HookCredentials, HookEdit, HookSettings, NewHook,
     parse_hook_url,
 };
-use postrider_store::{Error, Registered};
+use postrider_store::{Error, RegisteredHook};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -145,14 +145,14 @@ pub(super) async fn delete(
     Ok(StatusCode::OK)
 }
 
-async fn find(desk: &Desk, call: &Call, id: &str) -> Result<Registered, Refusal> {
+async fn find(desk: &Desk, call: &Call, id: &str) -> Result<RegisteredHook, Refusal> {
     let found = desk.find(NAME, &call.account, id).await;
     let found = found.map_err(|e: Error| call.asked.refused(e))?;
     found.ok_or_else(|| call.asked.refused(Fault::NoHook))
 }
 
-impl From<Registered> for Item {
-    fn from(registered: Registered) -> Self {
+impl From<RegisteredHook> for Item {
+    fn from(registered: RegisteredHook) -> Self {
         let Hook {
             alias,
             events,

@@ -3,9 +3,9 @@
 //! A hook gets any number of actions, and Basic credentials of its own if it wants some. Adding
 //! and listing is what Thulium documents; a hook by its id (`/api/webhooks/{id}`) is ours.
 
-mod call;
 mod hooks;
 mod refusal;
+mod request;
 
 use super::credentials::{drawn, password};
 use super::route::Route;

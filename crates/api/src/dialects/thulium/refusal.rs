@@ -1,7 +1,7 @@
 //! How Thulium's API says no: `{"request_id":…,"errors":[{"message":…,"code":…}]}`, with all
 //! that is wrong at once, in English or, if the caller prefers it, in Polish.
 
-use crate::dialects::intake::NotTaken;
+use crate::dialects::body::NotTaken;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use postrider_core::Timestamp;

@@ -1,10 +1,10 @@
 //! `backlog`: whether deliveries that wait in great numbers slow down those that go out.
 
+use super::environment::Lab;
 use super::figures::{Figure, Measurement, Meter, rate};
-use super::lab::Lab;
 use super::options::Stage;
 use super::processes::ReceiverProcess;
-use super::tally::Watch;
+use super::received::Watch;
 use crate::failure::Result;
 use anyhow::bail;
 use postrider_store::HookChange;

@@ -4,14 +4,14 @@
 //! delivery. The load is a share of what producers and a worker reached together just before, so
 //! that the machine can keep up with it, and what grows slower shows.
 
+use super::environment::Lab;
 use super::figures::{Figure, Measurement, Meter};
-use super::lab::Lab;
 use super::load::{Pace, Producers};
 use super::options::Stage;
 use super::processes::{ReceiverProcess, WorkerProcess};
+use super::received::{Seen, Watch};
 use super::scrape::Scrape;
 use super::steady::{Work, sustain};
-use super::tally::{Seen, Watch};
 use crate::failure::Result;
 use crate::output::notice;
 use anyhow::Context;

@@ -1,7 +1,7 @@
 //! `idle`: what a worker costs that has nothing to do.
 
+use super::environment::Lab;
 use super::figures::{Figure, Measurement, Meter};
-use super::lab::Lab;
 use super::options::Stage;
 use crate::failure::Result;
 use std::time::{Duration, Instant};

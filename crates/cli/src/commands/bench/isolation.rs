@@ -4,12 +4,12 @@
 //! never answers, and beside the same with many deliveries due behind it; then five hundred
 //! healthy hooks alone, and beside five hundred dead ones.
 
+use super::environment::{Lab, end};
 use super::figures::{Figure, Measurement, Meter};
-use super::lab::{Lab, end};
 use super::load::{Pace, Producers, milliseconds};
 use super::options::{Shape, Stage, event_type, payload};
 use super::processes::ReceiverProcess;
-use super::tally::Watch;
+use super::received::Watch;
 use crate::failure::{Misuse, Result};
 use crate::output::notice;
 use postrider_core::NewEvent;

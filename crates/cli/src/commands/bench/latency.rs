@@ -1,13 +1,13 @@
 //! `latency`: from the application's commit to the receiver, by polling, and from a request to
 //! the API, which wakes the worker, at a calm rate.
 
+use super::environment::Lab;
 use super::figures::{Figure, Measurement, Meter};
-use super::lab::Lab;
 use super::load::{Pace, Producers, milliseconds};
 use super::options::Stage;
 use super::processes::ReceiverProcess;
 use super::publish;
-use super::tally::Watch;
+use super::received::Watch;
 use crate::failure::Result;
 use std::time::Duration;
 

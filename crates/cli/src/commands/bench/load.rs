@@ -3,12 +3,12 @@
 //! They keep to a rate, or to a backlog, and always to an end: whatever happens, they insert
 //! nothing after their time.
 
+use super::environment::Lab;
 use super::figures::percentile;
-use super::lab::Lab;
 use super::options::Shape;
 use super::processes::{LOOK_EVERY, ReceiverProcess};
 use super::progress::Progress;
-use super::tally::{Seen, is_kept};
+use super::received::{Seen, is_kept};
 use crate::failure::Result;
 use postrider_core::NewEvent;
 use postrider_store::Store;

@@ -1,11 +1,11 @@
 //! `postrider bench`: what this machine makes of Postrider, beside the bare HTTP clients.
 
 mod backlog;
+mod environment;
 mod figures;
 mod held_xmin;
 mod idle;
 mod isolation;
-mod lab;
 mod latency;
 mod load;
 mod machine;
@@ -13,12 +13,12 @@ mod options;
 mod processes;
 mod progress;
 mod publish;
+mod received;
 mod receiver;
 mod report;
 mod retention;
 mod scrape;
 mod steady;
-mod tally;
 mod throughput;
 mod workers;
 
@@ -26,7 +26,7 @@ use crate::cli::Globals;
 use crate::failure::{Misuse, Result, Silent, sentence};
 use crate::output::notice;
 use clap::{Args, ValueEnum};
-use lab::Stopped;
+use environment::Stopped;
 use options::{Options, Stage};
 use postrider_store::Backend;
 use processes::ReceiverProcess;

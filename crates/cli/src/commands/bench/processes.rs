@@ -4,8 +4,8 @@
 
 use super::machine::{peak_memory, process_cpu};
 use super::progress::Progress;
+use super::received::{Seen, Watch};
 use super::scrape::Scrape;
-use super::tally::{Seen, Watch};
 use crate::failure::Result;
 use anyhow::{Context, bail};
 use serde::Deserialize;

@@ -1,12 +1,12 @@
 //! `publish`: events that come in one by one through the API, and are delivered meanwhile by the
 //! same process.
 
+use super::environment::Lab;
 use super::figures::{Cost, Figure, Measurement, Meter, rate};
-use super::lab::Lab;
 use super::load::milliseconds;
 use super::options::{Shape, Stage, event_type, payload};
 use super::processes::{ReceiverProcess, WorkerProcess};
-use super::tally::Watch;
+use super::received::Watch;
 use super::throughput;
 use crate::failure::Result;
 use crate::output::notice;

@@ -8,7 +8,7 @@
 //!
 //! Paths: `/ok/N` is answered 200, `/fail/N` 500, `/hang/N` never; `N` numbers the hook.
 
-use super::tally::{Tally, Watch};
+use super::received::{Tally, Watch};
 use anyhow::{Context, Result};
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -5,12 +5,12 @@
 //! and it goes. What is told is how many deliveries arrived a second and the longest time in
 //! which none did, before, meanwhile and after.
 
+use super::environment::Lab;
 use super::figures::{Figure, Measurement, Meter};
-use super::lab::Lab;
 use super::load::{Pace, Producers};
 use super::options::Stage;
 use super::processes::ReceiverProcess;
-use super::tally::Watch;
+use super::received::Watch;
 use crate::failure::Result;
 use anyhow::{Context, bail};
 use postrider_core::Timestamp;

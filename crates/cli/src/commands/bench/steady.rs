@@ -3,12 +3,12 @@
 //! Without a rate the producers keep a backlog of a few thousand deliveries, so that workers
 //! never wait; what a delivery then takes is the time to work through that backlog.
 
+use super::environment::Lab;
 use super::figures::{Cost, Figure, Measurement, Meter};
-use super::lab::Lab;
 use super::load::{Pace, Producers, milliseconds};
 use super::options::Stage;
 use super::processes::ReceiverProcess;
-use super::tally::Watch;
+use super::received::Watch;
 use super::throughput::drain;
 use crate::failure::Result;
 use crate::output::notice;

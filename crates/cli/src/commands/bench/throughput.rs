@@ -1,10 +1,10 @@
 //! `throughput`: draining a backlog, beside what the bare HTTP clients make of the same bytes.
 
+use super::environment::{Lab, bounded};
 use super::figures::{Cost, Figure, Measurement, Meter, rate};
-use super::lab::{Lab, bounded};
 use super::options::{Shape, Stage, payload};
 use super::processes::ReceiverProcess;
-use super::tally::Watch;
+use super::received::Watch;
 use crate::failure::Result;
 use crate::output::notice;
 use http::{HeaderMap, HeaderValue};

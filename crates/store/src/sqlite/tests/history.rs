@@ -15,7 +15,7 @@ async fn six_days() -> (TestFile, [HookId; 2]) {
         file.enqueue(4).await;
         let done = file
             .store
-            .fan_out(FanOut {
+            .fan_out(FanOutRequest {
                 now: at,
                 until: at + TimeDelta::days(30),
                 ..fan_out(100)

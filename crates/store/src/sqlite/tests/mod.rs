@@ -10,7 +10,7 @@ mod sharing;
 mod work;
 
 use super::SqliteStore;
-use crate::{FanOut, FannedOut, Lease, Leased, Room, Settlement, Step, Store};
+use crate::{Capacity, FanOutRequest, FanOutResult, LeaseRequest, Leased, Settlement, Step, Store};
 use chrono::{DateTime, TimeDelta};
 use postrider_core::{
     Attempt, AttemptId, HealthPolicy, HookCredentials, HookId, KeyRing, LeaseToken, NewEvent,
@@ -89,8 +89,8 @@ impl TestFile {
         self.store.enqueue(&events).await.unwrap();
     }
 
-    async fn fan_out(&self, room: u32) -> FannedOut {
-        self.store.fan_out(fan_out(room)).await.unwrap()
+    async fn fan_out(&self, capacity: u32) -> FanOutResult {
+        self.store.fan_out(fan_out(capacity)).await.unwrap()
     }
 }
 
@@ -121,13 +121,13 @@ fn new_hook(pattern: &str) -> NewHook {
     }
 }
 
-fn fan_out(room: u32) -> FanOut {
-    FanOut {
+fn fan_out(capacity: u32) -> FanOutRequest {
+    FanOutRequest {
         slot: 0,
         now: now(),
         token: LeaseToken::draw(now()),
         until: later(),
-        room: Room::new(room, room),
+        capacity: Capacity::new(capacity, capacity),
         max_events: 1_000,
         max_bytes: 64 * 1024 * 1024,
         max_deliveries: 10_000,
@@ -136,8 +136,8 @@ fn fan_out(room: u32) -> FanOut {
     }
 }
 
-fn lease(hook: HookId, limit: u32, now: Timestamp) -> Lease {
-    Lease {
+fn lease(hook: HookId, limit: u32, now: Timestamp) -> LeaseRequest {
+    LeaseRequest {
         slot: 0,
         now,
         token: LeaseToken::draw(now),

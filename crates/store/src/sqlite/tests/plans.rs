@@ -13,7 +13,7 @@ const HOT: [&str; 12] = [
     include_str!("../settle.rs"),
     include_str!("../attempt_rows.rs"),
     include_str!("../settle_rows.rs"),
-    include_str!("../started.rs"),
+    include_str!("../lease_group.rs"),
     include_str!("../health.rs"),
     include_str!("../gates.rs"),
     include_str!("../upkeep.rs"),

@@ -138,7 +138,7 @@ async fn a_key_is_used_up_by_the_first_event_that_is_taken() {
         .enqueue(&[keyed(1), keyed(2), NewEvent::new("a", &3).unwrap()])
         .await
         .unwrap();
-    let first = FanOut {
+    let first = FanOutRequest {
         max_deliveries: 1,
         ..fan_out(10)
     };

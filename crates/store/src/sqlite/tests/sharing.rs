@@ -47,7 +47,7 @@ async fn a_call_that_is_given_up_leaves_nothing_open() {
     file.hook("*").await;
     file.enqueue(200).await;
     for turn in 0..60 {
-        let mut call = Box::pin(file.store.fan_out(FanOut {
+        let mut call = Box::pin(file.store.fan_out(FanOutRequest {
             max_events: 2,
             ..fan_out(1_000)
         }));

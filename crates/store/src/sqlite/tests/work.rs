@@ -239,7 +239,7 @@ async fn a_hook_that_another_process_changed_is_seen_before_the_next_match() {
     assert_eq!((done.deliveries, done.started.len()), (1, 0));
     other.remove_hook(hook, "test", now()).await.unwrap();
     file.store.peek().await.unwrap();
-    assert!(file.store.hooks_book().is_empty());
+    assert!(file.store.hook_cache().is_empty());
 }
 
 #[tokio::test]

@@ -1,10 +1,10 @@
 //! What a database tells about itself.
 
-use postrider_store::{Backend, Examination, OUTBOX_COLUMNS, Producer};
+use postrider_store::{Backend, Diagnostics, OUTBOX_COLUMNS, Producer};
 use postrider_tests::TestStore;
 
 pub async fn a_database_that_is_well_has_nothing_to_tell(t: &TestStore) {
-    let found = examine(t).await;
+    let found = diagnose(t).await;
     assert!(found.missing_partitions.is_empty());
     assert!(
         found
@@ -18,10 +18,10 @@ pub async fn a_database_that_is_well_has_nothing_to_tell(t: &TestStore) {
 pub async fn missing_partitions_are_named(t: &TestStore) {
     let mut sql = t.sql().await;
     sql.run("DROP TABLE postrider_attempts_20260304").await;
-    let found = examine(t).await;
+    let found = diagnose(t).await;
     assert_eq!(found.missing_partitions, ["postrider_attempts_20260304"]);
     t.store.migrate(None, t.now()).await.unwrap();
-    assert!(examine(t).await.missing_partitions.is_empty());
+    assert!(diagnose(t).await.missing_partitions.is_empty());
 }
 
 pub async fn a_transaction_that_stays_open_is_named(t: &TestStore) {
@@ -31,7 +31,7 @@ pub async fn a_transaction_that_stays_open_is_named(t: &TestStore) {
          SELECT count(*) FROM postrider_events",
     )
     .await;
-    let old = examine(t).await.oldest_snapshot.unwrap();
+    let old = diagnose(t).await.oldest_snapshot.unwrap();
     assert!(old.what.contains("nightly report"), "{old:?}");
     assert!(old.remedy.contains("pg_terminate_backend"), "{old:?}");
     assert!(old.since.is_some());
@@ -50,7 +50,7 @@ pub async fn what_roles_may_insert_is_told(t: &TestStore) {
          GRANT INSERT (id, event_type) ON postrider_outbox TO {wrong}"
     ))
     .await;
-    let producers = examine(t).await.producers;
+    let producers = diagnose(t).await.producers;
     sql.run(format!(
         "DROP OWNED BY {right}, {wrong}; DROP ROLE {right}, {wrong}"
     ))
@@ -77,6 +77,6 @@ pub async fn what_roles_may_insert_is_told(t: &TestStore) {
     );
 }
 
-async fn examine(t: &TestStore) -> Examination {
-    t.store.examine(t.now()).await.unwrap()
+async fn diagnose(t: &TestStore) -> Diagnostics {
+    t.store.diagnostics(t.now()).await.unwrap()
 }

@@ -3,14 +3,14 @@
 use super::errors::from_sqlx;
 use super::values::rows;
 use crate::Result;
-use crate::announce::Announcement;
+use crate::operational_events::OperationalEvent;
 use postrider_core::{HookId, Timestamp, patterns_matching};
 use sqlx::SqliteConnection;
 
 /// Puts events of ours into the outbox.
 pub(super) async fn announce(
     tx: &mut SqliteConnection,
-    announcements: &[Announcement],
+    announcements: &[OperationalEvent],
     now: Timestamp,
 ) -> Result<()> {
     if announcements.is_empty() {

@@ -18,7 +18,7 @@ const EVERYTHING_EVERY: Duration = Duration::from_secs(15);
 
 /// Up to where the queues of hooks have been emptied.
 #[derive(Debug, Default)]
-pub(super) struct DueFrom {
+pub(super) struct DueCursor {
     emptied: HashMap<(i16, HookId), Emptied>,
     forgotten: Option<Instant>,
 }
@@ -30,7 +30,7 @@ struct Emptied {
     since: Instant,
 }
 
-impl DueFrom {
+impl DueCursor {
     /// From which due time on to look at the hook; `None` for from the beginning.
     pub(super) fn of(
         &self,
@@ -87,32 +87,32 @@ mod tests {
 
     #[test]
     fn a_look_begins_a_margin_before_what_was_emptied() {
-        let (mut due_from, at) = (DueFrom::default(), Instant::now());
-        assert_eq!(due_from.of(0, HOOK, second(10), at), None);
-        due_from.emptied(0, HOOK, None, second(10), at);
-        assert_eq!(due_from.of(0, HOOK, second(11), at), Some(second(5)));
-        assert_eq!(due_from.of(1, HOOK, second(11), at), None, "another slot");
-        due_from.emptied(0, HOOK, Some(second(5)), second(11), at);
-        assert_eq!(due_from.of(0, HOOK, second(11), at), Some(second(6)));
+        let (mut due_cursor, at) = (DueCursor::default(), Instant::now());
+        assert_eq!(due_cursor.of(0, HOOK, second(10), at), None);
+        due_cursor.emptied(0, HOOK, None, second(10), at);
+        assert_eq!(due_cursor.of(0, HOOK, second(11), at), Some(second(5)));
+        assert_eq!(due_cursor.of(1, HOOK, second(11), at), None, "another slot");
+        due_cursor.emptied(0, HOOK, Some(second(5)), second(11), at);
+        assert_eq!(due_cursor.of(0, HOOK, second(11), at), Some(second(6)));
     }
 
     #[test]
     fn now_and_then_everything_is_looked_at() {
-        let (mut due_from, at) = (DueFrom::default(), Instant::now());
-        due_from.emptied(0, HOOK, None, second(10), at);
+        let (mut due_cursor, at) = (DueCursor::default(), Instant::now());
+        due_cursor.emptied(0, HOOK, None, second(10), at);
         let late = at + EVERYTHING_EVERY - Duration::from_millis(1);
-        due_from.emptied(0, HOOK, Some(second(5)), second(24), late);
-        assert_eq!(due_from.of(0, HOOK, second(24), late), Some(second(19)));
+        due_cursor.emptied(0, HOOK, Some(second(5)), second(24), late);
+        assert_eq!(due_cursor.of(0, HOOK, second(24), late), Some(second(19)));
         let later = at + EVERYTHING_EVERY;
-        assert_eq!(due_from.of(0, HOOK, second(25), later), None);
-        due_from.emptied(0, HOOK, None, second(25), later);
-        assert_eq!(due_from.of(0, HOOK, second(25), later), Some(second(20)));
+        assert_eq!(due_cursor.of(0, HOOK, second(25), later), None);
+        due_cursor.emptied(0, HOOK, None, second(25), later);
+        assert_eq!(due_cursor.of(0, HOOK, second(25), later), Some(second(20)));
     }
 
     #[test]
     fn a_clock_that_was_set_back_begins_anew() {
-        let (mut due_from, at) = (DueFrom::default(), Instant::now());
-        due_from.emptied(0, HOOK, None, second(3_600), at);
-        assert_eq!(due_from.of(0, HOOK, second(0), at), None);
+        let (mut due_cursor, at) = (DueCursor::default(), Instant::now());
+        due_cursor.emptied(0, HOOK, None, second(3_600), at);
+        assert_eq!(due_cursor.of(0, HOOK, second(0), at), None);
     }
 }

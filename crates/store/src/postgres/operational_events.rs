@@ -1,7 +1,7 @@
 //! Events of our own go into the outbox, in the transaction of what they tell.
 
 use super::errors::Result;
-use crate::announce::Announcement;
+use crate::operational_events::OperationalEvent;
 use postrider_core::{HookId, Timestamp, patterns_matching};
 use sqlx::PgConnection;
 use sqlx::postgres::PgBindIterExt;
@@ -10,7 +10,7 @@ use sqlx::postgres::PgBindIterExt;
 pub(super) async fn announce(
     connection: &mut PgConnection,
     slot: i16,
-    announcements: &[Announcement],
+    announcements: &[OperationalEvent],
     now: Timestamp,
 ) -> Result<()> {
     if announcements.is_empty() {

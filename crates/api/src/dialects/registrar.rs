@@ -1,15 +1,15 @@
 //! What all dialects need: who calls, and the hooks of an account.
 
 use super::DialectSettings;
-use super::intake::BODIES;
-use crate::hook_state::{changes_state, tell_removed, tell_state};
+use super::body::BODIES;
+use crate::hook_log::{changes_state, tell_removed, tell_state};
+use crate::outage_log::Trouble;
 use crate::test_sender::TestSender;
-use crate::trouble::Trouble;
 use postrider_core::{
     Attempt, Clock, Credential, Hook, HookEdit, HookId, NewHook, Proof, Timestamp,
 };
 use postrider_store::{
-    CredentialQuery, Error, HookChange, HookReport, Registered, RegisteredFilter, Result, Store,
+    CredentialQuery, Error, HookChange, HookReport, RegisteredFilter, RegisteredHook, Result, Store,
 };
 use sha2::{Digest, Sha256};
 use std::collections::{HashMap, HashSet};
@@ -165,7 +165,7 @@ impl Desk {
         profile: &str,
         account: &str,
         alias: &str,
-    ) -> Result<Option<Registered>> {
+    ) -> Result<Option<RegisteredHook>> {
         if alias.contains(NUL) {
             return Ok(None);
         }
@@ -187,7 +187,7 @@ impl Desk {
         profile: &str,
         account: &str,
         up_to: Option<String>,
-        mut take: impl FnMut(Registered) -> bool,
+        mut take: impl FnMut(RegisteredHook) -> bool,
     ) -> Result<()> {
         // No alias sorts between a text and the same with NUL behind it.
         let up_to = up_to.map(|text| text.split(NUL).take(1).collect());
@@ -220,7 +220,7 @@ impl Desk {
     }
 
     /// All hooks of an account.
-    pub(super) async fn all(&self, profile: &str, account: &str) -> Result<Vec<Registered>> {
+    pub(super) async fn all(&self, profile: &str, account: &str) -> Result<Vec<RegisteredHook>> {
         let mut all = Vec::new();
         self.each(profile, account, None, |registered| {
             all.push(registered);

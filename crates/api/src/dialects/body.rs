@@ -1,11 +1,11 @@
 //! Takes the body of a registrant's request in.
 //!
 //! Some dialects carry what proves the caller in the body, so that it must be read before the
-//! caller is known. Therefore bodies are small here, and all together have a room of their own:
+//! caller is known. Therefore bodies are small here, and all together have a capacity of their own:
 //! strangers cannot take that of those who publish.
 
 use super::Desk;
-use crate::call::{drain, length};
+use crate::request::{drain, length};
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, header};
 use bytes::Bytes;

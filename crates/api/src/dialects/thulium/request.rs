@@ -5,13 +5,13 @@
 use super::NAME;
 use super::refusal::{Asked, Fault, Refusal};
 use crate::dialects::Desk;
-use crate::dialects::intake::{may_be_json, take};
+use crate::dialects::body::{may_be_json, take};
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, Method, header};
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use postrider_core::{Credential, Standing};
+use postrider_core::{Credential, RegistrantStatus};
 use postrider_store::CredentialQuery;
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -47,7 +47,7 @@ impl FromRequest<Arc<Desk>> for Call {
         let credential = match allowed {
             Ok(credential) => credential,
             Err(fault) => {
-                crate::call::drain(body).await;
+                crate::request::drain(body).await;
                 return Err(asked.refused(fault));
             }
         };
@@ -93,7 +93,7 @@ fn may(credential: &Credential, writes: bool) -> bool {
         false => access.read,
     };
     let standings = [access.account_status, access.member_status];
-    permitted && standings == [Standing::Active; 2]
+    permitted && standings == [RegistrantStatus::Active; 2]
 }
 
 /// User and password out of a header (RFC 7617).

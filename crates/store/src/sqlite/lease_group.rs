@@ -7,7 +7,7 @@
 use super::errors::from_sqlx;
 use super::values::{day_number, micros, moment, rows};
 use crate::fan_out::Plan;
-use crate::{FanOut, Result, Settlement};
+use crate::{FanOutRequest, Result, Settlement};
 use postrider_core::{DeliveryId, EventId, HookId, LeaseToken, Timestamp};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{FromRow, Row};
@@ -141,7 +141,7 @@ impl Started {
 pub(super) async fn keep_started(
     tx: &mut SqliteConnection,
     plan: &Plan,
-    request: &FanOut,
+    request: &FanOutRequest,
 ) -> Result<()> {
     let starting = plan.deliveries.iter().filter(|planned| planned.starts);
     let members: Vec<u8> = starting

@@ -3,15 +3,15 @@
 use super::PostgresStore;
 use super::errors::Result;
 use super::upkeep::{made_by_hand, missing_days};
-use crate::examine::{Examination, OUTBOX_COLUMNS, OldSnapshot, Producer, TableSize};
+use crate::diagnostics::{Diagnostics, OUTBOX_COLUMNS, OldSnapshot, Producer, TableSize};
 use postrider_core::Timestamp;
 use sqlx::PgConnection;
 use std::time::Duration;
 
 impl PostgresStore {
-    pub(super) async fn examine(&self, now: Timestamp) -> Result<Examination> {
+    pub(super) async fn diagnostics(&self, now: Timestamp) -> Result<Diagnostics> {
         let mut connection = self.calm.acquire().await?;
-        Ok(Examination {
+        Ok(Diagnostics {
             missing_partitions: missing_days(&mut connection, now).await?,
             foreign_partitions: made_by_hand(&mut connection).await?,
             tables: tables(&mut connection).await?,

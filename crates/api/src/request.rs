@@ -125,8 +125,8 @@ async fn take_in<const MAX: usize>(
         return Err(too_large(MAX));
     }
     let kib = length.unwrap_or(MAX).div_ceil(1024).max(1);
-    let room = shared
-        .room
+    let capacity = shared
+        .capacity
         .clone()
         .acquire_many_owned(u32::try_from(kib).unwrap_or(u32::MAX))
         .await
@@ -138,7 +138,7 @@ async fn take_in<const MAX: usize>(
             headers,
             followed,
             body: collected.to_bytes(),
-            _room: Some(room),
+            _room: Some(capacity),
         }),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(MAX)),
         Ok(Err(_)) => Err(Problem::new(

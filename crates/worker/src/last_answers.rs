@@ -5,7 +5,7 @@
 
 use crate::profiles::Profile;
 use postrider_core::HookId;
-use postrider_store::{Latest, Settlement, Store};
+use postrider_store::{LatestAnswer, Settlement, Store};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,12 +16,12 @@ use tracing::warn;
 const WRITE_EVERY: Duration = Duration::from_secs(1);
 
 /// The latest answers that are not written yet.
-pub(crate) struct LatestAnswers {
+pub(crate) struct LastAnswers {
     store: Arc<dyn Store>,
-    unwritten: Mutex<HashMap<HookId, Latest>>,
+    unwritten: Mutex<HashMap<HookId, LatestAnswer>>,
 }
 
-impl LatestAnswers {
+impl LastAnswers {
     /// None so far.
     pub(crate) fn new(store: Arc<dyn Store>) -> Self {
         Self {
@@ -40,7 +40,7 @@ impl LatestAnswers {
             let unwritten = unwritten.get_or_insert_with(|| self.lock());
             keep(
                 unwritten,
-                Latest {
+                LatestAnswer {
                     hook: settlement.leased.hook.id,
                     at: settlement.attempt.at,
                     status: settlement.attempt.outcome.status(),
@@ -79,7 +79,7 @@ impl LatestAnswers {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<HookId, Latest>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<HookId, LatestAnswer>> {
         self.unwritten
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -87,7 +87,7 @@ impl LatestAnswers {
 }
 
 /// Keeps the later of two answers.
-fn keep(unwritten: &mut HashMap<HookId, Latest>, answer: Latest) {
+fn keep(unwritten: &mut HashMap<HookId, LatestAnswer>, answer: LatestAnswer) {
     let known = unwritten.entry(answer.hook).or_insert(answer);
     if known.at <= answer.at {
         *known = answer;

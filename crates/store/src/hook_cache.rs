@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 /// All hooks that are not deleted, by id and by account.
 ///
-/// A book is immutable; a store that finds a newer version in the database makes a new one
+/// A cache is immutable; a store that finds a newer version in the database makes a new one
 /// from it. A fan-out reads the version in the statement that reads the outbox rows, so it
 /// never matches a row against hooks older than the row.
 #[derive(Clone, Debug, Default)]
-pub struct HookBook {
+pub struct HookCache {
     version: i64,
     hooks: HashMap<HookId, Arc<Hook>>,
     by_account: HashMap<String, Vec<HookId>>,
@@ -20,7 +20,7 @@ pub struct HookBook {
     ordered: usize,
 }
 
-/// One change to a book.
+/// One change to a cache.
 #[derive(Clone, Debug)]
 pub(crate) enum HookUpdate {
     /// The hook was made or changed.
@@ -29,15 +29,15 @@ pub(crate) enum HookUpdate {
     Gone(HookId),
 }
 
-impl HookBook {
-    /// A book of these hooks, at the newest of their versions.
+impl HookCache {
+    /// A cache of these hooks, at the newest of their versions.
     pub fn of(hooks: impl IntoIterator<Item = Hook>) -> Self {
         let hooks: Vec<_> = hooks.into_iter().map(Arc::new).collect();
         let version = hooks.iter().map(|hook| hook.version).max().unwrap_or(0);
         Self::default().with(hooks.into_iter().map(HookUpdate::Put).collect(), version)
     }
 
-    /// The version of the hooks this book holds.
+    /// The version of the hooks this cache holds.
     pub fn version(&self) -> i64 {
         self.version
     }
@@ -101,38 +101,38 @@ impl HookBook {
         }
     }
 
-    /// The book after these changes, at `version`.
+    /// The cache after these changes, at `version`.
     pub(crate) fn with(&self, updates: Vec<HookUpdate>, version: i64) -> Self {
-        let mut book = self.clone();
-        book.version = version;
+        let mut cache = self.clone();
+        cache.version = version;
         for update in updates {
             match update {
                 HookUpdate::Put(hook) => {
-                    let ids = book.by_account.entry(hook.account.clone()).or_default();
+                    let ids = cache.by_account.entry(hook.account.clone()).or_default();
                     if let Err(place) = ids.binary_search(&hook.id) {
                         ids.insert(place, hook.id);
                     }
-                    book.forget_watching(&hook.account, hook.id);
+                    cache.forget_watching(&hook.account, hook.id);
                     if OPERATIONAL_TYPES.iter().any(|name| hook.matches(name)) {
-                        let watching = book.watching.entry(hook.account.clone()).or_default();
+                        let watching = cache.watching.entry(hook.account.clone()).or_default();
                         watching.push(hook.id);
                     }
-                    book.ordered += usize::from(hook.settings.ordered.is_some());
-                    let before = book.hooks.insert(hook.id, hook);
-                    book.ordered -=
+                    cache.ordered += usize::from(hook.settings.ordered.is_some());
+                    let before = cache.hooks.insert(hook.id, hook);
+                    cache.ordered -=
                         usize::from(before.is_some_and(|hook| hook.settings.ordered.is_some()));
                 }
                 HookUpdate::Gone(id) => {
-                    if let Some(hook) = book.hooks.remove(&id) {
-                        book.ordered -= usize::from(hook.settings.ordered.is_some());
-                        if let Some(ids) = book.by_account.get_mut(&hook.account) {
+                    if let Some(hook) = cache.hooks.remove(&id) {
+                        cache.ordered -= usize::from(hook.settings.ordered.is_some());
+                        if let Some(ids) = cache.by_account.get_mut(&hook.account) {
                             ids.retain(|other| *other != id);
                         }
-                        book.forget_watching(&hook.account, id);
+                        cache.forget_watching(&hook.account, id);
                     }
                 }
             }
         }
-        book
+        cache
     }
 }

@@ -43,7 +43,7 @@ pub(super) const ALL: Stretch = (i64::MIN, i64::MAX);
 
 /// What is known of the head of the outbox.
 #[derive(Debug, Default)]
-pub(super) struct LowWater {
+pub(super) struct OutboxCursor {
     /// Where the first row was, and when.
     heads: VecDeque<(Instant, i64)>,
     /// When a look last began a whole margin ago.
@@ -63,7 +63,7 @@ struct Search {
     next: Instant,
 }
 
-impl LowWater {
+impl OutboxCursor {
     /// What of the outbox to look at now.
     pub(super) fn look(&mut self, now: Instant) -> Stretch {
         if self.wide_at.is_some_and(|at| now - at < WIDE_EVERY) {
@@ -197,80 +197,80 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     /// Looks every 10 ms, each finding a head of its own.
-    fn look(low_water: &mut LowWater, now: &mut Instant, heads: &[i64], took: Duration) {
+    fn look(outbox_cursor: &mut OutboxCursor, now: &mut Instant, heads: &[i64], took: Duration) {
         for head in heads {
             *now += 10 * MS;
-            low_water.looked(*head, took, *now);
+            outbox_cursor.looked(*head, took, *now);
         }
     }
 
     #[test]
     fn quick_looks_are_at_everything() {
-        let (mut low_water, mut now) = (LowWater::default(), Instant::now());
+        let (mut outbox_cursor, mut now) = (OutboxCursor::default(), Instant::now());
         let heads: Vec<_> = (0..500).map(|n| n * 100).collect();
-        look(&mut low_water, &mut now, &heads, QUICK);
-        assert_eq!(low_water.known(now), ALL);
-        assert_eq!(low_water.search(now), None);
+        look(&mut outbox_cursor, &mut now, &heads, QUICK);
+        assert_eq!(outbox_cursor.known(now), ALL);
+        assert_eq!(outbox_cursor.search(now), None);
         // One that is slow, now and then, means nothing.
         for n in 500..600 {
-            look(&mut low_water, &mut now, &[n * 100], 9 * MS);
-            look(&mut low_water, &mut now, &[n * 100 + 1], QUICK);
+            look(&mut outbox_cursor, &mut now, &[n * 100], 9 * MS);
+            look(&mut outbox_cursor, &mut now, &[n * 100 + 1], QUICK);
         }
-        assert_eq!(low_water.known(now), ALL);
+        assert_eq!(outbox_cursor.known(now), ALL);
     }
 
     #[test]
     fn slow_looks_begin_where_the_first_row_was_half_a_second_ago() {
-        let (mut low_water, mut now) = (LowWater::default(), Instant::now());
+        let (mut outbox_cursor, mut now) = (OutboxCursor::default(), Instant::now());
         let heads: Vec<_> = (1..=100).map(|n| n * 100).collect();
-        look(&mut low_water, &mut now, &heads, 9 * MS);
-        let (low, end) = low_water.look(now);
+        look(&mut outbox_cursor, &mut now, &heads, 9 * MS);
+        let (low, end) = outbox_cursor.look(now);
         assert_eq!(end, i64::MAX);
         assert!((4_500..=5_000).contains(&low), "{low}");
     }
 
     #[test]
     fn looks_in_between_begin_a_moment_ago() {
-        let (mut low_water, mut now) = (LowWater::default(), Instant::now());
+        let (mut outbox_cursor, mut now) = (OutboxCursor::default(), Instant::now());
         let heads: Vec<_> = (1..=100).map(|n| n * 100).collect();
-        look(&mut low_water, &mut now, &heads, 9 * MS);
-        low_water.look(now);
-        let near = low_water.look(now + 10 * MS).0;
+        look(&mut outbox_cursor, &mut now, &heads, 9 * MS);
+        outbox_cursor.look(now);
+        let near = outbox_cursor.look(now + 10 * MS).0;
         assert!((9_000..=9_500).contains(&near), "{near}");
-        assert_eq!(low_water.stretch_of(0, now + 10 * MS).0, near);
-        let wide = low_water.look(now + 100 * MS).0;
+        assert_eq!(outbox_cursor.stretch_of(0, now + 10 * MS).0, near);
+        let wide = outbox_cursor.look(now + 100 * MS).0;
         assert!((5_000..=6_000).contains(&wide), "{wide}");
     }
 
     #[test]
     fn what_a_wide_look_finds_is_in_sight_of_all_that_follow() {
-        let (mut low_water, mut now) = (LowWater::default(), Instant::now());
+        let (mut outbox_cursor, mut now) = (OutboxCursor::default(), Instant::now());
         let heads: Vec<_> = (1..=100).map(|n| n * 100).collect();
-        look(&mut low_water, &mut now, &heads, 9 * MS);
-        low_water.look(now);
-        look(&mut low_water, &mut now, &[6_000], 9 * MS);
-        assert!(low_water.look(now).0 <= 6_000);
-        assert!(low_water.stretch_of(0, now).0 <= 6_000);
+        look(&mut outbox_cursor, &mut now, &heads, 9 * MS);
+        outbox_cursor.look(now);
+        look(&mut outbox_cursor, &mut now, &[6_000], 9 * MS);
+        assert!(outbox_cursor.look(now).0 <= 6_000);
+        assert!(outbox_cursor.stretch_of(0, now).0 <= 6_000);
     }
 
     #[test]
     fn nothing_is_left_out_before_half_a_second_is_known() {
-        let (mut low_water, mut now) = (LowWater::default(), Instant::now());
-        look(&mut low_water, &mut now, &[100; 40], 9 * MS);
-        assert_eq!(low_water.known(now), ALL);
-        assert_eq!(low_water.search(now), None);
+        let (mut outbox_cursor, mut now) = (OutboxCursor::default(), Instant::now());
+        look(&mut outbox_cursor, &mut now, &[100; 40], 9 * MS);
+        assert_eq!(outbox_cursor.known(now), ALL);
+        assert_eq!(outbox_cursor.search(now), None);
     }
 
     #[test]
     fn the_older_part_is_searched_stretch_by_stretch_and_from_the_beginning_again() {
-        let (mut low_water, mut now) = (LowWater::default(), Instant::now());
-        look(&mut low_water, &mut now, &[400_000; 100], 9 * MS);
+        let (mut outbox_cursor, mut now) = (OutboxCursor::default(), Instant::now());
+        look(&mut outbox_cursor, &mut now, &[400_000; 100], 9 * MS);
         let mut searched = Vec::new();
         for _ in 0..8 {
             now += 200 * MS;
-            let stretch = low_water.search(now).expect("it is time");
-            low_water.searched(stretch, &[], 3 * MS, now);
-            assert_eq!(low_water.search(now), None, "a search rests");
+            let stretch = outbox_cursor.search(now).expect("it is time");
+            outbox_cursor.searched(stretch, &[], 3 * MS, now);
+            assert_eq!(outbox_cursor.search(now), None, "a search rests");
             searched.push(stretch);
         }
         assert_eq!(searched[0], (i64::MIN, STRETCH_FIRST));
@@ -291,36 +291,40 @@ mod tests {
 
     #[test]
     fn rows_that_a_search_finds_are_taken_from_where_they_are() {
-        let (mut low_water, mut now) = (LowWater::default(), Instant::now());
-        look(&mut low_water, &mut now, &[400_000; 100], 9 * MS);
-        let stretch = low_water.search(now).expect("it is time");
-        low_water.searched(stretch, &[3], 2 * MS, now);
-        assert_eq!(low_water.stretch_of(3, now), stretch);
-        assert_eq!(low_water.stretch_of(3, now), (400_000, i64::MAX));
+        let (mut outbox_cursor, mut now) = (OutboxCursor::default(), Instant::now());
+        look(&mut outbox_cursor, &mut now, &[400_000; 100], 9 * MS);
+        let stretch = outbox_cursor.search(now).expect("it is time");
+        outbox_cursor.searched(stretch, &[3], 2 * MS, now);
+        assert_eq!(outbox_cursor.stretch_of(3, now), stretch);
+        assert_eq!(outbox_cursor.stretch_of(3, now), (400_000, i64::MAX));
         now += 100 * MS;
-        assert_eq!(low_water.search(now), Some(stretch), "there may be more");
+        assert_eq!(
+            outbox_cursor.search(now),
+            Some(stretch),
+            "there may be more"
+        );
     }
 
     #[test]
     fn when_a_whole_search_is_quick_everything_is_looked_at_again() {
-        let (mut low_water, mut now) = (LowWater::default(), Instant::now());
-        look(&mut low_water, &mut now, &[400_000; 100], 9 * MS);
+        let (mut outbox_cursor, mut now) = (OutboxCursor::default(), Instant::now());
+        look(&mut outbox_cursor, &mut now, &[400_000; 100], 9 * MS);
         for _ in 0..20 {
             now += 100 * MS;
-            if let Some(stretch) = low_water.search(now) {
-                low_water.searched(stretch, &[], QUICK, now);
+            if let Some(stretch) = outbox_cursor.search(now) {
+                outbox_cursor.searched(stretch, &[], QUICK, now);
             }
         }
-        assert_eq!(low_water.known(now), ALL);
+        assert_eq!(outbox_cursor.known(now), ALL);
     }
 
     #[test]
     fn what_commits_later_than_its_successors_is_looked_at_for_half_a_second() {
-        let (mut low_water, mut now) = (LowWater::default(), Instant::now());
-        look(&mut low_water, &mut now, &[400_000; 100], 9 * MS);
-        look(&mut low_water, &mut now, &[7], QUICK);
-        assert_eq!(low_water.known(now), (7, i64::MAX));
-        look(&mut low_water, &mut now, &[400_001; 100], QUICK);
-        assert_eq!(low_water.known(now), (400_001, i64::MAX));
+        let (mut outbox_cursor, mut now) = (OutboxCursor::default(), Instant::now());
+        look(&mut outbox_cursor, &mut now, &[400_000; 100], 9 * MS);
+        look(&mut outbox_cursor, &mut now, &[7], QUICK);
+        assert_eq!(outbox_cursor.known(now), (7, i64::MAX));
+        look(&mut outbox_cursor, &mut now, &[400_001; 100], QUICK);
+        assert_eq!(outbox_cursor.known(now), (400_001, i64::MAX));
     }
 }

@@ -1,7 +1,7 @@
 //! The form in which values travel: the text that PostgreSQL writes, in UTC; bytes in
 //! hexadecimal, lists as JSON.
 
-use super::side::Column;
+use super::endpoint::Column;
 use crate::{Error, Result};
 use chrono::DateTime;
 use postrider_core::{KeyRing, Timestamp};

@@ -3,10 +3,10 @@
 use super::SqliteStore;
 use super::errors::from_sqlx;
 use crate::Result;
-use crate::examine::{Examination, TableSize, Unused};
+use crate::diagnostics::{Diagnostics, TableSize, Unused};
 
 impl SqliteStore {
-    pub(super) async fn examine_file(&self) -> Result<Examination> {
+    pub(super) async fn examine_file(&self) -> Result<Diagnostics> {
         let (pages, free, page): (i64, i64, i64) = sqlx::query_as(
             "-- postrider: examine_free
             SELECT n.page_count, f.freelist_count, p.page_size
@@ -18,7 +18,7 @@ impl SqliteStore {
         .map_err(from_sqlx)?;
         let mut log = self.path.clone().into_os_string();
         log.push("-wal");
-        Ok(Examination {
+        Ok(Diagnostics {
             tables: vec![TableSize {
                 name: "the file".into(),
                 bytes: (pages * page).unsigned_abs(),
@@ -29,7 +29,7 @@ impl SqliteStore {
                 free: (free * page).unsigned_abs(),
                 log: std::fs::metadata(log).map_or(0, |file| file.len()),
             }),
-            ..Examination::default()
+            ..Diagnostics::default()
         })
     }
 }

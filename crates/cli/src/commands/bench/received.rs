@@ -26,7 +26,7 @@ pub struct Seen {
 /// What the receiver is to watch.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Watch {
-    /// About how many different pairs will arrive, to make room for at once.
+    /// About how many different pairs will arrive, to make capacity for at once.
     pub expected: u64,
     /// Of one event in so many it is kept when it arrived; of none if 0.
     pub every: u32,
@@ -162,7 +162,7 @@ impl Tally {
     }
 }
 
-/// Room is made for so many pairs at once, and grows for more.
+/// Capacity is made for so many pairs at once, and grows for more.
 const ROOM_MAX: u64 = 20_000_000;
 /// Spreads the numbers of hooks over 64 bits; odd, so that no two of them meet.
 const MIX: u64 = 0x9e37_79b9_7f4a_7c15;

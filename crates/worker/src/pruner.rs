@@ -21,7 +21,7 @@ const SOON: Duration = Duration::from_secs(30);
 const BATCH: u32 = 5_000;
 
 /// Takes away what is past its retention.
-pub struct Keeper {
+pub struct Pruner {
     /// Where history is.
     pub store: Arc<dyn Store>,
     /// What it goes by.
@@ -36,7 +36,7 @@ pub struct Keeper {
 #[derive(Debug, Default)]
 struct Told(Option<String>);
 
-impl Keeper {
+impl Pruner {
     /// Keeps at it until the worker drains. What was begun by then is finished by another.
     pub async fn run(&self, drain: CancellationToken) {
         let mut told = Told::default();

@@ -2,7 +2,7 @@
 //! is lost by itself.
 
 use postrider_core::{DeliveryId, HookId, LeaseToken, Reason, RetrySchedule};
-use postrider_store::{DeliveryFilter, DeliveryState, Error, Leased, Settled, Step};
+use postrider_store::{DeliveryFilter, DeliveryState, Error, Leased, SettleResult, Step};
 use postrider_tests::{TestStore, refusal};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -209,9 +209,9 @@ pub async fn a_batch_settled_before_changes_nothing_while_others_are_open(t: &Te
     let again = t.lease(&[hook]).await.remove(0);
     for _ in 0..3 {
         let settled = t.settle(&settlements).await;
-        let replayed = Settled {
+        let replayed = SettleResult {
             replayed: 3,
-            ..Settled::default()
+            ..SettleResult::default()
         };
         assert_eq!(settled, replayed);
     }

@@ -16,7 +16,7 @@ const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// Why a request could not be tried at all, which is no receiver's doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum OwnFault {
+pub enum LocalFault {
     /// The process or the system has no file descriptor left.
     #[error(
         "no file descriptor is left for a connection: raise the limit of open files (ulimit -n) or lower worker.concurrency"
@@ -34,7 +34,7 @@ pub enum OwnFault {
     Resolver,
 }
 
-impl OwnFault {
+impl LocalFault {
     /// Every fault there is.
     pub const ALL: [Self; 3] = [Self::Descriptors, Self::Memory, Self::Resolver];
 
@@ -101,11 +101,11 @@ fn domain_of(host: &str) -> String {
 
 /// Which faults were told when, so that each is told once a minute.
 #[derive(Debug, Default)]
-pub(crate) struct Told(HashMap<OwnFault, Instant>);
+pub(crate) struct Told(HashMap<LocalFault, Instant>);
 
 impl Told {
     /// Whether it is time to tell of this fault, which is then noted.
-    pub(crate) fn is_news(&mut self, fault: OwnFault, now: Instant) -> bool {
+    pub(crate) fn is_news(&mut self, fault: LocalFault, now: Instant) -> bool {
         let news = self
             .0
             .get(&fault)
@@ -124,10 +124,10 @@ mod tests {
     #[test]
     fn errors_of_the_system_are_ours_or_the_receivers() {
         let table = [
-            (libc::EMFILE, Some(OwnFault::Descriptors)),
-            (libc::ENFILE, Some(OwnFault::Descriptors)),
-            (libc::ENOMEM, Some(OwnFault::Memory)),
-            (libc::ENOBUFS, Some(OwnFault::Memory)),
+            (libc::EMFILE, Some(LocalFault::Descriptors)),
+            (libc::ENFILE, Some(LocalFault::Descriptors)),
+            (libc::ENOMEM, Some(LocalFault::Memory)),
+            (libc::ENOBUFS, Some(LocalFault::Memory)),
             (libc::ECONNREFUSED, None),
             (libc::ECONNRESET, None),
             (libc::EHOSTUNREACH, None),
@@ -138,9 +138,9 @@ mod tests {
         ];
         for (number, fault) in table {
             let error = io::Error::from_raw_os_error(number);
-            assert_eq!(OwnFault::of(&error), fault, "{error}");
+            assert_eq!(LocalFault::of(&error), fault, "{error}");
         }
-        assert_eq!(OwnFault::of(&io::Error::other("no number")), None);
+        assert_eq!(LocalFault::of(&io::Error::other("no number")), None);
     }
 
     #[test]
@@ -177,9 +177,9 @@ mod tests {
     fn a_fault_is_told_once_a_minute() {
         let start = Instant::now();
         let mut told = Told::default();
-        assert!(told.is_news(OwnFault::Descriptors, start));
-        assert!(told.is_news(OwnFault::Resolver, start));
-        assert!(!told.is_news(OwnFault::Descriptors, start + TELL_EVERY / 2));
-        assert!(told.is_news(OwnFault::Descriptors, start + TELL_EVERY));
+        assert!(told.is_news(LocalFault::Descriptors, start));
+        assert!(told.is_news(LocalFault::Resolver, start));
+        assert!(!told.is_news(LocalFault::Descriptors, start + TELL_EVERY / 2));
+        assert!(told.is_news(LocalFault::Descriptors, start + TELL_EVERY));
     }
 }

@@ -3,16 +3,16 @@
 use postrider_core::HookId;
 use std::collections::HashMap;
 
-/// A worker's free room: fan-out and lease take from it what they hand over.
+/// A worker's free capacity: fan-out and lease take from it what they hand over.
 #[derive(Clone, Debug)]
-pub struct Room {
+pub struct Capacity {
     total: u32,
     per_hook: u32,
     left: HashMap<HookId, u32>,
 }
 
-impl Room {
-    /// Room for `total` deliveries, at most `per_hook` of each hook.
+impl Capacity {
+    /// Capacity for `total` deliveries, at most `per_hook` of each hook.
     pub fn new(total: u32, per_hook: u32) -> Self {
         Self {
             total,
@@ -21,7 +21,7 @@ impl Room {
         }
     }
 
-    /// Leaves `hook` room for this many, instead of what every hook has.
+    /// Leaves `hook` capacity for this many, instead of what every hook has.
     pub fn set(&mut self, hook: HookId, left: u32) {
         self.left.insert(hook, left);
     }
@@ -61,12 +61,12 @@ mod tests {
     #[test]
     fn both_bounds_hold() {
         let (a, b) = (HookId(Uuid::from_u128(1)), HookId(Uuid::from_u128(2)));
-        let mut room = Room::new(4, 2);
-        assert!(room.take(a) && room.take(a));
-        assert!(!room.take(a));
-        assert!(room.take(b) && room.take(b));
-        assert_eq!((room.left(b), room.total()), (0, 0));
-        let mut shut = Room::new(4, 2);
+        let mut capacity = Capacity::new(4, 2);
+        assert!(capacity.take(a) && capacity.take(a));
+        assert!(!capacity.take(a));
+        assert!(capacity.take(b) && capacity.take(b));
+        assert_eq!((capacity.left(b), capacity.total()), (0, 0));
+        let mut shut = Capacity::new(4, 2);
         shut.set(a, 0);
         assert!(!shut.take(a));
         assert_eq!(shut.left(b), 2);

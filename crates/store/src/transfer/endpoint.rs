@@ -1,6 +1,6 @@
 //! What a database must do to be moved from or to.
 
-use super::cell::Kind;
+use super::value::Kind;
 use crate::{Result, Store};
 use async_trait::async_trait;
 use chrono::NaiveDate;
@@ -38,7 +38,7 @@ pub(crate) struct Row {
 
 /// What a target must know of its source.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Standing {
+pub(crate) struct CopyState {
     pub(crate) slots: u16,
     /// The latest version of the hooks.
     pub(crate) hooks_version: i64,
@@ -73,7 +73,7 @@ pub(crate) trait Side: Store {
     /// Brings back what leases hold that have run out; returns how many deliveries are leased.
     async fn bring_back(&self) -> Result<u64>;
 
-    async fn standing(&self) -> Result<Standing>;
+    async fn standing(&self) -> Result<CopyState>;
 
     /// The days that history has.
     async fn days(&self) -> Result<Vec<NaiveDate>>;
@@ -95,9 +95,9 @@ pub(crate) trait Side: Store {
     async fn is_empty(&self) -> Result<bool>;
 
     /// From now on the target refuses work. What is inserted later comes after `source`.
-    async fn begin_move(&self, from: &str, source: &Standing) -> Result<()>;
+    async fn begin_move(&self, from: &str, source: &CopyState) -> Result<()>;
 
-    /// Makes room for the history of these days.
+    /// Makes capacity for the history of these days.
     async fn make_room(&self, days: &[NaiveDate]) -> Result<()>;
 
     /// How far a table has come: the key of the last row, and the number of rows.

@@ -18,7 +18,7 @@ pub const OUTBOX_COLUMNS: [&str; 9] = [
 
 /// What the database tells about itself.
 #[derive(Clone, Debug, Default)]
-pub struct Examination {
+pub struct Diagnostics {
     /// Partitions of today and the next days that are missing (PostgreSQL only).
     pub missing_partitions: Vec<String>,
     /// Partitions that Postrider did not make and does not take away (PostgreSQL only).

@@ -8,7 +8,7 @@ pub(crate) const ENTRIES_KEPT: i64 = 500;
 
 /// What happened to a hook.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct HookEntry {
+pub(crate) struct AuditEntry {
     pub hook: HookId,
     pub action: HookAction,
     pub actor: String,
@@ -53,7 +53,7 @@ impl Made {
     }
 }
 
-impl HookEntry {
+impl AuditEntry {
     /// An entry without anything but who did what.
     pub(crate) fn new(hook: HookId, action: HookAction, actor: &str) -> Self {
         Self {

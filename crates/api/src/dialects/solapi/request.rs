@@ -7,7 +7,7 @@ use super::query::Query;
 use super::refusal::Refusal;
 use super::{NAME, routes_scope};
 use crate::dialects::Desk;
-use crate::dialects::intake::{may_be_json, take};
+use crate::dialects::body::{may_be_json, take};
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, Method, header};
 use postrider_core::{Credential, Proof};
@@ -38,7 +38,7 @@ impl FromRequest<Arc<Desk>> for Call {
         let credential = match allowed {
             Ok(credential) => credential,
             Err(refusal) => {
-                crate::call::drain(body).await;
+                crate::request::drain(body).await;
                 return Err(refusal);
             }
         };

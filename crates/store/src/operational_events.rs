@@ -5,7 +5,7 @@
 //! is about itself. What remains needs a delivery of the application's or a person's hand each
 //! time. Nothing is made where no other hook of the account asks for it.
 
-use crate::{Disabling, HookBook, Settlement, Step, Warning};
+use crate::{Disabling, HookCache, Settlement, Step, Warning};
 use postrider_core::{
     DELIVERY_FAILED, DeliveryId, DeliveryNotice, EventId, EventType, HOOK_DISABLED, HOOK_WARNING,
     Hook, HookId, HookNotice, OURSELVES, Outcome, Reason, Timestamp, url_without_credentials,
@@ -15,7 +15,7 @@ use std::collections::HashMap;
 
 /// An event of ours on its way to the outbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Announcement {
+pub(crate) struct OperationalEvent {
     pub account: String,
     pub event_type: &'static str,
     pub payload: String,
@@ -23,7 +23,7 @@ pub(crate) struct Announcement {
     pub about: HookId,
 }
 
-impl Announcement {
+impl OperationalEvent {
     pub(crate) fn new(
         account: &str,
         event_type: &'static str,
@@ -42,16 +42,16 @@ impl Announcement {
 
 /// What is announced of settlements that took effect, and of what they did to their hooks.
 pub(crate) fn of_settled(
-    book: &HookBook,
+    cache: &HookCache,
     effective: &[&Settlement],
     warned: &[Warning],
     disabled: &[Disabling],
     now: Timestamp,
-) -> Vec<Announcement> {
-    if !book.is_any_account_watched() {
+) -> Vec<OperationalEvent> {
+    if !cache.is_any_account_watched() {
         return Vec::new();
     }
-    let mut announcements = failed_deliveries(book, effective, now);
+    let mut announcements = failed_deliveries(cache, effective, now);
     if warned.is_empty() && disabled.is_empty() {
         return announcements;
     }
@@ -62,7 +62,7 @@ pub(crate) fn of_settled(
     for warning in warned {
         if let Some(hook) = hooks.get(&warning.hook)
             && has_failed_in_earnest(effective, hook.id)
-            && book.is_watched(&hook.account, HOOK_WARNING, hook.id)
+            && cache.is_watched(&hook.account, HOOK_WARNING, hook.id)
         {
             let notice = HookNotice {
                 reason: Some("failures"),
@@ -71,13 +71,13 @@ pub(crate) fn of_settled(
                 last_error: Some(warning.last_error.clone()),
                 ..notice_of(hook.id, &hook.url, OURSELVES, now)
             };
-            let made = Announcement::new(&hook.account, HOOK_WARNING, hook.id, &notice);
+            let made = OperationalEvent::new(&hook.account, HOOK_WARNING, hook.id, &notice);
             announcements.push(made);
         }
     }
     for disabling in disabled {
         if let Some(hook) = hooks.get(&disabling.hook)
-            && book.is_watched(&hook.account, HOOK_DISABLED, hook.id)
+            && cache.is_watched(&hook.account, HOOK_DISABLED, hook.id)
         {
             let notice = HookNotice {
                 reason: Some(disabling.reason.name()),
@@ -86,7 +86,7 @@ pub(crate) fn of_settled(
                 last_error: Some(disabling.last_error.clone()),
                 ..notice_of(hook.id, &hook.url, OURSELVES, now)
             };
-            let made = Announcement::new(&hook.account, HOOK_DISABLED, hook.id, &notice);
+            let made = OperationalEvent::new(&hook.account, HOOK_DISABLED, hook.id, &notice);
             announcements.push(made);
         }
     }
@@ -105,14 +105,14 @@ pub(crate) struct LostDelivery {
 
 /// What is announced of deliveries that were lost for good.
 pub(crate) fn of_lost(
-    book: &HookBook,
+    cache: &HookCache,
     lost: impl IntoIterator<Item = LostDelivery>,
     now: Timestamp,
-) -> Vec<Announcement> {
+) -> Vec<OperationalEvent> {
     let announced = lost.into_iter().filter_map(|lost| {
-        let hook = book.get(lost.hook)?;
+        let hook = cache.get(lost.hook)?;
         if EventType::is_operational(&lost.event_type)
-            || !book.is_watched(&hook.account, DELIVERY_FAILED, hook.id)
+            || !cache.is_watched(&hook.account, DELIVERY_FAILED, hook.id)
         {
             return None;
         }
@@ -127,7 +127,7 @@ pub(crate) fn of_lost(
             last_error: Outcome::WorkerLost.to_string(),
             at: now,
         };
-        Some(Announcement::new(
+        Some(OperationalEvent::new(
             &hook.account,
             DELIVERY_FAILED,
             hook.id,
@@ -152,10 +152,10 @@ pub(crate) fn notice_of(hook: HookId, url: &str, by: &str, now: Timestamp) -> Ho
 }
 
 fn failed_deliveries(
-    book: &HookBook,
+    cache: &HookCache,
     effective: &[&Settlement],
     now: Timestamp,
-) -> Vec<Announcement> {
+) -> Vec<OperationalEvent> {
     let failed = effective.iter().filter_map(|settlement| {
         let leased = &settlement.leased;
         let (hook, event) = (&leased.hook, &leased.event);
@@ -163,7 +163,7 @@ fn failed_deliveries(
             return None;
         };
         if EventType::is_operational(&event.event_type)
-            || !book.is_watched(&hook.account, DELIVERY_FAILED, hook.id)
+            || !cache.is_watched(&hook.account, DELIVERY_FAILED, hook.id)
         {
             return None;
         }
@@ -178,7 +178,7 @@ fn failed_deliveries(
             last_error: settlement.attempt.error().unwrap_or_default(),
             at: now,
         };
-        Some(Announcement::new(
+        Some(OperationalEvent::new(
             &hook.account,
             DELIVERY_FAILED,
             hook.id,

@@ -10,10 +10,10 @@ use super::refusal::{
 };
 use super::{NAME, Need, need_of};
 use crate::dialects::Desk;
-use crate::dialects::intake::take;
+use crate::dialects::body::take;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, header};
-use postrider_core::{Credential, Standing, TokenHash};
+use postrider_core::{Credential, RegistrantStatus, TokenHash};
 use postrider_store::CredentialQuery;
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -42,7 +42,7 @@ impl FromRequest<Arc<Desk>> for Call {
             match allowed {
                 Ok(credential) => caller = Some(credential),
                 Err(refusal) => {
-                    crate::call::drain(body).await;
+                    crate::request::drain(body).await;
                     return Err(refusal);
                 }
             }
@@ -97,7 +97,7 @@ fn allow(credential: Option<Credential>, need: Need) -> Result<Credential, Refus
     }
     let credential = credential.ok_or(CREDENTIAL_REQUIRED)?;
     let access = &credential.access;
-    if [access.account_status, access.member_status] != [Standing::Active; 2] {
+    if [access.account_status, access.member_status] != [RegistrantStatus::Active; 2] {
         return Err(YOUR_ACCOUNT_SUSPENDED.into());
     }
     let permitted = match need {
@@ -157,7 +157,7 @@ mod tests {
             },
         );
         let suspended = Access {
-            account_status: Standing::Inactive,
+            account_status: RegistrantStatus::Inactive,
             ..reader
         };
         use Need::{OwnToken, Read, Write};

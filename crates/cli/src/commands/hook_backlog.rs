@@ -2,8 +2,8 @@
 
 use super::bulk::{deliveries, walk};
 use super::hook::{BY, confirmed, said};
-use super::parse::id;
 use super::show;
+use super::value_parsers::id;
 use crate::cli::Globals;
 use crate::database;
 use crate::failure::{Misuse, Result};
@@ -148,7 +148,7 @@ async fn discard(store: &dyn Store, hook: HookId, older_than: Option<Span>) -> R
     let now = store.now().await?;
     let which = Discard {
         hook,
-        made_before: older_than.map(|span| super::parse::Past::Ago(span).from(now)),
+        made_before: older_than.map(|span| super::value_parsers::Past::Ago(span).from(now)),
         by: BY.into(),
     };
     walk("discarded", async |page| {
