@@ -305,7 +305,7 @@ fn event_report(row: &PgRow) -> std::result::Result<EventReport, sqlx::Error> {
         state: match row.try_get("state")? {
             "queued" => EventState::Queued,
             "rejected" => EventState::Rejected,
-            _ => EventState::FanOutResult,
+            _ => EventState::FannedOut,
         },
         occurred_at: row.try_get::<Option<Timestamp>, _>("occurred_at")?,
         fanned_out_at: row.try_get("fanned_out_at")?,

@@ -267,7 +267,7 @@ impl FromRow<'_, SqliteRow> for EventRow {
     fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
         Ok(Self {
             state: match row.try_get("state")? {
-                "fanned_out" => EventState::FanOutResult,
+                "fanned_out" => EventState::FannedOut,
                 "queued" => EventState::Queued,
                 _ => EventState::Rejected,
             },
