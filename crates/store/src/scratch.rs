@@ -1,7 +1,5 @@
 //! A database of its own for a benchmark: made empty, watched, and gone at the end.
 
-use crate::postgres::explain;
-use crate::sqlite::from_sqlx;
 use crate::{Backend, Error, Result};
 use postrider_core::{HookId, Timestamp};
 use sqlx::postgres::PgConnectOptions;
@@ -64,9 +62,8 @@ impl ScratchDatabase {
         )
         .bind(name)
         .fetch_one(&mut connection)
-        .await
-        .map_err(explain)?;
-        connection.close().await.map_err(explain)?;
+        .await?;
+        connection.close().await?;
         Ok(u64::try_from(committed).ok())
     }
 
@@ -86,9 +83,8 @@ impl ScratchDatabase {
             WHERE relname IN ('postrider_outbox', 'postrider_deliveries')",
         )
         .fetch_one(&mut connection)
-        .await
-        .map_err(explain)?;
-        connection.close().await.map_err(explain)?;
+        .await?;
+        connection.close().await?;
         Ok(u64::try_from(dead).ok())
     }
 
@@ -127,10 +123,7 @@ impl ScratchDatabase {
             return Ok(None);
         };
         let mut connection = connect(&options.clone().database(name)).await?;
-        sqlx::raw_sql(statements)
-            .execute(&mut connection)
-            .await
-            .map_err(explain)?;
+        sqlx::raw_sql(statements).execute(&mut connection).await?;
         Ok(Some(HeldSnapshot(connection)))
     }
 
@@ -172,9 +165,8 @@ impl ScratchDatabase {
         .bind(past.hook.0)
         .bind(past.held_every.map(u64::cast_signed))
         .execute(&mut connection)
-        .await
-        .map_err(explain)?;
-        connection.close().await.map_err(explain)
+        .await?;
+        connection.close().await.map_err(Into::into)
     }
 
     /// How much events and attempts of a day take, in bytes; 0 when they have gone.
@@ -193,9 +185,8 @@ impl ScratchDatabase {
         )
         .bind(day.format("_%Y%m%d").to_string())
         .fetch_one(&mut connection)
-        .await
-        .map_err(explain)?;
-        connection.close().await.map_err(explain)?;
+        .await?;
+        connection.close().await?;
         Ok(bytes.unsigned_abs())
     }
 
@@ -244,11 +235,8 @@ impl HeldSnapshot {
     /// # Errors
     /// When the connection was cut meanwhile: then the snapshot was not held until now.
     pub async fn release(mut self) -> Result<()> {
-        sqlx::raw_sql("ROLLBACK")
-            .execute(&mut self.0)
-            .await
-            .map_err(explain)?;
-        self.0.close().await.map_err(explain)
+        sqlx::raw_sql("ROLLBACK").execute(&mut self.0).await?;
+        self.0.close().await.map_err(Into::into)
     }
 }
 
@@ -267,14 +255,11 @@ const TELLING_SETTINGS: [&str; 4] = [
 /// When the URL cannot be used or the server cannot be reached.
 pub async fn describe_server(url: &str) -> Result<String> {
     if Backend::of(url)? == Backend::Sqlite {
-        let mut connection = SqliteConnection::connect("sqlite::memory:")
-            .await
-            .map_err(from_sqlx)?;
+        let mut connection = SqliteConnection::connect("sqlite::memory:").await?;
         let version: String = sqlx::query_scalar("SELECT sqlite_version()")
             .fetch_one(&mut connection)
-            .await
-            .map_err(from_sqlx)?;
-        connection.close().await.map_err(from_sqlx)?;
+            .await?;
+        connection.close().await?;
         return Ok(format!(
             "SQLite {version} (journal_mode = wal, synchronous = full)"
         ));
@@ -285,11 +270,10 @@ pub async fn describe_server(url: &str) -> Result<String> {
         let value: String = sqlx::query_scalar("SELECT current_setting($1)")
             .bind(name)
             .fetch_one(&mut connection)
-            .await
-            .map_err(explain)?;
+            .await?;
         settings.push(value);
     }
-    connection.close().await.map_err(explain)?;
+    connection.close().await?;
     let version = settings.remove(0);
     let version = version.split(' ').next().unwrap_or_default();
     let named: Vec<_> = TELLING_SETTINGS
@@ -312,10 +296,12 @@ async fn run(options: &PgConnectOptions, statement: String) -> Result<()> {
     let done = sqlx::raw_sql(AssertSqlSafe(statement))
         .execute(&mut connection)
         .await;
-    connection.close().await.map_err(explain)?;
-    done.map(|_| ()).map_err(explain)
+    connection.close().await?;
+    done.map(|_| ()).map_err(Into::into)
 }
 
 async fn connect(options: &PgConnectOptions) -> Result<PgConnection> {
-    PgConnection::connect_with(options).await.map_err(explain)
+    PgConnection::connect_with(options)
+        .await
+        .map_err(Into::into)
 }

@@ -4,8 +4,8 @@
 //! newest day on, through an index, and never by scanning what lies behind it.
 
 use super::PostgresStore;
-use super::errors::Result;
 use super::values::within_calendar;
+use crate::Result;
 use crate::{AttemptReport, Error, EventFilter, EventReport, EventState, RejectedReport};
 use chrono::{Days, NaiveDate, NaiveTime};
 use postrider_core::{AttemptId, DeliveryId, EventId, Timestamp};

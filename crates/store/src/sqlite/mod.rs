@@ -58,7 +58,7 @@ use crate::{
     Settlement, Store, Upkeep, WorkerClaim,
 };
 use async_trait::async_trait;
-pub(crate) use errors::from_sqlx;
+pub(crate) use errors::explain;
 use postrider_core::{
     AccessChange, Credential, DeliveryId, EventId, Hook, HookId, Key, KeyId, KeyRing, LeaseToken,
     NewCredential, NewEvent, NewHook, NewKey, Schedules, Timestamp, TokenHash, WorkerId,
@@ -109,8 +109,7 @@ impl Store for SqliteStore {
             SELECT CAST(round(unixepoch('now', 'subsec') * 1000) AS INTEGER) * 1000",
         )
         .fetch_one(&self.readers)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         Ok(values::moment(micros))
     }
 
