@@ -4,7 +4,7 @@ use super::PostgresStore;
 use super::history::Extent;
 use crate::transfer::value::Kind;
 use crate::transfer::{APPLICATION, Column, CopyState, Hold, Row as Moving, STAYS, Side, Table};
-use crate::{Result, Store};
+use crate::{Database, Queue, Result};
 use async_trait::async_trait;
 use chrono::NaiveDate;
 use postrider_core::{KeyRing, RetrySchedule};
@@ -156,10 +156,10 @@ impl Side for PostgresStore {
     }
 
     async fn bring_back(&self) -> Result<u64> {
-        let now = Store::now(self).await?;
+        let now = Database::now(self).await?;
         let schedule = RetrySchedule::default();
-        for slot in Store::slots(self).await? {
-            Store::recover(self, slot, now, RECOVERED_AT_ONCE, &schedule).await?;
+        for slot in Queue::slots(self).await? {
+            Queue::recover(self, slot, now, RECOVERED_AT_ONCE, &schedule).await?;
         }
         let left: i64 = sqlx::query_scalar(
             "-- postrider: move_leased

@@ -5,7 +5,7 @@ use super::values::{day_number, day_of, micros, moment, parse_time};
 use super::writer::Writing;
 use crate::transfer::value::{Kind, from_hex, plain, read_time, to_hex, written_time};
 use crate::transfer::{Column, CopyState, Hold, Row as Moving, STAYS, Side, Table};
-use crate::{Result, Store};
+use crate::{Database, Queue, Result};
 use async_trait::async_trait;
 use chrono::NaiveDate;
 use postrider_core::{KeyRing, RetrySchedule};
@@ -102,9 +102,9 @@ impl Side for SqliteStore {
     }
 
     async fn bring_back(&self) -> Result<u64> {
-        let now = Store::now(self).await?;
+        let now = Database::now(self).await?;
         let schedule = RetrySchedule::default();
-        Store::recover(self, 0, now, RECOVERED_AT_ONCE, &schedule).await?;
+        Queue::recover(self, 0, now, RECOVERED_AT_ONCE, &schedule).await?;
         let left: i64 = sqlx::query_scalar(
             "-- postrider: move_leased
             SELECT (SELECT count(*) FROM postrider_deliveries WHERE lease_token IS NOT NULL)
