@@ -81,6 +81,20 @@ pub async fn what_is_being_attempted_is_erased_afterwards(t: &TestStore) {
     assert!(t.lease(&[hook]).await.is_empty());
 }
 
+pub async fn events_in_flight_are_named_once_in_the_order_of_their_ids(t: &TestStore) {
+    let hook = t.hook("work").await;
+    let mut ids: Vec<_> = t
+        .started(hook, 3)
+        .await
+        .iter()
+        .map(|l| l.event.id)
+        .collect();
+    ids.sort();
+    let named = [ids[2], ids[0], ids[1], ids[0]];
+    let erased = t.store.erase(&named, t.now()).await.unwrap();
+    assert_eq!(erased.in_flight, ids);
+}
+
 pub async fn an_erased_event_is_not_leased(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 1).await;

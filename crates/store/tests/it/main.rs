@@ -250,6 +250,7 @@ on_every_store! {
         a_hooks_own_schedule_counts,
         a_lost_worker_uses_up_the_schedule_too,
         a_lost_lease_of_a_hook_not_active_comes_back_held,
+        a_lost_delivery_whose_event_is_gone_is_not_announced,
     },
     settle::{
         a_delivered_one_is_over_and_its_attempt_tells,
@@ -444,6 +445,9 @@ on_every_store! {
         deliveries_are_listed_page_by_page,
         a_removed_hooks_deliveries_can_still_be_looked_up,
         attempts_come_in_the_order_they_were_made,
+        attempts_of_one_moment_come_in_the_order_of_their_numbers,
+        the_newest_rejected_events_are_listed_by_the_time_of_rejection,
+        a_waiting_delivery_of_a_deleted_hook_is_held,
         history_spans_the_slots,
     },
     redeliver::{
@@ -486,6 +490,7 @@ on_every_store! {
     erase::{
         what_an_event_said_goes_and_what_waits_is_cancelled,
         what_is_being_attempted_is_erased_afterwards,
+        events_in_flight_are_named_once_in_the_order_of_their_ids,
         an_erased_event_is_not_leased,
         an_event_in_the_outbox_is_taken_out_of_it,
         what_rejected_rows_said_goes_by_event_and_by_account,
@@ -499,6 +504,7 @@ on_every_store! {
         one_in_flight_keeps_its_event,
         one_that_started_with_its_fan_out_keeps_its_event,
         what_expired_is_told_for_a_week_longer,
+        what_expired_is_listed_by_its_event_after_the_event_is_gone,
         attempts_may_go_before_their_events,
         keys_and_rejected_rows_go_with_the_events,
         a_jump_of_the_clock_by_a_day_takes_a_day,

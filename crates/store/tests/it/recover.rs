@@ -145,6 +145,22 @@ pub async fn a_lost_lease_of_a_hook_not_active_comes_back_held(t: &TestStore) {
     assert_eq!(t.delivery(leased.id).await.state, DeliveryState::Held);
 }
 
+pub async fn a_lost_delivery_whose_event_is_gone_is_not_announced(t: &TestStore) {
+    let hook = hook_with_schedule(t, RetrySchedule::new(Vec::new())).await;
+    t.hook("postrider.delivery.failed").await;
+    let id = t.started(hook.id, 1).await[0].id;
+    for _ in 0..2 {
+        t.outlive_leases();
+        assert_eq!(recover(t).await.recovered, 1);
+        assert_eq!(t.lease(&[hook.id]).await.len(), 1);
+    }
+    t.sql().await.run("DELETE FROM postrider_events").await;
+    t.outlive_leases();
+    assert_eq!(recover(t).await.worker_lost, 1);
+    assert_eq!(t.delivery(id).await.state, DeliveryState::Failed);
+    assert!(t.store.peek().await.unwrap().outbox.is_empty());
+}
+
 /// Ends the running lease and two more without a settlement.
 async fn lose_three_workers(t: &TestStore, hook: HookId) {
     for loss in 1..=3 {

@@ -176,6 +176,36 @@ pub async fn what_expired_is_told_for_a_week_longer(t: &TestStore) {
     assert_eq!(sql.number("SELECT count(*) FROM postrider_ended").await, 0);
 }
 
+pub async fn what_expired_is_listed_by_its_event_after_the_event_is_gone(t: &TestStore) {
+    let hooks = [t.hook("work").await, t.hook("work").await];
+    let event = t.insert_many("work", 1).await[0];
+    t.insert_many("work", 1).await;
+    t.fan_out_without_room().await;
+    past(t).await;
+    assert_eq!(prune(t).await.expired, 4);
+    gone(t, event).await;
+    for (hook, state, account, expected) in [
+        (None, None, None, 2),
+        (Some(hooks[1]), None, None, 1),
+        (None, Some(DeliveryState::Expired), Some("default"), 2),
+        (None, Some(DeliveryState::Failed), None, 0),
+        (None, None, Some("another"), 0),
+    ] {
+        let filter = DeliveryFilter {
+            event: Some(event),
+            hook,
+            state,
+            account: account.map(Into::into),
+            limit: 10,
+            ..DeliveryFilter::default()
+        };
+        let listed = t.store.deliveries(filter.clone()).await.unwrap();
+        assert_eq!(listed.len(), expected, "{filter:?}");
+        assert!(listed.iter().all(|d| d.event_id == event));
+        assert!(listed.is_sorted_by(|a, b| a.id > b.id));
+    }
+}
+
 pub async fn attempts_may_go_before_their_events(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 2).await;
