@@ -154,7 +154,9 @@ pub enum DeliveryState {
     Pending,
     /// A worker holds its lease.
     InFlight,
-    /// It waits because its hook is not active.
+    /// It waits because its hook is not active. Also shown where the hook was deleted, until
+    /// upkeep cancels the delivery: nothing is sent meanwhile, and `pending` would promise an
+    /// attempt.
     Held,
     /// It was taken.
     Delivered,

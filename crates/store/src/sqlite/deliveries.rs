@@ -44,7 +44,8 @@ pub(super) struct Place {
 macro_rules! live_state {
     () => {
         "CASE WHEN d.lease_token IS NOT NULL THEN 'in_flight'
-            WHEN (SELECT h.status FROM postrider_hooks AS h WHERE h.id = d.hook_id) = 'active'
+            WHEN EXISTS (SELECT 1 FROM postrider_hooks AS h
+                WHERE h.id = d.hook_id AND h.status = 'active' AND h.deleted_at IS NULL)
             THEN 'pending' ELSE 'held' END"
     };
 }
