@@ -106,7 +106,7 @@ impl SqliteStore {
                 a.late
             FROM days CROSS JOIN postrider_attempts AS a
             WHERE a.slot = 0 AND a.day = days.day AND a.delivery_id = ?1
-            ORDER BY a.at, a.id"
+            ORDER BY a.at, a.number, a.id"
         ))
         .bind(id.0)
         .fetch_all(&mut *tx)
@@ -123,7 +123,8 @@ impl SqliteStore {
         let found: Vec<Columns> = sqlx::query_as(
             "-- postrider: rejected
             SELECT id, reason, rejected_at, CAST(account AS BLOB), CAST(event_type AS BLOB)
-            FROM postrider_rejected WHERE slot = 0 ORDER BY id DESC LIMIT ?1",
+            FROM (SELECT * FROM postrider_rejected WHERE slot = 0 ORDER BY id DESC LIMIT ?1)
+            ORDER BY rejected_at DESC, id DESC",
         )
         .bind(limit)
         .fetch_all(&self.readers)

@@ -57,9 +57,10 @@ pub trait History: Send + Sync {
     /// Deliveries, newest event first, whether they wait, run or have ended.
     async fn deliveries(&self, filter: DeliveryFilter) -> Result<Vec<DeliveryReport>>;
 
-    /// The attempts of one delivery, in the order they were made.
+    /// The attempts of one delivery, in the order they were made: by time, number and id.
     async fn attempts(&self, id: DeliveryId) -> Result<Vec<AttemptReport>>;
 
-    /// The latest rejected outbox rows, newest first.
+    /// The rejected outbox rows of the newest events, at most `limit`, by the time of rejection,
+    /// newest first.
     async fn rejected(&self, limit: u32) -> Result<Vec<RejectedReport>>;
 }
