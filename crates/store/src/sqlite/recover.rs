@@ -71,7 +71,7 @@ impl SqliteStore {
                 NextStep::Failed(reason) => {
                     ended.push(row.ended(reason.name()));
                     if cache.is_any_account_watched() {
-                        failed.push(row.lost(&mut tx, reason).await?);
+                        failed.extend(row.lost(&mut tx, reason).await?);
                     }
                     if row.holds_key(&cache) {
                         waiting.push(row.waits(micros(never()), row.attempts + 1, 0));
@@ -205,7 +205,12 @@ impl LostRow {
         }
     }
 
-    async fn lost(&self, tx: &mut SqliteConnection, reason: Reason) -> Result<LostDelivery> {
+    /// What is announced of a failure for good; nothing where the event is gone.
+    async fn lost(
+        &self,
+        tx: &mut SqliteConnection,
+        reason: Reason,
+    ) -> Result<Option<LostDelivery>> {
         let event_type: Option<String> = sqlx::query_scalar(
             "-- postrider: recover_type
             SELECT event_type FROM postrider_events WHERE slot = 0 AND day = ?1 AND id = ?2",
@@ -214,14 +219,14 @@ impl LostRow {
         .bind(self.event_id.0)
         .fetch_optional(tx)
         .await?;
-        Ok(LostDelivery {
+        Ok(event_type.map(|event_type| LostDelivery {
             id: self.id,
             event: self.event_id,
-            event_type: event_type.unwrap_or_default(),
+            event_type,
             hook: self.hook_id,
             reason,
             attempts: self.attempts + 1,
-        })
+        }))
     }
 
     fn ended(&self, reason: &'static str) -> EndedRow {
