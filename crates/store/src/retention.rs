@@ -61,7 +61,8 @@ pub struct Erased {
     pub cancelled: u32,
     /// Attempts whose response was erased.
     pub responses: u32,
-    /// Events that are still as they were, because a delivery of theirs is being attempted.
+    /// Events that are still as they were, because a delivery of theirs is being attempted; each
+    /// once, by id.
     pub in_flight: Vec<EventId>,
 }
 

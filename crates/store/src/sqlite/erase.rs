@@ -11,7 +11,7 @@ use super::values::{micros, rows};
 use crate::{Erased, Result};
 use postrider_core::{DeliveryId, EventId, HookId, Reason, Timestamp};
 use sqlx::SqliteConnection;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use uuid::Uuid;
 
 impl SqliteStore {
@@ -24,7 +24,7 @@ impl SqliteStore {
             .flat_map(|started| started.open_members().collect::<Vec<_>>())
             .map(|member| member.event)
             .collect();
-        for id in ids {
+        for id in ids.iter().collect::<BTreeSet<_>>() {
             let Some((day, account)) = find(&mut tx, *id).await? else {
                 erase_elsewhere(&mut tx, *id, &mut erased).await?;
                 continue;
