@@ -101,7 +101,12 @@ async fn of_event(
     .fetch_optional(&mut *connection)
     .await?;
     let Some((slot, day, hooks)) = place else {
-        return Ok(Vec::new());
+        // What has ended is kept for longer than its event.
+        let search = Search::of(filter);
+        return match filter.state {
+            Some(DeliveryState::Delivered) => Ok(Vec::new()),
+            _ => search.ended(connection, &extent.slots, &extent.days).await,
+        };
     };
     let ids = hooks
         .into_iter()
@@ -217,6 +222,7 @@ async fn page(
 /// What is looked for, and from where on.
 struct Search {
     hook: Option<Uuid>,
+    event: Option<Uuid>,
     account: Option<String>,
     state: Option<DeliveryState>,
     before: Uuid,
@@ -226,8 +232,9 @@ struct Search {
 
 impl Search {
     fn of(filter: &DeliveryFilter) -> Self {
-        Self {
+        let mut search = Self {
             hook: filter.hook.map(|hook| hook.0),
+            event: filter.event.map(|event| event.0),
             account: filter.account.clone(),
             state: filter.state,
             before: before(filter.before.map(|id| id.0), filter.until),
@@ -235,7 +242,15 @@ impl Search {
                 .since
                 .map_or(Uuid::nil(), |at| DeliveryId::first_since(at).0),
             limit: i64::from(filter.limit),
+        };
+        if let Some(event) = search.event {
+            // A delivery's id begins with the time of its event's.
+            let after_time = u128::MAX >> 48;
+            let event = event.as_u128();
+            search.from = search.from.max(Uuid::from_u128(event & !after_time));
+            search.before = search.before.min(Uuid::from_u128(event | after_time));
         }
+        search
     }
 
     async fn live(&self, connection: &mut PgConnection, slots: &[i16]) -> Result<Vec<Found>> {
@@ -318,6 +333,7 @@ impl Search {
                   AND ($8::text IS NULL
                        OR hook_id IN (SELECT id FROM postrider_hooks WHERE account = $8))
                   AND ($4::text IS NULL OR state = $4)
+                  AND ($9::uuid IS NULL OR event_id = $9)
                 ORDER BY delivery_id DESC LIMIT $5
             ) AS e
             ORDER BY e.delivery_id DESC LIMIT $5",
@@ -330,6 +346,7 @@ impl Search {
         .bind(days)
         .bind(self.from)
         .bind(&self.account)
+        .bind(self.event)
         .try_map(|row: PgRow| found_from(&row))
         .fetch_all(connection)
         .await?;
