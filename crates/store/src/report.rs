@@ -119,6 +119,23 @@ pub enum EventState {
     Rejected,
 }
 
+impl EventState {
+    const ALL: [Self; 3] = [Self::Queued, Self::FannedOut, Self::Rejected];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::FannedOut => "fanned_out",
+            Self::Rejected => "rejected",
+        }
+    }
+
+    /// The state of this name.
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+}
+
 /// An event as it is shown.
 #[derive(Clone, Debug, Serialize)]
 pub struct EventReport {

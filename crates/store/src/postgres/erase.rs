@@ -5,7 +5,7 @@
 
 use super::PostgresStore;
 use super::batches::lead_rest;
-use super::history::Extent;
+use super::history::HistoryExtent;
 use crate::Erased;
 use crate::Result;
 use chrono::NaiveDate;
@@ -19,7 +19,7 @@ impl PostgresStore {
         let ids: Vec<_> = events.iter().map(|id| id.0).collect();
         let mut erased = Erased::default();
         let mut tx = self.calm.begin().await?;
-        let extent = Extent::read(&mut tx).await?;
+        let extent = HistoryExtent::read(&mut tx).await?;
         let mut kept = Kept::find(&mut tx, &extent, &ids).await?;
         let elsewhere = kept.others_of(&ids);
         if !elsewhere.is_empty() {
@@ -74,7 +74,11 @@ struct Kept {
 }
 
 impl Kept {
-    async fn find(connection: &mut PgConnection, extent: &Extent, ids: &[Uuid]) -> Result<Self> {
+    async fn find(
+        connection: &mut PgConnection,
+        extent: &HistoryExtent,
+        ids: &[Uuid],
+    ) -> Result<Self> {
         let rows = sqlx::query(
             "-- postrider: erase_find
             SELECT slot, day, id, account FROM postrider_events

@@ -12,9 +12,8 @@ mod batches;
 mod bulk;
 mod credentials;
 mod deliveries;
+mod delivery_search;
 mod diagnostics;
-mod discard;
-mod discard_held;
 mod due_cursor;
 mod erase;
 mod errors;
@@ -40,8 +39,7 @@ mod partitions;
 mod peek;
 mod prune;
 mod recover;
-mod redeliver;
-mod redeliver_many;
+mod recovery;
 mod registered;
 mod schema;
 mod settle;
@@ -53,14 +51,12 @@ mod values;
 
 use crate::error::words;
 use crate::{
-    AttemptReport, BulkPage, BulkPageResult, CredentialQuery, Credentials, Database,
-    DeliveryFilter, DeliveryReport, Diagnostics, Discard, DueHook, EnqueuedOnce, Erased, Error,
-    EventFilter, EventReport, FanOutRequest, FanOutResult, Gates, GaugeSample, History,
-    HistoryFilter, HookCache, HookChange, HookChangeReport, HookFilter, HookReport, Hooks,
-    Idempotency, KeyFilter, KeyReport, Keys, LatestAnswer, LeaseRequest, Leased, Maintenance,
-    Migrated, Monitoring, Outbox, OwnershipAnswer, OwnershipRequest, Peek, PoolGauge, Pruned,
-    Queue, RecoverResult, Recovery, Redelivery, RegisteredFilter, RegisteredHook, RejectedReport,
-    Result, Retention, SchemaState, SettleResult, Settlement, Upkeep,
+    CredentialQuery, Credentials, Database, Diagnostics, DueHook, EnqueuedOnce, Erased, Error,
+    FanOutRequest, FanOutResult, Gates, GaugeSample, HistoryFilter, HookCache, HookChange,
+    HookChangeReport, HookFilter, HookReport, Hooks, Idempotency, KeyFilter, KeyReport, Keys,
+    LatestAnswer, LeaseRequest, Leased, Maintenance, Migrated, Monitoring, Outbox, OwnershipAnswer,
+    OwnershipRequest, Peek, PoolGauge, Pruned, Queue, RecoverResult, RegisteredFilter,
+    RegisteredHook, Result, Retention, SchemaState, SettleResult, Settlement, Upkeep,
 };
 use async_trait::async_trait;
 use chrono::NaiveDate;
@@ -463,62 +459,6 @@ impl Credentials for PostgresStore {
         until: Timestamp,
     ) -> Result<bool> {
         Ok(self.take_signature(key, signature, now, until).await?)
-    }
-}
-
-#[async_trait]
-impl History for PostgresStore {
-    async fn event(&self, id: EventId) -> Result<EventReport> {
-        Ok(self.event(id).await?)
-    }
-
-    async fn events(&self, filter: EventFilter) -> Result<Vec<EventReport>> {
-        Ok(self.events(&filter).await?)
-    }
-
-    async fn delivery(&self, id: DeliveryId) -> Result<DeliveryReport> {
-        Ok(self.delivery(id).await?)
-    }
-
-    async fn deliveries(&self, filter: DeliveryFilter) -> Result<Vec<DeliveryReport>> {
-        Ok(self.deliveries(&filter).await?)
-    }
-
-    async fn attempts(&self, id: DeliveryId) -> Result<Vec<AttemptReport>> {
-        Ok(self.attempts(id).await?)
-    }
-
-    async fn rejected(&self, limit: u32) -> Result<Vec<RejectedReport>> {
-        Ok(self.rejected(limit).await?)
-    }
-}
-
-#[async_trait]
-impl Recovery for PostgresStore {
-    async fn redeliver(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport> {
-        Ok(self.redeliver(id, now).await?)
-    }
-
-    async fn redeliver_many(
-        &self,
-        which: &Redelivery,
-        page: BulkPage,
-        now: Timestamp,
-    ) -> Result<BulkPageResult> {
-        Ok(self.redeliver_many(which, page, now).await?)
-    }
-
-    async fn discard(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport> {
-        Ok(self.discard(id, now).await?)
-    }
-
-    async fn discard_held(
-        &self,
-        which: &Discard,
-        page: BulkPage,
-        now: Timestamp,
-    ) -> Result<BulkPageResult> {
-        Ok(self.discard_held(which, page, now).await?)
     }
 }
 

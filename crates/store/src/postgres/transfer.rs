@@ -1,7 +1,7 @@
 //! A PostgreSQL database that is moved from or to.
 
 use super::PostgresStore;
-use super::history::Extent;
+use super::history::HistoryExtent;
 use crate::transfer::value::Kind;
 use crate::transfer::{APPLICATION, Column, CopyState, Hold, Row as Moving, STAYS, Side, Table};
 use crate::{Database, Queue, Result};
@@ -191,7 +191,7 @@ impl Side for PostgresStore {
 
     async fn days(&self) -> Result<Vec<NaiveDate>> {
         let mut connection = self.calm.acquire().await?;
-        Ok(Extent::read(&mut connection).await?.days)
+        Ok(HistoryExtent::read(&mut connection).await?.days)
     }
 
     async fn read(

@@ -9,9 +9,9 @@ mod batches;
 mod bulk;
 mod credentials;
 mod deliveries;
+mod delivery_search;
 mod diagnostics;
-mod discard;
-mod discard_held;
+mod end_waiting;
 mod erase;
 mod errors;
 mod file;
@@ -34,8 +34,7 @@ mod outbox;
 mod outbox_rows;
 mod prune;
 mod recover;
-mod redeliver;
-mod redeliver_many;
+mod recovery;
 mod registered;
 mod schema;
 mod settle;
@@ -49,14 +48,12 @@ mod values;
 mod writer;
 
 use crate::{
-    AttemptReport, BulkPage, BulkPageResult, CredentialQuery, Credentials, Database,
-    DeliveryFilter, DeliveryReport, Diagnostics, Discard, DueHook, EnqueuedOnce, Erased,
-    EventFilter, EventReport, FanOutRequest, FanOutResult, Gates, GaugeSample, History,
-    HistoryFilter, HookCache, HookChange, HookChangeReport, HookFilter, HookReport, Hooks,
-    Idempotency, KeyFilter, KeyReport, Keys, LatestAnswer, LeaseRequest, Leased, Maintenance,
-    Migrated, Monitoring, Outbox, OwnershipAnswer, OwnershipRequest, Peek, PoolGauge, Pruned,
-    Queue, RecoverResult, Recovery, Redelivery, RegisteredFilter, RegisteredHook, RejectedReport,
-    Result, Retention, SchemaState, SettleResult, Settlement, Upkeep, WorkerClaim,
+    CredentialQuery, Credentials, Database, Diagnostics, DueHook, EnqueuedOnce, Erased,
+    FanOutRequest, FanOutResult, Gates, GaugeSample, HistoryFilter, HookCache, HookChange,
+    HookChangeReport, HookFilter, HookReport, Hooks, Idempotency, KeyFilter, KeyReport, Keys,
+    LatestAnswer, LeaseRequest, Leased, Maintenance, Migrated, Monitoring, Outbox, OwnershipAnswer,
+    OwnershipRequest, Peek, PoolGauge, Pruned, Queue, RecoverResult, RegisteredFilter,
+    RegisteredHook, Result, Retention, SchemaState, SettleResult, Settlement, Upkeep, WorkerClaim,
 };
 use async_trait::async_trait;
 pub(crate) use errors::explain;
@@ -321,62 +318,6 @@ impl Credentials for SqliteStore {
         until: Timestamp,
     ) -> Result<bool> {
         self.note_signature(key, signature, now, until).await
-    }
-}
-
-#[async_trait]
-impl History for SqliteStore {
-    async fn event(&self, id: EventId) -> Result<EventReport> {
-        self.find_event(id).await
-    }
-
-    async fn events(&self, filter: EventFilter) -> Result<Vec<EventReport>> {
-        self.list_events(filter).await
-    }
-
-    async fn delivery(&self, id: DeliveryId) -> Result<DeliveryReport> {
-        self.find_delivery(id).await
-    }
-
-    async fn deliveries(&self, filter: DeliveryFilter) -> Result<Vec<DeliveryReport>> {
-        self.list_deliveries(filter).await
-    }
-
-    async fn attempts(&self, id: DeliveryId) -> Result<Vec<AttemptReport>> {
-        self.list_attempts(id).await
-    }
-
-    async fn rejected(&self, limit: u32) -> Result<Vec<RejectedReport>> {
-        self.list_rejected(limit).await
-    }
-}
-
-#[async_trait]
-impl Recovery for SqliteStore {
-    async fn redeliver(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport> {
-        self.send_again(id, now).await
-    }
-
-    async fn redeliver_many(
-        &self,
-        which: &Redelivery,
-        page: BulkPage,
-        now: Timestamp,
-    ) -> Result<BulkPageResult> {
-        self.send_many_again(which, page, now).await
-    }
-
-    async fn discard(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport> {
-        self.give_up(id, now).await
-    }
-
-    async fn discard_held(
-        &self,
-        which: &Discard,
-        page: BulkPage,
-        now: Timestamp,
-    ) -> Result<BulkPageResult> {
-        self.discard_page(which, page, now).await
     }
 }
 

@@ -11,7 +11,7 @@ mod work;
 
 use super::SqliteStore;
 use crate::{
-    Capacity, Database, FanOutRequest, FanOutResult, History, Hooks, LeaseRequest, Leased, Outbox,
+    Capacity, Database, FanOutRequest, FanOutResult, Hooks, LeaseRequest, Leased, Outbox,
     Settlement, Step,
 };
 use chrono::{DateTime, TimeDelta};
