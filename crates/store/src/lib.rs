@@ -15,6 +15,8 @@ mod fan_out;
 mod gauges;
 mod history_rows;
 mod hook_cache;
+mod key_cursors;
+mod lost_lease;
 mod migrations;
 mod open;
 mod operational_events;

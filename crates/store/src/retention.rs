@@ -144,6 +144,11 @@ fn before(at: Timestamp, span: Duration) -> Timestamp {
     at.checked_sub_signed(span).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
+/// A number of rows, as it is reported.
+pub(crate) fn count(rows: u64) -> u32 {
+    u32::try_from(rows).unwrap_or(u32::MAX)
+}
+
 /// Why events of days past their retention stay for now.
 pub(crate) fn in_flight(count: u64) -> String {
     format!(

@@ -50,13 +50,13 @@ mod upkeep;
 mod values;
 
 use crate::error::words;
+use crate::key_cursors::KeyCursors;
 use crate::{
-    CredentialQuery, Credentials, Database, Diagnostics, DueHook, EnqueuedOnce, Erased, Error,
-    FanOutRequest, FanOutResult, Gates, GaugeSample, HistoryFilter, HookCache, HookChange,
-    HookChangeReport, HookFilter, HookReport, Hooks, Idempotency, KeyFilter, KeyReport, Keys,
-    LatestAnswer, LeaseRequest, Leased, Maintenance, Migrated, Monitoring, Outbox, OwnershipAnswer,
-    OwnershipRequest, Peek, PoolGauge, Pruned, Queue, RecoverResult, RegisteredFilter,
-    RegisteredHook, Result, Retention, SchemaState, SettleResult, Settlement, Upkeep,
+    CredentialQuery, Credentials, Database, DueHook, EnqueuedOnce, Error, FanOutRequest,
+    FanOutResult, Gates, HistoryFilter, HookCache, HookChange, HookChangeReport, HookFilter,
+    HookReport, Hooks, Idempotency, KeyFilter, KeyReport, Keys, LatestAnswer, LeaseRequest, Leased,
+    Migrated, Outbox, OwnershipAnswer, OwnershipRequest, Peek, PoolGauge, Queue, RecoverResult,
+    RegisteredFilter, RegisteredHook, Result, SchemaState, SettleResult, Settlement,
 };
 use async_trait::async_trait;
 use chrono::NaiveDate;
@@ -69,7 +69,7 @@ use postrider_core::{
 };
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -129,8 +129,7 @@ pub struct PostgresStore {
     days: Mutex<BTreeSet<NaiveDate>>,
     /// From where on the outbox is read.
     outbox_cursor: Mutex<OutboxCursor>,
-    /// Up to which key the turns of a hook in a slot were last looked over.
-    looked_over: Mutex<HashMap<(i16, HookId), String>>,
+    key_cursors: KeyCursors,
     /// From where on the deliveries of hooks are leased.
     due_cursor: Mutex<DueCursor>,
 }
@@ -168,7 +167,7 @@ impl PostgresStore {
             cache: RwLock::default(),
             days: Mutex::default(),
             outbox_cursor: Mutex::default(),
-            looked_over: Mutex::default(),
+            key_cursors: KeyCursors::default(),
             due_cursor: Mutex::default(),
         })
     }
@@ -346,7 +345,7 @@ impl Queue for PostgresStore {
         limit: u32,
         schedules: &dyn Schedules,
     ) -> Result<RecoverResult> {
-        Ok(self.recover(slot, now, limit, schedules).await?)
+        recover::recover(self, slot, now, limit, schedules).await
     }
 }
 
@@ -459,35 +458,5 @@ impl Credentials for PostgresStore {
         until: Timestamp,
     ) -> Result<bool> {
         Ok(self.take_signature(key, signature, now, until).await?)
-    }
-}
-
-#[async_trait]
-impl Maintenance for PostgresStore {
-    async fn upkeep(&self, now: Timestamp, limit: u32) -> Result<Upkeep> {
-        Ok(self.upkeep(now, limit).await?)
-    }
-
-    async fn prune(&self, keep: &Retention, now: Timestamp, batch: u32) -> Result<Pruned> {
-        Ok(self.prune(keep, now, batch).await?)
-    }
-
-    async fn erase(&self, events: &[EventId], now: Timestamp) -> Result<Erased> {
-        Ok(self.erase(events, now).await?)
-    }
-
-    async fn erase_rejected(&self, account: &str, limit: u32) -> Result<u32> {
-        Ok(self.erase_rejected(account, limit).await?)
-    }
-}
-
-#[async_trait]
-impl Monitoring for PostgresStore {
-    async fn diagnostics(&self, now: Timestamp) -> Result<Diagnostics> {
-        Ok(self.diagnostics(now).await?)
-    }
-
-    async fn gauges(&self, now: Timestamp) -> Result<Option<GaugeSample>> {
-        Ok(self.gauges(now).await?)
     }
 }

@@ -47,13 +47,13 @@ mod upkeep;
 mod values;
 mod writer;
 
+use crate::key_cursors::KeyCursors;
 use crate::{
-    CredentialQuery, Credentials, Database, Diagnostics, DueHook, EnqueuedOnce, Erased,
-    FanOutRequest, FanOutResult, Gates, GaugeSample, HistoryFilter, HookCache, HookChange,
-    HookChangeReport, HookFilter, HookReport, Hooks, Idempotency, KeyFilter, KeyReport, Keys,
-    LatestAnswer, LeaseRequest, Leased, Maintenance, Migrated, Monitoring, Outbox, OwnershipAnswer,
-    OwnershipRequest, Peek, PoolGauge, Pruned, Queue, RecoverResult, RegisteredFilter,
-    RegisteredHook, Result, Retention, SchemaState, SettleResult, Settlement, Upkeep, WorkerClaim,
+    CredentialQuery, Credentials, Database, DueHook, EnqueuedOnce, FanOutRequest, FanOutResult,
+    Gates, HistoryFilter, HookCache, HookChange, HookChangeReport, HookFilter, HookReport, Hooks,
+    Idempotency, KeyFilter, KeyReport, Keys, LatestAnswer, LeaseRequest, Leased, Migrated, Outbox,
+    OwnershipAnswer, OwnershipRequest, Peek, PoolGauge, Queue, RecoverResult, RegisteredFilter,
+    RegisteredHook, Result, SchemaState, SettleResult, Settlement, WorkerClaim,
 };
 use async_trait::async_trait;
 pub(crate) use errors::explain;
@@ -62,9 +62,8 @@ use postrider_core::{
     NewCredential, NewEvent, NewHook, NewKey, Schedules, Timestamp, TokenHash, WorkerId,
 };
 use sqlx::SqlitePool;
-use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, RwLock};
 use writer::Writer;
 
 /// The store in one SQLite file.
@@ -76,8 +75,7 @@ pub struct SqliteStore {
     readers: SqlitePool,
     keys: KeyRing,
     cache: RwLock<Arc<HookCache>>,
-    /// Up to which key the turns of a hook were last looked over.
-    looked_over: Mutex<HashMap<HookId, String>>,
+    key_cursors: KeyCursors,
 }
 
 impl SqliteStore {
@@ -94,7 +92,7 @@ impl SqliteStore {
             path,
             keys,
             cache: RwLock::default(),
-            looked_over: Mutex::default(),
+            key_cursors: KeyCursors::default(),
         })
     }
 }
@@ -205,7 +203,7 @@ impl Queue for SqliteStore {
         limit: u32,
         schedules: &dyn Schedules,
     ) -> Result<RecoverResult> {
-        self.recover_lost(slot, now, limit, schedules).await
+        recover::recover(self, slot, now, limit, schedules).await
     }
 }
 
@@ -318,35 +316,5 @@ impl Credentials for SqliteStore {
         until: Timestamp,
     ) -> Result<bool> {
         self.note_signature(key, signature, now, until).await
-    }
-}
-
-#[async_trait]
-impl Maintenance for SqliteStore {
-    async fn upkeep(&self, now: Timestamp, limit: u32) -> Result<Upkeep> {
-        self.keep_up(now, limit).await
-    }
-
-    async fn prune(&self, keep: &Retention, now: Timestamp, batch: u32) -> Result<Pruned> {
-        self.prune_history(keep, now, batch).await
-    }
-
-    async fn erase(&self, events: &[EventId], now: Timestamp) -> Result<Erased> {
-        self.erase_events(events, now).await
-    }
-
-    async fn erase_rejected(&self, account: &str, limit: u32) -> Result<u32> {
-        self.erase_rejected_of(account, limit).await
-    }
-}
-
-#[async_trait]
-impl Monitoring for SqliteStore {
-    async fn diagnostics(&self, _: Timestamp) -> Result<Diagnostics> {
-        self.examine_file().await
-    }
-
-    async fn gauges(&self, now: Timestamp) -> Result<Option<GaugeSample>> {
-        self.current_gauges(now).await
     }
 }
