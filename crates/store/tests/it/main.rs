@@ -312,6 +312,7 @@ on_every_store! {
         enabling_begins_with_a_probe,
         limits_are_set_and_taken_back,
         attempts_settled_out_of_order_undo_nothing,
+        enabling_forgets_no_success,
     },
     gauges::{
         an_empty_database_has_nothing_that_waits,
@@ -342,6 +343,10 @@ on_every_store! {
         held_deliveries_are_counted,
         health_is_shown_in_the_list_too,
         what_is_in_flight_ends_as_it_does_when_its_hook_is_paused,
+        a_change_takes_one_version_and_no_change_takes_none,
+        a_pattern_of_a_newer_version_locks_the_hook_and_leaves_the_others,
+        a_hook_of_an_unknown_status_is_shown_as_paused,
+        a_hook_disabled_at_an_unknown_time_was_disabled_by_its_latest_change,
     },
     idempotency::{
         a_repeated_call_inserts_nothing_and_is_told_the_same_ids,
