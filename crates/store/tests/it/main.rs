@@ -429,6 +429,7 @@ on_every_store! {
         a_signature_is_taken_once,
         of_several_that_show_one_signature_at_once_one_is_taken,
         signatures_whose_moment_has_passed_are_forgotten,
+        a_signature_may_be_taken_again_when_its_moment_has_passed,
     },
     secrets::{
         no_secret_stands_in_the_database_in_the_clear,
