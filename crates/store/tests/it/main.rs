@@ -80,6 +80,7 @@ on_every_store! {
         a_database_too_new_for_the_binary_is_refused,
         tables_without_a_record_of_their_migration_are_damage,
         a_missing_table_is_damage,
+        a_missing_row_of_settings_is_damage,
         a_database_without_our_tables_says_what_to_do,
         no_table_of_others_is_needed_or_touched,
         the_databases_clock_goes_forward,
