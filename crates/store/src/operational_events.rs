@@ -5,10 +5,13 @@
 //! is about itself. What remains needs a delivery of the application's or a person's hand each
 //! time. Nothing is made where no other hook of the account asks for it.
 
+use crate::hook_change::HookFailures;
+use crate::hook_row::HookRow;
 use crate::{Disabling, HookCache, Settlement, Step, Warning};
 use postrider_core::{
-    DELIVERY_FAILED, DeliveryId, DeliveryNotice, EventId, EventType, HOOK_DISABLED, HOOK_WARNING,
-    Hook, HookId, HookNotice, OURSELVES, Outcome, Reason, Timestamp, url_without_credentials,
+    DELIVERY_FAILED, DeliveryId, DeliveryNotice, DisabledReason, EventId, EventType, HOOK_DISABLED,
+    HOOK_ENABLED, HOOK_WARNING, Hook, HookAction, HookId, HookNotice, HookStatus, OURSELVES,
+    Outcome, Reason, Timestamp, url_without_credentials,
 };
 use serde::Serialize;
 use std::collections::HashMap;
@@ -137,8 +140,33 @@ pub(crate) fn of_lost(
     announced.collect()
 }
 
+/// The event of a person's change of a hook, if it is one that is announced.
+pub(crate) fn of_status_change(
+    before: &HookRow,
+    action: HookAction,
+    failures: &HookFailures,
+    by: &str,
+    now: Timestamp,
+) -> Option<OperationalEvent> {
+    let was_active = before.status() == Some(HookStatus::Active);
+    let (event_type, reason) = match action {
+        HookAction::Enabled if !was_active => (HOOK_ENABLED, None),
+        HookAction::Disabled => (HOOK_DISABLED, Some(DisabledReason::Manual.name())),
+        _ => return None,
+    };
+    let notice = HookNotice {
+        reason,
+        fail_count: failures.count,
+        first_failure_at: failures.first_at,
+        last_error: failures.last_error.clone(),
+        ..notice_of(before.id, &before.url, by, now)
+    };
+    let event = OperationalEvent::new(&before.account, event_type, before.id, &notice);
+    Some(event)
+}
+
 /// A notice of a hook without failures.
-pub(crate) fn notice_of(hook: HookId, url: &str, by: &str, now: Timestamp) -> HookNotice {
+fn notice_of(hook: HookId, url: &str, by: &str, now: Timestamp) -> HookNotice {
     HookNotice {
         hook_id: hook,
         url: url_without_credentials(url),

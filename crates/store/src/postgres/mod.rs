@@ -7,7 +7,6 @@
 //! statements, so a pooler in transaction mode must not stand in between; `errors` says so
 //! when one does.
 
-mod aliases;
 mod batches;
 mod bulk;
 mod credentials;
@@ -23,8 +22,9 @@ mod gates;
 mod gauges;
 mod health;
 mod history;
+mod hook_cache;
 mod hook_history;
-mod hook_rows;
+mod hook_statements;
 mod hooks;
 mod idempotency;
 mod keys;
@@ -55,12 +55,11 @@ use crate::error::words;
 use crate::{
     AttemptReport, BulkPage, BulkPageResult, CredentialQuery, Credentials, Database,
     DeliveryFilter, DeliveryReport, Diagnostics, Discard, DueHook, EnqueuedOnce, Erased, Error,
-    EventFilter, EventReport, FanOutRequest, FanOutResult, Gates, GaugeSample, History,
-    HistoryFilter, HookCache, HookChange, HookChangeReport, HookFilter, HookReport, Hooks,
-    Idempotency, KeyFilter, KeyReport, Keys, LatestAnswer, LeaseRequest, Leased, Maintenance,
-    Migrated, Monitoring, Outbox, OwnershipAnswer, OwnershipRequest, Peek, PoolGauge, Pruned,
-    Queue, RecoverResult, Recovery, Redelivery, RegisteredFilter, RegisteredHook, RejectedReport,
-    Result, Retention, SchemaState, SettleResult, Settlement, Upkeep,
+    EventFilter, EventReport, FanOutRequest, FanOutResult, Gates, GaugeSample, History, HookCache,
+    Idempotency, KeyFilter, KeyReport, Keys, LeaseRequest, Leased, Maintenance, Migrated,
+    Monitoring, Outbox, OwnershipAnswer, OwnershipRequest, Peek, PoolGauge, Pruned, Queue,
+    RecoverResult, Recovery, Redelivery, RejectedReport, Result, Retention, SchemaState,
+    SettleResult, Settlement, Upkeep,
 };
 use async_trait::async_trait;
 use chrono::NaiveDate;
@@ -68,14 +67,14 @@ use due_cursor::DueCursor;
 pub(crate) use errors::explain;
 use outbox_cursor::OutboxCursor;
 use postrider_core::{
-    AccessChange, Credential, DeliveryId, EventId, Hook, HookId, Key, KeyId, KeyRing, LeaseToken,
-    NewCredential, NewEvent, NewHook, NewKey, Schedules, Timestamp, TokenHash, WorkerId,
+    AccessChange, Credential, DeliveryId, EventId, HookId, Key, KeyId, KeyRing, LeaseToken,
+    NewCredential, NewEvent, NewKey, Schedules, Timestamp, TokenHash, WorkerId,
 };
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool};
 use std::collections::{BTreeSet, HashMap};
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 const HOT_CONNECTIONS: u32 = 8;
@@ -175,13 +174,6 @@ impl PostgresStore {
             looked_over: Mutex::default(),
             due_cursor: Mutex::default(),
         })
-    }
-
-    fn current_book(&self) -> Arc<HookCache> {
-        self.cache
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
     }
 }
 
@@ -366,55 +358,6 @@ impl Gates for PostgresStore {
 
     async fn end_ramps(&self, hooks: &[HookId]) -> Result<()> {
         Ok(self.end_ramps(hooks).await?)
-    }
-}
-
-#[async_trait]
-impl Hooks for PostgresStore {
-    async fn create_hook(&self, hook: NewHook, by: &str, now: Timestamp) -> Result<HookReport> {
-        Ok(self.create_hook(&hook, by, now).await?)
-    }
-
-    async fn change_hook(
-        &self,
-        id: HookId,
-        change: HookChange,
-        by: &str,
-        now: Timestamp,
-    ) -> Result<HookReport> {
-        Ok(self.change_hook(id, change, by, now).await?)
-    }
-
-    async fn remove_hook(&self, id: HookId, by: &str, now: Timestamp) -> Result<HookReport> {
-        Ok(self.remove_hook(id, by, now).await?)
-    }
-
-    async fn hook(&self, id: HookId) -> Result<HookReport> {
-        Ok(self.hook(id).await?)
-    }
-
-    async fn hook_with_credentials(&self, id: HookId) -> Result<Hook> {
-        Ok(self.hook_with_credentials(id).await?)
-    }
-
-    async fn hooks(&self, filter: HookFilter) -> Result<Vec<HookReport>> {
-        Ok(self.hooks(&filter).await?)
-    }
-
-    async fn hook_history(
-        &self,
-        id: HookId,
-        filter: HistoryFilter,
-    ) -> Result<Vec<HookChangeReport>> {
-        Ok(self.hook_history(id, filter).await?)
-    }
-
-    async fn registered(&self, filter: RegisteredFilter) -> Result<Vec<RegisteredHook>> {
-        Ok(self.registered(&filter).await?)
-    }
-
-    async fn note_latest(&self, latest: &[LatestAnswer]) -> Result<()> {
-        Ok(self.note_latest(latest).await?)
     }
 }
 

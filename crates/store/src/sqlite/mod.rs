@@ -3,7 +3,6 @@
 //! One connection writes, in short transactions that take the right to write before they look
 //! (`writer.rs`); a few read beside it. The hard rule: a commit is on the disk when it returns.
 
-mod aliases;
 mod attempt_rows;
 mod batches;
 mod bulk;
@@ -19,8 +18,9 @@ mod gates;
 mod gauges;
 mod health;
 mod history;
+mod hook_cache;
 mod hook_history;
-mod hook_rows;
+mod hook_statements;
 mod hooks;
 mod idempotency;
 mod keys;
@@ -51,18 +51,17 @@ mod writer;
 use crate::{
     AttemptReport, BulkPage, BulkPageResult, CredentialQuery, Credentials, Database,
     DeliveryFilter, DeliveryReport, Diagnostics, Discard, DueHook, EnqueuedOnce, Erased,
-    EventFilter, EventReport, FanOutRequest, FanOutResult, Gates, GaugeSample, History,
-    HistoryFilter, HookCache, HookChange, HookChangeReport, HookFilter, HookReport, Hooks,
-    Idempotency, KeyFilter, KeyReport, Keys, LatestAnswer, LeaseRequest, Leased, Maintenance,
-    Migrated, Monitoring, Outbox, OwnershipAnswer, OwnershipRequest, Peek, PoolGauge, Pruned,
-    Queue, RecoverResult, Recovery, Redelivery, RegisteredFilter, RegisteredHook, RejectedReport,
-    Result, Retention, SchemaState, SettleResult, Settlement, Upkeep, WorkerClaim,
+    EventFilter, EventReport, FanOutRequest, FanOutResult, Gates, GaugeSample, History, HookCache,
+    Idempotency, KeyFilter, KeyReport, Keys, LeaseRequest, Leased, Maintenance, Migrated,
+    Monitoring, Outbox, OwnershipAnswer, OwnershipRequest, Peek, PoolGauge, Pruned, Queue,
+    RecoverResult, Recovery, Redelivery, RejectedReport, Result, Retention, SchemaState,
+    SettleResult, Settlement, Upkeep, WorkerClaim,
 };
 use async_trait::async_trait;
 pub(crate) use errors::explain;
 use postrider_core::{
-    AccessChange, Credential, DeliveryId, EventId, Hook, HookId, Key, KeyId, KeyRing, LeaseToken,
-    NewCredential, NewEvent, NewHook, NewKey, Schedules, Timestamp, TokenHash, WorkerId,
+    AccessChange, Credential, DeliveryId, EventId, HookId, Key, KeyId, KeyRing, LeaseToken,
+    NewCredential, NewEvent, NewKey, Schedules, Timestamp, TokenHash, WorkerId,
 };
 use sqlx::SqlitePool;
 use std::collections::HashMap;
@@ -224,55 +223,6 @@ impl Gates for SqliteStore {
 
     async fn end_ramps(&self, hooks: &[HookId]) -> Result<()> {
         self.ramps_ended(hooks).await
-    }
-}
-
-#[async_trait]
-impl Hooks for SqliteStore {
-    async fn create_hook(&self, hook: NewHook, by: &str, now: Timestamp) -> Result<HookReport> {
-        self.insert_hook(hook, by, now).await
-    }
-
-    async fn change_hook(
-        &self,
-        id: HookId,
-        change: HookChange,
-        by: &str,
-        now: Timestamp,
-    ) -> Result<HookReport> {
-        self.update_hook(id, change, by, now).await
-    }
-
-    async fn remove_hook(&self, id: HookId, by: &str, now: Timestamp) -> Result<HookReport> {
-        self.delete_hook(id, by, now).await
-    }
-
-    async fn hook(&self, id: HookId) -> Result<HookReport> {
-        self.find_hook(id).await
-    }
-
-    async fn hook_with_credentials(&self, id: HookId) -> Result<Hook> {
-        self.open_hook(id).await
-    }
-
-    async fn hooks(&self, filter: HookFilter) -> Result<Vec<HookReport>> {
-        self.list_hooks(filter).await
-    }
-
-    async fn hook_history(
-        &self,
-        id: HookId,
-        filter: HistoryFilter,
-    ) -> Result<Vec<HookChangeReport>> {
-        self.list_changes(id, filter).await
-    }
-
-    async fn registered(&self, filter: RegisteredFilter) -> Result<Vec<RegisteredHook>> {
-        self.list_registered(&filter).await
-    }
-
-    async fn note_latest(&self, latest: &[LatestAnswer]) -> Result<()> {
-        self.record_latest(latest).await
     }
 }
 
