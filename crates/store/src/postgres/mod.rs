@@ -53,13 +53,12 @@ mod values;
 
 use crate::error::words;
 use crate::{
-    AttemptReport, BulkPage, BulkPageResult, CredentialQuery, Credentials, Database,
-    DeliveryFilter, DeliveryReport, Diagnostics, Discard, DueHook, EnqueuedOnce, Erased, Error,
-    EventFilter, EventReport, FanOutRequest, FanOutResult, Gates, GaugeSample, History, HookCache,
-    Idempotency, KeyFilter, KeyReport, Keys, LeaseRequest, Leased, Maintenance, Migrated,
-    Monitoring, Outbox, OwnershipAnswer, OwnershipRequest, Peek, PoolGauge, Pruned, Queue,
-    RecoverResult, Recovery, Redelivery, RejectedReport, Result, Retention, SchemaState,
-    SettleResult, Settlement, Upkeep,
+    AttemptReport, BulkPage, BulkPageResult, Database, DeliveryFilter, DeliveryReport, Diagnostics,
+    Discard, DueHook, EnqueuedOnce, Erased, Error, EventFilter, EventReport, FanOutRequest,
+    FanOutResult, Gates, GaugeSample, History, HookCache, Idempotency, LeaseRequest, Leased,
+    Maintenance, Migrated, Monitoring, Outbox, OwnershipAnswer, OwnershipRequest, Peek, PoolGauge,
+    Pruned, Queue, RecoverResult, Recovery, Redelivery, RejectedReport, Result, Retention,
+    SchemaState, SettleResult, Settlement, Upkeep,
 };
 use async_trait::async_trait;
 use chrono::NaiveDate;
@@ -67,8 +66,7 @@ use due_cursor::DueCursor;
 pub(crate) use errors::explain;
 use outbox_cursor::OutboxCursor;
 use postrider_core::{
-    AccessChange, Credential, DeliveryId, EventId, HookId, Key, KeyId, KeyRing, LeaseToken,
-    NewCredential, NewEvent, NewKey, Schedules, Timestamp, TokenHash, WorkerId,
+    DeliveryId, EventId, HookId, KeyRing, LeaseToken, NewEvent, Schedules, Timestamp, WorkerId,
 };
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool};
@@ -358,54 +356,6 @@ impl Gates for PostgresStore {
 
     async fn end_ramps(&self, hooks: &[HookId]) -> Result<()> {
         Ok(self.end_ramps(hooks).await?)
-    }
-}
-
-#[async_trait]
-impl Keys for PostgresStore {
-    async fn create_key(&self, key: NewKey, hash: TokenHash, now: Timestamp) -> Result<KeyReport> {
-        Ok(self.create_key(&key, hash, now).await?)
-    }
-
-    async fn keys(&self, filter: KeyFilter) -> Result<Vec<KeyReport>> {
-        Ok(self.keys(&filter).await?)
-    }
-
-    async fn revoke_key(&self, id: KeyId, now: Timestamp) -> Result<KeyReport> {
-        Ok(self.revoke_key(id, now).await?)
-    }
-
-    async fn find_key(&self, hash: TokenHash) -> Result<Option<Key>> {
-        Ok(self.find_key(hash).await?)
-    }
-
-    async fn keys_used(&self, used: &[(KeyId, Timestamp)]) -> Result<()> {
-        Ok(self.keys_used(used).await?)
-    }
-}
-
-#[async_trait]
-impl Credentials for PostgresStore {
-    async fn create_credential(&self, new: NewCredential, now: Timestamp) -> Result<KeyReport> {
-        Ok(self.create_credential(&new, now).await?)
-    }
-
-    async fn change_credential(&self, id: KeyId, change: AccessChange) -> Result<KeyReport> {
-        Ok(self.change_credential(id, change).await?)
-    }
-
-    async fn find_credential(&self, query: CredentialQuery) -> Result<Option<Credential>> {
-        Ok(self.find_credential(&query).await?)
-    }
-
-    async fn take_signature(
-        &self,
-        key: KeyId,
-        signature: &[u8],
-        now: Timestamp,
-        until: Timestamp,
-    ) -> Result<bool> {
-        Ok(self.take_signature(key, signature, now, until).await?)
     }
 }
 

@@ -49,19 +49,17 @@ mod values;
 mod writer;
 
 use crate::{
-    AttemptReport, BulkPage, BulkPageResult, CredentialQuery, Credentials, Database,
-    DeliveryFilter, DeliveryReport, Diagnostics, Discard, DueHook, EnqueuedOnce, Erased,
-    EventFilter, EventReport, FanOutRequest, FanOutResult, Gates, GaugeSample, History, HookCache,
-    Idempotency, KeyFilter, KeyReport, Keys, LeaseRequest, Leased, Maintenance, Migrated,
-    Monitoring, Outbox, OwnershipAnswer, OwnershipRequest, Peek, PoolGauge, Pruned, Queue,
-    RecoverResult, Recovery, Redelivery, RejectedReport, Result, Retention, SchemaState,
+    AttemptReport, BulkPage, BulkPageResult, Database, DeliveryFilter, DeliveryReport, Diagnostics,
+    Discard, DueHook, EnqueuedOnce, Erased, EventFilter, EventReport, FanOutRequest, FanOutResult,
+    Gates, GaugeSample, History, HookCache, Idempotency, LeaseRequest, Leased, Maintenance,
+    Migrated, Monitoring, Outbox, OwnershipAnswer, OwnershipRequest, Peek, PoolGauge, Pruned,
+    Queue, RecoverResult, Recovery, Redelivery, RejectedReport, Result, Retention, SchemaState,
     SettleResult, Settlement, Upkeep, WorkerClaim,
 };
 use async_trait::async_trait;
 pub(crate) use errors::explain;
 use postrider_core::{
-    AccessChange, Credential, DeliveryId, EventId, HookId, Key, KeyId, KeyRing, LeaseToken,
-    NewCredential, NewEvent, NewKey, Schedules, Timestamp, TokenHash, WorkerId,
+    DeliveryId, EventId, HookId, KeyRing, LeaseToken, NewEvent, Schedules, Timestamp, WorkerId,
 };
 use sqlx::SqlitePool;
 use std::collections::HashMap;
@@ -223,54 +221,6 @@ impl Gates for SqliteStore {
 
     async fn end_ramps(&self, hooks: &[HookId]) -> Result<()> {
         self.ramps_ended(hooks).await
-    }
-}
-
-#[async_trait]
-impl Keys for SqliteStore {
-    async fn create_key(&self, key: NewKey, hash: TokenHash, now: Timestamp) -> Result<KeyReport> {
-        self.insert_key(&key, hash, now).await
-    }
-
-    async fn keys(&self, filter: KeyFilter) -> Result<Vec<KeyReport>> {
-        self.list_keys(filter).await
-    }
-
-    async fn revoke_key(&self, id: KeyId, now: Timestamp) -> Result<KeyReport> {
-        self.end_key(id, now).await
-    }
-
-    async fn find_key(&self, hash: TokenHash) -> Result<Option<Key>> {
-        self.key_of(hash).await
-    }
-
-    async fn keys_used(&self, used: &[(KeyId, Timestamp)]) -> Result<()> {
-        self.note_uses(used).await
-    }
-}
-
-#[async_trait]
-impl Credentials for SqliteStore {
-    async fn create_credential(&self, new: NewCredential, now: Timestamp) -> Result<KeyReport> {
-        self.insert_credential(&new, now).await
-    }
-
-    async fn change_credential(&self, id: KeyId, change: AccessChange) -> Result<KeyReport> {
-        self.update_credential(id, change).await
-    }
-
-    async fn find_credential(&self, query: CredentialQuery) -> Result<Option<Credential>> {
-        self.credential_of(&query).await
-    }
-
-    async fn take_signature(
-        &self,
-        key: KeyId,
-        signature: &[u8],
-        now: Timestamp,
-        until: Timestamp,
-    ) -> Result<bool> {
-        self.note_signature(key, signature, now, until).await
     }
 }
 
