@@ -24,6 +24,7 @@ mod order;
 pub mod postgres;
 mod report;
 mod retention;
+mod schema_state;
 mod scratch;
 pub mod sqlite;
 mod store;
@@ -41,13 +42,14 @@ pub use gauges::{
     GAUGES_COUNTED, GaugeSample, Gauges, HookCounts, PartitionGauge, PoolGauge, SnapshotGauge,
     TableGauge, Waiting,
 };
-pub use migrations::{MIGRATIONS, Migrated, SCHEMA_LEVEL, SchemaState};
+pub use migrations::{MIGRATIONS, Migrated, SCHEMA_LEVEL};
 pub use open::{Backend, DatabaseSettings, open};
 pub use report::{
     AttemptReport, DeliveryReport, DeliveryState, EventReport, EventState, HookChangeReport,
     HookReport, KeyReport, RegisteredHook, RegistrantReport, RejectedReport,
 };
 pub use retention::{Erased, Pruned, Retention};
+pub use schema_state::SchemaState;
 pub use scratch::{HeldSnapshot, PastDay, ScratchDatabase, describe_server};
 pub use store::{
     Credentials, Database, DeliveryFilter, EnqueuedOnce, EventFilter, Gates, History,

@@ -10,6 +10,7 @@
 mod batches;
 mod bulk;
 mod credentials;
+mod database;
 mod deliveries;
 mod diagnostics;
 mod discard;
@@ -53,12 +54,11 @@ mod values;
 
 use crate::error::words;
 use crate::{
-    AttemptReport, BulkPage, BulkPageResult, Database, DeliveryFilter, DeliveryReport, Diagnostics,
-    Discard, DueHook, EnqueuedOnce, Erased, Error, EventFilter, EventReport, FanOutRequest,
-    FanOutResult, Gates, GaugeSample, History, HookCache, Idempotency, LeaseRequest, Leased,
-    Maintenance, Migrated, Monitoring, Outbox, OwnershipAnswer, OwnershipRequest, Peek, PoolGauge,
-    Pruned, Queue, RecoverResult, Recovery, Redelivery, RejectedReport, Result, Retention,
-    SchemaState, SettleResult, Settlement, Upkeep,
+    AttemptReport, BulkPage, BulkPageResult, DeliveryFilter, DeliveryReport, Diagnostics, Discard,
+    DueHook, EnqueuedOnce, Erased, Error, EventFilter, EventReport, FanOutRequest, FanOutResult,
+    GaugeSample, History, HookCache, Idempotency, LeaseRequest, Leased, Maintenance, Monitoring,
+    Outbox, Peek, Pruned, Queue, RecoverResult, Recovery, Redelivery, RejectedReport, Result,
+    Retention, SettleResult, Settlement, Upkeep,
 };
 use async_trait::async_trait;
 use chrono::NaiveDate;
@@ -66,7 +66,7 @@ use due_cursor::DueCursor;
 pub(crate) use errors::explain;
 use outbox_cursor::OutboxCursor;
 use postrider_core::{
-    DeliveryId, EventId, HookId, KeyRing, LeaseToken, NewEvent, Schedules, Timestamp, WorkerId,
+    DeliveryId, EventId, HookId, KeyRing, LeaseToken, NewEvent, Schedules, Timestamp,
 };
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool};
@@ -244,35 +244,6 @@ fn cannot_connect(place: &str, options: &PgConnectOptions, error: &sqlx::Error) 
 }
 
 #[async_trait]
-impl Database for PostgresStore {
-    async fn now(&self) -> Result<Timestamp> {
-        Ok(self.now().await?)
-    }
-
-    async fn schema(&self) -> Result<SchemaState> {
-        Ok(self.schema().await?)
-    }
-
-    async fn migrate(&self, slots: Option<u16>, now: Timestamp) -> Result<Migrated> {
-        Ok(self.migrate(slots, now).await?)
-    }
-
-    fn describe(&self) -> String {
-        self.place.clone()
-    }
-
-    fn pools(&self) -> Vec<PoolGauge> {
-        self.pools()
-    }
-
-    async fn close(&self) {
-        self.hot.close().await;
-        self.intake.close().await;
-        self.calm.close().await;
-    }
-}
-
-#[async_trait]
 impl Outbox for PostgresStore {
     async fn enqueue(&self, events: &[NewEvent]) -> Result<Vec<EventId>> {
         Ok(self.enqueue(events).await?)
@@ -341,21 +312,6 @@ impl Queue for PostgresStore {
         schedules: &dyn Schedules,
     ) -> Result<RecoverResult> {
         Ok(self.recover(slot, now, limit, schedules).await?)
-    }
-}
-
-#[async_trait]
-impl Gates for PostgresStore {
-    async fn own_gates(&self, request: OwnershipRequest) -> Result<Vec<OwnershipAnswer>> {
-        Ok(self.own_gates(&request).await?)
-    }
-
-    async fn disown_gates(&self, worker: WorkerId, hooks: &[HookId]) -> Result<()> {
-        Ok(self.disown_gates(worker, hooks).await?)
-    }
-
-    async fn end_ramps(&self, hooks: &[HookId]) -> Result<()> {
-        Ok(self.end_ramps(hooks).await?)
     }
 }
 

@@ -7,6 +7,7 @@ mod attempt_rows;
 mod batches;
 mod bulk;
 mod credentials;
+mod database;
 mod deliveries;
 mod diagnostics;
 mod discard;
@@ -49,17 +50,16 @@ mod values;
 mod writer;
 
 use crate::{
-    AttemptReport, BulkPage, BulkPageResult, Database, DeliveryFilter, DeliveryReport, Diagnostics,
-    Discard, DueHook, EnqueuedOnce, Erased, EventFilter, EventReport, FanOutRequest, FanOutResult,
-    Gates, GaugeSample, History, HookCache, Idempotency, LeaseRequest, Leased, Maintenance,
-    Migrated, Monitoring, Outbox, OwnershipAnswer, OwnershipRequest, Peek, PoolGauge, Pruned,
-    Queue, RecoverResult, Recovery, Redelivery, RejectedReport, Result, Retention, SchemaState,
-    SettleResult, Settlement, Upkeep, WorkerClaim,
+    AttemptReport, BulkPage, BulkPageResult, DeliveryFilter, DeliveryReport, Diagnostics, Discard,
+    DueHook, EnqueuedOnce, Erased, EventFilter, EventReport, FanOutRequest, FanOutResult,
+    GaugeSample, History, HookCache, Idempotency, LeaseRequest, Leased, Maintenance, Monitoring,
+    Outbox, Peek, Pruned, Queue, RecoverResult, Recovery, Redelivery, RejectedReport, Result,
+    Retention, SettleResult, Settlement, Upkeep,
 };
 use async_trait::async_trait;
 pub(crate) use errors::explain;
 use postrider_core::{
-    DeliveryId, EventId, HookId, KeyRing, LeaseToken, NewEvent, Schedules, Timestamp, WorkerId,
+    DeliveryId, EventId, HookId, KeyRing, LeaseToken, NewEvent, Schedules, Timestamp,
 };
 use sqlx::SqlitePool;
 use std::collections::HashMap;
@@ -96,44 +96,6 @@ impl SqliteStore {
             cache: RwLock::default(),
             looked_over: Mutex::default(),
         })
-    }
-}
-
-#[async_trait]
-impl Database for SqliteStore {
-    async fn now(&self) -> Result<Timestamp> {
-        let micros: i64 = sqlx::query_scalar(
-            "-- postrider: now
-            SELECT CAST(round(unixepoch('now', 'subsec') * 1000) AS INTEGER) * 1000",
-        )
-        .fetch_one(&self.readers)
-        .await?;
-        Ok(values::moment(micros))
-    }
-
-    async fn schema(&self) -> Result<SchemaState> {
-        self.read_schema().await
-    }
-
-    async fn migrate(&self, slots: Option<u16>, now: Timestamp) -> Result<Migrated> {
-        self.make_schema(slots, now).await
-    }
-
-    fn describe(&self) -> String {
-        format!("the SQLite file {}", self.path.display())
-    }
-
-    fn pools(&self) -> Vec<PoolGauge> {
-        self.reader_pool()
-    }
-
-    async fn claim_worker(&self) -> Result<WorkerClaim> {
-        self.lock_worker()
-    }
-
-    async fn close(&self) {
-        self.writer.close().await;
-        self.readers.close().await;
     }
 }
 
@@ -206,21 +168,6 @@ impl Queue for SqliteStore {
         schedules: &dyn Schedules,
     ) -> Result<RecoverResult> {
         self.recover_lost(slot, now, limit, schedules).await
-    }
-}
-
-#[async_trait]
-impl Gates for SqliteStore {
-    async fn own_gates(&self, request: OwnershipRequest) -> Result<Vec<OwnershipAnswer>> {
-        self.answer_gates(request).await
-    }
-
-    async fn disown_gates(&self, _: WorkerId, _: &[HookId]) -> Result<()> {
-        Ok(())
-    }
-
-    async fn end_ramps(&self, hooks: &[HookId]) -> Result<()> {
-        self.ramps_ended(hooks).await
     }
 }
 
