@@ -16,6 +16,7 @@ mod gauges;
 mod hook_cache;
 mod hook_change;
 mod hook_row;
+mod idempotency;
 mod key_row;
 mod migrations;
 mod open;

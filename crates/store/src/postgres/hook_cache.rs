@@ -8,7 +8,7 @@ use crate::hook_row::{HookRow, cache_updates};
 use crate::{HookCache, Result};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// The columns of a [`HookRow`], by name: a newer migration may add some under our prepared
@@ -23,33 +23,25 @@ macro_rules! hook_columns {
 pub(super) use hook_columns;
 
 impl PostgresStore {
-    /// The cache as it was last read.
-    pub(super) fn current_book(&self) -> Arc<HookCache> {
-        self.cache
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
     /// The cache at `version` or a later one; read again if it has another version.
-    pub(super) async fn book_at(
+    pub(super) async fn hooks_at(
         &self,
         connection: &mut PgConnection,
         version: i64,
     ) -> Result<Arc<HookCache>> {
-        let cache = self.current_book();
+        let cache = self.cache.get();
         match cache.version() == version {
             true => Ok(cache),
-            false => self.refresh_book(connection).await,
+            false => self.refresh_hooks(connection).await,
         }
     }
 
     /// Reads what has changed since the cache was read, as the connection sees it.
-    pub(super) async fn refresh_book(
+    pub(super) async fn refresh_hooks(
         &self,
         connection: &mut PgConnection,
     ) -> Result<Arc<HookCache>> {
-        let mut base = self.current_book();
+        let mut base = self.cache.get();
         let mut changes = hooks_since(connection, base.version()).await?;
         if changes.version < base.version() {
             // The database is an older one than before, as after a restore.
@@ -58,9 +50,9 @@ impl PostgresStore {
         }
         let updates = cache_updates(&changes.hooks, &self.keys);
         let cache = Arc::new(base.with(updates, changes.version));
-        let mut held = self.cache.write().unwrap_or_else(PoisonError::into_inner);
-        if base.version() == 0 || held.version() < cache.version() {
-            *held = cache.clone();
+        match base.version() {
+            0 => self.cache.replace(&cache),
+            _ => self.cache.advance(&cache),
         }
         Ok(cache)
     }

@@ -1,11 +1,10 @@
 //! The store on PostgreSQL.
 //!
-//! The hot path has connections of its own, whose commits do not wait for the disk: a crash of
-//! the database may take the last of them back, which repeats deliveries and loses none.
-//! Everything else commits durably; events that come in have connections of their own too, so
-//! that no listing keeps them waiting. Connections start with settings of their own and prepare
-//! statements, so a pooler in transaction mode must not stand in between; `errors` says so
-//! when one does.
+//! There are three pools of connections. Commits of the hot path do not wait for the disk: a
+//! crash of the database may undo the last of them, which repeats deliveries and loses none. All
+//! other commits are durable. Incoming events have a pool of their own, so that no listing delays
+//! them. Connections start with their own settings and prepare statements, so Postrider cannot
+//! connect through a pooler in transaction mode; `errors` recognises one.
 
 mod batches;
 mod bulk;
@@ -53,6 +52,7 @@ mod upkeep;
 mod values;
 
 use crate::error::words;
+use crate::hook_cache::LatestHookCache;
 use crate::{
     AttemptReport, BulkPage, BulkPageResult, DeliveryFilter, DeliveryReport, Diagnostics, Discard,
     DueHook, EnqueuedOnce, Erased, Error, EventFilter, EventReport, FanOutRequest, FanOutResult,
@@ -72,7 +72,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool};
 use std::collections::{BTreeSet, HashMap};
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const HOT_CONNECTIONS: u32 = 8;
@@ -81,7 +81,7 @@ const CALM_CONNECTIONS: u32 = 6;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const OLDEST_SERVER: u32 = 15;
 
-/// Guard rails of every connection: whatever hangs is cut, and tried again.
+/// Timeouts of the hot connections: a statement that hangs is cancelled, and tried again.
 const HOT_LIMITS: [(&str, &str); 3] = [
     ("statement_timeout", "30s"),
     ("lock_timeout", "5s"),
@@ -93,9 +93,9 @@ const CALM_LIMITS: [(&str, &str); 3] = [
     ("idle_in_transaction_session_timeout", "60s"),
 ];
 
-/// The hot statements are made for one plan each: through an index, in its order, and from
-/// there to the rows by their place. The tables are empty in one moment and hold a backlog in
-/// the next, so that neither statistics nor costs may talk the planner into anything else.
+/// Each hot statement is written for one plan: along an index, in its order, to the rows. The
+/// tables are empty at one moment and hold a backlog at the next, so the planner must not choose
+/// another plan because of statistics or costs.
 const HOT_PLANS: [(&str, &str); 8] = [
     ("synchronous_commit", "off"),
     ("plan_cache_mode", "force_generic_plan"),
@@ -107,25 +107,25 @@ const HOT_PLANS: [(&str, &str); 8] = [
     ("cpu_tuple_cost", "0.001"),
 ];
 
-/// What takes events in is the same each time. Planning it anew, with the functions in the
-/// defaults of the outbox, would cost more than a small batch does.
+/// Statements that take events in are always the same. Planning one again, with the functions in
+/// the defaults of the outbox, would cost more than a small batch.
 const INTAKE_PLANS: [(&str, &str); 2] = [("plan_cache_mode", "force_generic_plan"), ("jit", "off")];
 
-/// The others differ from call to call, and are planned for what they ask.
+/// The other statements differ from call to call, and are planned for their parameters.
 const CALM_PLANS: [(&str, &str); 2] = [("plan_cache_mode", "force_custom_plan"), ("jit", "off")];
 
 /// The store on PostgreSQL.
 pub struct PostgresStore {
     /// Fan-out, lease, settle, release, recover and peek.
     hot: PgPool,
-    /// Events, and the keys of those who bring them.
+    /// Inserting events, and finding the keys of the callers.
     intake: PgPool,
     /// Everything else.
     calm: PgPool,
     options: PgConnectOptions,
     place: String,
     keys: KeyRing,
-    cache: RwLock<Arc<HookCache>>,
+    cache: LatestHookCache,
     /// Days whose partitions are known to exist.
     days: Mutex<BTreeSet<NaiveDate>>,
     /// From where on the outbox is read.
@@ -137,10 +137,11 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
-    /// Connects once, to tell at once what is wrong with the URL or the server.
+    /// Connects once, so that a wrong URL or server is reported at once.
     ///
     /// # Errors
-    /// When the server cannot be reached, does not let us in, or is not one we can use.
+    /// [`Database`](Error::Database): the server cannot be reached, refuses the connection, or is
+    /// not one that Postrider can use.
     pub async fn connect(url: &str, keys: KeyRing) -> Result<Self> {
         let mut options = PgConnectOptions::from_str(url).map_err(|error| {
             Error::Database(format!("the database URL cannot be used: {error}"))
@@ -166,7 +167,7 @@ impl PostgresStore {
             options,
             place,
             keys,
-            cache: RwLock::default(),
+            cache: LatestHookCache::default(),
             days: Mutex::default(),
             outbox_cursor: Mutex::default(),
             looked_over: Mutex::default(),
@@ -175,7 +176,7 @@ impl PostgresStore {
     }
 }
 
-/// The database in words, without its password.
+/// A phrase that names the database, without its password.
 fn place(options: &PgConnectOptions) -> String {
     let database = options.get_database().unwrap_or(options.get_username());
     let (host, port) = (options.get_host(), options.get_port());
@@ -220,7 +221,7 @@ async fn check_server(options: &PgConnectOptions, place: &str) -> Result<()> {
              with ENCODING 'UTF8'"
         )));
     }
-    // The server notices by itself if saying goodbye fails.
+    // If closing fails, the server notices the end of the connection anyway.
     connection.close().await.ok();
     Ok(())
 }
@@ -267,7 +268,7 @@ impl Outbox for PostgresStore {
     }
 
     fn hook_cache(&self) -> Arc<HookCache> {
-        self.current_book()
+        self.cache.get()
     }
 }
 

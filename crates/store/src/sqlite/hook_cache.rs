@@ -4,7 +4,7 @@ use super::SqliteStore;
 use crate::hook_row::{HookRow, cache_updates};
 use crate::{HookCache, Result};
 use sqlx::sqlite::SqliteConnection;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 /// The columns of a [`HookRow`]. `h` is the hook, `health` its health, if it has a row of it.
 macro_rules! hook_columns {
@@ -17,33 +17,25 @@ macro_rules! hook_columns {
 pub(super) use hook_columns;
 
 impl SqliteStore {
-    /// The cache as it was last read.
-    pub(super) fn current_book(&self) -> Arc<HookCache> {
-        self.cache
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
     /// The cache as of this transaction.
-    pub(super) async fn fresh_book(&self, tx: &mut SqliteConnection) -> Result<Arc<HookCache>> {
+    pub(super) async fn refresh_hooks(&self, tx: &mut SqliteConnection) -> Result<Arc<HookCache>> {
         let version: i64 = sqlx::query_scalar(
             "-- postrider: hooks_version
             SELECT hooks_version FROM postrider_meta",
         )
         .fetch_one(&mut *tx)
         .await?;
-        self.refresh_book(tx, version).await
+        self.hooks_at(tx, version).await
     }
 
     /// Reads the hooks that have changed since the cache was read, if `version`, which the
     /// caller has read, is a later one.
-    pub(super) async fn refresh_book(
+    pub(super) async fn hooks_at(
         &self,
         connection: &mut SqliteConnection,
         version: i64,
     ) -> Result<Arc<HookCache>> {
-        let cache = self.current_book();
+        let cache = self.cache.get();
         if cache.version() >= version {
             return Ok(cache);
         }
@@ -61,10 +53,7 @@ impl SqliteStore {
         let hooks = rows.iter().map(HookRow::read);
         let hooks = hooks.collect::<sqlx::Result<Vec<_>>>()?;
         let fresh = Arc::new(cache.with(cache_updates(&hooks, &self.keys), version));
-        let mut held = self.cache.write().unwrap_or_else(PoisonError::into_inner);
-        if fresh.version() > held.version() {
-            *held = fresh.clone();
-        }
+        self.cache.advance(&fresh);
         Ok(fresh)
     }
 }

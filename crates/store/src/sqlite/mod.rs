@@ -1,7 +1,8 @@
-//! The store in one SQLite file: everything in one process and one file, nothing to install.
+//! The store in one SQLite file, for one worker process.
 //!
-//! One connection writes, in short transactions that take the right to write before they look
-//! (`writer.rs`); a few read beside it. The hard rule: a commit is on the disk when it returns.
+//! One connection writes, in short transactions that take the right to write before they read
+//! (`writer.rs`). A few others read beside it. The hard rule: a commit is on the disk when it
+//! returns.
 
 mod attempt_rows;
 mod batches;
@@ -49,6 +50,7 @@ mod upkeep;
 mod values;
 mod writer;
 
+use crate::hook_cache::LatestHookCache;
 use crate::{
     AttemptReport, BulkPage, BulkPageResult, DeliveryFilter, DeliveryReport, Diagnostics, Discard,
     DueHook, EnqueuedOnce, Erased, EventFilter, EventReport, FanOutRequest, FanOutResult,
@@ -64,28 +66,28 @@ use postrider_core::{
 use sqlx::SqlitePool;
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex};
 use writer::Writer;
 
 /// The store in one SQLite file.
 #[derive(Debug)]
 pub struct SqliteStore {
-    /// Without links, so that all processes mean the same file.
+    /// Without links, so that all processes use the same path.
     path: PathBuf,
     writer: Writer,
     readers: SqlitePool,
     keys: KeyRing,
-    cache: RwLock<Arc<HookCache>>,
+    cache: LatestHookCache,
     /// Up to which key the turns of a hook were last looked over.
     looked_over: Mutex<HashMap<HookId, String>>,
 }
 
 impl SqliteStore {
     /// Opens the file that `url` names (`sqlite://relative.db`, `sqlite:///absolute/path.db`),
-    /// and makes it if it is missing. Its folder must be there.
+    /// and creates it if it is missing. Its folder must exist.
     ///
     /// # Errors
-    /// When the URL names no file, or the file cannot be used; the error says what to do.
+    /// The URL names no file, or the file cannot be used; the error says what to do.
     pub async fn open(url: &str, keys: KeyRing) -> Result<Self> {
         let (path, connection) = file::open(&file::path_of(url)?).await?;
         Ok(Self {
@@ -93,7 +95,7 @@ impl SqliteStore {
             readers: file::readers(&path),
             path,
             keys,
-            cache: RwLock::default(),
+            cache: LatestHookCache::default(),
             looked_over: Mutex::default(),
         })
     }
@@ -111,7 +113,7 @@ impl Outbox for SqliteStore {
         events: &[NewEvent],
         now: Timestamp,
     ) -> Result<EnqueuedOnce> {
-        self.insert_once(call, events, now).await
+        self.enqueue_once(call, events, now).await
     }
 
     async fn peek(&self) -> Result<Peek> {
@@ -123,7 +125,7 @@ impl Outbox for SqliteStore {
     }
 
     fn hook_cache(&self) -> Arc<HookCache> {
-        self.current_book()
+        self.cache.get()
     }
 }
 
