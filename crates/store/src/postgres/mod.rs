@@ -64,7 +64,6 @@ use crate::{
 use async_trait::async_trait;
 use chrono::NaiveDate;
 use due_cursor::DueCursor;
-pub(crate) use errors::explain;
 use outbox_cursor::OutboxCursor;
 use postrider_core::{
     AccessChange, Credential, DeliveryId, EventId, Hook, HookId, Key, KeyId, KeyRing, LeaseToken,
