@@ -26,7 +26,6 @@ pub mod postgres;
 mod report;
 mod retention;
 mod schema_state;
-mod scratch;
 pub mod sqlite;
 mod store;
 mod stored_row;
@@ -51,7 +50,6 @@ pub use report::{
 };
 pub use retention::{Erased, Pruned, Retention};
 pub use schema_state::SchemaState;
-pub use scratch::{HeldSnapshot, PastDay, ScratchDatabase, describe_server};
 pub use store::{
     Credentials, Database, DeliveryFilter, EnqueuedOnce, EventFilter, Gates, History,
     HistoryFilter, HookChange, HookFilter, Hooks, IDEMPOTENCY_KEPT, Idempotency, KeyFilter, Keys,
