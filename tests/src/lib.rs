@@ -28,6 +28,7 @@ pub use connection::Connection;
 pub use database::{TestDatabase, slots};
 pub use grafana::{Dashboard, Panel, Rule, Selectors, dashboards, our_names, rules, selectors};
 pub use http::Reply;
+pub use postrider_test_macros::conformance;
 pub use process::Process;
 pub use program::{Ended, Postrider};
 pub use raw::{Authority, Manner, RawReceiver};

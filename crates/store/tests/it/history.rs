@@ -6,12 +6,13 @@ use postrider_store::{
     DeliveryFilter, DeliveryReport, DeliveryState, Error, EventFilter, EventReport, EventState,
     HookChange, Step,
 };
-use postrider_tests::{TestStore, event, refusal};
+use postrider_tests::{TestStore, conformance, event, refusal};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use uuid::Uuid;
 
-pub async fn an_event_is_shown_wherever_it_is(t: &TestStore) {
+#[conformance]
+async fn an_event_is_shown_wherever_it_is(t: &TestStore) {
     let ids = t.insert(&[event("a"), event("postrider.x")]).await;
     assert_eq!(shown(t, ids[0]).await.state, EventState::Queued);
     assert_eq!(shown(t, ids[1]).await.state, EventState::Queued);
@@ -29,7 +30,8 @@ pub async fn an_event_is_shown_wherever_it_is(t: &TestStore) {
     ));
 }
 
-pub async fn events_are_listed_newest_first_wherever_they_are(t: &TestStore) {
+#[conformance]
+async fn events_are_listed_newest_first_wherever_they_are(t: &TestStore) {
     let mut expected = t.insert_many("a", 4).await;
     t.fan_out().await;
     expected.extend(t.insert_many("a", 3).await);
@@ -42,7 +44,8 @@ pub async fn events_are_listed_newest_first_wherever_they_are(t: &TestStore) {
     assert_eq!(states[3..], [EventState::FannedOut; 4]);
 }
 
-pub async fn events_are_listed_page_by_page(t: &TestStore) {
+#[conformance]
+async fn events_are_listed_page_by_page(t: &TestStore) {
     let mut expected = t.insert_many("a", 5).await;
     t.fan_out().await;
     expected.extend(t.insert_many("a", 3).await);
@@ -64,7 +67,8 @@ pub async fn events_are_listed_page_by_page(t: &TestStore) {
     assert_eq!(seen, expected);
 }
 
-pub async fn events_are_listed_by_account_and_type(t: &TestStore) {
+#[conformance]
+async fn events_are_listed_by_account_and_type(t: &TestStore) {
     let made = || {
         [
             event("a"),
@@ -96,7 +100,8 @@ pub async fn events_are_listed_by_account_and_type(t: &TestStore) {
     }
 }
 
-pub async fn a_delivery_is_shown_wherever_it_is(t: &TestStore) {
+#[conformance]
+async fn a_delivery_is_shown_wherever_it_is(t: &TestStore) {
     let hook = t.hook("work").await;
     for (state, id) in one_in_each_state(t, hook).await {
         let report = t.delivery(id).await;
@@ -119,7 +124,8 @@ pub async fn a_delivery_is_shown_wherever_it_is(t: &TestStore) {
     ));
 }
 
-pub async fn deliveries_are_listed_newest_first_wherever_they_are(t: &TestStore) {
+#[conformance]
+async fn deliveries_are_listed_newest_first_wherever_they_are(t: &TestStore) {
     let hook = t.hook("work").await;
     let mut expected = one_in_each_state(t, hook).await;
     expected.sort_by_key(|(_, id)| std::cmp::Reverse(*id));
@@ -128,7 +134,8 @@ pub async fn deliveries_are_listed_newest_first_wherever_they_are(t: &TestStore)
     assert_eq!(listed, expected);
 }
 
-pub async fn deliveries_are_listed_by_state(t: &TestStore) {
+#[conformance]
+async fn deliveries_are_listed_by_state(t: &TestStore) {
     let hook = t.hook("work").await;
     for (state, id) in one_in_each_state(t, hook).await {
         let filter = DeliveryFilter {
@@ -151,7 +158,8 @@ pub async fn deliveries_are_listed_by_state(t: &TestStore) {
     assert!(t.store.deliveries(pending).await.unwrap().is_empty());
 }
 
-pub async fn deliveries_are_listed_by_hook_and_by_event(t: &TestStore) {
+#[conformance]
+async fn deliveries_are_listed_by_hook_and_by_event(t: &TestStore) {
     let hooks = [t.hook("*").await, t.hook("*").await];
     let ids = t.insert_many("a", 4).await;
     let started = t.fan_out().await.started;
@@ -192,7 +200,8 @@ pub async fn deliveries_are_listed_by_hook_and_by_event(t: &TestStore) {
     assert_eq!(delivery_ids(&listed), [DeliveryId::of(ids[2], hooks[1])]);
 }
 
-pub async fn deliveries_are_listed_page_by_page(t: &TestStore) {
+#[conformance]
+async fn deliveries_are_listed_page_by_page(t: &TestStore) {
     let hook = t.hook("work").await;
     let states = one_in_each_state(t, hook).await;
     let mut expected: Vec<_> = states.into_iter().map(|(_, id)| id).collect();
@@ -219,7 +228,8 @@ pub async fn deliveries_are_listed_page_by_page(t: &TestStore) {
     }
 }
 
-pub async fn a_removed_hooks_deliveries_can_still_be_looked_up(t: &TestStore) {
+#[conformance]
+async fn a_removed_hooks_deliveries_can_still_be_looked_up(t: &TestStore) {
     let hook = t.hook("work").await;
     let leased = t.started(hook, 1).await.remove(0);
     t.settle(&[t.accepted(&leased)]).await;
@@ -234,7 +244,8 @@ pub async fn a_removed_hooks_deliveries_can_still_be_looked_up(t: &TestStore) {
     assert_eq!(delivery_ids(&listed), [leased.id]);
 }
 
-pub async fn attempts_come_in_the_order_they_were_made(t: &TestStore) {
+#[conformance]
+async fn attempts_come_in_the_order_they_were_made(t: &TestStore) {
     let hook = t.hook("work").await;
     let mut leased = t.started(hook, 1).await.remove(0);
     assert!(t.attempts(leased.id).await.is_empty());
@@ -259,7 +270,8 @@ pub async fn attempts_come_in_the_order_they_were_made(t: &TestStore) {
     );
 }
 
-pub async fn history_spans_the_slots(t: &TestStore) {
+#[conformance]
+async fn history_spans_the_slots(t: &TestStore) {
     let hook = t.hook("*").await;
     let mut events_made = Vec::new();
     for number in 0..24 {
@@ -334,7 +346,8 @@ fn delivery_ids(reports: &[DeliveryReport]) -> Vec<DeliveryId> {
     reports.iter().map(|report| report.id).collect()
 }
 
-pub async fn listings_keep_to_an_account_and_a_time(t: &TestStore) {
+#[conformance]
+async fn listings_keep_to_an_account_and_a_time(t: &TestStore) {
     for account in ["acme", "other"] {
         let hook = t.hook_of(account, "*").await;
         // One that ended, one in flight, and one that waits: each is found another way.

@@ -2,11 +2,12 @@
 
 use postrider_core::{Filter, HookId, HookSettings, SettingsChange, SigningSecret, Span};
 use postrider_store::{DeliveryState, Error, HookChange, HookFilter, HookReport};
-use postrider_tests::{TestStore, event, new_hook};
+use postrider_tests::{TestStore, conformance, event, new_hook};
 use std::time::Duration;
 use uuid::Uuid;
 
-pub async fn a_registered_hook_is_shown_as_it_was_given(t: &TestStore) {
+#[conformance]
+async fn a_registered_hook_is_shown_as_it_was_given(t: &TestStore) {
     let mut hook = new_hook("acme 'ü'", &["invoice.*", "order.paid", "*"]);
     hook.url = "https://receiver.example:8443/a?b=c&d='e'".into();
     hook.settings = HookSettings {
@@ -34,7 +35,8 @@ pub async fn a_registered_hook_is_shown_as_it_was_given(t: &TestStore) {
     assert_eq!((listed[0].id, listed[0].secret.clone()), (made.id, None));
 }
 
-pub async fn a_hook_that_cannot_work_is_refused(t: &TestStore) {
+#[conformance]
+async fn a_hook_that_cannot_work_is_refused(t: &TestStore) {
     let mut ftp = new_hook("default", &["*"]);
     ftp.url = "ftp://receiver.example/".into();
     let no_events = new_hook("default", &[]);
@@ -50,7 +52,8 @@ pub async fn a_hook_that_cannot_work_is_refused(t: &TestStore) {
     assert!(t.store.hooks(everything()).await.unwrap().is_empty());
 }
 
-pub async fn a_person_pauses_disables_and_enables(t: &TestStore) {
+#[conformance]
+async fn a_person_pauses_disables_and_enables(t: &TestStore) {
     let hook = t.hook("*").await;
     let created = t.now();
     t.advance(5);
@@ -72,7 +75,8 @@ pub async fn a_person_pauses_disables_and_enables(t: &TestStore) {
     assert_eq!(t.shown(hook).await.status, "active");
 }
 
-pub async fn a_filter_is_set_and_taken_away(t: &TestStore) {
+#[conformance]
+async fn a_filter_is_set_and_taken_away(t: &TestStore) {
     let mut hook = new_hook("default", &["*"]);
     hook.settings.timeout = Some(Span::secs(3));
     let hook = t.register(hook).await;
@@ -96,7 +100,8 @@ pub async fn a_filter_is_set_and_taken_away(t: &TestStore) {
     assert!(matches!(error, Error::NotFound { .. }), "{error:?}");
 }
 
-pub async fn settings_of_a_newer_version_are_not_overwritten(t: &TestStore) {
+#[conformance]
+async fn settings_of_a_newer_version_are_not_overwritten(t: &TestStore) {
     let hook = t.hook("*").await;
     let newer = r#"{"filter": "a ~= 1", "timeout": "3s"}"#;
     let id = t.id(hook.0);
@@ -119,7 +124,8 @@ fn setting(filter: Option<Filter>) -> HookChange {
     })
 }
 
-pub async fn the_same_change_may_be_made_twice(t: &TestStore) {
+#[conformance]
+async fn the_same_change_may_be_made_twice(t: &TestStore) {
     let hook = t.hook("*").await;
     for change_of in [HookChange::Pause, HookChange::Disable, HookChange::Enable] {
         let once = change(t, hook, change_of.clone()).await;
@@ -129,7 +135,8 @@ pub async fn the_same_change_may_be_made_twice(t: &TestStore) {
     }
 }
 
-pub async fn enabling_forgets_the_failures(t: &TestStore) {
+#[conformance]
+async fn enabling_forgets_the_failures(t: &TestStore) {
     let hook = t.hook("work").await;
     let leased = t.started(hook, 1).await.remove(0);
     t.settle(&[t.refused(&leased, 10)]).await;
@@ -139,7 +146,8 @@ pub async fn enabling_forgets_the_failures(t: &TestStore) {
     assert_eq!(t.shown(hook).await.fail_count, 0);
 }
 
-pub async fn a_rotated_secret_signs_beside_the_old_one_for_a_while(t: &TestStore) {
+#[conformance]
+async fn a_rotated_secret_signs_beside_the_old_one_for_a_while(t: &TestStore) {
     let hook = t.hook("work").await;
     let before = t.store.hook_with_credentials(hook).await.unwrap();
     let old = before.credentials.secrets[0].secret.reveal();
@@ -166,7 +174,8 @@ pub async fn a_rotated_secret_signs_beside_the_old_one_for_a_while(t: &TestStore
     assert_eq!(credentials.signer(t.now()).len(), 1);
 }
 
-pub async fn a_change_made_elsewhere_is_seen_at_once(t: &TestStore) {
+#[conformance]
+async fn a_change_made_elsewhere_is_seen_at_once(t: &TestStore) {
     let hook = t.hook("work").await;
     t.started(hook, 1).await;
     let elsewhere = t.another().await;
@@ -187,7 +196,8 @@ pub async fn a_change_made_elsewhere_is_seen_at_once(t: &TestStore) {
     assert_eq!(seen, leased[0].hook.version);
 }
 
-pub async fn a_removed_hook_is_not_found(t: &TestStore) {
+#[conformance]
+async fn a_removed_hook_is_not_found(t: &TestStore) {
     let hook = t.hook("*").await;
     let other = t.hook("*").await;
     let removed = t.store.remove_hook(hook, "test", t.now()).await.unwrap();
@@ -203,7 +213,8 @@ pub async fn a_removed_hook_is_not_found(t: &TestStore) {
     assert_eq!(listed.iter().map(|h| h.id).collect::<Vec<_>>(), [other]);
 }
 
-pub async fn an_unknown_hook_is_not_found(t: &TestStore) {
+#[conformance]
+async fn an_unknown_hook_is_not_found(t: &TestStore) {
     let unknown = HookId(Uuid::from_u128(7));
     assert_no_hook(t.store.hook(unknown).await);
     assert_no_hook(t.store.hook_with_credentials(unknown).await);
@@ -214,7 +225,8 @@ pub async fn an_unknown_hook_is_not_found(t: &TestStore) {
     assert_no_hook(change.await);
 }
 
-pub async fn hooks_are_listed_page_by_page(t: &TestStore) {
+#[conformance]
+async fn hooks_are_listed_page_by_page(t: &TestStore) {
     let mut expected = Vec::new();
     for number in 0..7 {
         let account = if number == 3 { "acme" } else { "default" };
@@ -249,7 +261,8 @@ pub async fn hooks_are_listed_page_by_page(t: &TestStore) {
     );
 }
 
-pub async fn held_deliveries_are_counted(t: &TestStore) {
+#[conformance]
+async fn held_deliveries_are_counted(t: &TestStore) {
     let hook = t.hook("work").await;
     t.waiting(hook, 3).await;
     assert_eq!(t.shown(hook).await.held, 0, "an active hook holds nothing");
@@ -260,7 +273,8 @@ pub async fn held_deliveries_are_counted(t: &TestStore) {
     assert_eq!(change(t, hook, HookChange::Enable).await.held, 0);
 }
 
-pub async fn health_is_shown_in_the_list_too(t: &TestStore) {
+#[conformance]
+async fn health_is_shown_in_the_list_too(t: &TestStore) {
     let hook = t.hook("work").await;
     let leased = t.started(hook, 1).await.remove(0);
     t.settle(&[t.refused(&leased, 10)]).await;
@@ -269,7 +283,8 @@ pub async fn health_is_shown_in_the_list_too(t: &TestStore) {
     assert_eq!(listed[0].last_error.as_deref(), Some("answered 500"));
 }
 
-pub async fn what_is_in_flight_ends_as_it_does_when_its_hook_is_paused(t: &TestStore) {
+#[conformance]
+async fn what_is_in_flight_ends_as_it_does_when_its_hook_is_paused(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 2).await;
     change(t, hook, HookChange::Pause).await;
