@@ -18,6 +18,7 @@ mod dashboards;
 mod databases;
 mod deliver;
 mod deployed;
+mod documents;
 mod drain;
 mod filters;
 mod health;
