@@ -22,6 +22,8 @@ async fn an_event_is_shown_wherever_it_is(t: &TestStore) {
         let report = shown(t, id).await;
         assert_eq!((report.id, report.state), (id, state));
         assert!(report.payload.is_some());
+        let rejected = state == EventState::Rejected;
+        assert_eq!(report.occurred_at.is_some(), !rejected);
     }
     let unknown = t.store.event(EventId(Uuid::from_u128(7))).await;
     assert!(matches!(
@@ -114,14 +116,20 @@ async fn a_delivery_is_shown_wherever_it_is(t: &TestStore) {
         let ended_badly = state == DeliveryState::Failed;
         assert_eq!(report.reason.is_some(), ended_badly, "{state:?}");
     }
-    let unknown = t.store.delivery(DeliveryId(Uuid::from_u128(7))).await;
-    assert!(matches!(
-        unknown,
-        Err(Error::NotFound {
-            what: "delivery",
-            ..
-        })
-    ));
+    let unknown = DeliveryId(Uuid::from_u128(7));
+    let (delivery, attempts) = (
+        t.store.delivery(unknown).await.map(drop),
+        t.store.attempts(unknown).await.map(drop),
+    );
+    for answer in [delivery, attempts] {
+        assert!(matches!(
+            answer,
+            Err(Error::NotFound {
+                what: "delivery",
+                ..
+            })
+        ));
+    }
 }
 
 #[conformance]
@@ -225,6 +233,59 @@ async fn deliveries_are_listed_page_by_page(t: &TestStore) {
             seen.extend(delivery_ids(&page));
         }
         assert_eq!(seen, expected);
+    }
+}
+
+#[conformance]
+async fn deliveries_of_several_days_are_listed_by_state_page_by_page(t: &TestStore) {
+    use DeliveryState::{Delivered, Failed, InFlight, Pending};
+    let hooks = [t.hook("work").await, t.hook("work").await];
+    for _ in 0..3 {
+        // Four events for two hooks: one delivered, one failed, one that waits, one in flight.
+        let ids = &t.insert_many("work", 4).await;
+        let started = t.fan_out().await.started;
+        assert_eq!(started.len(), 8);
+        let of = |n: usize| {
+            started
+                .iter()
+                .filter(move |leased| leased.event.id == ids[n])
+        };
+        let delivered = of(0).map(|leased| t.accepted(leased));
+        let failed = Step::Failed(Reason::Exhausted);
+        let failed = of(1).map(|leased| t.settlement(leased, refusal(500), failed.clone()));
+        let waiting = of(2).map(|leased| t.refused(leased, 1));
+        let settlements: Vec<_> = delivered.chain(failed).chain(waiting).collect();
+        t.settle(&settlements).await;
+        t.advance(24 * 3600);
+        t.store.upkeep(t.now(), 100).await.unwrap();
+    }
+    let all = t.store.deliveries(deliveries()).await.unwrap();
+    assert_eq!(all.len(), 24);
+    assert!(all.is_sorted_by(|one, next| one.id > next.id));
+    for hook in [None, Some(hooks[0])] {
+        for state in [Delivered, Failed, Pending, InFlight] {
+            let wanted = |report: &&DeliveryReport| {
+                report.state == state && hook.is_none_or(|hook| report.hook_id == hook)
+            };
+            let expected: Vec<_> = all.iter().filter(wanted).map(|report| report.id).collect();
+            assert_eq!(expected.len(), if hook.is_some() { 3 } else { 6 });
+            let mut seen = Vec::new();
+            loop {
+                let filter = DeliveryFilter {
+                    hook,
+                    state: Some(state),
+                    before: seen.last().copied(),
+                    limit: 2,
+                    ..DeliveryFilter::default()
+                };
+                let page = t.store.deliveries(filter).await.unwrap();
+                seen.extend(delivery_ids(&page));
+                if page.len() < 2 {
+                    break;
+                }
+            }
+            assert_eq!(seen, expected, "{hook:?} {state:?}");
+        }
     }
 }
 

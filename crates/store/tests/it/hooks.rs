@@ -194,6 +194,9 @@ async fn a_change_made_elsewhere_is_seen_at_once(t: &TestStore) {
     assert_eq!(leased.len(), 1);
     let seen = t.store.hook_cache().get(hook).unwrap().version;
     assert_eq!(seen, leased[0].hook.version);
+    elsewhere.remove_hook(hook, "test", t.now()).await.unwrap();
+    t.store.peek().await.unwrap();
+    assert!(t.store.hook_cache().is_empty());
 }
 
 #[conformance]

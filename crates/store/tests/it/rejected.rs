@@ -81,6 +81,8 @@ async fn an_id_used_before_is_rejected_alone(t: &TestStore) {
     }
     assert_eq!((seen, rejected), (vec![a, b, c], 2));
     assert_eq!(t.store.rejected(10).await.unwrap().len(), 2);
+    let kept = t.store.event(b).await.unwrap();
+    assert_eq!(kept.event_type, "b", "the first event of an id is kept");
 }
 
 #[conformance]
