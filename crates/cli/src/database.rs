@@ -3,13 +3,12 @@
 //! SQLite is made and migrated by whoever opens it; PostgreSQL only by `postrider migrate`,
 //! because there other processes may be at work on it.
 
-use crate::config::Settings;
+use crate::config::{Settings, sqlite_file};
 use crate::failure::Result;
 use crate::output::notice;
 use crate::secrets::{Need, key_ring, would_make_key_file};
 use postrider_core::{DeliveryId, EventId, HookId, LeaseToken};
 use postrider_store::{Backend, SchemaState, Store};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tracing::debug;
 
@@ -61,32 +60,4 @@ pub async fn connect(settings: &Settings, need: Need) -> Result<Arc<dyn Store>> 
         notice(format_args!("Created {}.", path.display()));
     }
     Ok(store)
-}
-
-/// The file that a `sqlite:` URL names; `None` for a database in memory.
-pub fn sqlite_file(url: &str) -> Option<PathBuf> {
-    let rest = url
-        .strip_prefix("sqlite://")
-        .or_else(|| url.strip_prefix("sqlite:"))?;
-    let path = rest.split('?').next().unwrap_or(rest);
-    let in_memory = path.is_empty() || path == ":memory:" || rest.contains("mode=memory");
-    (!in_memory).then(|| Path::new(path).to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_file_of_a_sqlite_url() {
-        for (url, file) in [
-            ("sqlite://postrider.db", Some("postrider.db")),
-            ("sqlite:postrider.db", Some("postrider.db")),
-            ("sqlite:///var/lib/p.db?mode=rwc", Some("/var/lib/p.db")),
-            ("sqlite::memory:", None),
-            ("sqlite://", None),
-        ] {
-            assert_eq!(sqlite_file(url), file.map(PathBuf::from), "{url}");
-        }
-    }
 }

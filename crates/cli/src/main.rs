@@ -9,6 +9,7 @@ mod commands;
 mod config;
 mod database;
 mod failure;
+mod globals;
 mod http;
 mod logging;
 mod output;

@@ -3,8 +3,7 @@
 //! The file is made at first need, readable by its owner alone, and never overwritten: a key
 //! that was lost cannot be had again, and what it sealed cannot be opened.
 
-use crate::config::Settings;
-use crate::database::sqlite_file;
+use crate::config::{Settings, sqlite_file};
 use crate::failure::{Misuse, Result};
 use crate::output::notice;
 use anyhow::Context;

@@ -3,17 +3,17 @@
 //! Changes nothing: it neither makes nor migrates a database.
 
 use super::check_database::diagnose;
-use crate::cli::Globals;
+use super::check_report::CheckReport;
 use crate::clock::wall_clock;
-use crate::config::Settings;
-use crate::database::{connect, sqlite_file, try_write};
+use crate::config::{Settings, sqlite_file};
+use crate::database::{connect, try_write};
 use crate::failure::{self, Result, Silent};
-use crate::output::{Output, moment, shortened};
+use crate::globals::Globals;
+use crate::output::{moment, shortened};
 use crate::secrets::{Need, key_file};
 use clap::Args;
 use postrider_core::SealError;
 use postrider_store::{Backend, Error, HookFilter, SchemaState, Store};
-use serde::Serialize;
 use std::path::Path;
 use std::time::Duration;
 
@@ -33,29 +33,10 @@ const REJECTED_SHOWN: u32 = 10;
 #[derive(Debug, Args)]
 pub struct Check {}
 
-/// How a check ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Status {
-    Ok,
-    Warning,
-    Problem,
-}
-
-#[derive(Serialize)]
-struct Line<'a> {
-    check: &'a str,
-    status: Status,
-    message: &'a str,
-}
-
 impl Check {
     /// Runs the command.
     pub async fn run(self, globals: &Globals) -> Result<()> {
-        let mut report = Report {
-            output: globals.output(),
-            problems: 0,
-        };
+        let mut report = CheckReport::new(globals.output());
         match globals.settings() {
             Err(error) => report.problem("configuration", failure::sentence(&error))?,
             Ok(settings) => {
@@ -63,50 +44,14 @@ impl Check {
                 database(&mut report, &settings).await?;
             }
         }
-        match report.problems {
-            0 => Ok(()),
-            _ => Err(Silent.into()),
+        match report.has_problems() {
+            false => Ok(()),
+            true => Err(Silent.into()),
         }
     }
 }
 
-pub(super) struct Report {
-    output: Output,
-    problems: u32,
-}
-
-impl Report {
-    pub(super) fn ok(&mut self, check: &str, message: impl AsRef<str>) -> Result<()> {
-        self.line(check, Status::Ok, message.as_ref())
-    }
-
-    pub(super) fn warning(&mut self, check: &str, message: impl AsRef<str>) -> Result<()> {
-        self.line(check, Status::Warning, message.as_ref())
-    }
-
-    pub(super) fn problem(&mut self, check: &str, message: impl AsRef<str>) -> Result<()> {
-        self.problems += 1;
-        self.line(check, Status::Problem, message.as_ref())
-    }
-
-    fn line(&mut self, check: &str, status: Status, message: &str) -> Result<()> {
-        let line = Line {
-            check,
-            status,
-            message,
-        };
-        self.output.result(&line, || {
-            let status = match status {
-                Status::Ok => "ok",
-                Status::Warning => "warning",
-                Status::Problem => "problem",
-            };
-            format!("{status:8} {check:14} {message}")
-        })
-    }
-}
-
-fn configuration(report: &mut Report, settings: &Settings) -> Result<()> {
+fn configuration(report: &mut CheckReport, settings: &Settings) -> Result<()> {
     report.ok("configuration", "can be used")?;
     let waits = settings.hooks.retry_schedule.delays();
     let longest: Duration = waits.iter().map(|span| span.get()).sum();
@@ -135,7 +80,7 @@ fn configuration(report: &mut Report, settings: &Settings) -> Result<()> {
     Ok(())
 }
 
-async fn database(report: &mut Report, settings: &Settings) -> Result<()> {
+async fn database(report: &mut CheckReport, settings: &Settings) -> Result<()> {
     let file = sqlite_file(&settings.database.url);
     if let Some(path) = file.filter(|path| !path.exists()) {
         return to_be_made(report, &path);
@@ -153,7 +98,7 @@ async fn database(report: &mut Report, settings: &Settings) -> Result<()> {
 }
 
 /// A SQLite database that does not exist yet.
-fn to_be_made(report: &mut Report, path: &Path) -> Result<()> {
+fn to_be_made(report: &mut CheckReport, path: &Path) -> Result<()> {
     let shown = path.display();
     let folder = path
         .parent()
@@ -173,7 +118,7 @@ fn to_be_made(report: &mut Report, path: &Path) -> Result<()> {
     }
 }
 
-async fn opened(report: &mut Report, settings: &Settings, store: &dyn Store) -> Result<()> {
+async fn opened(report: &mut CheckReport, settings: &Settings, store: &dyn Store) -> Result<()> {
     let before = wall_clock();
     let now = match store.now().await {
         Ok(now) => now,
@@ -210,7 +155,7 @@ async fn opened(report: &mut Report, settings: &Settings, store: &dyn Store) -> 
 }
 
 /// Whether the tables can be used.
-async fn tables(report: &mut Report, settings: &Settings, store: &dyn Store) -> Result<bool> {
+async fn tables(report: &mut CheckReport, settings: &Settings, store: &dyn Store) -> Result<bool> {
     let state = store.schema().await?;
     let by_itself = settings.backend()? == Backend::Sqlite
         && matches!(state, SchemaState::Empty | SchemaState::Behind { .. });
@@ -234,7 +179,7 @@ async fn tables(report: &mut Report, settings: &Settings, store: &dyn Store) -> 
     }
 }
 
-async fn secrets(report: &mut Report, settings: &Settings, store: &dyn Store) -> Result<()> {
+async fn secrets(report: &mut CheckReport, settings: &Settings, store: &dyn Store) -> Result<()> {
     let file = key_file(settings)?.filter(|path| path.exists());
     if let Some(path) = &file {
         check_mode(report, path)?;
@@ -279,7 +224,7 @@ async fn secrets(report: &mut Report, settings: &Settings, store: &dyn Store) ->
 }
 
 #[cfg(unix)]
-fn check_mode(report: &mut Report, path: &Path) -> Result<()> {
+fn check_mode(report: &mut CheckReport, path: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let others = std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o077 != 0);
     match others {
@@ -295,11 +240,11 @@ fn check_mode(report: &mut Report, path: &Path) -> Result<()> {
 }
 
 #[cfg(not(unix))]
-fn check_mode(_: &mut Report, _: &Path) -> Result<()> {
+fn check_mode(_: &mut CheckReport, _: &Path) -> Result<()> {
     Ok(())
 }
 
-async fn rejected(report: &mut Report, store: &dyn Store) -> Result<()> {
+async fn rejected(report: &mut CheckReport, store: &dyn Store) -> Result<()> {
     let rows = store.rejected(REJECTED_SHOWN + 1).await?;
     if rows.is_empty() {
         return report.ok("outbox", "no rejected rows");

@@ -1,7 +1,7 @@
 //! What `postrider check` says of the database beyond that it can be used: partitions, dead rows
 //! and what keeps them, grants, sizes.
 
-use super::check::Report;
+use super::check_report::CheckReport;
 use crate::failure::Result;
 use crate::output::moment;
 use postrider_core::Timestamp;
@@ -28,7 +28,11 @@ const LONG_LOG: u64 = 512 << 20;
 const SHOWN: usize = 4;
 
 /// Says what the database tells about itself.
-pub(super) async fn diagnose(report: &mut Report, store: &dyn Store, now: Timestamp) -> Result<()> {
+pub(super) async fn diagnose(
+    report: &mut CheckReport,
+    store: &dyn Store,
+    now: Timestamp,
+) -> Result<()> {
     let found = store.diagnostics(now).await?;
     partitions(report, &found)?;
     snapshots(report, &found)?;
@@ -37,7 +41,7 @@ pub(super) async fn diagnose(report: &mut Report, store: &dyn Store, now: Timest
     sizes(report, &found)
 }
 
-fn partitions(report: &mut Report, found: &Diagnostics) -> Result<()> {
+fn partitions(report: &mut CheckReport, found: &Diagnostics) -> Result<()> {
     if let [first, ..] = found.foreign_partitions.as_slice() {
         report.warning(
             "partitions",
@@ -64,7 +68,7 @@ fn partitions(report: &mut Report, found: &Diagnostics) -> Result<()> {
     }
 }
 
-fn snapshots(report: &mut Report, found: &Diagnostics) -> Result<()> {
+fn snapshots(report: &mut CheckReport, found: &Diagnostics) -> Result<()> {
     if found.unused.is_some() {
         return Ok(());
     }
@@ -91,7 +95,7 @@ fn snapshots(report: &mut Report, found: &Diagnostics) -> Result<()> {
     }
 }
 
-fn dead_rows(report: &mut Report, found: &Diagnostics) -> Result<()> {
+fn dead_rows(report: &mut CheckReport, found: &Diagnostics) -> Result<()> {
     if let Some(unused) = found.unused {
         return match unused.log > LONG_LOG {
             true => report.warning(
@@ -127,7 +131,7 @@ fn dead_rows(report: &mut Report, found: &Diagnostics) -> Result<()> {
     }
 }
 
-fn grants(report: &mut Report, found: &Diagnostics) -> Result<()> {
+fn grants(report: &mut CheckReport, found: &Diagnostics) -> Result<()> {
     if found.unused.is_some() {
         return Ok(());
     }
@@ -180,7 +184,7 @@ fn wrong(producer: &Producer) -> Vec<String> {
     problems
 }
 
-fn sizes(report: &mut Report, found: &Diagnostics) -> Result<()> {
+fn sizes(report: &mut CheckReport, found: &Diagnostics) -> Result<()> {
     let total: u64 = found.tables.iter().map(|table| table.bytes).sum();
     let largest = found.tables.iter().take(SHOWN);
     let largest: Vec<_> = largest

@@ -2,8 +2,8 @@
 
 use super::bulk::{deliveries, walk};
 use super::value_parsers::{Past, id};
-use crate::cli::Globals;
 use crate::failure::Result;
+use crate::globals::Globals;
 use clap::Args;
 use postrider_core::{DeliveryId, EventPattern, HookId};
 use postrider_store::{DeliveryState, Redelivery, Store};

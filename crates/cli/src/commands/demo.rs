@@ -3,9 +3,9 @@
 //! Every step waits for what it says to have happened, never for a length of time; a step that
 //! does not happen ends the demo with an error.
 
-use crate::cli::Globals;
 use crate::clock::wall_clock;
 use crate::failure::Result;
+use crate::globals::Globals;
 use crate::output::Output;
 use crate::receiver::{Answers, Arrival, Receiver};
 use anyhow::{Context, anyhow};

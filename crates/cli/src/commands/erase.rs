@@ -1,12 +1,12 @@
 //! `postrider event erase` and `postrider account erase`: what events said goes.
 
-use super::hook::confirmed;
+use super::confirm::{agreed, confirmed, unchanged};
 use super::show;
 use super::value_parsers::id;
-use crate::cli::Globals;
 use crate::database;
-use crate::failure::{Misuse, Result};
-use crate::output::{at_a_terminal, notice};
+use crate::failure::Result;
+use crate::globals::Globals;
+use crate::output::notice;
 use crate::secrets::Need;
 use clap::{Args, Subcommand};
 use indicatif::ProgressBar;
@@ -92,13 +92,13 @@ impl EraseEvent {
     pub async fn run(self, globals: &Globals) -> Result<()> {
         let store = database::open(&globals.settings()?, Need::Nothing).await?;
         let event = store.event(self.id).await?;
-        let question = || {
+        let question = async || {
             notice(show::event(&event));
             confirmed("Erase for good what this event said? [y/N] ")
         };
-        if !agreed(self.yes, question)? {
+        if !agreed(self.yes, "erasing", question).await? {
             store.close().await;
-            notice("Nothing was changed.");
+            unchanged();
             return Ok(());
         }
         let mut total = Total::default();
@@ -121,15 +121,15 @@ impl AccountCommand {
 impl EraseAccount {
     async fn run(self, globals: &Globals) -> Result<()> {
         let store = database::open(&globals.settings()?, Need::Nothing).await?;
-        let question = || {
+        let question = async || {
             let name = &self.name;
             confirmed(&format!(
                 "Erase for good what all events of the account {name} said? [y/N] "
             ))
         };
-        if !agreed(self.yes, question)? {
+        if !agreed(self.yes, "erasing", question).await? {
             store.close().await;
-            notice("Nothing was changed.");
+            unchanged();
             return Ok(());
         }
         let progress = ProgressBar::new_spinner();
@@ -162,17 +162,6 @@ impl EraseAccount {
         finish(store.as_ref(), left, &mut total).await?;
         store.close().await;
         globals.output().result(&total, || total.said())
-    }
-}
-
-/// Whether it is really meant: asked at a terminal, said elsewhere.
-fn agreed(yes: bool, question: impl FnOnce() -> Result<bool>) -> Result<bool> {
-    match (yes, at_a_terminal()) {
-        (true, _) => Ok(true),
-        (false, true) => question(),
-        (false, false) => Err(Misuse::new(
-            "erasing cannot be undone: say --yes to do it without being asked",
-        )),
     }
 }
 

@@ -1,14 +1,14 @@
 //! `postrider event …`.
 
 use super::erase::EraseEvent;
-use super::event_file::{self, FileArgs};
+use super::event_file::{self, FileArgs, check_deliver_after};
 use super::paging::{Listing, SHOWN};
 use super::show;
 use super::value_parsers::{Moment, id, text_argument};
-use crate::cli::Globals;
 use crate::config::Settings;
 use crate::database;
 use crate::failure::{Misuse, Result};
+use crate::globals::Globals;
 use crate::secrets::Need;
 use clap::{Args, Subcommand};
 use postrider_core::{EventId, NewEvent, Timestamp};
@@ -164,17 +164,6 @@ impl Send {
         check_deliver_after(&event, settings, now).map_err(Misuse::new)?;
         Ok(event)
     }
-}
-
-/// An event that would only be due when its history is gone would be rejected at fan-out.
-pub(super) fn check_deliver_after(
-    event: &NewEvent,
-    settings: &Settings,
-    now: Timestamp,
-) -> std::result::Result<(), String> {
-    event
-        .check_due(now, settings.retention.events)
-        .map_err(|error| error.to_string())
 }
 
 fn refused(error: postrider_core::EventError) -> anyhow::Error {

@@ -4,11 +4,10 @@
 //! it is committed, it and everything after it is not. So a line number is all that is needed
 //! to go on.
 
-use super::event::check_deliver_after;
-use crate::cli::Globals;
 use crate::config::Settings;
 use crate::database;
 use crate::failure::Result;
+use crate::globals::Globals;
 use crate::secrets::Need;
 use anyhow::{Context, anyhow};
 use clap::Args;
@@ -109,6 +108,17 @@ pub async fn send(
         sent => format!("Sent {sent} events."),
     };
     globals.output().result(&SentFile { sent }, said)
+}
+
+/// An event that would only be due when its history is gone would be rejected at fan-out.
+pub(super) fn check_deliver_after(
+    event: &NewEvent,
+    settings: &Settings,
+    now: Timestamp,
+) -> std::result::Result<(), String> {
+    event
+        .check_due(now, settings.retention.events)
+        .map_err(|error| error.to_string())
 }
 
 fn open(name: &str) -> Result<(Box<dyn Read>, ProgressBar)> {

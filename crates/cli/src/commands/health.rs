@@ -1,7 +1,7 @@
 //! `postrider health`: asks the process on this machine how it is, for container platforms.
 
-use crate::cli::Globals;
 use crate::failure::{Result, Silent};
+use crate::globals::Globals;
 use crate::http;
 use clap::Args;
 use serde::Serialize;

@@ -1,13 +1,13 @@
 //! `postrider hook enable` and `postrider hook discard`: what becomes of what is held.
 
 use super::bulk::{deliveries, walk};
-use super::hook::{BY, confirmed, said};
+use super::confirm::{agreed, confirmed, unchanged};
 use super::show;
-use super::value_parsers::id;
-use crate::cli::Globals;
+use super::value_parsers::{Past, id};
 use crate::database;
-use crate::failure::{Misuse, Result};
-use crate::output::{at_a_terminal, notice};
+use crate::failure::Result;
+use crate::globals::{ACTOR, Globals};
+use crate::output::notice;
 use crate::secrets::Need;
 use clap::Args;
 use postrider_core::{HookId, Span};
@@ -83,23 +83,25 @@ impl Enable {
         let mut discarded = None;
         // A hook that is active holds nothing.
         if self.discard_held && store.hook(self.id).await?.status != "active" {
-            if !agreed(store.as_ref(), self.id, self.yes).await? {
-                return unchanged(store.as_ref()).await;
+            if !discard_agreed(store.as_ref(), self.id, self.yes).await? {
+                store.close().await;
+                unchanged();
+                return Ok(());
             }
             discarded = Some(discard(store.as_ref(), self.id, self.older_than).await?);
         }
         let change = HookChange::Enable;
-        let hook = store.change_hook(self.id, change, BY, store.now().await?);
+        let hook = store.change_hook(self.id, change, ACTOR, store.now().await?);
         let enabled = Enabled {
             hook: hook.await?,
             discarded,
         };
         store.close().await;
         globals.output().result(&enabled, || {
-            let said = said(&enabled.hook);
+            let status = show::hook_status(&enabled.hook);
             match enabled.discarded {
-                Some(count) => format!("Discarded {}. {said}", deliveries(count)),
-                None => said,
+                Some(count) => format!("Discarded {}. {status}", deliveries(count)),
+                None => status,
             }
         })
     }
@@ -109,8 +111,10 @@ impl DiscardHeld {
     /// Runs the command.
     pub async fn run(self, globals: &Globals) -> Result<()> {
         let store = database::open(&globals.settings()?, Need::Nothing).await?;
-        if !agreed(store.as_ref(), self.id, self.yes).await? {
-            return unchanged(store.as_ref()).await;
+        if !discard_agreed(store.as_ref(), self.id, self.yes).await? {
+            store.close().await;
+            unchanged();
+            return Ok(());
         }
         let discarded = Discarded {
             hook_id: self.id,
@@ -124,32 +128,20 @@ impl DiscardHeld {
     }
 }
 
-/// Whether it is really meant: asked at a terminal, said elsewhere.
-async fn agreed(store: &dyn Store, id: HookId, yes: bool) -> Result<bool> {
-    if yes {
-        return Ok(true);
-    }
-    if !at_a_terminal() {
-        return Err(Misuse::new(
-            "discarding deliveries cannot be undone: say --yes to do it without being asked",
-        ));
-    }
-    notice(show::hook(&store.hook(id).await?));
-    confirmed("Give up for good what is held for this hook, as far as it is meant? [y/N] ")
-}
-
-async fn unchanged(store: &dyn Store) -> Result<()> {
-    store.close().await;
-    notice("Nothing was changed.");
-    Ok(())
+async fn discard_agreed(store: &dyn Store, id: HookId, yes: bool) -> Result<bool> {
+    agreed(yes, "discarding deliveries", async || {
+        notice(show::hook(&store.hook(id).await?));
+        confirmed("Discard the held deliveries of this hook? [y/N] ")
+    })
+    .await
 }
 
 async fn discard(store: &dyn Store, hook: HookId, older_than: Option<Span>) -> Result<u64> {
     let now = store.now().await?;
     let which = Discard {
         hook,
-        made_before: older_than.map(|span| super::value_parsers::Past::Ago(span).from(now)),
-        by: BY.into(),
+        made_before: older_than.map(|span| Past::Ago(span).from(now)),
+        by: ACTOR.into(),
     };
     walk("discarded", async |page| {
         store.discard_held(&which, page, now).await

@@ -3,9 +3,9 @@
 use super::paging::{Listing, SHOWN};
 use super::show;
 use super::value_parsers::id;
-use crate::cli::Globals;
 use crate::database;
 use crate::failure::Result;
+use crate::globals::Globals;
 use crate::secrets::Need;
 use clap::Args;
 use postrider_core::HookId;

@@ -1,7 +1,6 @@
 //! What `hook add` takes for a profile: its kind of secret, and the settings that only it knows.
 
-use super::hook::signing_secret;
-use super::value_parsers::text_argument;
+use super::value_parsers::{signing_secret, text_argument};
 use crate::failure::{Misuse, Result};
 use postrider_core::{BasicAuth, HookCredentials, sha1_hex};
 use postrider_worker::{Profile, SecretUse, SettingValues};

@@ -2,10 +2,10 @@
 
 use super::show;
 use super::value_parsers::id;
-use crate::cli::Globals;
 use crate::config::Settings;
 use crate::database;
 use crate::failure::{Result, Silent};
+use crate::globals::Globals;
 use crate::output::{notice, shortened};
 use crate::secrets::Need;
 use anyhow::Context;

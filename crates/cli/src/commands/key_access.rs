@@ -1,9 +1,9 @@
 //! What a registrant may do, as the command line says it.
 
-use crate::cli::Globals;
 use crate::commands::value_parsers::id;
 use crate::database;
 use crate::failure::{Misuse, Result};
+use crate::globals::Globals;
 use crate::secrets::Need;
 use clap::{Args, ValueEnum};
 use postrider_core::{Access, AccessChange, KeyId, RegistrantStatus};

@@ -1,9 +1,9 @@
 //! `postrider listen`: a receiver to try things with.
 
 use super::value_parsers::text_argument;
-use crate::cli::Globals;
 use crate::clock::wall_clock;
 use crate::failure::{Misuse, Result};
+use crate::globals::Globals;
 use crate::output::{Output, moment, notice, printable, shortened};
 use crate::receiver::{Answers, Arrival, Receiver};
 use anyhow::Context;

@@ -1,7 +1,7 @@
 //! `postrider metrics`: the catalogue of what is served under `/metrics`.
 
-use crate::cli::Globals;
 use crate::failure::Result;
+use crate::globals::Globals;
 use clap::Args;
 use postrider_worker::{Entry, Kind, MetricOf, Metrics};
 use serde::Serialize;

@@ -1,8 +1,8 @@
 //! `postrider migrate`.
 
-use crate::cli::Globals;
 use crate::database;
 use crate::failure::{Misuse, Result};
+use crate::globals::Globals;
 use crate::secrets::Need;
 use clap::Args;
 use postrider_store::{Backend, Migrated};

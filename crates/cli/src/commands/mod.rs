@@ -4,6 +4,8 @@ pub mod bench;
 mod bulk;
 pub mod check;
 mod check_database;
+mod check_report;
+mod confirm;
 pub mod delivery;
 mod delivery_many;
 pub mod demo;

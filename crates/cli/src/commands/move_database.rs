@@ -1,8 +1,8 @@
 //! `postrider move`: everything into another database.
 
-use crate::cli::Globals;
 use crate::config::Settings;
 use crate::failure::{Misuse, Result};
+use crate::globals::Globals;
 use crate::output::notice;
 use crate::secrets::{Need, key_ring};
 use clap::Args;

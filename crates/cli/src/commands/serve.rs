@@ -5,10 +5,10 @@
 
 use super::hook_test;
 use super::readiness::{Counted, Watched};
-use crate::cli::Globals;
 use crate::config::Settings;
 use crate::database::{self, try_write};
 use crate::failure::{Result, Silent};
+use crate::globals::Globals;
 use crate::sd_notify::Supervisor;
 use crate::secrets::Need;
 use crate::traces::Traces;

@@ -3,7 +3,7 @@
 use crate::failure::{Misuse, Result};
 use anyhow::Context;
 use chrono::TimeDelta;
-use postrider_core::{Span, SpanError, Timestamp};
+use postrider_core::{SecretError, SigningSecret, Span, SpanError, Timestamp};
 use std::io::Read;
 use std::str::FromStr;
 
@@ -95,6 +95,16 @@ impl Past {
                 .and_then(|ago| now.checked_sub_signed(ago))
                 .unwrap_or(Timestamp::UNIX_EPOCH),
         }
+    }
+}
+
+/// The secret of a `--secret` argument; a new one without it.
+pub fn signing_secret(argument: Option<&str>) -> Result<SigningSecret> {
+    match argument {
+        None => Ok(SigningSecret::generate()),
+        Some(argument) => text_argument(argument)?
+            .parse()
+            .map_err(|error: SecretError| Misuse::new(error.to_string())),
     }
 }
 

@@ -19,6 +19,7 @@ use postrider_api::DialectSettings;
 use postrider_store::{Backend, DatabaseSettings};
 use postrider_worker::{HookDefaults, ProfileOptions, WorkerSettings};
 use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
 
 /// Every section. The known keys are read off its default, so a key added here is known.
 #[derive(Clone, Default, Serialize, Deserialize)]
@@ -89,5 +90,33 @@ impl Settings {
     /// Which database the URL names.
     pub fn backend(&self) -> Result<Backend> {
         Backend::of(&self.database.url).map_err(|error| Misuse::new(error.to_string()))
+    }
+}
+
+/// The file that a `sqlite:` URL names; `None` for a database in memory or another URL.
+pub fn sqlite_file(url: &str) -> Option<PathBuf> {
+    let rest = url
+        .strip_prefix("sqlite://")
+        .or_else(|| url.strip_prefix("sqlite:"))?;
+    let path = rest.split('?').next().unwrap_or(rest);
+    let in_memory = path.is_empty() || path == ":memory:" || rest.contains("mode=memory");
+    (!in_memory).then(|| Path::new(path).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_of_a_sqlite_url() {
+        for (url, file) in [
+            ("sqlite://postrider.db", Some("postrider.db")),
+            ("sqlite:postrider.db", Some("postrider.db")),
+            ("sqlite:///var/lib/p.db?mode=rwc", Some("/var/lib/p.db")),
+            ("sqlite::memory:", None),
+            ("sqlite://", None),
+        ] {
+            assert_eq!(sqlite_file(url), file.map(PathBuf::from), "{url}");
+        }
     }
 }
