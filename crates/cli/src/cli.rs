@@ -11,14 +11,14 @@ use clap::{Parser, Subcommand};
 
 const AFTER_HELP: &str = "\
 Configuration: postrider.toml in the working folder (or --config FILE), then the environment
-(POSTRIDER_DATABASE__URL for url under [database]; DATABASE_URL is honoured too; with _FILE
-appended the value is read from that file), then flags.
+(POSTRIDER_DATABASE__URL for url under [database]; DATABASE_URL works too; with _FILE appended
+the variable names a file that holds the value), then flags.
 
 Exit codes: 0 success, 1 failure, 2 arguments or configuration that cannot be used.
 
 First steps:
-  postrider demo                                      see it work, in half a minute
-  postrider listen                                    a receiver to try things with
+  postrider demo                                      watch it work for half a minute
+  postrider listen                                    run a receiver for experiments
   postrider hook add --url https://example.com/hook --event 'invoice.*'
   postrider event send --type invoice.paid --payload '{\"id\":1}'
   postrider serve                                     deliver";
@@ -43,16 +43,16 @@ pub enum Command {
     /// Register, list and change hooks
     #[command(subcommand)]
     Hook(hook::HookCommand),
-    /// Send events and look at them
+    /// Send and show events
     #[command(subcommand)]
     Event(event::EventCommand),
-    /// Look at deliveries and send them again
+    /// Show deliveries and send them again
     #[command(subcommand)]
     Delivery(delivery::DeliveryCommand),
-    /// Erase what the events of an account said
+    /// Erase the contents of an account's events
     #[command(subcommand)]
     Account(AccountCommand),
-    /// Make, list and revoke keys of the API
+    /// Create, list and revoke API keys
     #[command(subcommand)]
     Key(key::KeyCommand),
     Move(Move),

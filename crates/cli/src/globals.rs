@@ -29,10 +29,10 @@ pub struct Globals {
         help_heading = "Global options"
     )]
     pub config: Option<PathBuf>,
-    /// Print results as JSON: one object, or one object a line for listings
+    /// Print results as JSON: one object, or for listings one object a line
     #[arg(long, global = true, help_heading = "Global options")]
     pub json: bool,
-    /// How log lines on standard error look (POSTRIDER_LOG or RUST_LOG sets what is logged)
+    /// Format of log lines on standard error (POSTRIDER_LOG or RUST_LOG sets what is logged)
     #[arg(
         long,
         global = true,

@@ -1,4 +1,4 @@
-//! `postrider bench`: gives the benchmark this program to measure, and reports how it ended.
+//! `postrider bench`: passes this program to the benchmark, and reports how it ended.
 
 use crate::failure::{Misuse, Result, Silent, sentence};
 use crate::globals::Globals;

@@ -1,6 +1,6 @@
-//! `postrider check`: what would keep Postrider from working, said before it does.
+//! `postrider check`: finds what would prevent Postrider from working.
 //!
-//! Changes nothing: it neither makes nor migrates a database.
+//! Changes nothing: it neither creates nor migrates a database.
 
 use super::check_database::diagnose;
 use super::check_report::CheckReport;
@@ -17,13 +17,13 @@ use postrider_store::{Backend, Error, HookFilter, SchemaState, Store};
 use std::path::Path;
 use std::time::Duration;
 
-/// How far the clocks may be apart before it is worth a word.
+/// A larger difference between the clocks is a warning.
 const SKEW: Duration = Duration::from_secs(2);
 
-/// How many hooks' secrets are tried.
+/// Number of hooks whose secrets are opened.
 const HOOKS_TRIED: u32 = 200;
 
-/// How many rejected outbox rows are shown.
+/// Number of rejected outbox rows that are listed.
 const REJECTED_SHOWN: u32 = 10;
 
 /// Check the configuration and the database.
@@ -60,7 +60,7 @@ fn configuration(report: &mut CheckReport, settings: &Settings) -> Result<()> {
         report.warning(
             "configuration",
             format!(
-                "retention.events ({kept}) is shorter than hooks.retry_schedule in all ({}): \
+                "retention.events ({kept}) is shorter than the sum of hooks.retry_schedule ({}): \
                  deliveries expire before their last attempt",
                 postrider_core::Span::from(longest)
             ),
@@ -71,8 +71,8 @@ fn configuration(report: &mut CheckReport, settings: &Settings) -> Result<()> {
             report.warning(
                 "configuration",
                 format!(
-                    "worker.allow_addresses holds {network}: hooks may reach every address of \
-                     your own network; list only what they must reach"
+                    "worker.allow_addresses contains {network}: hooks may reach every address of \
+                     your network; list only what they must reach"
                 ),
             )?;
         }
@@ -83,7 +83,7 @@ fn configuration(report: &mut CheckReport, settings: &Settings) -> Result<()> {
 async fn database(report: &mut CheckReport, settings: &Settings) -> Result<()> {
     let file = sqlite_file(&settings.database.url);
     if let Some(path) = file.filter(|path| !path.exists()) {
-        return to_be_made(report, &path);
+        return missing_file(report, &path);
     }
     let store = match connect(settings, Need::Nothing).await {
         Ok(store) => store,
@@ -97,8 +97,8 @@ async fn database(report: &mut CheckReport, settings: &Settings) -> Result<()> {
     }
 }
 
-/// A SQLite database that does not exist yet.
-fn to_be_made(report: &mut CheckReport, path: &Path) -> Result<()> {
+/// Checks the folder of a SQLite database that does not exist yet.
+fn missing_file(report: &mut CheckReport, path: &Path) -> Result<()> {
     let shown = path.display();
     let folder = path
         .parent()
@@ -107,13 +107,13 @@ fn to_be_made(report: &mut CheckReport, path: &Path) -> Result<()> {
         Some(folder) => report.problem(
             "database",
             format!(
-                "{shown} cannot be made: there is no folder {}",
+                "{shown} cannot be created: there is no folder {}",
                 folder.display()
             ),
         ),
         None => report.ok(
             "database",
-            format!("{shown} does not exist yet: the first command that needs it makes it"),
+            format!("{shown} does not exist yet: the first command that needs it creates it"),
         ),
     }
 }
@@ -146,7 +146,7 @@ async fn opened(report: &mut CheckReport, settings: &Settings, store: &dyn Store
         return Ok(());
     }
     match try_write(store).await {
-        Ok(()) => report.ok("writing", "the database takes writes")?,
+        Ok(()) => report.ok("writing", "the database accepts writes")?,
         Err(error) => report.problem("writing", failure::sentence(&error))?,
     }
     secrets(report, settings, store).await?;
@@ -154,14 +154,14 @@ async fn opened(report: &mut CheckReport, settings: &Settings, store: &dyn Store
     diagnose(report, store, now).await
 }
 
-/// Whether the tables can be used.
+/// Checks the migrations; returns whether the tables can be used.
 async fn tables(report: &mut CheckReport, settings: &Settings, store: &dyn Store) -> Result<bool> {
     let state = store.schema().await?;
-    let by_itself = settings.backend()? == Backend::Sqlite
+    let is_automatic = settings.backend()? == Backend::Sqlite
         && matches!(state, SchemaState::Empty | SchemaState::Behind { .. });
     match (state.problem(), state) {
-        _ if by_itself => {
-            report.ok("migrations", "missing: the next command makes them")?;
+        _ if is_automatic => {
+            report.ok("migrations", "missing: the next command applies them")?;
             Ok(false)
         }
         (Some(problem), _) => {
@@ -190,23 +190,23 @@ async fn secrets(report: &mut CheckReport, settings: &Settings, store: &dyn Stor
         ..HookFilter::default()
     };
     let hooks = store.hooks(filter).await?;
-    let (mut closed, mut why) = (0_u32, None);
+    let (mut sealed, mut why) = (0_u32, None);
     for hook in &hooks {
         match store.hook_with_credentials(hook.id).await {
             Ok(hook) if !hook.locked => {}
-            Ok(_) => closed += 1,
+            Ok(_) => sealed += 1,
             Err(Error::Seal(error)) => {
-                closed += 1;
+                sealed += 1;
                 why.get_or_insert(error.to_string());
             }
-            // Deleted meanwhile.
+            // The hook was deleted meanwhile.
             Err(Error::NotFound { .. }) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    if closed > 0 {
+    if sealed > 0 {
         let why = why.unwrap_or_else(|| "their key is not configured".into());
-        let count = format!("{closed} of {} hooks tried", hooks.len());
+        let count = format!("{sealed} of {} tested hooks", hooks.len());
         return report.problem(
             "secrets",
             format!("the secrets of {count} cannot be opened, so nothing is sent to them: {why}"),
@@ -217,7 +217,7 @@ async fn secrets(report: &mut CheckReport, settings: &Settings, store: &dyn Stor
         (None, Some(path), _) => report.ok("secrets", format!("key file {}", path.display())),
         (None, None, Backend::Sqlite) => report.ok(
             "secrets",
-            "no key yet: one is made in a file when the first hook is registered",
+            "no key yet: a key file is created when the first hook is registered",
         ),
         (None, None, Backend::Postgres) => report.problem("secrets", SealError::NoKey.to_string()),
     }
@@ -226,12 +226,12 @@ async fn secrets(report: &mut CheckReport, settings: &Settings, store: &dyn Stor
 #[cfg(unix)]
 fn check_mode(report: &mut CheckReport, path: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
-    let others = std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o077 != 0);
-    match others {
+    let is_open = std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o077 != 0);
+    match is_open {
         true => report.warning(
             "secrets",
             format!(
-                "others than its owner can read {}: chmod 600 it",
+                "other users can read {}: run chmod 600 on it",
                 path.display()
             ),
         ),
@@ -263,7 +263,10 @@ async fn rejected(report: &mut CheckReport, store: &dyn Store) -> Result<()> {
         )?;
     }
     if rows.len() > REJECTED_SHOWN as usize {
-        report.warning("outbox", "more rows were rejected: see postrider_rejected")?;
+        report.warning(
+            "outbox",
+            "more rows were rejected: see the table postrider_rejected",
+        )?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `postrider hook enable` and `postrider hook discard`: what becomes of what is held.
+//! `postrider hook enable` and `postrider hook discard`: sending or discarding held deliveries.
 
 use super::bulk::{deliveries, walk};
 use super::confirm::{agreed, confirmed, unchanged};
@@ -14,10 +14,10 @@ use postrider_core::{HookId, Span};
 use postrider_store::{Discard, HookChange, HookReport, Store};
 use serde::Serialize;
 
-/// Let a hook's deliveries go on, and forget its failures.
+/// Send a hook's deliveries again, and reset its fail count.
 ///
-/// What is held goes on, beginning with a single request, unless it is to be discarded first:
-/// --discard-held gives it up for good, or the part of it that is older than --older-than.
+/// Held deliveries are sent, starting with a single request. With --discard-held they are discarded
+/// for good before, or only those older than --older-than.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -27,22 +27,21 @@ pub struct Enable {
     /// The hook's id
     #[arg(value_parser = id::<HookId>)]
     id: HookId,
-    /// Discard what is held before
+    /// Discard held deliveries before
     #[arg(long)]
     discard_held: bool,
-    /// Discard only deliveries of events that are older than this
+    /// Discard only deliveries of events older than this
     #[arg(long, value_name = "DURATION", requires = "discard_held")]
     older_than: Option<Span>,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long, requires = "discard_held")]
     yes: bool,
 }
 
-/// Give up what is held for a hook that is not active.
+/// Discard the held deliveries of a hook that is not active.
 ///
-/// Cannot be undone: the deliveries end as cancelled, with the reason discarded, and are listed
-/// so. New ones are held as before. Asks first when it is called at a terminal, and needs --yes
-/// elsewhere.
+/// Cannot be undone: the deliveries are cancelled with the reason discarded. New ones are held as
+/// before. Asks for confirmation at a terminal, and needs --yes elsewhere.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -52,22 +51,22 @@ pub struct DiscardHeld {
     /// The hook's id
     #[arg(value_parser = id::<HookId>)]
     id: HookId,
-    /// Only deliveries of events that are older than this
+    /// Only deliveries of events older than this
     #[arg(long, value_name = "DURATION")]
     older_than: Option<Span>,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
 }
 
-/// How many deliveries were given up.
+/// Number of discarded deliveries.
 #[derive(Serialize)]
 struct Discarded {
     hook_id: HookId,
     discarded: u64,
 }
 
-/// The hook after it was enabled, and how many deliveries were given up before.
+/// The hook after it was enabled, and the number of deliveries discarded before.
 #[derive(Serialize)]
 struct Enabled {
     #[serde(flatten)]
@@ -81,7 +80,7 @@ impl Enable {
     pub async fn run(self, globals: &Globals) -> Result<()> {
         let store = database::open(&globals.settings()?, Need::Nothing).await?;
         let mut discarded = None;
-        // A hook that is active holds nothing.
+        // An active hook has no held deliveries.
         if self.discard_held && store.hook(self.id).await?.status != "active" {
             if !discard_agreed(store.as_ref(), self.id, self.yes).await? {
                 store.close().await;
@@ -138,13 +137,13 @@ async fn discard_agreed(store: &dyn Store, id: HookId, yes: bool) -> Result<bool
 
 async fn discard(store: &dyn Store, hook: HookId, older_than: Option<Span>) -> Result<u64> {
     let now = store.now().await?;
-    let which = Discard {
+    let selection = Discard {
         hook,
         made_before: older_than.map(|span| Past::Ago(span).from(now)),
         by: ACTOR.into(),
     };
     walk("discarded", async |page| {
-        store.discard_held(&which, page, now).await
+        store.discard_held(&selection, page, now).await
     })
     .await
 }

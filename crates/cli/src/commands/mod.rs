@@ -1,4 +1,4 @@
-//! The commands, a file for each group.
+//! The commands, one file for each group.
 
 pub mod bench;
 mod bulk;

@@ -1,8 +1,8 @@
-//! The configuration: what can be set, where it may stand, and the rules across sections.
+//! The configuration: its sections, its sources, and the rules across sections.
 //!
-//! Later sources win: `postrider.toml`, then `DATABASE_URL`, then `POSTRIDER_SECTION__KEY`,
-//! then flags. A key nobody knows and a contradiction stop the program before it does
-//! anything, with a sentence that says what to change.
+//! Later sources win: `postrider.toml`, then `DATABASE_URL`, then `POSTRIDER_SECTION__KEY`, then
+//! flags. An unknown key or a contradiction stops the program at its start, with a text that says
+//! what to change.
 
 mod known_keys;
 mod sections;
@@ -21,23 +21,23 @@ use postrider_worker::{HookDefaults, ProfileOptions, WorkerSettings};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-/// Every section. The known keys are read off its default, so a key added here is known.
+/// All sections. The known keys are derived from the default value, so a new field is known.
 #[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Where everything is kept.
+    /// The database that holds everything.
     pub database: DatabaseSettings,
     /// The management API.
     pub api: ApiSettings,
-    /// Metrics and health.
+    /// The listener of metrics and health.
     pub metrics: MetricsSettings,
-    /// How a worker works.
+    /// Limits and times of a worker.
     pub worker: WorkerSettings,
-    /// What holds for every hook that does not say otherwise.
+    /// Defaults for hooks without a value of their own.
     pub hooks: HookDefaults,
     /// How long history is kept.
     pub retention: RetentionSettings,
-    /// The keys of stored secrets.
+    /// The keys that seal stored secrets.
     pub secrets: SecretsSettings,
     /// The SOLAPI dialect.
     pub solapi: SolapiSettings,
@@ -67,8 +67,7 @@ impl Settings {
         self.misskey.check().map_err(Misuse::new)
     }
 
-    /// What holds for hooks that do not say otherwise, with what single profiles are configured
-    /// with.
+    /// Defaults for hooks without a value of their own, with the options of the profiles.
     pub fn hook_defaults(&self) -> HookDefaults {
         HookDefaults {
             profiles: ProfileOptions {
@@ -79,7 +78,7 @@ impl Settings {
         }
     }
 
-    /// What the compatible APIs are told.
+    /// Configuration of the compatibility APIs.
     pub fn dialects(&self) -> DialectSettings {
         DialectSettings {
             solapi_events: self.solapi.entries(),
@@ -87,7 +86,7 @@ impl Settings {
         }
     }
 
-    /// Which database the URL names.
+    /// The kind of database that the URL names.
     pub fn backend(&self) -> Result<Backend> {
         Backend::of(&self.database.url).map_err(|error| Misuse::new(error.to_string()))
     }
