@@ -3,8 +3,10 @@
 //! An error of the database tells its cause in the database's own words, all of it: there is
 //! no source behind it that would say the same once more.
 
-use crate::DeliveryState;
+use crate::{DeliveryState, postgres, sqlite};
 use postrider_core::{CredentialError, EventError, HookError, HookId, KeyError, SealError};
+use postrider_producer::EnqueueError;
+use sqlx::migrate::MigrateError;
 use sqlx::postgres::PgDatabaseError;
 
 /// The result of every method of a store.
@@ -62,9 +64,60 @@ impl Error {
         matches!(self, Self::Unavailable(error) if error.as_database_error().is_none())
     }
 
+    /// The database's words about the very data that it refused, if it did.
+    pub(crate) fn refusal(&self) -> Option<String> {
+        match self {
+            Self::Refused(error) => Some(words(error)),
+            _ => None,
+        }
+    }
+
     /// Whether the same call may succeed later without anyone doing anything.
     pub fn is_passing(&self) -> bool {
         matches!(self, Self::Unavailable(_))
+    }
+}
+
+/// The one place where an error of `sqlx` becomes one of the store, whichever database it is from.
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::Database(refusal) => {
+                match refusal.try_downcast_ref::<PgDatabaseError>().is_some() {
+                    true => postgres::explain(error),
+                    false => sqlite::explain(error),
+                }
+            }
+            // What was read is not what this binary wrote. That is never the fault of the row
+            // that is being worked on.
+            sqlx::Error::RowNotFound
+            | sqlx::Error::ColumnDecode { .. }
+            | sqlx::Error::ColumnNotFound(_)
+            | sqlx::Error::ColumnIndexOutOfBounds { .. }
+            | sqlx::Error::Decode(_) => Self::Schema(format!(
+                "the tables are not as this binary expects them ({error}): run `postrider check`"
+            )),
+            sqlx::Error::Encode(_) => Self::Refused(error),
+            _ => Self::Unavailable(error),
+        }
+    }
+}
+
+impl From<EnqueueError> for Error {
+    fn from(error: EnqueueError) -> Self {
+        match error {
+            EnqueueError::Event(error) => error.into(),
+            EnqueueError::Database(error) => error.into(),
+        }
+    }
+}
+
+impl From<MigrateError> for Error {
+    fn from(error: MigrateError) -> Self {
+        match error {
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
+            other => Self::Schema(format!("the tables could not be migrated: {other}")),
+        }
     }
 }
 

@@ -44,8 +44,10 @@ pub use report::{
 };
 pub use retention::{Erased, Pruned, Retention};
 pub use store::{
-    DeliveryFilter, EnqueuedOnce, EventFilter, HistoryFilter, HookChange, HookFilter,
-    IDEMPOTENCY_KEPT, Idempotency, KeyFilter, LatestAnswer, RegisteredFilter, Store, Upkeep,
+    Credentials, Database, DeliveryFilter, EnqueuedOnce, EventFilter, Gates, History,
+    HistoryFilter, HookChange, HookFilter, Hooks, IDEMPOTENCY_KEPT, Idempotency, KeyFilter, Keys,
+    LatestAnswer, Maintenance, Monitoring, Outbox, Queue, Recovery, RegisteredFilter, Store,
+    Upkeep,
 };
 pub use transfer::{TransferParts, TransferStep, Transferred, transfer};
 pub use work::{

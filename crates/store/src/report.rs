@@ -114,7 +114,7 @@ pub enum EventState {
     /// In the outbox, not yet fanned out.
     Queued,
     /// Its deliveries have been made.
-    FanOutResult,
+    FannedOut,
     /// It could not be accepted; see `postrider_rejected`.
     Rejected,
 }

@@ -365,7 +365,7 @@ fn held(count: u32) -> String {
 fn state_of(event: &EventReport) -> &'static str {
     match event.state {
         EventState::Queued => "queued",
-        EventState::FanOutResult => "fanned_out",
+        EventState::FannedOut => "fanned_out",
         EventState::Rejected => "rejected",
     }
 }

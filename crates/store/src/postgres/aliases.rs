@@ -1,8 +1,8 @@
 //! Hooks as the API of their profile counts them: their aliases, their number, their latest answer.
 
 use super::PostgresStore;
-use super::errors::Result;
 use crate::LatestAnswer;
+use crate::Result;
 use postrider_core::{HookError, NewHook};
 use sqlx::PgConnection;
 use sqlx::postgres::PgBindIterExt;

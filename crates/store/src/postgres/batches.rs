@@ -4,10 +4,10 @@
 //! worker at a time cuts the deliveries of a hook, so that its batches are as full as they can
 //! be.
 
-use super::errors::Result;
 use super::health::make_durable;
 use super::leases::{Taken, taken_columns};
 use crate::LeaseRequest;
+use crate::Result;
 use crate::batch::{BatchKey, Candidate, Unit, cut, looked_at};
 use chrono::NaiveDate;
 use postrider_core::{Batching, DeliveryId, HookId};

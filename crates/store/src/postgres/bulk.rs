@@ -3,9 +3,9 @@
 //! A page looks at so many rows of an index and no more, whatever is meant of them, so that its
 //! cost does not depend on the backlog or on what is asked for.
 
-use super::errors::Result;
 use super::history::Extent;
 use super::hooks::not_found;
+use crate::Result;
 use crate::{BulkCursor, BulkPage, DeliveryState, Redelivery};
 use chrono::NaiveDate;
 use postrider_core::{DeliveryId, HookId, Timestamp};

@@ -4,8 +4,8 @@
 //! A secret that signs is sealed, bound to its row.
 
 use super::PostgresStore;
-use super::errors::Result;
 use super::keys::{access_from, key_columns, report_from};
+use crate::Result;
 use crate::credential::{PURPOSE, Stored, no_credential, opened, taken};
 use crate::{CredentialQuery, KeyReport};
 use postrider_core::{AccessChange, Credential, KeyId, NewCredential, RegistrantStatus, Timestamp};
@@ -45,7 +45,7 @@ impl PostgresStore {
         .execute(&self.calm)
         .await?;
         match inserted.rows_affected() {
-            0 => Err(taken(new).into()),
+            0 => Err(taken(new)),
             _ => Ok(KeyReport::of_credential(id, new, now)),
         }
     }
@@ -79,7 +79,7 @@ impl PostgresStore {
         .await?;
         match rows.first() {
             Some(row) => Ok(report_from(row)?),
-            None => Err(no_credential(id).into()),
+            None => Err(no_credential(id)),
         }
     }
 

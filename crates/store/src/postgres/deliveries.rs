@@ -5,8 +5,8 @@
 
 use super::PostgresStore;
 use super::batches::along;
-use super::errors::Result;
 use super::history::{Extent, before, reaches};
+use crate::Result;
 use crate::order::{BEHIND, never};
 use crate::{DeliveryFilter, DeliveryReport, DeliveryState, Error};
 use chrono::NaiveDate;
@@ -22,7 +22,7 @@ impl PostgresStore {
         let extent = Extent::read(&mut tx).await?;
         let found = by_ids(&mut tx, &extent.slots, &extent.days, &[id.0]).await?;
         let mut reports = reports(&mut tx, found).await?;
-        Ok(reports.pop().ok_or_else(|| not_found(id))?)
+        reports.pop().ok_or_else(|| not_found(id))
     }
 
     pub(super) async fn deliveries(&self, filter: &DeliveryFilter) -> Result<Vec<DeliveryReport>> {

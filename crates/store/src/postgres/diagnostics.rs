@@ -1,8 +1,8 @@
 //! What the server tells about our tables, and about who is in their way.
 
 use super::PostgresStore;
-use super::errors::Result;
 use super::upkeep::{made_by_hand, missing_days};
+use crate::Result;
 use crate::diagnostics::{Diagnostics, OUTBOX_COLUMNS, OldSnapshot, Producer, TableSize};
 use postrider_core::Timestamp;
 use sqlx::PgConnection;

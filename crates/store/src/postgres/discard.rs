@@ -3,10 +3,10 @@
 use super::PostgresStore;
 use super::batches::lead;
 use super::deliveries::{Found, not_found, reports};
-use super::errors::Result;
 use super::history::Extent;
 use super::order::give_turns;
 use super::redeliver::{find, in_flight};
+use crate::Result;
 use crate::{DeliveryReport, DeliveryState, Error};
 use postrider_core::{DeliveryId, HookId, Reason, Timestamp};
 use sqlx::PgConnection;
@@ -25,7 +25,7 @@ impl PostgresStore {
         let found = find(&mut tx, &extent, id).await?;
         let mut reports = reports(&mut tx, vec![found]).await?;
         tx.commit().await?;
-        Ok(reports.pop().ok_or_else(|| not_found(id))?)
+        reports.pop().ok_or_else(|| not_found(id))
     }
 }
 
@@ -45,15 +45,14 @@ async fn take(
     .fetch_optional(&mut *connection)
     .await?;
     let key = match row {
-        Some((Some(end), _)) if end > now => return Err(in_flight(place.id).into()),
+        Some((Some(end), _)) if end > now => return Err(in_flight(place.id)),
         Some((_, key)) => key,
-        None if place.state == DeliveryState::InFlight => return Err(in_flight(place.id).into()),
+        None if place.state == DeliveryState::InFlight => return Err(in_flight(place.id)),
         None => {
             return Err(Error::Conflict(format!(
                 "delivery {} has ended: there is nothing left to discard",
                 place.id
-            ))
-            .into());
+            )));
         }
     };
     sqlx::query(

@@ -5,10 +5,10 @@
 use super::PostgresStore;
 use super::batches::lead_rest;
 use super::bulk::{Seen, add_companions, go_by_indexes, hold_hook, waiting};
-use super::errors::Result;
 use super::hook_history::record;
 use super::hooks::not_found;
 use super::order::give_turns;
+use crate::Result;
 use crate::audit_entry::AuditEntry;
 use crate::error::nothing_held;
 use crate::{BulkPage, BulkPageResult, Discard};
@@ -29,10 +29,10 @@ impl PostgresStore {
         go_by_indexes(&mut tx).await?;
         let hook = hold_hook(&mut tx, which.hook).await?;
         if hook.is_deleted {
-            return Err(not_found(which.hook).into());
+            return Err(not_found(which.hook));
         }
         if hook.is_active {
-            return Err(nothing_held(which.hook).into());
+            return Err(nothing_held(which.hook));
         }
         // Nothing that was sent again at this very moment is passed over: no walk did it.
         let mut seen = waiting(&mut tx, which.hook, page, Timestamp::UNIX_EPOCH).await?;

@@ -5,9 +5,9 @@
 
 use super::PostgresStore;
 use super::batches::lead_rest;
-use super::errors::Result;
 use super::history::Extent;
 use crate::Erased;
+use crate::Result;
 use chrono::NaiveDate;
 use postrider_core::{DeliveryId, EventId, HookId, Reason, Timestamp};
 use sqlx::{PgConnection, Row};

@@ -6,8 +6,8 @@
 //! backlog that has just come, and then took a minute.
 
 use super::batches::lead;
-use super::errors::Result;
 use super::prune::slots;
+use crate::Result;
 use chrono::NaiveDate;
 use postrider_core::{Reason, Timestamp};
 use sqlx::PgConnection;

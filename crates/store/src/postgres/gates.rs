@@ -4,8 +4,8 @@
 //! whoever takes over waits for.
 
 use super::PostgresStore;
-use super::errors::Result;
 use super::health::renew_versions;
+use crate::Result;
 use crate::{OwnershipAnswer, OwnershipRequest};
 use postrider_core::{HookId, Timestamp, WorkerId};
 use sqlx::postgres::PgBindIterExt;

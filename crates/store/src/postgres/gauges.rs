@@ -6,9 +6,9 @@
 //! less often.
 
 use super::PostgresStore;
-use super::errors::Result;
 use super::upkeep::PARTITIONED;
 use crate::Error;
+use crate::Result;
 use crate::gauges::{
     GAUGES_COUNTED, GaugeSample, Gauges, HookCounts, PartitionGauge, PoolGauge, SnapshotGauge,
     TAKING_MAX, TableGauge, Waiting, capped, claimed_until, furthest, is_due, next_at,
@@ -51,8 +51,7 @@ impl PostgresStore {
                 return Err(Error::Database(format!(
                     "sampling the gauges took longer than {} s; it is tried again in a minute",
                     TAKING_MAX.as_secs()
-                ))
-                .into());
+                )));
             }
         };
         keep(&self.hot, now, next_at(now, begun.elapsed()), &gauges).await?;

@@ -3,8 +3,8 @@
 //! Rows are written only when something changes, made before any is locked, locked in the
 //! order of the hooks and never deleted: two settlements cannot wait for each other in a circle.
 
-use super::errors::Result;
 use super::hook_history::record;
+use crate::Result;
 use crate::audit_entry::AuditEntry;
 use crate::batch::once_each;
 use crate::{Disabling, HookPhase, Settlement, Warning};

@@ -4,8 +4,8 @@
 //! newest day on, through an index, and never by scanning what lies behind it.
 
 use super::PostgresStore;
-use super::errors::Result;
 use super::values::within_calendar;
+use crate::Result;
 use crate::{AttemptReport, Error, EventFilter, EventReport, EventState, RejectedReport};
 use chrono::{Days, NaiveDate, NaiveTime};
 use postrider_core::{AttemptId, DeliveryId, EventId, Timestamp};
@@ -305,7 +305,7 @@ fn event_report(row: &PgRow) -> std::result::Result<EventReport, sqlx::Error> {
         state: match row.try_get("state")? {
             "queued" => EventState::Queued,
             "rejected" => EventState::Rejected,
-            _ => EventState::FanOutResult,
+            _ => EventState::FannedOut,
         },
         occurred_at: row.try_get::<Option<Timestamp>, _>("occurred_at")?,
         fanned_out_at: row.try_get("fanned_out_at")?,

@@ -4,7 +4,7 @@
 //! holds the row with the version of the hooks, and draws the number after that.
 
 use super::PostgresStore;
-use super::errors::Result;
+use crate::Result;
 use crate::audit_entry::{AuditEntry, ENTRIES_KEPT};
 use crate::{Error, HistoryFilter, HookChangeReport};
 use postrider_core::{HookId, Timestamp};
@@ -50,8 +50,7 @@ impl PostgresStore {
             false => Err(Error::NotFound {
                 what: "hook",
                 id: id.to_string(),
-            }
-            .into()),
+            }),
         }
     }
 }

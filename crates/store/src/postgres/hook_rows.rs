@@ -4,8 +4,8 @@
 //! hooks it does not hold.
 
 use super::PostgresStore;
-use super::errors::Result;
 use crate::HookCache;
+use crate::Result;
 use crate::hook_cache::HookUpdate;
 use postrider_core::{
     Disabled, DisabledReason, Hook, HookCredentials, HookId, HookSettings, HookStatus, KeyRing,

@@ -5,10 +5,10 @@
 
 use super::PostgresStore;
 use super::aliases::{check_room, next_number};
-use super::errors::Result;
 use super::hook_history::record;
 use super::hook_rows::{hook_columns, hook_from, open, seal};
 use super::operational_events::{announce, is_watched};
+use crate::Result;
 use crate::audit_entry::{AuditEntry, Made};
 use crate::error::{alias_taken, not_understood};
 use crate::operational_events::{OperationalEvent, notice_of};
@@ -71,7 +71,7 @@ impl PostgresStore {
         .execute(&mut *tx)
         .await?;
         if inserted.rows_affected() == 0 {
-            return Err(alias_taken(&new.profile, alias.as_deref()).into());
+            return Err(alias_taken(&new.profile, alias.as_deref()));
         }
         let entry = AuditEntry::new(id, HookAction::Created, by);
         record(&mut tx, &[entry], now).await?;
@@ -213,7 +213,7 @@ impl PostgresStore {
         let mut sealed: String = row.try_get("credentials")?;
         let mut hook = hook_from(&row)?;
         if hook.locked {
-            return Err(not_understood(id).into());
+            return Err(not_understood(id));
         }
         let concerns_credentials = edit.concerns_credentials();
         if concerns_credentials {
@@ -278,7 +278,7 @@ async fn find(connection: &mut PgConnection, id: HookId) -> Result<PgRow> {
     .bind(id.0)
     .fetch_optional(connection)
     .await?;
-    Ok(row.ok_or_else(|| not_found(id))?)
+    row.ok_or_else(|| not_found(id))
 }
 
 /// Takes the next version of the hooks, and with it the turn to change them.
@@ -313,7 +313,7 @@ async fn settings(connection: &mut PgConnection, id: HookId) -> Result<HookSetti
     .fetch_optional(connection)
     .await?;
     let settings = serde_json::from_str(&text.ok_or_else(|| not_found(id))?);
-    Ok(settings.map_err(|_| not_understood(id))?)
+    settings.map_err(|_| not_understood(id))
 }
 
 /// How a hook stands, as nobody else can change it before this transaction ends.
@@ -517,7 +517,7 @@ pub(super) async fn report(connection: &mut PgConnection, id: HookId) -> Result<
         ..HookFilter::default()
     };
     let mut reports = list(connection, Some(id), &filter).await?;
-    Ok(reports.pop().ok_or_else(|| not_found(id))?)
+    reports.pop().ok_or_else(|| not_found(id))
 }
 
 async fn list(

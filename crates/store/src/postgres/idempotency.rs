@@ -4,7 +4,7 @@
 //! with the same key waits for that, and then finds what became of the first.
 
 use super::PostgresStore;
-use super::errors::Result;
+use crate::Result;
 use crate::{EnqueuedOnce, Error, IDEMPOTENCY_KEPT, Idempotency};
 use postrider_core::{EventId, NewEvent, Timestamp};
 use postrider_producer::postgres::enqueue_many;
@@ -23,7 +23,7 @@ impl PostgresStore {
         now: Timestamp,
     ) -> Result<EnqueuedOnce> {
         for event in events {
-            event.check().map_err(Error::from)?;
+            event.check()?;
         }
         let mut tx = self.intake.begin().await?;
         if !record(&mut tx, call, now).await? {
@@ -62,8 +62,7 @@ impl PostgresStore {
             Some(_) => Ok(EnqueuedOnce::Mismatch),
             None => Err(Error::Conflict(
                 "the call with this key was forgotten in this moment: make it again".into(),
-            )
-            .into()),
+            )),
         }
     }
 }

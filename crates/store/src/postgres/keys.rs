@@ -4,7 +4,7 @@
 //! No token is stored. A revoked key stays, so that a listing tells what became of it.
 
 use super::PostgresStore;
-use super::errors::Result;
+use crate::Result;
 use crate::{Error, KeyFilter, KeyReport, RegistrantReport};
 use postrider_core::{
     Access, Key, KeyId, KeyScope, NewKey, RegistrantStatus, Timestamp, TokenHash,
@@ -79,8 +79,7 @@ impl PostgresStore {
             None => Err(Error::NotFound {
                 what: "key",
                 id: id.to_string(),
-            }
-            .into()),
+            }),
         }
     }
 

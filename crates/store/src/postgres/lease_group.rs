@@ -5,7 +5,7 @@
 //! bits holds the row's lock. Where a lease has run out, the row takes another token before any
 //! member becomes a delivery, so that it holds for none of them any more.
 
-use super::errors::Result;
+use crate::Result;
 use postrider_core::{DeliveryId, LeaseToken, Timestamp};
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;

@@ -7,9 +7,9 @@
 
 use super::PostgresStore;
 use super::batches::{leave, take_along, take_batches, waits_until};
-use super::errors::Result;
 use super::lease_group;
 use super::order::take_in_turn;
+use crate::Result;
 use crate::batch::{take_batched, together};
 use crate::{DueHook, HookCache, LeaseRequest, Leased, target};
 use chrono::{NaiveDate, TimeDelta};

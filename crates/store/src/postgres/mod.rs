@@ -53,17 +53,19 @@ mod values;
 
 use crate::error::words;
 use crate::{
-    AttemptReport, BulkPage, BulkPageResult, CredentialQuery, DeliveryFilter, DeliveryReport,
-    Diagnostics, Discard, DueHook, EnqueuedOnce, Erased, Error, EventFilter, EventReport,
-    FanOutRequest, FanOutResult, GaugeSample, HistoryFilter, HookCache, HookChange,
-    HookChangeReport, HookFilter, HookReport, Idempotency, KeyFilter, KeyReport, LatestAnswer,
-    LeaseRequest, Leased, Migrated, OwnershipAnswer, OwnershipRequest, Peek, PoolGauge, Pruned,
-    RecoverResult, Redelivery, RegisteredFilter, RegisteredHook, RejectedReport, Result, Retention,
-    SchemaState, SettleResult, Settlement, Store, Upkeep,
+    AttemptReport, BulkPage, BulkPageResult, CredentialQuery, Credentials, Database,
+    DeliveryFilter, DeliveryReport, Diagnostics, Discard, DueHook, EnqueuedOnce, Erased, Error,
+    EventFilter, EventReport, FanOutRequest, FanOutResult, Gates, GaugeSample, History,
+    HistoryFilter, HookCache, HookChange, HookChangeReport, HookFilter, HookReport, Hooks,
+    Idempotency, KeyFilter, KeyReport, Keys, LatestAnswer, LeaseRequest, Leased, Maintenance,
+    Migrated, Monitoring, Outbox, OwnershipAnswer, OwnershipRequest, Peek, PoolGauge, Pruned,
+    Queue, RecoverResult, Recovery, Redelivery, RegisteredFilter, RegisteredHook, RejectedReport,
+    Result, Retention, SchemaState, SettleResult, Settlement, Upkeep,
 };
 use async_trait::async_trait;
 use chrono::NaiveDate;
 use due_cursor::DueCursor;
+pub(crate) use errors::explain;
 use outbox_cursor::OutboxCursor;
 use postrider_core::{
     AccessChange, Credential, DeliveryId, EventId, Hook, HookId, Key, KeyId, KeyRing, LeaseToken,
@@ -252,7 +254,7 @@ fn cannot_connect(place: &str, options: &PgConnectOptions, error: &sqlx::Error) 
 }
 
 #[async_trait]
-impl Store for PostgresStore {
+impl Database for PostgresStore {
     async fn now(&self) -> Result<Timestamp> {
         Ok(self.now().await?)
     }
@@ -269,12 +271,19 @@ impl Store for PostgresStore {
         self.place.clone()
     }
 
+    fn pools(&self) -> Vec<PoolGauge> {
+        self.pools()
+    }
+
     async fn close(&self) {
         self.hot.close().await;
         self.intake.close().await;
         self.calm.close().await;
     }
+}
 
+#[async_trait]
+impl Outbox for PostgresStore {
     async fn enqueue(&self, events: &[NewEvent]) -> Result<Vec<EventId>> {
         Ok(self.enqueue(events).await?)
     }
@@ -296,6 +305,17 @@ impl Store for PostgresStore {
         Ok(self.fan_out(&request).await?)
     }
 
+    fn hook_cache(&self) -> Arc<HookCache> {
+        self.current_book()
+    }
+}
+
+#[async_trait]
+impl Queue for PostgresStore {
+    async fn slots(&self) -> Result<Vec<i16>> {
+        Ok(self.slots().await?)
+    }
+
     async fn due_hooks(
         &self,
         slot: i16,
@@ -305,24 +325,8 @@ impl Store for PostgresStore {
         Ok(self.due_hooks(slot, after, limit).await?)
     }
 
-    async fn slots(&self) -> Result<Vec<i16>> {
-        Ok(self.slots().await?)
-    }
-
     async fn lease(&self, request: LeaseRequest) -> Result<Vec<Leased>> {
         Ok(self.lease(&request).await?)
-    }
-
-    async fn own_gates(&self, request: OwnershipRequest) -> Result<Vec<OwnershipAnswer>> {
-        Ok(self.own_gates(&request).await?)
-    }
-
-    async fn disown_gates(&self, worker: WorkerId, hooks: &[HookId]) -> Result<()> {
-        Ok(self.disown_gates(worker, hooks).await?)
-    }
-
-    async fn end_ramps(&self, hooks: &[HookId]) -> Result<()> {
-        Ok(self.end_ramps(hooks).await?)
     }
 
     async fn settle(&self, now: Timestamp, settlements: &[Settlement]) -> Result<SettleResult> {
@@ -348,39 +352,25 @@ impl Store for PostgresStore {
     ) -> Result<RecoverResult> {
         Ok(self.recover(slot, now, limit, schedules).await?)
     }
+}
 
-    fn hook_cache(&self) -> Arc<HookCache> {
-        self.current_book()
+#[async_trait]
+impl Gates for PostgresStore {
+    async fn own_gates(&self, request: OwnershipRequest) -> Result<Vec<OwnershipAnswer>> {
+        Ok(self.own_gates(&request).await?)
     }
 
-    async fn upkeep(&self, now: Timestamp, limit: u32) -> Result<Upkeep> {
-        Ok(self.upkeep(now, limit).await?)
+    async fn disown_gates(&self, worker: WorkerId, hooks: &[HookId]) -> Result<()> {
+        Ok(self.disown_gates(worker, hooks).await?)
     }
 
-    async fn gauges(&self, now: Timestamp) -> Result<Option<GaugeSample>> {
-        Ok(self.gauges(now).await?)
+    async fn end_ramps(&self, hooks: &[HookId]) -> Result<()> {
+        Ok(self.end_ramps(hooks).await?)
     }
+}
 
-    fn pools(&self) -> Vec<PoolGauge> {
-        self.pools()
-    }
-
-    async fn prune(&self, keep: &Retention, now: Timestamp, batch: u32) -> Result<Pruned> {
-        Ok(self.prune(keep, now, batch).await?)
-    }
-
-    async fn erase(&self, events: &[EventId], now: Timestamp) -> Result<Erased> {
-        Ok(self.erase(events, now).await?)
-    }
-
-    async fn erase_rejected(&self, account: &str, limit: u32) -> Result<u32> {
-        Ok(self.erase_rejected(account, limit).await?)
-    }
-
-    async fn diagnostics(&self, now: Timestamp) -> Result<Diagnostics> {
-        Ok(self.diagnostics(now).await?)
-    }
-
+#[async_trait]
+impl Hooks for PostgresStore {
     async fn create_hook(&self, hook: NewHook, by: &str, now: Timestamp) -> Result<HookReport> {
         Ok(self.create_hook(&hook, by, now).await?)
     }
@@ -399,24 +389,8 @@ impl Store for PostgresStore {
         Ok(self.remove_hook(id, by, now).await?)
     }
 
-    async fn hook_history(
-        &self,
-        id: HookId,
-        filter: HistoryFilter,
-    ) -> Result<Vec<HookChangeReport>> {
-        Ok(self.hook_history(id, filter).await?)
-    }
-
     async fn hook(&self, id: HookId) -> Result<HookReport> {
         Ok(self.hook(id).await?)
-    }
-
-    async fn registered(&self, filter: RegisteredFilter) -> Result<Vec<RegisteredHook>> {
-        Ok(self.registered(&filter).await?)
-    }
-
-    async fn note_latest(&self, latest: &[LatestAnswer]) -> Result<()> {
-        Ok(self.note_latest(latest).await?)
     }
 
     async fn hook_with_credentials(&self, id: HookId) -> Result<Hook> {
@@ -427,6 +401,25 @@ impl Store for PostgresStore {
         Ok(self.hooks(&filter).await?)
     }
 
+    async fn hook_history(
+        &self,
+        id: HookId,
+        filter: HistoryFilter,
+    ) -> Result<Vec<HookChangeReport>> {
+        Ok(self.hook_history(id, filter).await?)
+    }
+
+    async fn registered(&self, filter: RegisteredFilter) -> Result<Vec<RegisteredHook>> {
+        Ok(self.registered(&filter).await?)
+    }
+
+    async fn note_latest(&self, latest: &[LatestAnswer]) -> Result<()> {
+        Ok(self.note_latest(latest).await?)
+    }
+}
+
+#[async_trait]
+impl Keys for PostgresStore {
     async fn create_key(&self, key: NewKey, hash: TokenHash, now: Timestamp) -> Result<KeyReport> {
         Ok(self.create_key(&key, hash, now).await?)
     }
@@ -446,7 +439,10 @@ impl Store for PostgresStore {
     async fn keys_used(&self, used: &[(KeyId, Timestamp)]) -> Result<()> {
         Ok(self.keys_used(used).await?)
     }
+}
 
+#[async_trait]
+impl Credentials for PostgresStore {
     async fn create_credential(&self, new: NewCredential, now: Timestamp) -> Result<KeyReport> {
         Ok(self.create_credential(&new, now).await?)
     }
@@ -468,7 +464,10 @@ impl Store for PostgresStore {
     ) -> Result<bool> {
         Ok(self.take_signature(key, signature, now, until).await?)
     }
+}
 
+#[async_trait]
+impl History for PostgresStore {
     async fn event(&self, id: EventId) -> Result<EventReport> {
         Ok(self.event(id).await?)
     }
@@ -489,6 +488,13 @@ impl Store for PostgresStore {
         Ok(self.attempts(id).await?)
     }
 
+    async fn rejected(&self, limit: u32) -> Result<Vec<RejectedReport>> {
+        Ok(self.rejected(limit).await?)
+    }
+}
+
+#[async_trait]
+impl Recovery for PostgresStore {
     async fn redeliver(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport> {
         Ok(self.redeliver(id, now).await?)
     }
@@ -502,6 +508,10 @@ impl Store for PostgresStore {
         Ok(self.redeliver_many(which, page, now).await?)
     }
 
+    async fn discard(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport> {
+        Ok(self.discard(id, now).await?)
+    }
+
     async fn discard_held(
         &self,
         which: &Discard,
@@ -510,12 +520,34 @@ impl Store for PostgresStore {
     ) -> Result<BulkPageResult> {
         Ok(self.discard_held(which, page, now).await?)
     }
+}
 
-    async fn discard(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport> {
-        Ok(self.discard(id, now).await?)
+#[async_trait]
+impl Maintenance for PostgresStore {
+    async fn upkeep(&self, now: Timestamp, limit: u32) -> Result<Upkeep> {
+        Ok(self.upkeep(now, limit).await?)
     }
 
-    async fn rejected(&self, limit: u32) -> Result<Vec<RejectedReport>> {
-        Ok(self.rejected(limit).await?)
+    async fn prune(&self, keep: &Retention, now: Timestamp, batch: u32) -> Result<Pruned> {
+        Ok(self.prune(keep, now, batch).await?)
+    }
+
+    async fn erase(&self, events: &[EventId], now: Timestamp) -> Result<Erased> {
+        Ok(self.erase(events, now).await?)
+    }
+
+    async fn erase_rejected(&self, account: &str, limit: u32) -> Result<u32> {
+        Ok(self.erase_rejected(account, limit).await?)
+    }
+}
+
+#[async_trait]
+impl Monitoring for PostgresStore {
+    async fn diagnostics(&self, now: Timestamp) -> Result<Diagnostics> {
+        Ok(self.diagnostics(now).await?)
+    }
+
+    async fn gauges(&self, now: Timestamp) -> Result<Option<GaugeSample>> {
+        Ok(self.gauges(now).await?)
     }
 }

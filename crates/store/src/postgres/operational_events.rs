@@ -1,6 +1,6 @@
 //! Events of our own go into the outbox, in the transaction of what they tell.
 
-use super::errors::Result;
+use crate::Result;
 use crate::operational_events::OperationalEvent;
 use postrider_core::{HookId, Timestamp, patterns_matching};
 use sqlx::PgConnection;

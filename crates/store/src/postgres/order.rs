@@ -5,9 +5,9 @@
 //! end in between and leave the other behind for ever. Whose turn it is shows in the rows alone:
 //! it does not matter which worker asks, or what one that died knew.
 
-use super::errors::Result;
 use super::leases::{Taken, taken_columns};
 use crate::LeaseRequest;
+use crate::Result;
 use crate::order::{Due, First, Turns, turns};
 use postrider_core::{DeliveryId, HookId, Timestamp};
 use sqlx::postgres::{PgBindIterExt, PgRow};

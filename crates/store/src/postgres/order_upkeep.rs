@@ -5,8 +5,8 @@
 //! however many there are.
 
 use super::PostgresStore;
-use super::errors::Result;
 use super::order::{give_turns, never};
+use crate::Result;
 use postrider_core::{HookId, Timestamp};
 use sqlx::{Acquire, PgConnection};
 use std::sync::PoisonError;

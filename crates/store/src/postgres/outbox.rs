@@ -7,10 +7,10 @@
 //! one form that no outdated estimate turns into a walk over the whole backlog.
 
 use super::PostgresStore;
-use super::errors::Result;
 use super::order::hold_order;
 use super::outbox_cursor::ALL;
 use super::outbox_rows::{Batch, Verdict};
+use crate::Result;
 use crate::fan_out::{OutboxRow, Plan, plan, repeated_in_batch};
 use crate::{Error, FanOutRequest, FanOutResult, HookCache};
 use chrono::NaiveDate;
@@ -72,7 +72,7 @@ impl PostgresStore {
                         size = taken.div_ceil(2);
                     }
                     None => {
-                        if matches!(failure.0, Error::Schema(_)) {
+                        if matches!(failure, Error::Schema(_)) {
                             self.forget_partitions();
                         }
                         return Err(failure);

@@ -4,9 +4,9 @@
 //! more bytes of payload than it was asked for, however well the database compressed them.
 
 use super::PostgresStore;
-use super::errors::Result;
 use super::outbox_cursor::Stretch;
 use super::values::within_calendar;
+use crate::Result;
 use crate::fan_out::{OutboxRow, objection};
 use crate::{FanOutRequest, HookCache};
 use postrider_core::{Event, EventId, HookId, Payload, Timestamp, scrub};

@@ -4,7 +4,7 @@
 //! may be called like ours and hold a month. Only those that hold just the day that they are
 //! named after are ours to let go.
 
-use super::errors::Result;
+use crate::Result;
 use chrono::{Days, NaiveDate};
 use sqlx::PgConnection;
 

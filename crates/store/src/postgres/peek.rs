@@ -1,9 +1,9 @@
 //! A look at whether there is work, cheap at any backlog and over any number of dead rows.
 
 use super::PostgresStore;
-use super::errors::Result;
 use super::outbox_cursor::{ALL, OutboxCursor, Stretch};
 use crate::Peek;
+use crate::Result;
 use sqlx::PgConnection;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Instant;

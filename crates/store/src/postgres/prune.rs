@@ -9,9 +9,9 @@
 //! process that then died is known, and one that a person detached is not touched.
 
 use super::PostgresStore;
-use super::errors::Result;
 use super::expire::expire;
 use super::partitions::{Partition, State, partitions};
+use crate::Result;
 use crate::retention::{Bounds, Looks, in_flight};
 use crate::{Pruned, Retention};
 use postrider_core::Timestamp;

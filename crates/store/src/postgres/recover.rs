@@ -5,10 +5,10 @@
 
 use super::PostgresStore;
 use super::batches::{along, waits_until};
-use super::errors::Result;
 use super::lease_group;
 use super::operational_events::announce;
 use super::order::give_turns;
+use crate::Result;
 use crate::operational_events::{LostDelivery, of_lost};
 use crate::order::never;
 use crate::{HookCache, RecoverResult};

@@ -9,9 +9,9 @@
 use super::PostgresStore;
 use super::batches::lead;
 use super::deliveries::{Found, by_ids, not_found, reports};
-use super::errors::Result;
 use super::history::Extent;
 use super::lease_group::{Membership, membership};
+use crate::Result;
 use crate::{DeliveryReport, Error};
 use postrider_core::{DeliveryId, Timestamp};
 use sqlx::PgConnection;
@@ -26,7 +26,7 @@ impl PostgresStore {
         hold_event(&mut tx, &place).await?;
         if !hasten(&mut tx, &place, now).await? {
             match membership(&mut tx, place.slot, id, now).await? {
-                Membership::InFlight => return Err(in_flight(id).into()),
+                Membership::InFlight => return Err(in_flight(id)),
                 // A row was made for it a moment ago, due now.
                 Membership::Expanded => {}
                 Membership::None => revive(&mut tx, &place, now).await?,
@@ -35,7 +35,7 @@ impl PostgresStore {
         let found = find(&mut tx, &extent, id).await?;
         let mut reports = reports(&mut tx, vec![found]).await?;
         tx.commit().await?;
-        Ok(reports.pop().ok_or_else(|| not_found(id))?)
+        reports.pop().ok_or_else(|| not_found(id))
     }
 }
 
@@ -46,7 +46,7 @@ pub(super) async fn find(
     id: DeliveryId,
 ) -> Result<Found> {
     let mut found = by_ids(connection, &extent.slots, &extent.days, &[id.0]).await?;
-    Ok(found.pop().ok_or_else(|| not_found(id))?)
+    found.pop().ok_or_else(|| not_found(id))
 }
 
 pub(super) fn in_flight(id: DeliveryId) -> Error {
@@ -73,13 +73,11 @@ async fn hold_event(connection: &mut PgConnection, place: &Found) -> Result<()> 
         Some(true) => Err(Error::Conflict(format!(
             "the event of delivery {} was erased: there is nothing left to send",
             place.id
-        ))
-        .into()),
+        ))),
         None => Err(Error::Conflict(format!(
             "the event of delivery {} is past its retention: there is nothing left to send",
             place.id
-        ))
-        .into()),
+        ))),
     }
 }
 
@@ -99,7 +97,7 @@ async fn hasten(connection: &mut PgConnection, place: &Found, now: Timestamp) ->
         return Ok(false);
     };
     if lease_expires_at.is_some_and(|end| end > now) {
-        return Err(in_flight(place.id).into());
+        return Err(in_flight(place.id));
     }
     sqlx::query(
         "-- postrider: redeliver_waiting
@@ -164,7 +162,6 @@ async fn require_hook(connection: &mut PgConnection, id: DeliveryId, hook: Uuid)
         true => Ok(()),
         false => Err(Error::Conflict(format!(
             "the hook of delivery {id} was deleted: there is nowhere to send it"
-        ))
-        .into()),
+        ))),
     }
 }

@@ -7,7 +7,7 @@
 use super::PostgresStore;
 use super::batches::lead_rest;
 use super::bulk::{Seen, add_companions, ended, go_by_indexes, hold_hook, waiting};
-use super::errors::Result;
+use crate::Result;
 use crate::error::{hook_deleted, on_its_way};
 use crate::{BulkPage, BulkPageResult, DeliveryState, Redelivery};
 use postrider_core::Timestamp;
@@ -27,14 +27,14 @@ impl PostgresStore {
             which.state,
             DeliveryState::Pending | DeliveryState::InFlight
         ) {
-            return Err(on_its_way(which.state).into());
+            return Err(on_its_way(which.state));
         }
         let held = which.state == DeliveryState::Held;
         let mut tx = self.calm.begin().await?;
         go_by_indexes(&mut tx).await?;
         let hook = hold_hook(&mut tx, which.hook).await?;
         if hook.is_deleted {
-            return Err(hook_deleted(which.hook).into());
+            return Err(hook_deleted(which.hook));
         }
         if held && hook.is_active {
             return Ok(page.done(0, 0, None));

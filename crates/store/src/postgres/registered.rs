@@ -1,8 +1,8 @@
 //! Hooks as a profile's own API shows them: by their aliases, with what they were given.
 
 use super::PostgresStore;
-use super::errors::Result;
 use super::hook_rows::{hook_columns, hook_from, open};
+use crate::Result;
 use crate::{RegisteredFilter, RegisteredHook};
 use sqlx::Row;
 use sqlx::postgres::PgRow;

@@ -4,8 +4,7 @@
 //! place that needs a session, and therefore a direct connection.
 
 use super::PostgresStore;
-use super::errors::{Failure, Result};
-use crate::{Error, MIGRATIONS, Migrated, SCHEMA_LEVEL, SchemaState};
+use crate::{Error, MIGRATIONS, Migrated, Result, SCHEMA_LEVEL, SchemaState};
 use postrider_core::Timestamp;
 use sqlx::migrate::{Migrate, Migration, MigrationType, Migrator};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqlSafeStr};
@@ -88,8 +87,8 @@ impl PostgresStore {
     }
 }
 
-fn conflict(text: String) -> Failure {
-    Error::Conflict(text).into()
+fn conflict(text: String) -> Error {
+    Error::Conflict(text)
 }
 
 fn migrator() -> Migrator {
@@ -116,7 +115,7 @@ async fn apply(connection: &mut PgConnection) -> Result<Vec<String>> {
         SchemaState::Current { .. } => return Ok(Vec::new()),
         SchemaState::Empty => 0,
         SchemaState::Behind { applied } => applied,
-        other => return Err(Error::Schema(other.problem().unwrap_or_default()).into()),
+        other => return Err(Error::Schema(other.problem().unwrap_or_default())),
     };
     migrator().run_direct(None, connection, false).await?;
     let new = MIGRATIONS.iter().skip(before);
@@ -314,7 +313,7 @@ fn spreading(slots: u16) -> String {
     )
 }
 
-fn outbox_is_busy(error: sqlx::Error) -> Failure {
+fn outbox_is_busy(error: sqlx::Error) -> Error {
     let code = error.as_database_error().and_then(|e| e.code());
     match code.as_deref() {
         Some("55P03") => conflict(

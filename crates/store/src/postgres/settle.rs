@@ -7,12 +7,12 @@
 //! hooks, hooks. What is recorded of hooks and announced waits for nobody.
 
 use super::PostgresStore;
-use super::errors::Result;
 use super::health::{disable, observed, warn, weigh};
 use super::operational_events::announce;
 use super::order::give_turns;
 use super::settle_rows::{Written, open_members, record_late, settle_fresh, settle_rows};
 use super::targets::keep_targets;
+use crate::Result;
 use crate::batch::halves;
 use crate::operational_events::of_settled;
 use crate::{SettleResult, Settlement};

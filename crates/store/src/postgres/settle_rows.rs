@@ -1,9 +1,9 @@
 //! The rows that settling writes: attempts, what waits, and what has ended.
 
 use super::batches::along;
-use super::errors::Result;
 use super::lease_group::finish;
 use super::order::never;
+use crate::Result;
 use crate::order::never;
 use crate::{Settlement, Step};
 use postrider_core::Timestamp;

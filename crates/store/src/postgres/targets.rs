@@ -1,6 +1,6 @@
 //! Where deliveries go, if that is kept with their first attempt.
 
-use super::errors::Result;
+use crate::Result;
 use crate::{Settlement, target};
 use postrider_core::KeyRing;
 use sqlx::PgConnection;

@@ -1,11 +1,10 @@
 //! A PostgreSQL database that is moved from or to.
 
 use super::PostgresStore;
-use super::errors::explain;
 use super::history::Extent;
 use crate::transfer::value::Kind;
 use crate::transfer::{APPLICATION, Column, CopyState, Hold, Row as Moving, STAYS, Side, Table};
-use crate::{Result, Store};
+use crate::{Database, Queue, Result};
 use async_trait::async_trait;
 use chrono::NaiveDate;
 use postrider_core::{KeyRing, RetrySchedule};
@@ -35,7 +34,9 @@ const RECOVERED_AT_ONCE: u32 = 5_000;
 impl PostgresStore {
     async fn mover(&self) -> Result<PgConnection> {
         let options = self.options.clone().options(LIMITS);
-        PgConnection::connect_with(&options).await.map_err(explain)
+        PgConnection::connect_with(&options)
+            .await
+            .map_err(Into::into)
     }
 }
 
@@ -50,8 +51,7 @@ impl Hold for Held {
         )
         .bind(to)
         .execute(&mut self.0)
-        .await
-        .map_err(explain)?;
+        .await?;
         sqlx::raw_sql(
             "ALTER TABLE postrider_outbox
                  ADD CONSTRAINT \"postrider: everything has moved to another database\"
@@ -59,8 +59,7 @@ impl Hold for Held {
              COMMIT",
         )
         .execute(&mut self.0)
-        .await
-        .map_err(explain)?;
+        .await?;
         // The server notices by itself if saying goodbye fails.
         self.0.close().await.ok();
         Ok(())
@@ -92,8 +91,7 @@ impl Side for PostgresStore {
             ORDER BY c.relname, a.attnum",
         )
         .fetch_all(&self.calm)
-        .await
-        .map_err(explain)?;
+        .await?;
         let mut tables: Vec<Table> = Vec::new();
         let mut places = Vec::new();
         for (table, name, declared, drawn, place) in rows {
@@ -128,8 +126,7 @@ impl Side for PostgresStore {
         let sql = format!("-- postrider: move_count\nSELECT count(*) FROM {table}");
         let count: i64 = sqlx::query_scalar(AssertSqlSafe(sql))
             .fetch_one(&mut connection)
-            .await
-            .map_err(explain)?;
+            .await?;
         Ok(count.unsigned_abs())
     }
 
@@ -149,8 +146,7 @@ impl Side for PostgresStore {
             )
             .bind(APPLICATION)
             .fetch_optional(&self.calm)
-            .await
-            .map_err(explain)?;
+            .await?;
             if found.is_some() || look == LOOKS_FOR_WORKERS {
                 return Ok(found);
             }
@@ -160,10 +156,10 @@ impl Side for PostgresStore {
     }
 
     async fn bring_back(&self) -> Result<u64> {
-        let now = Store::now(self).await?;
+        let now = Database::now(self).await?;
         let schedule = RetrySchedule::default();
-        for slot in Store::slots(self).await? {
-            Store::recover(self, slot, now, RECOVERED_AT_ONCE, &schedule).await?;
+        for slot in Queue::slots(self).await? {
+            Queue::recover(self, slot, now, RECOVERED_AT_ONCE, &schedule).await?;
         }
         let left: i64 = sqlx::query_scalar(
             "-- postrider: move_leased
@@ -171,8 +167,7 @@ impl Side for PostgresStore {
                  + (SELECT coalesce(sum(open), 0) FROM postrider_leases)",
         )
         .fetch_one(&self.calm)
-        .await
-        .map_err(explain)?;
+        .await?;
         Ok(left.unsigned_abs())
     }
 
@@ -186,8 +181,7 @@ impl Side for PostgresStore {
             FROM postrider_meta WHERE singleton",
         )
         .fetch_one(&self.calm)
-        .await
-        .map_err(explain)?;
+        .await?;
         Ok(CopyState {
             slots: slots.unsigned_abs(),
             hooks_version,
@@ -196,7 +190,7 @@ impl Side for PostgresStore {
     }
 
     async fn days(&self) -> Result<Vec<NaiveDate>> {
-        let mut connection = self.calm.acquire().await.map_err(explain)?;
+        let mut connection = self.calm.acquire().await?;
         Ok(Extent::read(&mut connection).await?.days)
     }
 
@@ -254,15 +248,14 @@ impl Side for PostgresStore {
             })
             .fetch_all(&mut connection)
             .await
-            .map_err(explain)
+            .map_err(Into::into)
     }
 
     async fn hold(&self) -> Result<Box<dyn Hold + '_>> {
         let mut connection = self.mover().await?;
         sqlx::raw_sql("BEGIN; LOCK TABLE postrider_outbox IN SHARE ROW EXCLUSIVE MODE")
             .execute(&mut connection)
-            .await
-            .map_err(explain)?;
+            .await?;
         Ok(Box::new(Held(connection)))
     }
 
@@ -278,8 +271,7 @@ impl Side for PostgresStore {
             );
             let any: bool = sqlx::query_scalar(AssertSqlSafe(sql))
                 .fetch_one(&self.calm)
-                .await
-                .map_err(explain)?;
+                .await?;
             // What an application has inserted already stays beside what moves here.
             if any && table.name != "postrider_outbox" {
                 return Ok(false);
@@ -289,7 +281,7 @@ impl Side for PostgresStore {
     }
 
     async fn begin_move(&self, from: &str, source: &CopyState) -> Result<()> {
-        let mut tx = self.calm.begin().await.map_err(explain)?;
+        let mut tx = self.calm.begin().await?;
         sqlx::query(
             "-- postrider: move_begin
             UPDATE postrider_meta SET moving_from = $1, hooks_version = $2 + 1 WHERE singleton",
@@ -297,8 +289,7 @@ impl Side for PostgresStore {
         .bind(from)
         .bind(source.hooks_version)
         .execute(&mut *tx)
-        .await
-        .map_err(explain)?;
+        .await?;
         sqlx::query(
             "-- postrider: move_seq
             SELECT setval(s.name, greatest($1, nextval(s.name)))
@@ -306,9 +297,8 @@ impl Side for PostgresStore {
         )
         .bind(source.last_seq)
         .execute(&mut *tx)
-        .await
-        .map_err(explain)?;
-        tx.commit().await.map_err(explain)
+        .await?;
+        tx.commit().await.map_err(Into::into)
     }
 
     async fn make_room(&self, days: &[NaiveDate]) -> Result<()> {
@@ -325,8 +315,7 @@ impl Side for PostgresStore {
         )
         .bind(table)
         .fetch_optional(&self.calm)
-        .await
-        .map_err(explain)?;
+        .await?;
         Ok(row.map_or((None, 0), |(reached, rows)| {
             (Some(reached.0), rows.unsigned_abs())
         }))
@@ -368,12 +357,12 @@ impl Side for PostgresStore {
             }
         }
         let mut connection = self.mover().await?;
-        let mut tx = connection.begin().await.map_err(explain)?;
+        let mut tx = connection.begin().await?;
         let mut query = sqlx::query(AssertSqlSafe(sql));
         for column in by_column {
             query = query.bind(column);
         }
-        query.execute(&mut *tx).await.map_err(explain)?;
+        query.execute(&mut *tx).await?;
         sqlx::query(
             "-- postrider: move_keep
             INSERT INTO postrider_moves (name, reached, rows) VALUES ($1, $2::json, $3)
@@ -383,21 +372,19 @@ impl Side for PostgresStore {
         .bind(serde_json::Value::from(cursor.to_vec()).to_string())
         .bind(i64::try_from(total).unwrap_or(i64::MAX))
         .execute(&mut *tx)
-        .await
-        .map_err(explain)?;
-        tx.commit().await.map_err(explain)
+        .await?;
+        tx.commit().await.map_err(Into::into)
     }
 
     async fn complete(&self) -> Result<()> {
-        let mut tx = self.calm.begin().await.map_err(explain)?;
+        let mut tx = self.calm.begin().await?;
         sqlx::raw_sql(
             "UPDATE postrider_meta SET moving_from = NULL WHERE singleton;
              DELETE FROM postrider_moves",
         )
         .execute(&mut *tx)
-        .await
-        .map_err(explain)?;
-        tx.commit().await.map_err(explain)
+        .await?;
+        tx.commit().await.map_err(Into::into)
     }
 }
 

@@ -5,9 +5,9 @@
 //! or writes; making it as a part from the start would stop them all.
 
 use super::PostgresStore;
-use super::errors::Result;
 use super::idempotency::forget_calls;
 use super::partitions::{Partition, partitions};
+use crate::Result;
 use crate::Upkeep;
 use chrono::{Days, NaiveDate, TimeDelta};
 use postrider_core::{Reason, Timestamp};

@@ -1,7 +1,6 @@
 //! Hooks as the API of their profile counts them: their aliases, their number, their latest answer.
 
 use super::SqliteStore;
-use super::errors::from_sqlx;
 use super::values::{hex, micros, rows};
 use crate::{LatestAnswer, Result};
 use postrider_core::{HookError, NewHook};
@@ -27,8 +26,7 @@ impl SqliteStore {
         )
         .bind(rows(latest))
         .execute(&mut *tx)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         tx.commit().await
     }
 }
@@ -46,8 +44,7 @@ pub(super) async fn check_room(tx: &mut SqliteConnection, new: &NewHook) -> Resu
     .bind(&new.account)
     .bind(&new.profile)
     .fetch_one(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     match taken >= at_most {
         true => Err(HookError::TooMany(taken).into()),
         false => Ok(()),
@@ -64,7 +61,6 @@ pub(super) async fn next_number(tx: &mut SqliteConnection, profile: &str) -> Res
     )
     .bind(profile)
     .fetch_one(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     Ok(number.to_string())
 }

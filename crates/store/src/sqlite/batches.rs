@@ -2,7 +2,6 @@
 //!
 //! There is one writer, so what is cut in a transaction is cut by it alone.
 
-use super::errors::from_sqlx;
 use super::leases::{Columns, DueRow};
 use super::values::{micros, rows};
 use crate::batch::{BatchKey, Candidate, Unit, cut, looked_at};
@@ -75,8 +74,7 @@ async fn due_or_gathering(
     .bind(micros(request.now + batching.window))
     .bind(looked_at(limit, batching))
     .fetch_all(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     let candidates = found.into_iter().map(
         |(id, seq, due, is_fresh, event_type, headers, bytes)| Candidate {
             id: DeliveryId(id),
@@ -128,8 +126,7 @@ async fn lease_units(
     .bind(request.token.0)
     .bind(micros(request.until))
     .fetch_all(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     let leased = leased.into_iter().map(|row| DueRow::of(hook, row));
     let mut leased: Vec<_> = leased.collect();
     leased.sort_by_key(|row| (row.next_attempt_at, row.id));
@@ -160,8 +157,7 @@ pub(super) async fn lease_along(
     .bind(request.token.0)
     .bind(micros(request.until))
     .fetch_all(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     due.extend(along.into_iter().filter_map(|row| {
         let batch = DeliveryId(row.8?);
         Some(DueRow::of(*hooks.get(&batch)?, row))
@@ -188,8 +184,7 @@ pub(super) async fn lead(
     )
     .bind(left)
     .fetch_all(&mut *tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     // Of each the last one that is read comes first in the order of the outbox.
     let firsts: HashMap<_, _> = firsts.into_iter().collect();
     if firsts.is_empty() {
@@ -215,8 +210,7 @@ pub(super) async fn lead(
             .map(|(batch, first)| (batch.simple(), first.simple())),
     ))
     .execute(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     Ok(())
 }
 

@@ -3,7 +3,6 @@
 //! A page looks at so many rows of an index and no more, whatever is meant of them, so that its
 //! cost does not depend on the backlog or on what is asked for.
 
-use super::errors::from_sqlx;
 use super::hooks::not_found;
 use super::values::{micros, moment, rows};
 use crate::{BulkCursor, BulkPage, DeliveryState, Redelivery, Result};
@@ -67,8 +66,7 @@ pub(super) async fn hold_hook(tx: &mut SqliteConnection, id: HookId) -> Result<H
     )
     .bind(id.0)
     .fetch_optional(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     let (is_active, is_deleted) = row.ok_or_else(|| not_found(id))?;
     Ok(HookState {
         is_active,
@@ -105,7 +103,7 @@ pub(super) async fn waiting(
     .bind(micros(fresh))
     .fetch_all(tx)
     .await
-    .map_err(from_sqlx)
+    .map_err(Into::into)
 }
 
 /// Adds what goes along with those that were seen: once they are gone another one stands for the
@@ -120,8 +118,7 @@ pub(super) async fn add_companions(tx: &mut SqliteConnection, seen: &mut Vec<See
     )
     .bind(rows(seen.iter().map(|seen| seen.id.0.simple())))
     .fetch_all(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     let known: HashSet<_> = seen.iter().map(|seen| seen.id).collect();
     let companions = companions.into_iter();
     seen.extend(companions.filter(|seen| !known.contains(&seen.id)));
@@ -165,5 +162,5 @@ pub(super) async fn ended(
         .bind(page.limit)
         .fetch_all(tx)
         .await
-        .map_err(from_sqlx)
+        .map_err(Into::into)
 }

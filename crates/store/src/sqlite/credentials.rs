@@ -4,7 +4,6 @@
 //! A secret that signs is sealed, bound to its row.
 
 use super::SqliteStore;
-use super::errors::from_sqlx;
 use super::keys::{ReportRow, access_from, key_columns};
 use super::values::{micros, moment};
 use crate::credential::{PURPOSE, Stored, no_credential, opened, taken};
@@ -45,8 +44,7 @@ impl SqliteStore {
         .bind(access.verified)
         .bind(micros(now))
         .execute(&mut *tx)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         tx.commit().await?;
         match inserted.rows_affected() {
             0 => Err(taken(new)),
@@ -81,8 +79,7 @@ impl SqliteStore {
         .bind(active(change.member_status))
         .bind(change.verified)
         .fetch_optional(&mut *tx)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         tx.commit().await?;
         found.map(|row| row.0).ok_or_else(|| no_credential(id))
     }
@@ -102,22 +99,21 @@ impl SqliteStore {
         .bind(query.public_id())
         .bind(query.hash().map(|hash| hash.0.to_vec()))
         .fetch_optional(&self.readers)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         let Some(row) = row else { return Ok(None) };
-        let id = KeyId(row.try_get("id").map_err(from_sqlx)?);
+        let id = KeyId(row.try_get("id")?);
         let stored = Stored {
             hash: query.hash(),
-            public_id: row.try_get("public_id").map_err(from_sqlx)?,
-            proof: row.try_get("proof").map_err(from_sqlx)?,
+            public_id: row.try_get("public_id")?,
+            proof: row.try_get("proof")?,
         };
         let proof = opened(stored, |sealed| self.keys.open(PURPOSE, id.0, sealed))?;
-        let last_used_at: Option<i64> = row.try_get("last_used_at").map_err(from_sqlx)?;
+        let last_used_at: Option<i64> = row.try_get("last_used_at")?;
         Ok(Some(Credential {
             id,
-            account: row.try_get("account").map_err(from_sqlx)?,
+            account: row.try_get("account")?,
             proof,
-            access: access_from(&row).map_err(from_sqlx)?,
+            access: access_from(&row)?,
             last_used_at: last_used_at.map(moment),
         }))
     }
@@ -139,8 +135,7 @@ impl SqliteStore {
         )
         .bind(micros(now))
         .execute(&mut *tx)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         let inserted = sqlx::query(
             "-- postrider: take_signature
             INSERT INTO postrider_signatures (key_id, signature, until) VALUES (?1, ?2, ?3)
@@ -150,8 +145,7 @@ impl SqliteStore {
         .bind(signature)
         .bind(micros(until))
         .execute(&mut *tx)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         tx.commit().await?;
         Ok(inserted.rows_affected() == 1)
     }

@@ -7,7 +7,6 @@
 
 use super::SqliteStore;
 use super::batches::along;
-use super::errors::from_sqlx;
 use super::history::{after, before, days, last_before, since};
 use super::lease_group::{Member, Started};
 use super::values::{moment, rows};
@@ -74,7 +73,7 @@ macro_rules! of_account {
 
 impl SqliteStore {
     pub(super) async fn find_delivery(&self, id: DeliveryId) -> Result<DeliveryReport> {
-        let mut tx = self.readers.begin().await.map_err(from_sqlx)?;
+        let mut tx = self.readers.begin().await?;
         self.report_delivery(&mut tx, id).await
     }
 
@@ -120,8 +119,7 @@ impl SqliteStore {
             let day: Option<i32> = sqlx::query_scalar(statement)
                 .bind(id.0)
                 .fetch_optional(&mut *tx)
-                .await
-                .map_err(from_sqlx)?;
+                .await?;
             if let Some(day) = day {
                 return Ok(Place {
                     id: id.0,
@@ -144,7 +142,7 @@ impl SqliteStore {
         filter: DeliveryFilter,
     ) -> Result<Vec<DeliveryReport>> {
         use DeliveryState::{Delivered, Held, InFlight, Pending};
-        let mut tx = self.readers.begin().await.map_err(from_sqlx)?;
+        let mut tx = self.readers.begin().await?;
         let search = Search::of(&filter);
         let mut found = Vec::new();
         if filter
@@ -221,8 +219,7 @@ impl Search {
             .bind(day)
             .bind(&self.account)
             .fetch_all(tx)
-            .await
-            .map_err(from_sqlx)?;
+            .await?;
         Ok(found
             .into_iter()
             .map(|(id, day)| Place { id, day, kind })
@@ -238,10 +235,7 @@ impl Search {
         statement: &'static str,
         found: &mut Vec<Place>,
     ) -> Result<()> {
-        let days: Vec<i32> = sqlx::query_scalar(days)
-            .fetch_all(&mut *tx)
-            .await
-            .map_err(from_sqlx)?;
+        let days: Vec<i32> = sqlx::query_scalar(days).fetch_all(&mut *tx).await?;
         for day in days {
             keep_newest(found, self.limit);
             let last = found.get((self.limit as usize).saturating_sub(1));
@@ -334,8 +328,7 @@ async fn hooks_of(
     )
     .bind(account)
     .fetch_all(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     Ok(Some(hooks.into_iter().collect()))
 }
 
@@ -542,8 +535,7 @@ async fn reports(tx: &mut SqliteConnection, places: &[Place]) -> Result<Vec<Deli
         let reports: Vec<ReportRow> = sqlx::query_as(statement)
             .bind(wanted)
             .fetch_all(&mut *tx)
-            .await
-            .map_err(from_sqlx)?;
+            .await?;
         found.extend(reports.into_iter().map(|row| (row.0.id.0, row.0)));
     }
     for place in places {
@@ -569,8 +561,7 @@ async fn report_started(
     .bind(day)
     .bind(member.event.0)
     .fetch_optional(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     let (account, event_type) = event.unwrap_or_default();
     Ok(DeliveryReport {
         id: member.id,

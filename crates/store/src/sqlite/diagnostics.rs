@@ -1,7 +1,6 @@
 //! What the file tells about itself.
 
 use super::SqliteStore;
-use super::errors::from_sqlx;
 use crate::Result;
 use crate::diagnostics::{Diagnostics, TableSize, Unused};
 
@@ -14,8 +13,7 @@ impl SqliteStore {
             CROSS JOIN pragma_page_size AS p",
         )
         .fetch_one(&self.readers)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         let mut log = self.path.clone().into_os_string();
         log.push("-wal");
         Ok(Diagnostics {

@@ -3,7 +3,6 @@
 use super::SqliteStore;
 use super::batches::lead;
 use super::deliveries::Kind;
-use super::errors::from_sqlx;
 use super::order::give_turns;
 use super::redeliver::in_flight;
 use super::settle_rows::{EndedRow, delete_deliveries, insert_ended};
@@ -29,8 +28,7 @@ impl SqliteStore {
         .bind(id.0)
         .bind(micros(now))
         .fetch_optional(&mut *tx)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         let (day, event, hook, key, attempts) = match row {
             Some((.., true)) => return Err(in_flight(id)),
             Some((day, event, hook, key, attempts, false)) => (day, event, hook, key, attempts),

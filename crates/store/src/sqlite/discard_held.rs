@@ -3,7 +3,6 @@
 use super::SqliteStore;
 use super::batches::lead;
 use super::bulk::{Seen, add_companions, hold_hook, waiting};
-use super::errors::from_sqlx;
 use super::hook_history::record;
 use super::hooks::not_found;
 use super::order::give_turns;
@@ -90,8 +89,7 @@ async fn note(
     .bind(&entry.actor)
     .bind(count)
     .execute(&mut *tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     match added.rows_affected() {
         0 => record(tx, &[entry], now).await,
         _ => Ok(()),

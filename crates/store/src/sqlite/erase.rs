@@ -5,7 +5,6 @@
 
 use super::SqliteStore;
 use super::batches::lead;
-use super::errors::from_sqlx;
 use super::lease_group::Started;
 use super::settle_rows::{EndedRow, delete_deliveries, insert_ended};
 use super::values::{micros, rows};
@@ -54,8 +53,7 @@ impl SqliteStore {
         .bind(account)
         .bind(limit)
         .execute(&mut *tx)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         tx.commit().await?;
         Ok(count(done.rows_affected()))
     }
@@ -72,7 +70,7 @@ async fn find(tx: &mut SqliteConnection, id: EventId) -> Result<Option<(i32, Str
     .bind(id.0)
     .fetch_optional(tx)
     .await
-    .map_err(from_sqlx)
+    .map_err(Into::into)
 }
 
 /// An event that waits in the outbox goes; one that was rejected loses what it said.
@@ -87,8 +85,7 @@ async fn erase_elsewhere(
     )
     .bind(id.to_string())
     .execute(&mut *tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     let rejected = sqlx::query(
         "-- postrider: erase_rejected
         UPDATE postrider_rejected SET payload = NULL, headers = NULL
@@ -96,8 +93,7 @@ async fn erase_elsewhere(
     )
     .bind(id.0)
     .execute(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     erased.queued += count(queued.rows_affected());
     erased.rejected += count(rejected.rows_affected());
     Ok(())
@@ -111,8 +107,7 @@ async fn deliveries(tx: &mut SqliteConnection, event: EventId, account: &str) ->
     )
     .bind(account)
     .fetch_all(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     let of = |hook| DeliveryId::of(event, HookId(hook)).0;
     Ok(hooks.into_iter().map(of).collect())
 }
@@ -133,8 +128,7 @@ async fn cancel(
     )
     .bind(rows(deliveries.iter().map(|id| id.simple())))
     .fetch_all(&mut *tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     let leased = found.iter().any(|(.., leased)| *leased);
     let waiting = found.into_iter().filter(|(.., leased)| !leased);
     let ended: Vec<_> = waiting
@@ -173,8 +167,7 @@ async fn erase(
     .bind(id.0)
     .bind(micros(now))
     .execute(&mut *tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     let responses = sqlx::query(
         "-- postrider: erase_responses
         UPDATE postrider_attempts SET response = NULL
@@ -184,8 +177,7 @@ async fn erase(
     .bind(day)
     .bind(rows(deliveries.iter().map(|id| id.simple())))
     .execute(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     erased.events += count(events.rows_affected());
     erased.responses += count(responses.rows_affected());
     Ok(())

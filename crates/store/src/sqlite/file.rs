@@ -1,6 +1,6 @@
 //! From a URL to the file, and how every connection to it is set up.
 
-use super::errors::{from_sqlx, is_busy};
+use super::errors::is_busy;
 use super::writer::LOOK_AGAIN;
 use crate::error::words;
 use crate::{Error, Result};
@@ -76,7 +76,7 @@ pub(super) async fn connect(options: &SqliteConnectOptions) -> Result<SqliteConn
             Err(error) if is_busy(&error) && asked.elapsed() < BUSY_TIMEOUT => {
                 sleep(LOOK_AGAIN).await;
             }
-            done => return done.map_err(from_sqlx),
+            done => return done.map_err(Into::into),
         }
     }
 }

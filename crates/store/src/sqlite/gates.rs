@@ -2,7 +2,6 @@
 //! so.
 
 use super::SqliteStore;
-use super::errors::from_sqlx;
 use super::hooks::next_version;
 use super::values::{moment, rows};
 use crate::{OwnershipAnswer, OwnershipRequest, Result};
@@ -23,8 +22,7 @@ impl SqliteStore {
         )
         .bind(rows(request.hooks.iter().map(|hook| hook.0.simple())))
         .fetch_all(&self.readers)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         let held: HashMap<_, _> = held.into_iter().collect();
         let answers = request.hooks.into_iter().map(|hook| OwnershipAnswer {
             hook,
@@ -44,8 +42,7 @@ impl SqliteStore {
         )
         .bind(rows(hooks.iter().map(|hook| hook.0.simple())))
         .fetch_all(&mut *tx)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         if !ended.is_empty() {
             let ended: Vec<_> = ended.into_iter().map(HookId).collect();
             renew_versions(&mut tx, &ended).await?;
@@ -66,7 +63,6 @@ pub(super) async fn renew_versions(tx: &mut SqliteConnection, hooks: &[HookId]) 
     .bind(rows(hooks.iter().map(|hook| hook.0.simple())))
     .bind(version)
     .execute(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     Ok(version)
 }

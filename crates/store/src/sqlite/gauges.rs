@@ -5,7 +5,6 @@
 //! costly. There is no vacuum to watch and there are no partitions.
 
 use super::SqliteStore;
-use super::errors::from_sqlx;
 use super::values::{day_of, micros, moment, parse_time};
 use crate::Result;
 use crate::gauges::{
@@ -51,7 +50,7 @@ impl SqliteStore {
         )
         .fetch_optional(&self.readers)
         .await
-        .map_err(from_sqlx)
+        .map_err(Into::into)
     }
 
     /// Whether it is this process that takes the next sample.
@@ -68,8 +67,7 @@ impl SqliteStore {
         .bind(micros(claimed_until(now)))
         .bind(micros(furthest(now)))
         .fetch_optional(&mut *tx)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         tx.commit().await?;
         Ok(claimed.is_some())
     }
@@ -85,8 +83,7 @@ impl SqliteStore {
         .bind(micros(now))
         .bind(Json(gauges))
         .execute(&mut *tx)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         tx.commit().await
     }
 
@@ -149,8 +146,7 @@ impl SqliteStore {
         .bind(micros(now))
         .bind(GAUGES_COUNTED)
         .fetch_all(&self.readers)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         let mut scheduled = 0;
         for (kind, first, due, later) in rows {
             let first = first.map(moment);
@@ -184,8 +180,7 @@ impl SqliteStore {
         )
         .bind(GAUGES_COUNTED)
         .fetch_one(&self.readers)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         let first = first.as_deref().and_then(parse_time);
         gauges.outbox = Waiting::since(outbox, first, now);
         gauges.leased = capped(leased + started);
@@ -205,8 +200,7 @@ impl SqliteStore {
             WHERE h.deleted_at IS NULL",
         )
         .fetch_one(&self.readers)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         Ok(HookCounts {
             active,
             paused,
@@ -224,8 +218,7 @@ impl SqliteStore {
                    (SELECT min(day) FROM postrider_events WHERE slot = 0)",
         )
         .fetch_one(&self.readers)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         gauges.database_bytes = u64::try_from(bytes).unwrap_or_default();
         if let Some(first) = first {
             let began = day_of(first).and_time(NaiveTime::MIN).and_utc();

@@ -3,7 +3,6 @@
 //! The fail count of a hook is written only when it changes: a hook that always answers has no
 //! row, and none is made for it.
 
-use super::errors::from_sqlx;
 use super::gates::renew_versions;
 use super::hook_history::record;
 use super::hooks::{disable, is_active};
@@ -128,8 +127,7 @@ async fn read(
     )
     .bind(rows(hooks.map(|hook| hook.0.simple())))
     .fetch_all(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     Ok(found.into_iter().map(|row| (row.0, row.1)).collect())
 }
 
@@ -158,7 +156,6 @@ async fn write(tx: &mut SqliteConnection, hook: HookId, health: &Health) -> Resu
     .bind(health.probes)
     .bind(health.warned_at.map(micros))
     .execute(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     Ok(())
 }

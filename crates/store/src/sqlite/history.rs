@@ -5,7 +5,6 @@
 //! more because there is more history.
 
 use super::SqliteStore;
-use super::errors::from_sqlx;
 use super::values::{moment, parse_time};
 use crate::{AttemptReport, Error, EventFilter, EventReport, EventState, RejectedReport, Result};
 use postrider_core::{AttemptId, DeliveryId, EventId, Timestamp};
@@ -39,7 +38,7 @@ pub(super) use days;
 impl SqliteStore {
     pub(super) async fn find_event(&self, id: EventId) -> Result<EventReport> {
         // One view of all three tables: the event may be moving from one to the next.
-        let mut tx = self.readers.begin().await.map_err(from_sqlx)?;
+        let mut tx = self.readers.begin().await?;
         let fanned_out: Option<EventRow> = sqlx::query_as(concat!(
             "-- postrider: event\n",
             days!("postrider_events"),
@@ -53,8 +52,7 @@ impl SqliteStore {
         ))
         .bind(id.0)
         .fetch_optional(&mut *tx)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         if let Some(row) = fanned_out {
             return Ok(row.into_report());
         }
@@ -77,8 +75,7 @@ impl SqliteStore {
         .bind(id.0)
         .bind(id.to_string())
         .fetch_optional(&mut *tx)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         elsewhere
             .map(EventRow::into_report)
             .ok_or_else(|| Error::NotFound {
@@ -89,7 +86,7 @@ impl SqliteStore {
 
     pub(super) async fn list_events(&self, filter: EventFilter) -> Result<Vec<EventReport>> {
         let limit = filter.limit as usize;
-        let mut tx = self.readers.begin().await.map_err(from_sqlx)?;
+        let mut tx = self.readers.begin().await?;
         let mut found = queued_events(&mut tx, &filter).await?;
         for day in event_days(&mut tx).await? {
             found.extend(events_of_day(&mut tx, day, &filter, nth_newest(&found, limit)).await?);
@@ -101,7 +98,7 @@ impl SqliteStore {
     }
 
     pub(super) async fn list_attempts(&self, id: DeliveryId) -> Result<Vec<AttemptReport>> {
-        let mut tx = self.readers.begin().await.map_err(from_sqlx)?;
+        let mut tx = self.readers.begin().await?;
         let found: Vec<AttemptRow> = sqlx::query_as(concat!(
             "-- postrider: attempts\n",
             days!("postrider_attempts"),
@@ -113,8 +110,7 @@ impl SqliteStore {
         ))
         .bind(id.0)
         .fetch_all(&mut *tx)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         if found.is_empty() {
             // None made yet, or no such delivery.
             self.locate(&mut tx, id).await?;
@@ -131,8 +127,7 @@ impl SqliteStore {
         )
         .bind(limit)
         .fetch_all(&self.readers)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         let reports = found
             .into_iter()
             .map(
@@ -172,8 +167,7 @@ async fn queued_events(tx: &mut SqliteConnection, filter: &EventFilter) -> Resul
             .to_string(),
     )
     .fetch_all(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     Ok(found)
 }
 
@@ -185,7 +179,7 @@ async fn event_days(tx: &mut SqliteConnection) -> Result<Vec<i32>> {
     ))
     .fetch_all(tx)
     .await
-    .map_err(from_sqlx)
+    .map_err(Into::into)
 }
 
 async fn events_of_day(
@@ -216,7 +210,7 @@ async fn events_of_day(
     .bind(filter.limit)
     .fetch_all(tx)
     .await
-    .map_err(from_sqlx)
+    .map_err(Into::into)
 }
 
 /// The id that an older day's rows must beat to be among the newest `limit`.
@@ -267,7 +261,7 @@ impl FromRow<'_, SqliteRow> for EventRow {
     fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
         Ok(Self {
             state: match row.try_get("state")? {
-                "fanned_out" => EventState::FanOutResult,
+                "fanned_out" => EventState::FannedOut,
                 "queued" => EventState::Queued,
                 _ => EventState::Rejected,
             },

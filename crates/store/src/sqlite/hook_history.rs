@@ -1,7 +1,6 @@
 //! What happened to hooks: written by the transaction in which it happens, and read again.
 
 use super::SqliteStore;
-use super::errors::from_sqlx;
 use super::values::{micros, moment, rows};
 use crate::audit_entry::{AuditEntry, ENTRIES_KEPT};
 use crate::{Error, HistoryFilter, HookChangeReport, Result};
@@ -26,8 +25,7 @@ impl SqliteStore {
         .bind(filter.before.unwrap_or(i64::MAX))
         .bind(filter.limit)
         .fetch_all(&self.readers)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         if found.is_empty() && filter.before.is_none() {
             self.require_known(id).await?;
         }
@@ -42,8 +40,7 @@ impl SqliteStore {
         )
         .bind(id.0)
         .fetch_one(&self.readers)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         match known {
             true => Ok(()),
             false => Err(Error::NotFound {
@@ -101,8 +98,7 @@ pub(super) async fn record(
         )
     })))
     .execute(&mut *tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     sqlx::query(
         "-- postrider: forget_changes
         DELETE FROM postrider_hook_history WHERE number IN (
@@ -116,7 +112,6 @@ pub(super) async fn record(
     .bind(rows(entries.iter().map(|entry| entry.hook.0.simple())))
     .bind(ENTRIES_KEPT)
     .execute(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     Ok(())
 }

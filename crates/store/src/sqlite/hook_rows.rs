@@ -5,7 +5,6 @@
 //! so nothing is lost until someone mends it.
 
 use super::SqliteStore;
-use super::errors::from_sqlx;
 use super::values::moment;
 use crate::hook_cache::HookUpdate;
 use crate::{Error, HookCache, Result};
@@ -126,8 +125,7 @@ impl SqliteStore {
             SELECT hooks_version FROM postrider_meta",
         )
         .fetch_one(&mut *tx)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         self.refresh_book(tx, version).await
     }
 
@@ -151,8 +149,7 @@ impl SqliteStore {
         )
         .bind(cache.version())
         .fetch_all(connection)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         let mut locked = 0;
         let updates = rows
             .into_iter()

@@ -5,7 +5,6 @@
 
 use super::SqliteStore;
 use super::aliases::{check_room, next_number};
-use super::errors::from_sqlx;
 use super::hook_history::record;
 use super::hook_rows::{HookRow, PURPOSE};
 use super::operational_events::{announce, is_watched};
@@ -89,8 +88,7 @@ impl SqliteStore {
         .bind(version)
         .bind(&alias)
         .execute(&mut *tx)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         if inserted.rows_affected() == 0 {
             return Err(alias_taken(&hook.profile, alias.as_deref()));
         }
@@ -192,8 +190,7 @@ impl SqliteStore {
         .bind(micros(now))
         .bind(version)
         .execute(&mut *tx)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         let entry = AuditEntry {
             fail_count: report.fail_count,
             last_error: report.last_error.clone(),
@@ -205,12 +202,12 @@ impl SqliteStore {
     }
 
     pub(super) async fn find_hook(&self, id: HookId) -> Result<HookReport> {
-        let mut connection = self.readers.acquire().await.map_err(from_sqlx)?;
+        let mut connection = self.readers.acquire().await?;
         report(&mut connection, id).await
     }
 
     pub(super) async fn open_hook(&self, id: HookId) -> Result<Hook> {
-        let mut connection = self.readers.acquire().await.map_err(from_sqlx)?;
+        let mut connection = self.readers.acquire().await?;
         let row = find(&mut connection, id).await?;
         let credentials = row.open(&self.keys)?;
         Ok(row.into_hook(Some(credentials)))
@@ -250,8 +247,7 @@ impl SqliteStore {
                 .fetch_all(&self.readers)
                 .await
             }
-        }
-        .map_err(from_sqlx)?;
+        }?;
         Ok(found.into_iter().map(ReportRow::into_report).collect())
     }
 
@@ -292,8 +288,7 @@ impl SqliteStore {
         .bind(micros(now))
         .bind(version)
         .execute(tx)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         Ok(())
     }
 
@@ -378,8 +373,7 @@ pub(super) async fn report(connection: &mut SqliteConnection, id: HookId) -> Res
     .bind(HELD_COUNTED)
     .bind(id.0)
     .fetch_optional(connection)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     found.map(ReportRow::into_report).ok_or(not_found(id))
 }
 
@@ -393,8 +387,7 @@ async fn find(connection: &mut SqliteConnection, id: HookId) -> Result<HookRow> 
     )
     .bind(id.0)
     .fetch_optional(connection)
-    .await
-    .map_err(from_sqlx)?
+    .await?
     .ok_or(not_found(id))
 }
 
@@ -434,7 +427,7 @@ pub(super) async fn next_version(tx: &mut SqliteConnection) -> Result<i64> {
     )
     .fetch_one(tx)
     .await
-    .map_err(from_sqlx)
+    .map_err(Into::into)
 }
 
 /// Sets the status of a hook that has another one; tells what that is, if it is anything.
@@ -476,8 +469,7 @@ async fn set_status(
     .bind(micros(now))
     .bind(version)
     .execute(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     Ok(())
 }
 
@@ -497,8 +489,7 @@ async fn set_settings(
     .bind(micros(now))
     .bind(version)
     .execute(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     Ok(())
 }
 
@@ -518,8 +509,7 @@ async fn set_credentials(
     .bind(micros(now))
     .bind(version)
     .execute(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     Ok(())
 }
 
@@ -539,8 +529,7 @@ async fn forget_failures(tx: &mut SqliteConnection, row: &HookRow, now: Timestam
     .bind(phase)
     .bind(probes.then_some(micros(now)))
     .execute(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     Ok(())
 }
 
@@ -570,7 +559,7 @@ pub(super) async fn is_active(tx: &mut SqliteConnection, id: HookId) -> Result<b
     .bind(id.0)
     .fetch_one(tx)
     .await
-    .map_err(from_sqlx)
+    .map_err(Into::into)
 }
 
 pub(super) fn not_found(id: HookId) -> Error {

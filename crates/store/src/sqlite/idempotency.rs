@@ -3,11 +3,9 @@
 //! There is one writer: a second call with the same key finds what became of the first.
 
 use super::SqliteStore;
-use super::errors::from_sqlx;
 use super::values::micros;
-use crate::{EnqueuedOnce, Error, IDEMPOTENCY_KEPT, Idempotency, Result};
+use crate::{EnqueuedOnce, IDEMPOTENCY_KEPT, Idempotency, Result};
 use postrider_core::{EventId, NewEvent, Timestamp};
-use postrider_producer::EnqueueError;
 use sqlx::SqliteConnection;
 use uuid::Uuid;
 
@@ -28,12 +26,7 @@ impl SqliteStore {
         if let Some(before) = recorded(&mut tx, call, now).await? {
             return Ok(before);
         }
-        let ids = postrider_producer::sqlite::enqueue_many(&mut tx, events)
-            .await
-            .map_err(|error| match error {
-                EnqueueError::Event(error) => Error::from(error),
-                EnqueueError::Database(error) => from_sqlx(error),
-            })?;
+        let ids = postrider_producer::sqlite::enqueue_many(&mut tx, events).await?;
         sqlx::query(
             "-- postrider: idempotency
             REPLACE INTO postrider_idempotency (caller, key, digest, ids, created_at)
@@ -49,8 +42,7 @@ impl SqliteStore {
         )
         .bind(micros(now))
         .execute(&mut *tx)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         tx.commit().await?;
         Ok(EnqueuedOnce::Now(ids))
     }
@@ -64,8 +56,7 @@ impl SqliteStore {
         )
         .bind(oldest)
         .fetch_one(&self.readers)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         if !found {
             return Ok(());
         }
@@ -80,8 +71,7 @@ impl SqliteStore {
         .bind(oldest)
         .bind(FORGOTTEN)
         .execute(&mut *tx)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         tx.commit().await
     }
 }
@@ -101,8 +91,7 @@ async fn recorded(
     .bind(&call.key)
     .bind(micros(now - IDEMPOTENCY_KEPT))
     .fetch_optional(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     Ok(found.map(|(digest, ids)| match digest == call.digest {
         true => {
             let ids = ids

@@ -4,7 +4,6 @@
 //! No token is stored. A revoked key stays, so that a listing tells what became of it.
 
 use super::SqliteStore;
-use super::errors::from_sqlx;
 use super::values::{hex, micros, moment, rows};
 use crate::{Error, KeyFilter, KeyReport, RegistrantReport, Result};
 use postrider_core::{
@@ -45,8 +44,7 @@ impl SqliteStore {
         .bind(hash.0.as_slice())
         .bind(micros(now))
         .execute(&mut *tx)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         tx.commit().await?;
         Ok(KeyReport::of_new(id, key, now))
     }
@@ -62,8 +60,7 @@ impl SqliteStore {
         .bind(after.unwrap_or_default())
         .bind(filter.limit)
         .fetch_all(&self.readers)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         Ok(found.into_iter().map(|row| row.0).collect())
     }
 
@@ -78,8 +75,7 @@ impl SqliteStore {
         .bind(id.0)
         .bind(micros(now))
         .fetch_optional(&mut *tx)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         tx.commit().await?;
         found.map(|row| row.0).ok_or_else(|| Error::NotFound {
             what: "key",
@@ -95,8 +91,7 @@ impl SqliteStore {
         )
         .bind(hash.0.as_slice())
         .fetch_optional(&self.readers)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         // A scope that this release does not know allows nothing.
         Ok(found.and_then(|(id, scope, account)| {
             Some(Key {
@@ -126,8 +121,7 @@ impl SqliteStore {
         )
         .bind(rows(used))
         .execute(&mut *tx)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         tx.commit().await
     }
 }

@@ -4,7 +4,6 @@
 //! A member is open until it is settled or given back; the lease has a byte for each. Once a
 //! lease has run out and the first member was taken from it, it holds for none.
 
-use super::errors::from_sqlx;
 use super::values::{day_number, micros, moment, rows};
 use crate::fan_out::Plan;
 use crate::{FanOutRequest, Result, Settlement};
@@ -69,7 +68,7 @@ impl Started {
         )
         .fetch_all(tx)
         .await
-        .map_err(from_sqlx)
+        .map_err(Into::into)
     }
 
     async fn read(tx: &mut SqliteConnection, token: Uuid) -> Result<Option<Self>> {
@@ -83,7 +82,7 @@ impl Started {
         .bind(token)
         .fetch_optional(tx)
         .await
-        .map_err(from_sqlx)
+        .map_err(Into::into)
     }
 
     /// The members that are open, in their order.
@@ -126,8 +125,7 @@ impl Started {
         .bind(micros(due))
         .bind(lost_leases)
         .execute(tx)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         Ok(u32::try_from(expanded.rows_affected()).unwrap_or(u32::MAX))
     }
 
@@ -161,8 +159,7 @@ pub(super) async fn keep_started(
     .bind(micros(request.until))
     .bind(plan.starting())
     .execute(&mut *tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     sqlx::query(
         "-- postrider: fan_out_members
         INSERT INTO postrider_lease_members (slot, token, members) VALUES (0, ?1, ?2)",
@@ -170,8 +167,7 @@ pub(super) async fn keep_started(
     .bind(request.token.0)
     .bind(members)
     .execute(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     Ok(())
 }
 
@@ -197,8 +193,7 @@ pub(super) async fn take_settled(
         )
         .bind(token)
         .fetch_optional(&mut *tx)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         let Some((mut open, mut closed)) = lease else {
             continue;
         };
@@ -236,8 +231,7 @@ async fn write(tx: &mut SqliteConnection, token: Uuid, open: u32, closed: &[u8])
     .bind(open)
     .bind(closed)
     .execute(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     Ok(())
 }
 
@@ -248,11 +242,7 @@ async fn finish(tx: &mut SqliteConnection, token: Uuid) -> Result<()> {
         "-- postrider: finish_members
         DELETE FROM postrider_lease_members WHERE slot = 0 AND token = ?1",
     ] {
-        sqlx::query(statement)
-            .bind(token)
-            .execute(&mut *tx)
-            .await
-            .map_err(from_sqlx)?;
+        sqlx::query(statement).bind(token).execute(&mut *tx).await?;
     }
     Ok(())
 }
@@ -296,8 +286,7 @@ pub(super) async fn recover_started(
     .bind(micros(now))
     .bind(EXPIRED_AT_ONCE)
     .fetch_all(&mut *tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     let mut recovered = 0;
     for mut started in expired {
         let left = (limit - recovered) as usize;

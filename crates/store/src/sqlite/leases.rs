@@ -5,7 +5,6 @@
 
 use super::SqliteStore;
 use super::batches::{lead, lease_along, lease_batches};
-use super::errors::from_sqlx;
 use super::lease_group::give_back_started;
 use super::order::lease_in_turn;
 use super::values::{day_of, micros, moment, rows};
@@ -58,8 +57,7 @@ impl SqliteStore {
         .bind(after.map(|id| id.0.as_bytes().to_vec()).unwrap_or_default())
         .bind(limit)
         .fetch_all(&self.readers)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         let due = found.into_iter().map(|(hook, first_due)| DueHook {
             hook: HookId(hook),
             first_due: moment(first_due),
@@ -74,8 +72,7 @@ impl SqliteStore {
                 OR EXISTS (SELECT 1 FROM postrider_leases)",
         )
         .fetch_one(&self.readers)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         Ok(if any { vec![0] } else { vec![] })
     }
 
@@ -132,8 +129,7 @@ impl SqliteStore {
         .bind(micros(now))
         .bind(micros(along()))
         .execute(&mut *tx)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         let released = u32::try_from(released.rows_affected()).unwrap_or(u32::MAX);
         let members = give_back_started(&mut tx, token, deliveries, now).await?;
         tx.commit().await?;
@@ -213,8 +209,7 @@ async fn lease_hook(
     .bind(request.token.0)
     .bind(micros(request.until))
     .fetch_all(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     let leased = leased.into_iter().map(|row| DueRow::of(hook, row));
     let mut due: Vec<_> = leased.collect();
     due.sort_by_key(|row| (row.next_attempt_at, row.id));
@@ -246,8 +241,7 @@ async fn with_events(
         .bind(day)
         .bind(rows(ids.iter().map(|id| id.simple())))
         .fetch_all(&mut *tx)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         events.extend(
             found
                 .into_iter()
@@ -307,8 +301,7 @@ async fn with_events(
         .bind(unfit)
         .bind(micros(request.now + UNFIT_WAIT))
         .execute(&mut *tx)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         lead(tx, orphans.iter().map(|id| id.0)).await?;
     }
     Ok(together(leased))

@@ -49,16 +49,17 @@ mod values;
 mod writer;
 
 use crate::{
-    AttemptReport, BulkPage, BulkPageResult, CredentialQuery, DeliveryFilter, DeliveryReport,
-    Diagnostics, Discard, DueHook, EnqueuedOnce, Erased, EventFilter, EventReport, FanOutRequest,
-    FanOutResult, GaugeSample, HistoryFilter, HookCache, HookChange, HookChangeReport, HookFilter,
-    HookReport, Idempotency, KeyFilter, KeyReport, LatestAnswer, LeaseRequest, Leased, Migrated,
-    OwnershipAnswer, OwnershipRequest, Peek, PoolGauge, Pruned, RecoverResult, Redelivery,
-    RegisteredFilter, RegisteredHook, RejectedReport, Result, Retention, SchemaState, SettleResult,
-    Settlement, Store, Upkeep, WorkerClaim,
+    AttemptReport, BulkPage, BulkPageResult, CredentialQuery, Credentials, Database,
+    DeliveryFilter, DeliveryReport, Diagnostics, Discard, DueHook, EnqueuedOnce, Erased,
+    EventFilter, EventReport, FanOutRequest, FanOutResult, Gates, GaugeSample, History,
+    HistoryFilter, HookCache, HookChange, HookChangeReport, HookFilter, HookReport, Hooks,
+    Idempotency, KeyFilter, KeyReport, Keys, LatestAnswer, LeaseRequest, Leased, Maintenance,
+    Migrated, Monitoring, Outbox, OwnershipAnswer, OwnershipRequest, Peek, PoolGauge, Pruned,
+    Queue, RecoverResult, Recovery, Redelivery, RegisteredFilter, RegisteredHook, RejectedReport,
+    Result, Retention, SchemaState, SettleResult, Settlement, Upkeep, WorkerClaim,
 };
 use async_trait::async_trait;
-pub(crate) use errors::from_sqlx;
+pub(crate) use errors::explain;
 use postrider_core::{
     AccessChange, Credential, DeliveryId, EventId, Hook, HookId, Key, KeyId, KeyRing, LeaseToken,
     NewCredential, NewEvent, NewHook, NewKey, Schedules, Timestamp, TokenHash, WorkerId,
@@ -102,15 +103,14 @@ impl SqliteStore {
 }
 
 #[async_trait]
-impl Store for SqliteStore {
+impl Database for SqliteStore {
     async fn now(&self) -> Result<Timestamp> {
         let micros: i64 = sqlx::query_scalar(
             "-- postrider: now
             SELECT CAST(round(unixepoch('now', 'subsec') * 1000) AS INTEGER) * 1000",
         )
         .fetch_one(&self.readers)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         Ok(values::moment(micros))
     }
 
@@ -126,15 +126,22 @@ impl Store for SqliteStore {
         format!("the SQLite file {}", self.path.display())
     }
 
-    async fn close(&self) {
-        self.writer.close().await;
-        self.readers.close().await;
+    fn pools(&self) -> Vec<PoolGauge> {
+        self.reader_pool()
     }
 
     async fn claim_worker(&self) -> Result<WorkerClaim> {
         self.lock_worker()
     }
 
+    async fn close(&self) {
+        self.writer.close().await;
+        self.readers.close().await;
+    }
+}
+
+#[async_trait]
+impl Outbox for SqliteStore {
     async fn enqueue(&self, events: &[NewEvent]) -> Result<Vec<EventId>> {
         self.insert_events(events).await
     }
@@ -156,6 +163,17 @@ impl Store for SqliteStore {
         self.take_batch(request).await
     }
 
+    fn hook_cache(&self) -> Arc<HookCache> {
+        self.current_book()
+    }
+}
+
+#[async_trait]
+impl Queue for SqliteStore {
+    async fn slots(&self) -> Result<Vec<i16>> {
+        self.find_slots().await
+    }
+
     async fn due_hooks(
         &self,
         slot: i16,
@@ -165,24 +183,8 @@ impl Store for SqliteStore {
         self.find_due_hooks(slot, after, limit).await
     }
 
-    async fn slots(&self) -> Result<Vec<i16>> {
-        self.find_slots().await
-    }
-
     async fn lease(&self, request: LeaseRequest) -> Result<Vec<Leased>> {
         self.take_leases(request).await
-    }
-
-    async fn own_gates(&self, request: OwnershipRequest) -> Result<Vec<OwnershipAnswer>> {
-        self.answer_gates(request).await
-    }
-
-    async fn disown_gates(&self, _: WorkerId, _: &[HookId]) -> Result<()> {
-        Ok(())
-    }
-
-    async fn end_ramps(&self, hooks: &[HookId]) -> Result<()> {
-        self.ramps_ended(hooks).await
     }
 
     async fn settle(&self, now: Timestamp, settlements: &[Settlement]) -> Result<SettleResult> {
@@ -208,39 +210,25 @@ impl Store for SqliteStore {
     ) -> Result<RecoverResult> {
         self.recover_lost(slot, now, limit, schedules).await
     }
+}
 
-    fn hook_cache(&self) -> Arc<HookCache> {
-        self.current_book()
+#[async_trait]
+impl Gates for SqliteStore {
+    async fn own_gates(&self, request: OwnershipRequest) -> Result<Vec<OwnershipAnswer>> {
+        self.answer_gates(request).await
     }
 
-    async fn upkeep(&self, now: Timestamp, limit: u32) -> Result<Upkeep> {
-        self.keep_up(now, limit).await
+    async fn disown_gates(&self, _: WorkerId, _: &[HookId]) -> Result<()> {
+        Ok(())
     }
 
-    async fn gauges(&self, now: Timestamp) -> Result<Option<GaugeSample>> {
-        self.current_gauges(now).await
+    async fn end_ramps(&self, hooks: &[HookId]) -> Result<()> {
+        self.ramps_ended(hooks).await
     }
+}
 
-    fn pools(&self) -> Vec<PoolGauge> {
-        self.reader_pool()
-    }
-
-    async fn prune(&self, keep: &Retention, now: Timestamp, batch: u32) -> Result<Pruned> {
-        self.prune_history(keep, now, batch).await
-    }
-
-    async fn erase(&self, events: &[EventId], now: Timestamp) -> Result<Erased> {
-        self.erase_events(events, now).await
-    }
-
-    async fn erase_rejected(&self, account: &str, limit: u32) -> Result<u32> {
-        self.erase_rejected_of(account, limit).await
-    }
-
-    async fn diagnostics(&self, _: Timestamp) -> Result<Diagnostics> {
-        self.examine_file().await
-    }
-
+#[async_trait]
+impl Hooks for SqliteStore {
     async fn create_hook(&self, hook: NewHook, by: &str, now: Timestamp) -> Result<HookReport> {
         self.insert_hook(hook, by, now).await
     }
@@ -259,24 +247,8 @@ impl Store for SqliteStore {
         self.delete_hook(id, by, now).await
     }
 
-    async fn hook_history(
-        &self,
-        id: HookId,
-        filter: HistoryFilter,
-    ) -> Result<Vec<HookChangeReport>> {
-        self.list_changes(id, filter).await
-    }
-
     async fn hook(&self, id: HookId) -> Result<HookReport> {
         self.find_hook(id).await
-    }
-
-    async fn registered(&self, filter: RegisteredFilter) -> Result<Vec<RegisteredHook>> {
-        self.list_registered(&filter).await
-    }
-
-    async fn note_latest(&self, latest: &[LatestAnswer]) -> Result<()> {
-        self.record_latest(latest).await
     }
 
     async fn hook_with_credentials(&self, id: HookId) -> Result<Hook> {
@@ -287,6 +259,25 @@ impl Store for SqliteStore {
         self.list_hooks(filter).await
     }
 
+    async fn hook_history(
+        &self,
+        id: HookId,
+        filter: HistoryFilter,
+    ) -> Result<Vec<HookChangeReport>> {
+        self.list_changes(id, filter).await
+    }
+
+    async fn registered(&self, filter: RegisteredFilter) -> Result<Vec<RegisteredHook>> {
+        self.list_registered(&filter).await
+    }
+
+    async fn note_latest(&self, latest: &[LatestAnswer]) -> Result<()> {
+        self.record_latest(latest).await
+    }
+}
+
+#[async_trait]
+impl Keys for SqliteStore {
     async fn create_key(&self, key: NewKey, hash: TokenHash, now: Timestamp) -> Result<KeyReport> {
         self.insert_key(&key, hash, now).await
     }
@@ -306,7 +297,10 @@ impl Store for SqliteStore {
     async fn keys_used(&self, used: &[(KeyId, Timestamp)]) -> Result<()> {
         self.note_uses(used).await
     }
+}
 
+#[async_trait]
+impl Credentials for SqliteStore {
     async fn create_credential(&self, new: NewCredential, now: Timestamp) -> Result<KeyReport> {
         self.insert_credential(&new, now).await
     }
@@ -328,7 +322,10 @@ impl Store for SqliteStore {
     ) -> Result<bool> {
         self.note_signature(key, signature, now, until).await
     }
+}
 
+#[async_trait]
+impl History for SqliteStore {
     async fn event(&self, id: EventId) -> Result<EventReport> {
         self.find_event(id).await
     }
@@ -349,6 +346,13 @@ impl Store for SqliteStore {
         self.list_attempts(id).await
     }
 
+    async fn rejected(&self, limit: u32) -> Result<Vec<RejectedReport>> {
+        self.list_rejected(limit).await
+    }
+}
+
+#[async_trait]
+impl Recovery for SqliteStore {
     async fn redeliver(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport> {
         self.send_again(id, now).await
     }
@@ -362,6 +366,10 @@ impl Store for SqliteStore {
         self.send_many_again(which, page, now).await
     }
 
+    async fn discard(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport> {
+        self.give_up(id, now).await
+    }
+
     async fn discard_held(
         &self,
         which: &Discard,
@@ -370,12 +378,34 @@ impl Store for SqliteStore {
     ) -> Result<BulkPageResult> {
         self.discard_page(which, page, now).await
     }
+}
 
-    async fn discard(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport> {
-        self.give_up(id, now).await
+#[async_trait]
+impl Maintenance for SqliteStore {
+    async fn upkeep(&self, now: Timestamp, limit: u32) -> Result<Upkeep> {
+        self.keep_up(now, limit).await
     }
 
-    async fn rejected(&self, limit: u32) -> Result<Vec<RejectedReport>> {
-        self.list_rejected(limit).await
+    async fn prune(&self, keep: &Retention, now: Timestamp, batch: u32) -> Result<Pruned> {
+        self.prune_history(keep, now, batch).await
+    }
+
+    async fn erase(&self, events: &[EventId], now: Timestamp) -> Result<Erased> {
+        self.erase_events(events, now).await
+    }
+
+    async fn erase_rejected(&self, account: &str, limit: u32) -> Result<u32> {
+        self.erase_rejected_of(account, limit).await
+    }
+}
+
+#[async_trait]
+impl Monitoring for SqliteStore {
+    async fn diagnostics(&self, _: Timestamp) -> Result<Diagnostics> {
+        self.examine_file().await
+    }
+
+    async fn gauges(&self, now: Timestamp) -> Result<Option<GaugeSample>> {
+        self.current_gauges(now).await
     }
 }

@@ -1,6 +1,5 @@
 //! Events of our own go into the outbox, in the transaction of what they tell.
 
-use super::errors::from_sqlx;
 use super::values::rows;
 use crate::Result;
 use crate::operational_events::OperationalEvent;
@@ -32,8 +31,7 @@ pub(super) async fn announce(
     })))
     .bind(now.to_rfc3339())
     .execute(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     Ok(())
 }
 
@@ -59,5 +57,5 @@ pub(super) async fn is_watched(
     .bind(rows(patterns_matching(event_type)))
     .fetch_one(tx)
     .await
-    .map_err(from_sqlx)
+    .map_err(Into::into)
 }

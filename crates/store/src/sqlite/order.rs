@@ -3,7 +3,6 @@
 //!
 //! There is one writer, so what a transaction sees of a key stays so until its commit.
 
-use super::errors::from_sqlx;
 use super::leases::DueRow;
 use super::values::{micros, rows};
 use crate::order::{Due, First, never, turns};
@@ -62,8 +61,7 @@ async fn due_in_turn(
     .bind(micros(request.now))
     .bind(limit)
     .fetch_all(&mut *tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     let mut firsts: BTreeMap<String, First> = BTreeMap::new();
     let mut found = Vec::with_capacity(due.len());
     for (id, key) in due {
@@ -103,8 +101,7 @@ async fn first_of(tx: &mut SqliteConnection, hook: HookId, key: &str) -> Result<
     .bind(key)
     .bind(micros(never()))
     .fetch_one(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     Ok(First {
         id: DeliveryId(id),
         stranded,
@@ -132,8 +129,7 @@ async fn lease_these(
     .bind(request.token.0)
     .bind(micros(request.until))
     .fetch_all(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     Ok(leased
         .into_iter()
         .map(|row| DueRow::of(hook, row))
@@ -152,8 +148,7 @@ async fn put_behind(tx: &mut SqliteConnection, behind: &[(DeliveryId, DeliveryId
     .bind(rows(behind.iter().map(|(id, _)| id.0.simple())))
     .bind(micros(never()))
     .execute(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     Ok(())
 }
 
@@ -184,8 +179,7 @@ pub(super) async fn give_turns(
     .bind(micros(never()))
     .bind(micros(now))
     .execute(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     Ok(())
 }
 
@@ -202,7 +196,6 @@ pub(super) async fn forget_repeats(tx: &mut SqliteConnection, failed: Vec<Simple
     )
     .bind(rows(failed))
     .execute(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     Ok(())
 }

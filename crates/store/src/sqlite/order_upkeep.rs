@@ -5,7 +5,6 @@
 //! however many there are.
 
 use super::SqliteStore;
-use super::errors::from_sqlx;
 use super::order::give_turns;
 use super::values::{micros, rows};
 use crate::Result;
@@ -43,8 +42,7 @@ impl SqliteStore {
         )
         .bind(micros(never()))
         .fetch_all(&self.readers)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         if hooks.is_empty() {
             return Ok(false);
         }
@@ -115,8 +113,7 @@ async fn end_order(
     .bind(micros(never()))
     .bind(limit)
     .fetch_all(&mut *tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     let count = u32::try_from(far.len()).unwrap_or(u32::MAX);
     let (held, behind): (Vec<_>, Vec<_>) = far.into_iter().partition(|(_, holds)| *holds);
     sqlx::query(
@@ -126,8 +123,7 @@ async fn end_order(
     )
     .bind(rows(held.iter().map(|(id, _)| id.simple())))
     .execute(&mut *tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     sqlx::query(
         "-- postrider: order_free
         UPDATE postrider_deliveries SET next_attempt_at = max(turn_at, ?2), turn_at = NULL
@@ -137,8 +133,7 @@ async fn end_order(
     .bind(rows(behind.iter().map(|(id, _)| id.simple())))
     .bind(micros(now))
     .execute(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     Ok(count)
 }
 
@@ -163,7 +158,7 @@ async fn keys_after(tx: &mut SqliteConnection, hook: HookId, after: &str) -> Res
     .bind(KEYS)
     .fetch_all(tx)
     .await
-    .map_err(from_sqlx)
+    .map_err(Into::into)
 }
 
 /// Takes away what has failed and stands first of its key: it holds nothing up any more.
@@ -181,7 +176,6 @@ async fn forget_held(tx: &mut SqliteConnection, hook: HookId, keys: &[String]) -
     .bind(hook.0)
     .bind(rows(keys))
     .execute(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     Ok(())
 }

@@ -5,7 +5,6 @@
 //! copied inside the database; it never travels back.
 
 use super::SqliteStore;
-use super::errors::from_sqlx;
 use super::lease_group::keep_started;
 use super::outbox_rows::{Verdict, kept_id, read_rows};
 use super::values::{day_number, micros, push_number, rows};
@@ -13,7 +12,6 @@ use crate::error::words;
 use crate::fan_out::{OutboxRow, Plan, plan, repeated_in_batch};
 use crate::{Error, FanOutRequest, FanOutResult, Peek, Result};
 use postrider_core::{EventId, NewEvent, Timestamp};
-use postrider_producer::EnqueueError;
 use sqlx::SqliteConnection;
 use std::collections::HashSet;
 
@@ -33,25 +31,19 @@ impl SqliteStore {
             event.check()?;
         }
         let mut tx = self.writer.begin().await?;
-        let ids = postrider_producer::sqlite::enqueue_many(&mut tx, events)
-            .await
-            .map_err(|error| match error {
-                EnqueueError::Event(error) => error.into(),
-                EnqueueError::Database(error) => from_sqlx(error),
-            })?;
+        let ids = postrider_producer::sqlite::enqueue_many(&mut tx, events).await?;
         tx.commit().await?;
         Ok(ids)
     }
 
     pub(super) async fn look(&self) -> Result<Peek> {
-        let mut connection = self.readers.acquire().await.map_err(from_sqlx)?;
+        let mut connection = self.readers.acquire().await?;
         let (queued, hooks_version): (bool, i64) = sqlx::query_as(
             "-- postrider: peek
             SELECT EXISTS (SELECT 1 FROM postrider_outbox), hooks_version FROM postrider_meta",
         )
         .fetch_one(&mut *connection)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         self.refresh_book(&mut connection, hooks_version).await?;
         Ok(Peek {
             outbox: if queued { vec![0] } else { vec![] },
@@ -132,8 +124,7 @@ impl SqliteStore {
             SELECT seq, CAST(id AS BLOB) FROM postrider_outbox ORDER BY seq LIMIT 1",
         )
         .fetch_one(&mut *tx)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         let id = kept_id(&id, request.now);
         reject(&mut tx, &[(seq, id, words(error))], request.now).await?;
         delete_through(&mut tx, seq).await?;
@@ -170,8 +161,7 @@ impl Head {
         )
         .bind(max_events)
         .fetch_one(&mut *tx)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         let (Some(mut last_seq), Some(bytes)) = (last_seq, bytes) else {
             return Ok(None);
         };
@@ -189,8 +179,7 @@ impl Head {
             .bind(max_events)
             .bind(max_bytes)
             .fetch_one(tx)
-            .await
-            .map_err(from_sqlx)?;
+            .await?;
         }
         Ok(Some(Self {
             queued,
@@ -249,8 +238,7 @@ async fn seen_keys(tx: &mut SqliteConnection, kept: &[OutboxRow]) -> Result<Hash
     )
     .bind(rows(keys))
     .fetch_all(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     Ok(seen.into_iter().collect())
 }
 
@@ -270,8 +258,7 @@ async fn keep_keys(tx: &mut SqliteConnection, kept: &[OutboxRow], now: Timestamp
     .bind(rows(keys))
     .bind(day_number(now.date_naive()))
     .execute(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     Ok(())
 }
 
@@ -300,8 +287,7 @@ async fn reject(
         .bind(reason)
         .bind(micros(now))
         .execute(&mut *tx)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
     }
     Ok(())
 }
@@ -331,8 +317,7 @@ async fn keep_events(tx: &mut SqliteConnection, kept: &[OutboxRow], now: Timesta
         .bind(packed)
         .bind(micros(now))
         .execute(&mut *tx)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
     }
     Ok(())
 }
@@ -370,8 +355,7 @@ async fn make_deliveries(
     .bind(deliveries)
     .bind(day_number(request.now.date_naive()))
     .execute(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     Ok(())
 }
 
@@ -383,8 +367,7 @@ async fn delete_through(tx: &mut SqliteConnection, last_seq: i64) -> Result<()> 
     )
     .bind(last_seq)
     .execute(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     Ok(())
 }
 

@@ -8,7 +8,6 @@
 //! for each field of each row would cost more than all else in reading. If that text cannot be
 //! taken apart, some row has that byte, and the rows are read field by field.
 
-use super::errors::from_sqlx;
 use super::values::parse_time;
 use crate::Result as StoreResult;
 use crate::fan_out::{OutboxRow, objection};
@@ -57,10 +56,9 @@ pub(super) async fn read_rows(
     )
     .bind(last_seq)
     .fetch_one(&mut *tx)
-    .await
-    .map_err(from_sqlx)?;
-    let count: u32 = batch.try_get(0).map_err(from_sqlx)?;
-    let packed: &[u8] = batch.try_get(1).map_err(from_sqlx)?;
+    .await?;
+    let count: u32 = batch.try_get(0)?;
+    let packed: &[u8] = batch.try_get(1)?;
     let judge = |row: RawRow<'_>| row.judge(now, deliver_before);
     if let Some(mut rows) = unpack(packed, count as usize) {
         rows.sort_by_key(|row| row.seq);
@@ -74,11 +72,10 @@ pub(super) async fn read_rows(
     )
     .bind(last_seq)
     .fetch_all(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     apart
         .iter()
-        .map(|row| Ok(judge(RawRow::of(row).map_err(from_sqlx)?)))
+        .map(|row| Ok(judge(RawRow::of(row)?)))
         .collect()
 }
 

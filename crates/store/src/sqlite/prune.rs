@@ -6,7 +6,6 @@
 
 use super::SqliteStore;
 use super::batches::lead;
-use super::errors::from_sqlx;
 use super::settle_rows::{EndedRow, delete_deliveries, insert_ended};
 use super::values::{day_number, day_of, micros, moment};
 use crate::retention::{Bounds, Looks, in_flight};
@@ -96,8 +95,7 @@ impl SqliteStore {
             SELECT pruned_at, prune_from FROM postrider_meta",
         )
         .fetch_one(&mut *tx)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         let before = Looks {
             last: last.map(moment),
             doubted_until: doubted_until.map(moment),
@@ -110,8 +108,7 @@ impl SqliteStore {
         .bind(looks.last.map(micros))
         .bind(looks.doubted_until.map(micros))
         .execute(&mut *tx)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         tx.commit().await?;
         Ok(looks)
     }
@@ -133,8 +130,7 @@ impl SqliteStore {
         )
         .bind(first_kept)
         .fetch_one(&self.readers)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         loop {
             // Looked for by a reader: only what is found keeps the file from others.
             let found: Vec<(Uuid,)> = sqlx::query_as(
@@ -145,8 +141,7 @@ impl SqliteStore {
             .bind(first_kept)
             .bind(batch)
             .fetch_all(&self.readers)
-            .await
-            .map_err(from_sqlx)?;
+            .await?;
             let mut ended = Vec::with_capacity(found.len());
             let mut tx = self.writer.begin().await?;
             for (id,) in &found {
@@ -159,8 +154,7 @@ impl SqliteStore {
                 .bind(id)
                 .bind(first_kept)
                 .fetch_optional(&mut *tx)
-                .await
-                .map_err(from_sqlx)?;
+                .await?;
                 ended.extend(row.map(|(day, event_id, hook_id, attempts)| EndedRow {
                     day,
                     delivery_id: id.simple(),
@@ -200,8 +194,7 @@ impl SqliteStore {
             .bind(day_number(day))
             .bind(micros(bounds.attempts_at))
             .fetch_one(&self.readers)
-            .await
-            .map_err(from_sqlx)?;
+            .await?;
             if recent == 0 && day >= bounds.events {
                 self.delete(
                     "-- postrider: prune_attempts
@@ -230,8 +223,7 @@ impl SqliteStore {
             .bind(day_number(day))
             .bind(micros(bounds.ended_at))
             .fetch_one(&self.readers)
-            .await
-            .map_err(from_sqlx)?;
+            .await?;
             if told == 0 {
                 self.delete(
                     "-- postrider: prune_ended
@@ -267,8 +259,7 @@ impl SqliteStore {
         )))
         .bind(first_kept)
         .fetch_all(&self.readers)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         Ok(days.into_iter().map(day_of).collect())
     }
 
@@ -282,8 +273,7 @@ impl SqliteStore {
                 .bind(bound)
                 .bind(batch)
                 .execute(&mut *tx)
-                .await
-                .map_err(from_sqlx)?;
+                .await?;
             tx.commit().await?;
             total += done.rows_affected();
             if done.rows_affected() < u64::from(batch) {
@@ -298,16 +288,14 @@ impl SqliteStore {
             let mut tx = self.writer.begin().await?;
             let free: i64 = sqlx::query_scalar("PRAGMA freelist_count")
                 .fetch_one(&mut *tx)
-                .await
-                .map_err(from_sqlx)?;
+                .await?;
             if free > 0 {
                 // A page is given back with each row that is asked for.
                 sqlx::query(sqlx::AssertSqlSafe(format!(
                     "PRAGMA incremental_vacuum({PAGES_AT_ONCE})"
                 )))
                 .fetch_all(&mut *tx)
-                .await
-                .map_err(from_sqlx)?;
+                .await?;
             }
             tx.commit().await?;
             if free <= i64::from(PAGES_AT_ONCE) {

@@ -5,7 +5,6 @@
 
 use super::SqliteStore;
 use super::attempt_rows::{AttemptRow, insert_attempts};
-use super::errors::from_sqlx;
 use super::lease_group::recover_started;
 use super::operational_events::announce;
 use super::order::give_turns;
@@ -52,8 +51,7 @@ impl SqliteStore {
         .bind(micros(now))
         .bind(limit - recovered.recovered)
         .fetch_all(&mut *tx)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         add_companions(&mut tx, now, &mut lost).await?;
         let cache = self.fresh_book(&mut tx).await?;
         let (mut waiting, mut attempts, mut ended) = (Vec::new(), Vec::new(), Vec::new());
@@ -107,7 +105,7 @@ impl SqliteStore {
         .bind(micros(now))
         .fetch_one(&self.readers)
         .await
-        .map_err(from_sqlx)
+        .map_err(Into::into)
     }
 }
 
@@ -133,8 +131,7 @@ async fn add_companions(
     .bind(rows(batches.iter().map(|batch| batch.simple())))
     .bind(micros(now))
     .fetch_all(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     lost.extend(companions);
     Ok(())
 }
@@ -216,8 +213,7 @@ impl LostRow {
         .bind(self.day)
         .bind(self.event_id.0)
         .fetch_optional(tx)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         Ok(LostDelivery {
             id: self.id,
             event: self.event_id,

@@ -6,7 +6,6 @@
 use super::SqliteStore;
 use super::batches::lead;
 use super::deliveries::{Kind, Place};
-use super::errors::from_sqlx;
 use super::lease_group::take_out;
 use super::values::micros;
 use crate::{DeliveryReport, Error, Result};
@@ -74,8 +73,7 @@ async fn origin(tx: &mut SqliteConnection, place: &Place) -> Result<Origin> {
         .bind(place.day)
         .bind(place.id)
         .fetch_one(tx)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
     Ok(Origin { event, hook })
 }
 
@@ -86,8 +84,7 @@ async fn require_hook(tx: &mut SqliteConnection, id: DeliveryId, of: &Origin) ->
     )
     .bind(of.hook)
     .fetch_optional(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     match there {
         Some(_) => Ok(()),
         None => Err(Error::Conflict(format!(
@@ -105,8 +102,7 @@ async fn require_event(tx: &mut SqliteConnection, place: &Place, of: &Origin) ->
     .bind(place.day)
     .bind(of.event)
     .fetch_optional(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     match erased {
         Some(false) => Ok(()),
         Some(true) => Err(Error::Conflict(format!(
@@ -132,8 +128,7 @@ async fn hasten(tx: &mut SqliteConnection, id: DeliveryId, now: Timestamp) -> Re
     .bind(id.0)
     .bind(micros(now))
     .execute(&mut *tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     match changed.rows_affected() {
         0 => Err(in_flight(id)),
         _ => lead(tx, [id.0]).await,
@@ -177,8 +172,7 @@ async fn revive(
     .bind(place.day)
     .bind(of.event)
     .execute(&mut *tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     sqlx::query(
         "-- postrider: redeliver_forget
         DELETE FROM postrider_ended WHERE slot = 0 AND day = ?1 AND delivery_id = ?2",
@@ -186,7 +180,6 @@ async fn revive(
     .bind(place.day)
     .bind(place.id)
     .execute(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     Ok(())
 }

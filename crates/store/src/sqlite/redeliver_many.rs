@@ -3,7 +3,6 @@
 use super::SqliteStore;
 use super::batches::lead;
 use super::bulk::{Seen, add_companions, ended, hold_hook, waiting};
-use super::errors::from_sqlx;
 use super::values::{micros, rows};
 use crate::error::{hook_deleted, on_its_way};
 use crate::{BulkPage, BulkPageResult, DeliveryState, Redelivery, Result};
@@ -75,8 +74,7 @@ async fn keep_wanted(
         meant.iter().map(|seen| (seen.day, seen.event.simple())),
     ))
     .fetch_all(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     let types: HashMap<_, _> = events.into_iter().collect();
     meant.retain(|seen| {
         let event_type = types.get(&seen.event);
@@ -98,8 +96,7 @@ async fn hasten(tx: &mut SqliteConnection, meant: &[Seen], now: Timestamp) -> Re
     .bind(rows(meant.iter().map(|seen| seen.id.0.simple())))
     .bind(micros(now))
     .execute(&mut *tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     lead(tx, meant.iter().map(|seen| seen.id.0)).await?;
     Ok(hastened.rows_affected())
 }
@@ -149,8 +146,7 @@ async fn revive(
     .bind(micros(now))
     .bind(which.state != DeliveryState::Delivered)
     .execute(&mut *tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     if which.state != DeliveryState::Delivered {
         sqlx::query(
             "-- postrider: bulk_forget
@@ -160,8 +156,7 @@ async fn revive(
         )
         .bind(&named)
         .execute(tx)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
     }
     Ok(revived.rows_affected())
 }

@@ -1,7 +1,6 @@
 //! Hooks as a profile's own API shows them: by their aliases, with what they were given.
 
 use super::SqliteStore;
-use super::errors::from_sqlx;
 use super::hook_rows::HookRow;
 use super::values::moment;
 use crate::{RegisteredFilter, RegisteredHook, Result};
@@ -31,20 +30,19 @@ impl SqliteStore {
         .bind(&filter.up_to)
         .bind(filter.limit)
         .fetch_all(&self.readers)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         rows.iter().map(|row| self.registered_from(row)).collect()
     }
 
     fn registered_from(&self, row: &SqliteRow) -> Result<RegisteredHook> {
-        let hook = HookRow::from_row(row).map_err(from_sqlx)?;
+        let hook = HookRow::from_row(row)?;
         let credentials = hook.open(&self.keys)?;
-        let latest_sent_at: Option<i64> = row.try_get("latest_sent_at").map_err(from_sqlx)?;
+        let latest_sent_at: Option<i64> = row.try_get("latest_sent_at")?;
         Ok(RegisteredHook {
             hook: hook.into_hook(Some(credentials)),
-            fail_count: row.try_get("fail_count").map_err(from_sqlx)?,
+            fail_count: row.try_get("fail_count")?,
             latest_sent_at: latest_sent_at.map(moment),
-            latest_status: row.try_get("latest_status").map_err(from_sqlx)?,
+            latest_status: row.try_get("latest_status")?,
         })
     }
 }

@@ -4,7 +4,6 @@
 //! it and finds the work done, and a crash leaves nothing half made.
 
 use super::SqliteStore;
-use super::errors::from_sqlx;
 use super::values::micros;
 use crate::migrations::Migration;
 use crate::{Error, MIGRATIONS, Migrated, Result, SCHEMA_LEVEL, SchemaState};
@@ -14,7 +13,7 @@ use std::collections::HashSet;
 
 impl SqliteStore {
     pub(super) async fn read_schema(&self) -> Result<SchemaState> {
-        let mut tx = self.readers.begin().await.map_err(from_sqlx)?;
+        let mut tx = self.readers.begin().await?;
         state(&mut tx).await
     }
 
@@ -57,12 +56,8 @@ async fn apply(tx: &mut SqliteConnection, migration: &Migration, now: Timestamp)
         ) STRICT",
     )
     .execute(&mut *tx)
-    .await
-    .map_err(from_sqlx)?;
-    sqlx::raw_sql(migration.sqlite)
-        .execute(&mut *tx)
-        .await
-        .map_err(from_sqlx)?;
+    .await?;
+    sqlx::raw_sql(migration.sqlite).execute(&mut *tx).await?;
     sqlx::query(
         "-- postrider: migrate_done
         INSERT INTO postrider_migrations (version, name, applied_at) VALUES (?1, ?2, ?3)",
@@ -71,8 +66,7 @@ async fn apply(tx: &mut SqliteConnection, migration: &Migration, now: Timestamp)
     .bind(migration.name)
     .bind(micros(now))
     .execute(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     Ok(())
 }
 
@@ -82,8 +76,7 @@ async fn state(connection: &mut SqliteConnection) -> Result<SchemaState> {
         SELECT name FROM sqlite_schema WHERE type = 'table' AND name GLOB 'postrider_*'",
     )
     .fetch_all(&mut *connection)
-    .await
-    .map_err(from_sqlx)?
+    .await?
     .into_iter()
     .collect();
     if tables.is_empty() {
@@ -101,8 +94,7 @@ async fn state(connection: &mut SqliteConnection) -> Result<SchemaState> {
         SELECT oldest_binary, moved_to, moving_from FROM postrider_meta",
     )
     .fetch_optional(&mut *connection)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     let (moved_to, moving_from) = match meta {
         None => return Ok(SchemaState::Damaged("postrider_meta is empty".into())),
         Some((oldest_binary, ..)) if oldest_binary > SCHEMA_LEVEL => {
@@ -115,8 +107,7 @@ async fn state(connection: &mut SqliteConnection) -> Result<SchemaState> {
         SELECT version FROM postrider_migrations ORDER BY version",
     )
     .fetch_all(connection)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     let mut known = MIGRATIONS.iter().zip(&applied);
     if let Some((migration, _)) = known.find(|(migration, version)| migration.version != **version)
     {

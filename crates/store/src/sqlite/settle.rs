@@ -6,7 +6,6 @@
 
 use super::SqliteStore;
 use super::attempt_rows::{AttemptRow, insert_attempts, recorded_before};
-use super::errors::from_sqlx;
 use super::health::update_health;
 use super::lease_group::take_settled;
 use super::operational_events::announce;
@@ -131,8 +130,7 @@ async fn fenced(tx: &mut SqliteConnection, part: &[&Settlement]) -> Result<HashS
         )
         .bind(leases)
         .fetch_all(tx)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         fenced.extend(held);
     }
     Ok(fenced)

@@ -1,6 +1,5 @@
 //! What is written when deliveries end or wait, by settling and by recovery.
 
-use super::errors::from_sqlx;
 use super::values::{micros, rows};
 use crate::Result;
 use crate::batch::along;
@@ -86,8 +85,7 @@ pub(super) async fn insert_ended(
     .bind(rows(ended.iter().map(EndedRow::columns)))
     .bind(micros(now))
     .execute(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     Ok(())
 }
 
@@ -107,8 +105,7 @@ pub(super) async fn delete_deliveries(
     )
     .bind(ids)
     .execute(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     Ok(())
 }
 
@@ -135,8 +132,7 @@ pub(super) async fn insert_waiting(
     )
     .bind(rows(waiting.iter().map(WaitingRow::columns)))
     .execute(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     Ok(())
 }
 
@@ -173,7 +169,6 @@ pub(super) async fn reschedule(tx: &mut SqliteConnection, waiting: &[Waiting]) -
     .bind(micros(never()))
     .bind(micros(along()))
     .execute(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     Ok(())
 }

@@ -1,6 +1,5 @@
 //! Where deliveries go, if that is kept with their first attempt.
 
-use super::errors::from_sqlx;
 use super::values::rows;
 use crate::{Result, Settlement, target};
 use postrider_core::KeyRing;
@@ -28,7 +27,6 @@ pub(super) async fn keep_targets(
         kept.iter().map(|(id, target)| (id.0.simple(), target)),
     ))
     .execute(tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     Ok(())
 }

@@ -1,12 +1,11 @@
 //! A SQLite file that is moved from or to.
 
 use super::SqliteStore;
-use super::errors::from_sqlx;
 use super::values::{day_number, day_of, micros, moment, parse_time};
 use super::writer::Writing;
 use crate::transfer::value::{Kind, from_hex, plain, read_time, to_hex, written_time};
 use crate::transfer::{Column, CopyState, Hold, Row as Moving, STAYS, Side, Table};
-use crate::{Result, Store};
+use crate::{Database, Queue, Result};
 use async_trait::async_trait;
 use chrono::NaiveDate;
 use postrider_core::{KeyRing, RetrySchedule};
@@ -29,15 +28,13 @@ impl Hold for Held<'_> {
         )
         .bind(to)
         .execute(&mut *self.0)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         sqlx::raw_sql(
             "CREATE TRIGGER postrider_moved BEFORE INSERT ON postrider_outbox
              BEGIN SELECT RAISE(ABORT, 'postrider: everything has moved to another database'); END",
         )
         .execute(&mut *self.0)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         self.0.commit().await
     }
 }
@@ -61,8 +58,7 @@ impl Side for SqliteStore {
             ORDER BY t.name, c.cid",
         )
         .fetch_all(&self.readers)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         let mut tables: Vec<Table> = Vec::new();
         let mut places = Vec::new();
         for (table, name, declared, place, numbered) in rows {
@@ -96,8 +92,7 @@ impl Side for SqliteStore {
         let sql = format!("-- postrider: move_count\nSELECT count(*) FROM {table}");
         let count: i64 = sqlx::query_scalar(AssertSqlSafe(sql))
             .fetch_one(&self.readers)
-            .await
-            .map_err(from_sqlx)?;
+            .await?;
         Ok(count.unsigned_abs())
     }
 
@@ -107,17 +102,16 @@ impl Side for SqliteStore {
     }
 
     async fn bring_back(&self) -> Result<u64> {
-        let now = Store::now(self).await?;
+        let now = Database::now(self).await?;
         let schedule = RetrySchedule::default();
-        Store::recover(self, 0, now, RECOVERED_AT_ONCE, &schedule).await?;
+        Queue::recover(self, 0, now, RECOVERED_AT_ONCE, &schedule).await?;
         let left: i64 = sqlx::query_scalar(
             "-- postrider: move_leased
             SELECT (SELECT count(*) FROM postrider_deliveries WHERE lease_token IS NOT NULL)
                 + (SELECT coalesce(sum(open), 0) FROM postrider_leases)",
         )
         .fetch_one(&self.readers)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         Ok(left.unsigned_abs())
     }
 
@@ -131,8 +125,7 @@ impl Side for SqliteStore {
             FROM postrider_meta",
         )
         .fetch_one(&self.readers)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         Ok(CopyState {
             slots: 1,
             hooks_version,
@@ -147,8 +140,7 @@ impl Side for SqliteStore {
             UNION SELECT day FROM postrider_ended",
         )
         .fetch_all(&self.readers)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         Ok(days.into_iter().map(day_of).collect())
     }
 
@@ -185,16 +177,16 @@ impl Side for SqliteStore {
         {
             query = bound_to(query, Some(bound.clone()), column, *kind);
         }
-        let rows = query.fetch_all(&self.readers).await.map_err(from_sqlx)?;
+        let rows = query.fetch_all(&self.readers).await?;
         let mut found = Vec::with_capacity(rows.len());
         for row in rows {
             let mut key = Vec::with_capacity(kinds.len());
             for (n, kind) in kinds.iter().enumerate() {
-                key.extend(cell(&row, n, *kind).map_err(from_sqlx)?);
+                key.extend(cell(&row, n, *kind)?);
             }
             let mut cells = Vec::with_capacity(columns.len());
             for (n, (_, kind)) in columns.iter().enumerate() {
-                cells.push(cell(&row, kinds.len() + n, *kind).map_err(from_sqlx)?);
+                cells.push(cell(&row, kinds.len() + n, *kind)?);
             }
             found.push(Moving { key, cells });
         }
@@ -228,8 +220,7 @@ impl Side for SqliteStore {
         .bind(from)
         .bind(source.hooks_version)
         .execute(&mut *tx)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         sqlx::query(
             "-- postrider: move_seq
             INSERT INTO sqlite_sequence (name, seq)
@@ -237,16 +228,14 @@ impl Side for SqliteStore {
             WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'postrider_outbox')",
         )
         .execute(&mut *tx)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         sqlx::query(
             "-- postrider: move_seq
             UPDATE sqlite_sequence SET seq = max(seq, ?1) WHERE name = 'postrider_outbox'",
         )
         .bind(source.last_seq)
         .execute(&mut *tx)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         tx.commit().await
     }
 
@@ -261,8 +250,7 @@ impl Side for SqliteStore {
         )
         .bind(table)
         .fetch_optional(&self.readers)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         Ok(row.map_or((None, 0), |(reached, rows)| {
             (Some(reached.0), rows.unsigned_abs())
         }))
@@ -293,7 +281,7 @@ impl Side for SqliteStore {
             for (cell, (column, kind)) in row.into_iter().zip(columns) {
                 query = bound_to(query, cell, column, *kind);
             }
-            query.execute(&mut *tx).await.map_err(from_sqlx)?;
+            query.execute(&mut *tx).await?;
         }
         sqlx::query(
             "-- postrider: move_keep
@@ -304,8 +292,7 @@ impl Side for SqliteStore {
         .bind(sqlx::types::Json(cursor))
         .bind(i64::try_from(total).unwrap_or(i64::MAX))
         .execute(&mut *tx)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         tx.commit().await
     }
 
@@ -313,8 +300,7 @@ impl Side for SqliteStore {
         let mut tx = self.writer.begin().await?;
         sqlx::raw_sql("UPDATE postrider_meta SET moving_from = NULL; DELETE FROM postrider_moves")
             .execute(&mut *tx)
-            .await
-            .map_err(from_sqlx)?;
+            .await?;
         tx.commit().await
     }
 }

@@ -3,7 +3,6 @@
 //! There are no partitions to make: here a `day` is a column like any other.
 
 use super::SqliteStore;
-use super::errors::from_sqlx;
 use super::settle_rows::{EndedRow, delete_deliveries, insert_ended};
 use crate::{Result, Upkeep};
 use postrider_core::{Reason, Timestamp};
@@ -30,8 +29,7 @@ impl SqliteStore {
             WHERE h.deleted_at IS NOT NULL",
         )
         .fetch_all(&self.readers)
-        .await
-        .map_err(from_sqlx)?;
+        .await?;
         let mut done = Upkeep {
             more: self.keep_order(now, limit).await?,
             ..Upkeep::default()
@@ -61,8 +59,7 @@ async fn cancel(tx: &mut SqliteConnection, hook: Uuid, now: Timestamp, limit: u3
     .bind(hook)
     .bind(limit)
     .fetch_all(&mut *tx)
-    .await
-    .map_err(from_sqlx)?;
+    .await?;
     let ended: Vec<_> = found
         .into_iter()
         .map(|(id, day, event_id, attempts)| EndedRow {

@@ -13,7 +13,7 @@
 //! millisecond, which SQLite's own waiting would miss for seconds. Therefore we ask every
 //! millisecond or two.
 
-use super::errors::{from_sqlx, is_busy};
+use super::errors::is_busy;
 use super::file::{BUSY_TIMEOUT, connect};
 use crate::{Error, Result};
 use sqlx::sqlite::SqliteConnectOptions;
@@ -104,7 +104,7 @@ impl Writer {
             .await
         {
             if !is_busy(&error) || asked.elapsed() >= BUSY_TIMEOUT {
-                return Err(from_sqlx(error));
+                return Err(error.into());
             }
         }
         let began = Instant::now();
@@ -128,10 +128,7 @@ impl Writer {
 impl Writing<'_> {
     /// Makes the changes last: they are on the disk when this returns.
     pub(super) async fn commit(mut self) -> Result<()> {
-        sqlx::query("COMMIT")
-            .execute(&mut self.connection)
-            .await
-            .map_err(from_sqlx)?;
+        sqlx::query("COMMIT").execute(&mut self.connection).await?;
         self.turn.place.connection = Some(self.connection);
         Ok(())
     }

@@ -153,7 +153,7 @@ pub async fn every_field_of_an_event_is_kept(t: &TestStore) {
     assert_eq!(kept.headers, full.headers);
     assert_eq!(kept.occurred_at, happened.trunc_subsecs(6));
     let report = t.store.event(id).await.unwrap();
-    assert_eq!(report.state, EventState::FanOutResult);
+    assert_eq!(report.state, EventState::FannedOut);
     assert_eq!(report.account, "acme");
     assert_eq!(report.occurred_at, Some(happened));
     assert_eq!(report.fanned_out_at, Some(t.now()));

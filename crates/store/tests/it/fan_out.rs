@@ -212,7 +212,7 @@ pub async fn an_event_for_no_hook_is_kept(t: &TestStore) {
     let done = t.fan_out().await;
     assert_eq!((done.events, done.deliveries), (1, 0));
     let report = t.store.event(id).await.unwrap();
-    assert_eq!(report.state, EventState::FanOutResult);
+    assert_eq!(report.state, EventState::FannedOut);
     assert_eq!(report.fanned_out_at, Some(t.now()));
 }
 
@@ -347,7 +347,7 @@ pub async fn a_batch_is_bounded_by_its_deliveries(t: &TestStore) {
     let first = t.store.fan_out(request()).await.unwrap();
     assert_eq!((first.events, first.deliveries), (2, 8));
     assert!(first.more);
-    let states = [EventState::FanOutResult, EventState::Queued];
+    let states = [EventState::FannedOut, EventState::Queued];
     assert_eq!(t.store.event(ids[1]).await.unwrap().state, states[0]);
     assert_eq!(t.store.event(ids[2]).await.unwrap().state, states[1]);
     let tiny = FanOutRequest {

@@ -16,7 +16,7 @@ pub async fn an_event_is_shown_wherever_it_is(t: &TestStore) {
     assert_eq!(shown(t, ids[0]).await.state, EventState::Queued);
     assert_eq!(shown(t, ids[1]).await.state, EventState::Queued);
     t.fan_out().await;
-    let states = [EventState::FanOutResult, EventState::Rejected];
+    let states = [EventState::FannedOut, EventState::Rejected];
     for (id, state) in ids.into_iter().zip(states) {
         let report = shown(t, id).await;
         assert_eq!((report.id, report.state), (id, state));
@@ -39,7 +39,7 @@ pub async fn events_are_listed_newest_first_wherever_they_are(t: &TestStore) {
     assert!(listed.iter().all(|report| report.payload.is_none()));
     let states: Vec<_> = listed.iter().map(|report| report.state).collect();
     assert_eq!(states[..3], [EventState::Queued; 3]);
-    assert_eq!(states[3..], [EventState::FanOutResult; 4]);
+    assert_eq!(states[3..], [EventState::FannedOut; 4]);
 }
 
 pub async fn events_are_listed_page_by_page(t: &TestStore) {
@@ -279,7 +279,7 @@ pub async fn history_spans_the_slots(t: &TestStore) {
     for id in events_made {
         let report = t.delivery(DeliveryId::of(id, hook)).await;
         assert_eq!(report.state, DeliveryState::InFlight);
-        assert_eq!(shown(t, id).await.state, EventState::FanOutResult);
+        assert_eq!(shown(t, id).await.state, EventState::FannedOut);
     }
 }
 

@@ -145,6 +145,7 @@ on_every_store! {
         a_row_the_database_refuses_to_keep_is_rejected_alone,
         several_rows_the_database_refuses_are_rejected_alone,
         an_id_used_before_is_rejected_alone,
+        a_damaged_database_rejects_no_row,
         a_time_beyond_the_calendar_is_rejected_alone,
         headers_that_are_none_are_rejected_alone,
         a_rejected_id_is_rejected_again_beside_itself,

@@ -281,3 +281,16 @@ async fn assert_rejected(t: &TestStore, id: EventId, told: &str) {
     assert!(row.reason.contains(told), "{}", row.reason);
     assert_eq!(row.rejected_at, t.now());
 }
+
+pub async fn a_damaged_database_rejects_no_row(t: &TestStore) {
+    t.hook("*").await;
+    let ids = t.insert(&["a", "b"].map(event)).await;
+    let mut sql = t.sql().await;
+    sql.run("DELETE FROM postrider_meta").await;
+    let error = t.store.fan_out(t.request()).await.unwrap_err();
+    assert!(matches!(error, Error::Schema(_)), "{error:?}");
+    assert!(t.store.rejected(10).await.unwrap().is_empty());
+    for id in ids {
+        assert_eq!(t.store.event(id).await.unwrap().state, EventState::Queued);
+    }
+}

@@ -1,6 +1,7 @@
 //! Opening, claiming and migrating files.
 
 use super::*;
+use crate::store::*;
 use crate::{Error, SchemaState};
 
 async fn refused(url: &str) -> Error {
@@ -131,7 +132,7 @@ async fn what_was_written_is_there_after_opening_again() {
     assert_eq!(store.slots().await.unwrap(), [0]);
     assert_eq!(
         store
-            .hooks(crate::HookFilter {
+            .hooks(HookFilter {
                 limit: 9,
                 ..Default::default()
             })

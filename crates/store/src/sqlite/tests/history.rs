@@ -1,6 +1,7 @@
 //! Listings over several days and all kinds of ends.
 
 use super::*;
+use crate::store::*;
 use crate::{DeliveryFilter, DeliveryState, EventFilter, EventState};
 use postrider_core::{DeliveryId, EventId, Reason};
 use std::collections::HashSet;

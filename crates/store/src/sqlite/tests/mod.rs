@@ -10,7 +10,10 @@ mod sharing;
 mod work;
 
 use super::SqliteStore;
-use crate::{Capacity, FanOutRequest, FanOutResult, LeaseRequest, Leased, Settlement, Step, Store};
+use crate::{
+    Capacity, Database, FanOutRequest, FanOutResult, History, Hooks, LeaseRequest, Leased, Outbox,
+    Settlement, Step,
+};
 use chrono::{DateTime, TimeDelta};
 use postrider_core::{
     Attempt, AttemptId, HealthPolicy, HookCredentials, HookId, KeyRing, LeaseToken, NewEvent,

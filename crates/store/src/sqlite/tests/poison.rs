@@ -1,6 +1,7 @@
 //! Rows that only SQLite would take: each is rejected alone, with its reason.
 
 use super::*;
+use crate::store::*;
 use postrider_core::EventId;
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Applications and our writer in one file.
 
 use super::*;
+use crate::store::*;
 use sqlx::Connection;
 
 /// An application that commits one event after another, as others would: with `BEGIN

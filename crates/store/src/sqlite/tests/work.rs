@@ -1,6 +1,7 @@
 //! The life of deliveries, once around, so that every statement has run.
 
 use super::*;
+use crate::store::*;
 use crate::{DeliveryFilter, DeliveryState, HookChange, Upkeep};
 use postrider_core::{DisabledReason, Reason, RetrySchedule, Span};
 

@@ -1,0 +1,63 @@
+//! The contract of every store, in prose. The conformance cases are named after its sentences.
+//!
+//! It is split by who calls: a worker uses the outbox, the queue and the gates; the API and the
+//! command line the rest. [`Store`] is all of it.
+//!
+//! Methods that change anything are one transaction each: after an error nothing of the call has
+//! happened, except where the connection broke during the commit; calling again is then safe.
+//! `now` always comes from the caller's clock.
+
+mod credentials;
+mod database;
+mod gates;
+mod history;
+mod hooks;
+mod keys;
+mod maintenance;
+mod monitoring;
+mod outbox;
+mod queue;
+mod recovery;
+
+pub use credentials::Credentials;
+pub use database::Database;
+pub use gates::Gates;
+pub use history::{DeliveryFilter, EventFilter, History};
+pub use hooks::{HistoryFilter, HookChange, HookFilter, Hooks, LatestAnswer, RegisteredFilter};
+pub use keys::{KeyFilter, Keys};
+pub use maintenance::{Maintenance, Upkeep};
+pub use monitoring::Monitoring;
+pub use outbox::{EnqueuedOnce, IDEMPOTENCY_KEPT, Idempotency, Outbox};
+pub use queue::Queue;
+pub use recovery::Recovery;
+
+/// Everything that is kept in one database: what [`open`](crate::open) returns.
+pub trait Store:
+    Database
+    + Outbox
+    + Queue
+    + Gates
+    + Hooks
+    + Keys
+    + Credentials
+    + History
+    + Recovery
+    + Maintenance
+    + Monitoring
+{
+}
+
+impl<T> Store for T where
+    T: Database
+        + Outbox
+        + Queue
+        + Gates
+        + Hooks
+        + Keys
+        + Credentials
+        + History
+        + Recovery
+        + Maintenance
+        + Monitoring
+{
+}
