@@ -150,10 +150,10 @@ mod tests {
         );
         assert_eq!(
             problem("database", "pool_size"),
-            "postrider.toml: unknown key \"database.pool_size\"; [database] knows url"
+            "postrider.toml: unknown key \"database.pool_size\"; the keys of [database] are url"
         );
         assert!(problem("workers", "lease").ends_with("did you mean [worker]?"));
-        assert!(problem("concurrency", "").ends_with("stands under [worker]"));
+        assert!(problem("concurrency", "").ends_with("write it under [worker]"));
         assert!(problem("zebra", "x").contains("the sections are api, database, "));
         assert!(problem("thulium", "x").ends_with("[thulium] has no keys"));
     }
