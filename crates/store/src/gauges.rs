@@ -197,17 +197,15 @@ pub(crate) async fn current(
     Ok(Some(GaugeSample { at: now, gauges }))
 }
 
-/// The connections of a pool.
-pub(crate) fn pool_gauge<DB: sqlx::Database>(
-    name: &'static str,
-    pool: &sqlx::Pool<DB>,
-) -> PoolGauge {
-    let idle = u32::try_from(pool.num_idle()).unwrap_or(u32::MAX);
-    PoolGauge {
-        pool: name,
-        used: pool.size().saturating_sub(idle),
-        idle,
-        max: pool.options().get_max_connections(),
+impl PoolGauge {
+    pub(crate) fn of<DB: sqlx::Database>(pool: &'static str, connections: &sqlx::Pool<DB>) -> Self {
+        let idle = u32::try_from(connections.num_idle()).unwrap_or(u32::MAX);
+        Self {
+            pool,
+            used: connections.size().saturating_sub(idle),
+            idle,
+            max: connections.options().get_max_connections(),
+        }
     }
 }
 

@@ -15,7 +15,11 @@ mod fan_out;
 mod gauges;
 mod history_rows;
 mod hook_cache;
+mod hook_change;
+mod hook_row;
+mod idempotency;
 mod key_cursors;
+mod key_row;
 mod lost_lease;
 mod migrations;
 mod open;
@@ -25,7 +29,7 @@ pub mod postgres;
 mod recovery;
 mod report;
 mod retention;
-mod scratch;
+mod schema_state;
 pub mod sqlite;
 mod store;
 mod stored_row;
@@ -42,14 +46,14 @@ pub use gauges::{
     GAUGES_COUNTED, GaugeSample, Gauges, HookCounts, PartitionGauge, PoolGauge, SnapshotGauge,
     TableGauge, Waiting,
 };
-pub use migrations::{MIGRATIONS, Migrated, SCHEMA_LEVEL, SchemaState};
+pub use migrations::{MIGRATIONS, Migrated, SCHEMA_LEVEL};
 pub use open::{Backend, DatabaseSettings, open};
 pub use report::{
     AttemptReport, DeliveryReport, DeliveryState, EventReport, EventState, HookChangeReport,
     HookReport, KeyReport, RegisteredHook, RegistrantReport, RejectedReport,
 };
 pub use retention::{Erased, Pruned, Retention};
-pub use scratch::{HeldSnapshot, PastDay, ScratchDatabase, describe_server};
+pub use schema_state::SchemaState;
 pub use store::{
     Credentials, Database, DeliveryFilter, EnqueuedOnce, EventFilter, Gates, History,
     HistoryFilter, HookChange, HookFilter, Hooks, IDEMPOTENCY_KEPT, Idempotency, KeyFilter, Keys,

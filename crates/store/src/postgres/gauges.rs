@@ -9,9 +9,9 @@ use super::diagnostics::diagnostics;
 use super::upkeep::PARTITIONED;
 use crate::gauges::{
     self, GAUGES_COUNTED, GaugeStatements, Gauges, HookCounts, KeptSample, PartitionGauge,
-    SnapshotGauge, TAKING_MAX, TableGauge, Waiting, WaitingRow, capped, pool_gauge,
+    SnapshotGauge, TAKING_MAX, TableGauge, Waiting, WaitingRow, capped,
 };
-use crate::{Diagnostics, Error, GaugeSample, Monitoring, PoolGauge, Result};
+use crate::{Diagnostics, Error, GaugeSample, Monitoring, Result};
 use async_trait::async_trait;
 use chrono::{NaiveDate, NaiveTime};
 use postrider_core::Timestamp;
@@ -32,14 +32,6 @@ const QUEUE_TABLES: [&str; 7] = [
 ];
 
 impl PostgresStore {
-    pub(super) fn pools(&self) -> Vec<PoolGauge> {
-        vec![
-            pool_gauge("hot", &self.hot),
-            pool_gauge("intake", &self.intake),
-            pool_gauge("calm", &self.calm),
-        ]
-    }
-
     async fn take_sample(&self, now: Timestamp) -> Result<Gauges> {
         let mut gauges = Gauges::default();
         let mut connection = self.hot.acquire().await?;

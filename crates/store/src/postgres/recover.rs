@@ -49,7 +49,7 @@ pub(super) async fn recover(
         make_due(&mut tx, slot, now, &due).await?;
     }
     if !lost.is_empty() {
-        let cache = store.refresh_book(&mut tx).await?;
+        let cache = store.refresh_hooks(&mut tx).await?;
         let lost = lost.into_iter().map(|lease| {
             let step = lease.step(&cache, schedules, now);
             (lease, step)

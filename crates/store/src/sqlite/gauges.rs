@@ -8,9 +8,9 @@ use super::diagnostics::diagnostics;
 use super::values::{day_of, micros, parse_time};
 use crate::gauges::{
     self, GAUGES_COUNTED, GaugeStatements, Gauges, HookCounts, KeptSample, Waiting, WaitingRow,
-    capped, pool_gauge,
+    capped,
 };
-use crate::{Diagnostics, GaugeSample, Monitoring, PoolGauge, Result};
+use crate::{Diagnostics, GaugeSample, Monitoring, Result};
 use async_trait::async_trait;
 use chrono::NaiveTime;
 use postrider_core::Timestamp;
@@ -18,10 +18,6 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::types::Json;
 
 impl SqliteStore {
-    pub(super) fn reader_pool(&self) -> Vec<PoolGauge> {
-        vec![pool_gauge("readers", &self.readers)]
-    }
-
     /// Deliveries that wait without a lease: a step for each hook with waiting deliveries, and then
     /// as many rows as are counted.
     async fn sample_deliveries(&self, now: Timestamp, gauges: &mut Gauges) -> Result<()> {

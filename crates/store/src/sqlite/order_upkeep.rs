@@ -42,7 +42,7 @@ pub(super) async fn keep_order(store: &SqliteStore, now: Timestamp, limit: u32) 
     }
     let mut more = false;
     let mut tx = store.writer.begin().await?;
-    let cache = store.fresh_book(&mut tx).await?;
+    let cache = store.refresh_hooks(&mut tx).await?;
     for hook in hooks.into_iter().map(HookId) {
         // Deliveries of deleted hooks are cancelled.
         let Some(known) = cache.get(hook) else {

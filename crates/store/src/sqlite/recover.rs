@@ -55,7 +55,7 @@ pub(super) async fn recover(
         worker_lost: u32::try_from(lost.len()).unwrap_or(u32::MAX),
     };
     if !lost.is_empty() {
-        let cache = store.fresh_book(&mut tx).await?;
+        let cache = store.refresh_hooks(&mut tx).await?;
         let lost = lost.into_iter().map(|lease| {
             let step = lease.step(&cache, schedules, now);
             (lease, step)
