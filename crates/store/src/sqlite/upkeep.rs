@@ -3,6 +3,7 @@
 //! There are no partitions to make: here a `day` is a column like any other.
 
 use super::SqliteStore;
+use super::idempotency::forget_calls;
 use super::settle_rows::{EndedRow, delete_deliveries, insert_ended};
 use crate::{Result, Upkeep};
 use postrider_core::{Reason, Timestamp};
@@ -11,7 +12,7 @@ use uuid::Uuid;
 
 impl SqliteStore {
     pub(super) async fn keep_up(&self, now: Timestamp, limit: u32) -> Result<Upkeep> {
-        self.forget_calls(now).await?;
+        forget_calls(self, now).await?;
         // From hook to hook of those that wait, which costs the same whatever their backlog.
         let hooks: Vec<Uuid> = sqlx::query_scalar(
             "-- postrider: cancel_hooks
