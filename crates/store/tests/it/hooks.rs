@@ -4,7 +4,7 @@ use postrider_core::{
     Filter, HookEdit, HookId, HookSettings, HookStatus, SettingsChange, SigningSecret, Span,
 };
 use postrider_store::{Backend, DeliveryState, Error, HookChange, HookFilter, HookReport};
-use postrider_tests::{TestStore, event, new_hook};
+use postrider_tests::{TestStore, conformance, event, new_hook};
 use std::time::Duration;
 use uuid::Uuid;
 

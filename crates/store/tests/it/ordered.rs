@@ -393,8 +393,7 @@ async fn recover(t: &TestStore) {
     assert_eq!(recovered.unwrap().recovered, 1);
 }
 
-#[conformance]
-async fn upkeep(t: &TestStore) {
+pub async fn upkeep(t: &TestStore) {
     while t.store.upkeep(t.now(), 1_000).await.unwrap().more {}
 }
 
