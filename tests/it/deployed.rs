@@ -192,7 +192,7 @@ async fn the_scaler_asks_for_one_number() {
 }
 
 #[tokio::test]
-async fn systemd_is_told_when_the_service_is_ready_and_when_it_ends() {
+async fn systemd_is_notified_when_the_service_is_ready_and_when_it_ends() {
     let database = TestDatabase::migrated(Backend::Sqlite).await;
     let folder = TempDir::new().expect("a temporary folder");
     let path = folder.path().join("notify");

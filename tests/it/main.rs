@@ -1,5 +1,8 @@
 //! Postrider from outside: what the whole workspace and the built programs must keep.
-#![deny(dead_code, reason = "a story that `on_both!` does not list would never run")]
+#![deny(
+    dead_code,
+    reason = "a story that `on_both!` does not list would never run"
+)]
 
 mod addresses;
 mod api_batch;

@@ -168,7 +168,7 @@ async fn bare_inserts_spread_over_the_slots_and_keys_keep_theirs(t: &TestStore) 
 }
 
 #[conformance(postgres)]
-async fn a_password_is_not_told(t: &TestStore) {
+async fn a_password_is_not_shown(t: &TestStore) {
     let (user, rest) = t.database.url().split_once('@').expect("a user");
     let (url, password) = match user.trim_start_matches("postgres://").split_once(':') {
         Some((_, password)) => (t.database.url().to_owned(), password),

@@ -5,7 +5,7 @@ use postrider_store::{Backend, Error, HookChange};
 use postrider_tests::{TestStore, conformance, event, new_hook};
 
 #[conformance]
-async fn no_secret_stands_in_the_database_in_the_clear(t: &TestStore) {
+async fn no_secret_is_in_the_database_in_the_clear(t: &TestStore) {
     let mut hook = new_hook("default", &["*"]);
     hook.credentials.basic = Some(BasicAuth {
         user: "the-basic-user".into(),
