@@ -226,6 +226,23 @@ async fn signatures_whose_moment_has_passed_are_forgotten(t: &TestStore) {
     assert_eq!(kept().await, 3);
 }
 
+#[conformance]
+async fn a_signature_may_be_taken_again_when_its_moment_has_passed(t: &TestStore) {
+    let key = KeyId::draw(t.now());
+    let take = async || {
+        let until = t.now() + Duration::from_secs(900);
+        let taken = t.store.take_signature(key, b"one", t.now(), until).await;
+        taken.unwrap()
+    };
+    assert!(take().await);
+    t.advance(900);
+    assert!(!take().await, "until then it is known");
+    t.advance(1);
+    assert!(take().await);
+    t.advance(900);
+    assert!(!take().await, "it is known again");
+}
+
 async fn made(t: &TestStore, new: NewCredential) -> KeyReport {
     t.store.create_credential(new, t.now()).await.unwrap()
 }

@@ -178,6 +178,24 @@ async fn attempts_settled_out_of_order_undo_nothing(t: &TestStore) {
     assert_eq!(t.shown(hook).await.fail_count, 1);
 }
 
+#[conformance]
+async fn enabling_forgets_no_success(t: &TestStore) {
+    let hook = t.hook("work").await;
+    let started = t.started(hook, 3).await;
+    let ended = |mut settlement: Settlement, seconds| {
+        settlement.attempt.duration = Duration::from_secs(seconds);
+        settlement
+    };
+    t.settle(&[ended(t.refused(&started[0], 10), 1)]).await;
+    t.settle(&[ended(t.accepted(&started[1]), 5)]).await;
+    let enable = HookChange::Enable;
+    let enabled = t.store.change_hook(hook, enable, "test", t.now()).await;
+    assert_eq!(enabled.unwrap().fail_count, 0);
+    t.settle(&[ended(t.refused(&started[2], 10), 4)]).await;
+    let shown = t.shown(hook).await;
+    assert_eq!(shown.fail_count, 0, "it failed before it was taken");
+}
+
 // ---- several workers
 
 #[conformance(postgres)]

@@ -1,8 +1,10 @@
 //! Hooks as people and programs register, change, list and remove them.
 
-use postrider_core::{Filter, HookId, HookSettings, SettingsChange, SigningSecret, Span};
-use postrider_store::{DeliveryState, Error, HookChange, HookFilter, HookReport};
-use postrider_tests::{TestStore, conformance, event, new_hook};
+use postrider_core::{
+    Filter, HookEdit, HookId, HookSettings, HookStatus, SettingsChange, SigningSecret, Span,
+};
+use postrider_store::{Backend, DeliveryState, Error, HookChange, HookFilter, HookReport};
+use postrider_tests::{TestStore, event, new_hook};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -298,6 +300,101 @@ async fn what_is_in_flight_ends_as_it_does_when_its_hook_is_paused(t: &TestStore
         t.delivery(started[1].id).await.state,
     ];
     assert_eq!(states, [DeliveryState::Delivered, DeliveryState::Held]);
+}
+
+#[conformance]
+async fn a_change_takes_one_version_and_no_change_takes_none(t: &TestStore) {
+    let hook = t.hook("work").await;
+    let version = async || t.store.peek().await.unwrap().hooks_version;
+    let first = version().await;
+    let edit = HookEdit {
+        url: Some("https://receiver.example/other".into()),
+        status: Some(HookStatus::Paused),
+        ..HookEdit::default()
+    };
+    change(t, hook, HookChange::Edit(Box::new(edit))).await;
+    assert_eq!(version().await, first + 1);
+    change(t, hook, HookChange::Pause).await;
+    assert_eq!(version().await, first + 1, "it is paused already");
+    change(t, hook, HookChange::Disable).await;
+    assert_eq!(version().await, first + 2);
+    change(t, hook, HookChange::Disable).await;
+    assert_eq!(version().await, first + 2, "it is disabled already");
+}
+
+#[conformance]
+async fn a_pattern_of_a_newer_version_locks_the_hook_and_leaves_the_others(t: &TestStore) {
+    let hook = t.hook("work").await;
+    let events = match t.backend() {
+        Backend::Postgres => "ARRAY['work', 'a*b']",
+        Backend::Sqlite => r#"'["work","a*b"]'"#,
+    };
+    overwrite(t, hook, &format!("events = {events}")).await;
+    assert_eq!(t.shown(hook).await.events, ["work", "a*b"]);
+
+    t.insert_many("work", 2).await;
+    let done = t.fan_out().await;
+    assert_eq!(done.deliveries, 2, "its deliveries are made");
+    assert!(done.started.is_empty(), "and wait");
+    assert!(t.lease(&[hook]).await.is_empty());
+    assert!(t.store.hook_cache().get(hook).unwrap().locked);
+    let edit = HookEdit {
+        url: Some("https://receiver.example/other".into()),
+        ..HookEdit::default()
+    };
+    let edit = HookChange::Edit(Box::new(edit));
+    let refused = t.store.change_hook(hook, edit, "test", t.now()).await;
+    assert!(matches!(refused, Err(Error::Conflict(_))), "{refused:?}");
+}
+
+#[conformance]
+async fn a_hook_of_an_unknown_status_is_shown_as_paused(t: &TestStore) {
+    let hook = t.hook("work").await;
+    overwrite(t, hook, "status = 'archived'").await;
+    assert_eq!(t.shown(hook).await.status, "paused");
+    t.insert_many("work", 1).await;
+    let done = t.fan_out().await;
+    assert_eq!((done.deliveries, done.started.len()), (1, 0));
+    assert_eq!(t.shown(hook).await.held, 1);
+
+    assert_eq!(change(t, hook, HookChange::Pause).await.status, "paused");
+    let mut sql = t.sql().await;
+    let stored = sql.text("SELECT status FROM postrider_hooks").await;
+    assert_eq!(stored, "paused", "pausing it is a change");
+}
+
+#[conformance]
+async fn a_hook_disabled_at_an_unknown_time_was_disabled_by_its_latest_change(t: &TestStore) {
+    let hook = t.hook("work").await;
+    t.advance(5);
+    let disabled_at = t.now();
+    change(t, hook, HookChange::Disable).await;
+    overwrite(t, hook, "disabled_at = NULL, disabled_reason = 'gone'").await;
+    assert_eq!(t.shown(hook).await.disabled_at, Some(disabled_at));
+    let opened = t.store.hook_with_credentials(hook).await.unwrap();
+    assert_eq!(opened.disabled.unwrap().at, disabled_at);
+    t.insert_many("work", 1).await;
+    assert_eq!(t.fan_out().await.deliveries, 0, "it is gone");
+}
+
+/// Writes columns of a hook as no version of Postrider known to this binary does.
+async fn overwrite(t: &TestStore, hook: HookId, columns: &str) {
+    let unchecked = match t.backend() {
+        Backend::Postgres => {
+            "ALTER TABLE postrider_hooks DROP CONSTRAINT postrider_hooks_status_check"
+        }
+        Backend::Sqlite => "PRAGMA ignore_check_constraints = ON",
+    };
+    let id = t.id(hook.0);
+    let mut sql = t.sql().await;
+    sql.run(format!(
+        "{unchecked};
+        UPDATE postrider_meta SET hooks_version = hooks_version + 1;
+        UPDATE postrider_hooks
+        SET {columns}, version = (SELECT hooks_version FROM postrider_meta)
+        WHERE id = {id}"
+    ))
+    .await;
 }
 
 fn everything() -> HookFilter {

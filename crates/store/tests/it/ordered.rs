@@ -393,7 +393,8 @@ async fn recover(t: &TestStore) {
     assert_eq!(recovered.unwrap().recovered, 1);
 }
 
-pub async fn upkeep(t: &TestStore) {
+#[conformance]
+async fn upkeep(t: &TestStore) {
     while t.store.upkeep(t.now(), 1_000).await.unwrap().more {}
 }
 

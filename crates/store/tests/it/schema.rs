@@ -87,6 +87,12 @@ async fn a_missing_table_is_damage(t: &TestStore) {
 }
 
 #[conformance]
+async fn a_missing_row_of_settings_is_damage(t: &TestStore) {
+    t.sql().await.run("DELETE FROM postrider_meta").await;
+    refused_as_damaged(&t.another().await).await;
+}
+
+#[conformance]
 async fn a_database_without_our_tables_says_what_to_do(t: &TestStore) {
     let (_database, store) = empty(t).await;
     let problems = [
