@@ -1,4 +1,4 @@
-//! Batches of events, and calls that are made twice: all or none, and once.
+//! Batches of events and repeated calls: all events or none, and each once.
 
 use postrider_core::PAYLOAD_MAX_BYTES;
 use postrider_store::Backend;

@@ -1,4 +1,4 @@
-//! Hooks, managed over HTTP: each change holds for the workers, and each refusal says what to do.
+//! Managing hooks over HTTP: workers apply each change, and each refusal says what to do.
 
 use postrider_store::Backend;
 use postrider_tests::{Caller, Postrider, Receiver, TestDatabase, eventually, on_both};

@@ -1,4 +1,4 @@
-//! What bounds callers of the API, and what lets browsers in.
+//! Limits of API callers, and access from browsers.
 
 use postrider_store::Backend;
 use postrider_tests::{Caller, Postrider, TestDatabase, on_both};

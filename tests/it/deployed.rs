@@ -1,5 +1,5 @@
-//! The files of a deployment: valid by their schemas, true to the program, and what containers
-//! would run is run here by hand.
+//! The deployment files: valid by their schemas and consistent with the program; the containers'
+//! commands are run here.
 
 use postrider_store::Backend;
 use postrider_tests::{

@@ -1,4 +1,4 @@
-//! What is recorded of a hook: who changed it, when it was warned of, and why it was disabled.
+//! The history of a hook: who changed it, when it got a warning, and why it was disabled.
 
 use postrider_core::{HookId, Span};
 use postrider_store::{Backend, HistoryFilter};

@@ -1,5 +1,5 @@
-//! Retries of Misskey's deliveries go where the hook pointed when the first attempt was made,
-//! with the secret of then, whatever becomes of the hook.
+//! Retries of Misskey's deliveries go to the URL, and with the secret, of the first attempt,
+//! however the hook changes.
 
 use crate::profile_vectors::text;
 use postrider_core::{

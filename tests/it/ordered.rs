@@ -1,5 +1,4 @@
-//! Ordered hooks: no event of a key is sent before the one before it was delivered, whatever
-//! fails and whoever dies.
+//! Ordered hooks: no event of a key is sent before its predecessor was delivered, whatever fails.
 
 use postrider_core::{
     DeliveryId, HookId, HookSettings, NewEvent, OnFailure, Ordered, RetrySchedule,

@@ -1,7 +1,7 @@
-//! Events that were accepted over HTTP by a server that is killed in the next instant: each is
-//! delivered. And who is told of success, is told after the commit.
+//! Events accepted over HTTP by a server that is killed in the next instant are all delivered. A
+//! success is reported only after the commit.
 //!
-//! `POSTRIDER_TEST_ROUNDS=500` kills so many servers instead of a few.
+//! `POSTRIDER_TEST_ROUNDS=500` kills that many servers instead of a few.
 
 use postrider_store::Backend;
 use postrider_tests::{Caller, Postrider, Receiver, TestDatabase, eventually, on_both};

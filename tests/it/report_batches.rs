@@ -1,4 +1,4 @@
-//! Several reports in one request: how they go together, and that they stay so.
+//! Several reports in one request: how they are batched, and that they stay together.
 
 use postrider_core::{EventId, HookId, NewEvent, NewHook};
 use postrider_store::{Backend, DeliveryState, HookChange};

@@ -1,4 +1,4 @@
-//! What goes wrong in one place keeps a worker from nothing else.
+//! A problem in one place does not stop a worker elsewhere.
 
 use postrider_store::{Backend, DeliveryState, HookChange};
 use postrider_tests::{

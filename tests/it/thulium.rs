@@ -1,4 +1,4 @@
-//! Thulium's API from outside: what its page prints, and what is ours beside it.
+//! Thulium's API from outside: the printed exchanges of its page, and Postrider's additions.
 
 use crate::profile_vectors::{text, vector};
 use postrider_store::Backend;

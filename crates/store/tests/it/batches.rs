@@ -1,4 +1,4 @@
-//! Several events in one request: what is cut together stays together.
+//! Several events in one request: a batch stays together.
 
 use crate::support::ids_of;
 use chrono::TimeDelta;

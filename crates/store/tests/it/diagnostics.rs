@@ -1,4 +1,4 @@
-//! What a database tells about itself.
+//! What a database reports about itself.
 
 use postrider_store::{Backend, Diagnostics, OUTBOX_COLUMNS, Producer};
 use postrider_tests::{TestStore, conformance};

@@ -1,4 +1,4 @@
-//! Events in: what an application or the API writes, and what a worker sees of it at a glance.
+//! Incoming events: what an application or the API writes, and what a worker's poll finds.
 
 use crate::support::{drained, ids_of};
 use chrono::SubsecRound;

@@ -1,4 +1,4 @@
-//! What events said goes when it is asked for, and is never sent again.
+//! Erasing the contents of events, which are then never sent again.
 
 use postrider_core::{DeliveryId, EventId, RetrySchedule};
 use postrider_store::{DeliveryState, Erased, Error};

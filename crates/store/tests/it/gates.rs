@@ -1,4 +1,4 @@
-//! Hooks that one worker alone starts deliveries of, and how they are held back.
+//! Gated hooks, whose deliveries only their owner starts, and how they are throttled.
 
 use crate::support::drained;
 use postrider_core::{

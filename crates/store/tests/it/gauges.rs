@@ -1,4 +1,4 @@
-//! How much waits and how the database is: sampled by one, shown by all.
+//! The size of the backlog and the state of the database: sampled by one process, shown by all.
 
 use postrider_core::{HookId, HookSettings, NewHook, Ordered};
 use postrider_store::{Backend, GAUGES_COUNTED, GaugeSample, Gauges, HookChange, HookCounts};

@@ -1,4 +1,4 @@
-//! What is held for hooks that are not active, and giving it up.
+//! Held deliveries of hooks that are not active, and discarding them.
 
 use postrider_core::{DeliveryId, HookId, Timestamp};
 use postrider_store::{

@@ -1,4 +1,4 @@
-//! What is recorded of the changes of hooks, and of those that were warned of.
+//! The recorded changes and warnings of hooks.
 
 use postrider_core::{
     Filter, HealthPolicy, HookId, Reason, SettingsChange, SigningSecret, Timestamp,

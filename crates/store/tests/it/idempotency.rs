@@ -1,4 +1,4 @@
-//! Calls that publish events once, however often they are made.
+//! Calls that publish their events once, however often they are repeated.
 
 use postrider_core::{EventId, KeyId, NewEvent};
 use postrider_store::{EnqueuedOnce, IDEMPOTENCY_KEPT, Idempotency};

@@ -1,5 +1,5 @@
-//! Ordered hooks in people's hands: what becomes of the order when deliveries are discarded or
-//! sent again, and when the hook itself is changed.
+//! The order of ordered hooks when deliveries are discarded or sent again, and when the hook is
+//! changed.
 
 use crate::ordered::{deliver, fail, insert, keyed, of, ordered, upkeep};
 use crate::support::{drained, ids_of};

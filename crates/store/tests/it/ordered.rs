@@ -1,4 +1,4 @@
-//! Ordered hooks: of the deliveries of one key, one goes at a time, in the order of insertion.
+//! Ordered hooks: the deliveries of a key are sent one at a time, in the order of insertion.
 
 use crate::support::{drained, ids_of};
 use chrono::TimeDelta;

@@ -1,4 +1,4 @@
-//! Partitions go and come whatever people, other sessions and crashes do to them (PostgreSQL).
+//! Creating and pruning partitions in spite of users, other sessions and crashes (PostgreSQL).
 //!
 //! The partitions of a test begin with 2026-03-02.
 

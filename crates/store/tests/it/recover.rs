@@ -1,4 +1,4 @@
-//! Leases that ended without a settlement.
+//! Recovering leases that ended without a settlement.
 
 use chrono::SubsecRound;
 use postrider_core::{DeliveryId, HookId, HookSettings, RetrySchedule, Span, Timestamp};

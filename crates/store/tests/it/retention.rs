@@ -1,4 +1,4 @@
-//! What is past its retention goes, and nothing of it is lost in silence.
+//! What is past its retention is pruned, and nothing is lost silently.
 
 use postrider_core::{DeliveryId, EventId, HookId, NewEvent};
 use postrider_store::{

@@ -1,4 +1,4 @@
-//! The database itself: its tables, its clock, what is told of it.
+//! The database itself: its tables, its clock, and what is reported about it.
 
 use postrider_core::{KeyRing, slot_of};
 use postrider_store::{

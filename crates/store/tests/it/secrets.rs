@@ -1,4 +1,4 @@
-//! What proves the sender is sealed at rest.
+//! Secrets are sealed at rest.
 
 use postrider_core::{BasicAuth, KeyRing, KeyScope, KeyToken, NewKey, SealError, SigningSecret};
 use postrider_store::{Backend, Error, HookChange};
