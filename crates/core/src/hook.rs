@@ -3,7 +3,7 @@
 use crate::event::{are_too_many_headers, is_header_name, is_header_value, is_reserved_header};
 use crate::{
     EventPattern, HEADERS_MAX, HEADERS_MAX_BYTES, HOOK_URL_MAX_BYTES, HookId, HookSettings,
-    NewAlias, Phase, Signer, SigningSecret, Timestamp,
+    NewAlias, Phase, SettingsError, Signer, SigningSecret, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -161,17 +161,9 @@ pub enum HookError {
         "there are more than {HEADERS_MAX} headers, or more than {HEADERS_MAX_BYTES} bytes of them: receivers refuse so many"
     )]
     HeadersTooMany,
-    /// No request can be made in no time.
-    #[error("the timeout must be longer than 0s")]
-    Timeout,
-    /// A count that would let nothing through.
-    #[error("the {0} must be at least 1")]
-    Zero(&'static str),
-    /// It is to hold or to skip, and has no order.
-    #[error(
-        "what happens behind an event that has failed for good (on_failure) matters only where events are kept in order: make the hook ordered by key too"
-    )]
-    NotOrdered,
+    /// A setting has a value that it cannot have.
+    #[error(transparent)]
+    Setting(#[from] SettingsError),
     /// The secret cannot stand in a header.
     #[error("the secret has a control character: it is sent in a header and cannot have one")]
     Token,
@@ -181,6 +173,20 @@ pub enum HookError {
     /// The account is empty or too long.
     #[error("the account must be 1 to {max} bytes long", max = crate::KEY_MAX_BYTES)]
     Account,
+}
+
+impl HookError {
+    /// The member of the hook's JSON that is wrong; `None` when it is not one member.
+    pub fn field(&self) -> Option<&'static str> {
+        match self {
+            Self::Url { .. } => Some("url"),
+            Self::NoEvents => Some("events"),
+            Self::Header(..) | Self::HeadersTooMany => Some("headers"),
+            Self::Setting(error) => Some(error.field),
+            Self::Account => Some("account"),
+            Self::Token | Self::TooMany(_) => None,
+        }
+    }
 }
 
 impl Hook {
@@ -442,8 +448,9 @@ mod tests {
             },
             at_most: None,
         };
+        let timeout = SettingsError::new("timeout", "must be longer than 0s");
         assert_eq!(hook("1s", 100).check(), Ok(()));
-        assert_eq!(hook("0s", 0).check(), Err(HookError::Timeout));
+        assert_eq!(hook("0s", 0).check(), Err(timeout.into()));
         assert_eq!(hook("1s", 101).check(), Err(HookError::HeadersTooMany));
     }
 

@@ -19,6 +19,7 @@ mod health;
 mod history;
 mod hook;
 mod hook_edit;
+mod hook_setting;
 mod hook_settings;
 mod hook_target;
 mod id;
@@ -55,7 +56,8 @@ pub use hook::{
     RotatingSecret, parse_hook_url,
 };
 pub use hook_edit::HookEdit;
-pub use hook_settings::{HookSettings, OnFailure, Ordered, SettingsChange};
+pub use hook_setting::{HookSetting, SettingForm, SettingsError};
+pub use hook_settings::{HOOK_SETTINGS, HookSettings, OnFailure, Ordered, SettingsChange};
 pub use hook_target::HookTarget;
 pub use id::{AttemptId, DeliveryId, EventId, HookId, KeyId, LeaseToken, WorkerId};
 pub use key::{Key, KeyError, KeyScope, KeyToken, NewKey, OtherAccount, TokenHash};

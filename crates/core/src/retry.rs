@@ -3,6 +3,7 @@
 use crate::{DeliveryId, Hook, Span};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::fmt;
 use std::time::Duration;
 
 /// The waits between the attempts of a delivery. With `n` waits there are `n + 1` attempts.
@@ -94,6 +95,17 @@ impl RetrySchedule {
         let jittered = delay.mul_f64(self.jitter.factor(fraction(delivery, attempt)));
         // To the millisecond: a moment that is stored and read again is still the same.
         Some(Duration::from_millis(jittered.as_millis() as u64))
+    }
+}
+
+/// The waits, with commas between them.
+impl fmt::Display for RetrySchedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, delay) in self.delays.iter().enumerate() {
+            let comma = if place > 0 { ", " } else { "" };
+            write!(f, "{comma}{delay}")?;
+        }
+        Ok(())
     }
 }
 

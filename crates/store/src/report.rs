@@ -4,7 +4,7 @@ use postrider_core::{
     Access, AttemptId, DeliveryId, EventId, Filter, Hook, HookId, HookSettings, KeyId,
     NewCredential, NewKey, OnFailure, Ordered, Phase, Proof, Rate, RegistrantStatus, Timestamp,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 /// A hook as it is shown. The secret is shown at creation and rotation only.
@@ -40,14 +40,6 @@ pub struct HookReport {
     pub phase: Option<Phase>,
     /// While it is backed off: nothing is sent before then.
     pub not_before: Option<Timestamp>,
-    /// Requests in flight to it at most, over all workers, if it sets that.
-    pub in_flight: Option<u32>,
-    /// Requests to it in a time at most, if it sets that.
-    pub rate: Option<Rate>,
-    /// Whether it gets the events of one key in their order, one at a time: `key`.
-    pub ordered: Option<Ordered>,
-    /// What becomes of the events behind one that has failed for good, if it is ordered.
-    pub on_failure: Option<OnFailure>,
     /// Why it is disabled: `failures`, `gone` or `manual`.
     pub disabled_reason: Option<String>,
     /// When it was disabled.
@@ -64,12 +56,36 @@ pub struct HookReport {
     pub held: u32,
     /// When the event of the oldest of them was made: of the hundred that are due longest.
     pub oldest_held_at: Option<Timestamp>,
-    /// What else it sets for itself.
+    /// Its settings, without the filter. In JSON the limits and the order also stand beside it.
+    #[serde(flatten, serialize_with = "with_limits_beside")]
     pub settings: HookSettings,
     /// When it was registered.
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
+}
+
+/// Writes the member `settings`, and the members that have always stood beside it.
+fn with_limits_beside<S: Serializer>(
+    settings: &HookSettings,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Members<'a> {
+        in_flight: Option<u32>,
+        rate: Option<Rate>,
+        ordered: Option<Ordered>,
+        on_failure: Option<OnFailure>,
+        settings: &'a HookSettings,
+    }
+    let members = Members {
+        in_flight: settings.in_flight,
+        rate: settings.rate,
+        ordered: settings.ordered,
+        on_failure: settings.after_failure(),
+        settings,
+    };
+    members.serialize(serializer)
 }
 
 /// A hook as its profile's own API shows it.
