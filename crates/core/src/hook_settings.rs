@@ -18,6 +18,8 @@ hook_settings! {
     body: BodyForm, default: "`envelope`";
     /// Only events whose payload fits this condition
     filter: Option<Filter>, default: "every payload";
+    /// Only events whose payload has at most this many bytes; a larger one gets no delivery
+    max_payload_bytes: Option<u32>, default: "every payload";
     /// The deadline of a request; never longer than `worker.request_timeout`
     timeout: Option<Span>, default: "`worker.request_timeout`";
     /// The waits between attempts; n waits make n + 1 attempts

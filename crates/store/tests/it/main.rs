@@ -120,6 +120,7 @@ on_every_store! {
         a_hook_with_a_filter_gets_only_what_fits,
         a_changed_filter_decides_about_events_read_later,
         a_payload_that_no_filter_can_read_fits_none_and_is_counted,
+        a_payload_larger_than_the_hook_takes_makes_no_delivery,
         rows_leave_the_outbox_with_their_deliveries,
         what_was_rolled_back_is_never_delivered,
         a_hook_made_just_before_the_event_gets_it,
