@@ -229,21 +229,7 @@ impl Fault {
 /// What is wrong with an event, by its place in the body.
 impl From<&EventError> for Fault {
     fn from(error: &EventError) -> Self {
-        let pointer = match error {
-            EventError::TypeEmpty
-            | EventError::TypeTooLong(_)
-            | EventError::TypeMalformed(_)
-            | EventError::TypeReserved(_) => "/event_type",
-            EventError::PayloadMalformed(_) | EventError::PayloadTooLarge(_) => "/payload",
-            EventError::Key { what, .. } => match *what {
-                "account" => "/account",
-                "ordering key" => "/ordering_key",
-                _ => "/dedup_key",
-            },
-            EventError::Headers(_) | EventError::HeadersTooMany => "/headers",
-            EventError::DueTooLate { .. } => "/deliver_after",
-        };
-        Self::at(pointer, error.to_string())
+        Self::at(format!("/{}", error.field()), error.to_string())
     }
 }
 
