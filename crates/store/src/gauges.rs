@@ -1,148 +1,147 @@
-//! How much waits and how the database is, as a sample that all processes show.
+//! Gauges of the queue and the database: one sample for all processes.
 //!
-//! One process at a time takes a sample, whoever asks first when it is time, and keeps it in
-//! `postrider_gauges`; all others read it there. So the cost is the same however many run, and
-//! every process tells the same.
+//! The first process that asks when a sample is due takes it and stores it in `postrider_gauges`; all
+//! others read it there. The cost does not grow with the number of processes, and all report the
+//! same values.
 
 use chrono::TimeDelta;
 use postrider_core::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// Nothing is counted further than this: a count that has reached it says "at least".
+/// The largest count. A count that has reached it means "at least".
 pub const GAUGES_COUNTED: u32 = 10_000;
 
-/// How old a sample is when the next one is taken, unless taking it is costly.
+/// The time between two samples, unless they are expensive.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// A sample is followed by a pause of so many times of what it took.
+/// The shortest pause after a sample, in multiples of the time that it took.
 const PAUSE_TIMES: u32 = 20;
 
-/// How long taking a sample may last.
+/// The time limit of a sample.
 pub(crate) const TAKING_MAX: Duration = Duration::from_secs(30);
 
-/// Whoever takes a sample and vanishes keeps others from it for so long.
+/// How long a process that takes a sample and dies keeps others from taking one.
 const CLAIM: TimeDelta = TimeDelta::seconds(60);
 
-/// A time for the next sample that lies further ahead than any pause was written before the
-/// clock was set back.
+/// A due time further ahead than any pause was written before the clock was set back.
 const FURTHEST: TimeDelta = TimeDelta::minutes(15);
 
-/// A sample, and when it was taken.
+/// A sample and its age.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GaugeSample {
-    /// When it was taken, by the clock of whoever took it.
+    /// The time of the sample by the clock of the process that took it.
     pub at: Timestamp,
-    /// What it says.
+    /// The values.
     pub gauges: Gauges,
 }
 
-/// How much waits and how the database is. Counts end at [`GAUGES_COUNTED`].
+/// Values of the queue and the database. Counts end at [`GAUGES_COUNTED`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Gauges {
-    /// Outbox rows not yet fanned out.
+    /// Outbox rows that have not been fanned out.
     pub outbox: Waiting,
     /// Deliveries that any worker may start now.
     pub due: Waiting,
-    /// Deliveries whose time has come, of hooks that are backed off, ramping up or limited.
+    /// Due deliveries of hooks that are backed off, ramping or limited.
     pub gated: Waiting,
-    /// Deliveries of hooks that are paused or disabled, whatever their time.
+    /// Deliveries of paused or disabled hooks, due or not.
     pub held: Waiting,
-    /// Deliveries of active hooks whose time has not come.
+    /// Deliveries of active hooks that are not due yet.
     pub scheduled: u32,
-    /// Deliveries that are leased.
+    /// Leased deliveries.
     pub leased: u32,
-    /// Hooks by how they stand.
+    /// Hooks by status and phase.
     pub hooks: HookCounts,
     /// The size of the whole database.
     pub database_bytes: u64,
-    /// The size of our tables, each with its indexes; empty where the database does not tell.
+    /// The sizes of the tables of Postrider; empty for SQLite, which does not report them.
     pub tables: Vec<TableGauge>,
-    /// Who holds vacuum back; nothing where there is no vacuum.
+    /// The oldest snapshot that holds vacuum back; `None` for SQLite.
     pub snapshot: Option<SnapshotGauge>,
-    /// How long ago the oldest day of history began, in seconds; 0 without history.
+    /// The age of the oldest day of history, in seconds; 0 without history.
     pub history_seconds: f64,
-    /// Partitions of history; empty where there are none.
+    /// Partitions of the history tables; empty for SQLite.
     pub partitions: Vec<PartitionGauge>,
 }
 
-/// How much waits, and for how long.
+/// The number of waiting rows and the age of the oldest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Waiting {
-    /// How many.
+    /// At most [`GAUGES_COUNTED`].
     pub count: u32,
-    /// For how long the first of them has been waiting, in seconds; 0 when none is.
+    /// The waiting time of the oldest row, in seconds; 0 when no row waits.
     pub oldest_seconds: f64,
 }
 
-/// Hooks by how they stand; deleted ones are not counted.
+/// Hooks by status and phase, without deleted hooks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HookCounts {
-    /// Active ones, held back or not.
+    /// Active hooks in any phase.
     pub active: u32,
-    /// Paused by a person.
+    /// Hooks that a person paused.
     pub paused: u32,
-    /// Disabled, by Postrider or by a person.
+    /// Hooks that Postrider or a person disabled.
     pub disabled: u32,
-    /// Active ones that are backed off.
+    /// Active hooks that are backed off.
     pub backed_off: u32,
-    /// Active ones that ramp up again.
+    /// Active hooks that are ramping.
     pub ramping: u32,
 }
 
-/// What a table takes.
+/// The size of a table.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TableGauge {
-    /// Its name.
+    /// The name of the table.
     pub table: String,
-    /// Its size with its indexes and partitions.
+    /// The size with indexes and partitions.
     pub bytes: u64,
-    /// Rows that vacuum has not taken away yet; nothing for tables that are only inserted into.
+    /// Rows that vacuum has not removed yet; `None` for tables without updates and deletes.
     pub dead_rows: Option<u64>,
 }
 
-/// The oldest snapshot or transaction that keeps vacuum from taking rows away.
+/// The oldest snapshot or transaction that keeps vacuum from removing rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SnapshotGauge {
-    /// How long ago it began, in seconds. Transactions of other roles are told only to members
-    /// of `pg_read_all_stats`, and replication slots not at all.
+    /// The age in seconds. PostgreSQL shows transactions of other roles to members of
+    /// `pg_read_all_stats` only, and no times of replication slots.
     pub seconds: f64,
-    /// How many transactions have begun since, of whomever it is.
+    /// The number of transactions that have begun since.
     pub transactions: u64,
 }
 
-/// The partitions of a table of history.
+/// The partitions of a history table.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PartitionGauge {
-    /// Its name.
+    /// The name of the table.
     pub table: String,
-    /// How many there are.
+    /// The number of partitions.
     pub count: u32,
-    /// How many days after today have one; negative when today has none.
+    /// The number of days after today with a partition; negative when today has none.
     pub days_ahead: i32,
 }
 
-/// How many connections of a pool there are.
+/// The connections of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolGauge {
-    /// Which pool: of few names.
+    /// The name of the pool, one of a few.
     pub pool: &'static str,
     /// Connections in use.
     pub used: u32,
-    /// Open connections that nobody uses.
+    /// Open connections that are not in use.
     pub idle: u32,
-    /// How many there may be.
+    /// The largest number of connections.
     pub max: u32,
 }
 
 impl Waiting {
-    /// So many, the first of them since then.
+    /// `count` rows, the oldest of which has been waiting since `first`.
     pub(crate) fn since(count: i64, first: Option<Timestamp>, now: Timestamp) -> Self {
         Self {
             count: capped(count),
@@ -151,27 +150,27 @@ impl Waiting {
     }
 }
 
-/// A count as it is told.
+/// A count, at most [`GAUGES_COUNTED`].
 pub(crate) fn capped(count: i64) -> u32 {
     u32::try_from(count.max(0)).map_or(GAUGES_COUNTED, |count| count.min(GAUGES_COUNTED))
 }
 
-/// Whether the next sample, which is due then, is to be taken now.
+/// Whether the sample that is due at `due_at` must be taken now.
 pub(crate) fn is_due(due_at: Timestamp, now: Timestamp) -> bool {
     due_at <= now || due_at > now + FURTHEST
 }
 
-/// Until when whoever begins a sample now keeps others from it.
+/// Until when a process that begins a sample now keeps others from taking one.
 pub(crate) fn claimed_until(now: Timestamp) -> Timestamp {
     now + CLAIM
 }
 
-/// The latest time for the next sample that is believed.
+/// The latest plausible due time of the next sample.
 pub(crate) fn furthest(now: Timestamp) -> Timestamp {
     now + FURTHEST
 }
 
-/// When the sample after one that was begun at `now` and took this long is due.
+/// The due time after a sample that was begun at `now` and took `took`.
 pub(crate) fn next_at(now: Timestamp, took: Duration) -> Timestamp {
     now + EVERY.max(took * PAUSE_TIMES)
 }

@@ -1,4 +1,4 @@
-//! The hooks as a store last read them, kept current by their version.
+//! The hook cache: the hooks as a store last read them, with their version.
 
 use postrider_core::{Hook, HookId, OPERATIONAL_TYPES};
 use std::collections::HashMap;
@@ -6,17 +6,17 @@ use std::sync::Arc;
 
 /// All hooks that are not deleted, by id and by account.
 ///
-/// A cache is immutable; a store that finds a newer version in the database makes a new one
-/// from it. A fan-out reads the version in the statement that reads the outbox rows, so it
-/// never matches a row against hooks older than the row.
+/// A cache is immutable. A store that finds a newer version in the database makes a new cache from
+/// it. Fan-out reads the version in the statement that reads the outbox rows, so that a row is never
+/// matched against hooks older than the row.
 #[derive(Clone, Debug, Default)]
 pub struct HookCache {
     version: i64,
     hooks: HashMap<HookId, Arc<Hook>>,
     by_account: HashMap<String, Vec<HookId>>,
-    /// Hooks that ask for events of our own, by account; nearly always there are none.
+    /// Hooks that get operational events, by account. Mostly empty.
     watching: HashMap<String, Vec<HookId>>,
-    /// How many of them are ordered.
+    /// The number of ordered hooks.
     ordered: usize,
 }
 
@@ -37,12 +37,12 @@ impl HookCache {
         Self::default().with(hooks.into_iter().map(HookUpdate::Put).collect(), version)
     }
 
-    /// The version of the hooks this cache holds.
+    /// The highest version that this cache includes.
     pub fn version(&self) -> i64 {
         self.version
     }
 
-    /// One hook.
+    /// The hook with this id; `None` when it is unknown or deleted.
     pub fn get(&self, id: HookId) -> Option<&Arc<Hook>> {
         self.hooks.get(&id)
     }
@@ -52,18 +52,18 @@ impl HookCache {
         self.ordered > 0
     }
 
-    /// How many hooks there are.
+    /// The number of hooks.
     pub fn len(&self) -> usize {
         self.hooks.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no hooks.
     pub fn is_empty(&self) -> bool {
         self.hooks.is_empty()
     }
 
-    /// The hooks of `account` that an event of this type is for, in the order of their ids;
-    /// their filters are not asked.
+    /// The hooks of `account` whose patterns match this event type, in the order of their ids.
+    /// Payload filters are not evaluated.
     pub fn matching<'a>(
         &'a self,
         account: &str,
@@ -77,12 +77,12 @@ impl HookCache {
             .filter(move |hook| hook.takes_deliveries() && hook.matches(event_type))
     }
 
-    /// Whether any hook asks for events of our own.
+    /// Whether any hook gets operational events.
     pub(crate) fn is_any_account_watched(&self) -> bool {
         !self.watching.is_empty()
     }
 
-    /// Whether a hook of the account other than `about` takes events of ours of this type.
+    /// Whether a hook of the account other than `about` gets operational events of this type.
     pub(crate) fn is_watched(&self, account: &str, event_type: &str, about: HookId) -> bool {
         let watching = self.watching.get(account).into_iter().flatten();
         watching
@@ -91,7 +91,7 @@ impl HookCache {
             .any(|hook| hook.takes_deliveries() && hook.matches(event_type))
     }
 
-    /// Forgets that a hook asks for events of our own.
+    /// Removes a hook from those that get operational events.
     fn forget_watching(&mut self, account: &str, id: HookId) {
         if let Some(watching) = self.watching.get_mut(account) {
             watching.retain(|other| *other != id);

@@ -1,15 +1,15 @@
-//! The migrations, compiled in, and where a database stands among them.
+//! The migrations, which are compiled in, and the state of a database among them.
 
-/// The number of the newest migration this binary knows. A database whose `oldest_binary` is
-/// higher cannot be used with it.
+/// The number of the newest migration that this binary knows. It cannot use a database with a higher
+/// `oldest_binary`.
 pub const SCHEMA_LEVEL: i32 = 1;
 
-/// One step of the schema, for both databases under the same number and name.
+/// One step of the schema, with the same number and name for both databases.
 #[derive(Clone, Copy, Debug)]
 pub struct Migration {
-    /// Its number.
+    /// The place in the order of migrations, beginning with 1.
     pub version: i64,
-    /// Its name.
+    /// The name in listings and in the history of migrations.
     pub name: &'static str,
     /// The statements for PostgreSQL.
     pub postgres: &'static str,
@@ -31,42 +31,42 @@ macro_rules! migration {
 /// All migrations, oldest first.
 pub const MIGRATIONS: &[Migration] = &[migration!(1, "foundation", "0001_foundation.sql")];
 
-/// Where a database stands.
+/// The state of the tables in a database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SchemaState {
-    /// It has none of our tables.
+    /// There are no tables of Postrider.
     Empty,
-    /// It can be used.
+    /// The database can be used.
     Current {
-        /// How many slots the outbox is spread over.
+        /// The number of slots of the outbox.
         slots: u16,
     },
     /// Some migrations are missing.
     Behind {
-        /// How many were applied.
+        /// The number of applied migrations.
         applied: usize,
     },
     /// A migration was begun and not finished, or tables were changed by hand.
     Damaged(String),
-    /// Everything has moved to another database.
+    /// All data was moved to another database.
     Moved {
-        /// Which, in words.
+        /// A description of the other database.
         to: String,
     },
-    /// A move into it has begun and is not finished.
+    /// A move into this database has begun and is not finished.
     Moving {
-        /// From which database, in words.
+        /// A description of the other database.
         from: String,
     },
-    /// It needs a newer binary.
+    /// The database needs a newer binary.
     TooNew {
-        /// The migration that the oldest fitting binary knows.
+        /// The migration that a binary must know.
         oldest_binary: i32,
     },
 }
 
 impl SchemaState {
-    /// What is wrong and what to do, or `None` when the database can be used.
+    /// What is wrong and what to do; `None` when the database can be used.
     pub fn problem(&self) -> Option<String> {
         match self {
             Self::Current { .. } => None,
@@ -97,13 +97,13 @@ impl SchemaState {
     }
 }
 
-/// What migrating did.
+/// The result of migrating.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Migrated {
     /// The names of the migrations that were applied now.
     pub applied: Vec<String>,
-    /// How many migrations the database has.
+    /// The number of migrations of the database.
     pub total: usize,
-    /// How many slots the outbox is spread over.
+    /// The number of slots of the outbox.
     pub slots: u16,
 }
