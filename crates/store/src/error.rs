@@ -121,6 +121,14 @@ impl From<MigrateError> for Error {
     }
 }
 
+/// There is no hook of this id, or it was deleted.
+pub(crate) fn hook_not_found(id: HookId) -> Error {
+    Error::NotFound {
+        what: "hook",
+        id: id.to_string(),
+    }
+}
+
 /// The settings of the hook were written by a newer version; a change would lose those that only
 /// that version knows.
 pub(crate) fn not_understood(hook: HookId) -> Error {

@@ -1,32 +1,56 @@
-//! The hook cache: the hooks as a store last read them, with their version.
+//! The hooks as a store last read them, kept current by their version.
 
 use postrider_core::{Hook, HookId, OPERATIONAL_TYPES};
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// All hooks that are not deleted, by id and by account.
 ///
-/// A cache is immutable. A store that finds a newer version in the database makes a new cache from
-/// it. Fan-out reads the version in the statement that reads the outbox rows, so that a row is never
-/// matched against hooks older than the row.
+/// A cache is immutable: a store that finds a newer version in the database derives a new cache
+/// from this one. A fan-out reads the version in the statement that reads the outbox rows, so it
+/// never matches a row against hooks older than the row.
 #[derive(Clone, Debug, Default)]
 pub struct HookCache {
     version: i64,
     hooks: HashMap<HookId, Arc<Hook>>,
     by_account: HashMap<String, Vec<HookId>>,
-    /// Hooks that get operational events, by account. Mostly empty.
+    /// Hooks that ask for operational events, by account; nearly always there are none.
     watching: HashMap<String, Vec<HookId>>,
-    /// The number of ordered hooks.
+    /// Number of hooks that are ordered.
     ordered: usize,
 }
 
 /// One change to a cache.
 #[derive(Clone, Debug)]
 pub(crate) enum HookUpdate {
-    /// The hook was made or changed.
+    /// The hook was created or changed.
     Put(Arc<Hook>),
     /// The hook was deleted.
     Gone(HookId),
+}
+
+/// The place where a store keeps its latest cache.
+#[derive(Debug, Default)]
+pub(crate) struct LatestHookCache(RwLock<Arc<HookCache>>);
+
+impl LatestHookCache {
+    pub(crate) fn get(&self) -> Arc<HookCache> {
+        let latest = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        latest.clone()
+    }
+
+    /// Keeps `cache` if its version is newer than that of the one that is kept.
+    pub(crate) fn advance(&self, cache: &Arc<HookCache>) {
+        let mut latest = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if latest.version() < cache.version() {
+            *latest = cache.clone();
+        }
+    }
+
+    /// Keeps `cache` whatever its version is.
+    pub(crate) fn replace(&self, cache: &Arc<HookCache>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = cache.clone();
+    }
 }
 
 impl HookCache {
@@ -37,12 +61,12 @@ impl HookCache {
         Self::default().with(hooks.into_iter().map(HookUpdate::Put).collect(), version)
     }
 
-    /// The highest version that this cache includes.
+    /// The version of the hooks this cache holds.
     pub fn version(&self) -> i64 {
         self.version
     }
 
-    /// The hook with this id; `None` when it is unknown or deleted.
+    /// The hook of this id, unless it is deleted.
     pub fn get(&self, id: HookId) -> Option<&Arc<Hook>> {
         self.hooks.get(&id)
     }
@@ -52,17 +76,17 @@ impl HookCache {
         self.ordered > 0
     }
 
-    /// The number of hooks.
+    /// Number of hooks.
     pub fn len(&self) -> usize {
         self.hooks.len()
     }
 
-    /// Whether there are no hooks.
+    /// Whether there is no hook.
     pub fn is_empty(&self) -> bool {
         self.hooks.is_empty()
     }
 
-    /// The hooks of `account` whose patterns match this event type, in the order of their ids.
+    /// The hooks of `account` that ask for events of this type, in the order of their ids.
     /// Payload filters are not evaluated.
     pub fn matching<'a>(
         &'a self,
@@ -77,12 +101,12 @@ impl HookCache {
             .filter(move |hook| hook.takes_deliveries() && hook.matches(event_type))
     }
 
-    /// Whether any hook gets operational events.
+    /// Whether any hook asks for operational events.
     pub(crate) fn is_any_account_watched(&self) -> bool {
         !self.watching.is_empty()
     }
 
-    /// Whether a hook of the account other than `about` gets operational events of this type.
+    /// Whether a hook of the account other than `about` takes operational events of this type.
     pub(crate) fn is_watched(&self, account: &str, event_type: &str, about: HookId) -> bool {
         let watching = self.watching.get(account).into_iter().flatten();
         watching
@@ -91,7 +115,7 @@ impl HookCache {
             .any(|hook| hook.takes_deliveries() && hook.matches(event_type))
     }
 
-    /// Removes a hook from those that get operational events.
+    /// Forgets that a hook asks for operational events.
     fn forget_watching(&mut self, account: &str, id: HookId) {
         if let Some(watching) = self.watching.get_mut(account) {
             watching.retain(|other| *other != id);

@@ -4,6 +4,8 @@
 //! then flags. A key nobody knows and a contradiction stop the program before it does
 //! anything, with a sentence that says what to change.
 
+#[cfg(test)]
+mod documented;
 mod known_keys;
 mod sections;
 mod sources;
