@@ -123,7 +123,7 @@ pub struct ListHooks {
     account: Option<String>,
 }
 
-/// One hook.
+/// The hook that a command is about.
 #[derive(Debug, Args)]
 pub struct OneHook {
     /// The hook's id
