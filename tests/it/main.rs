@@ -1,4 +1,8 @@
 //! Postrider from outside: what the whole workspace and the built programs must keep.
+#![deny(
+    dead_code,
+    reason = "a story that `on_both!` does not list would never run"
+)]
 
 mod addresses;
 mod api_batch;
@@ -19,6 +23,7 @@ mod databases;
 mod deliver;
 mod deployed;
 mod doc_texts;
+mod documents;
 mod drain;
 mod filters;
 mod health;

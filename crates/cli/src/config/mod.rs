@@ -4,6 +4,8 @@
 //! flags. An unknown key or a contradiction stops the program at its start, with a text that says
 //! what to change.
 
+#[cfg(test)]
+mod documented;
 mod known_keys;
 mod sections;
 mod sources;
