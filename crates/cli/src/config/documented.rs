@@ -1,7 +1,7 @@
 //! The documents give each default as the code does.
 
 use super::Settings;
-use super::known_keys::Known;
+use super::known_keys::KnownKeys;
 use postrider_core::Span;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -76,7 +76,7 @@ fn default_of(path: &str) -> Value {
 }
 
 fn known() -> BTreeSet<String> {
-    Known::new().paths().collect()
+    KnownKeys::new().paths().collect()
 }
 
 #[test]
