@@ -3,7 +3,7 @@
 //! An error of the database tells its cause in the database's own words, all of it: there is
 //! no source behind it that would say the same once more.
 
-use crate::{DeliveryState, postgres, sqlite};
+use crate::DeliveryState;
 use postrider_core::{
     CredentialError, DeliveryId, EventError, EventId, HookError, HookId, KeyError, SealError,
 };
@@ -77,31 +77,6 @@ impl Error {
     /// Whether the same call may succeed later without anyone doing anything.
     pub fn is_passing(&self) -> bool {
         matches!(self, Self::Unavailable(_))
-    }
-}
-
-/// The one place where an error of `sqlx` becomes one of the store, whichever database it is from.
-impl From<sqlx::Error> for Error {
-    fn from(error: sqlx::Error) -> Self {
-        match &error {
-            sqlx::Error::Database(refusal) => {
-                match refusal.try_downcast_ref::<PgDatabaseError>().is_some() {
-                    true => postgres::explain(error),
-                    false => sqlite::explain(error),
-                }
-            }
-            // What was read is not what this binary wrote. That is never the fault of the row
-            // that is being worked on.
-            sqlx::Error::RowNotFound
-            | sqlx::Error::ColumnDecode { .. }
-            | sqlx::Error::ColumnNotFound(_)
-            | sqlx::Error::ColumnIndexOutOfBounds { .. }
-            | sqlx::Error::Decode(_) => Self::Schema(format!(
-                "the tables are not as this binary expects them ({error}): run `postrider check`"
-            )),
-            sqlx::Error::Encode(_) => Self::Refused(error),
-            _ => Self::Unavailable(error),
-        }
     }
 }
 
