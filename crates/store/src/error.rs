@@ -3,7 +3,7 @@
 //! The text of a database error holds the whole message of the database, so that these errors have
 //! no `source` which would repeat it.
 
-use crate::{DeliveryState, postgres, sqlite};
+use crate::DeliveryState;
 use postrider_core::{
     CredentialError, DeliveryId, EventError, EventId, HookError, HookId, KeyError, SealError,
 };
@@ -77,31 +77,6 @@ impl Error {
     /// Whether the same call may succeed later without a change.
     pub fn is_passing(&self) -> bool {
         matches!(self, Self::Unavailable(_))
-    }
-}
-
-/// The one place where an error of `sqlx` becomes an error of the store, for both databases.
-impl From<sqlx::Error> for Error {
-    fn from(error: sqlx::Error) -> Self {
-        match &error {
-            sqlx::Error::Database(refusal) => {
-                match refusal.try_downcast_ref::<PgDatabaseError>().is_some() {
-                    true => postgres::explain(error),
-                    false => sqlite::explain(error),
-                }
-            }
-            // The result does not have the form that this binary expects, which is never the fault
-            // of a single row.
-            sqlx::Error::RowNotFound
-            | sqlx::Error::ColumnDecode { .. }
-            | sqlx::Error::ColumnNotFound(_)
-            | sqlx::Error::ColumnIndexOutOfBounds { .. }
-            | sqlx::Error::Decode(_) => Self::Schema(format!(
-                "the tables are not as this binary expects them ({error}): run `postrider check`"
-            )),
-            sqlx::Error::Encode(_) => Self::Refused(error),
-            _ => Self::Unavailable(error),
-        }
     }
 }
 

@@ -31,6 +31,7 @@ mod report;
 mod retention;
 mod schema_state;
 pub mod sqlite;
+mod sqlx_error;
 mod store;
 mod stored_row;
 mod target;

@@ -10,7 +10,7 @@ const RESPONSE_CHARS: usize = 60;
 const ERROR_CHARS: usize = 200;
 const PAYLOAD_CHARS: usize = 2_000;
 
-/// One hook.
+/// The fields of a hook, a line each.
 pub fn hook(hook: &HookReport) -> String {
     let settings = &hook.settings;
     let mut shown = vec![("id", hook.id.to_string())];
@@ -108,7 +108,7 @@ pub fn changes(changes: &[HookChangeReport]) -> String {
     table(["TIME", "CHANGE", "BY", "ABOUT"], rows)
 }
 
-/// One event.
+/// The fields of an event and its payload.
 pub fn event(event: &EventReport) -> String {
     let mut shown = vec![
         ("id", event.id.to_string()),
@@ -145,7 +145,7 @@ pub fn events(events: &[EventReport]) -> String {
     table(["ID", "ACCOUNT", "STATE", "TIME", "TYPE"], rows)
 }
 
-/// One delivery.
+/// The fields of a delivery, a line each.
 pub fn delivery(delivery: &DeliveryReport) -> String {
     fields(&[
         ("id", delivery.id.to_string()),
@@ -209,7 +209,7 @@ fn filter(hook: &HookReport) -> String {
     filter.map_or("-".into(), ToString::to_string)
 }
 
-/// One key.
+/// The fields of a key or credential, a line each.
 pub fn key(key: &KeyReport) -> String {
     let mut shown = vec![
         ("id", key.id.to_string()),
