@@ -2,8 +2,9 @@
 
 use crate::failure::Result;
 use crate::output::notice;
+use postrider_core::monotonic_now;
 use postrider_store::{BulkPage, BulkPageResult};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Deliveries that one call of the store looks at: few enough to keep nobody waiting.
 const PAGE: u32 = 1_000;
@@ -18,7 +19,7 @@ pub async fn walk(
     mut step: impl AsyncFnMut(BulkPage) -> std::result::Result<BulkPageResult, postrider_store::Error>,
 ) -> Result<u64> {
     let mut page = BulkPage::first(PAGE);
-    let (mut count, mut told) = (0, Instant::now());
+    let (mut count, mut told) = (0, monotonic_now());
     loop {
         let result = step(page).await?;
         count += u64::from(result.count);
@@ -26,8 +27,8 @@ pub async fn walk(
         if page.after.is_none() {
             return Ok(count);
         }
-        if told.elapsed() >= TELL_EVERY {
-            told = Instant::now();
+        if monotonic_now() - told >= TELL_EVERY {
+            told = monotonic_now();
             notice(format_args!("{count} {done} so far …"));
         }
     }

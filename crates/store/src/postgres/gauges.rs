@@ -14,10 +14,9 @@ use crate::gauges::{
     TAKING_MAX, TableGauge, Waiting, capped, claimed_until, furthest, is_due, next_at,
 };
 use chrono::{NaiveDate, NaiveTime};
-use postrider_core::Timestamp;
+use postrider_core::{Timestamp, monotonic_now};
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool};
-use std::time::Instant;
 
 /// The tables that are written all the time, whose dead rows matter.
 const QUEUE_TABLES: [&str; 7] = [
@@ -44,7 +43,7 @@ impl PostgresStore {
         if !due || !claim(&self.hot, now).await? {
             return Ok(kept.and_then(read));
         }
-        let begun = Instant::now();
+        let begun = monotonic_now();
         let gauges = match tokio::time::timeout(TAKING_MAX, self.sample(now)).await {
             Ok(gauges) => gauges?,
             Err(_) => {
@@ -54,7 +53,13 @@ impl PostgresStore {
                 )));
             }
         };
-        keep(&self.hot, now, next_at(now, begun.elapsed()), &gauges).await?;
+        keep(
+            &self.hot,
+            now,
+            next_at(now, monotonic_now() - begun),
+            &gauges,
+        )
+        .await?;
         Ok(Some(GaugeSample { at: now, gauges }))
     }
 
@@ -71,7 +76,7 @@ impl PostgresStore {
         let mut gauges = Gauges::default();
         let mut connection = self.hot.acquire().await?;
         sample_deliveries(&mut connection, now, &mut gauges).await?;
-        let (from, _) = self.outbox_cursor().known(Instant::now());
+        let (from, _) = self.outbox_cursor().known(monotonic_now());
         sample_queues(&mut connection, now, from, &mut gauges).await?;
         drop(connection);
         let mut connection = self.calm.acquire().await?;

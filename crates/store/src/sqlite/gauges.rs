@@ -12,9 +12,8 @@ use crate::gauges::{
     furthest, is_due, next_at,
 };
 use chrono::NaiveTime;
-use postrider_core::Timestamp;
+use postrider_core::{Timestamp, monotonic_now};
 use sqlx::types::Json;
-use std::time::Instant;
 
 /// What the row of the latest sample holds: when the next is due, and the sample.
 type Kept = (i64, Option<i64>, Option<Json<serde_json::Value>>);
@@ -26,9 +25,9 @@ impl SqliteStore {
         if !due || !self.claim_gauges(now).await? {
             return Ok(kept.and_then(read));
         }
-        let begun = Instant::now();
+        let begun = monotonic_now();
         let gauges = self.sample(now).await?;
-        let next = next_at(now, begun.elapsed());
+        let next = next_at(now, monotonic_now() - begun);
         self.keep_gauges(now, next, &gauges).await?;
         Ok(Some(GaugeSample { at: now, gauges }))
     }

@@ -15,6 +15,7 @@ use super::steady::{Work, sustain};
 use crate::failure::Result;
 use crate::output::notice;
 use anyhow::Context;
+use postrider_core::monotonic_now;
 use std::time::{Duration, Instant};
 
 const SECONDS: u64 = 600;
@@ -129,7 +130,7 @@ async fn measure(
 }
 
 async fn look(lab: &Lab, worker: &WorkerProcess, seen: Seen) -> Result<Look> {
-    let at = Instant::now();
+    let at = monotonic_now();
     Ok(Look {
         at,
         seen,

@@ -4,7 +4,8 @@ use super::environment::Lab;
 use super::figures::{Figure, Measurement, Meter};
 use super::options::Stage;
 use crate::failure::Result;
-use std::time::{Duration, Instant};
+use postrider_core::monotonic_now;
+use std::time::Duration;
 
 const SECONDS: u64 = 10;
 /// A worker that has just started looks around more often.
@@ -25,9 +26,9 @@ async fn measure(lab: &Lab, stage: &Stage) -> Result<Vec<Measurement>> {
     let (cpu, _) = workers[0].cost();
     let calls = workers[0].scrape().await?;
     let transactions = lab.scratch.transactions().await?;
-    let begun = Instant::now();
+    let begun = monotonic_now();
     tokio::time::sleep(Duration::from_secs(stage.seconds(SECONDS))).await;
-    let took = begun.elapsed().as_secs_f64();
+    let took = (monotonic_now() - begun).as_secs_f64();
     let share = (workers[0].cost().0 - cpu) / took;
     let calls = workers[0].scrape().await?.all_store_calls(&calls) / took;
     let after = lab.scratch.transactions().await?;

@@ -10,7 +10,7 @@ use super::processes::{LOOK_EVERY, ReceiverProcess};
 use super::progress::Progress;
 use super::received::{Seen, is_kept};
 use crate::failure::Result;
-use postrider_core::NewEvent;
+use postrider_core::{NewEvent, monotonic_now};
 use postrider_store::Store;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -87,7 +87,7 @@ impl Producers {
         let zero = receiver.zero().await?;
         let kinds = Arc::new(shape.events()?);
         let flow = Arc::<Flow>::default();
-        let begun = Instant::now();
+        let begun = monotonic_now();
         let mut tasks = JoinSet::new();
         for number in 0..pace.producers {
             let producer = Producer {
@@ -118,11 +118,11 @@ impl Producers {
         loop {
             let seen = receiver.seen().await?;
             self.flow.delivered.store(seen.unique, Ordering::Relaxed);
-            self.progress.at(self.begun.elapsed().as_secs());
+            self.progress.at((monotonic_now() - self.begun).as_secs());
             while let Some(produced) = self.tasks.try_join_next() {
                 self.done.add(produced??);
             }
-            let left = end.saturating_duration_since(Instant::now());
+            let left = end.saturating_duration_since(monotonic_now());
             if left.is_zero() {
                 return Ok(seen);
             }
@@ -174,7 +174,7 @@ impl Producer {
         while self.wait_for(turn, end).await {
             let batch = self.batch(turn);
             let ids = self.store.enqueue(&batch).await?;
-            let at = self.zero.elapsed().as_secs_f64();
+            let at = (monotonic_now() - self.zero).as_secs_f64();
             let count = ids.len() as u64;
             produced.events += count;
             let kept = ids.iter().filter(|id| is_kept(id.0, self.pace.every));
@@ -200,7 +200,7 @@ impl Producer {
         loop {
             let inserted = self.flow.inserted.load(Ordering::Relaxed);
             let delivered = self.flow.delivered.load(Ordering::Relaxed);
-            if Instant::now() >= end {
+            if monotonic_now() >= end {
                 return false;
             }
             if inserted.saturating_sub(delivered) < self.pace.backlog_max {

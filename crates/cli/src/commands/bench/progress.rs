@@ -2,6 +2,7 @@
 
 use crate::output::notice;
 use indicatif::{ProgressBar, ProgressStyle};
+use postrider_core::monotonic_now;
 use std::time::{Duration, Instant};
 
 /// Where there is no terminal, a line is written so often.
@@ -26,15 +27,15 @@ impl Progress {
                 Err(_) => bar,
             },
             what,
-            told: Instant::now(),
+            told: monotonic_now(),
         }
     }
 
     /// So many are done.
     pub fn at(&mut self, done: u64) {
         self.bar.set_position(done);
-        if self.bar.is_hidden() && self.told.elapsed() >= LINE_EVERY {
-            self.told = Instant::now();
+        if self.bar.is_hidden() && monotonic_now() - self.told >= LINE_EVERY {
+            self.told = monotonic_now();
             let total = self.bar.length().unwrap_or_default();
             notice(format_args!("  {done} of {total} {}", self.what));
         }

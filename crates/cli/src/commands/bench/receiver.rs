@@ -10,6 +10,7 @@
 
 use super::received::{Tally, Watch};
 use anyhow::{Context, Result};
+use postrider_core::monotonic_now;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -36,7 +37,7 @@ pub async fn run() -> Result<()> {
         .await
         .context("the receiver of the benchmark found no free port")?;
     let receiver = Arc::new(Receiver {
-        started: Instant::now(),
+        started: monotonic_now(),
         tally: Mutex::default(),
     });
     let mut out = tokio::io::stdout();
@@ -65,7 +66,7 @@ impl Receiver {
     fn answer(&self, command: &str) -> Result<String> {
         let (command, argument) = command.split_once(' ').unwrap_or((command, ""));
         Ok(match command {
-            "now" => format!("{}\n", self.started.elapsed().as_secs_f64()),
+            "now" => format!("{}\n", (monotonic_now() - self.started).as_secs_f64()),
             "watch" => {
                 let watch: Watch = serde_json::from_str(argument)?;
                 *self.tally() = Tally::of(watch);
@@ -76,7 +77,7 @@ impl Receiver {
                 format!("{}\n", serde_json::to_string(&seen)?)
             }
             "lap" => {
-                let at = self.started.elapsed().as_secs_f64();
+                let at = (monotonic_now() - self.started).as_secs_f64();
                 format!("{}\n", self.tally().lap(at))
             }
             "reached" => format!("{}\n", serde_json::to_string(self.tally().reached())?),
@@ -92,7 +93,7 @@ impl Receiver {
     }
 
     fn arrived(&self, kind: Kind, hook: u32, event: Option<Uuid>) {
-        let at = self.started.elapsed().as_secs_f64();
+        let at = (monotonic_now() - self.started).as_secs_f64();
         match kind {
             Kind::Ok => self.tally().accept(event, hook, at),
             Kind::Fail | Kind::Hang => self.tally().refuse(),

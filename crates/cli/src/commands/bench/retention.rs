@@ -13,7 +13,7 @@ use super::processes::ReceiverProcess;
 use super::received::Watch;
 use crate::failure::Result;
 use anyhow::{Context, bail};
-use postrider_core::Timestamp;
+use postrider_core::{Timestamp, monotonic_now};
 use postrider_store::{HookChange, PastDay, Pruned, Retention, Store};
 use std::time::{Duration, Instant};
 
@@ -96,7 +96,7 @@ async fn measure(lab: &Lab, stage: &Stage, receiver: &mut ReceiverProcess) -> Re
     let (mut reader, mut pruned) = (None, Pruned::default());
     receiver.lap().await?;
     for (number, part) in (1..).zip(Part::EACH) {
-        let (begun, end) = (Instant::now(), warm_up + lasts * number);
+        let (begun, end) = (monotonic_now(), warm_up + lasts * number);
         if part == Part::Wanted {
             reader = lab.scratch.read_history().await?;
         } else if let Some(reader) = reader.take() {
@@ -113,10 +113,10 @@ async fn measure(lab: &Lab, stage: &Stage, receiver: &mut ReceiverProcess) -> Re
                 }
                 Part::Before | Part::After => {}
             }
-            Ok(begun.elapsed().as_secs_f64() * 1e3)
+            Ok((monotonic_now() - begun).as_secs_f64() * 1e3)
         };
         let (now_seen, gone) = tokio::try_join!(producers.until(end, receiver), letting_go)?;
-        let took = begun.elapsed().as_secs_f64();
+        let took = (monotonic_now() - begun).as_secs_f64();
         let delivered = (now_seen.unique - seen.unique) as f64 / took;
         seen = now_seen;
         let gap = receiver.lap().await? * 1e3;
@@ -188,7 +188,7 @@ async fn let_go(store: &dyn Store, all: &mut Pruned, ends: Option<Instant>) -> R
         events: kept,
         attempts: kept,
     };
-    while ends.is_none_or(|ends| Instant::now() < ends) {
+    while ends.is_none_or(|ends| monotonic_now() < ends) {
         let pruned = store.prune(&keep, store.now().await?, BATCH).await?;
         all.expired += pruned.expired;
         all.days.extend(pruned.days);
