@@ -3,7 +3,7 @@
 use crate::{Connection, Receiver, TestDatabase, eventually, start};
 use postrider_core::{
     Clock, DeliveryId, EventId, HookCredentials, HookId, HookSettings, KeyRing, NewEvent, NewHook,
-    SigningSecret, TestClock, Timestamp,
+    SigningSecret, SystemMonotonicClock, TestClock, Timestamp,
 };
 use postrider_store::{
     AttemptReport, Backend, DatabaseSettings, DeliveryFilter, DeliveryReport, DeliveryState,
@@ -79,6 +79,7 @@ impl TestApp {
         let worker = Worker::new(WorkerParts {
             store: store.clone(),
             clock: clock.clone(),
+            monotonic: Arc::new(SystemMonotonicClock),
             settings,
             hooks,
             keep_events: KEEP_EVENTS,

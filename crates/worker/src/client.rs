@@ -8,7 +8,7 @@
 //! literals, which the connector never gives to a resolver.
 
 use crate::address::{AddressGuard, BlockedAddress};
-use crate::local_fault::{LocalFault, Names, is_unanswered};
+use crate::local_fault::{LocalFault, UnansweredNames, is_unanswered};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full};
@@ -18,14 +18,14 @@ use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use postrider_core::EXCERPT_MAX_BYTES;
+use postrider_core::{EXCERPT_MAX_BYTES, monotonic_now};
 use std::error::Error as StdError;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tower_service::Service;
 use url::{Host, Url};
 
@@ -239,7 +239,7 @@ fn failed(stage: &str, error: &(dyn StdError + 'static), excerpt: Vec<u8>) -> Ex
 #[derive(Clone, Debug)]
 struct GuardedResolver {
     guard: Arc<AddressGuard>,
-    names: Arc<Mutex<Names>>,
+    names: Arc<Mutex<UnansweredNames>>,
 }
 
 impl GuardedResolver {
@@ -282,13 +282,13 @@ impl GuardedResolver {
             names.answered();
             return error.into();
         }
-        match names.unanswered(host, Instant::now()) {
+        match names.unanswered(host, monotonic_now()) {
             true => LocalFault::Resolver.into(),
             false => error.into(),
         }
     }
 
-    fn names(&self) -> MutexGuard<'_, Names> {
+    fn names(&self) -> MutexGuard<'_, UnansweredNames> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -7,7 +7,7 @@
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
-use postrider_core::{Clock, Timestamp};
+use postrider_core::{Clock, Timestamp, monotonic_now};
 use postrider_store::{Result, Store};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -77,7 +77,7 @@ impl DatabaseClock {
 
 impl Clock for DatabaseClock {
     fn now(&self) -> Timestamp {
-        self.anchor().carried_to(Instant::now())
+        self.anchor().carried_to(monotonic_now())
     }
 }
 
@@ -112,9 +112,9 @@ impl Anchor {
 
 /// The database's time, and the instant in the middle of asking for it.
 async fn read(store: &dyn Store) -> Result<(Timestamp, Instant)> {
-    let asked = Instant::now();
+    let asked = monotonic_now();
     let time = store.now().await?;
-    Ok((time, asked + asked.elapsed() / 2))
+    Ok((time, asked + (monotonic_now() - asked) / 2))
 }
 
 async fn keep(store: Arc<dyn Store>, anchor: Arc<Mutex<Anchor>>, stop: CancellationToken) {
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_jump_is_taken_over_and_trusted_when_confirmed() {
-        let start = Instant::now();
+        let start = monotonic_now();
         let anchor = Anchor {
             time: now(),
             read_at: start,

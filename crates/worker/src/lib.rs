@@ -1,22 +1,21 @@
 //! Fans out, leases, delivers and settles.
 //!
-//! A [`Worker`] is three parts around one queue: the dispatcher finds work in the store, the
-//! senders make the requests, the settler records what came of them. No transaction is open
-//! while a request is in flight.
+//! A [`Worker`] is three parts around one queue, the admission: the dispatcher finds work in the
+//! store, the senders make the requests, the settler records their results. No transaction is
+//! open while a request is in flight.
 
 mod address;
+mod admission;
 mod bare;
 mod client;
 mod clock;
 mod dispatch;
-mod gate;
+mod hints;
 mod last_answers;
 mod local_fault;
 mod metrics;
-mod pace;
 mod profiles;
 mod pruner;
-mod ready;
 mod sampler;
 mod send;
 mod settings;
@@ -24,6 +23,7 @@ mod settle;
 #[cfg(test)]
 mod testing;
 mod traces;
+mod tuning;
 mod watchdog;
 mod worker;
 

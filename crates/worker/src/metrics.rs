@@ -5,6 +5,7 @@
 //! from the database (`sampled.rs`) exists from the first sample on.
 
 mod catalogue;
+mod observe;
 mod sampled;
 
 use crate::local_fault::LocalFault;
@@ -14,7 +15,7 @@ use catalogue::{
     Of, Registrar, counter, counters, counters_of, describe, float_gauge, gauge, gauges_of,
     histogram, histograms_of,
 };
-use postrider_core::{Outcome, Timestamp};
+use postrider_core::{Outcome, Timestamp, monotonic_now};
 use postrider_store::{GaugeSample, PoolGauge};
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge,
@@ -395,7 +396,7 @@ impl Metrics {
 
     /// Shows a sample of the database.
     pub fn show_sample(&self, sampled: &GaugeSample, now: Timestamp) {
-        self.sampled().show(sampled, now);
+        self.sampled().show(sampled, now, monotonic_now());
     }
 
     /// Tells how long a call of the store for a sample took.
@@ -428,7 +429,7 @@ impl Metrics {
     pub fn encode(&self) -> String {
         // Until the end: a sample is shown whole or not at all.
         let mut sampled = self.sampled();
-        sampled.refresh();
+        sampled.refresh(monotonic_now());
         let mut buffer = Vec::new();
         match TextEncoder::new().encode(&self.registry.gather(), &mut buffer) {
             Ok(()) => String::from_utf8(buffer).unwrap_or_default(),

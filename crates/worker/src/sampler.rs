@@ -2,7 +2,7 @@
 //! takes the next one when it is its turn.
 
 use crate::metrics::Metrics;
-use postrider_core::Clock;
+use postrider_core::{Clock, monotonic_now};
 use postrider_store::{Result, Store};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,8 +37,8 @@ impl Sampler {
         loop {
             if let Err(problem) = self.look().await {
                 self.metrics.sample_failed();
-                if told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
-                    told = Some(Instant::now());
+                if told.is_none_or(|told| monotonic_now() - told >= TOLD_EVERY) {
+                    told = Some(monotonic_now());
                     warn!("Could not sample the metrics of the database: {problem}");
                 }
             }
@@ -51,9 +51,9 @@ impl Sampler {
     /// # Errors
     /// When the store fails.
     pub async fn look(&self) -> Result<()> {
-        let begun = Instant::now();
+        let begun = monotonic_now();
         let sampled = self.store.gauges(self.clock.now()).await?;
-        self.metrics.sample_took(begun.elapsed());
+        self.metrics.sample_took(monotonic_now() - begun);
         if let Some(sampled) = sampled {
             self.metrics.show_sample(&sampled, self.clock.now());
         }

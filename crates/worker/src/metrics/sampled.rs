@@ -178,16 +178,16 @@ impl SampledGauges {
     }
 
     /// Shows a sample.
-    pub(super) fn show(&mut self, sampled: &GaugeSample, now: Timestamp) {
+    pub(super) fn show(&mut self, sampled: &GaugeSample, now: Timestamp, instant: Instant) {
         let age = (now - sampled.at).to_std().unwrap_or_default();
         self.forget();
-        self.taken = Instant::now().checked_sub(age);
+        self.taken = instant.checked_sub(age);
         self.set(&sampled.gauges);
     }
 
     /// Brings the age up to date; forgets a sample that has become too old.
-    pub(super) fn refresh(&mut self) {
-        match self.taken.map(|taken| taken.elapsed()) {
+    pub(super) fn refresh(&mut self, now: Instant) {
+        match self.taken.map(|taken| now.saturating_duration_since(taken)) {
             Some(age) if age < SHOWN_FOR => set(&self.age, age.as_secs_f64()),
             _ => self.forget(),
         }
