@@ -32,6 +32,8 @@ mod concurrency_limit;
 mod gate;
 mod hook;
 mod ownership;
+#[cfg(test)]
+mod properties;
 mod record;
 mod state;
 #[cfg(test)]
