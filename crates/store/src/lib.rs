@@ -21,7 +21,6 @@ mod order;
 pub mod postgres;
 mod report;
 mod retention;
-mod scratch;
 pub mod sqlite;
 mod store;
 mod target;
@@ -44,7 +43,6 @@ pub use report::{
     HookReport, KeyReport, RegisteredHook, RegistrantReport, RejectedReport,
 };
 pub use retention::{Erased, Pruned, Retention};
-pub use scratch::{HeldSnapshot, PastDay, ScratchDatabase, describe_server};
 pub use store::{
     Credentials, Database, DeliveryFilter, EnqueuedOnce, EventFilter, Gates, History,
     HistoryFilter, HookChange, HookFilter, Hooks, IDEMPOTENCY_KEPT, Idempotency, KeyFilter, Keys,
