@@ -30,7 +30,7 @@ pub use address::{AddressGuard, BlockedAddress};
 pub use client::{Client, Exchange, Request, Target};
 pub use clock::{DatabaseClock, WorkerClock};
 pub use local_fault::LocalFault;
-pub use metrics::{Entry, Kind, MetricOf, Metrics};
+pub use metrics::{MetricEntry, MetricKind, MetricScope, Metrics};
 pub use profiles::{
     DisableWhen, MisskeyOptions, PROFILES, Policy, PrepareError, Prepared, Profile, ProfileOptions,
     ProfileSetting, SecretUse, Sending, SettingValues, SolapiOptions,

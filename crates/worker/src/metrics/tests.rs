@@ -65,7 +65,7 @@ fn the_catalogue_names_all_that_is_served_and_nothing_else() {
     for entry in metrics.catalogue() {
         assert!(entry.help.ends_with('.'), "{}", entry.name);
         let counts = entry.name.ends_with("_total");
-        assert_eq!(counts, entry.kind == Kind::Counter, "{}", entry.name);
+        assert_eq!(counts, entry.kind == MetricKind::Counter, "{}", entry.name);
     }
 }
 
