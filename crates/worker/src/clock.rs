@@ -1,9 +1,8 @@
-//! The database's clock, kept between looks by a monotonic one.
+//! The database's clock, carried on by a monotonic one.
 //!
-//! Workers on several machines must agree on when a lease ends, so all of them go by the
-//! database's time. It is read at the start and every few seconds; between readings the
-//! machine's monotonic clock carries it on, so that setting this machine's wall clock changes
-//! nothing.
+//! Workers on several machines must agree on when a lease ends, so all of them use the database's
+//! time. It is read at the start and every few seconds. Between readings the machine's monotonic
+//! clock carries it on, so that setting this machine's wall clock changes nothing.
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
@@ -16,19 +15,19 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
 const RE_ANCHOR_EVERY: Duration = Duration::from_secs(10);
-/// A reading that lies further from what was expected is not believed at once: nothing is
-/// leased until a second reading agrees with it.
+/// A reading that differs more from the expected time is not trusted: nothing is leased until a
+/// second reading agrees with it.
 const STEADY_WITHIN: TimeDelta = TimeDelta::seconds(2);
 
-/// A clock that a worker goes by.
+/// The clock of a worker.
 #[async_trait]
 pub trait WorkerClock: Clock {
-    /// Whether the clock may be relied on; while not, nothing is leased.
+    /// Whether the clock can be trusted; while it cannot, nothing is leased.
     fn is_steady(&self) -> bool {
         true
     }
 
-    /// How far the latest reading lay from what was expected, in seconds.
+    /// The difference of the latest reading from the expected time, in seconds.
     fn drift_seconds(&self) -> f64 {
         0.0
     }
@@ -51,7 +50,7 @@ struct Anchor {
 }
 
 impl DatabaseClock {
-    /// Reads the database's clock and goes on reading it until dropped.
+    /// Reads the database's clock, now and regularly until dropped.
     ///
     /// # Errors
     /// When the first reading fails.
@@ -97,8 +96,8 @@ impl Anchor {
         self.time + TimeDelta::microseconds(i64::try_from(passed.as_micros()).unwrap_or(i64::MAX))
     }
 
-    /// The anchor after another reading. A jump is taken over at once, but trusted only when
-    /// the next reading confirms it.
+    /// The anchor after another reading. A jump is taken over at once, but trusted only when the
+    /// next reading confirms it.
     fn after(&self, time: Timestamp, read_at: Instant) -> Self {
         let drift = time - self.carried_to(read_at);
         Self {
@@ -124,7 +123,7 @@ async fn keep(store: Arc<dyn Store>, anchor: Arc<Mutex<Anchor>>, stop: Cancellat
         .await
         .is_some()
     {
-        // A database that does not answer is told elsewhere; the clock carries on.
+        // A database that does not answer is logged by the dispatcher; the clock carries on.
         let Ok((time, read_at)) = read(store.as_ref()).await else {
             continue;
         };
