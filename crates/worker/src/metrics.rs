@@ -9,21 +9,19 @@ mod observe;
 mod sampled;
 
 use crate::local_fault::LocalFault;
-use crate::watchdog::Standstill;
 pub use catalogue::{MetricEntry, MetricKind, MetricScope};
 use catalogue::{
     Registrar, counter, counters, counters_of, describe, float_gauge, gauge, gauges_of, histogram,
     histograms_of,
 };
-use postrider_core::{Outcome, Timestamp, monotonic_now};
-use postrider_store::{GaugeSample, PoolGauge};
+use postrider_core::{Timestamp, monotonic_now};
+use postrider_store::GaugeSample;
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     Registry, TextEncoder,
 };
 use sampled::SampledGauges;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 /// Outcomes of attempts, each with the classes of the statuses it may have.
 const OUTCOMES: [(&str, &[&str]); 6] = [
@@ -356,73 +354,13 @@ impl Metrics {
         describe(&self.catalogue)
     }
 
-    /// Counts an attempt.
-    pub(crate) fn attempted(&self, outcome: &Outcome) {
-        let class = outcome.status().map_or(NO_STATUS, status_class);
-        let labels = [outcome.name(), class];
-        self.attempts.with_label_values(&labels).inc();
-    }
-
-    /// Counts attempts that were recorded because their worker was lost.
-    pub(crate) fn workers_lost(&self, count: u32) {
-        let labels = [Outcome::WorkerLost.name(), NO_STATUS];
-        let counter = self.attempts.with_label_values(&labels);
-        counter.inc_by(u64::from(count));
-    }
-
-    /// Shows how long history is to be kept.
-    pub fn show_retention(&self, events: Duration, attempts: Duration) {
-        for (of, kept) in [("events", events), ("attempts", attempts)] {
-            let gauge = self.retention_seconds.with_label_values(&[of]);
-            gauge.set(kept.as_secs_f64());
-        }
-    }
-
-    /// Shows for how long the worker of this process has been standing still.
-    pub fn show_standstill(&self, still: Standstill) {
-        self.stalled_seconds.set(still.longest().as_secs_f64());
-        self.no_look_seconds.set(still.longest_look().as_secs_f64());
-    }
-
-    /// Shows how many connections are in use.
-    pub fn show_pools(&self, pools: &[PoolGauge]) {
-        for pool in pools {
-            for (state, count) in [("used", pool.used), ("idle", pool.idle), ("max", pool.max)] {
-                let gauge = self.pool_connections.with_label_values(&[pool.pool, state]);
-                gauge.set(f64::from(count));
-            }
-        }
-    }
-
     /// Shows a sample of the database.
     pub fn show_sample(&self, sampled: &GaugeSample, now: Timestamp) {
         self.sampled().show(sampled, now, monotonic_now());
     }
 
-    /// Observes how long a call of the store for a sample took.
-    pub(crate) fn sample_took(&self, took: Duration) {
-        let histogram = self.store_seconds.with_label_values(&["gauges"]);
-        histogram.observe(took.as_secs_f64());
-    }
-
-    /// Counts a failed call of the store for a sample.
-    pub(crate) fn sample_failed(&self) {
-        self.store_errors.with_label_values(&["gauges"]).inc();
-    }
-
     fn sampled(&self) -> std::sync::MutexGuard<'_, SampledGauges> {
         self.sampled.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Counts a request that the API has answered. The values of each label must be few: the
-    /// API's routes as they are written, and known methods and statuses.
-    pub fn http_answered(&self, route: &str, method: &str, status: &str, took: Duration) {
-        self.http_requests
-            .with_label_values(&[route, method, status])
-            .inc();
-        self.http_seconds
-            .with_label_values(&[route, method])
-            .observe(took.as_secs_f64());
     }
 
     /// All metrics in the text format of Prometheus.
@@ -435,16 +373,6 @@ impl Metrics {
             Ok(()) => String::from_utf8(buffer).unwrap_or_default(),
             Err(_) => String::new(),
         }
-    }
-}
-
-fn status_class(status: u16) -> &'static str {
-    match status / 100 {
-        2 => "2xx",
-        3 => "3xx",
-        4 => "4xx",
-        5 => "5xx",
-        _ => "other",
     }
 }
 

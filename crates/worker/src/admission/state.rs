@@ -3,19 +3,20 @@
 //! Every change goes through a method of [`AdmissionState`], which keeps the sums over the hooks
 //! and the order of turns; `state/invariants.rs` says what holds after each.
 
+mod capacity;
+mod gated;
 #[cfg(debug_assertions)]
 mod invariants;
 
 use super::attempt_end::AttemptEnd;
 use super::blocked::Blocked;
 use super::concurrency_limit::ConcurrencyLimit;
-use super::gate::Gate;
-use super::hook::{HookAdmission, OwnedHook, RecentAnswer, RecordedAttempts, Turn};
+use super::hook::{HookAdmission, RecentAnswer, RecordedAttempts, Turn};
 use crate::tuning::Tuning;
 use postrider_core::{Hook, HookId, Timestamp};
-use postrider_store::{Capacity, HookCache, HookPhase, Leased, OwnershipAnswer};
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::time::{Duration, Instant};
+use postrider_store::{HookCache, HookPhase, Leased};
+use std::collections::{HashMap, VecDeque};
+use std::time::Instant;
 
 /// The admission of all hooks.
 #[derive(Debug)]
@@ -340,138 +341,5 @@ impl AdmissionState {
             hook.waiting.drain(..)
         });
         unstarted.collect()
-    }
-
-    // ---- gated hooks
-
-    /// This worker owns `hook` until `until`.
-    pub(super) fn own(
-        &mut self,
-        hook: &Hook,
-        answer: OwnershipAnswer,
-        until: Timestamp,
-        at: Timestamp,
-        now: Instant,
-    ) {
-        let per_hook = self.per_hook;
-        let owned = self.hook(hook.id, now);
-        let gate = match owned.gate.take() {
-            Some(mut gate) => {
-                gate.renew(until, answer.not_before);
-                gate
-            }
-            None => Gate::new(hook, per_hook, until, answer.not_before, at),
-        };
-        owned.own(hook.version, gate);
-        self.give_turn(hook.id, now);
-    }
-
-    /// This worker does not own `hook`, or has nothing to do for it.
-    pub(super) fn disown(&mut self, id: HookId, now: Instant) {
-        if let Some(hook) = self.hooks.get_mut(&id)
-            && hook.gate.take().is_some()
-        {
-            self.give_turn_or_forget(id, now);
-        }
-    }
-
-    /// Whether this worker may start deliveries of a gated hook.
-    pub(super) fn owns(&self, hook: HookId, at: Timestamp) -> bool {
-        let gate = self.hooks.get(&hook).and_then(|hook| hook.gate.as_ref());
-        gate.is_some_and(|gate| gate.is_owned(at))
-    }
-
-    pub(super) fn owned_count(&self) -> usize {
-        self.gates().count()
-    }
-
-    pub(super) fn owned(&self) -> Vec<OwnedHook> {
-        let owned = self.gates().map(|(id, hook, gate)| OwnedHook {
-            hook: id,
-            until: gate.owned_until(),
-            held: hook.held(),
-        });
-        owned.collect()
-    }
-
-    /// The gated hooks of which this worker may start deliveries.
-    pub(super) fn startable_gates(&self, at: Timestamp) -> HashSet<HookId> {
-        let owned = self.gates().filter(|(_, _, gate)| gate.is_owned(at));
-        owned.map(|(id, _, _)| id).collect()
-    }
-
-    /// The hooks whose ramp has reached their cap.
-    pub(super) fn ramped_up(&self) -> Vec<HookId> {
-        let ramped_up = self.gates().filter(|(_, _, gate)| gate.has_ramped_up());
-        ramped_up.map(|(id, _, _)| id).collect()
-    }
-
-    fn gates(&self) -> impl Iterator<Item = (HookId, &HookAdmission, &Gate)> {
-        let gates = self.hooks.iter();
-        gates.filter_map(|(id, hook)| Some((*id, hook, hook.gate.as_ref()?)))
-    }
-
-    // ---- what may be leased
-
-    /// How much more may be leased now.
-    pub(super) fn capacity(&mut self, at: Timestamp, now: Instant) -> Capacity {
-        self.measure(now);
-        let tuning = &self.tuning.admission;
-        let total = match self.queued_bytes < tuning.queue_max_bytes {
-            true => tuning.queue_max.saturating_sub(self.queued),
-            false => 0,
-        };
-        let mut capacity = Capacity::new(total, self.per_hook * 2);
-        for (id, hook) in &mut self.hooks {
-            capacity.set(*id, hook.capacity(at));
-        }
-        self.unpark(now);
-        capacity
-    }
-
-    /// Measures which hooks are slow, what is stalled and what waits remotely, and from these
-    /// when the queue is low: at half of what the moving hooks may have here.
-    fn measure(&mut self, now: Instant) {
-        self.measure_remote(now);
-        let tuning = &self.tuning.admission;
-        let (mut stalled, mut windows) = (0, 0);
-        for hook in self.hooks.values_mut() {
-            if !hook.slow && hook.is_unanswered(now, tuning) {
-                hook.slow = true;
-                self.slow += hook.in_flight;
-            }
-            if hook.is_stalled(now, tuning) {
-                stalled += hook.waiting.len() as u32;
-            } else if hook.held() > 0 {
-                windows += hook.window_size();
-            }
-        }
-        self.stalled = stalled;
-        let most = tuning.low_water.max(self.per_hook);
-        self.low_water = (windows / 2).clamp(self.per_hook, most);
-        let drops = self
-            .dropped_at
-            .is_none_or(|at| now.saturating_duration_since(at) > tuning.trusted_for);
-        if drops {
-            self.dropped_at = Some(now);
-            self.remembered
-                .retain(|_, answer| answer.is_recent(now, tuning));
-        }
-    }
-
-    fn measure_remote(&mut self, now: Instant) {
-        let tuning = &self.tuning.admission;
-        let hooks = self.hooks.values();
-        let remote = hooks.filter(|hook| hook.waits_remotely(now, tuning));
-        self.remote = remote.map(|hook| hook.in_flight).sum();
-    }
-
-    /// Weighs how long a task waited for its turn while more could have started; `true` while
-    /// only the concurrency limit keeps hooks from starting.
-    pub(super) fn weigh(&mut self, waited: Duration, now: Instant) -> bool {
-        if self.limit.weigh(waited) {
-            self.measure_remote(now);
-        }
-        self.has_turns() && self.is_full()
     }
 }

@@ -1,6 +1,8 @@
-//! The catalogue is whole, and told as it is.
+//! The catalogue is complete, and describes what is served.
 
 use super::*;
+use postrider_store::PoolGauge;
+use std::time::Duration;
 
 #[test]
 fn every_series_exists_at_zero_from_the_start() {
