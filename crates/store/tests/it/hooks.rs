@@ -1,10 +1,10 @@
-//! Hooks as people and programs register, change, list and remove them.
+//! Registering, changing, listing and removing hooks.
 
 use postrider_core::{
     Filter, HookEdit, HookId, HookSettings, HookStatus, SettingsChange, SigningSecret, Span,
 };
 use postrider_store::{Backend, DeliveryState, Error, HookChange, HookFilter, HookReport};
-use postrider_tests::{TestStore, event, new_hook};
+use postrider_tests::{TestStore, conformance, event, new_hook};
 use std::time::Duration;
 use uuid::Uuid;
 
