@@ -38,7 +38,7 @@ async fn on_postgres_what_a_killed_worker_had_not_settled_comes_back_and_nothing
     receiver.release();
 
     receiver.wait_for_events(&names(&events)).await;
-    other.wait_for_log("Brought back").await;
+    other.wait_for_log("Recovered").await;
     app.wait_until_nothing_is_left().await;
     let twice = receiver
         .arrivals()

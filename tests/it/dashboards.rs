@@ -5,7 +5,7 @@
 use postrider_tests::{
     Dashboard, Panel, dashboards, ended, our_names, project, prometheus, rules, selectors,
 };
-use postrider_worker::{Entry, Kind, Metrics};
+use postrider_worker::{MetricEntry, MetricKind, Metrics};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -143,7 +143,7 @@ fn each_query_goes_by_the_variables_and_the_interval_of_the_panel() {
             let Some((entry, _)) = catalogue.get(name.as_str()) else {
                 continue;
             };
-            if entry.kind != Kind::Gauge {
+            if entry.kind != MetricKind::Gauge {
                 let rate = format!("rate({name}{{");
                 assert!(query.contains(&rate), "{place}: {name} only grows: {query}");
             }
@@ -338,7 +338,7 @@ async fn every_query_of_a_dashboard_can_be_parsed() {
 }
 
 /// Every series that a process serves, with its metric.
-fn catalogue() -> BTreeMap<String, (Entry, String)> {
+fn catalogue() -> BTreeMap<String, (MetricEntry, String)> {
     let mut all = BTreeMap::new();
     for entry in Metrics::new().catalogue() {
         for series in entry.series() {

@@ -115,7 +115,7 @@ async fn on_postgres_a_worker_dies() {
     watch.until_one_is_down().await;
     everything_arrives(&tenants, &traffic).await;
     ready(&scene.workers[0]).await;
-    scene.workers[0].wait_for_log("Brought back").await;
+    scene.workers[0].wait_for_log("Recovered").await;
     watch.fires(&["PostriderDown"]).await;
 }
 

@@ -39,7 +39,7 @@ async fn each_change_of_a_hook_is_a_line_and_no_delivery_is(backend: Backend) {
         (
             "POST",
             format!("{path}/enable"),
-            "is at its usual pace again",
+            "is at its normal concurrency again",
         ),
         ("POST", format!("{path}/pause"), "is paused now"),
         ("POST", format!("{path}/disable"), "is disabled now"),
@@ -70,7 +70,7 @@ async fn each_change_of_a_hook_is_a_line_and_no_delivery_is(backend: Backend) {
         "Disabled hook",
         "is active now",
         "takes deliveries again",
-        "is at its usual pace again",
+        "is at its normal concurrency again",
         "is paused now",
         "is disabled now",
         "Deleted hook",

@@ -203,7 +203,7 @@ async fn a_killed_worker_leaves_its_batches_as_they_were(backend: Backend) {
     enqueue(&app, 250..255).await;
     let other = postrider.serve().await;
     app.wait_until_nothing_is_left().await;
-    other.wait_for_log("Brought back").await;
+    other.wait_for_log("Recovered").await;
     let mut arrays: BTreeMap<_, usize> = BTreeMap::new();
     for request in receiver.requests() {
         *arrays.entry(numbers(&request)).or_default() += 1;

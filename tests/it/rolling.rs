@@ -1,5 +1,6 @@
 //! Workers are replaced one by one under load: no request is cut off, and nothing arrives twice.
 
+use postrider_core::monotonic_now;
 use postrider_store::Backend;
 use postrider_tests::{Answer, Postrider, Process, Receiver, TestApp, event};
 use std::collections::{BTreeMap, BTreeSet};
@@ -78,7 +79,7 @@ async fn load(
     stop: Arc<AtomicBool>,
     rate: Option<usize>,
 ) -> BTreeMap<String, Instant> {
-    let (mut inserted, began) = (BTreeMap::new(), Instant::now());
+    let (mut inserted, began) = (BTreeMap::new(), monotonic_now());
     let rows = rate.map_or(50, |rate| (rate / 20).max(1));
     while !stop.load(Ordering::Relaxed) {
         if let Some(rate) = rate {
@@ -87,7 +88,7 @@ async fn load(
             tokio::time::sleep_until((began + due).into()).await;
         }
         let ids = app.enqueue_all(&vec![event("invoice.paid"); rows]).await;
-        let at = Instant::now();
+        let at = monotonic_now();
         inserted.extend(ids.iter().map(|id| (id.to_string(), at)));
         if rate.is_none() {
             // Never a backlog that only grows.

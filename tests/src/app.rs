@@ -2,7 +2,7 @@
 
 use crate::fixtures::{RETENTION, event, hook_to};
 use crate::{Receiver, TestStore, eventually};
-use postrider_core::{DeliveryId, EventId, HookId, NewEvent};
+use postrider_core::{DeliveryId, EventId, HookId, NewEvent, SystemMonotonicClock};
 use postrider_store::{AttemptReport, Backend, DeliveryFilter, DeliveryReport, DeliveryState};
 use postrider_worker::{AttemptTraces, HookDefaults, Metrics, Worker, WorkerParts, WorkerSettings};
 use std::ops::Deref;
@@ -68,6 +68,7 @@ impl TestApp {
         let worker = Worker::new(WorkerParts {
             store: base.store.clone(),
             clock: base.clock.clone(),
+            monotonic: Arc::new(SystemMonotonicClock),
             settings,
             hooks,
             keep_events: RETENTION,

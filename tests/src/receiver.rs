@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::serve::ListenerExt;
 use bytes::Bytes;
+use postrider_core::monotonic_now;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -291,7 +292,7 @@ async fn receive(State(shared): State<Arc<Shared>>, request: Request) -> Respons
             .map_or_else(String::new, ToString::to_string),
         headers: head.headers,
         body,
-        at: Instant::now(),
+        at: monotonic_now(),
         at_once: shared.unanswered.fetch_add(1, Ordering::SeqCst) + 1,
     };
     let cut = Cut {

@@ -12,6 +12,7 @@ use crate::program::Ended;
 use crate::tools::{ended, project, prometheus};
 use crate::wait::eventually;
 use crate::{Process, rules};
+use postrider_core::monotonic_now;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -78,7 +79,7 @@ impl Watch {
                 ticks.tick().await;
                 for (n, address) in addresses.iter().enumerate() {
                     let scraped = scrape(address, &watched).await;
-                    lock(&kept)[n].0.push((Instant::now(), scraped));
+                    lock(&kept)[n].0.push((monotonic_now(), scraped));
                 }
             }
         });
@@ -104,7 +105,7 @@ impl Watch {
             false => Err("no scrape".into()),
         })
         .await;
-        self.trouble = Some(Instant::now());
+        self.trouble = Some(monotonic_now());
     }
 
     /// Waits until each process that answers shows this metric, and it holds for all of its
@@ -361,7 +362,7 @@ mod tests {
 
     #[test]
     fn what_was_measured_is_shown_and_goes_on_as_it_was() {
-        let first = Instant::now();
+        let first = monotonic_now();
         let begun = first + Duration::from_secs(10);
         let scrapes = (0..=30).map(|second| {
             let at = first + Duration::from_secs(second);

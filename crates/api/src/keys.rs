@@ -9,7 +9,7 @@
 //! their own, which no request waits for.
 
 use crate::outage_log::Trouble;
-use postrider_core::{Clock, Key, KeyId, Timestamp, TokenHash};
+use postrider_core::{Clock, Key, KeyId, Timestamp, TokenHash, monotonic_now};
 use postrider_store::{Error, Result, Store};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -103,7 +103,7 @@ impl Keys {
                     true => KNOWN_FOR,
                     false => REMEMBERED,
                 };
-                question.asked.elapsed() < kept
+                monotonic_now() - question.asked < kept
             });
         }
         self.record().await;
@@ -115,12 +115,12 @@ impl Keys {
         let mut state = self.lock();
         let latest = state.questions.get(&hash);
         if let Some(question) = latest
-            && question.asked.elapsed() < REMEMBERED
+            && monotonic_now() - question.asked < REMEMBERED
         {
             return question.clone();
         }
         let question = Arc::new(Question {
-            asked: Instant::now(),
+            asked: monotonic_now(),
             of_a_stranger: !latest.is_some_and(|latest| latest.found_a_key()),
             answer: OnceCell::new(),
         });

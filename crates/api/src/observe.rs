@@ -4,8 +4,9 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::Response;
+use postrider_core::monotonic_now;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What stands for a path that is no route, and for a method that no route has.
 const OTHER: &str = "other";
@@ -24,11 +25,16 @@ pub(crate) async fn observe(
     request: Request,
     next: Next,
 ) -> Response {
-    let begun = Instant::now();
+    let begun = monotonic_now();
     let method = name_of(request.method());
     let response = next.run(request).await;
     let route = route.as_ref().map_or(OTHER, MatchedPath::as_str);
-    observer.answered(route, method, response.status().as_str(), begun.elapsed());
+    observer.answered(
+        route,
+        method,
+        response.status().as_str(),
+        monotonic_now() - begun,
+    );
     response
 }
 

@@ -10,13 +10,14 @@ use crate::progress::Progress;
 use anyhow::bail;
 use postrider_core::{
     EventPattern, HookCredentials, HookId, HookSettings, KeyRing, NewEvent, NewHook, SigningSecret,
+    monotonic_now,
 };
 use postrider_store::{DatabaseSettings, HookChange, Store};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -185,7 +186,7 @@ impl Environment {
     /// Waits until the worker has fanned out `events` events since its start.
     pub async fn fanned_out(&self, worker: &WorkerProcess, events: u64) -> Result<()> {
         let mut progress = Progress::new("fanned out", events);
-        let (mut last, mut moved) = (0, Instant::now());
+        let (mut last, mut moved) = (0, monotonic_now());
         loop {
             let scrape = worker.scrape().await?;
             let done = scrape.value("postrider_events_fanned_out_total") as u64;
@@ -194,9 +195,9 @@ impl Environment {
                 return Ok(());
             }
             if done > last {
-                (last, moved) = (done, Instant::now());
+                (last, moved) = (done, monotonic_now());
             }
-            if moved.elapsed() > FAN_OUT_STALLED_AFTER {
+            if monotonic_now() - moved > FAN_OUT_STALLED_AFTER {
                 bail!(
                     "only {done} of {events} events were fanned out, and none in the last {} s",
                     FAN_OUT_STALLED_AFTER.as_secs()
@@ -213,9 +214,9 @@ impl Environment {
         receiver: &mut ReceiverProcess,
         workers: Vec<WorkerProcess>,
     ) -> Result<u64> {
-        let arrived = Instant::now();
+        let arrived = monotonic_now();
         while !self.store.slots().await?.is_empty() {
-            if arrived.elapsed() > SETTLED_WITHIN {
+            if monotonic_now() - arrived > SETTLED_WITHIN {
                 bail!(
                     "all deliveries arrived, but not all were recorded within {} s",
                     SETTLED_WITHIN.as_secs()

@@ -15,6 +15,7 @@ use crate::received::{Counts, Watch};
 use crate::scrape::Scrape;
 use crate::steady::{SteadyLoad, sustain};
 use anyhow::Context;
+use postrider_core::monotonic_now;
 use std::time::{Duration, Instant};
 
 const SECONDS: u64 = 600;
@@ -129,7 +130,7 @@ async fn measure(
 }
 
 async fn sample(env: &Environment, worker: &WorkerProcess, counts: Counts) -> Result<Sample> {
-    let at = Instant::now();
+    let at = monotonic_now();
     Ok(Sample {
         at,
         counts,

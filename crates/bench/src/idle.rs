@@ -4,7 +4,8 @@ use crate::environment::Environment;
 use crate::error::Result;
 use crate::figures::{Figure, Measurement, Meter};
 use crate::options::Plan;
-use std::time::{Duration, Instant};
+use postrider_core::monotonic_now;
+use std::time::Duration;
 
 const SECONDS: u64 = 10;
 /// A worker polls more often just after its start; this time is not measured.
@@ -24,9 +25,9 @@ async fn measure(env: &Environment, plan: &Plan) -> Result<Vec<Measurement>> {
     let (cpu, _) = workers[0].cost();
     let calls = workers[0].scrape().await?;
     let transactions = env.database.transactions().await?;
-    let begun = Instant::now();
+    let begun = monotonic_now();
     tokio::time::sleep(Duration::from_secs(plan.seconds(SECONDS))).await;
-    let took = begun.elapsed().as_secs_f64();
+    let took = (monotonic_now() - begun).as_secs_f64();
     let share = (workers[0].cost().0 - cpu) / took;
     let calls = workers[0].scrape().await?.all_store_calls(&calls) / took;
     let after = env.database.transactions().await?;

@@ -9,7 +9,7 @@ use crate::options::Shape;
 use crate::processes::{POLL_EVERY, ReceiverProcess};
 use crate::progress::Progress;
 use crate::received::{Counts, is_sampled};
-use postrider_core::NewEvent;
+use postrider_core::{NewEvent, monotonic_now};
 use postrider_store::Store;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -86,7 +86,7 @@ impl Producers {
         let zero = receiver.zero().await?;
         let kinds = Arc::new(shape.events()?);
         let flow = Arc::<Flow>::default();
-        let begun = Instant::now();
+        let begun = monotonic_now();
         let mut tasks = JoinSet::new();
         for number in 0..load.producers {
             let producer = Producer {
@@ -121,11 +121,11 @@ impl Producers {
         loop {
             let seen = receiver.seen().await?;
             self.flow.delivered.store(seen.unique, Ordering::Relaxed);
-            self.progress.at(self.begun.elapsed().as_secs());
+            self.progress.at((monotonic_now() - self.begun).as_secs());
             while let Some(produced) = self.tasks.try_join_next() {
                 self.done.add(produced??);
             }
-            let left = end.saturating_duration_since(Instant::now());
+            let left = end.saturating_duration_since(monotonic_now());
             if left.is_zero() {
                 return Ok(seen);
             }
@@ -176,7 +176,7 @@ impl Producer {
         while self.wait_for(turn, end).await {
             let batch = self.batch(turn);
             let ids = self.store.enqueue(&batch).await?;
-            let at = self.zero.elapsed().as_secs_f64();
+            let at = (monotonic_now() - self.zero).as_secs_f64();
             let count = ids.len() as u64;
             produced.events += count;
             let kept = ids.iter().filter(|id| is_sampled(id.0, self.load.every));
@@ -202,7 +202,7 @@ impl Producer {
         loop {
             let inserted = self.flow.inserted.load(Ordering::Relaxed);
             let delivered = self.flow.delivered.load(Ordering::Relaxed);
-            if Instant::now() >= end {
+            if monotonic_now() >= end {
                 return false;
             }
             if inserted.saturating_sub(delivered) < self.load.backlog_max {

@@ -9,6 +9,7 @@ use crate::progress::Progress;
 use crate::received::{Counts, Watch};
 use crate::scrape::Scrape;
 use anyhow::{Context, bail};
+use postrider_core::monotonic_now;
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -91,9 +92,9 @@ impl ReceiverProcess {
 
     /// The receiver's start on the clock of this process.
     pub async fn zero(&mut self) -> Result<Instant> {
-        let asked = Instant::now();
+        let asked = monotonic_now();
         let theirs: f64 = self.ask("now").await?.parse()?;
-        let middle = asked + asked.elapsed() / 2;
+        let middle = asked + (monotonic_now() - asked) / 2;
         Ok(middle - Duration::from_secs_f64(theirs))
     }
 
@@ -123,7 +124,7 @@ impl ReceiverProcess {
     /// When nothing arrives for [`STALLED_AFTER`].
     pub async fn until(&mut self, expected: u64) -> Result<Counts> {
         let mut progress = Progress::new("delivered", expected);
-        let (mut last, mut moved) = (0, Instant::now());
+        let (mut last, mut moved) = (0, monotonic_now());
         loop {
             let seen = self.seen().await?;
             progress.at(seen.unique);
@@ -131,8 +132,8 @@ impl ReceiverProcess {
                 return Ok(seen);
             }
             if seen.unique > last {
-                (last, moved) = (seen.unique, Instant::now());
-            } else if moved.elapsed() > STALLED_AFTER {
+                (last, moved) = (seen.unique, monotonic_now());
+            } else if monotonic_now() - moved > STALLED_AFTER {
                 bail!(
                     "only {} of {expected} deliveries arrived, and none in the last {} s",
                     seen.unique,

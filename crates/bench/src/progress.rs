@@ -2,6 +2,7 @@
 
 use crate::output::notice;
 use indicatif::{ProgressBar, ProgressStyle};
+use postrider_core::monotonic_now;
 use std::time::{Duration, Instant};
 
 /// How often a line is written when standard error is not a terminal.
@@ -26,15 +27,15 @@ impl Progress {
                 Err(_) => bar,
             },
             what,
-            last_line: Instant::now(),
+            last_line: monotonic_now(),
         }
     }
 
     /// Shows that `done` things are done.
     pub fn at(&mut self, done: u64) {
         self.bar.set_position(done);
-        if self.bar.is_hidden() && self.last_line.elapsed() >= LINE_EVERY {
-            self.last_line = Instant::now();
+        if self.bar.is_hidden() && monotonic_now() - self.last_line >= LINE_EVERY {
+            self.last_line = monotonic_now();
             let total = self.bar.length().unwrap_or_default();
             notice(format_args!("  {done} of {total} {}", self.what));
         }

@@ -13,10 +13,10 @@ use crate::throughput;
 use anyhow::{Context, bail};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
-use postrider_core::{EventId, KeyScope, KeyToken, NewKey};
+use postrider_core::{EventId, KeyScope, KeyToken, NewKey, monotonic_now};
 use postrider_worker::{AddressGuard, Client, Exchange, Request, Target};
 use serde::Deserialize;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Connections that publish, each with one request in flight.
 const CONNECTIONS: usize = 64;
@@ -58,7 +58,7 @@ async fn through(
     };
     let servers = vec![publisher.server];
     let meter = Meter::start(&servers);
-    let begun = receiver.zero().await?.elapsed().as_secs_f64();
+    let begun = (monotonic_now() - receiver.zero().await?).as_secs_f64();
     let accepted = hyper_loop(request, CONNECTIONS, events).await;
     if accepted != events {
         bail!("only {accepted} of {events} events were accepted");
@@ -84,11 +84,11 @@ pub async fn latency(
     let zero = receiver.zero().await?;
     let mut published = Vec::new();
     let meter = Meter::start(std::slice::from_ref(&publisher.server));
-    let begun = Instant::now();
+    let begun = monotonic_now();
     for n in 0..count {
         let at = begun + Duration::from_micros(n * 1_000_000 / u64::from(events_per_second));
         tokio::time::sleep_until(at.into()).await;
-        let at = zero.elapsed().as_secs_f64();
+        let at = (monotonic_now() - zero).as_secs_f64();
         published.push((publisher.publish(&client).await?, at));
     }
     receiver.until(count).await?;

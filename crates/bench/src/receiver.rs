@@ -8,6 +8,7 @@
 
 use crate::received::{Tally, Watch};
 use anyhow::{Context, Result};
+use postrider_core::monotonic_now;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -34,7 +35,7 @@ pub async fn run() -> Result<()> {
         .await
         .context("the receiver of the benchmark cannot listen on 127.0.0.1")?;
     let receiver = Arc::new(Receiver {
-        started: Instant::now(),
+        started: monotonic_now(),
         tally: Mutex::default(),
     });
     let mut out = tokio::io::stdout();
@@ -70,7 +71,7 @@ impl Receiver {
     fn answer(&self, command: &str) -> Result<String> {
         let (command, argument) = command.split_once(' ').unwrap_or((command, ""));
         Ok(match command {
-            "now" => format!("{}\n", self.started.elapsed().as_secs_f64()),
+            "now" => format!("{}\n", (monotonic_now() - self.started).as_secs_f64()),
             "watch" => {
                 let watch: Watch = serde_json::from_str(argument)?;
                 *self.tally() = Tally::of(watch);
@@ -81,7 +82,7 @@ impl Receiver {
                 format!("{}\n", serde_json::to_string(&seen)?)
             }
             "lap" => {
-                let at = self.started.elapsed().as_secs_f64();
+                let at = (monotonic_now() - self.started).as_secs_f64();
                 format!("{}\n", self.tally().lap(at))
             }
             "reached" => format!("{}\n", serde_json::to_string(self.tally().reached())?),
@@ -97,7 +98,7 @@ impl Receiver {
     }
 
     fn arrived(&self, kind: AnswerKind, hook: u32, event: Option<Uuid>) {
-        let at = self.started.elapsed().as_secs_f64();
+        let at = (monotonic_now() - self.started).as_secs_f64();
         match kind {
             AnswerKind::Ok => self.tally().accept(event, hook, at),
             AnswerKind::Fail | AnswerKind::Hang => self.tally().refuse(),

@@ -14,7 +14,7 @@ use crate::options::Plan;
 use crate::processes::ReceiverProcess;
 use crate::received::Watch;
 use anyhow::{Context, bail};
-use postrider_core::Timestamp;
+use postrider_core::{Timestamp, monotonic_now};
 use postrider_store::{HookChange, Pruned, Retention, Store};
 use std::time::{Duration, Instant};
 
@@ -102,7 +102,7 @@ async fn measure(
     let (mut reader, mut pruned) = (None, Pruned::default());
     receiver.lap().await?;
     for (number, phase) in (1..).zip(Phase::EACH) {
-        let (begun, end) = (Instant::now(), warm_up + lasts * number);
+        let (begun, end) = (monotonic_now(), warm_up + lasts * number);
         if phase == Phase::Blocked {
             reader = env.database.read_history().await?;
         } else if let Some(reader) = reader.take() {
@@ -119,10 +119,10 @@ async fn measure(
                 }
                 Phase::Before | Phase::After => {}
             }
-            Ok(begun.elapsed().as_secs_f64() * 1e3)
+            Ok((monotonic_now() - begun).as_secs_f64() * 1e3)
         };
         let (now_seen, took_ms) = tokio::try_join!(producers.until(end, receiver), pruning)?;
-        let took = begun.elapsed().as_secs_f64();
+        let took = (monotonic_now() - begun).as_secs_f64();
         let delivered = (now_seen.unique - seen.unique) as f64 / took;
         seen = now_seen;
         let gap = receiver.lap().await? * 1e3;
@@ -194,7 +194,7 @@ async fn prune(store: &dyn Store, all: &mut Pruned, ends: Option<Instant>) -> Re
         events: kept,
         attempts: kept,
     };
-    while ends.is_none_or(|ends| Instant::now() < ends) {
+    while ends.is_none_or(|ends| monotonic_now() < ends) {
         let pruned = store.prune(&keep, store.now().await?, BATCH).await?;
         all.expired += pruned.expired;
         all.days.extend(pruned.days);

@@ -12,7 +12,8 @@ use crate::output::notice;
 use crate::processes::ReceiverProcess;
 use crate::received::Watch;
 use crate::throughput::drain;
-use std::time::{Duration, Instant};
+use postrider_core::monotonic_now;
+use std::time::Duration;
 
 const SECONDS: u64 = 20;
 const PRODUCERS: u32 = 2;
@@ -117,9 +118,9 @@ pub async fn sustain(
     let mut producers = Producers::start(env, receiver, shape, load).await?;
     // The first tenth is for the worker to get going.
     let early = producers.until(lasts / 10, receiver).await?;
-    let early_at = Instant::now();
+    let early_at = monotonic_now();
     let late = producers.until(lasts, receiver).await?;
-    let took = early_at.elapsed().as_secs_f64();
+    let took = (monotonic_now() - early_at).as_secs_f64();
     let (produced, _) = producers.finish(receiver).await?;
     let expected = produced.events * fan_out;
     receiver.until(expected).await?;

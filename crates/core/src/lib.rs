@@ -4,7 +4,7 @@
 //! event for one hook is a delivery, made by one or more attempts, each with an [`Outcome`].
 //! What happens next is decided by plain functions of their arguments: [`next_step`] for the
 //! delivery, [`Health::after`] for the hook, [`RetrySchedule::delay_after`] for the time
-//! between. Nothing here reads a clock, a database or a socket.
+//! between. Nothing here reads the wall clock, a database or a socket.
 
 mod alias;
 mod attempt;
@@ -41,7 +41,10 @@ pub use alias::{AliasForm, NewAlias};
 pub use attempt::{Attempt, scrub};
 pub use batch::{Batches, Batching};
 pub use body::{BodyForm, standard_body};
-pub use clock::{Clock, TestClock, Timestamp};
+pub use clock::{
+    Clock, MonotonicClock, SystemMonotonicClock, TestClock, TestMonotonicClock, Timestamp,
+    monotonic_now,
+};
 pub use credential::{
     Access, AccessChange, Credential, CredentialError, NewCredential, Proof, RegistrantStatus,
     SharedSecret, check_text, check_word,

@@ -8,9 +8,9 @@ use crate::Result;
 use crate::stored_row::StoredRow;
 use async_trait::async_trait;
 use chrono::TimeDelta;
-use postrider_core::Timestamp;
+use postrider_core::{Timestamp, monotonic_now};
 use serde::{Deserialize, Serialize};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The limit of all counts: a count that has reached it means "at least".
 pub const GAUGES_COUNTED: u32 = 10_000;
@@ -189,10 +189,10 @@ pub(crate) async fn current(
     if !due || !store.claim(now, now + CLAIM, now + FURTHEST).await? {
         return Ok(kept.and_then(KeptSample::sample));
     }
-    let begun = Instant::now();
+    let begun = monotonic_now();
     let gauges = store.sample(now).await?;
     store
-        .keep(now, next_at(now, begun.elapsed()), &gauges)
+        .keep(now, next_at(now, monotonic_now() - begun), &gauges)
         .await?;
     Ok(Some(GaugeSample { at: now, gauges }))
 }

@@ -1,9 +1,9 @@
 //! Which addresses may be called.
 //!
 //! A hook's URL comes from a customer; without a guard it could point at the operator's own
-//! network. The address that is really connected to is checked, whichever way it was written
-//! or resolved. Ranges: the IANA special-purpose registries (RFC 6890 and its successors), and
-//! the metadata services of clouds.
+//! network. The guard checks the address of the connection, however it was written or resolved.
+//! Ranges: the IANA special-purpose registries (RFC 6890 and its successors), and the metadata
+//! services of clouds.
 
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -60,7 +60,7 @@ pub struct AddressGuard {
 pub struct BlockedAddress(pub IpAddr);
 
 impl AddressGuard {
-    /// A guard that lets these special-purpose ranges through.
+    /// A guard that allows these special-purpose ranges.
     pub fn new(allowed: &[IpNet]) -> Self {
         Self {
             special: SPECIAL_PURPOSE
@@ -73,11 +73,11 @@ impl AddressGuard {
 
     /// Whether `address` may be called.
     ///
-    /// IPv6 addresses that stand for an IPv4 address (mapped, compatible, NAT64, 6to4) are
-    /// judged by both.
+    /// An IPv6 address that embeds an IPv4 address (mapped, compatible, NAT64, 6to4) is checked as
+    /// both.
     ///
     /// # Errors
-    /// When it must not.
+    /// [`BlockedAddress`] when it must not.
     pub fn check(&self, address: IpAddr) -> Result<(), BlockedAddress> {
         let embedded = match address {
             IpAddr::V4(_) => None,
@@ -95,7 +95,7 @@ impl AddressGuard {
     }
 }
 
-/// The IPv4 address that an IPv6 address leads to, if it does.
+/// The IPv4 address that an IPv6 address embeds.
 fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let octets = address.octets();
     let v4 = |at: usize| {

@@ -1,14 +1,13 @@
 //! Makes one HTTP exchange, bounded in every direction.
 //!
 //! Redirects are not followed, no proxy is taken from the environment, the whole exchange has
-//! one deadline, and at most [`EXCERPT_MAX_BYTES`] of the response are kept. No compression is
-//! asked for and none is undone, so that a body is never more than the bytes that came. An
-//! exchange that ends early takes its connection with it. The address guard
-//! sits where addresses are made: in the resolver for names, and before the request for IP
-//! literals, which the connector never gives to a resolver.
+//! one deadline, and at most [`EXCERPT_MAX_BYTES`] of the response are kept. Compression is
+//! neither requested nor undone, so a body is never larger than the bytes received. An exchange
+//! that ends early closes its connection. The address guard checks names in the resolver, and IP
+//! literals before the request, because the connector never passes them to a resolver.
 
 use crate::address::{AddressGuard, BlockedAddress};
-use crate::local_fault::{LocalFault, Names, is_unanswered};
+use crate::local_fault::{LocalFault, UnansweredNames, is_unanswered};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full};
@@ -18,25 +17,25 @@ use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use postrider_core::EXCERPT_MAX_BYTES;
+use postrider_core::{EXCERPT_MAX_BYTES, monotonic_now};
 use std::error::Error as StdError;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tower_service::Service;
 use url::{Host, Url};
 
-/// Idle connections kept for a host: what a hook's cap can have in flight.
+/// Idle connections kept for a host: as many as a hook has in flight by default.
 const IDLE_PER_HOST: usize = 64;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// How much of a response is read in all, so that its connection can be used again: what is
-/// beyond [`EXCERPT_MAX_BYTES`] is dropped, and the connection of a longer one is closed.
+/// How much of a response is read so that its connection can be used again. The part beyond
+/// [`EXCERPT_MAX_BYTES`] is dropped, and the connection of a longer response is closed.
 const DRAIN_MAX_BYTES: usize = 64 * 1024;
-/// How long the system may take to resolve a name: long enough for it to ask twice.
+/// How long the system may take to resolve a name: long enough for two tries.
 const RESOLVE_MAX: Duration = Duration::from_secs(10);
 
 type Http = legacy::Client<HttpsConnector<HttpConnector<GuardedResolver>>, Full<Bytes>>;
@@ -49,7 +48,7 @@ pub struct Client {
     guard: Arc<AddressGuard>,
 }
 
-/// Where requests go; made once for each hook.
+/// Where requests are sent; made once for each hook.
 #[derive(Clone, Debug)]
 pub struct Target {
     uri: Uri,
@@ -58,10 +57,10 @@ pub struct Target {
     literal: Option<IpAddr>,
 }
 
-/// A request that is ready to go.
+/// A request that is ready to be sent.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Where to.
+    /// Where it is sent.
     pub target: Target,
     /// Every header but those HTTP itself sets.
     pub headers: HeaderMap,
@@ -85,38 +84,38 @@ impl Target {
     }
 }
 
-/// What came back.
+/// The result of a request.
 #[derive(Debug)]
 pub enum Exchange {
-    /// A whole response, or its beginning where it was too long.
+    /// A whole response, or the beginning of one that was too long.
     Answered {
         /// The status.
         status: StatusCode,
         /// The headers.
         headers: HeaderMap,
-        /// The beginning of the body.
+        /// The beginning of the body, as far as it was received.
         excerpt: Vec<u8>,
     },
-    /// The deadline passed; what had been received by then.
+    /// The deadline passed.
     TimedOut {
-        /// The beginning of the body.
+        /// The beginning of the body, as far as it was received.
         excerpt: Vec<u8>,
     },
     /// No response, or only a part of one.
     Unreachable {
-        /// Why, in words, without the URL.
+        /// The error as text, without the URL.
         reason: String,
-        /// The beginning of the body.
+        /// The beginning of the body, as far as it was received.
         excerpt: Vec<u8>,
     },
     /// The address must not be called; no connection was made.
     Blocked(IpAddr),
-    /// The request could not be tried, for a reason that is not the receiver's.
+    /// The request could not be tried on this machine.
     NotTried(LocalFault),
 }
 
 impl Client {
-    /// A client that calls only what `guard` lets through.
+    /// A client that calls only the addresses that `guard` allows.
     ///
     /// # Errors
     /// When TLS cannot be set up: the system has no certificate store.
@@ -193,7 +192,7 @@ impl Client {
 const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 const USER_AGENT: HeaderValue = HeaderValue::from_static(crate::profiles::USER_AGENT);
 
-/// Reads a body to its end or to its bound, and keeps its beginning.
+/// Reads a body to its end or to [`DRAIN_MAX_BYTES`], and keeps its beginning.
 async fn read_excerpt(mut body: Incoming, excerpt: &mut Vec<u8>) -> Result<(), hyper::Error> {
     let mut received = 0;
     while let Some(frame) = body.frame().await {
@@ -210,8 +209,8 @@ async fn read_excerpt(mut body: Incoming, excerpt: &mut Vec<u8>) -> Result<(), h
     Ok(())
 }
 
-/// Turns a failed exchange into a value; finds the guard's refusal and faults of our own inside
-/// it.
+/// Turns a failed exchange into a value. A refusal of the guard and a local fault are found
+/// inside the error.
 fn failed(stage: &str, error: &(dyn StdError + 'static), excerpt: Vec<u8>) -> Exchange {
     let mut deepest = error;
     loop {
@@ -233,13 +232,13 @@ fn failed(stage: &str, error: &(dyn StdError + 'static), excerpt: Vec<u8>) -> Ex
     }
 }
 
-/// The system's resolver, with the addresses that must not be called taken out. A name that
-/// has no others is blocked. Because the connector uses just these addresses, a name cannot
-/// change its mind between check and connection.
+/// The system's resolver without the addresses that must not be called. A name that has no
+/// others is blocked. The connector uses the very addresses that were checked, so a name cannot
+/// change between the check and the connection.
 #[derive(Clone, Debug)]
 struct GuardedResolver {
     guard: Arc<AddressGuard>,
-    names: Arc<Mutex<Names>>,
+    names: Arc<Mutex<UnansweredNames>>,
 }
 
 impl GuardedResolver {
@@ -269,7 +268,7 @@ impl GuardedResolver {
         }
     }
 
-    /// The failure of a name, or the fault of our own that it is a sign of.
+    /// The error of resolving a name, or the local fault that it is a sign of.
     fn blame(&self, host: &str, error: io::Error) -> BoxError {
         // Without a descriptor nothing is resolved, and the resolver does not say why.
         if let Err(none_left) = std::net::UdpSocket::bind(ANYWHERE)
@@ -282,13 +281,13 @@ impl GuardedResolver {
             names.answered();
             return error.into();
         }
-        match names.unanswered(host, Instant::now()) {
+        match names.unanswered(host, monotonic_now()) {
             true => LocalFault::Resolver.into(),
             false => error.into(),
         }
     }
 
-    fn names(&self) -> MutexGuard<'_, Names> {
+    fn names(&self) -> MutexGuard<'_, UnansweredNames> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -321,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_resolver_that_answers_for_nobody_is_our_own_fault() {
+    fn a_resolver_that_answers_for_no_name_is_a_local_fault() {
         let resolver = GuardedResolver {
             guard: Arc::new(AddressGuard::new(&[])),
             names: Arc::default(),
@@ -351,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_system_lacks_is_found_however_deep() {
+    fn a_local_fault_is_found_however_deep() {
         #[derive(Debug, thiserror::Error)]
         #[error("outside")]
         struct Outside(#[source] io::Error);

@@ -1,13 +1,12 @@
-//! The database's clock, kept between looks by a monotonic one.
+//! The database's clock, carried on by a monotonic one.
 //!
-//! Workers on several machines must agree on when a lease ends, so all of them go by the
-//! database's time. It is read at the start and every few seconds; between readings the
-//! machine's monotonic clock carries it on, so that setting this machine's wall clock changes
-//! nothing.
+//! Workers on several machines must agree on when a lease ends, so all of them use the database's
+//! time. It is read at the start and every few seconds. Between readings the machine's monotonic
+//! clock carries it on, so that setting this machine's wall clock changes nothing.
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
-use postrider_core::{Clock, Timestamp};
+use postrider_core::{Clock, Timestamp, monotonic_now};
 use postrider_store::{Result, Store};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,19 +15,19 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
 const RE_ANCHOR_EVERY: Duration = Duration::from_secs(10);
-/// A reading that lies further from what was expected is not believed at once: nothing is
-/// leased until a second reading agrees with it.
+/// A reading that differs more from the expected time is not trusted: nothing is leased until a
+/// second reading agrees with it.
 const STEADY_WITHIN: TimeDelta = TimeDelta::seconds(2);
 
-/// A clock that a worker goes by.
+/// The clock of a worker.
 #[async_trait]
 pub trait WorkerClock: Clock {
-    /// Whether the clock may be relied on; while not, nothing is leased.
+    /// Whether the clock can be trusted; while it cannot, nothing is leased.
     fn is_steady(&self) -> bool {
         true
     }
 
-    /// How far the latest reading lay from what was expected, in seconds.
+    /// The difference of the latest reading from the expected time, in seconds.
     fn drift_seconds(&self) -> f64 {
         0.0
     }
@@ -51,7 +50,7 @@ struct Anchor {
 }
 
 impl DatabaseClock {
-    /// Reads the database's clock and goes on reading it until dropped.
+    /// Reads the database's clock, now and regularly until dropped.
     ///
     /// # Errors
     /// When the first reading fails.
@@ -77,7 +76,7 @@ impl DatabaseClock {
 
 impl Clock for DatabaseClock {
     fn now(&self) -> Timestamp {
-        self.anchor().carried_to(Instant::now())
+        self.anchor().carried_to(monotonic_now())
     }
 }
 
@@ -97,8 +96,8 @@ impl Anchor {
         self.time + TimeDelta::microseconds(i64::try_from(passed.as_micros()).unwrap_or(i64::MAX))
     }
 
-    /// The anchor after another reading. A jump is taken over at once, but trusted only when
-    /// the next reading confirms it.
+    /// The anchor after another reading. A jump is taken over at once, but trusted only when the
+    /// next reading confirms it.
     fn after(&self, time: Timestamp, read_at: Instant) -> Self {
         let drift = time - self.carried_to(read_at);
         Self {
@@ -112,9 +111,9 @@ impl Anchor {
 
 /// The database's time, and the instant in the middle of asking for it.
 async fn read(store: &dyn Store) -> Result<(Timestamp, Instant)> {
-    let asked = Instant::now();
+    let asked = monotonic_now();
     let time = store.now().await?;
-    Ok((time, asked + asked.elapsed() / 2))
+    Ok((time, asked + (monotonic_now() - asked) / 2))
 }
 
 async fn keep(store: Arc<dyn Store>, anchor: Arc<Mutex<Anchor>>, stop: CancellationToken) {
@@ -124,7 +123,7 @@ async fn keep(store: Arc<dyn Store>, anchor: Arc<Mutex<Anchor>>, stop: Cancellat
         .await
         .is_some()
     {
-        // A database that does not answer is told elsewhere; the clock carries on.
+        // A database that does not answer is logged by the dispatcher; the clock carries on.
         let Ok((time, read_at)) = read(store.as_ref()).await else {
             continue;
         };
@@ -149,7 +148,7 @@ mod tests {
 
     #[test]
     fn a_jump_is_taken_over_and_trusted_when_confirmed() {
-        let start = Instant::now();
+        let start = monotonic_now();
         let anchor = Anchor {
             time: now(),
             read_at: start,

@@ -1,7 +1,7 @@
-//! When hooks were last sent to and what they answered, for profiles that show that.
+//! The latest attempt of each hook and its answer, for profiles that show it.
 //!
-//! What was recorded last stays at hand until it is written: once a second, all hooks at once.
-//! Hooks of other profiles cost a comparison of their profile's name.
+//! Answers are collected and written once a second, for all hooks at once. Hooks of other
+//! profiles cost a comparison of their profile's name.
 
 use crate::profiles::Profile;
 use postrider_core::HookId;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-/// How often what has come together is written.
+/// How often the collected answers are written.
 const WRITE_EVERY: Duration = Duration::from_secs(1);
 
 /// The latest answers that are not written yet.
@@ -22,7 +22,6 @@ pub(crate) struct LastAnswers {
 }
 
 impl LastAnswers {
-    /// None so far.
     pub(crate) fn new(store: Arc<dyn Store>) -> Self {
         Self {
             store,
@@ -30,7 +29,7 @@ impl LastAnswers {
         }
     }
 
-    /// Keeps the answers of these attempts, where a profile asks for it.
+    /// Collects the answers of these attempts, of hooks whose profile keeps them.
     pub(crate) fn note(&self, settlements: &[Settlement]) {
         let kept = settlements
             .iter()
@@ -49,7 +48,7 @@ impl LastAnswers {
         }
     }
 
-    /// Writes what has come together, once a second until told to stop, and then what is left.
+    /// Writes the collected answers once a second until `stop` is cancelled, and then the rest.
     pub(crate) async fn keep_writing(&self, stop: CancellationToken) {
         loop {
             let wait = tokio::time::sleep(WRITE_EVERY);
@@ -61,7 +60,7 @@ impl LastAnswers {
         }
     }
 
-    /// Writes what has come together. What cannot be written is kept for the next time.
+    /// Writes the collected answers. If that fails they are kept for the next time.
     pub(crate) async fn write(&self) {
         let answers: Vec<_> = std::mem::take(&mut *self.lock()).into_values().collect();
         if answers.is_empty() {

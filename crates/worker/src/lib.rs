@@ -1,21 +1,20 @@
 //! Fans out, leases, delivers and settles.
 //!
-//! A [`Worker`] is three parts around one queue: the dispatcher finds work in the store, the
-//! senders make the requests, the settler records what came of them. No transaction is open
-//! while a request is in flight.
+//! A [`Worker`] is three parts around one queue, the admission: the dispatcher finds work in the
+//! store, the senders make the requests, the settler records their results. No transaction is
+//! open while a request is in flight.
 
 mod address;
+mod admission;
 mod client;
 mod clock;
 mod dispatch;
-mod gate;
+mod hints;
 mod last_answers;
 mod local_fault;
 mod metrics;
-mod pace;
 mod profiles;
 mod pruner;
-mod ready;
 mod sampler;
 mod send;
 mod settings;
@@ -23,6 +22,7 @@ mod settle;
 #[cfg(test)]
 mod testing;
 mod traces;
+mod tuning;
 mod watchdog;
 mod worker;
 
@@ -30,7 +30,7 @@ pub use address::{AddressGuard, BlockedAddress};
 pub use client::{Client, Exchange, Request, Target};
 pub use clock::{DatabaseClock, WorkerClock};
 pub use local_fault::LocalFault;
-pub use metrics::{Entry, Kind, MetricOf, Metrics};
+pub use metrics::{MetricEntry, MetricKind, MetricScope, Metrics};
 pub use profiles::{
     DisableWhen, MisskeyOptions, PROFILES, Policy, PrepareError, Prepared, Profile, ProfileOptions,
     ProfileSetting, SecretUse, Sending, SettingValues, SolapiOptions,

@@ -1,20 +1,21 @@
-//! Tells faults of our own from those of receivers.
+//! Local faults: failures of this machine, as distinct from those of receivers.
 //!
-//! A request that could not even be tried here says nothing about the hook: no attempt is
-//! counted, and the delivery is given back. What cannot be told apart with certainty is the
-//! receiver's failure: that ends by a schedule, a fault of our own is tried again without end.
+//! A request that could not be tried here says nothing about the hook: no attempt is counted, and
+//! the delivery is given back. A failure of uncertain origin counts as the receiver's, because
+//! its retries end by a schedule, while those of a local fault never end.
 
 use std::collections::HashMap;
 use std::io;
 use std::time::{Duration, Instant};
 
-/// How long names must fail together, and how many unrelated ones.
-const TOGETHER: Duration = Duration::from_secs(60);
+/// The resolver is at fault when this many unrelated names fail …
 const UNRELATED: usize = 3;
-/// How often the same fault is told.
-const TELL_EVERY: Duration = Duration::from_secs(60);
+/// … within this time.
+const TOGETHER: Duration = Duration::from_secs(60);
+/// How often the same fault is logged.
+const LOG_EVERY: Duration = Duration::from_secs(60);
 
-/// Why a request could not be tried at all, which is no receiver's doing.
+/// Why a request could not be tried on this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum LocalFault {
     /// The process or the system has no file descriptor left.
@@ -35,10 +36,10 @@ pub enum LocalFault {
 }
 
 impl LocalFault {
-    /// Every fault there is.
+    /// Every local fault.
     pub const ALL: [Self; 3] = [Self::Descriptors, Self::Memory, Self::Resolver];
 
-    /// The fault's name, as it is counted.
+    /// The value of the metric's label `kind`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Descriptors => "descriptors",
@@ -47,7 +48,7 @@ impl LocalFault {
         }
     }
 
-    /// The fault that an error of the operating system tells of.
+    /// The fault that an error of the operating system indicates.
     pub(crate) fn of(error: &io::Error) -> Option<Self> {
         match error.raw_os_error()? {
             libc::EMFILE | libc::ENFILE => Some(Self::Descriptors),
@@ -58,30 +59,30 @@ impl LocalFault {
 }
 
 /// Whether a name was not resolved because no resolver answered. A name that does not exist is
-/// the hook's own mistake.
+/// a mistake of the hook.
 ///
-/// The standard library tells the two apart in words only: those of glibc and of musl.
+/// The standard library distinguishes the two only by the text of glibc or musl.
 pub(crate) fn is_unanswered(error: &io::Error) -> bool {
-    let said = error.to_string();
+    let text = error.to_string();
     error.kind() == io::ErrorKind::TimedOut
-        || said.contains("Temporary failure in name resolution")
-        || said.ends_with("Try again")
+        || text.contains("Temporary failure in name resolution")
+        || text.ends_with("Try again")
 }
 
-/// The names that lately got no answer. One name may have broken servers of its own; when
-/// several unrelated ones fail and none is resolved in between, it is our resolver.
+/// The names that recently got no answer. One name may have broken servers of its own. When
+/// several unrelated names fail and none is resolved in between, the local resolver is at fault.
 #[derive(Debug, Default)]
-pub(crate) struct Names {
+pub(crate) struct UnansweredNames {
     unanswered: HashMap<String, Instant>,
 }
 
-impl Names {
+impl UnansweredNames {
     /// A name was resolved, or is known not to exist: the resolver answers.
     pub(crate) fn answered(&mut self) {
         self.unanswered.clear();
     }
 
-    /// This name got no answer. Returns whether the resolver is to blame.
+    /// This name got no answer. Returns whether the local resolver is at fault.
     pub(crate) fn unanswered(&mut self, host: &str, now: Instant) -> bool {
         self.unanswered
             .retain(|_, at| now.saturating_duration_since(*at) < TOGETHER);
@@ -90,8 +91,8 @@ impl Names {
     }
 }
 
-/// What hosts of one owner have in common: the last two labels. Too coarse for `co.uk`, which
-/// only makes it take longer to suspect ourselves.
+/// What related hosts have in common: the last two labels. Too coarse for `co.uk`, where it only
+/// takes longer to suspect the local resolver.
 fn domain_of(host: &str) -> String {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     let mut dots = host.rmatch_indices('.').map(|(at, _)| at + 1);
@@ -99,17 +100,17 @@ fn domain_of(host: &str) -> String {
     host[begin..].to_owned()
 }
 
-/// Which faults were told when, so that each is told once a minute.
+/// When each fault was last logged, so that it is logged once a minute.
 #[derive(Debug, Default)]
-pub(crate) struct Told(HashMap<LocalFault, Instant>);
+pub(crate) struct FaultLog(HashMap<LocalFault, Instant>);
 
-impl Told {
-    /// Whether it is time to tell of this fault, which is then noted.
+impl FaultLog {
+    /// Whether to log this fault now; the next calls within a minute return `false`.
     pub(crate) fn is_news(&mut self, fault: LocalFault, now: Instant) -> bool {
         let news = self
             .0
             .get(&fault)
-            .is_none_or(|told| now.saturating_duration_since(*told) >= TELL_EVERY);
+            .is_none_or(|logged| now.saturating_duration_since(*logged) >= LOG_EVERY);
         if news {
             self.0.insert(fault, now);
         }
@@ -120,9 +121,10 @@ impl Told {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use postrider_core::monotonic_now;
 
     #[test]
-    fn errors_of_the_system_are_ours_or_the_receivers() {
+    fn errors_of_the_system_are_local_or_the_receivers() {
         let table = [
             (libc::EMFILE, Some(LocalFault::Descriptors)),
             (libc::ENFILE, Some(LocalFault::Descriptors)),
@@ -157,10 +159,10 @@ mod tests {
     }
 
     #[test]
-    fn the_resolver_is_blamed_when_unrelated_names_fail_together() {
-        let start = Instant::now();
+    fn the_resolver_is_at_fault_when_unrelated_names_fail_together() {
+        let start = monotonic_now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let mut names = Names::default();
+        let mut names = UnansweredNames::default();
         assert!(!names.unanswered("a.example.com", at(0)));
         assert!(!names.unanswered("b.example.com", at(1)), "of one owner");
         assert!(!names.unanswered("example.org", at(2)));
@@ -174,12 +176,12 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_is_told_once_a_minute() {
-        let start = Instant::now();
-        let mut told = Told::default();
-        assert!(told.is_news(LocalFault::Descriptors, start));
-        assert!(told.is_news(LocalFault::Resolver, start));
-        assert!(!told.is_news(LocalFault::Descriptors, start + TELL_EVERY / 2));
-        assert!(told.is_news(LocalFault::Descriptors, start + TELL_EVERY));
+    fn a_fault_is_logged_once_a_minute() {
+        let start = monotonic_now();
+        let mut log = FaultLog::default();
+        assert!(log.is_news(LocalFault::Descriptors, start));
+        assert!(log.is_news(LocalFault::Resolver, start));
+        assert!(!log.is_news(LocalFault::Descriptors, start + LOG_EVERY / 2));
+        assert!(log.is_news(LocalFault::Descriptors, start + LOG_EVERY));
     }
 }

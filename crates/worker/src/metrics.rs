@@ -1,30 +1,29 @@
-//! The catalogue of metrics: every name, unit and label stands here.
+//! The metrics of a process, each with its name, unit and labels.
 //!
 //! Labels are few and bounded: never a hook, an account or a URL. Counters and histograms exist
-//! at 0 from the start, but for answers of the API that nobody is meant to get; what is sampled
-//! from the database (`sampled.rs`) exists from the first sample on.
+//! at 0 from the start, except for statuses that the API does not normally return. Gauges of the
+//! database (`sampled.rs`) exist from the first sample on.
 
 mod catalogue;
+mod observe;
 mod sampled;
 
 use crate::local_fault::LocalFault;
-use crate::watchdog::Standstill;
-pub use catalogue::{Entry, Kind, Of as MetricOf};
+pub use catalogue::{MetricEntry, MetricKind, MetricScope};
 use catalogue::{
-    Of, Registrar, counter, counters, counters_of, describe, float_gauge, gauge, gauges_of,
-    histogram, histograms_of,
+    Registrar, counter, counters, counters_of, describe, float_gauge, gauge, gauges_of, histogram,
+    histograms_of,
 };
-use postrider_core::{Outcome, Timestamp};
-use postrider_store::{GaugeSample, PoolGauge};
+use postrider_core::{Timestamp, monotonic_now};
+use postrider_store::GaugeSample;
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     Registry, TextEncoder,
 };
 use sampled::SampledGauges;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
-/// Outcomes of attempts with the classes of the statuses they come with.
+/// Outcomes of attempts, each with the classes of the statuses it may have.
 const OUTCOMES: [(&str, &[&str]); 6] = [
     ("accepted", &["2xx"]),
     ("refused", &["3xx", "4xx", "5xx"]),
@@ -71,7 +70,7 @@ const STORE_BUCKETS: [f64; 10] = [
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    catalogue: Vec<Entry>,
+    catalogue: Vec<MetricEntry>,
     pub(crate) events_fanned_out: IntCounter,
     pub(crate) events_duplicate: IntCounter,
     pub(crate) events_rejected: IntCounter,
@@ -139,19 +138,19 @@ impl Metrics {
             filter_problems: counter(
                 r,
                 "postrider_filter_problems_total",
-                "Payloads that a hook's filter could not be held against; they did not match.",
+                "Payloads that a hook's filter could not evaluate; treated as no match.",
             ),
             deliveries: counters(
                 r,
                 "postrider_deliveries_total",
-                "Deliveries by what an attempt made of them.",
+                "Deliveries by the result of their latest attempt.",
                 "result",
                 &["delivered", "retried", "failed"],
             ),
             attempts: counters_of(
                 r,
                 "postrider_attempts_total",
-                "Attempts by outcome, and by the class of the status that was answered.",
+                "Attempts by outcome and by the class of the response's status.",
                 &[
                     ("outcome", &OUTCOMES.map(|(outcome, _)| outcome)),
                     ("status_class", &["2xx", "3xx", "4xx", "5xx", NO_STATUS]),
@@ -172,13 +171,13 @@ impl Metrics {
             delivery_completion_seconds: histogram(
                 r,
                 "postrider_delivery_completion_seconds",
-                "Time from the event to the end of the attempt that was taken.",
+                "Time from the event to the end of the attempt that was accepted.",
                 &COMPLETION_BUCKETS,
             ),
             leases_expired: counter(
                 r,
                 "postrider_leases_expired_total",
-                "Leases that ran out without a settlement: a worker was lost or too slow.",
+                "Leases that expired without a settlement: a worker was lost or too slow.",
             ),
             deliveries_expired: counter(
                 r,
@@ -210,7 +209,7 @@ impl Metrics {
             hooks_warned: counter(
                 r,
                 "postrider_hooks_warned_total",
-                "Hooks that came half of the way to being disabled.",
+                "Hooks that reached half of their failure limit.",
             ),
             hooks_backed_off: counter(
                 r,
@@ -220,12 +219,12 @@ impl Metrics {
             hooks_owned: gauge(
                 r,
                 "postrider_owned_hooks",
-                "Hooks with limits or an order, or held back, of which this process alone starts deliveries.",
+                "Gated hooks (limited, ordered or held back) whose deliveries this process alone starts.",
             ),
             own_faults: counters(
                 r,
                 "postrider_own_faults_total",
-                "Requests that could not be tried, for a reason that is no receiver's.",
+                "Requests that could not be tried because of a local fault.",
                 "kind",
                 &LocalFault::ALL.map(LocalFault::name),
             ),
@@ -242,27 +241,27 @@ impl Metrics {
             worker_slots: gauge(
                 r,
                 "postrider_worker_slots",
-                "Requests that this process may have in flight; 0 where it delivers nothing.",
+                "Requests that this process may have in flight; 0 if it runs no worker.",
             ),
             stalled_seconds: float_gauge(
                 r,
                 "postrider_stalled_seconds",
-                "For how long this process could not look for work, or did nothing although there was work it may do; 0 while it moves.",
+                "For how long this process could not look for work, or did nothing although there was work that it may do; 0 while it makes progress.",
             ),
             no_look_seconds: float_gauge(
                 r,
                 "postrider_no_look_seconds",
-                "For how long this process could not look for work, because the database refused or did not answer; 0 while it does.",
+                "For how long this process could not look for work, because the database refused or did not answer; 0 while it can.",
             ),
             clock_drift_seconds: float_gauge(
                 r,
                 "postrider_clock_drift_seconds",
-                "How far the latest reading of the database's clock lay from what was expected.",
+                "Difference of the latest reading of the database's clock from the expected time.",
             ),
             batch_rows: histograms_of(
                 r,
                 "postrider_batch_rows",
-                "Rows that one call of the store worked on: events of a fan-out, deliveries of a lease, attempts of a settlement.",
+                "Rows processed by one call of the store: events of a fan-out, deliveries of a lease, attempts of a settlement.",
                 &[("operation", &BATCHES)],
                 &BATCH_BUCKETS,
             ),
@@ -283,21 +282,21 @@ impl Metrics {
             http_requests: counters_of(
                 r,
                 "postrider_http_requests_total",
-                "Requests that the API has answered.",
+                "Requests answered by the API.",
                 &[("route", &[]), ("method", &[]), ("status", &[])],
             ),
             http_seconds: histograms_of(
                 r,
                 "postrider_http_request_duration_seconds",
-                "Time from a request's head to the answer of the API.",
+                "Time from a request's head to the response of the API.",
                 &[("route", &[]), ("method", &[])],
                 &HTTP_BUCKETS,
             ),
             pool_connections: gauges_of(
                 r,
-                Of::Process,
+                MetricScope::Process,
                 "postrider_db_pool_connections",
-                "Connections of this process to the database, by pool; `max` is how many there may be.",
+                "Connections of this process to the database, by pool; `max` is the size of the pool.",
                 &[
                     ("pool", &["hot", "intake", "calm", "readers"]),
                     ("state", &["used", "idle", "max"]),
@@ -305,9 +304,9 @@ impl Metrics {
             ),
             retention_seconds: gauges_of(
                 r,
-                Of::Process,
+                MetricScope::Process,
                 "postrider_retention_seconds",
-                "How long history is to be kept, as configured.",
+                "How long history is kept, as configured.",
                 &[("of", &["events", "attempts"])],
             ),
             sampled: Mutex::new(SampledGauges::new(r)),
@@ -332,9 +331,9 @@ impl Metrics {
         }
         let build = gauges_of(
             r,
-            Of::Process,
+            MetricScope::Process,
             "postrider_build_info",
-            "1, labelled with the version that runs.",
+            "1, labelled with the running version.",
             &[("version", &[])],
         );
         build
@@ -345,8 +344,8 @@ impl Metrics {
         metrics
     }
 
-    /// Every metric there is, as it is described.
-    pub fn catalogue(&self) -> &[Entry] {
+    /// The description of every metric.
+    pub fn catalogue(&self) -> &[MetricEntry] {
         &self.catalogue
     }
 
@@ -355,95 +354,25 @@ impl Metrics {
         describe(&self.catalogue)
     }
 
-    /// Counts an attempt.
-    pub(crate) fn attempted(&self, outcome: &Outcome) {
-        let class = outcome.status().map_or(NO_STATUS, status_class);
-        let labels = [outcome.name(), class];
-        self.attempts.with_label_values(&labels).inc();
-    }
-
-    /// Counts attempts that were recorded because their worker was lost.
-    pub(crate) fn workers_lost(&self, count: u32) {
-        let labels = [Outcome::WorkerLost.name(), NO_STATUS];
-        let counter = self.attempts.with_label_values(&labels);
-        counter.inc_by(u64::from(count));
-    }
-
-    /// Shows how long history is to be kept.
-    pub fn show_retention(&self, events: Duration, attempts: Duration) {
-        for (of, kept) in [("events", events), ("attempts", attempts)] {
-            let gauge = self.retention_seconds.with_label_values(&[of]);
-            gauge.set(kept.as_secs_f64());
-        }
-    }
-
-    /// Shows for how long the worker of this process has stood still.
-    pub fn show_standstill(&self, still: Standstill) {
-        self.stalled_seconds.set(still.longest().as_secs_f64());
-        self.no_look_seconds.set(still.longest_look().as_secs_f64());
-    }
-
-    /// Shows how many connections are in use.
-    pub fn show_pools(&self, pools: &[PoolGauge]) {
-        for pool in pools {
-            for (state, count) in [("used", pool.used), ("idle", pool.idle), ("max", pool.max)] {
-                let gauge = self.pool_connections.with_label_values(&[pool.pool, state]);
-                gauge.set(f64::from(count));
-            }
-        }
-    }
-
     /// Shows a sample of the database.
     pub fn show_sample(&self, sampled: &GaugeSample, now: Timestamp) {
-        self.sampled().show(sampled, now);
-    }
-
-    /// Tells how long a call of the store for a sample took.
-    pub(crate) fn sample_took(&self, took: Duration) {
-        let histogram = self.store_seconds.with_label_values(&["gauges"]);
-        histogram.observe(took.as_secs_f64());
-    }
-
-    /// Counts a failed call of the store for a sample.
-    pub(crate) fn sample_failed(&self) {
-        self.store_errors.with_label_values(&["gauges"]).inc();
+        self.sampled().show(sampled, now, monotonic_now());
     }
 
     fn sampled(&self) -> std::sync::MutexGuard<'_, SampledGauges> {
         self.sampled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a request that the API has answered. Every label must be one of few: the API's
-    /// routes as they are written, and the methods and statuses there are.
-    pub fn http_answered(&self, route: &str, method: &str, status: &str, took: Duration) {
-        self.http_requests
-            .with_label_values(&[route, method, status])
-            .inc();
-        self.http_seconds
-            .with_label_values(&[route, method])
-            .observe(took.as_secs_f64());
-    }
-
     /// All metrics in the text format of Prometheus.
     pub fn encode(&self) -> String {
-        // Until the end: a sample is shown whole or not at all.
+        // Locked until the end: a sample is shown whole or not at all.
         let mut sampled = self.sampled();
-        sampled.refresh();
+        sampled.refresh(monotonic_now());
         let mut buffer = Vec::new();
         match TextEncoder::new().encode(&self.registry.gather(), &mut buffer) {
             Ok(()) => String::from_utf8(buffer).unwrap_or_default(),
             Err(_) => String::new(),
         }
-    }
-}
-
-fn status_class(status: u16) -> &'static str {
-    match status / 100 {
-        2 => "2xx",
-        3 => "3xx",
-        4 => "4xx",
-        5 => "5xx",
-        _ => "other",
     }
 }
 

@@ -1,7 +1,7 @@
-//! Takes away what is past its retention, beside the work and never in its way.
+//! Pruning: deletes history that is past its retention, without delaying deliveries.
 //!
-//! Every worker process asks now and then; the store lets one of them do it at a time. What has
-//! to wait is asked for again soon.
+//! Every worker process asks from time to time; the store lets one of them prune at a time. What
+//! cannot be deleted yet is tried again soon.
 
 use crate::clock::WorkerClock;
 use crate::metrics::Metrics;
@@ -11,42 +11,42 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// How long after its start a process looks first: it has more urgent things to do.
+/// How long after its start a process prunes first: it has more urgent things to do.
 const FIRST: Duration = Duration::from_secs(60);
-/// How often is looked for what is past.
+/// How often a process prunes.
 const EVERY: Duration = Duration::from_secs(600);
-/// How soon is looked again when something had to wait, or the database did not answer.
+/// How soon it tries again when something could not be deleted, or the call failed.
 const SOON: Duration = Duration::from_secs(30);
-/// Rows taken away in one transaction at most.
+/// Rows deleted in one transaction at most.
 const BATCH: u32 = 5_000;
 
-/// Takes away what is past its retention.
+/// Deletes history that is past its retention.
 pub struct Pruner {
-    /// Where history is.
+    /// The database that holds the history.
     pub store: Arc<dyn Store>,
-    /// What it goes by.
+    /// Source of the current time.
     pub clock: Arc<dyn WorkerClock>,
-    /// How long what is kept.
+    /// How long events and attempts are kept.
     pub keep: Retention,
-    /// What it counts.
+    /// The metrics of the process.
     pub metrics: Arc<Metrics>,
 }
 
-/// What was told last, numbers apart, so that a trouble that lasts is told once.
+/// The problem that was logged last, without its numbers, so that one that lasts is logged once.
 #[derive(Debug, Default)]
-struct Told(Option<String>);
+struct LoggedProblem(Option<String>);
 
 impl Pruner {
-    /// Keeps at it until the worker drains. What was begun by then is finished by another.
+    /// Prunes regularly until the worker drains. Another process finishes what was begun by then.
     pub async fn run(&self, drain: CancellationToken) {
-        let mut told = Told::default();
+        let mut logged = LoggedProblem::default();
         drain
             .run_until_cancelled(async {
                 tokio::time::sleep(FIRST).await;
                 loop {
-                    // A clock that jumps is not believed: what went does not come back.
+                    // A clock that jumps is not trusted: what is deleted does not come back.
                     let wait = match self.clock.is_steady() {
-                        true => told.of(self.turn().await),
+                        true => logged.wait_after(self.turn().await),
                         false => SOON,
                     };
                     tokio::time::sleep(wait).await;
@@ -55,7 +55,7 @@ impl Pruner {
             .await;
     }
 
-    /// One turn: everything that can go now goes.
+    /// Deletes everything that can be deleted now.
     ///
     /// # Errors
     /// When the store fails.
@@ -88,18 +88,18 @@ impl Pruner {
     }
 }
 
-impl Told {
-    /// Tells of a trouble when it begins; returns how long to wait.
-    fn of(&mut self, turn: Result<Pruned>) -> Duration {
-        let trouble = match turn {
+impl LoggedProblem {
+    /// Logs a problem when it begins; returns how long to wait before the next turn.
+    fn wait_after(&mut self, turn: Result<Pruned>) -> Duration {
+        let problem = match turn {
             Ok(pruned) => pruned.waiting,
             Err(error) => Some(format!("what is past its retention stays: {error}")),
         };
-        match trouble {
-            Some(trouble) => {
-                let kind = trouble.replace(|c: char| c.is_ascii_digit(), "");
+        match problem {
+            Some(problem) => {
+                let kind = problem.replace(|c: char| c.is_ascii_digit(), "");
                 if self.0.as_ref() != Some(&kind) {
-                    warn!("Retention waits: {trouble}");
+                    warn!("Retention waits: {problem}");
                 }
                 self.0 = Some(kind);
                 SOON

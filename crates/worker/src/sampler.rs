@@ -1,18 +1,18 @@
-//! Keeps the metrics of the database up to date: every process shows the latest sample, and
-//! takes the next one when it is its turn.
+//! Keeps the metrics of the database up to date: every process shows the latest sample, and one
+//! of them takes the next.
 
 use crate::metrics::Metrics;
-use postrider_core::Clock;
+use postrider_core::{Clock, monotonic_now};
 use postrider_store::{Result, Store};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracing::warn;
 
-/// How often the latest sample is looked at.
+/// How often the latest sample is read.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// How often it is told that this fails.
-const TOLD_EVERY: Duration = Duration::from_secs(60);
+/// How often a failure of it is logged.
+const LOG_EVERY: Duration = Duration::from_secs(60);
 
 /// Shows samples of the database among the metrics of a process.
 pub struct Sampler {
@@ -22,7 +22,7 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// A sampler that has not begun.
+    /// A sampler that [`run`](Self::run) starts.
     pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
         Self {
             store,
@@ -33,12 +33,12 @@ impl Sampler {
 
     /// Shows samples until dropped.
     pub async fn run(self) {
-        let mut told: Option<Instant> = None;
+        let mut logged: Option<Instant> = None;
         loop {
             if let Err(problem) = self.look().await {
                 self.metrics.sample_failed();
-                if told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
-                    told = Some(Instant::now());
+                if logged.is_none_or(|at| monotonic_now() - at >= LOG_EVERY) {
+                    logged = Some(monotonic_now());
                     warn!("Could not sample the metrics of the database: {problem}");
                 }
             }
@@ -46,14 +46,14 @@ impl Sampler {
         }
     }
 
-    /// Shows the latest sample, and takes one if it is time.
+    /// Shows the latest sample, and takes a new one if it is due.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn look(&self) -> Result<()> {
-        let begun = Instant::now();
+        let begun = monotonic_now();
         let sampled = self.store.gauges(self.clock.now()).await?;
-        self.metrics.sample_took(begun.elapsed());
+        self.metrics.sample_took(monotonic_now() - begun);
         if let Some(sampled) = sampled {
             self.metrics.show_sample(&sampled, self.clock.now());
         }

@@ -5,7 +5,7 @@
 //! sees each event at least once and knows a repeat by its `webhook-id`.
 
 use crate::client::{Client, Exchange};
-use crate::local_fault::{LocalFault, Told};
+use crate::local_fault::{FaultLog, LocalFault};
 use crate::metrics::Metrics;
 use crate::profiles::{Policy, PrepareError, Prepared, Profile, Sending};
 use crate::settings::HookDefaults;
@@ -13,12 +13,12 @@ use crate::traces::{AttemptSpan, AttemptTraces};
 use http::HeaderMap;
 use postrider_core::{
     Attempt, AttemptId, Clock, Event, EventId, Hook, HookId, NextStep, Outcome, Payload, Schedules,
-    TRACEPARENT, Timestamp, next_step,
+    TRACEPARENT, Timestamp, monotonic_now, next_step,
 };
 use postrider_store::{Leased, Settlement, Step};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tracing::error;
 
 /// How much of a lease must be left beyond the request's deadline when an attempt starts.
@@ -64,7 +64,7 @@ pub struct Sender {
     metrics: Arc<Metrics>,
     traces: Option<Arc<dyn AttemptTraces>>,
     prepared: RwLock<HashMap<HookId, Arc<Prepared>>>,
-    told: Mutex<Told>,
+    told: Mutex<FaultLog>,
 }
 
 impl Sender {
@@ -184,9 +184,9 @@ impl Sender {
     ) -> Result<Attempt, LocalFault> {
         let mut request = prepared.request(sending);
         let span = self.follow(prepared, sending, &mut request.headers);
-        let begun = Instant::now();
+        let begun = monotonic_now();
         let exchange = self.client.send(request).await;
-        let duration = begun.elapsed();
+        let duration = monotonic_now() - begun;
         let (outcome, response) = match exchange {
             Exchange::Answered {
                 status,
@@ -235,7 +235,7 @@ impl Sender {
         let counter = self.metrics.own_faults.with_label_values(&[fault.name()]);
         counter.inc();
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.is_news(fault, Instant::now()) {
+        if told.is_news(fault, monotonic_now()) {
             error!(
                 kind = fault.name(),
                 count = counter.get(),

@@ -5,7 +5,7 @@ use ipnet::IpNet;
 use postrider_core::{RetrySchedule, Span};
 use serde::{Deserialize, Serialize};
 
-/// How a worker works.
+/// Settings of a worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WorkerSettings {
@@ -19,7 +19,7 @@ pub struct WorkerSettings {
     pub request_timeout: Span,
     /// How often an idle worker looks for work.
     pub poll_interval: Span,
-    /// Private and special-purpose addresses that may be called all the same.
+    /// Private and special-purpose addresses that may be called.
     pub allow_addresses: Vec<IpNet>,
 }
 
@@ -36,21 +36,21 @@ impl Default for WorkerSettings {
     }
 }
 
-/// What holds for every hook that does not say otherwise.
+/// Defaults for hooks that do not set a value of their own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HookDefaults {
-    /// The waits between the attempts of a delivery.
+    /// The delays between the attempts of a delivery.
     pub retry_schedule: RetrySchedule,
-    /// From this many failures in a row a hook is backed off as a whole.
+    /// A hook is backed off as a whole after this many failures in a row.
     pub back_off_after: u32,
-    /// The longest interval between two probes of a hook that is backed off.
+    /// The longest interval between two probes of a backed-off hook.
     pub back_off_max: Span,
     /// A hook is disabled at this many failures in a row …
     pub disable_after_failures: u32,
     /// … that span at least this time.
     pub disable_after: Span,
-    /// What single profiles are configured with, in sections of their own.
+    /// Settings of single profiles, from sections of their own.
     #[serde(skip)]
     pub profiles: ProfileOptions,
 }
@@ -75,7 +75,7 @@ impl WorkerSettings {
     /// Checks the values and the rules across them.
     ///
     /// # Errors
-    /// A sentence that says what to change.
+    /// The text says what to change.
     pub fn check(&self) -> Result<(), String> {
         let at_least_one = |name: &str, value: u32| match value {
             0 => Err(format!("worker.{name} must be at least 1")),
@@ -107,7 +107,7 @@ impl HookDefaults {
     /// Checks the values.
     ///
     /// # Errors
-    /// A sentence that says what to change.
+    /// The text says what to change.
     pub fn check(&self) -> Result<(), String> {
         if self.back_off_after == 0 || self.disable_after_failures == 0 {
             return Err(

@@ -4,10 +4,10 @@
 //! happens, hundreds in one transaction under load. A database that does not answer is asked
 //! again until it does: what was sent must be recorded, or it is sent again.
 
-use crate::dispatch::Hints;
+use crate::admission::{Admission, RecordedAttempts};
+use crate::hints::Hints;
 use crate::last_answers::LastAnswers;
 use crate::metrics::Metrics;
-use crate::ready::{Ready, Recorded};
 use crate::send::Sent;
 use crate::watchdog::Progress;
 use backon::{ExponentialBuilder, Retryable};
@@ -36,7 +36,7 @@ pub(crate) struct Settler {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) hints: Arc<Hints>,
-    pub(crate) ready: Arc<Ready>,
+    pub(crate) admission: Arc<Admission>,
     pub(crate) progress: Arc<Progress>,
     pub(crate) latest: Arc<LastAnswers>,
 }
@@ -139,14 +139,14 @@ impl Settler {
             .with_label_values(&["settle"])
             .observe(settlements.len() as f64);
         self.progress.moved();
-        let mut recorded: HashMap<_, Recorded> = HashMap::new();
+        let mut recorded: HashMap<_, RecordedAttempts> = HashMap::new();
         let requests = settlements.iter().filter(|s| s.leased.begins_request());
         for settlement in requests {
             let of_hook = recorded.entry(settlement.leased.hook.id).or_default();
             of_hook.attempts += 1;
             of_hook.failures += u32::from(settlement.attempt.outcome.is_hook_failure());
         }
-        self.ready.settled(&recorded, &settled.standings);
+        self.admission.recorded(&recorded, &settled.standings);
         self.latest.note(settlements);
         self.report(settlements, &settled);
     }

@@ -1,4 +1,4 @@
-//! Values that the unit tests share.
+//! Fixtures of the unit tests.
 
 use chrono::{NaiveDate, TimeZone, Utc};
 use postrider_core::{

@@ -1,59 +1,60 @@
 //! A worker: dispatcher, senders and settler, started and stopped together.
 //!
 //! The first signal drains: nothing more is leased, unstarted leases are given back at once,
-//! what is in flight is finished and recorded. The second signal, or the deadline, cuts.
+//! requests in flight are finished and recorded. The second signal, or the deadline, cuts.
+
+mod polling;
+mod senders;
 
 use crate::address::AddressGuard;
+use crate::admission::Admission;
 use crate::client::Client;
 use crate::clock::WorkerClock;
-use crate::dispatch::{Dispatcher, Found, Hints, State};
-use crate::gate::Ended;
+use crate::dispatch::{DispatchState, Dispatcher};
+use crate::hints::Hints;
 use crate::last_answers::LastAnswers;
 use crate::metrics::Metrics;
-use crate::pace;
-use crate::ready::Ready;
-use crate::send::{Sender, Sent};
+use crate::send::Sender;
 use crate::settings::{HookDefaults, WorkerSettings};
 use crate::settle::Settler;
 use crate::traces::AttemptTraces;
+use crate::tuning::{PollingTuning, Tuning};
 use crate::watchdog::Progress;
-use futures_util::FutureExt;
-use postrider_core::{HookId, WorkerId};
-use postrider_store::{Leased, Result, Store};
-use std::panic::{AssertUnwindSafe, resume_unwind};
+use polling::{IdleWait, Polling};
+use postrider_core::{MonotonicClock, WorkerId};
+use postrider_store::{Result, Store};
+use senders::{send_one, send_until_closed};
+use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::warn;
 
 /// Finished attempts that may wait for the settler before senders wait for it.
 const SENT_MAX: usize = 2_048;
-/// How often a worker looks for work that has lately found some.
-const POLL_BUSY: Duration = Duration::from_millis(4);
-/// For how long it then counts as busy.
-const BUSY_FOR: Duration = Duration::from_secs(1);
-/// The longest wait for the queue to run low before the outbox is looked at all the same.
-const LOW_WAIT: Duration = Duration::from_millis(50);
-const ERROR_WAIT_FIRST: Duration = Duration::from_millis(100);
-const ERROR_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long recording may go on after a cut.
+const LAST_WRITE: Duration = Duration::from_secs(2);
 
 /// What a worker is made of.
 pub struct WorkerParts {
-    /// Where the work is.
+    /// The database that holds the work.
     pub store: Arc<dyn Store>,
-    /// What it goes by.
+    /// Source of the current time.
     pub clock: Arc<dyn WorkerClock>,
-    /// How it works.
+    /// Source of the instants by which the worker decides what to start and what to do next.
+    pub monotonic: Arc<dyn MonotonicClock>,
+    /// The section `[worker]` of the configuration.
     pub settings: WorkerSettings,
-    /// What holds for hooks that do not say otherwise.
+    /// The section `[hooks]` of the configuration.
     pub hooks: HookDefaults,
     /// How long events are kept: nothing may be delivered later.
     pub keep_events: Duration,
-    /// What it counts.
+    /// The metrics of the process.
     pub metrics: Arc<Metrics>,
-    /// Follows attempts in traces, where that is wanted.
+    /// Follows attempts in traces; `None` without tracing.
     pub traces: Option<Arc<dyn AttemptTraces>>,
 }
 
@@ -62,8 +63,10 @@ pub struct Worker {
     dispatcher: Mutex<Dispatcher>,
     settler: Arc<Settler>,
     sender: Arc<Sender>,
-    ready: Arc<Ready>,
+    admission: Arc<Admission>,
+    monotonic: Arc<dyn MonotonicClock>,
     settings: WorkerSettings,
+    polling: PollingTuning,
     progress: Arc<Progress>,
 }
 
@@ -94,6 +97,7 @@ impl Worker {
         let WorkerParts {
             store,
             clock,
+            monotonic,
             settings,
             hooks,
             keep_events,
@@ -101,13 +105,16 @@ impl Worker {
             traces,
         } = parts;
         let defaults = Arc::new(hooks);
-        let ready = Arc::new(Ready::new(
+        let tuning = Tuning::default();
+        let admission = Arc::new(Admission::new(
             settings.per_hook,
             settings.concurrency,
             defaults.back_off_after,
+            tuning,
+            monotonic.clone(),
         ));
         let hints = Arc::new(Hints::default());
-        let progress = Arc::new(Progress::default());
+        let progress = Arc::new(Progress::new(monotonic.clone()));
         metrics.worker_slots.set(i64::from(settings.concurrency));
         let client = Client::new(AddressGuard::new(&settings.allow_addresses))?;
         let sender = Sender::new(
@@ -123,7 +130,7 @@ impl Worker {
             clock: clock.clone(),
             metrics: metrics.clone(),
             hints: hints.clone(),
-            ready: ready.clone(),
+            admission: admission.clone(),
             progress: progress.clone(),
             latest: Arc::new(LastAnswers::new(store.clone())),
         });
@@ -132,32 +139,36 @@ impl Worker {
             store,
             settler: settler.clone(),
             settings: settings.clone(),
+            tuning: tuning.dispatch,
             defaults,
             keep_events,
             metrics,
-            ready: ready.clone(),
+            admission: admission.clone(),
             hints,
             worker: WorkerId::draw(clock.now()),
             clock,
-            state: State::default(),
+            monotonic: monotonic.clone(),
+            state: DispatchState::default(),
         };
         Ok(Self {
             dispatcher: Mutex::new(dispatcher),
             settler,
             sender: Arc::new(sender),
-            ready,
+            admission,
+            monotonic,
             settings,
+            polling: tuning.polling,
             progress,
         })
     }
 
-    /// Whether the worker moves.
+    /// For how long the worker has made no progress.
     pub fn progress(&self) -> Arc<Progress> {
         self.progress.clone()
     }
 
-    /// A handle that tells this worker of a new event, so that it need not wait for its next
-    /// look.
+    /// A handle that wakes this worker for a new event, so that it need not wait for its next
+    /// step.
     pub fn waker(&self) -> Waker {
         Waker(self.settler.hints.clone())
     }
@@ -168,13 +179,14 @@ impl Worker {
         let mut senders = JoinSet::new();
         for _ in 0..self.settings.concurrency {
             senders.spawn(send_until_closed(
-                self.ready.clone(),
+                self.admission.clone(),
                 self.sender.clone(),
                 sent.clone(),
             ));
         }
         drop(sent);
-        let pace = tokio::spawn(pace::keep(self.ready.clone()));
+        let admission = self.admission.clone();
+        let adjusting = tokio::spawn(async move { admission.adjust_concurrency().await });
         let latest = self.settler.latest.clone();
         let recorded = CancellationToken::new();
         let stop = recorded.clone();
@@ -187,8 +199,8 @@ impl Worker {
             // Nothing would be recorded any more: better no worker than one that only repeats.
             Err(ended) = &mut settling => resume_unwind(ended.into_panic()),
         }
-        pace.abort();
-        let unstarted = self.ready.close();
+        adjusting.abort();
+        let unstarted = self.admission.close();
         let mut drained = Drained {
             released: unstarted.len(),
             cut: 0,
@@ -199,7 +211,7 @@ impl Worker {
             while senders.join_next().await.is_some() {}
         };
         if shutdown.cut.run_until_cancelled(finish).await.is_none() {
-            drained.cut = self.ready.counts().1;
+            drained.cut = self.admission.counts().1;
             senders.shutdown().await;
         }
         // What was sent must be recorded, unless the database does not answer even now.
@@ -212,7 +224,7 @@ impl Worker {
         }
         recorded.cancel();
         let leave = async {
-            // It only ends otherwise by a panic, which has been told.
+            // It ends otherwise only by a panic, which is logged already.
             let _ = latest.await;
             self.dispatcher.lock().await.leave_gates().await;
         };
@@ -233,7 +245,7 @@ impl Worker {
             let (found, looked) = dispatcher.step().await;
             looked?;
             work += found.work;
-            // What failed may have kept others waiting until it was recorded.
+            // A failure may have blocked other deliveries until it was recorded.
             while self.send_all().await > 0 {}
             if !found.more {
                 return Ok(work);
@@ -246,10 +258,10 @@ impl Worker {
         let mut sent = Vec::new();
         loop {
             while sending.len() < self.settings.concurrency as usize
-                && let Some(leased) = self.ready.try_next()
+                && let Some(leased) = self.admission.try_next()
             {
-                let (ready, sender) = (self.ready.clone(), self.sender.clone());
-                sending.spawn(async move { send_one(&ready, &sender, leased).await });
+                let (admission, sender) = (self.admission.clone(), self.sender.clone());
+                sending.spawn(async move { send_one(&admission, &sender, leased).await });
             }
             match sending.join_next().await {
                 Some(Ok(result)) => sent.push(result),
@@ -263,110 +275,38 @@ impl Worker {
         count
     }
 
-    /// Looks for work until told to drain. A look that has begun is finished: cut short, it
-    /// could have leased what nobody here knows of.
+    /// Looks for work until told to drain. A step that has begun is finished: cut short, it could
+    /// have leased deliveries that nothing here knows of.
     async fn dispatch(&self, shutdown: &Shutdown) {
         let drain = &shutdown.drain;
         let mut dispatcher = self.dispatcher.lock().await;
-        let mut last_work = Instant::now();
-        let mut trouble = Trouble::default();
+        let interval = self.settings.poll_interval.get();
+        let mut polling = Polling::new(interval, self.polling, self.monotonic.instant());
         while !drain.is_cancelled() {
             let Some((found, looked)) = shutdown.cut.run_until_cancelled(dispatcher.step()).await
             else {
                 return;
             };
-            if found.work > 0 {
-                last_work = Instant::now();
+            if looked.is_ok() {
+                self.progress.looked(found.waits, found.work > 0);
             }
-            let wait = match looked {
-                Ok(()) => {
-                    trouble.passed();
-                    self.progress.looked(found.waits, found.work > 0);
-                    self.idle(found, last_work)
-                }
-                // What can be done is done at full speed.
-                Err(problem) => match (trouble.after(&problem), found.work) {
-                    (wait, 0) => Idle::Sleep(wait),
-                    _ => self.idle(found, last_work),
-                },
-            };
-            match wait {
-                Idle::No => {}
-                Idle::UntilLow => {
-                    let low = tokio::time::timeout(LOW_WAIT, self.ready.until_low());
+            let (is_low, now) = (self.admission.is_low(), self.monotonic.instant());
+            match polling.after(found, looked.as_ref().err(), is_low, now) {
+                IdleWait::None => {}
+                IdleWait::UntilLow(wait) => {
+                    let low = timeout(wait, self.admission.until_low());
                     drain.run_until_cancelled(low).await;
                 }
-                Idle::Sleep(wait) => {
-                    let woken = tokio::time::timeout(wait, self.settler.hints.woken());
+                IdleWait::UntilHint(wait) => {
+                    let woken = timeout(wait, self.settler.hints.woken());
                     drain.run_until_cancelled(woken).await;
                 }
             }
         }
     }
-
-    fn idle(&self, found: Found, last_work: Instant) -> Idle {
-        if found.more {
-            match self.ready.is_low() {
-                true => Idle::No,
-                false => Idle::UntilLow,
-            }
-        } else if found.work > 0 {
-            Idle::Sleep(Duration::from_millis(1))
-        } else if last_work.elapsed() < BUSY_FOR {
-            Idle::Sleep(POLL_BUSY.min(self.settings.poll_interval.get()))
-        } else {
-            Idle::Sleep(self.settings.poll_interval.get())
-        }
-    }
 }
 
-/// Trouble with the database: told once when it begins and once when it is over.
-#[derive(Debug, Default)]
-struct Trouble {
-    since: Option<Instant>,
-    latest: Option<Instant>,
-    wait: Duration,
-}
-
-impl Trouble {
-    /// A look failed: how long to wait before the next.
-    fn after(&mut self, problem: &postrider_store::Error) -> Duration {
-        if self.since.is_none() {
-            self.since = Some(Instant::now());
-            self.wait = ERROR_WAIT_FIRST;
-            warn!("Could not look for work, trying again until it works: {problem}");
-        } else {
-            self.wait = (self.wait * 2).min(ERROR_WAIT_MAX);
-        }
-        self.latest = Some(Instant::now());
-        self.wait
-    }
-
-    /// A look succeeded. Not every look asks everything of the database, so trouble is over
-    /// only when nothing has failed for a while.
-    fn passed(&mut self) {
-        if let (Some(since), Some(latest)) = (self.since, self.latest)
-            && latest.elapsed() > ERROR_WAIT_MAX
-        {
-            *self = Self::default();
-            info!(
-                "The database answers again, after {} s",
-                since.elapsed().as_secs()
-            );
-        }
-    }
-}
-
-/// How long recording may go on after a cut.
-const LAST_WRITE: Duration = Duration::from_secs(2);
-
-enum Idle {
-    No,
-    UntilLow,
-    Sleep(Duration),
-}
-
-/// Tells a worker of the same process that something was inserted into the outbox.
+/// Wakes a worker of the same process after an insert into the outbox.
 #[derive(Clone, Debug)]
 pub struct Waker(Arc<Hints>);
 
@@ -374,60 +314,5 @@ impl Waker {
     /// Wakes the worker.
     pub fn wake(&self) {
         self.0.wake();
-    }
-}
-
-async fn send_until_closed(ready: Arc<Ready>, sender: Arc<Sender>, sent: mpsc::Sender<Sent>) {
-    while let Some(leased) = ready.next().await {
-        let delivery = leased.id;
-        let sending = AssertUnwindSafe(send_one(&ready, &sender, leased));
-        match sending.catch_unwind().await {
-            Ok(result) => {
-                if sent.send(result).await.is_err() {
-                    return;
-                }
-            }
-            // Its lease runs out, which is counted: the third time it counts as an attempt.
-            Err(_) => error!(
-                delivery.id = %delivery,
-                "The attempt of delivery {delivery} panicked, which is a fault of Postrider; the \
-                 delivery is tried again when its lease has run out"
-            ),
-        }
-    }
-}
-
-async fn send_one(ready: &Ready, sender: &Sender, leased: Leased) -> Sent {
-    let mut place = Place {
-        ready,
-        hook: leased.hook.id,
-        ended: Ended::Unsent,
-    };
-    // It may have waited here while another worker took the hook over.
-    if leased.hook.is_gated() && !ready.owns(leased.hook.id, sender.now()) {
-        return Sent::GiveBack(leased);
-    }
-    let result = sender.send(leased).await;
-    match &result {
-        Sent::Settle(settlements) => {
-            let outcome = settlements.first().map(|first| &first.attempt.outcome);
-            place.ended = outcome.map_or(Ended::Unsent, Ended::of);
-        }
-        Sent::CannotSend(leased) => ready.shut_out(&leased.hook),
-        Sent::GiveBack(_) | Sent::NotTried(_) => {}
-    }
-    result
-}
-
-/// A place in flight; free again however the attempt ends, a panic included.
-struct Place<'a> {
-    ready: &'a Ready,
-    hook: HookId,
-    ended: Ended,
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.ready.done(self.hook, self.ended);
     }
 }

@@ -2,8 +2,9 @@
 
 use crate::failure::Result;
 use crate::output::notice;
+use postrider_core::monotonic_now;
 use postrider_store::{BulkPage, BulkPageResult};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Deliveries in one call of the store: few enough that its transaction blocks nobody for long.
 const PAGE: u32 = 1_000;
@@ -18,7 +19,7 @@ pub async fn walk(
     mut step: impl AsyncFnMut(BulkPage) -> std::result::Result<BulkPageResult, postrider_store::Error>,
 ) -> Result<u64> {
     let mut page = BulkPage::first(PAGE);
-    let (mut count, mut last_line) = (0, Instant::now());
+    let (mut count, mut last_line) = (0, monotonic_now());
     loop {
         let result = step(page).await?;
         count += u64::from(result.count);
@@ -26,8 +27,8 @@ pub async fn walk(
         if page.after.is_none() {
             return Ok(count);
         }
-        if last_line.elapsed() >= PROGRESS_EVERY {
-            last_line = Instant::now();
+        if monotonic_now() - last_line >= PROGRESS_EVERY {
+            last_line = monotonic_now();
             notice(format_args!("{count} {done} so far …"));
         }
     }

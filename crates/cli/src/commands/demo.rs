@@ -13,7 +13,7 @@ use axum::http::StatusCode;
 use clap::Args;
 use postrider_core::{
     EventPattern, HookCredentials, HookId, HookSettings, KeyRing, NewEvent, NewHook, RetrySchedule,
-    SigningSecret, Span,
+    SigningSecret, Span, SystemMonotonicClock,
 };
 use postrider_store::{DatabaseSettings, HookChange, HookReport, Store};
 use postrider_worker::{
@@ -380,6 +380,7 @@ async fn worker(store: Arc<dyn Store>) -> Result<Worker> {
     Worker::new(WorkerParts {
         clock: DatabaseClock::start(store.clone()).await?,
         store,
+        monotonic: Arc::new(SystemMonotonicClock),
         settings,
         hooks,
         keep_events: Duration::from_secs(24 * 3600),

@@ -3,7 +3,7 @@
 use crate::failure::Result;
 use crate::globals::Globals;
 use clap::Args;
-use postrider_worker::{Entry, Kind, MetricOf, Metrics};
+use postrider_worker::{MetricEntry, MetricKind, MetricScope, Metrics};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -43,11 +43,11 @@ impl MetricsCommand {
     }
 }
 
-fn described(entry: &Entry) -> MetricLine<'_> {
+fn described(entry: &MetricEntry) -> MetricLine<'_> {
     let (kind, buckets) = match &entry.kind {
-        Kind::Counter => ("counter", None),
-        Kind::Gauge => ("gauge", None),
-        Kind::Histogram(buckets) => ("histogram", Some(buckets.as_slice())),
+        MetricKind::Counter => ("counter", None),
+        MetricKind::Gauge => ("gauge", None),
+        MetricKind::Histogram(buckets) => ("histogram", Some(buckets.as_slice())),
     };
     let labels = entry.labels.iter();
     MetricLine {
@@ -57,7 +57,7 @@ fn described(entry: &Entry) -> MetricLine<'_> {
         labels: labels
             .map(|(name, values)| (*name, values.as_slice()))
             .collect(),
-        of_database: entry.of == MetricOf::Database,
+        of_database: entry.of == MetricScope::Database,
         buckets,
         help: &entry.help,
     }

@@ -16,7 +16,7 @@ use anyhow::Context;
 use async_trait::async_trait;
 use clap::{Args, ValueEnum};
 use postrider_api::{Api, ApiLimits, ApiParts, Readiness, TestSender, probes, serve as answer};
-use postrider_core::{Attempt, Hook};
+use postrider_core::{Attempt, Hook, SystemMonotonicClock};
 use postrider_store::{Backend, Store, WorkerClaim};
 use postrider_worker::{
     DatabaseClock, Metrics, Pruner, Sampler, Sender, Shutdown, Waker, Worker, WorkerParts,
@@ -258,6 +258,7 @@ fn worker(
     Worker::new(WorkerParts {
         store: store.clone(),
         clock,
+        monotonic: Arc::new(SystemMonotonicClock),
         settings: settings.worker.clone(),
         hooks: settings.hook_defaults(),
         keep_events: settings.retention.events.get(),

@@ -77,6 +77,7 @@ impl DueCursor {
 mod tests {
     use super::*;
     use chrono::{TimeDelta, TimeZone, Utc};
+    use postrider_core::monotonic_now;
     use uuid::Uuid;
 
     const HOOK: HookId = HookId(Uuid::from_u128(1));
@@ -87,7 +88,7 @@ mod tests {
 
     #[test]
     fn a_look_begins_a_margin_before_what_was_emptied() {
-        let (mut due_cursor, at) = (DueCursor::default(), Instant::now());
+        let (mut due_cursor, at) = (DueCursor::default(), monotonic_now());
         assert_eq!(due_cursor.of(0, HOOK, second(10), at), None);
         due_cursor.emptied(0, HOOK, None, second(10), at);
         assert_eq!(due_cursor.of(0, HOOK, second(11), at), Some(second(5)));
@@ -98,7 +99,7 @@ mod tests {
 
     #[test]
     fn now_and_then_everything_is_looked_at() {
-        let (mut due_cursor, at) = (DueCursor::default(), Instant::now());
+        let (mut due_cursor, at) = (DueCursor::default(), monotonic_now());
         due_cursor.emptied(0, HOOK, None, second(10), at);
         let late = at + EVERYTHING_EVERY - Duration::from_millis(1);
         due_cursor.emptied(0, HOOK, Some(second(5)), second(24), late);
@@ -111,7 +112,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_set_back_begins_anew() {
-        let (mut due_cursor, at) = (DueCursor::default(), Instant::now());
+        let (mut due_cursor, at) = (DueCursor::default(), monotonic_now());
         due_cursor.emptied(0, HOOK, None, second(3_600), at);
         assert_eq!(due_cursor.of(0, HOOK, second(0), at), None);
     }

@@ -14,11 +14,10 @@ use crate::gauges::{
 use crate::{Diagnostics, Error, GaugeSample, Monitoring, Result};
 use async_trait::async_trait;
 use chrono::{NaiveDate, NaiveTime};
-use postrider_core::Timestamp;
+use postrider_core::{Timestamp, monotonic_now};
 use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
-use std::time::Instant;
 
 /// The tables that are updated all the time, whose dead rows matter.
 const QUEUE_TABLES: [&str; 7] = [
@@ -36,7 +35,7 @@ impl PostgresStore {
         let mut gauges = Gauges::default();
         let mut connection = self.hot.acquire().await?;
         sample_deliveries(&mut connection, now, &mut gauges).await?;
-        let (from, _) = self.outbox_cursor().known(Instant::now());
+        let (from, _) = self.outbox_cursor().known(monotonic_now());
         sample_queues(&mut connection, now, from, &mut gauges).await?;
         drop(connection);
         let mut connection = self.calm.acquire().await?;

@@ -15,6 +15,7 @@ use crate::{DueHook, HookCache, LeaseRequest, Leased, target};
 use chrono::{NaiveDate, TimeDelta};
 use postrider_core::{
     DeliveryId, Event, EventId, HookId, KeyRing, LeaseToken, Payload, SealError, Timestamp,
+    monotonic_now,
 };
 use sqlx::postgres::{PgBindIterExt, PgRow};
 use sqlx::{PgConnection, Row};
@@ -104,7 +105,7 @@ impl PostgresStore {
         let (ordered, mut wanted): (BTreeMap<_, _>, BTreeMap<_, _>) =
             wanted.into_iter().partition(|(hook, _)| is_ordered(hook));
         let batched = take_batched(&mut wanted, request.batches.as_ref(), &cache);
-        let began = Instant::now();
+        let began = monotonic_now();
         let mut tx = self.hot.begin().await?;
         let (mut version, mut taken) = (None, Vec::new());
         if !wanted.is_empty() {

@@ -14,13 +14,12 @@ use crate::Result;
 use crate::fan_out::{OutboxRow, Plan, plan, repeated_in_batch};
 use crate::{Error, FanOutRequest, FanOutResult, HookCache};
 use chrono::NaiveDate;
-use postrider_core::{EventId, NewEvent, scrub};
+use postrider_core::{EventId, NewEvent, monotonic_now, scrub};
 use postrider_producer::postgres::enqueue_many;
 use sqlx::postgres::PgBindIterExt;
 use sqlx::{PgConnection, Row};
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Instant;
 
 impl PostgresStore {
     pub(super) async fn enqueue(&self, events: &[NewEvent]) -> Result<Vec<EventId>> {
@@ -36,7 +35,7 @@ impl PostgresStore {
         let mut size = request.max_events.max(1);
         let stretch = self
             .outbox_cursor()
-            .stretch_of(request.slot, Instant::now());
+            .stretch_of(request.slot, monotonic_now());
         loop {
             let mut tx = self.hot.begin().await?;
             let in_order = self.cache.get().has_ordered();

@@ -192,6 +192,7 @@ impl Search {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use postrider_core::monotonic_now;
 
     const QUICK: Duration = Duration::from_micros(200);
     const MS: Duration = Duration::from_millis(1);
@@ -206,7 +207,7 @@ mod tests {
 
     #[test]
     fn quick_looks_are_at_everything() {
-        let (mut outbox_cursor, mut now) = (OutboxCursor::default(), Instant::now());
+        let (mut outbox_cursor, mut now) = (OutboxCursor::default(), monotonic_now());
         let heads: Vec<_> = (0..500).map(|n| n * 100).collect();
         look(&mut outbox_cursor, &mut now, &heads, QUICK);
         assert_eq!(outbox_cursor.known(now), ALL);
@@ -221,7 +222,7 @@ mod tests {
 
     #[test]
     fn slow_looks_begin_where_the_first_row_was_half_a_second_ago() {
-        let (mut outbox_cursor, mut now) = (OutboxCursor::default(), Instant::now());
+        let (mut outbox_cursor, mut now) = (OutboxCursor::default(), monotonic_now());
         let heads: Vec<_> = (1..=100).map(|n| n * 100).collect();
         look(&mut outbox_cursor, &mut now, &heads, 9 * MS);
         let (low, end) = outbox_cursor.look(now);
@@ -231,7 +232,7 @@ mod tests {
 
     #[test]
     fn looks_in_between_begin_a_moment_ago() {
-        let (mut outbox_cursor, mut now) = (OutboxCursor::default(), Instant::now());
+        let (mut outbox_cursor, mut now) = (OutboxCursor::default(), monotonic_now());
         let heads: Vec<_> = (1..=100).map(|n| n * 100).collect();
         look(&mut outbox_cursor, &mut now, &heads, 9 * MS);
         outbox_cursor.look(now);
@@ -244,7 +245,7 @@ mod tests {
 
     #[test]
     fn what_a_wide_look_finds_is_in_sight_of_all_that_follow() {
-        let (mut outbox_cursor, mut now) = (OutboxCursor::default(), Instant::now());
+        let (mut outbox_cursor, mut now) = (OutboxCursor::default(), monotonic_now());
         let heads: Vec<_> = (1..=100).map(|n| n * 100).collect();
         look(&mut outbox_cursor, &mut now, &heads, 9 * MS);
         outbox_cursor.look(now);
@@ -255,7 +256,7 @@ mod tests {
 
     #[test]
     fn nothing_is_left_out_before_half_a_second_is_known() {
-        let (mut outbox_cursor, mut now) = (OutboxCursor::default(), Instant::now());
+        let (mut outbox_cursor, mut now) = (OutboxCursor::default(), monotonic_now());
         look(&mut outbox_cursor, &mut now, &[100; 40], 9 * MS);
         assert_eq!(outbox_cursor.known(now), ALL);
         assert_eq!(outbox_cursor.search(now), None);
@@ -263,7 +264,7 @@ mod tests {
 
     #[test]
     fn the_older_part_is_searched_stretch_by_stretch_and_from_the_beginning_again() {
-        let (mut outbox_cursor, mut now) = (OutboxCursor::default(), Instant::now());
+        let (mut outbox_cursor, mut now) = (OutboxCursor::default(), monotonic_now());
         look(&mut outbox_cursor, &mut now, &[400_000; 100], 9 * MS);
         let mut searched = Vec::new();
         for _ in 0..8 {
@@ -291,7 +292,7 @@ mod tests {
 
     #[test]
     fn rows_that_a_search_finds_are_taken_from_where_they_are() {
-        let (mut outbox_cursor, mut now) = (OutboxCursor::default(), Instant::now());
+        let (mut outbox_cursor, mut now) = (OutboxCursor::default(), monotonic_now());
         look(&mut outbox_cursor, &mut now, &[400_000; 100], 9 * MS);
         let stretch = outbox_cursor.search(now).expect("it is time");
         outbox_cursor.searched(stretch, &[3], 2 * MS, now);
@@ -307,7 +308,7 @@ mod tests {
 
     #[test]
     fn when_a_whole_search_is_quick_everything_is_looked_at_again() {
-        let (mut outbox_cursor, mut now) = (OutboxCursor::default(), Instant::now());
+        let (mut outbox_cursor, mut now) = (OutboxCursor::default(), monotonic_now());
         look(&mut outbox_cursor, &mut now, &[400_000; 100], 9 * MS);
         for _ in 0..20 {
             now += 100 * MS;
@@ -320,7 +321,7 @@ mod tests {
 
     #[test]
     fn what_commits_later_than_its_successors_is_looked_at_for_half_a_second() {
-        let (mut outbox_cursor, mut now) = (OutboxCursor::default(), Instant::now());
+        let (mut outbox_cursor, mut now) = (OutboxCursor::default(), monotonic_now());
         look(&mut outbox_cursor, &mut now, &[400_000; 100], 9 * MS);
         look(&mut outbox_cursor, &mut now, &[7], QUICK);
         assert_eq!(outbox_cursor.known(now), (7, i64::MAX));

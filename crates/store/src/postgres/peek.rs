@@ -4,9 +4,9 @@ use super::PostgresStore;
 use super::outbox_cursor::{ALL, OutboxCursor, Stretch};
 use crate::Peek;
 use crate::Result;
+use postrider_core::monotonic_now;
 use sqlx::PgConnection;
 use std::sync::{MutexGuard, PoisonError};
-use std::time::Instant;
 
 /// What a look sees: the version of the hooks, the slots that have rows, the first `seq` among
 /// them, and the last one that was given out.
@@ -15,13 +15,13 @@ type Seen = (i64, Vec<i16>, Option<i64>, i64);
 impl PostgresStore {
     pub(super) async fn peek(&self) -> Result<Peek> {
         let mut connection = self.hot.acquire().await?;
-        let began = Instant::now();
+        let began = monotonic_now();
         let stretch = self.outbox_cursor().look(began);
         let (hooks_version, mut outbox, head, last) = match stretch {
             ALL => look(&mut connection).await?,
             some => look_within(&mut connection, some).await?,
         };
-        let now = Instant::now();
+        let now = monotonic_now();
         self.outbox_cursor()
             .looked(head.unwrap_or(last), now - began, now);
         outbox.extend(self.search(&mut connection).await?);
@@ -37,12 +37,12 @@ impl PostgresStore {
     /// Searches the part of the outbox that looks leave out, when it is time; returns the
     /// slots in which there are rows.
     async fn search(&self, connection: &mut PgConnection) -> Result<Vec<i16>> {
-        let began = Instant::now();
+        let began = monotonic_now();
         let Some(stretch) = self.outbox_cursor().search(began) else {
             return Ok(Vec::new());
         };
         let (_, late, ..) = look_within(connection, stretch).await?;
-        let now = Instant::now();
+        let now = monotonic_now();
         self.outbox_cursor()
             .searched(stretch, &late, now - began, now);
         Ok(late)

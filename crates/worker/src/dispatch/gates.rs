@@ -1,50 +1,39 @@
 //! Gated hooks: owned by one worker at a time, which alone starts their deliveries.
 //!
-//! Ownership is asked for when a hook has something due and renewed while there is something to
-//! do. A hook that is backed off for long is nobody's until it may be probed: it costs nothing
-//! meanwhile, whatever its backlog.
+//! A worker asks for ownership when a hook has something due, and renews it while there is
+//! something to do. A hook in long back-off has no owner until its next probe is due: meanwhile it
+//! costs nothing, whatever its backlog.
 
 use super::Dispatcher;
-use crate::ready::Owned;
+use crate::admission::OwnedHook;
 use postrider_core::{HookId, HookStatus, Timestamp};
-use postrider_store::{HookCache, OwnershipAnswer, OwnershipRequest, Result};
+use postrider_store::{OwnershipAnswer, OwnershipRequest, Result};
 use std::collections::HashMap;
 use std::time::Duration;
 use tracing::{info, warn};
 
-/// How long ownership lasts: the longest that a hook stands still when its owner dies.
+/// How long ownership lasts. A hook whose owner dies gets nothing for at most this time.
 const OWNED_FOR: Duration = Duration::from_secs(8);
-/// It is renewed when no more than this is left of it.
+/// Ownership is renewed when no more than this is left of it.
 const RENEWED_AT: Duration = Duration::from_secs(5);
-/// A hook that is another worker's is asked for again after this time.
+/// A hook that another worker owns is asked for again after this time.
 const ASKED_EVERY: Duration = Duration::from_secs(1);
-/// Hooks asked for at once at most.
+/// Hooks asked for in one call at most.
 const ASKED_MAX: usize = 1_000;
-/// How much longer than the longest request a hook in use stays owned at the end.
+/// At the end of the worker, hooks with requests in flight stay owned for the longest request
+/// and this time.
 const LAST_REQUESTS: Duration = Duration::from_secs(5);
 
-/// When to ask again for hooks that are not this worker's.
-#[derive(Default)]
-pub(super) struct Asking(HashMap<HookId, Timestamp>);
-
-impl Asking {
-    /// What has changed since `version` is asked for at once.
-    pub(super) fn follow(&mut self, cache: &HookCache, version: i64) {
-        self.0
-            .retain(|hook, _| cache.get(*hook).is_some_and(|hook| hook.version <= version));
-    }
-}
-
 impl Dispatcher {
-    /// Asks for the gated hooks that have something to do and are nobody's, renews the
-    /// ownership of those that are in use, and ends what has ramped up.
+    /// Asks for the gated hooks that have something due and no owner, renews the ownership of
+    /// those in use, and ends the ramps that have reached the cap of their hook.
     pub(super) async fn own_gates(&mut self) -> Result<()> {
-        let ramped_up = self.ready.ramped_up();
+        let ramped_up = self.admission.ramped_up();
         if !ramped_up.is_empty() {
             let call = self.store.end_ramps(&ramped_up);
             self.timed("gates", call).await?;
             for hook in ramped_up {
-                info!(hook.id = %hook, "Hook {hook} is at its usual pace again");
+                info!(hook.id = %hook, "Hook {hook} is at its normal concurrency again");
             }
         }
         let now = self.clock.now();
@@ -57,22 +46,24 @@ impl Dispatcher {
         let cache = self.store.hook_cache();
         for answer in answers {
             let ask_at = answer.not_before.unwrap_or(now).max(now + ASKED_EVERY);
-            // Nothing can be sent for longer than the ownership lasts: let it end.
+            // The next probe is due only after the ownership has ended: do not renew it until then.
             let is_early = answer.not_before.is_some_and(|at| at > until);
             match cache.get(answer.hook) {
                 Some(hook) if answer.owned && !is_early => {
-                    self.ready.own(hook, answer, until, now);
-                    self.state.asking.0.remove(&answer.hook);
+                    self.admission.own(hook, answer, until, now);
+                    self.state.ownership_retries.owned(answer.hook);
                 }
                 _ => {
-                    self.ready.disown(answer.hook);
-                    self.state.asking.0.insert(answer.hook, ask_at);
+                    self.admission.disown(answer.hook);
+                    self.state.ownership_retries.ask_again(answer.hook, ask_at);
                 }
             }
         }
         Ok(())
     }
 
+    /// The hooks to ask for now: owned ones in use whose ownership ends soon, and those without an
+    /// owner that have something due.
     fn gates_to_ask_for(&self, now: Timestamp) -> Vec<HookId> {
         let cache = self.store.hook_cache();
         let soon = now + OWNED_FOR;
@@ -88,7 +79,8 @@ impl Dispatcher {
             .map(|((_, hook), at)| (*hook, *at))
             .collect();
         let mut asked = Vec::new();
-        for owned in self.ready.owned() {
+        for owned in self.admission.owned() {
+            // Hooks that are owned already are renewed before they have something due.
             let is_due = coming.remove(&owned.hook).is_some();
             if owned.until > now + RENEWED_AT {
                 continue;
@@ -96,13 +88,13 @@ impl Dispatcher {
             if is_due || owned.held > 0 {
                 asked.push(owned.hook);
             } else if owned.until <= now {
-                self.ready.disown(owned.hook);
+                self.admission.disown(owned.hook);
             }
         }
-        let asking = &self.state.asking.0;
+        let retries = &self.state.ownership_retries;
         let unowned = coming
             .into_iter()
-            .filter(|(hook, at)| *at <= now && asking.get(hook).is_none_or(|again| *again <= now))
+            .filter(|(hook, at)| *at <= now && retries.may_ask(*hook, now))
             .map(|(hook, _)| hook);
         asked.extend(unowned);
         asked.truncate(ASKED_MAX);
@@ -124,7 +116,7 @@ impl Dispatcher {
         self.timed("gates", self.store.own_gates(request)).await
     }
 
-    /// Gives up hooks. If that fails, the ownership ends by itself.
+    /// Gives up hooks. If that fails, the ownership expires.
     pub(super) async fn disown(&self, hooks: &[HookId]) {
         if hooks.is_empty() {
             return;
@@ -140,15 +132,15 @@ impl Dispatcher {
         }
     }
 
-    /// At the end of the worker: hooks without anything in flight may be another one's at once,
-    /// the others stay owned until their requests have ended.
+    /// At the end of the worker: gives up the hooks without requests in flight, and keeps the
+    /// others until their requests have ended.
     pub(crate) async fn keep_gates_in_use(&self) {
         let (used, unused): (Vec<_>, Vec<_>) = self
-            .ready
+            .admission
             .owned()
             .into_iter()
             .partition(|owned| owned.held > 0);
-        let hooks = |owned: Vec<Owned>| owned.into_iter().map(|owned| owned.hook).collect();
+        let hooks = |owned: Vec<OwnedHook>| owned.into_iter().map(|owned| owned.hook).collect();
         let (used, unused): (Vec<HookId>, Vec<HookId>) = (hooks(used), hooks(unused));
         self.disown(&unused).await;
         let now = self.clock.now();
@@ -160,9 +152,14 @@ impl Dispatcher {
         }
     }
 
-    /// At the very end of the worker: every hook may be another one's.
+    /// At the very end of the worker: gives up every hook.
     pub(crate) async fn leave_gates(&self) {
-        let owned: Vec<_> = self.ready.owned().iter().map(|owned| owned.hook).collect();
+        let owned: Vec<_> = self
+            .admission
+            .owned()
+            .iter()
+            .map(|owned| owned.hook)
+            .collect();
         self.disown(&owned).await;
     }
 }

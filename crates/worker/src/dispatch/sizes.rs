@@ -1,38 +1,40 @@
-//! How much is taken at once, and whose turn it is.
+//! How much is fanned out or leased at once, and of which hooks.
 
 use postrider_core::HookId;
 use postrider_store::Capacity;
 use std::collections::BTreeSet;
 
-/// Outbox rows taken at once at most, and asked for at least.
+/// Outbox rows fanned out at once: at most, and at least.
 const FAN_OUT_EVENTS: u32 = 1_000;
 const FAN_OUT_EVENTS_LEAST: u32 = 32;
-/// Bytes of payload that one fan-out or lease should bring in.
+/// Bytes of payload that one fan-out or lease should return.
 pub(super) const BATCH_BYTES: u64 = 8 * 1024 * 1024;
-/// Deliveries made at once at most, and allowed for at least.
+/// Deliveries that one fan-out may make: at most, and at least.
 const FAN_OUT_DELIVERIES: u32 = 10_000;
 const FAN_OUT_DELIVERIES_LEAST: u32 = 512;
-/// Hooks asked for in one lease at most, and how many deliveries, by the size of payloads.
+/// Hooks in one lease at most.
 const LEASE_HOOKS: usize = 256;
+/// Deliveries in one lease, depending on the size of payloads: at least, and at most.
 const LEASE_MIN: u32 = 16;
 const LEASE_MAX: u32 = 1_000;
 
-/// How many payloads of this size, if it is known, make a batch.
+/// How many payloads of this size make a batch; `None` while the size is unknown (0).
 fn batch_size(payload_bytes: u64) -> Option<u32> {
     let size = BATCH_BYTES.checked_div(payload_bytes)?;
     Some(u32::try_from(size).unwrap_or(u32::MAX))
 }
 
-/// How many deliveries one lease asks for, where payloads lately had this size; 0 if unknown.
+/// How many deliveries one lease asks for, where recent payloads had this size; 0 while unknown.
 pub(super) fn lease_size(payload_bytes: u64) -> u32 {
     batch_size(payload_bytes)
         .unwrap_or(LEASE_MIN * 8)
         .clamp(LEASE_MIN, LEASE_MAX)
 }
 
-/// How many events, and deliveries of them, are fanned out at once: what can start. What cannot
-/// costs a row that is written twice, while in the outbox it costs nothing. But where the queue
-/// is full of what is not quick, events for other hooks must not stand behind it.
+/// How many events, and deliveries of them, are fanned out at once: as many as can start. A
+/// delivery that cannot start costs a row that is written twice, while its event costs nothing in
+/// the outbox. But when the queue is full of slow hooks, events for other hooks must not wait for
+/// them: then as many are fanned out as a batch allows.
 pub(super) fn fan_out_size(low: bool, capacity: u32, deliveries_per_event: u32) -> (u32, u32) {
     if !low && capacity < FAN_OUT_DELIVERIES_LEAST {
         return (FAN_OUT_EVENTS, FAN_OUT_DELIVERIES);
@@ -45,8 +47,8 @@ pub(super) fn fan_out_size(low: bool, capacity: u32, deliveries_per_event: u32) 
     )
 }
 
-/// The hooks whose turn it is: at most as many as one lease asks for, beginning after the last
-/// one of the lease before, so that none waits for ever behind others.
+/// The hooks of the next lease, `most` of them at most, beginning after `last`, the last one of
+/// the lease before: so every hook has its turn.
 pub(super) fn take_turns(
     hooks: BTreeSet<HookId>,
     last: Option<HookId>,
@@ -58,7 +60,7 @@ pub(super) fn take_turns(
     in_turn.copied().collect()
 }
 
-/// Shares the capacity of one lease, and at most so many deliveries, between the hooks.
+/// Shares the capacity of one lease, `most` deliveries at most, between the hooks.
 pub(super) fn share(hooks: &[HookId], capacity: &Capacity, most: u32) -> Vec<(HookId, u32)> {
     let total = capacity.total().min(most);
     let each = (total / hooks.len().max(1) as u32).max(1);
@@ -78,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn the_room_is_shared_between_hooks() {
+    fn the_capacity_is_shared_between_hooks() {
         let mut capacity = Capacity::new(100, 500);
         capacity.set(hook(2), 3);
         let wanted = share(&[hook(1), hook(2)], &capacity, LEASE_MAX);

@@ -1,7 +1,7 @@
-//! What is known of every metric: it cannot be registered without being told here.
+//! The descriptions of all metrics: a metric cannot be registered without one.
 //!
-//! [`describe`] makes `docs/metrics.md` of it, and tests hold dashboards, alert rules and
-//! documents to it.
+//! [`describe`] renders them as `docs/metrics.md`. Tests check dashboards, alert rules and
+//! documents against them.
 
 use prometheus::core::Collector;
 use prometheus::{
@@ -10,24 +10,24 @@ use prometheus::{
 };
 use std::fmt::Write;
 
-/// A metric as it is described.
+/// The description of a metric.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Entry {
-    /// Its name, without the endings that the series of a histogram have.
+pub struct MetricEntry {
+    /// The name, without the suffixes of the series of a histogram.
     pub name: String,
-    /// What kind it is.
-    pub kind: Kind,
-    /// Whose it is.
-    pub of: Of,
-    /// Its labels, each with the values it may have, as far as they are known beforehand.
+    /// Counter, gauge or histogram.
+    pub kind: MetricKind,
+    /// Whether each process counts its own.
+    pub of: MetricScope,
+    /// The labels, each with the values it may have, as far as they are known beforehand.
     pub labels: Vec<(&'static str, Vec<String>)>,
-    /// What it tells, in a sentence.
+    /// One sentence, as served under `# HELP`.
     pub help: String,
 }
 
 /// The kind of a metric.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Kind {
+pub enum MetricKind {
     /// Only grows.
     Counter,
     /// Goes up and down.
@@ -36,17 +36,17 @@ pub enum Kind {
     Histogram(Vec<f64>),
 }
 
-/// Whose metric it is.
+/// What a metric is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Of {
-    /// Each process counts its own: add them up.
+pub enum MetricScope {
+    /// This process: add the values of all processes.
     Process,
-    /// Of the database, and the same from every process: take the largest, not the sum.
+    /// The database, the same from every process: take the largest, not the sum.
     Database,
 }
 
-impl Entry {
-    /// The unit of its values, by the end of its name; nothing for plain numbers.
+impl MetricEntry {
+    /// The unit of the values, by the end of the name; empty for plain numbers.
     pub fn unit(&self) -> &'static str {
         let base = self.name.strip_suffix("_total").unwrap_or(&self.name);
         ["seconds", "bytes", "days"]
@@ -58,7 +58,7 @@ impl Entry {
     /// The names of its series.
     pub fn series(&self) -> Vec<String> {
         match self.kind {
-            Kind::Histogram(_) => {
+            MetricKind::Histogram(_) => {
                 { ["_bucket", "_sum", "_count"].map(|end| format!("{}{end}", self.name)) }.into()
             }
             _ => vec![self.name.clone()],
@@ -70,16 +70,23 @@ impl Entry {
 #[derive(Debug, Default)]
 pub(super) struct Registrar {
     pub(super) registry: Registry,
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Vec<MetricEntry>,
 }
 
 /// Labels with the values they may have.
 pub(super) type Labels<'a> = &'a [(&'static str, &'a [&'a str])];
 
 impl Registrar {
-    fn tell(&mut self, name: &str, kind: Kind, of: Of, labels: Labels<'_>, help: &str) {
+    fn describe(
+        &mut self,
+        name: &str,
+        kind: MetricKind,
+        of: MetricScope,
+        labels: Labels<'_>,
+        help: &str,
+    ) {
         let text = |value: &&str| (*value).to_owned();
-        self.entries.push(Entry {
+        self.entries.push(MetricEntry {
             name: name.to_owned(),
             kind,
             of,
@@ -92,7 +99,7 @@ impl Registrar {
     }
 
     /// Registers a metric of this catalogue. Names and labels are constants and each is used
-    /// once, which the tests show by making a catalogue; so this cannot fail at run time.
+    /// once, which the tests check; so this cannot fail at run time.
     fn register<M: Collector + Clone + 'static>(&self, metric: prometheus::Result<M>) -> M {
         let metric = metric.expect("the catalogue's names and labels are valid");
         self.registry
@@ -101,15 +108,21 @@ impl Registrar {
         metric
     }
 
-    /// A collector of someone else's metrics: counters if their names say so, else gauges. A
-    /// system without them loses nothing else.
+    /// Registers a foreign collector. Its metrics are counters if their names say so, else gauges.
+    /// On a system that does not support it, its metrics are missing.
     pub(super) fn collector(&mut self, collector: impl Collector + 'static) {
         for metric in collector.desc() {
             let kind = match metric.fq_name.ends_with("_total") {
-                true => Kind::Counter,
-                false => Kind::Gauge,
+                true => MetricKind::Counter,
+                false => MetricKind::Gauge,
             };
-            self.tell(&metric.fq_name, kind, Of::Process, &[], &metric.help);
+            self.describe(
+                &metric.fq_name,
+                kind,
+                MetricScope::Process,
+                &[],
+                &metric.help,
+            );
         }
         if let Err(problem) = self.registry.register(Box::new(collector)) {
             tracing::debug!("There are no metrics of the process: {problem}");
@@ -118,25 +131,25 @@ impl Registrar {
 }
 
 pub(super) fn counter(r: &mut Registrar, name: &str, help: &str) -> IntCounter {
-    r.tell(name, Kind::Counter, Of::Process, &[], help);
+    r.describe(name, MetricKind::Counter, MetricScope::Process, &[], help);
     r.register(IntCounter::new(name, help))
 }
 
 pub(super) fn gauge(r: &mut Registrar, name: &str, help: &str) -> IntGauge {
-    r.tell(name, Kind::Gauge, Of::Process, &[], help);
+    r.describe(name, MetricKind::Gauge, MetricScope::Process, &[], help);
     r.register(IntGauge::new(name, help))
 }
 
 pub(super) fn float_gauge(r: &mut Registrar, name: &str, help: &str) -> Gauge {
-    r.tell(name, Kind::Gauge, Of::Process, &[], help);
+    r.describe(name, MetricKind::Gauge, MetricScope::Process, &[], help);
     r.register(Gauge::new(name, help))
 }
 
 pub(super) fn histogram(r: &mut Registrar, name: &str, help: &str, buckets: &[f64]) -> Histogram {
-    r.tell(
+    r.describe(
         name,
-        Kind::Histogram(buckets.into()),
-        Of::Process,
+        MetricKind::Histogram(buckets.into()),
+        MetricScope::Process,
         &[],
         help,
     );
@@ -159,19 +172,25 @@ pub(super) fn counters(
     metric
 }
 
-/// Counters of several labels; whoever asks for them makes those that are to be at 0.
+/// Counters of several labels; the caller creates those that exist at 0.
 pub(super) fn counters_of(
     r: &mut Registrar,
     name: &str,
     help: &str,
     labels: Labels<'_>,
 ) -> IntCounterVec {
-    r.tell(name, Kind::Counter, Of::Process, labels, help);
+    r.describe(
+        name,
+        MetricKind::Counter,
+        MetricScope::Process,
+        labels,
+        help,
+    );
     let names: Vec<_> = labels.iter().map(|(label, _)| *label).collect();
     r.register(IntCounterVec::new(Opts::new(name, help), &names))
 }
 
-/// Histograms of some labels; whoever asks for them makes those that are to be there at once.
+/// Histograms of some labels; the caller creates those that exist from the start.
 pub(super) fn histograms_of(
     r: &mut Registrar,
     name: &str,
@@ -179,10 +198,10 @@ pub(super) fn histograms_of(
     labels: Labels<'_>,
     buckets: &[f64],
 ) -> HistogramVec {
-    r.tell(
+    r.describe(
         name,
-        Kind::Histogram(buckets.into()),
-        Of::Process,
+        MetricKind::Histogram(buckets.into()),
+        MetricScope::Process,
         labels,
         help,
     );
@@ -191,62 +210,64 @@ pub(super) fn histograms_of(
     r.register(HistogramVec::new(options, &names))
 }
 
-/// Gauges that are there from when they are first set.
+/// Gauges that exist once they are set.
 pub(super) fn gauges_of(
     r: &mut Registrar,
-    of: Of,
+    of: MetricScope,
     name: &str,
     help: &str,
     labels: Labels<'_>,
 ) -> GaugeVec {
-    r.tell(name, Kind::Gauge, of, labels, help);
+    r.describe(name, MetricKind::Gauge, of, labels, help);
     let names: Vec<_> = labels.iter().map(|(label, _)| *label).collect();
     r.register(GaugeVec::new(Opts::new(name, help), &names))
 }
 
-/// How `docs/metrics.md` begins.
+/// The beginning of `docs/metrics.md`.
 const INTRODUCTION: &str = "\
 # Metrics
 
 Every process serves these on `metrics.listen` under `/metrics`, in the text format of Prometheus.
-This page is what `postrider metrics` prints; a test holds it to the program.
+`postrider metrics` prints this page; a test compares the two.
 
-Labels are few and bounded: never a hook, an account or a URL. What concerns one hook is told by
-`postrider hook show` and `postrider delivery list`. Counters and histograms exist at 0 from the
+Labels are few and bounded: never a hook, an account or a URL. `postrider hook show` and
+`postrider delivery list` show a single hook. Counters and histograms exist at 0 from the
 start.
 ";
 
-/// What is said of the metrics of a process.
+/// The introduction to the metrics of a process.
 const OF_PROCESS: &str = "
 ## Of each process
 
 Each process counts its own: add them up over all instances (`sum by (job) (rate(…))`).
 ";
 
-/// What is said of the metrics of the database.
+/// The introduction to the metrics of the database.
 const OF_DATABASE: &str = "
 ## Of the database
 
-A sample that one process takes every ten seconds, and all processes show: take the largest over all
-instances (`max by (job) (…)`), never the sum. Counts end at 10,000, so that no backlog makes them
-costly. Until the first sample, and when there has been none for five minutes, these series are not
-there. Those of tables, snapshots and partitions exist on PostgreSQL only. To see how long
+One process takes a sample every ten seconds, and all processes show it: take the largest over all
+instances (`max by (job) (…)`), never the sum. Counts end at 10,000, so that they stay cheap. Until
+the first sample, and when the latest is older than five minutes, these series do not exist. Those of tables, snapshots and partitions exist on PostgreSQL only. To see how long
 transactions of other roles have been open, the role that Postrider connects as must be a member of
 `pg_read_all_stats`.
 ";
 
 /// The catalogue as a document.
-pub(super) fn describe(entries: &[Entry]) -> String {
+pub(super) fn describe(entries: &[MetricEntry]) -> String {
     let mut text = INTRODUCTION.to_owned();
-    for (of, introduction) in [(Of::Process, OF_PROCESS), (Of::Database, OF_DATABASE)] {
+    for (of, introduction) in [
+        (MetricScope::Process, OF_PROCESS),
+        (MetricScope::Database, OF_DATABASE),
+    ] {
         text.push_str(introduction);
-        text.push_str("\n| name | kind | unit | labels | what it tells |\n");
+        text.push_str("\n| name | kind | unit | labels | meaning |\n");
         text.push_str("| --- | --- | --- | --- | --- |\n");
         for entry in entries.iter().filter(|entry| entry.of == of) {
             let kind = match entry.kind {
-                Kind::Counter => "counter",
-                Kind::Gauge => "gauge",
-                Kind::Histogram(_) => "histogram",
+                MetricKind::Counter => "counter",
+                MetricKind::Gauge => "gauge",
+                MetricKind::Histogram(_) => "histogram",
             };
             let labels: Vec<_> = entry.labels.iter().map(label).collect();
             // Writing to a string cannot fail.
@@ -262,7 +283,7 @@ pub(super) fn describe(entries: &[Entry]) -> String {
     }
     text.push_str("\n## Buckets\n\n| histogram | upper bounds |\n| --- | --- |\n");
     for entry in entries {
-        if let Kind::Histogram(buckets) = &entry.kind {
+        if let MetricKind::Histogram(buckets) = &entry.kind {
             let bounds: Vec<_> = buckets.iter().map(f64::to_string).collect();
             let _ = writeln!(text, "| `{}` | {} |", entry.name, bounds.join(", "));
         }

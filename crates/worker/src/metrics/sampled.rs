@@ -1,26 +1,27 @@
-//! What the store samples for all processes, as metrics of each.
+//! Gauges that the store samples for all processes, as metrics of each.
 //!
-//! They are there from the first sample on, and gone when there has been none for long: an old
-//! number must not pass for a new one.
+//! They exist from the first sample on, and vanish when the latest is too old: an old number must
+//! not look like a new one.
 
-use super::catalogue::{Labels, Of, Registrar, gauges_of};
+use super::catalogue::{Labels, MetricScope, Registrar, gauges_of};
 use postrider_core::Timestamp;
 use postrider_store::{GaugeSample, Gauges, Waiting};
 use prometheus::GaugeVec;
 use std::time::{Duration, Instant};
 
-/// A sample older than this is not shown any more.
+/// A sample older than this is no longer shown.
 const SHOWN_FOR: Duration = Duration::from_secs(300);
 
-/// The metrics, and when the sample they show was taken.
+/// The metrics.
 #[derive(Debug)]
 pub(super) struct SampledGauges {
+    /// When the sample that they show was taken; `None` when they show none.
     taken: Option<Instant>,
     age: GaugeVec,
-    outbox: Pair,
-    due: Pair,
-    gated: Pair,
-    held: Pair,
+    outbox: CountAndAge,
+    due: CountAndAge,
+    gated: CountAndAge,
+    held: CountAndAge,
     scheduled: GaugeVec,
     leased: GaugeVec,
     hooks: GaugeVec,
@@ -35,14 +36,14 @@ pub(super) struct SampledGauges {
     days_ahead: GaugeVec,
 }
 
-/// How much of something waits, and for how long.
+/// How many of something wait, and the age of the oldest.
 #[derive(Debug)]
-struct Pair {
+struct CountAndAge {
     count: GaugeVec,
     seconds: GaugeVec,
 }
 
-impl Pair {
+impl CountAndAge {
     fn new(r: &mut Registrar, count: (&str, &str), seconds: (&str, &str)) -> Self {
         Self {
             count: plain(r, count.0, count.1),
@@ -63,9 +64,9 @@ impl SampledGauges {
             age: plain(
                 r,
                 "postrider_sample_age_seconds",
-                "How old the sample is that the metrics of the database come from.",
+                "Age of the sample that the metrics of the database come from.",
             ),
-            outbox: Pair::new(
+            outbox: CountAndAge::new(
                 r,
                 (
                     "postrider_outbox_rows",
@@ -73,10 +74,10 @@ impl SampledGauges {
                 ),
                 (
                     "postrider_outbox_lag_seconds",
-                    "How long the oldest of them has been in the outbox; 0 without any.",
+                    "How long the oldest of them has been in the outbox; 0 if there are none.",
                 ),
             ),
-            due: Pair::new(
+            due: CountAndAge::new(
                 r,
                 (
                     "postrider_due_deliveries",
@@ -84,10 +85,10 @@ impl SampledGauges {
                 ),
                 (
                     "postrider_oldest_due_age_seconds",
-                    "How long the first of them has been due; 0 without any.",
+                    "How long the oldest of them has been due; 0 if there are none.",
                 ),
             ),
-            gated: Pair::new(
+            gated: CountAndAge::new(
                 r,
                 (
                     "postrider_gated_deliveries",
@@ -95,10 +96,10 @@ impl SampledGauges {
                 ),
                 (
                     "postrider_oldest_gated_age_seconds",
-                    "How long the first of them has been due; 0 without any.",
+                    "How long the oldest of them has been due; 0 if there are none.",
                 ),
             ),
-            held: Pair::new(
+            held: CountAndAge::new(
                 r,
                 (
                     "postrider_held_deliveries",
@@ -106,13 +107,13 @@ impl SampledGauges {
                 ),
                 (
                     "postrider_oldest_held_age_seconds",
-                    "How long the first of them would have been due; 0 without any.",
+                    "How long the oldest of them would have been due; 0 if there are none.",
                 ),
             ),
             scheduled: plain(
                 r,
                 "postrider_scheduled_deliveries",
-                "Deliveries of active hooks whose next attempt is still to come.",
+                "Deliveries of active hooks whose next attempt is not due yet.",
             ),
             leased: plain(
                 r,
@@ -145,13 +146,13 @@ impl SampledGauges {
             dead_rows: labelled(
                 r,
                 "postrider_db_dead_rows",
-                "Rows of a queue table that vacuum has not taken away yet.",
+                "Rows of a queue table that vacuum has not removed yet.",
                 &[("table", &[])],
             ),
             snapshot_seconds: plain(
                 r,
                 "postrider_db_oldest_snapshot_age_seconds",
-                "How long the oldest transaction that holds vacuum back has been open.",
+                "How long the oldest transaction that holds back vacuum has been open.",
             ),
             snapshot_transactions: plain(
                 r,
@@ -161,7 +162,7 @@ impl SampledGauges {
             history_seconds: plain(
                 r,
                 "postrider_history_age_seconds",
-                "How long ago the oldest day of history began; 0 without history.",
+                "How long ago the oldest day of history began; 0 if there is none.",
             ),
             partitions: labelled(
                 r,
@@ -178,16 +179,16 @@ impl SampledGauges {
     }
 
     /// Shows a sample.
-    pub(super) fn show(&mut self, sampled: &GaugeSample, now: Timestamp) {
+    pub(super) fn show(&mut self, sampled: &GaugeSample, now: Timestamp, instant: Instant) {
         let age = (now - sampled.at).to_std().unwrap_or_default();
         self.forget();
-        self.taken = Instant::now().checked_sub(age);
+        self.taken = instant.checked_sub(age);
         self.set(&sampled.gauges);
     }
 
     /// Brings the age up to date; forgets a sample that has become too old.
-    pub(super) fn refresh(&mut self) {
-        match self.taken.map(|taken| taken.elapsed()) {
+    pub(super) fn refresh(&mut self, now: Instant) {
+        match self.taken.map(|taken| now.saturating_duration_since(taken)) {
             Some(age) if age < SHOWN_FOR => set(&self.age, age.as_secs_f64()),
             _ => self.forget(),
         }
@@ -258,7 +259,7 @@ fn plain(r: &mut Registrar, name: &str, help: &str) -> GaugeVec {
 }
 
 fn labelled(r: &mut Registrar, name: &str, help: &str, labels: Labels<'_>) -> GaugeVec {
-    gauges_of(r, Of::Database, name, help, labels)
+    gauges_of(r, MetricScope::Database, name, help, labels)
 }
 
 fn set(metric: &GaugeVec, value: impl Into<f64>) {

@@ -1,6 +1,8 @@
-//! The catalogue is whole, and told as it is.
+//! The catalogue is complete, and describes what is served.
 
 use super::*;
+use postrider_store::PoolGauge;
+use std::time::Duration;
 
 #[test]
 fn every_series_exists_at_zero_from_the_start() {
@@ -65,7 +67,7 @@ fn the_catalogue_names_all_that_is_served_and_nothing_else() {
     for entry in metrics.catalogue() {
         assert!(entry.help.ends_with('.'), "{}", entry.name);
         let counts = entry.name.ends_with("_total");
-        assert_eq!(counts, entry.kind == Kind::Counter, "{}", entry.name);
+        assert_eq!(counts, entry.kind == MetricKind::Counter, "{}", entry.name);
     }
 }
 

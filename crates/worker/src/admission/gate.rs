@@ -1,106 +1,88 @@
-//! How fast the one worker that owns a gated hook starts its deliveries.
+//! The gate of a hook: how fast the one worker that owns it starts its deliveries.
 //!
-//! A gate decides what may be leased: nothing is leased that could not start within a moment,
-//! so that what waits for a token or for a probe's time holds neither a lease nor a sender.
+//! A gate limits what may be leased, so that a delivery that must wait for a token or for the
+//! time of a probe occupies neither a lease nor a sender.
 
-use postrider_core::{Bucket, Hook, Outcome, Phase, Timestamp};
+use super::attempt_end::AttemptEnd;
+use postrider_core::{Bucket, Hook, Phase, Timestamp};
 use postrider_store::HookPhase;
 
-/// How an attempt ended, for the pace of its hook.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ended {
-    /// The receiver took the delivery.
-    Accepted,
-    /// It answered and did not.
-    Refused,
-    /// It answered that it is busy.
-    Throttled,
-    /// It did not answer.
-    Silent,
-    /// Nothing was sent.
-    Unsent,
-}
-
-impl Ended {
-    /// What the outcome says.
-    pub(crate) fn of(outcome: &Outcome) -> Self {
-        match outcome {
-            Outcome::Accepted { .. } => Self::Accepted,
-            Outcome::Refused { .. } if outcome.is_throttled() => Self::Throttled,
-            Outcome::Refused { .. } => Self::Refused,
-            Outcome::TimedOut | Outcome::Unreachable { .. } | Outcome::Blocked { .. } => {
-                Self::Silent
-            }
-            Outcome::WorkerLost => Self::Unsent,
-        }
-    }
-
-    /// Whether the receiver showed that it is there.
-    pub(crate) fn is_answer(self) -> bool {
-        matches!(self, Self::Accepted | Self::Refused | Self::Throttled)
-    }
-}
-
-/// The pace of one hook that this worker owns.
+/// The gate of one hook that this worker owns.
 #[derive(Debug)]
-pub(crate) struct Gate {
-    /// Until when this worker is the owner.
-    pub(crate) until: Timestamp,
+pub(super) struct Gate {
+    owned_until: Timestamp,
     /// The version of the hook that this gate follows.
     version: i64,
+    /// `None` when the hook is only limited, not held back.
     phase: Option<Phase>,
+    /// While the hook is backed off: no probe before then.
     not_before: Option<Timestamp>,
-    /// The cap that holds when the hook is not held back.
+    /// Deliveries in flight at most when the hook is not held back.
     cap: u32,
     bucket: Option<Bucket>,
     ramp: Ramp,
     /// Attempts that have ended and are not recorded yet.
-    unsettled: u32,
+    unrecorded: u32,
 }
 
-/// How many may be in flight while the hook gets its deliveries again.
+/// The limit while a hook recovers: it doubles with each round of accepted deliveries.
 #[derive(Debug)]
 struct Ramp {
+    /// Deliveries in flight at most.
     size: u32,
-    /// Successes of this round.
-    taken: u32,
+    /// Deliveries accepted in this round.
+    accepted: u32,
 }
 
-const FIRST_ROUND: Ramp = Ramp { size: 1, taken: 0 };
+const FIRST_ROUND: Ramp = Ramp {
+    size: 1,
+    accepted: 0,
+};
 
 impl Gate {
-    /// The gate of a hook that has just become this worker's.
-    pub(crate) fn new(
+    /// The gate of a hook that this worker has just come to own. `per_hook` is the cap of a hook
+    /// that sets none.
+    pub(super) fn new(
         hook: &Hook,
         per_hook: u32,
-        until: Timestamp,
+        owned_until: Timestamp,
         not_before: Option<Timestamp>,
         now: Timestamp,
     ) -> Self {
         Self {
-            until,
+            owned_until,
             version: hook.version,
             phase: hook.phase,
             not_before,
             cap: hook.settings.in_flight.unwrap_or(per_hook),
             bucket: hook.settings.rate.map(|rate| Bucket::new(rate, now)),
             ramp: FIRST_ROUND,
-            unsettled: 0,
+            unrecorded: 0,
         }
     }
 
-    /// The ownership was renewed. What the database says of the time of a probe may be older
-    /// than what was settled since.
-    pub(crate) fn renew(&mut self, until: Timestamp, not_before: Option<Timestamp>) {
-        self.until = until;
+    /// Whether this worker still owns the hook.
+    pub(super) fn is_owned(&self, now: Timestamp) -> bool {
+        self.owned_until > now
+    }
+
+    pub(super) fn owned_until(&self) -> Timestamp {
+        self.owned_until
+    }
+
+    /// The ownership was renewed. The database's answer may be older than an attempt that was
+    /// recorded since, so the time of the next probe only moves forward.
+    pub(super) fn renew(&mut self, owned_until: Timestamp, not_before: Option<Timestamp>) {
+        self.owned_until = owned_until;
         if self.phase == Some(Phase::BackedOff) {
             self.not_before = self.not_before.max(not_before);
         }
     }
 
-    /// The hook as it is now; `false` when the gate must be made anew, because it cannot know
-    /// when the hook may be probed.
-    pub(crate) fn follow(&mut self, hook: &Hook, per_hook: u32, now: Timestamp) -> bool {
+    /// Takes over a newer version of the hook. Returns `false` when the hook was backed off by
+    /// another worker: only the database knows the time of the next probe, so the gate must be
+    /// made anew.
+    pub(super) fn follow(&mut self, hook: &Hook, per_hook: u32, now: Timestamp) -> bool {
         if hook.version <= self.version {
             return true;
         }
@@ -126,12 +108,12 @@ impl Gate {
     }
 
     /// Whether the hook gets one probe at a time.
-    pub(crate) fn is_backed_off(&self) -> bool {
+    pub(super) fn is_backed_off(&self) -> bool {
         self.phase == Some(Phase::BackedOff)
     }
 
-    /// How many may be in flight.
-    pub(crate) fn limit(&self) -> u32 {
+    /// Deliveries in flight at most.
+    pub(super) fn limit(&self) -> u32 {
         match self.phase {
             Some(Phase::BackedOff) => 1,
             Some(Phase::Ramping) => self.ramp.size.min(self.cap),
@@ -139,15 +121,16 @@ impl Gate {
         }
     }
 
-    /// How many more may be leased, with so many queued or in flight and this window.
-    pub(crate) fn capacity(&mut self, held: u32, window: u32, now: Timestamp) -> u32 {
-        if self.until <= now {
+    /// Deliveries that may be leased now, where `held` are queued or in flight and the hook has
+    /// earned a window of `window`.
+    pub(super) fn capacity(&mut self, held: u32, window: u32, now: Timestamp) -> u32 {
+        if !self.is_owned(now) {
             return 0;
         }
         let free = self.limit().saturating_sub(held);
         let capacity = match self.phase {
             Some(Phase::BackedOff) => {
-                let waits = self.unsettled > 0 || self.not_before.is_some_and(|at| at > now);
+                let waits = self.unrecorded > 0 || self.not_before.is_some_and(|at| at > now);
                 if waits { 0 } else { free }
             }
             Some(Phase::Ramping) => free,
@@ -160,52 +143,53 @@ impl Gate {
     }
 
     /// A delivery was leased, which takes a token.
-    pub(crate) fn leased(&mut self) {
+    pub(super) fn leased(&mut self) {
         if let Some(bucket) = &mut self.bucket {
             bucket.take();
         }
     }
 
-    /// An attempt has ended. While the hook ramps up, each round that succeeds doubles what may
-    /// be in flight, and a failure halves it.
-    pub(crate) fn ended(&mut self, ended: Ended) {
-        if ended == Ended::Unsent {
+    /// An attempt has ended. While the hook ramps up, each round of accepted deliveries doubles
+    /// its limit, and a failure halves it.
+    pub(super) fn ended(&mut self, end: AttemptEnd) {
+        if end == AttemptEnd::Unsent {
             return;
         }
-        self.unsettled += 1;
+        self.unrecorded += 1;
         if self.phase != Some(Phase::Ramping) {
             return;
         }
-        let Ramp { size, taken } = &mut self.ramp;
-        if ended == Ended::Accepted {
-            *taken += 1;
-            if *taken >= *size {
+        let Ramp { size, accepted } = &mut self.ramp;
+        if end == AttemptEnd::Accepted {
+            *accepted += 1;
+            if *accepted >= *size {
                 *size = size.saturating_mul(2);
-                *taken = 0;
+                *accepted = 0;
             }
         } else {
             *size = (*size / 2).max(1);
-            *taken = 0;
+            *accepted = 0;
         }
     }
 
-    /// So many attempts were recorded, and the hook stands so.
-    pub(crate) fn settled(&mut self, attempts: u32, standing: Option<&HookPhase>) {
-        self.unsettled = self.unsettled.saturating_sub(attempts);
-        let Some(standing) = standing else { return };
-        if let Some(version) = standing.version
+    /// This many attempts were recorded, and the hook is now in this phase, if it is held back
+    /// or was.
+    pub(super) fn recorded(&mut self, attempts: u32, phase: Option<&HookPhase>) {
+        self.unrecorded = self.unrecorded.saturating_sub(attempts);
+        let Some(phase) = phase else { return };
+        if let Some(version) = phase.version
             && version > self.version
         {
             self.version = version;
-            self.enter(standing.phase);
+            self.enter(phase.phase);
         }
         if self.is_backed_off() {
-            self.not_before = self.not_before.max(standing.not_before);
+            self.not_before = self.not_before.max(phase.not_before);
         }
     }
 
-    /// Whether the hook takes as much again as it ever may.
-    pub(crate) fn has_ramped_up(&self) -> bool {
+    /// Whether the ramp has reached the hook's cap.
+    pub(super) fn has_ramped_up(&self) -> bool {
         self.phase == Some(Phase::Ramping) && self.ramp.size >= self.cap
     }
 }
@@ -239,19 +223,19 @@ mod tests {
         assert_eq!(gate.capacity(0, 128, seconds(1)), 0);
         assert_eq!(gate.capacity(0, 128, seconds(2)), 1);
         assert_eq!(gate.capacity(1, 128, seconds(2)), 0, "one at a time");
-        gate.ended(Ended::Refused);
+        gate.ended(AttemptEnd::Refused);
         assert_eq!(
             gate.capacity(0, 128, seconds(2)),
             0,
             "not before it is recorded"
         );
-        let standing = HookPhase {
+        let phase = HookPhase {
             hook: HookId(Uuid::from_u128(1)),
             phase: Some(Phase::BackedOff),
             not_before: Some(seconds(4)),
             version: None,
         };
-        gate.settled(1, Some(&standing));
+        gate.recorded(1, Some(&phase));
         assert_eq!(gate.capacity(0, 128, seconds(3)), 0);
         // The database was asked before the settlement, and answers late.
         gate.renew(seconds(8), Some(seconds(2)));
@@ -268,11 +252,11 @@ mod tests {
             let limit = gate.limit();
             limits.push(limit);
             for _ in 0..limit {
-                gate.ended(Ended::Accepted);
+                gate.ended(AttemptEnd::Accepted);
             }
         }
         assert_eq!(limits, [1, 2, 4, 8, 16, 32]);
-        gate.ended(Ended::Silent);
+        gate.ended(AttemptEnd::Silent);
         assert_eq!(gate.limit(), 32);
     }
 
@@ -280,13 +264,13 @@ mod tests {
     fn a_recovery_that_was_settled_is_not_undone_by_an_older_hook() {
         let mut old = hook(Some(Phase::BackedOff));
         let mut gate = gate(&old);
-        let standing = HookPhase {
+        let phase = HookPhase {
             hook: old.id,
             phase: Some(Phase::Ramping),
             not_before: None,
             version: Some(9),
         };
-        gate.settled(1, Some(&standing));
+        gate.recorded(1, Some(&phase));
         assert!(gate.follow(&old, 64, now()));
         assert!(!gate.is_backed_off());
         old.version = 10;

@@ -1,0 +1,351 @@
+//! The admission of one hook: what is queued for it, and whether it may start.
+
+use super::attempt_end::AttemptEnd;
+use super::blocked::Blocked;
+use super::gate::Gate;
+use super::record::RecentRecord;
+use super::window::LeaseWindow;
+use crate::tuning::AdmissionTuning;
+use postrider_core::{Hook, HookId, HookStatus, Phase, Timestamp};
+use postrider_store::{HookPhase, Leased};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The admission of one hook.
+#[derive(Debug)]
+pub(super) struct HookAdmission {
+    pub(super) waiting: VecDeque<Leased>,
+    pub(super) in_flight: u32,
+    pub(super) turn: Turn,
+    /// The places of this hook count as those of slow hooks.
+    pub(super) slow: bool,
+    /// Set while this worker owns the hook.
+    pub(super) gate: Option<Gate>,
+    pub(super) window: LeaseWindow,
+    pub(super) answered: Option<RecentAnswer>,
+    /// The cap of a hook without a gate.
+    per_hook: u32,
+    record: RecentRecord,
+    /// Nothing starts before the hook cache has this version of the hook.
+    outdated_before: Option<i64>,
+    /// This worker cannot send to the hook as it is in this version.
+    unsendable: Option<i64>,
+    /// When an attempt last ended, or the first of those in flight was started.
+    moved_at: Instant,
+    /// Requests started since the receiver last answered.
+    started_since_answer: u32,
+}
+
+/// Where a hook stands in the order in which hooks start deliveries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Nowhere: it is blocked.
+    None,
+    /// In the queue of turns, once.
+    Next,
+    /// Set aside until slow hooks hold fewer places.
+    Parked,
+}
+
+/// The latest answer of a hook.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RecentAnswer {
+    at: Instant,
+    /// Whether the hook was proven then (`record.rs`).
+    proven: bool,
+}
+
+/// The attempts of one hook that were recorded together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RecordedAttempts {
+    pub(crate) attempts: u32,
+    /// How many of them failed.
+    pub(crate) failures: u32,
+}
+
+impl RecentAnswer {
+    /// Whether the answer still says something about the hook.
+    pub(super) fn is_recent(&self, now: Instant, tuning: &AdmissionTuning) -> bool {
+        now.saturating_duration_since(self.at) <= tuning.trusted_for
+    }
+}
+
+impl HookAdmission {
+    /// A hook of which nothing is here; `answered` is its latest answer, if that is remembered.
+    pub(super) fn new(
+        per_hook: u32,
+        answered: Option<RecentAnswer>,
+        now: Instant,
+        tuning: &AdmissionTuning,
+    ) -> Self {
+        let answered = answered.filter(|answer| answer.is_recent(now, tuning));
+        Self {
+            waiting: VecDeque::new(),
+            in_flight: 0,
+            turn: Turn::None,
+            slow: false,
+            gate: None,
+            window: LeaseWindow::new(per_hook),
+            answered,
+            per_hook,
+            record: RecentRecord::new(answered.is_some_and(|answer| answer.proven)),
+            outdated_before: None,
+            unsendable: None,
+            moved_at: now,
+            started_since_answer: 0,
+        }
+    }
+
+    /// Forgets everything but the gate and the latest answer: nothing of the hook is here.
+    pub(super) fn reset(&mut self, now: Instant, tuning: &AdmissionTuning) {
+        let fresh = Self::new(self.per_hook, self.answered, now, tuning);
+        let (gate, unsendable) = (self.gate.take(), self.unsendable);
+        *self = Self {
+            gate,
+            unsendable,
+            ..fresh
+        };
+        self.window = LeaseWindow::new(self.cap());
+    }
+
+    // ---- what may start
+
+    /// Deliveries in flight at most.
+    pub(super) fn cap(&self) -> u32 {
+        self.gate.as_ref().map_or(self.per_hook, Gate::limit)
+    }
+
+    /// What is here of the hook: queued or in flight.
+    pub(super) fn held(&self) -> u32 {
+        self.waiting.len() as u32 + self.in_flight
+    }
+
+    /// Whether the next delivery may start as far as this hook alone is concerned.
+    pub(super) fn may_start(&self, now: Instant, tuning: &AdmissionTuning) -> Result<(), Blocked> {
+        if self.waiting.is_empty() {
+            return Err(Blocked::NothingQueued);
+        }
+        if let Some(version) = self.outdated_before {
+            return Err(Blocked::OutdatedHook { version });
+        }
+        let silent_at = self.moved_at + tuning.silent_after;
+        self.record
+            .may_start(self.in_flight, self.cap(), silent_at, now)
+    }
+
+    /// How many more places of slow hooks the hook would hold with one more in flight: 0 unless
+    /// it is slow, all of its own when it becomes so by this one.
+    pub(super) fn slow_places(&self, now: Instant, tuning: &AdmissionTuning) -> u32 {
+        let answered_recently = || {
+            let answer = self.answered.as_ref();
+            answer.is_some_and(|answer| answer.is_recent(now, tuning))
+        };
+        let backed_off = || self.gate.as_ref().is_some_and(Gate::is_backed_off);
+        if self.slow {
+            1
+        } else if self.started_since_answer + 1 >= tuning.slow_after_started
+            || backed_off()
+            || !answered_recently()
+        {
+            self.in_flight + 1
+        } else {
+            0
+        }
+    }
+
+    /// For how long the requests in flight have all gone unanswered.
+    fn quiet_for(&self, now: Instant) -> Duration {
+        match self.in_flight {
+            0 => Duration::ZERO,
+            _ => now.saturating_duration_since(self.moved_at),
+        }
+    }
+
+    pub(super) fn is_unanswered(&self, now: Instant, tuning: &AdmissionTuning) -> bool {
+        self.quiet_for(now) > tuning.slow_after
+    }
+
+    /// Whether what is in flight occupies none of our processors.
+    pub(super) fn waits_remotely(&self, now: Instant, tuning: &AdmissionTuning) -> bool {
+        self.quiet_for(now) > tuning.remote_after
+    }
+
+    /// Whether all its places are taken and none becomes free.
+    pub(super) fn is_stalled(&self, now: Instant, tuning: &AdmissionTuning) -> bool {
+        self.in_flight >= self.cap() && self.quiet_for(now) > tuning.stalled_after
+    }
+
+    /// Deliveries of the hook that may be here.
+    pub(super) fn window_size(&self) -> u32 {
+        self.window.size(self.cap())
+    }
+
+    /// Deliveries that may be leased now.
+    pub(super) fn capacity(&mut self, now: Timestamp) -> u32 {
+        let (held, earned) = (self.held(), self.window.earned());
+        let left = match &mut self.gate {
+            Some(gate) => gate.capacity(held, earned, now),
+            None => self.window_size().saturating_sub(held),
+        };
+        self.window.offer(left);
+        match self.unsendable {
+            Some(_) => 0,
+            None => left,
+        }
+    }
+
+    /// Whether nothing is known of the hook that is worth keeping, but for its gate.
+    pub(super) fn is_idle(&self) -> bool {
+        self.held() == 0
+            && self.window.earned() == 0
+            && self.record.is_recorded()
+            && self.outdated_before.is_none()
+            && self.turn == Turn::None
+    }
+
+    /// Whether the hook must be kept even when it is idle.
+    pub(super) fn is_kept(&self) -> bool {
+        self.gate.is_some() || self.unsendable.is_some()
+    }
+
+    /// Whether nothing of the hook is here, and nothing keeps it from starting.
+    pub(super) fn is_empty(&self) -> bool {
+        self.held() == 0 && self.outdated_before.is_none()
+    }
+
+    // ---- what happens to it
+
+    /// Queues a delivery of this hook, which is backed off after this many failures in a row.
+    pub(super) fn push(&mut self, delivery: Leased, back_off_after: u32, now: Instant) {
+        if let Some(gate) = &mut self.gate {
+            gate.leased();
+        }
+        self.record.back_off_after(back_off_after);
+        self.waiting.push_back(delivery);
+        self.window.queued(now);
+    }
+
+    /// Takes the next delivery, in flight from here on.
+    pub(super) fn start(&mut self, now: Instant) -> Option<Leased> {
+        let delivery = self.waiting.pop_front()?;
+        if self.in_flight == 0 {
+            self.moved_at = now;
+        }
+        self.in_flight += 1;
+        self.started_since_answer = self.started_since_answer.saturating_add(1);
+        Some(delivery)
+    }
+
+    /// An attempt has ended.
+    pub(super) fn ended(&mut self, end: AttemptEnd, now: Instant, tuning: &AdmissionTuning) {
+        // The window is measured by the cap that held until now.
+        let cap = self.cap();
+        if let Some(gate) = &mut self.gate {
+            gate.ended(end);
+        }
+        self.in_flight -= 1;
+        self.moved_at = now;
+        self.record.ended(end);
+        match end {
+            AttemptEnd::Accepted => self.window.accepted(self.held(), cap, now, tuning),
+            _ => self.window.fall_back(),
+        }
+        if end.is_answer() {
+            self.started_since_answer = 0;
+            self.answered = Some(RecentAnswer {
+                at: now,
+                proven: self.record.is_proven(),
+            });
+        }
+    }
+
+    /// Attempts were recorded, and the hook is now in this phase, if it is held back or was.
+    pub(super) fn recorded(&mut self, recorded: RecordedAttempts, phase: Option<&HookPhase>) {
+        if let Some(gate) = &mut self.gate {
+            gate.recorded(recorded.attempts, phase);
+        }
+        if let Some(HookPhase {
+            phase: Some(phase),
+            version,
+            ..
+        }) = phase
+        {
+            // What is queued is given back as soon as the hook cache says so, too. A hook that
+            // has been backed off before, by another worker, has no new version.
+            let backed_off = *phase == Phase::BackedOff && version.is_some();
+            if backed_off || self.gate.is_none() {
+                let version = Some(version.unwrap_or_default());
+                self.outdated_before = self.outdated_before.max(version);
+            }
+        }
+        self.record.recorded(recorded.failures);
+    }
+
+    /// This worker owns the hook in this version, by this gate.
+    pub(super) fn own(&mut self, version: i64, gate: Gate) {
+        self.gate = Some(gate);
+        if Some(version) >= self.outdated_before {
+            self.outdated_before = None;
+        }
+    }
+
+    /// This worker cannot send to the hook as it is in this version.
+    pub(super) fn shut_out(&mut self, version: i64) {
+        self.unsendable = Some(version);
+    }
+
+    /// Takes over the hook as it is in the hook cache; `None` when it was deleted. Returns what
+    /// this worker may no longer do for it.
+    pub(super) fn follow(&mut self, known: Option<&Arc<Hook>>, now: Timestamp) -> RevokedOfHook {
+        let version = known.map(|hook| hook.version);
+        self.unsendable = self.unsendable.filter(|_| self.unsendable == version);
+        let hook = known.filter(|hook| hook.status == HookStatus::Active && !hook.locked);
+        let mut revoked = RevokedOfHook::default();
+        if let Some(gate) = &mut self.gate {
+            let keeps = match hook.filter(|hook| hook.is_gated()) {
+                Some(hook) => gate.follow(hook, self.per_hook, now),
+                None => {
+                    revoked.gate = true;
+                    false
+                }
+            };
+            if !keeps {
+                self.gate = None;
+            }
+        }
+        let is_known = hook.is_none_or(|hook| Some(hook.version) >= self.outdated_before);
+        let startable = hook.filter(|hook| {
+            self.outdated_before.is_none() && (!hook.is_gated() || self.gate.is_some())
+        });
+        match startable {
+            Some(hook) => {
+                for delivery in &mut self.waiting {
+                    delivery.hook = hook.clone();
+                }
+            }
+            None => revoked.deliveries = self.waiting.drain(..).collect(),
+        }
+        if is_known {
+            self.outdated_before = None;
+        }
+        revoked
+    }
+}
+
+/// What is no longer this worker's to do for one hook.
+#[derive(Debug, Default)]
+pub(super) struct RevokedOfHook {
+    pub(super) deliveries: Vec<Leased>,
+    /// The hook needs no owner any more.
+    pub(super) gate: bool,
+}
+
+/// A gated hook that this worker owns, or owned until lately.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OwnedHook {
+    pub(crate) hook: HookId,
+    pub(crate) until: Timestamp,
+    /// Deliveries queued or in flight.
+    pub(crate) held: u32,
+}

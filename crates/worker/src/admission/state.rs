@@ -1,0 +1,345 @@
+//! The admission of all hooks as plain state: no lock, no clock, nothing to wait for.
+//!
+//! Every change goes through a method of [`AdmissionState`], which keeps the sums over the hooks
+//! and the order of turns; `state/invariants.rs` says what holds after each.
+
+mod capacity;
+mod gated;
+#[cfg(debug_assertions)]
+mod invariants;
+
+use super::attempt_end::AttemptEnd;
+use super::blocked::Blocked;
+use super::concurrency_limit::ConcurrencyLimit;
+use super::hook::{HookAdmission, RecentAnswer, RecordedAttempts, Turn};
+use crate::tuning::Tuning;
+use postrider_core::{Hook, HookId, Timestamp};
+use postrider_store::{HookCache, HookPhase, Leased};
+use std::collections::{HashMap, VecDeque};
+use std::time::Instant;
+
+/// The admission of all hooks.
+#[derive(Debug)]
+pub(super) struct AdmissionState {
+    tuning: Tuning,
+    /// The cap of a hook that sets none.
+    per_hook: u32,
+    /// Places that slow hooks may hold together.
+    slow_max: u32,
+    limit: ConcurrencyLimit,
+    /// Hooks of which something is here, or that this worker owns or cannot send to.
+    hooks: HashMap<HookId, HookAdmission>,
+    /// The latest answers of hooks that are not in `hooks`.
+    remembered: HashMap<HookId, RecentAnswer>,
+    /// When the answers that are not recent were last dropped from `remembered`.
+    dropped_at: Option<Instant>,
+    /// Hooks that may start a delivery, in their order, each once.
+    turns: VecDeque<HookId>,
+    /// Hooks that could if slow hooks held fewer places, each once.
+    parked: VecDeque<HookId>,
+    closed: bool,
+    queued: u32,
+    queued_bytes: usize,
+    in_flight: u32,
+    /// Of those in flight, the ones of slow hooks.
+    slow: u32,
+    /// Of those in flight, the ones that wait remotely, as of the latest measurement.
+    remote: u32,
+    /// Of those queued, the ones of stalled hooks, as of the latest measurement.
+    stalled: u32,
+    /// With no more than this queued and not stalled the queue is low, as of the latest
+    /// measurement.
+    low_water: u32,
+    /// The instant up to which blocks that end by themselves have been ended.
+    refreshed_at: Option<Instant>,
+}
+
+/// What this worker may no longer do.
+#[derive(Debug, Default)]
+pub(crate) struct Revoked {
+    /// Deliveries that are to be given back.
+    pub(crate) deliveries: Vec<Leased>,
+    /// Hooks that need no owner any more.
+    pub(crate) gates: Vec<HookId>,
+}
+
+impl AdmissionState {
+    pub(super) fn new(per_hook: u32, places: u32, tuning: Tuning) -> Self {
+        Self {
+            per_hook,
+            slow_max: (places / tuning.admission.slow_part).max(per_hook),
+            limit: ConcurrencyLimit::new(places, tuning.concurrency),
+            tuning,
+            hooks: HashMap::new(),
+            remembered: HashMap::new(),
+            dropped_at: None,
+            turns: VecDeque::new(),
+            parked: VecDeque::new(),
+            closed: false,
+            queued: 0,
+            queued_bytes: 0,
+            in_flight: 0,
+            slow: 0,
+            remote: 0,
+            stalled: 0,
+            low_water: 0,
+            refreshed_at: None,
+        }
+    }
+
+    // ---- what may start
+
+    /// Whether the next delivery of `hook` may start now; what keeps it from starting
+    /// otherwise, the hook's own reasons first.
+    pub(super) fn may_start(&self, hook: HookId, now: Instant) -> Result<(), Blocked> {
+        // Closing takes what is queued.
+        let hook = self.hooks.get(&hook).ok_or(Blocked::NothingQueued)?;
+        hook.may_start(now, &self.tuning.admission)?;
+        if self.is_full() {
+            return Err(Blocked::ConcurrencyLimit);
+        }
+        match hook.slow_places(now, &self.tuning.admission) {
+            0 => Ok(()),
+            places if self.slow + places <= self.slow_max => Ok(()),
+            _ => Err(Blocked::SlowShare),
+        }
+    }
+
+    /// Starts the next delivery in turn over the hooks; `None` when none may start.
+    pub(super) fn start_next(&mut self, now: Instant) -> Option<Leased> {
+        while let Some(id) = self.turns.pop_front() {
+            match self.may_start(id, now) {
+                Ok(()) => {
+                    self.turn_of(id, Turn::None);
+                    if let Some(delivery) = self.start(id, now) {
+                        return Some(delivery);
+                    }
+                }
+                Err(Blocked::ConcurrencyLimit) => {
+                    self.turns.push_front(id);
+                    return None;
+                }
+                Err(Blocked::SlowShare) => {
+                    self.turn_of(id, Turn::Parked);
+                    self.parked.push_back(id);
+                }
+                // What ends the block gives the hook its next turn.
+                Err(_) => self.turn_of(id, Turn::None),
+            }
+        }
+        None
+    }
+
+    /// Starts a delivery of a hook that may, and gives the hook its next turn.
+    fn start(&mut self, id: HookId, now: Instant) -> Option<Leased> {
+        let hook = self.hooks.get_mut(&id)?;
+        let places = hook.slow_places(now, &self.tuning.admission);
+        let delivery = hook.start(now)?;
+        hook.slow = places > 0;
+        self.slow += places;
+        self.queued -= 1;
+        self.queued_bytes -= delivery.payload_bytes();
+        self.in_flight += 1;
+        debug_assert!(hook.in_flight <= hook.cap(), "a start exceeds the cap");
+        debug_assert!(
+            places == 0 || self.slow <= self.slow_max,
+            "a slow start exceeds the share"
+        );
+        self.give_turn(id, now);
+        Some(delivery)
+    }
+
+    /// Whether as much is in flight as the processors can serve.
+    pub(super) fn is_full(&self) -> bool {
+        self.in_flight.saturating_sub(self.remote) >= self.limit.limit()
+    }
+
+    /// Whether any hook has a turn.
+    pub(super) fn has_turns(&self) -> bool {
+        !self.turns.is_empty()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Whether so little is queued that the senders may soon have nothing to start.
+    pub(super) fn is_low(&self) -> bool {
+        self.queued.saturating_sub(self.stalled) <= self.low_water
+    }
+
+    /// How many deliveries are queued and how many are in flight.
+    pub(super) fn counts(&self) -> (u32, u32) {
+        (self.queued, self.in_flight)
+    }
+
+    fn turn_of(&mut self, hook: HookId, turn: Turn) {
+        if let Some(hook) = self.hooks.get_mut(&hook) {
+            hook.turn = turn;
+        }
+    }
+
+    /// Gives a hook a turn, unless it has one, is parked, or may not start anything.
+    fn give_turn(&mut self, id: HookId, now: Instant) {
+        if let Some(hook) = self.hooks.get_mut(&id)
+            && hook.turn == Turn::None
+            && hook.may_start(now, &self.tuning.admission).is_ok()
+        {
+            hook.turn = Turn::Next;
+            self.turns.push_back(id);
+        }
+    }
+
+    /// The same; a hook of which nothing is here and nothing is worth knowing is forgotten.
+    fn give_turn_or_forget(&mut self, id: HookId, now: Instant) {
+        match self.hooks.get(&id).is_some_and(HookAdmission::is_idle) {
+            true => self.forget(id, now),
+            false => self.give_turn(id, now),
+        }
+    }
+
+    /// Forgets a hook of which nothing is here, but for its latest answer, and its gate if it
+    /// has one.
+    fn forget(&mut self, id: HookId, now: Instant) {
+        let Some(hook) = self.hooks.get_mut(&id) else {
+            return;
+        };
+        if hook.is_kept() {
+            hook.reset(now, &self.tuning.admission);
+            return;
+        }
+        if let Some(answer) = hook.answered {
+            self.remembered.insert(id, answer);
+        }
+        self.hooks.remove(&id);
+    }
+
+    /// The admission of a hook, made anew if nothing of it is here.
+    fn hook(&mut self, id: HookId, now: Instant) -> &mut HookAdmission {
+        self.hooks.entry(id).or_insert_with(|| {
+            let answered = self.remembered.remove(&id);
+            HookAdmission::new(self.per_hook, answered, now, &self.tuning.admission)
+        })
+    }
+
+    /// Gives turns to as many parked hooks as there are places free for slow ones.
+    fn unpark(&mut self, now: Instant) {
+        let free = self.slow_max.saturating_sub(self.slow) as usize;
+        let unparked: Vec<_> = self.parked.drain(..free.min(self.parked.len())).collect();
+        for hook in unparked {
+            self.turn_of(hook, Turn::None);
+            self.give_turn(hook, now);
+        }
+    }
+
+    // ---- what happens to hooks
+
+    /// Queues a delivery. Its hook is backed off after this many failures in a row.
+    pub(super) fn push(&mut self, delivery: Leased, back_off_after: u32, now: Instant) {
+        let id = delivery.hook.id;
+        self.queued += 1;
+        self.queued_bytes += delivery.payload_bytes();
+        self.hook(id, now).push(delivery, back_off_after, now);
+        self.give_turn(id, now);
+    }
+
+    /// An attempt for `hook` has ended.
+    pub(super) fn ended(&mut self, id: HookId, end: AttemptEnd, now: Instant) {
+        let Some(hook) = self.hooks.get_mut(&id) else {
+            return;
+        };
+        hook.ended(end, now, &self.tuning.admission);
+        self.in_flight -= 1;
+        if hook.slow {
+            self.slow -= 1;
+            // One that answers gets its places back as places of others.
+            if end.is_answer() || hook.in_flight == 0 {
+                hook.slow = false;
+                self.slow -= hook.in_flight;
+            }
+        }
+        if end.is_answer() && hook.turn == Turn::Parked {
+            hook.turn = Turn::None;
+            self.parked.retain(|parked| *parked != id);
+        }
+        self.give_turn_or_forget(id, now);
+        self.unpark(now);
+    }
+
+    /// Attempts of `hook` were recorded; `phase` is its phase now, if it is held back or was.
+    pub(super) fn recorded(
+        &mut self,
+        id: HookId,
+        recorded: RecordedAttempts,
+        phase: Option<&HookPhase>,
+        now: Instant,
+    ) {
+        if let Some(hook) = self.hooks.get_mut(&id) {
+            hook.recorded(recorded, phase);
+            self.give_turn_or_forget(id, now);
+        }
+    }
+
+    /// Gives turns to the hooks whose block has ended by itself.
+    pub(super) fn refresh(&mut self, now: Instant) {
+        self.refreshed_at = self.refreshed_at.max(Some(now));
+        let tuning = &self.tuning.admission;
+        for (id, hook) in &mut self.hooks {
+            if hook.turn == Turn::None && hook.may_start(now, tuning).is_ok() {
+                hook.turn = Turn::Next;
+                self.turns.push_back(*id);
+            }
+        }
+    }
+
+    /// This worker cannot send to the hook as it is in this version.
+    pub(super) fn shut_out(&mut self, hook: &Hook, now: Instant) {
+        self.hook(hook.id, now).shut_out(hook.version);
+    }
+
+    /// Takes over the hooks as they are in the hook cache.
+    pub(super) fn follow(&mut self, cache: &HookCache, at: Timestamp, now: Instant) -> Revoked {
+        let mut revoked = Revoked::default();
+        for (id, hook) in &mut self.hooks {
+            let of_hook = hook.follow(cache.get(*id), at);
+            revoked.deliveries.extend(of_hook.deliveries);
+            revoked.gates.extend(of_hook.gate.then_some(*id));
+            if hook.waiting.is_empty() {
+                hook.turn = Turn::None;
+            }
+        }
+        for delivery in &revoked.deliveries {
+            self.queued -= 1;
+            self.queued_bytes -= delivery.payload_bytes();
+        }
+        let empty: Vec<_> = self
+            .hooks
+            .iter()
+            .filter_map(|(id, hook)| hook.is_empty().then_some(*id))
+            .collect();
+        for id in empty {
+            self.forget(id, now);
+        }
+        let hooks = &self.hooks;
+        let is = |id: &HookId, turn| hooks.get(id).is_some_and(|hook| hook.turn == turn);
+        self.turns.retain(|id| is(id, Turn::Next));
+        self.parked.retain(|id| is(id, Turn::Parked));
+        // A cap may have grown.
+        self.refresh(now);
+        revoked
+    }
+
+    /// Ends every wait, and hands back what was not started.
+    pub(super) fn close(&mut self) -> Vec<Leased> {
+        self.closed = true;
+        self.turns.clear();
+        self.parked.clear();
+        self.queued = 0;
+        self.queued_bytes = 0;
+        let unstarted = self.hooks.values_mut().flat_map(|hook| {
+            hook.turn = Turn::None;
+            hook.waiting.drain(..)
+        });
+        unstarted.collect()
+    }
+}

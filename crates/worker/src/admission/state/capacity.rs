@@ -1,0 +1,70 @@
+//! How much more may be leased, and the measurements that decide it.
+
+use super::AdmissionState;
+use postrider_core::Timestamp;
+use postrider_store::Capacity;
+use std::time::{Duration, Instant};
+
+impl AdmissionState {
+    /// How much more may be leased now.
+    pub(in crate::admission) fn capacity(&mut self, at: Timestamp, now: Instant) -> Capacity {
+        self.measure(now);
+        let tuning = &self.tuning.admission;
+        let total = match self.queued_bytes < tuning.queue_max_bytes {
+            true => tuning.queue_max.saturating_sub(self.queued),
+            false => 0,
+        };
+        let mut capacity = Capacity::new(total, self.per_hook * 2);
+        for (id, hook) in &mut self.hooks {
+            capacity.set(*id, hook.capacity(at));
+        }
+        self.unpark(now);
+        capacity
+    }
+
+    /// Measures which hooks are slow, what is stalled and what waits remotely, and from these
+    /// when the queue is low: at half of what the moving hooks may have here.
+    fn measure(&mut self, now: Instant) {
+        self.measure_remote(now);
+        let tuning = &self.tuning.admission;
+        let (mut stalled, mut windows) = (0, 0);
+        for hook in self.hooks.values_mut() {
+            if !hook.slow && hook.is_unanswered(now, tuning) {
+                hook.slow = true;
+                self.slow += hook.in_flight;
+            }
+            if hook.is_stalled(now, tuning) {
+                stalled += hook.waiting.len() as u32;
+            } else if hook.held() > 0 {
+                windows += hook.window_size();
+            }
+        }
+        self.stalled = stalled;
+        let most = tuning.low_water.max(self.per_hook);
+        self.low_water = (windows / 2).clamp(self.per_hook, most);
+        let drops = self
+            .dropped_at
+            .is_none_or(|at| now.saturating_duration_since(at) > tuning.trusted_for);
+        if drops {
+            self.dropped_at = Some(now);
+            self.remembered
+                .retain(|_, answer| answer.is_recent(now, tuning));
+        }
+    }
+
+    fn measure_remote(&mut self, now: Instant) {
+        let tuning = &self.tuning.admission;
+        let hooks = self.hooks.values();
+        let remote = hooks.filter(|hook| hook.waits_remotely(now, tuning));
+        self.remote = remote.map(|hook| hook.in_flight).sum();
+    }
+
+    /// Weighs how long a task waited for its turn while more could have started; `true` while
+    /// only the concurrency limit keeps hooks from starting.
+    pub(in crate::admission) fn weigh(&mut self, waited: Duration, now: Instant) -> bool {
+        if self.limit.weigh(waited) {
+            self.measure_remote(now);
+        }
+        self.has_turns() && self.is_full()
+    }
+}

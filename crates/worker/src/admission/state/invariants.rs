@@ -1,0 +1,55 @@
+//! What holds after every change of [`AdmissionState`], recomputed from the hooks.
+
+use super::{AdmissionState, Turn};
+use postrider_core::HookId;
+use std::collections::{HashSet, VecDeque};
+
+impl AdmissionState {
+    /// Checks the sums over all hooks, the order of turns, and that no hook which may start a
+    /// delivery is left without a turn.
+    pub(in crate::admission) fn check(&self) {
+        let hooks = self.hooks.values();
+        let (mut queued, mut bytes, mut in_flight, mut slow) = (0, 0, 0, 0);
+        for hook in hooks {
+            queued += hook.waiting.len() as u32;
+            bytes += hook
+                .waiting
+                .iter()
+                .map(|delivery| delivery.payload_bytes())
+                .sum::<usize>();
+            in_flight += hook.in_flight;
+            slow += if hook.slow { hook.in_flight } else { 0 };
+            assert!(!hook.slow || hook.in_flight > 0, "a slow hook is in flight");
+        }
+        assert_eq!(self.queued, queued, "queued");
+        assert_eq!(self.queued_bytes, bytes, "bytes queued");
+        assert_eq!(self.in_flight, in_flight, "in flight");
+        assert_eq!(self.slow, slow, "in flight to slow hooks");
+        self.check_order(&self.turns, Turn::Next);
+        self.check_order(&self.parked, Turn::Parked);
+        self.check_startable();
+    }
+
+    /// Every hook with this turn is in `order` once, and no other is.
+    fn check_order(&self, order: &VecDeque<HookId>, turn: Turn) {
+        let unique: HashSet<_> = order.iter().collect();
+        assert_eq!(unique.len(), order.len(), "a hook is {turn:?} twice");
+        let hooks = self.hooks.iter().filter(|(_, hook)| hook.turn == turn);
+        let expected: HashSet<_> = hooks.map(|(id, _)| id).collect();
+        assert_eq!(unique, expected, "the hooks that are {turn:?}");
+    }
+
+    /// A hook without a turn is blocked by a reason of its own; those that end by themselves
+    /// have been looked at when the state was last refreshed.
+    fn check_startable(&self) {
+        let Some(refreshed_at) = self.refreshed_at else {
+            return;
+        };
+        for (id, hook) in &self.hooks {
+            if hook.turn == Turn::None {
+                let startable = hook.may_start(refreshed_at, &self.tuning.admission);
+                assert!(startable.is_err(), "hook {id} may start and has no turn");
+            }
+        }
+    }
+}

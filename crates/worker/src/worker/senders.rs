@@ -1,0 +1,72 @@
+//! The senders of a worker: each takes the next delivery that may start and attempts it.
+
+use crate::admission::{Admission, AttemptEnd};
+use crate::send::{Sender, Sent};
+use futures_util::FutureExt;
+use postrider_core::HookId;
+use postrider_store::Leased;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tracing::error;
+
+/// Sends deliveries until the admission is closed.
+pub(super) async fn send_until_closed(
+    admission: Arc<Admission>,
+    sender: Arc<Sender>,
+    sent: mpsc::Sender<Sent>,
+) {
+    while let Some(leased) = admission.next().await {
+        let delivery = leased.id;
+        let sending = AssertUnwindSafe(send_one(&admission, &sender, leased));
+        match sending.catch_unwind().await {
+            Ok(result) => {
+                if sent.send(result).await.is_err() {
+                    return;
+                }
+            }
+            // Its lease expires, which is counted: the third time it counts as an attempt.
+            Err(_) => error!(
+                delivery.id = %delivery,
+                "The attempt of delivery {delivery} panicked, which is a fault of Postrider; the \
+                 delivery is tried again when its lease has run out"
+            ),
+        }
+    }
+}
+
+/// Attempts one delivery that [`Admission`] has started.
+pub(super) async fn send_one(admission: &Admission, sender: &Sender, leased: Leased) -> Sent {
+    let mut in_flight = InFlight {
+        admission,
+        hook: leased.hook.id,
+        end: AttemptEnd::Unsent,
+    };
+    // Another worker may have come to own the hook while the delivery was queued.
+    if leased.hook.is_gated() && !admission.owns(leased.hook.id, sender.now()) {
+        return Sent::GiveBack(leased);
+    }
+    let result = sender.send(leased).await;
+    match &result {
+        Sent::Settle(settlements) => {
+            let outcome = settlements.first().map(|first| &first.attempt.outcome);
+            in_flight.end = outcome.map_or(AttemptEnd::Unsent, AttemptEnd::of);
+        }
+        Sent::CannotSend(leased) => admission.shut_out(&leased.hook),
+        Sent::GiveBack(_) | Sent::NotTried(_) => {}
+    }
+    result
+}
+
+/// A place in flight. It becomes free however the attempt ends, by a panic included.
+struct InFlight<'a> {
+    admission: &'a Admission,
+    hook: HookId,
+    end: AttemptEnd,
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.admission.ended(self.hook, self.end);
+    }
+}
