@@ -82,7 +82,15 @@ async fn an_order_is_set_by_the_command_line_and_shown(backend: Backend) {
     let other = change(&["--rate", "20/s"]).await;
     assert_eq!(other, skips, "it was not named");
     let shown = postrider.run(&["hook", "show", id]).await.succeeded();
-    assert!(shown.stdout.contains("skipped"), "{}", shown.stdout);
+    let row = shown
+        .stdout
+        .lines()
+        .find(|row| row.starts_with("on_failure"));
+    assert!(
+        row.is_some_and(|row| row.ends_with(" skip")),
+        "{}",
+        shown.stdout
+    );
     let off = change(&["--ordered", "off"]).await;
     assert_eq!(off, (json!(null), json!(null)));
     let again = change(&["--ordered", "key", "--on-failure", "hold"]).await;
@@ -95,7 +103,7 @@ async fn an_order_is_set_by_the_command_line_and_shown(backend: Backend) {
     let problem = refused(&["hook", "change", id, "--on-failure", "hold"]).await;
     assert!(problem.contains("ordered"), "{problem}");
     let problem = refused(&["hook", "change", id, "--ordered", "seq"]).await;
-    assert!(problem.contains("write key, or off"), "{problem}");
+    assert!(problem.contains("must be key; or write off"), "{problem}");
     let wrong = ["--ordered", "key", "--on-failure", "wait"];
     let problem = refused(&[&["hook", "change", id][..], &wrong].concat()).await;
     assert!(problem.contains("hold or skip"), "{problem}");

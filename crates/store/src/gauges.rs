@@ -31,7 +31,7 @@ const CLAIM: TimeDelta = TimeDelta::seconds(60);
 /// clock was set back.
 const FURTHEST: TimeDelta = TimeDelta::minutes(15);
 
-/// A sample, and when it was taken.
+/// A sample and its age.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GaugeSample {
     /// When it was taken, by the clock of the process that took it.
@@ -44,17 +44,17 @@ pub struct GaugeSample {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Gauges {
-    /// Outbox rows not yet fanned out.
+    /// Outbox rows that have not been fanned out.
     pub outbox: Waiting,
     /// Deliveries that any worker may start now.
     pub due: Waiting,
-    /// Deliveries whose time has come, of hooks that are backed off, ramping up or limited.
+    /// Due deliveries of hooks that are backed off, ramping or limited.
     pub gated: Waiting,
     /// Deliveries of hooks that are paused or disabled, due or not.
     pub held: Waiting,
-    /// Deliveries of active hooks whose time has not come.
+    /// Deliveries of active hooks that are not due yet.
     pub scheduled: u32,
-    /// Deliveries that are leased.
+    /// Leased deliveries.
     pub leased: u32,
     /// Hooks by their status.
     pub hooks: HookCounts,
@@ -64,7 +64,7 @@ pub struct Gauges {
     pub tables: Vec<TableGauge>,
     /// What holds vacuum back; `None` on SQLite.
     pub snapshot: Option<SnapshotGauge>,
-    /// How long ago the oldest day of history began, in seconds; 0 without history.
+    /// The age of the oldest day of history, in seconds; 0 without history.
     pub history_seconds: f64,
     /// Partitions of history; empty on SQLite.
     pub partitions: Vec<PartitionGauge>,
@@ -84,15 +84,15 @@ pub struct Waiting {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HookCounts {
-    /// Active ones, held back or not.
+    /// Active hooks in any phase.
     pub active: u32,
-    /// Paused by a person.
+    /// Hooks that a person paused.
     pub paused: u32,
-    /// Disabled, by Postrider or by a person.
+    /// Hooks that Postrider or a person disabled.
     pub disabled: u32,
-    /// Active ones that are backed off.
+    /// Active hooks that are backed off.
     pub backed_off: u32,
-    /// Active ones that ramp up again.
+    /// Active hooks that are ramping.
     pub ramping: u32,
 }
 
@@ -100,9 +100,9 @@ pub struct HookCounts {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TableGauge {
-    /// Its name.
+    /// The name of the table.
     pub table: String,
-    /// Its size with its indexes and partitions.
+    /// The size with indexes and partitions.
     pub bytes: u64,
     /// Rows that vacuum has not removed yet; `None` for tables that are only inserted into.
     pub dead_rows: Option<u64>,
@@ -119,15 +119,15 @@ pub struct SnapshotGauge {
     pub transactions: u64,
 }
 
-/// The partitions of a table of history.
+/// The partitions of a history table.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PartitionGauge {
-    /// Its name.
+    /// The name of the table.
     pub table: String,
     /// Their number.
     pub count: u32,
-    /// How many days after today have one; negative when today has none.
+    /// The number of days after today with a partition; negative when today has none.
     pub days_ahead: i32,
 }
 

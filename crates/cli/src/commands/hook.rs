@@ -1,8 +1,8 @@
 //! `postrider hook`: registering, listing, changing and deleting hooks.
 
 use super::confirm::{confirmed, unchanged};
-use super::hook_limits::LimitFlags;
 use super::hook_profile;
+use super::hook_settings::SettingFlags;
 use super::paging::Listing;
 use super::show;
 use super::value_parsers::{Moment, header_argument, id, signing_secret};
@@ -12,11 +12,10 @@ use crate::globals::{ACTOR, Globals};
 use crate::output::{at_a_terminal, notice};
 use crate::secrets::Need;
 use clap::builder::PossibleValuesParser;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use ipnet::IpNet;
 use postrider_core::{
-    BodyForm, EventPattern, Filter, HookId, HookSettings, NewHook, RetrySchedule, SigningSecret,
-    Span, parse_hook_url,
+    EventPattern, HookId, HookSettings, NewHook, SigningSecret, Span, parse_hook_url,
 };
 use postrider_store::{HookChange, HookFilter, HookReport};
 use postrider_worker::{AddressGuard, PROFILES, Profile, WorkerSettings};
@@ -71,9 +70,6 @@ pub struct Add {
     /// Events it receives: a type ("invoice.paid"), a prefix ("invoice.*") or "*"; may be repeated
     #[arg(long = "event", value_name = "PATTERN", required = true)]
     events: Vec<EventPattern>,
-    /// Only events whose payload fits this condition; docs/filters.md says how to write one
-    #[arg(long, value_name = "CONDITION")]
-    filter: Option<Filter>,
     /// The account whose events it receives
     #[arg(long, default_value = "default")]
     account: String,
@@ -92,27 +88,11 @@ pub struct Add {
     /// may be repeated
     #[arg(long = "set", value_name = "NAME=VALUE")]
     set: Vec<String>,
-    /// What stands in the body: {"type", "timestamp", "data"}, or the payload alone
-    #[arg(long, value_enum, default_value_t = Body::Envelope)]
-    body: Body,
     /// An extra request header; may be repeated; stored sealed
     #[arg(long = "header", value_name = "NAME=VALUE")]
     headers: Vec<String>,
-    /// The deadline of a request; never longer than worker.request_timeout
-    #[arg(long, value_name = "DURATION")]
-    timeout: Option<Span>,
-    /// The waits between attempts, such as 5s,5m,1h; n waits make n + 1 attempts
-    #[arg(long, value_name = "DURATIONS", value_delimiter = ',', num_args = 1)]
-    retry_schedule: Option<Vec<Span>>,
     #[command(flatten)]
-    limits: LimitFlags,
-}
-
-/// What stands in the body.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Body {
-    Envelope,
-    Payload,
+    settings: SettingFlags,
 }
 
 /// List hooks, oldest first.
@@ -229,17 +209,10 @@ impl Add {
         let headers = self.headers.iter().map(|text| header_argument(text));
         credentials.headers = headers.collect::<Result<_>>()?;
         let mut settings = HookSettings {
-            body: match self.body {
-                Body::Envelope => BodyForm::Envelope,
-                Body::Payload => BodyForm::Payload,
-            },
-            filter: self.filter,
-            timeout: self.timeout,
-            retry_schedule: self.retry_schedule.map(RetrySchedule::new),
             profile: hook_profile::settings(profile, &self.set)?,
             ..HookSettings::default()
         };
-        settings.apply(self.limits.into());
+        settings.apply(self.settings.0);
         Ok(NewHook {
             alias: None,
             account: self.account,
