@@ -14,8 +14,8 @@ impl From<sqlx::Error> for Error {
                     false => sqlite::explain(error),
                 }
             }
-            // The columns are not those that this binary writes. That is never the fault of the row
-            // that is being worked on.
+            // The result does not have the form that this binary expects, which is never the fault
+            // of a single row.
             sqlx::Error::RowNotFound
             | sqlx::Error::ColumnDecode { .. }
             | sqlx::Error::ColumnNotFound(_)
