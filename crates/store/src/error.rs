@@ -4,7 +4,9 @@
 //! no `source` which would repeat it.
 
 use crate::{DeliveryState, postgres, sqlite};
-use postrider_core::{CredentialError, EventError, HookError, HookId, KeyError, SealError};
+use postrider_core::{
+    CredentialError, DeliveryId, EventError, EventId, HookError, HookId, KeyError, SealError,
+};
 use postrider_producer::EnqueueError;
 use sqlx::migrate::MigrateError;
 use sqlx::postgres::PgDatabaseError;
@@ -129,6 +131,22 @@ pub(crate) fn hook_not_found(id: HookId) -> Error {
     }
 }
 
+/// There is no event of this id.
+pub(crate) fn event_not_found(id: EventId) -> Error {
+    Error::NotFound {
+        what: "event",
+        id: id.to_string(),
+    }
+}
+
+/// There is no delivery of this id.
+pub(crate) fn delivery_not_found(id: DeliveryId) -> Error {
+    Error::NotFound {
+        what: "delivery",
+        id: id.to_string(),
+    }
+}
+
 /// The settings of the hook were written by a newer version; a change would lose those that only
 /// that version knows.
 pub(crate) fn not_understood(hook: HookId) -> Error {
@@ -148,6 +166,41 @@ pub(crate) fn nothing_held(hook: HookId) -> Error {
 pub(crate) fn hook_deleted(hook: HookId) -> Error {
     Error::Conflict(format!(
         "hook {hook} was deleted: there is nowhere to send its deliveries"
+    ))
+}
+
+/// A delivery cannot be sent again: its hook was deleted.
+pub(crate) fn hook_of_delivery_deleted(id: DeliveryId) -> Error {
+    Error::Conflict(format!(
+        "the hook of delivery {id} was deleted: there is nowhere to send it"
+    ))
+}
+
+/// A delivery cannot be sent again: its event was erased.
+pub(crate) fn event_of_delivery_erased(id: DeliveryId) -> Error {
+    Error::Conflict(format!(
+        "the event of delivery {id} was erased: there is nothing left to send"
+    ))
+}
+
+/// A delivery cannot be sent again: its event is gone.
+pub(crate) fn event_of_delivery_gone(id: DeliveryId) -> Error {
+    Error::Conflict(format!(
+        "the event of delivery {id} is past its retention: there is nothing left to send"
+    ))
+}
+
+/// A delivery cannot be changed while it is being attempted.
+pub(crate) fn delivery_in_flight(id: DeliveryId) -> Error {
+    Error::Conflict(format!(
+        "delivery {id} is in flight: send it again when its attempt has ended"
+    ))
+}
+
+/// A delivery that has ended cannot be discarded.
+pub(crate) fn delivery_ended(id: DeliveryId) -> Error {
+    Error::Conflict(format!(
+        "delivery {id} has ended: there is nothing left to discard"
     ))
 }
 

@@ -1,42 +1,46 @@
-//! Gauges of the queue and the database: one sample for all processes.
+//! The backlog and the state of the database, as a sample that all processes show.
 //!
-//! The first process that asks when a sample is due takes it and stores it in `postrider_gauges`; all
-//! others read it there. The cost does not grow with the number of processes, and all report the
-//! same values.
+//! The first process that asks when a sample is due takes it and keeps it in `postrider_gauges`;
+//! all others read it there. The cost does not grow with the number of processes, and all show
+//! the same numbers.
 
+use crate::Result;
+use crate::stored_row::StoredRow;
+use async_trait::async_trait;
 use chrono::TimeDelta;
 use postrider_core::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// The largest count. A count that has reached it means "at least".
+/// The limit of all counts: a count that has reached it means "at least".
 pub const GAUGES_COUNTED: u32 = 10_000;
 
-/// The time between two samples, unless they are expensive.
+/// The interval between samples, unless a sample takes long.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// The shortest pause after a sample, in multiples of the time that it took.
+/// A sample is followed by a pause of this many times its duration.
 const PAUSE_TIMES: u32 = 20;
 
-/// The time limit of a sample.
+/// The longest time that taking a sample may last.
 pub(crate) const TAKING_MAX: Duration = Duration::from_secs(30);
 
-/// How long a process that takes a sample and dies keeps others from taking one.
+/// How long a process that vanished while it took a sample keeps others from taking one.
 const CLAIM: TimeDelta = TimeDelta::seconds(60);
 
-/// A due time further ahead than any pause was written before the clock was set back.
+/// The time of the next sample cannot lie further in the future: it was then written before the
+/// clock was set back.
 const FURTHEST: TimeDelta = TimeDelta::minutes(15);
 
 /// A sample and its age.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GaugeSample {
-    /// The time of the sample by the clock of the process that took it.
+    /// When it was taken, by the clock of the process that took it.
     pub at: Timestamp,
     /// The values.
     pub gauges: Gauges,
 }
 
-/// Values of the queue and the database. Counts end at [`GAUGES_COUNTED`].
+/// The backlog and the state of the database. Counts end at [`GAUGES_COUNTED`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Gauges {
@@ -46,37 +50,37 @@ pub struct Gauges {
     pub due: Waiting,
     /// Due deliveries of hooks that are backed off, ramping or limited.
     pub gated: Waiting,
-    /// Deliveries of paused or disabled hooks, due or not.
+    /// Deliveries of hooks that are paused or disabled, due or not.
     pub held: Waiting,
     /// Deliveries of active hooks that are not due yet.
     pub scheduled: u32,
     /// Leased deliveries.
     pub leased: u32,
-    /// Hooks by status and phase.
+    /// Hooks by their status.
     pub hooks: HookCounts,
     /// The size of the whole database.
     pub database_bytes: u64,
-    /// The sizes of the tables of Postrider; empty for SQLite, which does not report them.
+    /// The sizes of the tables with their indexes; empty on SQLite.
     pub tables: Vec<TableGauge>,
-    /// The oldest snapshot that holds vacuum back; `None` for SQLite.
+    /// What holds vacuum back; `None` on SQLite.
     pub snapshot: Option<SnapshotGauge>,
     /// The age of the oldest day of history, in seconds; 0 without history.
     pub history_seconds: f64,
-    /// Partitions of the history tables; empty for SQLite.
+    /// Partitions of history; empty on SQLite.
     pub partitions: Vec<PartitionGauge>,
 }
 
-/// The number of waiting rows and the age of the oldest.
+/// A number of waiting rows, and the age of the oldest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Waiting {
-    /// At most [`GAUGES_COUNTED`].
+    /// Rows, counted up to [`GAUGES_COUNTED`].
     pub count: u32,
-    /// The waiting time of the oldest row, in seconds; 0 when no row waits.
+    /// How long the first has been waiting, in seconds; 0 if there is none.
     pub oldest_seconds: f64,
 }
 
-/// Hooks by status and phase, without deleted hooks.
+/// Hooks by their status; deleted ones are not counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HookCounts {
@@ -100,7 +104,7 @@ pub struct TableGauge {
     pub table: String,
     /// The size with indexes and partitions.
     pub bytes: u64,
-    /// Rows that vacuum has not removed yet; `None` for tables without updates and deletes.
+    /// Rows that vacuum has not removed yet; `None` for tables that are only inserted into.
     pub dead_rows: Option<u64>,
 }
 
@@ -108,10 +112,10 @@ pub struct TableGauge {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SnapshotGauge {
-    /// The age in seconds. PostgreSQL shows transactions of other roles to members of
-    /// `pg_read_all_stats` only, and no times of replication slots.
+    /// How long ago it began, in seconds. Transactions of other roles are visible only to members
+    /// of `pg_read_all_stats`; the age of replication slots is not known.
     pub seconds: f64,
-    /// The number of transactions that have begun since.
+    /// How many transactions of all roles have begun since.
     pub transactions: u64,
 }
 
@@ -121,7 +125,7 @@ pub struct SnapshotGauge {
 pub struct PartitionGauge {
     /// The name of the table.
     pub table: String,
-    /// The number of partitions.
+    /// Their number.
     pub count: u32,
     /// The number of days after today with a partition; negative when today has none.
     pub days_ahead: i32,
@@ -130,14 +134,67 @@ pub struct PartitionGauge {
 /// The connections of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolGauge {
-    /// The name of the pool, one of a few.
+    /// The name of the pool.
     pub pool: &'static str,
     /// Connections in use.
     pub used: u32,
     /// Open connections that are not in use.
     pub idle: u32,
-    /// The largest number of connections.
+    /// The largest number of open connections.
     pub max: u32,
+}
+
+/// The latest sample as it is kept in `postrider_gauges`.
+pub(crate) struct KeptSample {
+    /// When the next sample is due.
+    due_at: Timestamp,
+    at: Option<Timestamp>,
+    /// `None` also for a sample that this version cannot read.
+    gauges: Option<Gauges>,
+}
+
+/// Waiting deliveries of one kind of hooks, counted up to [`GAUGES_COUNTED`].
+pub(crate) struct WaitingRow {
+    /// `held`, `gated` or `free`.
+    kind: String,
+    /// When the first of those that are due became due.
+    first_at: Option<Timestamp>,
+    due: i64,
+    later: i64,
+}
+
+/// How a database keeps the sample.
+#[async_trait]
+pub(crate) trait GaugeStatements: Send + Sync {
+    /// The row of the latest sample; `None` before the first.
+    async fn kept(&self) -> Result<Option<KeptSample>>;
+
+    /// Moves the time of the next sample to `until`, unless another process did. It did if that
+    /// time lies after `now`, but not after `furthest`.
+    async fn claim(&self, now: Timestamp, until: Timestamp, furthest: Timestamp) -> Result<bool>;
+
+    async fn sample(&self, now: Timestamp) -> Result<Gauges>;
+
+    /// Keeps a sample taken at `now`; the next is due at `next`.
+    async fn keep(&self, now: Timestamp, next: Timestamp, gauges: &Gauges) -> Result<()>;
+}
+
+/// The latest sample. Takes one if it is due and no other process takes it.
+pub(crate) async fn current(
+    store: &impl GaugeStatements,
+    now: Timestamp,
+) -> Result<Option<GaugeSample>> {
+    let kept = store.kept().await?;
+    let due = kept.as_ref().is_none_or(|kept| is_due(kept.due_at, now));
+    if !due || !store.claim(now, now + CLAIM, now + FURTHEST).await? {
+        return Ok(kept.and_then(KeptSample::sample));
+    }
+    let begun = Instant::now();
+    let gauges = store.sample(now).await?;
+    store
+        .keep(now, next_at(now, begun.elapsed()), &gauges)
+        .await?;
+    Ok(Some(GaugeSample { at: now, gauges }))
 }
 
 impl PoolGauge {
@@ -152,8 +209,81 @@ impl PoolGauge {
     }
 }
 
+impl KeptSample {
+    pub(crate) fn read(row: &impl StoredRow) -> sqlx::Result<Self> {
+        let sample = row.text_or_null("sample")?;
+        Ok(Self {
+            due_at: row.time("due_at")?,
+            at: row.time_or_null("sampled_at")?,
+            gauges: sample.and_then(|sample| serde_json::from_str(&sample).ok()),
+        })
+    }
+
+    fn sample(self) -> Option<GaugeSample> {
+        Some(GaugeSample {
+            at: self.at?,
+            gauges: self.gauges?,
+        })
+    }
+}
+
+impl WaitingRow {
+    pub(crate) fn read(row: &impl StoredRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            kind: row.text("kind")?,
+            first_at: row.time_or_null("first_at")?,
+            due: row.number("due")?,
+            later: row.number("later")?,
+        })
+    }
+}
+
+impl Gauges {
+    pub(crate) fn set_waiting(&mut self, rows: Vec<WaitingRow>, now: Timestamp) {
+        let mut scheduled = 0;
+        for row in rows {
+            match row.kind.as_str() {
+                "held" => self.held = Waiting::since(row.due + row.later, row.first_at, now),
+                "gated" => {
+                    self.gated = Waiting::since(row.due, row.first_at, now);
+                    scheduled += row.later;
+                }
+                _ => {
+                    self.due = Waiting::since(row.due, row.first_at, now);
+                    scheduled += row.later;
+                }
+            }
+        }
+        self.scheduled = capped(scheduled);
+    }
+}
+
+impl HookCounts {
+    /// The statement that counts them, in the SQL of both databases.
+    pub(crate) const STATEMENT: &str = "-- postrider: gauges_hooks
+        SELECT count(*) FILTER (WHERE h.status = 'active') AS active,
+               count(*) FILTER (WHERE h.status = 'paused') AS paused,
+               count(*) FILTER (WHERE h.status = 'disabled') AS disabled,
+               count(*) FILTER (WHERE h.status = 'active' AND health.phase = 'backed_off')
+                   AS backed_off,
+               count(*) FILTER (WHERE h.status = 'active' AND health.phase = 'ramping') AS ramping
+        FROM postrider_hooks AS h
+        LEFT JOIN postrider_hook_health AS health ON health.hook_id = h.id
+        WHERE h.deleted_at IS NULL";
+
+    pub(crate) fn read(row: &impl StoredRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            active: row.count("active")?,
+            paused: row.count("paused")?,
+            disabled: row.count("disabled")?,
+            backed_off: row.count("backed_off")?,
+            ramping: row.count("ramping")?,
+        })
+    }
+}
+
 impl Waiting {
-    /// `count` rows, the oldest of which has been waiting since `first`.
+    /// `count` rows, the first of which has been waiting since `first`.
     pub(crate) fn since(count: i64, first: Option<Timestamp>, now: Timestamp) -> Self {
         Self {
             count: capped(count),
@@ -162,28 +292,18 @@ impl Waiting {
     }
 }
 
-/// A count, at most [`GAUGES_COUNTED`].
+/// A count as it is reported.
 pub(crate) fn capped(count: i64) -> u32 {
     u32::try_from(count.max(0)).map_or(GAUGES_COUNTED, |count| count.min(GAUGES_COUNTED))
 }
 
-/// Whether the sample that is due at `due_at` must be taken now.
-pub(crate) fn is_due(due_at: Timestamp, now: Timestamp) -> bool {
+/// Whether the next sample is taken now.
+fn is_due(due_at: Timestamp, now: Timestamp) -> bool {
     due_at <= now || due_at > now + FURTHEST
 }
 
-/// Until when a process that begins a sample now keeps others from taking one.
-pub(crate) fn claimed_until(now: Timestamp) -> Timestamp {
-    now + CLAIM
-}
-
-/// The latest plausible due time of the next sample.
-pub(crate) fn furthest(now: Timestamp) -> Timestamp {
-    now + FURTHEST
-}
-
-/// The due time after a sample that was begun at `now` and took `took`.
-pub(crate) fn next_at(now: Timestamp, took: Duration) -> Timestamp {
+/// When the sample after one that was begun at `now` and took this long is due.
+fn next_at(now: Timestamp, took: Duration) -> Timestamp {
     now + EVERY.max(took * PAUSE_TIMES)
 }
 

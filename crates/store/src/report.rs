@@ -136,6 +136,23 @@ pub enum EventState {
     Rejected,
 }
 
+impl EventState {
+    const ALL: [Self; 3] = [Self::Queued, Self::FannedOut, Self::Rejected];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::FannedOut => "fanned_out",
+            Self::Rejected => "rejected",
+        }
+    }
+
+    /// The state of this name.
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+}
+
 /// An event as it is shown.
 #[derive(Clone, Debug, Serialize)]
 pub struct EventReport {
@@ -171,7 +188,9 @@ pub enum DeliveryState {
     Pending,
     /// A worker holds its lease.
     InFlight,
-    /// It waits because its hook is not active.
+    /// It waits because its hook is not active. Also shown where the hook was deleted, until
+    /// upkeep cancels the delivery: nothing is sent meanwhile, and `pending` would promise an
+    /// attempt.
     Held,
     /// It was taken.
     Delivered,

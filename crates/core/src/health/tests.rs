@@ -112,7 +112,7 @@ fn the_attempts_decide_count_and_action() {
 }
 
 #[test]
-fn half_of_the_failures_that_disable_warn_once_in_a_row() {
+fn half_of_the_failure_limit_causes_one_warning_per_run_of_failures() {
     let policy = HealthPolicy {
         disable_after_failures: 5,
         ..POLICY
