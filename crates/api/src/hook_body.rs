@@ -1,4 +1,4 @@
-//! Hooks as callers write and read them.
+//! The JSON of hooks in requests and answers.
 
 use crate::access_scope::Reach;
 use crate::json_fields::Fields;
@@ -15,97 +15,97 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 use utoipa::ToSchema;
 
-/// The formats that deliveries to a hook of this API can have.
+/// The profiles of hooks that this API registers.
 const PROFILES: [&str; 1] = ["standard"];
-/// Event patterns of a hook at most.
+/// The largest number of event patterns of a hook.
 const PATTERNS_MAX: usize = 100;
-/// Waits of a schedule at most.
+/// The largest number of waits in a retry schedule.
 const WAITS_MAX: usize = 50;
-/// How durations are written plainly; several may stand together, as in `1h 30m`.
+/// The form of durations: one or more numbers with units, as in `1h 30m`.
 const DURATION: &str = "^([0-9]{1,6}(ms|s|m|h|d) ?)+$";
-/// How long the old secret signs too, unless the caller says.
+/// How long the old secret also signs by default.
 const OVERLAP: Span = Span::secs(24 * 3600);
 
 /// A hook. The secret is shown when it is made and when it is rotated, never again.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Hook)]
 pub(crate) struct HookBody {
-    /// Its id.
+    /// The id, drawn when the hook was registered.
     #[schema(value_type = String, format = "uuid")]
     id: HookId,
-    /// The id under which its profile's own API knows it.
+    /// The id in the API of its profile.
     #[serde(skip_serializing_if = "Option::is_none")]
     alias: Option<String>,
-    /// Whose events it gets.
+    /// The account whose events it gets.
     account: String,
-    /// Where its deliveries go.
+    /// The URL of its deliveries.
     url: String,
-    /// Which events it asks for.
+    /// The event types it gets.
     events: Vec<String>,
-    /// Which payloads of these; all when there is none.
+    /// The condition on payloads; `null` for every payload.
     #[schema(value_type = Option<String>, required)]
     filter: Option<Filter>,
-    /// The delivery format and policy.
+    /// The profile, which decides format and retries.
     profile: String,
-    /// The signing secret.
+    /// The signing secret, in answers that made it.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<String>,
     /// `active`, `paused` or `disabled`.
     status: String,
     /// Failed attempts in a row.
     fail_count: u32,
-    /// When the first of them failed.
+    /// When the first of these attempts ended.
     #[schema(value_type = Option<String>, format = DateTime, required)]
     first_failure_at: Option<Timestamp>,
-    /// How the last of them failed.
+    /// How the last of these attempts failed.
     #[schema(required)]
     last_error: Option<String>,
-    /// Whether it is held back because of its failures: `backed_off` or `ramping`.
+    /// `backed_off` or `ramping` while it is held back because of its failures.
     #[schema(value_type = Option<String>, required)]
     phase: Option<Phase>,
-    /// While it is backed off: nothing is sent before then.
+    /// While it is backed off: the earliest time of the next probe.
     #[schema(value_type = Option<String>, format = DateTime, required)]
     not_before: Option<Timestamp>,
-    /// Why it is disabled: `failures`, `gone` or `manual`.
+    /// The reason for disabling: `failures`, `gone` or `manual`.
     #[schema(required)]
     disabled_reason: Option<String>,
-    /// When it was disabled.
+    /// The time of disabling.
     #[schema(value_type = Option<String>, format = DateTime, required)]
     disabled_at: Option<Timestamp>,
-    /// By whom: `postrider`, `cli`, or `api` and the id of a key.
+    /// The actor: `postrider`, `cli`, or `api` and the id of a key.
     #[schema(required)]
     disabled_by: Option<String>,
-    /// When it was last sent to, if its profile keeps that.
+    /// The time of the latest request, if its profile records that.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     latest_sent_at: Option<Timestamp>,
-    /// What it answered then; none where there was no answer.
+    /// The status of the latest answer; left out when there was no answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     latest_status: Option<u16>,
-    /// Deliveries that wait for it to become active; counted up to 10,000.
+    /// Deliveries that wait until it is active; counted up to 10,000.
     held: u32,
-    /// When the event of the oldest of them was made, as far as the longest due ones tell.
+    /// The time of the oldest event among the hundred that are due longest.
     #[schema(value_type = Option<String>, format = DateTime, required)]
     oldest_held_at: Option<Timestamp>,
-    /// Requests in flight to it at most, over all workers, if it sets that.
+    /// Its setting `in_flight`; `null` without one.
     #[schema(required)]
     in_flight: Option<u32>,
-    /// Requests to it in a time at most, such as `20/s`, if it sets that.
+    /// Its setting `rate`, such as `20/s`; `null` without one.
     #[schema(value_type = Option<String>, required)]
     rate: Option<Rate>,
-    /// Whether it gets the events of one key in their order, one at a time: `key`.
+    /// Its setting `ordered`: `key`, or `null` for any order.
     #[schema(value_type = Option<String>, required)]
     ordered: Option<Ordered>,
-    /// What becomes of the events behind one that has failed for good: `hold` or `skip`.
+    /// Its setting `on_failure`: `hold` or `skip`; `null` when it is not ordered.
     #[schema(value_type = Option<String>, required)]
     on_failure: Option<OnFailure>,
-    /// What else it sets for itself.
+    /// All its settings except for the filter. Settings that it does not have are left out.
     #[schema(value_type = Object)]
     settings: HookSettings,
-    /// When it was registered.
+    /// The time of registration.
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
-    /// When it was last changed.
+    /// The time of the last change.
     #[schema(value_type = String, format = DateTime)]
     updated_at: Timestamp,
 }
@@ -151,16 +151,16 @@ impl From<HookReport> for HookBody {
     }
 }
 
-/// A new secret, and how long the old one signs too.
+/// A new secret, and how long the old one also signs.
 pub(crate) struct Rotation {
     pub(crate) secret: SigningSecret,
     pub(crate) overlap: Span,
 }
 
-/// The hook that a body describes.
+/// Reads a hook that is being registered.
 ///
 /// # Errors
-/// When it is not one, or of an account beyond the caller's reach.
+/// When a member is wrong, or the caller's scope does not include the account.
 pub(crate) fn new_hook(text: &str, reach: &Reach<'_>) -> Result<NewHook, Problem> {
     let mut fields = Fields::of(text)?;
     let url = fields.required("url");
@@ -192,10 +192,10 @@ pub(crate) fn new_hook(text: &str, reach: &Reach<'_>) -> Result<NewHook, Problem
     Ok(hook)
 }
 
-/// The change of a hook that a body describes: what it does not name stays as it is.
+/// Reads a change of a hook. Members that the body does not name stay as they are.
 ///
 /// # Errors
-/// When it is not one, or changes nothing.
+/// When a member is wrong, or the body names nothing.
 pub(crate) fn edit(text: &str) -> Result<HookEdit, Problem> {
     let mut fields = Fields::of(text)?;
     let edit = HookEdit {
@@ -218,10 +218,10 @@ pub(crate) fn edit(text: &str) -> Result<HookEdit, Problem> {
     }
 }
 
-/// The rotation that a body describes.
+/// Reads a rotation of the secret.
 ///
 /// # Errors
-/// When it is not one.
+/// When a member is wrong.
 pub(crate) fn rotation(text: &str) -> Result<Rotation, Problem> {
     let mut fields = Fields::of(text)?;
     let secret = fields.parsed("secret", SigningSecret::from_str);
@@ -276,7 +276,7 @@ fn basic(fields: &mut Fields<'_>) -> Option<BasicAuth> {
     if basic.user.contains(':') {
         fields.refuse(Fault::at(
             "/basic/user",
-            "must not hold a colon: HTTP Basic separates user and password by one",
+            "must not contain a colon, which separates user and password in HTTP Basic",
         ));
     }
     Some(basic)
@@ -287,21 +287,21 @@ fn profile(name: &str) -> Result<&'static str, String> {
     known.ok_or_else(|| format!("must be one of {}", PROFILES.join(", ")))
 }
 
-/// What callers may send, for the document of the API.
+/// The schemas of request bodies, for the OpenAPI document.
 pub(crate) fn schemas() -> Vec<(&'static str, Value)> {
     let mut new_hook = properties();
     for (name, schema) in [
         (
             "account",
-            json!({"type": ["string", "null"], "description": "Whose events it gets: the key's account unless given, else `default`."}),
+            json!({"type": ["string", "null"], "description": "The account whose events it gets; by default that of the key, otherwise `default`."}),
         ),
         (
             "profile",
-            json!({"type": ["string", "null"], "enum": ["standard", null], "description": "The delivery format and policy."}),
+            json!({"type": ["string", "null"], "enum": ["standard", null], "description": "The profile, which decides format and retries."}),
         ),
         (
             "secret",
-            secret_schema("The signing secret; one is made unless given."),
+            secret_schema("The signing secret; generated unless given."),
         ),
     ] {
         new_hook[name] = schema;
@@ -313,8 +313,8 @@ pub(crate) fn schemas() -> Vec<(&'static str, Value)> {
             "HookChange",
             json!({
                 "type": "object",
-                "description": "What is to change. A field that is left out stays as it is; \
-                                `null` takes back what the hook had set.",
+                "description": "A change of a hook. A field that is left out stays as it is; \
+                                `null` removes what the hook had set.",
                 "minProperties": 1,
                 "additionalProperties": false,
                 "properties": properties(),
@@ -324,7 +324,7 @@ pub(crate) fn schemas() -> Vec<(&'static str, Value)> {
             "NewHook",
             json!({
                 "type": "object",
-                "description": "A hook to be registered.",
+                "description": "A hook that is being registered.",
                 "required": ["url", "events"],
                 "additionalProperties": false,
                 "properties": new_hook,
@@ -334,10 +334,10 @@ pub(crate) fn schemas() -> Vec<(&'static str, Value)> {
             "Rotation",
             json!({
                 "type": "object",
-                "description": "A new secret, and how long the old one signs too.",
+                "description": "A new secret, and how long the old one also signs.",
                 "additionalProperties": false,
                 "properties": {
-                    "secret": secret_schema("The new secret; one is made unless given."),
+                    "secret": secret_schema("The new secret; generated unless given."),
                     "overlap": overlap,
                 },
             }),
@@ -350,14 +350,14 @@ fn properties() -> Value {
     let mut properties = json!({
         "url": {
             "type": "string",
-            "description": "Where its deliveries go: `http://` or `https://`, without credentials or fragment.",
+            "description": "The URL of its deliveries: `http://` or `https://`, without credentials or fragment.",
             "pattern": r"^https?://[^\s@#/?]+(/[^\s#]*)?$",
             "maxLength": HOOK_URL_MAX_BYTES,
             "examples": ["https://example.com/hook"],
         },
         "events": {
             "type": "array",
-            "description": "Which events it asks for: types such as `invoice.paid`, prefixes such as `invoice.*`, or `*`.",
+            "description": "The event types it gets: names such as `invoice.paid`, prefixes such as `invoice.*`, or `*`.",
             "items": {"type": "string", "pattern": r"^(\*|[^\s*]+(\.\*)?)$", "maxLength": EVENT_TYPE_MAX_BYTES},
             "minItems": 1,
             "maxItems": PATTERNS_MAX,

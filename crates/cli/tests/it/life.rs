@@ -73,7 +73,7 @@ fn a_hook_is_shown_without_its_secret() {
             .is_empty()
     );
     let text = folder.run(&["hook", "show", id]).stdout;
-    assert!(text.contains("after 1s, 2m"), "{text}");
+    assert!(text.contains("retry_schedule  1s, 2m"), "{text}");
     assert!(
         !text.contains(secret) && !text.contains("hunter2"),
         "{text}"
