@@ -1,4 +1,4 @@
-//! Hooks, managed over HTTP: each change holds for the workers, and each refusal says what to do.
+//! Managing hooks over HTTP: workers apply each change, and each refusal says what to do.
 
 use postrider_store::Backend;
 use postrider_tests::{Caller, Postrider, Receiver, TestDatabase, eventually, on_both};
@@ -11,9 +11,9 @@ on_both!(
     a_held_hook_goes_on_when_it_is_enabled,
     a_hook_is_tested_whatever_its_status,
     a_rotated_secret_signs_beside_the_old_one,
-    what_is_wrong_with_a_hook_is_told_by_its_place,
+    faults_of_a_hook_are_reported_by_their_places,
     pages_show_each_hook_once_while_others_are_added,
-    what_happened_to_a_hook_is_told_with_who_did_it,
+    the_history_of_a_hook_says_who_made_each_change,
     many_deliveries_are_sent_again_page_by_page,
     held_deliveries_are_discarded,
     without_a_key_for_secrets_only_what_needs_none_works,
@@ -213,7 +213,7 @@ async fn a_rotated_secret_signs_beside_the_old_one(backend: Backend) {
     );
 }
 
-async fn what_is_wrong_with_a_hook_is_told_by_its_place(backend: Backend) {
+async fn faults_of_a_hook_are_reported_by_their_places(backend: Backend) {
     let database = TestDatabase::migrated(backend).await;
     let postrider = Postrider::on(&database);
     let serving = postrider.serve_as("api").await;
@@ -355,7 +355,7 @@ async fn pages_show_each_hook_once_while_others_are_added(backend: Backend) {
     assert_eq!(before, made);
 }
 
-async fn what_happened_to_a_hook_is_told_with_who_did_it(backend: Backend) {
+async fn the_history_of_a_hook_says_who_made_each_change(backend: Backend) {
     let database = TestDatabase::migrated(backend).await;
     let postrider = Postrider::on(&database);
     let serving = postrider.serve_as("api").await;

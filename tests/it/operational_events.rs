@@ -1,4 +1,4 @@
-//! Postrider's own events, as those get them who ask for them.
+//! Operational events, as received by the hooks that subscribe to them.
 
 use postrider_core::{EventPattern, RetrySchedule, Span, verify};
 use postrider_store::{Backend, HookChange, HookReport};

@@ -112,7 +112,7 @@ fn the_attempts_decide_count_and_verdict() {
 }
 
 #[test]
-fn half_of_the_way_is_warned_of_once_in_a_row_of_failures() {
+fn half_of_the_failure_limit_causes_one_warning_per_run_of_failures() {
     let policy = HealthPolicy {
         disable_after_failures: 5,
         ..POLICY

@@ -12,53 +12,50 @@ use sqlx::PgConnection;
 use sqlx::postgres::PgBindIterExt;
 use uuid::Uuid;
 
-impl PostgresStore {
-    pub(super) async fn enqueue_once(
-        &self,
-        call: &Idempotency,
-        events: &[NewEvent],
-        now: Timestamp,
-    ) -> Result<EnqueuedOnce> {
-        for event in events {
-            event.check()?;
-        }
-        let mut tx = self.intake.begin().await?;
-        if !record(&mut tx, call, now).await? {
-            tx.rollback().await?;
-            return self.recorded(call).await;
-        }
-        let ids = enqueue_many(&mut tx, events).await?;
-        sqlx::query(
-            "-- postrider: idempotency_ids
-            UPDATE postrider_idempotency SET ids = $3 WHERE caller = $1 AND key = $2",
-        )
-        .bind(call.caller.0)
-        .bind(&call.key)
-        .bind(ids.iter().map(|id| id.0).bind_iter())
-        .execute(&mut *tx)
-        .await?;
-        tx.commit().await?;
-        Ok(EnqueuedOnce::Now(ids))
+/// Publishes events, unless a call with the same key did before.
+pub(super) async fn enqueue_once(
+    store: &PostgresStore,
+    call: &Idempotency,
+    events: &[NewEvent],
+    now: Timestamp,
+) -> Result<EnqueuedOnce> {
+    for event in events {
+        event.check()?;
     }
+    let mut tx = store.intake.begin().await?;
+    if !record(&mut tx, call, now).await? {
+        tx.rollback().await?;
+        return recorded(store, call).await;
+    }
+    let ids = enqueue_many(&mut tx, events).await?;
+    sqlx::query(
+        "-- postrider: idempotency_ids
+        UPDATE postrider_idempotency SET ids = $3 WHERE caller = $1 AND key = $2",
+    )
+    .bind(call.caller.0)
+    .bind(&call.key)
+    .bind(ids.iter().map(|id| id.0).bind_iter())
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(EnqueuedOnce::Now(ids))
+}
 
-    /// The result of the first call with this key.
-    async fn recorded(&self, call: &Idempotency) -> Result<EnqueuedOnce> {
-        let found: Option<(Vec<u8>, Vec<Uuid>)> = sqlx::query_as(
-            "-- postrider: idempotency_recorded
-            SELECT digest, ids FROM postrider_idempotency WHERE caller = $1 AND key = $2",
-        )
-        .bind(call.caller.0)
-        .bind(&call.key)
-        .fetch_optional(&self.intake)
-        .await?;
-        let (digest, ids) = found.ok_or_else(|| {
-            Error::Conflict(
-                "the call with this key was forgotten in this moment: make it again".into(),
-            )
-        })?;
-        let events = ids.into_iter().map(EventId).collect();
-        Ok(answer_to_repeat(call, &digest, events))
-    }
+/// The result of the first call with this key.
+async fn recorded(store: &PostgresStore, call: &Idempotency) -> Result<EnqueuedOnce> {
+    let found: Option<(Vec<u8>, Vec<Uuid>)> = sqlx::query_as(
+        "-- postrider: idempotency_recorded
+        SELECT digest, ids FROM postrider_idempotency WHERE caller = $1 AND key = $2",
+    )
+    .bind(call.caller.0)
+    .bind(&call.key)
+    .fetch_optional(&store.intake)
+    .await?;
+    let (digest, ids) = found.ok_or_else(|| {
+        Error::Conflict("the call with this key was forgotten in this moment: make it again".into())
+    })?;
+    let events = ids.into_iter().map(EventId).collect();
+    Ok(answer_to_repeat(call, &digest, events))
 }
 
 /// Records a call. `false`: its key is on record.

@@ -251,7 +251,7 @@ impl Outbox for PostgresStore {
         events: &[NewEvent],
         now: Timestamp,
     ) -> Result<EnqueuedOnce> {
-        Ok(self.enqueue_once(call, events, now).await?)
+        idempotency::enqueue_once(self, call, events, now).await
     }
 
     async fn peek(&self) -> Result<Peek> {

@@ -108,7 +108,7 @@ impl Outbox for SqliteStore {
         events: &[NewEvent],
         now: Timestamp,
     ) -> Result<EnqueuedOnce> {
-        self.enqueue_once(call, events, now).await
+        idempotency::enqueue_once(self, call, events, now).await
     }
 
     async fn peek(&self) -> Result<Peek> {

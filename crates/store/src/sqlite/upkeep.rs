@@ -5,6 +5,7 @@
 use super::SqliteStore;
 use super::end_waiting::end_waiting;
 use super::erase::{erase, erase_rejected_of};
+use super::idempotency::forget_calls;
 use super::order_upkeep::keep_order;
 use super::prune::prune;
 use crate::retention::count;
@@ -17,7 +18,7 @@ use uuid::Uuid;
 #[async_trait]
 impl Maintenance for SqliteStore {
     async fn upkeep(&self, now: Timestamp, limit: u32) -> Result<Upkeep> {
-        self.forget_calls(now).await?;
+        forget_calls(self, now).await?;
         // A step for each hook with waiting deliveries, whatever their number.
         let hooks: Vec<Uuid> = sqlx::query_scalar(
             "-- postrider: cancel_hooks

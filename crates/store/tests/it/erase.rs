@@ -1,4 +1,4 @@
-//! What events said goes when it is asked for, and is never sent again.
+//! Erasing the contents of events, which are then never sent again.
 
 use postrider_core::{DeliveryId, EventId, RetrySchedule};
 use postrider_store::{DeliveryState, Erased, Error};
@@ -133,7 +133,7 @@ async fn an_event_in_the_outbox_is_taken_out_of_it(t: &TestStore) {
 }
 
 #[conformance]
-async fn what_rejected_rows_said_goes_by_event_and_by_account(t: &TestStore) {
+async fn contents_of_rejected_rows_are_erased_by_event_and_by_account(t: &TestStore) {
     let ids = t.insert_many("postrider.ours", 3).await;
     t.fan_out().await;
     assert_eq!(t.store.rejected(10).await.unwrap().len(), 3);

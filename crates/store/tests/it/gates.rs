@@ -1,4 +1,4 @@
-//! Hooks that one worker alone starts deliveries of, and how they are held back.
+//! Gated hooks, whose deliveries only their owner starts, and how they are throttled.
 
 use crate::support::drained;
 use postrider_core::{
@@ -64,7 +64,7 @@ async fn a_hook_that_is_busy_is_left_alone_at_once(t: &TestStore) {
 }
 
 #[conformance]
-async fn a_probe_that_is_taken_lets_the_hook_ramp_up(t: &TestStore) {
+async fn an_accepted_probe_starts_the_ramp(t: &TestStore) {
     let hook = t.hook("work").await;
     backed_off(t, hook).await;
     t.advance(2);

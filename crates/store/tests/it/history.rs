@@ -1,4 +1,4 @@
-//! Events, deliveries and attempts as people look them up.
+//! Looking up events, deliveries and attempts.
 
 use crate::support::drained;
 use postrider_core::{AttemptId, DeliveryId, EventId, HookId, Reason};

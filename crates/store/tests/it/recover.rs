@@ -1,4 +1,4 @@
-//! Leases that ended without a settlement.
+//! Recovering leases that ended without a settlement.
 
 use chrono::SubsecRound;
 use postrider_core::{DeliveryId, HookId, HookSettings, RetrySchedule, Span, Timestamp};
@@ -89,7 +89,7 @@ async fn the_third_loss_in_a_row_is_an_attempt(t: &TestStore) {
 }
 
 #[conformance]
-async fn the_losses_are_counted_anew_after_an_attempt(t: &TestStore) {
+async fn an_attempt_resets_the_count_of_losses(t: &TestStore) {
     let hook = t.hook("work").await;
     let mut leased = t.started(hook, 1).await.remove(0);
     for _ in 0..2 {

@@ -1,4 +1,4 @@
-//! What is past its retention goes, and nothing of it is lost in silence.
+//! What is past its retention is pruned, and nothing is lost silently.
 
 use postrider_core::{DeliveryId, EventId, HookId, NewEvent};
 use postrider_store::{
@@ -126,7 +126,7 @@ async fn many_are_ended_in_batches(t: &TestStore) {
 }
 
 #[conformance]
-async fn one_in_flight_keeps_its_event(t: &TestStore) {
+async fn an_event_is_kept_while_its_delivery_is_in_flight(t: &TestStore) {
     let hook = t.hook("work").await;
     let ids = t.waiting(hook, 1).await;
     past(t).await;
@@ -149,7 +149,7 @@ async fn one_in_flight_keeps_its_event(t: &TestStore) {
 }
 
 #[conformance]
-async fn one_that_started_with_its_fan_out_keeps_its_event(t: &TestStore) {
+async fn an_event_is_kept_while_a_delivery_of_its_lease_group_is_in_flight(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 1).await;
     past(t).await;
@@ -164,7 +164,7 @@ async fn one_that_started_with_its_fan_out_keeps_its_event(t: &TestStore) {
 }
 
 #[conformance]
-async fn what_expired_is_told_for_a_week_longer(t: &TestStore) {
+async fn expired_deliveries_are_listed_for_a_week_longer(t: &TestStore) {
     let hook = t.hook("work").await;
     let ids = t.waiting(hook, 1).await;
     past(t).await;
