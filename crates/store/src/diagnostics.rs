@@ -1,4 +1,4 @@
-//! What the database tells about itself, for `postrider check`.
+//! The state of the database, for `postrider check`.
 
 use postrider_core::Timestamp;
 use std::time::Duration;
@@ -16,47 +16,47 @@ pub const OUTBOX_COLUMNS: [&str; 9] = [
     "headers",
 ];
 
-/// What the database tells about itself.
+/// The state of the database.
 #[derive(Clone, Debug, Default)]
 pub struct Diagnostics {
     /// Partitions of today and the next days that are missing (PostgreSQL only).
     pub missing_partitions: Vec<String>,
-    /// Partitions that Postrider did not make and does not take away (PostgreSQL only).
+    /// Partitions that Postrider neither made nor drops (PostgreSQL only).
     pub foreign_partitions: Vec<String>,
-    /// The tables, largest first; partitions count as part of their table. For SQLite the file
-    /// alone: only reading all of it would tell more.
+    /// The tables, largest first; partitions count as parts of their table. On SQLite only the
+    /// file: the sizes of its tables would cost a scan.
     pub tables: Vec<TableSize>,
-    /// What has been holding back the cleaning of dead rows for longest.
+    /// The holder of the oldest snapshot, which holds back the cleaning of dead rows.
     pub oldest_snapshot: Option<OldSnapshot>,
-    /// Whether other users' sessions could be looked at for that (PostgreSQL only).
+    /// Whether the sessions of other users are visible (PostgreSQL only).
     pub sees_all_sessions: bool,
     /// Roles other than the owner that may insert into the outbox (PostgreSQL only).
     pub producers: Vec<Producer>,
-    /// Bytes in the file that nothing uses, and bytes of the write-ahead log (SQLite only).
+    /// Free space in the file, and the size of the write-ahead log (SQLite only).
     pub unused: Option<Unused>,
 }
 
-/// How large a table is.
+/// The size of a table.
 #[derive(Clone, Debug)]
 pub struct TableSize {
     /// Its name.
     pub name: String,
-    /// With its indexes.
+    /// Its size with its indexes.
     pub bytes: u64,
-    /// Dead rows that were not cleaned up yet, as far as the database has noticed.
+    /// Dead rows that were not cleaned up yet, as the statistics say.
     pub dead_rows: u64,
 }
 
-/// Something that needs an old state of the database.
+/// The holder of an old snapshot of the database.
 #[derive(Clone, Debug)]
 pub struct OldSnapshot {
-    /// What it is, for people: a session, a prepared transaction, a replication slot.
+    /// A phrase for people: a session, a prepared transaction or a replication slot.
     pub what: String,
-    /// Since when, if that is known.
+    /// When the snapshot was taken, if that is known.
     pub since: Option<Timestamp>,
-    /// How long ago that was.
+    /// Its age; zero if that is not known.
     pub age: Duration,
-    /// What to do about it.
+    /// What a person can do about it.
     pub remedy: String,
 }
 
@@ -73,7 +73,7 @@ pub struct Producer {
     pub uses_schema: bool,
 }
 
-/// What a SQLite file holds beside data.
+/// The space that a SQLite file takes beside its data.
 #[derive(Clone, Copy, Debug)]
 pub struct Unused {
     /// Bytes of free pages.

@@ -124,7 +124,7 @@ pub struct HookChangeReport {
     pub deliveries: Option<u32>,
 }
 
-/// Where an event is.
+/// The state of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EventState {
@@ -132,7 +132,7 @@ pub enum EventState {
     Queued,
     /// Its deliveries have been made.
     FannedOut,
-    /// It could not be accepted; see `postrider_rejected`.
+    /// It could not be accepted; its row is in `postrider_rejected`.
     Rejected,
 }
 
@@ -156,35 +156,35 @@ impl EventState {
 /// An event as it is shown.
 #[derive(Clone, Debug, Serialize)]
 pub struct EventReport {
-    /// Its id.
+    /// The id from the outbox.
     pub id: EventId,
-    /// Whose hooks it is for.
+    /// The account whose hooks receive it.
     pub account: String,
-    /// What happened.
+    /// Its type, such as `order.paid`.
     pub event_type: String,
-    /// Where it is.
+    /// Its present state.
     pub state: EventState,
-    /// When it happened.
+    /// When it happened, as the application wrote it; else when it was inserted.
     pub occurred_at: Option<Timestamp>,
-    /// When it was fanned out.
+    /// Time of its fan-out.
     pub fanned_out_at: Option<Timestamp>,
-    /// Its ordering key.
+    /// Events with the same key are delivered in their order to ordered hooks.
     pub ordering_key: Option<String>,
-    /// Its deduplication key.
+    /// Later events with the same key are dropped.
     pub dedup_key: Option<String>,
-    /// When its payload and headers were erased.
+    /// Time at which its payload and headers were erased.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub erased_at: Option<Timestamp>,
-    /// The payload, verbatim; only where one event is shown.
+    /// The payload, verbatim; `None` in listings.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payload: Option<Box<RawValue>>,
 }
 
-/// Where a delivery is.
+/// The state of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryState {
-    /// It is due, or waits for its next attempt.
+    /// It is due, or waits for its next attempt or for its predecessor.
     Pending,
     /// A worker holds its lease.
     InFlight,
@@ -192,13 +192,13 @@ pub enum DeliveryState {
     /// upkeep cancels the delivery: nothing is sent meanwhile, and `pending` would promise an
     /// attempt.
     Held,
-    /// It was taken.
+    /// The receiver accepted it.
     Delivered,
-    /// It was given up; it can be sent again.
+    /// It has failed for good; it can be sent again.
     Failed,
-    /// Its hook was deleted, or a person discarded it.
+    /// Its hook was deleted, its event was erased, or a person discarded it.
     Cancelled,
-    /// It outlived the retention.
+    /// It had not ended when its event was past its retention.
     Expired,
 }
 
@@ -233,26 +233,27 @@ impl DeliveryState {
     }
 }
 
-/// A delivery as it is shown, whether it waits, runs or has ended.
+/// A delivery as it is shown.
 #[derive(Clone, Debug, Serialize)]
 pub struct DeliveryReport {
-    /// Its id.
+    /// Derived from the ids of the event and the hook.
     pub id: DeliveryId,
-    /// The event.
+    /// The event that is delivered.
     pub event_id: EventId,
-    /// The hook.
+    /// The hook that receives it.
     pub hook_id: HookId,
-    /// Whose event it is.
+    /// The account of the event; empty if the event is gone.
     pub account: String,
-    /// The event's type.
+    /// The type of the event; empty if the event is gone.
     pub event_type: String,
-    /// Where it is.
+    /// Its present state.
     pub state: DeliveryState,
-    /// Attempts made.
+    /// Attempts made, also before it was sent again.
     pub attempts: u32,
-    /// When it is attempted next; `null` when it has ended, is in flight, or waits for another.
+    /// Time of the next attempt; `null` if it has ended, is in flight, or is blocked by its
+    /// predecessor.
     pub next_attempt_at: Option<Timestamp>,
-    /// Why it ended otherwise than delivered; `behind` while it waits for one of its key to end.
+    /// Why it ended otherwise than delivered; `behind` while it is blocked by its predecessor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -260,38 +261,38 @@ pub struct DeliveryReport {
 /// An attempt as it is shown.
 #[derive(Clone, Debug, Serialize)]
 pub struct AttemptReport {
-    /// Its id.
+    /// Drawn by the worker that made it.
     pub id: AttemptId,
-    /// The delivery's first attempt is 1.
+    /// 1 for the first attempt of the delivery.
     pub number: u32,
-    /// When it started.
+    /// Time of its start.
     pub at: Timestamp,
     /// `accepted`, `refused`, `timed_out`, `unreachable`, `blocked` or `worker_lost`.
     pub outcome: String,
-    /// The HTTP status, where there was an answer.
+    /// The HTTP status; `null` without an answer.
     pub status: Option<u16>,
-    /// What went wrong.
+    /// The error; `null` if it was accepted.
     pub error: Option<String>,
-    /// How long the exchange took.
+    /// Its duration in milliseconds.
     pub duration_ms: u32,
-    /// The beginning of the response's body; bytes that are not UTF-8 are replaced.
+    /// The beginning of the body of the response; bytes that are not UTF-8 are replaced.
     pub response: Option<String>,
-    /// Whether the lease was lost by then, so that it changed nothing.
+    /// Whether its lease was lost before it was recorded, so that it changed nothing else.
     pub late: bool,
 }
 
 /// An outbox row that could not be accepted.
 #[derive(Clone, Debug, Serialize)]
 pub struct RejectedReport {
-    /// The event's id.
+    /// The id of the event.
     pub id: EventId,
-    /// Why.
+    /// Why it was rejected.
     pub reason: String,
-    /// When.
+    /// Time of the rejection.
     pub rejected_at: Timestamp,
-    /// Whose it was.
+    /// The account, if the row has one.
     pub account: Option<String>,
-    /// Its type.
+    /// The type, if the row has one.
     pub event_type: Option<String>,
 }
 

@@ -1,59 +1,60 @@
-//! How long history is kept, and what went when it was over.
+//! Retention: how long history is kept, and which days are past.
 //!
-//! History goes by whole days, the days of fan-out: a day goes when the last moment of it is
-//! past its retention, so that nothing is kept for less than was asked for. What went does not
-//! come back, so a clock that has gone far since the last look is doubted for a day first.
+//! History is deleted by whole days, the days of fan-out: a day is past when its last moment is
+//! past the retention, so that nothing is kept for less time than configured. Deletion cannot be
+//! undone, so a clock that has moved far since the last turn is not trusted for a day.
 
 use chrono::{NaiveDate, TimeDelta};
 use postrider_core::{EventId, Timestamp};
 use std::time::Duration;
 
-/// How much longer than its event is told what became of a delivery that was not delivered.
+/// How much longer than its event the record of a delivery is kept that ended otherwise than
+/// delivered.
 const ENDED_LONGER: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// A clock that has gone further since the last look is not believed at once.
-const BELIEVED: TimeDelta = TimeDelta::days(1);
+/// A clock that has moved further since the last turn is not trusted at once.
+const TRUSTED: TimeDelta = TimeDelta::days(1);
 
-/// How long it is doubted: so long have people to set it right.
+/// How long it is not trusted: the time that people have to correct it.
 const DOUBTED_FOR: TimeDelta = TimeDelta::days(1);
 
 /// How long history is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// Events, and with them everything that refers to them.
+    /// The retention of events and of everything that refers to them.
     pub events: Duration,
-    /// Attempts; no longer than their events, whatever stands here.
+    /// The retention of attempts; they are kept no longer than their events.
     pub attempts: Duration,
 }
 
-/// What pruning did.
+/// The result of a turn of pruning.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pruned {
-    /// The days whose events went, oldest first.
+    /// The days whose events were deleted, oldest first.
     pub days: Vec<NaiveDate>,
-    /// The days whose attempts went before their events, oldest first.
+    /// The days whose attempts were deleted before their events, oldest first.
     pub attempts: Vec<NaiveDate>,
     /// Deliveries that had not ended and were ended as expired.
     pub expired: u64,
-    /// Deduplication keys and rejected rows that went.
+    /// Deduplication keys and rejected rows that were deleted.
     pub forgotten: u64,
-    /// Why something that is past its retention is still there, and what it waits for.
+    /// The first reason why something past its retention could not be deleted yet.
     pub waiting: Option<String>,
 }
 
 impl Pruned {
-    /// Something has to wait; the first reason is told.
+    /// Records a reason to wait; the first one is kept.
     pub(crate) fn waits(&mut self, reason: impl Into<String>) {
         self.waiting.get_or_insert_with(|| reason.into());
     }
 }
 
-/// What erasing did.
+/// The result of an erasure.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Erased {
-    /// Events whose payload and headers were erased now.
+    /// Events whose payload and headers were erased by this call.
     pub events: u32,
-    /// Events that were taken out of the outbox.
+    /// Events that were deleted from the outbox.
     pub queued: u32,
     /// Rejected rows whose payload and headers were erased.
     pub rejected: u32,
@@ -66,18 +67,18 @@ pub struct Erased {
     pub in_flight: Vec<EventId>,
 }
 
-/// The first days that are kept, and the moments behind them.
+/// The first days that are kept, and the times they follow from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bounds {
-    /// Events of earlier days go.
+    /// Events of earlier days are deleted.
     pub(crate) events: NaiveDate,
-    /// What was rejected before this moment goes.
+    /// Rows rejected before this time are deleted.
     pub(crate) events_at: Timestamp,
-    /// Attempts of earlier days go, when they were all made before `attempts_at`.
+    /// Attempts of an earlier day are deleted if all of them were made before `attempts_at`.
     pub(crate) attempts: NaiveDate,
     /// See `attempts`.
     pub(crate) attempts_at: Timestamp,
-    /// What ended on earlier days goes, when all of it ended before `ended_at`.
+    /// Records of an earlier day are deleted if all its deliveries ended before `ended_at`.
     pub(crate) ended: NaiveDate,
     /// See `ended`.
     pub(crate) ended_at: Timestamp,
@@ -98,25 +99,25 @@ impl Bounds {
     }
 }
 
-/// When was last looked for what is past.
+/// The time of the last turn of pruning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Looks {
-    /// By the database's clock; none before the first look.
+pub(crate) struct PruneTimes {
+    /// By the database's clock; `None` before the first turn.
     pub(crate) last: Option<Timestamp>,
-    /// Nothing goes before this moment: the clock is doubted.
+    /// The clock is not trusted: nothing is deleted before this time.
     pub(crate) doubted_until: Option<Timestamp>,
 }
 
-impl Looks {
-    /// The same after a look at `now`.
+impl PruneTimes {
+    /// The state after a turn at `now`.
     ///
-    /// That the clock is wrong and that no worker looked for long cannot be told apart, so
-    /// either means a day's delay. A clock that went back takes nothing that was to be kept.
+    /// A wrong clock cannot be told from a long time without workers, so both mean a day's delay. A
+    /// clock that went back deletes nothing that should be kept.
     pub(crate) fn after(self, now: Timestamp) -> Self {
         let went = self.last.map_or(TimeDelta::zero(), |last| now - last);
-        let doubted_until = if went > BELIEVED {
+        let doubted_until = if went > TRUSTED {
             now.checked_add_signed(DOUBTED_FOR)
-        } else if went < -BELIEVED {
+        } else if went < -TRUSTED {
             None
         } else {
             self.doubted_until.filter(|until| now < *until)
@@ -127,7 +128,7 @@ impl Looks {
         }
     }
 
-    /// Why nothing goes for now, if that is so.
+    /// Why nothing is deleted for now; `None` if the clock is trusted.
     pub(crate) fn doubt(&self) -> Option<String> {
         let until = self.doubted_until?;
         Some(format!(
@@ -149,7 +150,7 @@ pub(crate) fn count(rows: u64) -> u32 {
     u32::try_from(rows).unwrap_or(u32::MAX)
 }
 
-/// Why events of days past their retention stay for now.
+/// Why events past their retention are not deleted yet.
 pub(crate) fn in_flight(count: u64) -> String {
     format!(
         "{count} deliveries of events past their retention are being attempted: the events go \
@@ -231,7 +232,10 @@ mod tests {
             (&[0, -48, 1, 48], &[true, true, true, false]),
             (&[0, 30, -1, 24, 1], &[true, false, false, false, true]),
         ] {
-            let (mut looks, mut now) = (Looks::default(), "2026-03-31T10:00:00Z".parse().unwrap());
+            let (mut looks, mut now) = (
+                PruneTimes::default(),
+                "2026-03-31T10:00:00Z".parse().unwrap(),
+            );
             let mut seen = Vec::new();
             for hours in hours {
                 now += TimeDelta::hours(*hours);

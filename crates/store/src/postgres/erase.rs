@@ -1,7 +1,7 @@
-//! Erases what events said: payloads, headers, and what receivers answered.
+//! Erases the content of events: payloads, headers and the responses of receivers.
 //!
-//! What was erased is never sent: deliveries that wait are cancelled, a lease leaves out events
-//! that are erased, and what is being attempted keeps its event until the attempt has ended.
+//! An erased event is never sent: deliveries that wait are cancelled, a lease leaves out erased
+//! events, and an event with a delivery in flight stays until the attempt has ended.
 
 use super::PostgresStore;
 use super::batches::lead_rest;
@@ -29,7 +29,7 @@ pub(super) async fn erase(
     if !elsewhere.is_empty() {
         erased.queued = take_out_of_the_outbox(&mut tx, &elsewhere).await?;
         erased.rejected = erase_rejected(&mut tx, &elsewhere).await?;
-        // One may have left the outbox since it was looked for among the events.
+        // An event may have left the outbox since the first query.
         kept = HeldEvents::find(&mut tx, &extent, &ids).await?;
     }
     let deliveries = kept.deliveries(&mut tx).await?;
@@ -44,7 +44,7 @@ pub(super) async fn erase(
         .collect();
     erased.responses = kept.erase_responses(&mut tx, &deliveries).await?;
     tx.commit().await?;
-    // One may have come back from its lease in between. Nobody leases it from now on.
+    // A lease may have been released in between. From now on none is given.
     let mut connection = store.calm.acquire().await?;
     erased.cancelled += kept.cancel(&mut connection, &deliveries, now).await?;
     Ok(erased)
@@ -72,12 +72,11 @@ pub(super) async fn erase_rejected_of(
     Ok(count(done.rows_affected()))
 }
 
-/// Events that were fanned out, held by their locks: none of their deliveries is sent again
-/// meanwhile.
+/// Events that were fanned out, locked, so that none of their deliveries is sent again meanwhile.
 struct HeldEvents {
     slots: Vec<i16>,
     days: Vec<NaiveDate>,
-    /// The events, and their accounts.
+    /// The accounts of the events.
     events: HashMap<Uuid, String>,
 }
 
@@ -121,7 +120,7 @@ impl HeldEvents {
         others.copied().collect()
     }
 
-    /// These without the given ones, and the given ones.
+    /// Splits off the given events.
     fn split(mut self, given: &BTreeSet<Uuid>) -> (Self, Vec<Uuid>) {
         let given = given.iter().filter(|id| self.events.contains_key(id));
         let given: Vec<_> = given.copied().collect();
@@ -131,8 +130,8 @@ impl HeldEvents {
         (self, given)
     }
 
-    /// All deliveries that there can be of these events, each with its event: one for each hook
-    /// that the account has or had.
+    /// All possible deliveries of these events, each with its event: one for each hook that the
+    /// account has or had.
     async fn deliveries(&self, connection: &mut PgConnection) -> Result<Vec<(Uuid, Uuid)>> {
         let accounts: BTreeSet<_> = self.events.values().collect();
         let hooks: Vec<(String, Uuid)> = sqlx::query_as(
@@ -230,7 +229,7 @@ impl HeldEvents {
         Ok(count(done.rows_affected()))
     }
 
-    /// Takes away what receivers answered.
+    /// Deletes the responses of receivers.
     async fn erase_responses(
         &self,
         connection: &mut PgConnection,

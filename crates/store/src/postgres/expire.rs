@@ -1,9 +1,9 @@
 //! Deliveries of events that are past their retention end as expired.
 //!
-//! They are found by a walk over all deliveries in the order of their ids, in stretches: an
-//! index by day would cost each delivery that waits, and this is done once a day. What is in a
-//! stretch is named by its place: a join of ids is planned by statistics, which know nothing of a
-//! backlog that has just come, and then took a minute.
+//! All deliveries are read in the order of their ids, in stretches: an index by day would cost
+//! every waiting delivery, and this is done once a day. The rows of a stretch are named by their
+//! `ctid`: a join of ids is planned by statistics, which do not know a backlog that has just
+//! arrived, and took a minute.
 
 use super::batches::lead;
 use super::prune::slots;
@@ -13,18 +13,18 @@ use postrider_core::{Reason, Timestamp};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-/// The walk goes by the key in its order and by places, whatever statistics say.
+/// Makes the statements use the primary key in its order, whatever the statistics are.
 const PLANS: &str = "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off; \
                      SET random_page_cost = 0.001";
 
 const NO_PLANS: &str = "RESET enable_seqscan; RESET enable_bitmapscan; RESET enable_sort; \
                         RESET random_page_cost";
 
-/// What became of deliveries of events that are past.
+/// The deliveries of past events.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Expired {
+pub(super) struct ExpireResult {
     pub(super) ended: u64,
-    /// Those that are leased, which end first.
+    /// Leased ones, which stay until they have ended.
     pub(super) in_flight: u64,
 }
 
@@ -34,8 +34,8 @@ pub(super) async fn expire(
     first_kept: NaiveDate,
     now: Timestamp,
     batch: u32,
-) -> Result<Expired> {
-    let mut done = Expired::default();
+) -> Result<ExpireResult> {
+    let mut done = ExpireResult::default();
     sqlx::raw_sql(PLANS).execute(&mut *connection).await?;
     for slot in slots(connection).await? {
         let mut after = Some(Uuid::nil());

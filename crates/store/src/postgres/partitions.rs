@@ -1,41 +1,41 @@
-//! The partitions of a table, and the statements that let one go.
+//! The partitions of a table, and the statements that detach one.
 //!
-//! What a partition holds is told by its bounds, never by its name alone: one that a person made
-//! may be called like ours and hold a month. Only those that hold just the day that they are
-//! named after are ours to let go.
+//! The bounds of a partition say what it holds, never its name alone: one that a person made may
+//! have a name like ours and hold a month. Only partitions that hold exactly the day they are named
+//! after may be dropped.
 
 use crate::Result;
 use chrono::{Days, NaiveDate};
 use sqlx::PgConnection;
 
-/// The comment on a partition that is to go.
+/// The comment that marks a partition to be dropped.
 const MARK: &str = "Postrider: past its retention";
 
-/// How a partition stands to its parent.
+/// The relation of a partition to its parent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
-    /// It is part of it.
+pub(super) enum PartitionState {
+    /// It is a part of its parent.
     Attached,
-    /// Detaching was begun and not finished: it is neither read nor written, and no other can
-    /// be detached beside it.
+    /// Detaching it was begun and not finished: it is neither read nor written, and no other can
+    /// be detached meanwhile.
     Leaving,
-    /// It is a table of its own.
+    /// It is a separate table.
     Alone,
 }
 
 /// A partition, or a table that was one.
 #[derive(Clone, Debug)]
 pub(super) struct Partition {
-    /// Its name with its schema, as it stands in a statement.
+    /// Its name with its schema, quoted.
     pub(super) name: String,
-    /// The same of its parent.
+    /// The name of its parent, likewise.
     parent: String,
-    /// The day that it holds and is named after, if it is one that we made.
+    /// The day that it holds and is named after; `None` for one made by hand.
     pub(super) day: Option<NaiveDate>,
-    /// The days that it takes, from the first to the one after the last; none for the default
-    /// partition and for tables that are no partitions any more.
+    /// The first day that it holds and the day after the last; `None` for the default partition
+    /// and for tables that are no longer partitions.
     span: Option<(NaiveDate, NaiveDate)>,
-    pub(super) state: State,
+    pub(super) state: PartitionState,
     /// The size of its rows.
     pub(super) bytes: i64,
     marked: bool,
@@ -43,32 +43,32 @@ pub(super) struct Partition {
 
 impl Partition {
     pub(super) fn is_attached(&self) -> bool {
-        self.state == State::Attached
+        self.state == PartitionState::Attached
     }
 
-    /// Whether it takes what no other takes. While there is one, no other can be detached
-    /// without stopping all traffic.
+    /// Whether it is the default partition. While there is one, no other can be detached without
+    /// blocking all traffic.
     pub(super) fn is_default(&self) -> bool {
         self.is_attached() && self.span.is_none()
     }
 
-    /// Whether it takes rows of this day.
+    /// Whether it holds the rows of this day.
     pub(super) fn takes(&self, day: NaiveDate) -> bool {
         let within = |(first, next): (NaiveDate, NaiveDate)| first <= day && day < next;
         self.is_attached() && self.span.is_some_and(within)
     }
 
-    /// Whether it is ours and holds a day before this one.
+    /// Whether it holds a single day, before this one.
     pub(super) fn is_before(&self, first_kept: NaiveDate) -> bool {
         self.day.is_some_and(|day| day < first_kept)
     }
 
-    /// Whether we detached it.
+    /// Whether pruning detached it.
     pub(super) fn is_marked_alone(&self) -> bool {
-        self.state == State::Alone && self.marked
+        self.state == PartitionState::Alone && self.marked
     }
 
-    /// Whether it was to go, and did not.
+    /// Whether pruning marked it and has not detached it.
     pub(super) fn is_marked_attached(&self) -> bool {
         self.is_attached() && self.marked
     }
@@ -92,7 +92,7 @@ impl Partition {
     }
 }
 
-/// The partitions of a table and what was one of them and is to go, oldest first.
+/// The partitions of a table, and the detached ones that are to be dropped; oldest first.
 pub(super) async fn partitions(
     connection: &mut PgConnection,
     parent: &str,
@@ -107,7 +107,7 @@ pub(super) async fn partitions(
         bool,
         i64,
     );
-    // Dates are read as the session writes them, and those that no calendar knows are bounded.
+    // Dates are written in the format of the session; infinite ones are replaced by bounds.
     let rows: Vec<Columns> = sqlx::query_as(
         "-- postrider: partitions
         WITH parent AS (
@@ -158,13 +158,13 @@ pub(super) async fn partitions(
         |(name, parent, leaving, first, next, named, marked, bytes)| {
             let span = first.zip(next);
             let state = match leaving {
-                Some(false) => State::Attached,
-                Some(true) => State::Leaving,
-                None => State::Alone,
+                Some(false) => PartitionState::Attached,
+                Some(true) => PartitionState::Leaving,
+                None => PartitionState::Alone,
             };
             let day = match (state, span) {
-                // Nothing else tells what it held; the mark says that it is ours.
-                (State::Alone, _) => named_after(&name),
+                // Only its name says what it held; the mark says that pruning detached it.
+                (PartitionState::Alone, _) => named_after(&name),
                 (_, Some((first, next))) => Some(first)
                     .filter(|first| named && first.checked_add_days(Days::new(1)) == Some(next)),
                 (_, None) => None,
@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_ends_with_no_day_tells_none() {
+    fn a_name_without_a_day_has_none() {
         let day = NaiveDate::from_ymd_opt(2026, 3, 2);
         for (name, expected) in [
             ("public.postrider_events_20260302", day),

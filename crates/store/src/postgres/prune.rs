@@ -1,26 +1,27 @@
-//! What is past its retention goes: whole partitions, one process at a time.
+//! Pruning: history past its retention is dropped by whole partitions, one process at a time.
 //!
-//! Nothing here keeps traffic waiting. A partition is detached concurrently, which waits for
-//! those who use its parent and lets others pass; then it is nobody's and is dropped. Before its
-//! events go, what still refers to them is ended. The partitions of attempts and of what ended
-//! go after those of the events, because a delivery that is sent again writes to its day.
+//! Pruning blocks no traffic. A partition is detached concurrently, which waits for the
+//! transactions that use its parent and blocks no others; then it is unused and dropped. Before
+//! events are dropped, their remaining deliveries are ended. The partitions of attempts and of
+//! ended deliveries are dropped after those of the events, because a delivery that is sent again
+//! writes to its day.
 //!
-//! A partition that is to go is marked by a comment first, so that one which was detached by a
-//! process that then died is known, and one that a person detached is not touched.
+//! A partition is marked with a comment before it is detached. So one that a process detached
+//! before it died is recognized, and one that a person detached is left alone.
 
 use super::PostgresStore;
 use super::expire::expire;
-use super::partitions::{Partition, State, partitions};
-use crate::retention::{Bounds, Looks, in_flight};
+use super::partitions::{Partition, PartitionState, partitions};
+use crate::retention::{Bounds, PruneTimes, in_flight};
 use crate::{Pruned, Result, Retention};
 use postrider_core::Timestamp;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Encode, PgConnection, Postgres, Type};
 use std::collections::BTreeSet;
 
-/// The key of the lock of the process whose turn it is: the bytes of `postpast`.
+/// The key of the advisory lock of the process that prunes: the bytes of `postpast`.
 const PRUNE_LOCK: i64 = i64::from_be_bytes(*b"postpast");
 
-/// What waits longer is tried again at the next turn.
+/// The limits of its session. What exceeds them is tried again at the next turn.
 const SETTINGS: [(&str, &str); 4] = [
     ("statement_timeout", "10min"),
     ("lock_timeout", "1s"),
@@ -39,7 +40,7 @@ pub(super) async fn prune(
     now: Timestamp,
     batch: u32,
 ) -> Result<Pruned> {
-    // What waits for a lock is told once by the answer, not each time as a slow statement.
+    // The result names what waits for a lock; slow statements are not logged as well.
     let options = store.options.clone().options(SETTINGS);
     let options = options.disable_statement_logging();
     let mut connection = PgConnection::connect_with(&options).await?;
@@ -68,17 +69,17 @@ pub(super) async fn prune(
         .execute(&mut connection)
         .await?;
     }
-    // A turn that failed ends with its connection; the server notices by itself.
+    // A failed turn ends with its connection, which releases the lock.
     connection.close().await.ok();
     Ok(pruned)
 }
 
-/// The turn of one process.
+/// One turn of pruning, by the process that holds the lock.
 struct PruneTurn<'a> {
     connection: &'a mut PgConnection,
     bounds: Bounds,
     now: Timestamp,
-    /// Rows written or looked at in one statement at most.
+    /// The largest number of rows read or written by one statement.
     batch: u32,
     pruned: &'a mut Pruned,
 }
@@ -97,7 +98,7 @@ impl PruneTurn<'_> {
         Ok(())
     }
 
-    /// Whether the clock may be relied on for what cannot be undone. Keeps that it was looked at.
+    /// Whether the clock can be trusted for what cannot be undone. Records this turn.
     async fn believes_the_clock(&mut self) -> Result<bool> {
         let (last, doubted_until) = sqlx::query_as(
             "-- postrider: prune_looks
@@ -105,7 +106,7 @@ impl PruneTurn<'_> {
         )
         .fetch_one(&mut *self.connection)
         .await?;
-        let before = Looks {
+        let before = PruneTimes {
             last,
             doubted_until,
         };
@@ -133,7 +134,7 @@ impl PruneTurn<'_> {
         }
     }
 
-    /// Ends what refers to events that are past, detaches their partitions and drops them.
+    /// Ends the remaining deliveries of past events, then detaches and drops the partitions.
     async fn events(&mut self) -> Result<()> {
         let first_kept = self.bounds.events;
         let all = partitions(self.connection, EVENTS).await?;
@@ -155,7 +156,7 @@ impl PruneTurn<'_> {
         let Some(newest) = gone.iter().filter_map(|part| part.day).max() else {
             return Ok(());
         };
-        // A delivery may have been sent again until its event could not be found any more.
+        // A delivery may have been sent again as long as its event could be found.
         self.bounds.events = self.bounds.events.max(newest.succ_opt().unwrap_or(newest));
         if !self.expire().await? {
             return Ok(());
@@ -168,7 +169,7 @@ impl PruneTurn<'_> {
         Ok(())
     }
 
-    /// Ends deliveries of events that are past. Returns whether none is left.
+    /// Ends deliveries of past events. Returns whether none is left.
     async fn expire(&mut self) -> Result<bool> {
         let done = expire(self.connection, self.bounds.events, self.now, self.batch).await?;
         self.pruned.expired += done.ended;
@@ -178,8 +179,8 @@ impl PruneTurn<'_> {
         Ok(done.in_flight == 0)
     }
 
-    /// Empties partitions of attempts whose events are kept for longer. They stay: what is sent
-    /// again writes to them.
+    /// Empties partitions of attempts whose events are kept longer. The partitions stay:
+    /// deliveries sent again write to them.
     async fn attempts_before_their_events(&mut self) -> Result<()> {
         for part in partitions(self.connection, ATTEMPTS).await? {
             let past = part.is_attached() && part.is_before(self.bounds.attempts);
@@ -192,7 +193,7 @@ impl PruneTurn<'_> {
         Ok(())
     }
 
-    /// Drops the partitions of attempts, and of what ended, of days whose events are gone.
+    /// Drops the partitions of attempts and of ended deliveries of days whose events are gone.
     async fn attempts_and_ended(&mut self) -> Result<()> {
         let events = partitions(self.connection, EVENTS).await?;
         let events: BTreeSet<_> = events.into_iter().filter_map(|part| part.day).collect();
@@ -227,7 +228,7 @@ impl PruneTurn<'_> {
         Ok(())
     }
 
-    /// Whether a partition has a row as late as this.
+    /// Whether a partition has a row of this time or later.
     async fn has_since(&mut self, part: &Partition, column: &str, at: Timestamp) -> Result<bool> {
         let table = &part.name;
         let found = sqlx::query_scalar(AssertSqlSafe(format!(
@@ -240,10 +241,14 @@ impl PruneTurn<'_> {
         Ok(found)
     }
 
-    /// Finishes what was begun to be detached, by us or by a person. Returns whether others can
-    /// be detached now: one at a time can be, and none while there is a default partition.
+    /// Completes a detachment that was begun earlier, also by a person. Returns whether another
+    /// partition can be detached now: only one at a time can, and none while there is a default
+    /// partition.
     async fn may_detach(&mut self, all: &[Partition]) -> Result<bool> {
-        for part in all.iter().filter(|part| part.state == State::Leaving) {
+        for part in all
+            .iter()
+            .filter(|part| part.state == PartitionState::Leaving)
+        {
             if !self.patiently(&part.finish_detaching()).await? {
                 return Ok(false);
             }
@@ -259,8 +264,8 @@ impl PruneTurn<'_> {
         Ok(true)
     }
 
-    /// Marks a partition and takes it from its parent. `false` when somebody uses the parent
-    /// for long: what was begun is finished at a later turn.
+    /// Marks a partition and detaches it. `false` if a long transaction uses the parent: a later
+    /// turn completes the detachment.
     async fn detach(&mut self, part: &Partition) -> Result<bool> {
         let mark = part.mark();
         if !self.patiently(&mark).await? {
@@ -269,8 +274,8 @@ impl PruneTurn<'_> {
         self.patiently(&part.detach()).await
     }
 
-    /// Takes the mark from a partition that was to go and is kept after all, because the
-    /// retention was made longer: a person may detach it, and then it is theirs.
+    /// Removes the mark of a partition that is kept after all, because the retention was made
+    /// longer. If a person detaches it later, it is left alone.
     async fn keep(&mut self, part: &Partition) -> Result<()> {
         if part.is_marked_attached() {
             self.patiently(&part.unmark()).await?;
@@ -283,8 +288,8 @@ impl PruneTurn<'_> {
         self.patiently(&sql).await
     }
 
-    /// Takes all rows of a partition away, unless somebody uses it at this moment: nobody is to
-    /// wait behind us.
+    /// Deletes all rows of a partition, unless it is in use at this moment: nobody may be blocked
+    /// by pruning.
     async fn empty(&mut self, part: &Partition) -> Result<()> {
         let table = &part.name;
         let sql = format!(
@@ -300,7 +305,7 @@ impl PruneTurn<'_> {
         Ok(())
     }
 
-    /// Runs a statement that needs a lock. `false` when it could not have it in time.
+    /// Runs a statement that needs a lock. `false` if the lock was not available in time.
     async fn patiently(&mut self, sql: &str) -> Result<bool> {
         let ran = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
             .execute(&mut *self.connection)
@@ -364,7 +369,7 @@ impl PruneTurn<'_> {
     }
 }
 
-/// The slots that rows may lie in.
+/// All slots.
 pub(super) async fn slots(connection: &mut PgConnection) -> Result<Vec<i16>> {
     let slots = sqlx::query_scalar(
         "-- postrider: prune_slots
@@ -375,13 +380,13 @@ pub(super) async fn slots(connection: &mut PgConnection) -> Result<Vec<i16>> {
     Ok(slots)
 }
 
-/// Whether a lock was not to be had in time, or only by undoing what somebody else does.
+/// Whether a lock was not available in time, or waiting for it was a deadlock.
 fn is_locked(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|e| e.code());
     matches!(code.as_deref(), Some("55P03" | "40P01"))
 }
 
-/// Whether something else depends on what was to be dropped.
+/// Whether another object depends on the one to be dropped.
 fn is_needed(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|e| e.code());
     code.as_deref() == Some("2BP01")

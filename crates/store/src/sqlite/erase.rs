@@ -1,7 +1,6 @@
-//! Erases what events said: payloads, headers, and what receivers answered.
+//! Erases the content of events: payloads, headers and the responses of receivers.
 //!
-//! One transaction for each call: nothing moves meanwhile. What is being attempted keeps its
-//! event until the attempt has ended.
+//! A call is one transaction. An event with a delivery in flight stays until the attempt has ended.
 
 use super::SqliteStore;
 use super::end_waiting::end_waiting;
@@ -77,7 +76,7 @@ async fn find(tx: &mut SqliteConnection, id: EventId) -> Result<Option<(i32, Str
     .map_err(Into::into)
 }
 
-/// An event that waits in the outbox goes; one that was rejected loses what it said.
+/// Deletes an event from the outbox, and erases a rejected one.
 async fn erase_elsewhere(
     tx: &mut SqliteConnection,
     id: EventId,
@@ -103,7 +102,7 @@ async fn erase_elsewhere(
     Ok(())
 }
 
-/// All deliveries that there can be of an event: one for each hook the account has or had.
+/// All possible deliveries of an event: one for each hook the account has or had.
 async fn deliveries(tx: &mut SqliteConnection, event: EventId, account: &str) -> Result<Vec<Uuid>> {
     let hooks: Vec<Uuid> = sqlx::query_scalar(
         "-- postrider: erase_hooks
@@ -137,7 +136,7 @@ async fn cancel(
     Ok(leased)
 }
 
-/// Takes away what the event said, and what receivers answered.
+/// Erases the event and the responses of receivers.
 async fn erase_event(
     tx: &mut SqliteConnection,
     id: EventId,

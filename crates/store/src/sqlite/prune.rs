@@ -1,21 +1,22 @@
-//! What is past its retention goes, in small batches: the applications wait for each commit.
+//! Pruning: history past its retention is deleted in small batches, because applications wait for
+//! each transaction.
 //!
-//! There are no partitions to drop: here a `day` is a column like any other. What still refers
-//! to events that are past is ended before the events go. Pages that become free are given back
-//! to the file system a few at a time.
+//! There are no partitions to drop: in SQLite a `day` is a column like any other. The remaining
+//! deliveries of past events are ended before the events are deleted. Free pages are returned to
+//! the file system a few at a time.
 
 use super::SqliteStore;
 use super::end_waiting::end_waiting;
 use super::values::{day_number, day_of, micros, moment};
-use crate::retention::{Bounds, Looks, in_flight};
+use crate::retention::{Bounds, PruneTimes, in_flight};
 use crate::{Pruned, Result, Retention};
 use postrider_core::{Reason, Timestamp};
 use uuid::Uuid;
 
-/// Rows that are taken away in one transaction at most: payloads may be large.
+/// The largest number of rows deleted in one transaction: payloads may be large.
 const ROWS_AT_ONCE: u32 = 500;
 
-/// Free pages that are given back in one transaction at most.
+/// The largest number of free pages returned in one transaction.
 const PAGES_AT_ONCE: u32 = 1_000;
 
 /// See [`Maintenance::prune`](crate::Maintenance::prune).
@@ -49,7 +50,7 @@ pub(super) async fn prune(
             .await?;
     }
     pruned.attempts = store.attempts(attempts, &bounds, batch).await?;
-    // Events that have to wait keep their attempts.
+    // Events that stay keep their attempts.
     let gone = match in_the_way {
         0 => events,
         _ => 0,
@@ -89,8 +90,8 @@ pub(super) async fn prune(
 }
 
 impl SqliteStore {
-    /// Keeps that it was looked for what is past, and by which clock.
-    async fn look_for_past(&self, now: Timestamp) -> Result<Looks> {
+    /// Records this turn and its time.
+    async fn look_for_past(&self, now: Timestamp) -> Result<PruneTimes> {
         let mut tx = self.writer.begin().await?;
         let (last, doubted_until): (Option<i64>, Option<i64>) = sqlx::query_as(
             "-- postrider: prune_looks
@@ -98,7 +99,7 @@ impl SqliteStore {
         )
         .fetch_one(&mut *tx)
         .await?;
-        let before = Looks {
+        let before = PruneTimes {
             last: last.map(moment),
             doubted_until: doubted_until.map(moment),
         };
@@ -134,7 +135,7 @@ impl SqliteStore {
         .fetch_one(&self.readers)
         .await?;
         loop {
-            // Looked for by a reader: only what is found keeps the file from others.
+            // Found by a reader, so that the file is locked for the changes only.
             let found: Vec<Uuid> = sqlx::query_scalar(
                 "-- postrider: expire_find
                 SELECT id FROM postrider_deliveries
@@ -154,7 +155,7 @@ impl SqliteStore {
         }
     }
 
-    /// Takes the attempts of days whose latest attempt is past away; returns those days.
+    /// Deletes the attempts of days whose latest attempt is past; returns those days.
     async fn attempts(
         &self,
         first_kept: i32,
@@ -188,7 +189,7 @@ impl SqliteStore {
         Ok(gone)
     }
 
-    /// Takes what ended away, of days whose latest end is past.
+    /// Deletes the records of ended deliveries of days whose latest end is past.
     async fn ended(&self, bounds: &Bounds, batch: u32) -> Result<()> {
         let first_kept = day_number(bounds.ended);
         for day in self.days_before("postrider_ended", first_kept).await? {
@@ -240,8 +241,8 @@ impl SqliteStore {
         Ok(days.into_iter().map(day_of).collect())
     }
 
-    /// Runs a statement that takes up to `batch` rows away until there are no more, each time
-    /// in a transaction of its own. Returns how many went.
+    /// Runs a statement that deletes up to `batch` rows until there are no more, each time in a
+    /// transaction of its own. Returns how many were deleted.
     async fn delete(&self, statement: &'static str, bound: i64, batch: u32) -> Result<u64> {
         let mut total = 0;
         loop {
@@ -259,7 +260,7 @@ impl SqliteStore {
         }
     }
 
-    /// Makes the file smaller by the pages that have become free.
+    /// Returns free pages to the file system.
     async fn give_back_pages(&self) -> Result<()> {
         loop {
             let mut tx = self.writer.begin().await?;
@@ -267,7 +268,7 @@ impl SqliteStore {
                 .fetch_one(&mut *tx)
                 .await?;
             if free > 0 {
-                // A page is given back with each row that is asked for.
+                // One page is returned with each row that is fetched.
                 sqlx::query(sqlx::AssertSqlSafe(format!(
                     "PRAGMA incremental_vacuum({PAGES_AT_ONCE})"
                 )))

@@ -70,11 +70,15 @@ pub trait Queue: Send + Sync {
         now: Timestamp,
     ) -> Result<u32>;
 
-    /// Makes deliveries due again whose lease expired before `now`, at most `limit`.
+    /// Makes deliveries due again whose leases expired by `now`, at most `limit`; the members of a
+    /// batch are recovered together.
     ///
-    /// One whose lease expired for the third time in a row is recorded as an attempt with the
-    /// outcome `worker_lost` and waits by its hook's schedule, or fails
-    /// when that is used up.
+    /// The third lease in a row that a delivery loses counts as an attempt with the outcome
+    /// `worker_lost`: the delivery is retried by its hook's schedule, or fails when that is used
+    /// up. Such a failure is announced, unless the event is gone.
+    ///
+    /// # Errors
+    /// Those of every method.
     async fn recover(
         &self,
         slot: i16,

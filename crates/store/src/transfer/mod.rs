@@ -6,6 +6,7 @@
 //! is complete, and before that the source is marked as moved, after which it refuses work and
 //! inserts for good.
 
+mod columns;
 mod endpoint;
 pub(crate) mod value;
 
@@ -18,7 +19,8 @@ use crate::{
     Backend, DatabaseSettings, Error, Result, SchemaState, postgres::PostgresStore,
     sqlite::SqliteStore, target,
 };
-use postrider_core::{HookSettings, KeyRing};
+use columns::{derive, pair};
+use postrider_core::KeyRing;
 use serde::Serialize;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -346,65 +348,9 @@ fn counterpart<'a>(
     })
 }
 
-/// A fact that the settings of a hook contain.
-type SettingFlag = fn(&HookSettings) -> bool;
-
-/// Columns of hooks on PostgreSQL whose values SQLite has only in the settings.
-const DERIVED: [(&str, SettingFlag); 2] = [
-    ("limited", HookSettings::is_limited),
-    ("ordered", |settings| settings.ordered.is_some()),
-];
-
 /// The sealed columns: table, column, purpose, and the column with the id they are bound to.
 const SEALED: [(&str, &str, &str, &str); 3] = [
     ("postrider_hooks", "credentials", "hook", "id"),
     ("postrider_keys", "proof", crate::credential::PURPOSE, "id"),
     ("postrider_deliveries", "target", target::PURPOSE, "hook_id"),
 ];
-
-type Columns = Vec<(TransferColumn, ValueKind)>;
-
-/// The columns that are copied, with the kinds of their values, and those derived from them.
-fn pair(source: &TransferTable, target: &TransferTable) -> Result<(Columns, Columns)> {
-    let (mut travelling, mut derived) = (Vec::new(), Vec::new());
-    for column in target.columns.iter().filter(|column| !column.drawn) {
-        match source.columns.iter().find(|from| from.name == column.name) {
-            Some(from) => travelling.push((column.clone(), ValueKind::of(from, column))),
-            None if target.name == "postrider_hooks" && told(column).is_some() => {
-                derived.push((column.clone(), ValueKind::Bool));
-            }
-            None => {
-                return Err(Error::Schema(format!(
-                    "{} has no column {} in the source: run `postrider migrate` on it first",
-                    source.name, column.name
-                )));
-            }
-        }
-    }
-    Ok((travelling, derived))
-}
-
-fn told(column: &TransferColumn) -> Option<SettingFlag> {
-    let found = DERIVED.iter().find(|(name, _)| *name == column.name);
-    found.map(|(_, told)| *told)
-}
-
-/// Adds the derived columns to each hook.
-fn derive(
-    columns: &[(TransferColumn, ValueKind)],
-    derived: &[(TransferColumn, ValueKind)],
-    rows: &mut [Vec<Option<String>>],
-) {
-    let settings = columns
-        .iter()
-        .position(|(column, _)| column.name == "settings");
-    for row in rows {
-        let settings = settings.and_then(|place| row.get(place)?.as_deref());
-        let settings = settings.and_then(|text| serde_json::from_str::<HookSettings>(text).ok());
-        for (column, _) in derived {
-            let told = told(column).zip(settings.as_ref());
-            let told = told.is_some_and(|(told, settings)| told(settings));
-            row.push(Some(told.to_string()));
-        }
-    }
-}
