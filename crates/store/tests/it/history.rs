@@ -251,7 +251,7 @@ async fn deliveries_of_several_days_are_listed_by_state_page_by_page(t: &TestSto
         };
         let delivered = of(0).map(|leased| t.accepted(leased));
         let failed = Step::Failed(Reason::Exhausted);
-        let failed = of(1).map(|leased| t.settlement(leased, refusal(500), failed.clone()));
+        let failed = of(1).map(|leased| t.settlement(leased, refusal(500), failed));
         let waiting = of(2).map(|leased| t.refused(leased, 1));
         let settlements: Vec<_> = delivered.chain(failed).chain(waiting).collect();
         t.settle(&settlements).await;
