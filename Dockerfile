@@ -1,12 +1,12 @@
-# postrider in an image of its own: one static-ish binary, no shell, no package manager.
+# An image with the postrider binary: no shell, no package manager.
 #
 #   docker build --tag postrider .
 #   docker run --rm postrider --help
 #
 # With traces by OpenTelemetry: docker build --build-arg FEATURES=otel --tag postrider .
 #
-# The build wants about 4 GB of memory. The health check asks the process inside, so it tells how
-# `serve` is and nothing else: other commands end before the first one.
+# The build needs about 4 GB of memory. The health check asks the process inside, so it only applies
+# to `serve`: other commands end before the first check.
 
 FROM rust:1.94.0-slim-bookworm AS build
 RUN apt-get update \
@@ -27,10 +27,10 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     && install -D --mode 0755 target/release/postrider /out/postrider \
     && install --directory --mode 0700 /out/data
 
-# Has certificates, time zones and a user without rights; no shell.
+# Has certificates, time zones and an unprivileged user; no shell.
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /out/postrider /usr/local/bin/postrider
-# The working folder: a SQLite file lands here, if no database is named.
+# The working folder: the SQLite file is here unless a database is configured.
 COPY --from=build --chown=nonroot:nonroot /out/data /data
 WORKDIR /data
 USER nonroot:nonroot

@@ -1,4 +1,4 @@
-//! A hook's URL comes from a stranger: it must not reach the operator's own network.
+//! A hook's URL comes from a third party: it must not reach the operator's own network.
 
 use postrider_core::RetrySchedule;
 use postrider_store::Backend;

@@ -1,4 +1,4 @@
-//! Batches of events, and calls that are made twice: all or none, and once.
+//! Batches of events and repeated calls: all events or none, and each once.
 
 use postrider_core::PAYLOAD_MAX_BYTES;
 use postrider_store::Backend;
@@ -9,8 +9,8 @@ use tokio::task::JoinSet;
 
 on_both!(
     a_batch_is_published_at_once_and_in_order,
-    what_is_wrong_with_a_batch_is_told_by_its_places_and_none_is_published,
-    a_repeated_call_publishes_nothing_and_is_told_the_same_ids,
+    a_bad_batch_is_refused_with_the_place_of_each_fault_and_none_is_published,
+    a_repeated_call_publishes_nothing_and_gets_the_same_ids,
     twins_publish_once,
     headers_of_an_event_go_with_its_requests,
     a_batch_that_was_accepted_survives_a_server_killed_in_the_next_instant,
@@ -54,7 +54,9 @@ async fn a_batch_is_published_at_once_and_in_order(backend: Backend) {
     reply.refused(413, "too-large", "8388608 bytes");
 }
 
-async fn what_is_wrong_with_a_batch_is_told_by_its_places_and_none_is_published(backend: Backend) {
+async fn a_bad_batch_is_refused_with_the_place_of_each_fault_and_none_is_published(
+    backend: Backend,
+) {
     let database = TestDatabase::migrated(backend).await;
     let postrider = Postrider::on(&database);
     let serving = postrider.serve_as("api").await;
@@ -109,7 +111,7 @@ async fn what_is_wrong_with_a_batch_is_told_by_its_places_and_none_is_published(
     assert_eq!(sql.number(QUEUED).await, 0);
 }
 
-async fn a_repeated_call_publishes_nothing_and_is_told_the_same_ids(backend: Backend) {
+async fn a_repeated_call_publishes_nothing_and_gets_the_same_ids(backend: Backend) {
     let database = TestDatabase::migrated(backend).await;
     let postrider = Postrider::on(&database);
     let mut serving = postrider.serve_as("api").await;

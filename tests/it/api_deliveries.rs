@@ -1,4 +1,4 @@
-//! Events, deliveries and attempts, looked at over HTTP, sent again and given up.
+//! Events, deliveries and attempts over HTTP: listed, shown, sent again and discarded.
 
 use postrider_store::Backend;
 use postrider_tests::{Answer, Caller, Postrider, Receiver, TestDatabase, eventually, on_both};

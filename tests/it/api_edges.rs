@@ -1,5 +1,5 @@
-//! What nobody in their senses sends, to every route of the document: each call is answered, as
-//! the document says, and never by a fault of ours.
+//! Malformed and extreme requests to every documented route: each call is answered as the document
+//! says, and never with an internal error.
 //!
 //! Where schemathesis draws what it sends, here stands what is known to be awkward.
 

@@ -1,4 +1,4 @@
-//! Hooks, managed over HTTP: each change holds for the workers, and each refusal says what to do.
+//! Managing hooks over HTTP: workers apply each change, and each refusal says what to do.
 
 use postrider_store::Backend;
 use postrider_tests::{Caller, Postrider, Receiver, TestDatabase, eventually, on_both};
@@ -8,12 +8,13 @@ use std::collections::BTreeSet;
 on_both!(
     a_hook_is_registered_shown_and_delivered_to,
     a_change_holds_for_what_comes_next,
+    a_hook_gets_no_payload_larger_than_it_takes,
     a_held_hook_goes_on_when_it_is_enabled,
     a_hook_is_tested_whatever_its_status,
     a_rotated_secret_signs_beside_the_old_one,
-    what_is_wrong_with_a_hook_is_told_by_its_place,
+    faults_of_a_hook_are_reported_by_their_places,
     pages_show_each_hook_once_while_others_are_added,
-    what_happened_to_a_hook_is_told_with_who_did_it,
+    the_history_of_a_hook_says_who_made_each_change,
     many_deliveries_are_sent_again_page_by_page,
     held_deliveries_are_discarded,
     without_a_key_for_secrets_only_what_needs_none_works,
@@ -123,6 +124,34 @@ async fn a_change_holds_for_what_comes_next(backend: Backend) {
     assert_eq!(caller.get(&path).await["filter"], "id == 2");
 }
 
+async fn a_hook_gets_no_payload_larger_than_it_takes(backend: Backend) {
+    let database = TestDatabase::migrated(backend).await;
+    let postrider = Postrider::on(&database);
+    let receiver = Receiver::accepting().await;
+    let serving = postrider.serve().await;
+    let caller = Caller::with_scope(&postrider, &serving, "admin", None).await;
+    let body = json!({"url": receiver.url(), "events": ["*"], "max_payload_bytes": 8});
+    let hook = make(&caller, body).await;
+    let path = format!("/v1/hooks/{hook}");
+    let large = r#"{"event_type":"a","payload":{"id":10}}"#;
+    let dropped = caller.publish(large).await.accepted();
+    let small = r#"{"event_type":"a","payload":{"id":1}}"#;
+    let first = caller.publish(small).await.accepted();
+    receiver.wait_for_events(&[first].into()).await;
+
+    let change = json!({"max_payload_bytes": null});
+    let reply = caller.call_with("PATCH", &path, &change).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    assert!(reply.json()["settings"].get("max_payload_bytes").is_none());
+    let second = caller.publish(large).await.accepted();
+    receiver.wait_for_events(&[second].into()).await;
+    assert_eq!(receiver.count(), 2, "nothing was sent for {dropped}");
+
+    let refused = json!({"max_payload_bytes": 0});
+    let reply = caller.call_with("PATCH", &path, &refused).await;
+    reply.refused(422, "invalid", "/max_payload_bytes: must be at least 1");
+}
+
 async fn a_held_hook_goes_on_when_it_is_enabled(backend: Backend) {
     let database = TestDatabase::migrated(backend).await;
     let postrider = Postrider::on(&database);
@@ -213,7 +242,7 @@ async fn a_rotated_secret_signs_beside_the_old_one(backend: Backend) {
     );
 }
 
-async fn what_is_wrong_with_a_hook_is_told_by_its_place(backend: Backend) {
+async fn faults_of_a_hook_are_reported_by_their_places(backend: Backend) {
     let database = TestDatabase::migrated(backend).await;
     let postrider = Postrider::on(&database);
     let serving = postrider.serve_as("api").await;
@@ -355,7 +384,7 @@ async fn pages_show_each_hook_once_while_others_are_added(backend: Backend) {
     assert_eq!(before, made);
 }
 
-async fn what_happened_to_a_hook_is_told_with_who_did_it(backend: Backend) {
+async fn the_history_of_a_hook_says_who_made_each_change(backend: Backend) {
     let database = TestDatabase::migrated(backend).await;
     let postrider = Postrider::on(&database);
     let serving = postrider.serve_as("api").await;

@@ -1,17 +1,17 @@
-//! What bounds callers of the API, and what lets browsers in.
+//! Limits of API callers, and access from browsers.
 
 use postrider_store::Backend;
 use postrider_tests::{Caller, Postrider, TestDatabase, on_both};
 
 on_both!(
-    a_key_that_calls_too_often_is_told_when_to_come_again,
+    a_rate_limited_key_gets_a_retry_after,
     only_pages_of_the_origins_given_may_call,
     a_head_is_answered_without_a_body,
 );
 
 const EVENT: &str = r#"{"event_type":"a","payload":1}"#;
 
-async fn a_key_that_calls_too_often_is_told_when_to_come_again(backend: Backend) {
+async fn a_rate_limited_key_gets_a_retry_after(backend: Backend) {
     let database = TestDatabase::migrated(backend).await;
     let postrider = Postrider::on(&database)
         .with("POSTRIDER_API__RATE_LIMIT", "1/h")

@@ -1,5 +1,5 @@
-//! Every route of the API: documented, closed to those without a key, and blind to what is of
-//! other accounts. A new route fails here until it is in the table.
+//! Every route of the API is documented, requires a key, and hides the resources of other accounts.
+//! A new route fails here until it is in the table.
 
 use postrider_store::Backend;
 use postrider_tests::{Caller, Postrider, Receiver, Reply, TestDatabase, eventually, on_both};

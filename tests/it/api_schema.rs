@@ -1,5 +1,5 @@
-//! The API against its own document, by other people's tools: the document is valid, and
-//! whatever is sent is answered as the document says.
+//! The API against its own document, checked by third-party tools: the document is valid, and every
+//! request is answered as the document says.
 //!
 //! `POSTRIDER_TEST_EXAMPLES=2000` tries so many requests of each operation instead of a few.
 

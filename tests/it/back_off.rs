@@ -1,5 +1,5 @@
-//! A receiver that fails, or says that it is busy: its hook is left alone as a whole, and gets
-//! everything once it answers again.
+//! A receiver that fails or is overloaded: its hook is backed off as a whole, and gets everything
+//! once the receiver answers again.
 
 use postrider_core::{HookId, Phase, RetrySchedule, Span};
 use postrider_store::{Backend, DeliveryState};

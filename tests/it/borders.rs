@@ -167,8 +167,12 @@ fn no_circle_of_imports_has_more_than_three_files() {
     for (name, graph) in sources() {
         for circle in graph.circles() {
             if circle.len() > CIRCLE_MAX {
-                let files: Vec<_> = circle.iter().map(|file| file.to_string_lossy()).collect();
-                circles.push(format!("{name}, {}: {}", circle.len(), files.join(", ")));
+                circles.push(format!("{name}: {} files", circle.len()));
+                circles.extend(circle.iter().map(|(file, others)| {
+                    let others = others.iter().map(|other| other.to_string_lossy());
+                    let others = others.collect::<Vec<_>>().join(", ");
+                    format!("  {} imports from {others}", file.display())
+                }));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Many deliveries of a hook are sent again.
+//! Sending many deliveries of a hook again.
 
 use postrider_core::{EventId, RetrySchedule, Span};
 use postrider_store::{Backend, DeliveryState, HookChange};

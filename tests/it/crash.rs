@@ -1,4 +1,4 @@
-//! Processes and servers that die at the worst moment: every event arrives all the same.
+//! Processes and servers that die at the worst moment: every event still arrives.
 
 use postrider_core::EventId;
 use postrider_store::{Backend, DeliveryState};

@@ -1,4 +1,4 @@
-//! Dashboards, alert rules and documents name what there is, and show all of it.
+//! Dashboards, alert rules and documents name only what exists, and cover all of it.
 //!
 //! The rules for dashboards are those that Grafana's dashboard-linter publishes, stated again.
 

@@ -1,4 +1,4 @@
-//! What the tests themselves rely on: a database of their own that goes when they end.
+//! What the tests themselves rely on: each has its own database, which is dropped at the end.
 
 use postrider_store::Backend;
 use postrider_tests::{Connection, TestDatabase};

@@ -1,4 +1,4 @@
-//! The plain life of an event: from the outbox to the receivers that asked for it.
+//! The ordinary life of an event: from the outbox to the receivers that subscribe to it.
 
 use postrider_core::{BasicAuth, BodyForm, NewEvent, SigningSecret, verify};
 use postrider_store::{Backend, DeliveryState, HookChange};

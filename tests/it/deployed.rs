@@ -1,5 +1,5 @@
-//! The files of a deployment: valid by their schemas, true to the program, and what containers
-//! would run is run here by hand.
+//! The deployment files: valid by their schemas and consistent with the program; the containers'
+//! commands are run here.
 
 use postrider_store::Backend;
 use postrider_tests::{
@@ -192,7 +192,7 @@ async fn the_scaler_asks_for_one_number() {
 }
 
 #[tokio::test]
-async fn systemd_is_told_when_the_service_is_ready_and_when_it_ends() {
+async fn systemd_is_notified_when_the_service_is_ready_and_when_it_ends() {
     let database = TestDatabase::migrated(Backend::Sqlite).await;
     let folder = TempDir::new().expect("a temporary folder");
     let path = folder.path().join("notify");

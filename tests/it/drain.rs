@@ -1,4 +1,4 @@
-//! A worker that is told to end: it finishes what it began, and leaves the rest to others.
+//! A worker that is stopped finishes what it has started and leaves the rest to others.
 
 use postrider_store::Backend;
 use postrider_tests::{LEASED, Postrider, Receiver, TestApp, event, eventually, on_both};

@@ -1,4 +1,4 @@
-//! A hook that asks for some payloads only, from the command line to the receiver.
+//! A hook that receives only some payloads, from the command line to the receiver.
 
 use postrider_store::Backend;
 use postrider_tests::{Postrider, Receiver, TestDatabase, on_both, value_of};

@@ -1,4 +1,4 @@
-//! A receiver that goes on failing: its hook is disabled, and nothing meant for it is lost.
+//! A receiver that keeps failing: its hook is disabled, and none of its deliveries is lost.
 
 use postrider_core::{RetrySchedule, Span};
 use postrider_store::{Backend, DeliveryState, HookChange};

@@ -1,4 +1,4 @@
-//! What is held for hooks that are not active: how old it is, and how it is given up.
+//! Held deliveries of hooks that are not active: their age, and discarding them.
 
 use postrider_store::{Backend, DeliveryState, HookChange};
 use postrider_tests::{

@@ -1,4 +1,4 @@
-//! What is recorded of a hook: who changed it, when it was warned of, and why it was disabled.
+//! The history of a hook: who changed it, when it got a warning, and why it was disabled.
 
 use postrider_core::{HookId, Span};
 use postrider_store::{Backend, HistoryFilter};
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 on_both!(
     a_day_of_failures_disables_a_hook_and_half_of_it_warns,
-    a_success_in_between_begins_the_day_anew,
+    a_success_in_between_restarts_the_day,
     fifty_failures_in_the_same_second_are_not_even_warned_of,
     a_hooks_own_limits_decide_when_it_is_warned_of_and_disabled,
     the_command_line_shows_what_happened_to_a_hook,
@@ -45,7 +45,7 @@ async fn a_day_of_failures_disables_a_hook_and_half_of_it_warns(backend: Backend
     );
 }
 
-async fn a_success_in_between_begins_the_day_anew(backend: Backend) {
+async fn a_success_in_between_restarts_the_day(backend: Backend) {
     let app = TestApp::on(backend).await;
     let receiver = Receiver::answering([500]).await;
     let hook = app.hook(&receiver).await;

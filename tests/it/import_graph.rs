@@ -18,6 +18,9 @@ pub struct ImportGraph {
     modules: Vec<Module>,
 }
 
+/// Files that import from each other, each with the files of the circle that it imports from.
+pub type Circle<'a> = BTreeMap<&'a Path, Vec<&'a Path>>;
+
 /// One source file.
 struct Module {
     /// Relative to the folder `src`.
@@ -78,25 +81,25 @@ impl ImportGraph {
 
     /// Groups of files each of which imports from all others of its group, directly or through
     /// other files; the largest first.
-    pub fn circles(&self) -> Vec<Vec<&Path>> {
+    pub fn circles(&self) -> Vec<Circle<'_>> {
         let files = 0..self.modules.len();
         let imports: Vec<_> = files.clone().map(|file| self.imports_of(file)).collect();
         let reached: Vec<_> = files.clone().map(|file| reach(file, &imports)).collect();
-        let circle_of = |file: usize| {
-            let circle = reached[file]
-                .iter()
-                .filter(|other| reached[**other].contains(&file));
-            circle.copied().collect::<Vec<_>>()
+        let circle_of = |file: usize| -> BTreeSet<usize> {
+            let reached_back = |other: &usize| reached[*other].contains(&file);
+            reached[file].iter().copied().filter(reached_back).collect()
         };
-        let circles: BTreeSet<_> = files
-            .map(circle_of)
-            .filter(|circle| circle.len() > 1)
-            .collect();
-        let path = |file: usize| self.modules[file].path.as_path();
-        let mut circles: Vec<Vec<_>> = circles
-            .into_iter()
-            .map(|circle| circle.into_iter().map(path).collect())
-            .collect();
+        let circles: BTreeSet<_> = files.map(circle_of).collect();
+        let path = |file: &usize| self.modules[*file].path.as_path();
+        let with_imports = |circle: BTreeSet<usize>| -> Circle<'_> {
+            let within = |file| circle.intersection(&imports[file]).map(path).collect();
+            circle
+                .iter()
+                .map(|file| (path(file), within(*file)))
+                .collect()
+        };
+        let circles = circles.into_iter().filter(|circle| circle.len() > 1);
+        let mut circles: Vec<_> = circles.map(with_imports).collect();
         circles.sort_by_key(|circle| Reverse(circle.len()));
         circles
     }
@@ -177,11 +180,36 @@ fn a_circle_is_found_through_parents_re_exports_and_macros() {
     ] {
         std::fs::write(src.join(file), text).expect("write a file");
     }
-    let all = ["a/mod.rs", "a/child.rs", "b.rs"].map(Path::new);
-    assert_eq!(ImportGraph::read(src).circles(), [all]);
+    let (whole, child, other) = ("a/mod.rs", "a/child.rs", "b.rs");
+    let expected = [
+        (child, vec![whole, other]),
+        (whole, vec![child]),
+        (other, vec![whole]),
+    ];
+    assert_eq!(circles(src), [expected.to_vec()]);
 
     let tests_only = "pub struct Shared;\n#[cfg(test)]\nmod tests { use crate::a::Whole; }\n";
     std::fs::write(src.join("b.rs"), tests_only).expect("write a file");
-    let two = ["a/mod.rs", "a/child.rs"].map(Path::new);
-    assert_eq!(ImportGraph::read(src).circles(), [two]);
+    assert_eq!(
+        circles(src),
+        [[(child, vec![whole]), (whole, vec![child])].to_vec()]
+    );
+
+    fn circles(src: &Path) -> Vec<Vec<(&'static str, Vec<&'static str>)>> {
+        let known = |path: &Path| {
+            let names = ["a/mod.rs", "a/child.rs", "b.rs"];
+            *names
+                .iter()
+                .find(|name| Path::new(name) == path)
+                .expect("a file of the circle")
+        };
+        let graph = ImportGraph::read(src);
+        let circles = graph.circles().into_iter().map(|circle| {
+            let files = circle.into_iter();
+            files
+                .map(|(file, others)| (known(file), others.into_iter().map(known).collect()))
+                .collect()
+        });
+        circles.collect()
+    }
 }

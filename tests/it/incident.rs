@@ -1,6 +1,6 @@
-//! An incident played again: in each act something really goes wrong, the alert that should fire
-//! does within two minutes of the rules' time and no other does, and `/readyz` says no where it
-//! should.
+//! A replayed incident: in each act something really fails, the alert that should fire does so
+//! within two minutes of the rules' time and no other does, and `/readyz` is not ready where it
+//! should not be.
 
 use postrider_store::Backend;
 use postrider_tests::{

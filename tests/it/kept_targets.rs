@@ -1,5 +1,5 @@
-//! Retries of Misskey's deliveries go where the hook pointed when the first attempt was made,
-//! with the secret of then, whatever becomes of the hook.
+//! Retries of Misskey's deliveries go to the URL, and with the secret, of the first attempt,
+//! however the hook changes.
 
 use crate::profile_vectors::text;
 use postrider_core::{
@@ -19,7 +19,7 @@ on_both!(
     a_retry_that_was_held_goes_where_the_hook_pointed,
     nothing_more_is_sent_of_a_deleted_hook,
     a_hook_that_is_changed_over_misskeys_api_keeps_its_retries,
-    a_move_takes_along_where_retries_go,
+    a_move_keeps_the_targets_of_retries,
 );
 
 /// Longer than each of the waits between attempts.
@@ -178,7 +178,7 @@ async fn a_hook_that_is_changed_over_misskeys_api_keeps_its_retries(backend: Bac
     }
 }
 
-async fn a_move_takes_along_where_retries_go(from: Backend) {
+async fn a_move_keeps_the_targets_of_retries(from: Backend) {
     let to = match from {
         Backend::Postgres => Backend::Sqlite,
         Backend::Sqlite => Backend::Postgres,

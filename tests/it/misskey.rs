@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 on_both!(
     hooks_are_registered_listed_changed_and_deleted,
     misskeys_own_client_is_understood,
-    refusals_are_told_by_misskeys_codes,
+    refusals_have_misskeys_codes,
     a_user_has_no_more_hooks_than_allowed,
     a_hook_is_paused_and_goes_on,
     a_test_is_sent_once_whatever_the_hook_asks_for,
@@ -172,7 +172,7 @@ async fn misskeys_own_client_is_understood(backend: Backend) {
     assert_eq!(receiver.count(), 1);
 }
 
-async fn refusals_are_told_by_misskeys_codes(backend: Backend) {
+async fn refusals_have_misskeys_codes(backend: Backend) {
     let t = setting(backend).await;
     for id in [
         "misskey-error-no-such-show",

@@ -1,4 +1,4 @@
-//! Everything moves from one database to another, whatever dies on the way.
+//! A move takes everything from one database to another, whatever dies on the way.
 
 use postrider_core::{KeyRing, NewEvent};
 use postrider_store::{Backend, HookChange};

@@ -1,5 +1,5 @@
-//! A deployment under load as Prometheus sees it: every query of every dashboard and every rule
-//! gets an answer that can be true.
+//! A deployment under load as Prometheus sees it: every query of every dashboard and rule gets a
+//! plausible answer.
 
 use postrider_store::Backend;
 use postrider_tests::{

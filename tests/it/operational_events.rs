@@ -1,4 +1,4 @@
-//! Postrider's own events, as those get them who ask for them.
+//! Operational events, as received by the hooks that subscribe to them.
 
 use postrider_core::{EventPattern, RetrySchedule, Span, verify};
 use postrider_store::{Backend, HookChange, HookReport};
@@ -151,7 +151,9 @@ async fn events_of_others_about_our_own_things_are_refused(backend: Backend) {
     let rejected = app.store.rejected(10).await.expect("rejected rows");
     assert_eq!(rejected.len(), 1);
     assert!(
-        rejected[0].reason.contains("kept for events of Postrider"),
+        rejected[0]
+            .reason
+            .contains("reserved for operational events"),
         "{rejected:?}"
     );
 }

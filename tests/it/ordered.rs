@@ -1,5 +1,4 @@
-//! Ordered hooks: no event of a key is sent before the one before it was delivered, whatever
-//! fails and whoever dies.
+//! Ordered hooks: no event of a key is sent before its predecessor was delivered, whatever fails.
 
 use postrider_core::{
     DeliveryId, HookId, HookSettings, NewEvent, OnFailure, Ordered, RetrySchedule,
@@ -17,8 +16,8 @@ use std::time::{Duration, Instant};
 on_both!(
     an_order_is_set_by_the_command_line_and_shown,
     a_key_whose_head_has_failed_for_good_waits_until_it_is_taken,
-    a_hook_that_skips_goes_on_behind_a_failure,
-    a_head_that_was_discarded_lets_its_key_go,
+    a_hook_that_skips_continues_after_a_failure,
+    a_discarded_head_unblocks_its_key,
     a_head_that_is_tried_again_holds_up_its_key_alone,
 );
 
@@ -83,7 +82,15 @@ async fn an_order_is_set_by_the_command_line_and_shown(backend: Backend) {
     let other = change(&["--rate", "20/s"]).await;
     assert_eq!(other, skips, "it was not named");
     let shown = postrider.run(&["hook", "show", id]).await.succeeded();
-    assert!(shown.stdout.contains("skipped"), "{}", shown.stdout);
+    let row = shown
+        .stdout
+        .lines()
+        .find(|row| row.starts_with("on_failure"));
+    assert!(
+        row.is_some_and(|row| row.ends_with(" skip")),
+        "{}",
+        shown.stdout
+    );
     let off = change(&["--ordered", "off"]).await;
     assert_eq!(off, (json!(null), json!(null)));
     let again = change(&["--ordered", "key", "--on-failure", "hold"]).await;
@@ -96,7 +103,7 @@ async fn an_order_is_set_by_the_command_line_and_shown(backend: Backend) {
     let problem = refused(&["hook", "change", id, "--on-failure", "hold"]).await;
     assert!(problem.contains("ordered"), "{problem}");
     let problem = refused(&["hook", "change", id, "--ordered", "seq"]).await;
-    assert!(problem.contains("write key, or off"), "{problem}");
+    assert!(problem.contains("must be key; or write off"), "{problem}");
     let wrong = ["--ordered", "key", "--on-failure", "wait"];
     let problem = refused(&[&["hook", "change", id][..], &wrong].concat()).await;
     assert!(problem.contains("hold or skip"), "{problem}");
@@ -132,7 +139,7 @@ async fn a_key_whose_head_has_failed_for_good_waits_until_it_is_taken(backend: B
     assert_eq!(app.left().await, 0);
 }
 
-async fn a_hook_that_skips_goes_on_behind_a_failure(backend: Backend) {
+async fn a_hook_that_skips_continues_after_a_failure(backend: Backend) {
     let app = TestApp::on(backend).await;
     let receiver = refusing("a", 0, usize::MAX).await;
     let hook = ordered(&app, &receiver, |settings| {
@@ -147,7 +154,7 @@ async fn a_hook_that_skips_goes_on_behind_a_failure(backend: Backend) {
     assert_eq!(app.left().await, 0);
 }
 
-async fn a_head_that_was_discarded_lets_its_key_go(backend: Backend) {
+async fn a_discarded_head_unblocks_its_key(backend: Backend) {
     let app = TestApp::on(backend).await;
     let receiver = refusing("a", 0, usize::MAX).await;
     let hook = ordered(&app, &receiver, one_attempt).await;

@@ -1,4 +1,4 @@
-//! The table "Answer by answer" of docs/deliveries.md, tried out row by row.
+//! The table "Answer by answer" of docs/deliveries.md, tried row by row.
 
 use postrider_core::{DeliveryId, EventId, HookId, Phase, RetrySchedule, Span, Timestamp};
 use postrider_store::{AttemptReport, Backend, DeliveryState};

@@ -1,4 +1,4 @@
-//! What keeps this process from making requests is not held against the hooks.
+//! Local faults, which keep this process from making requests, do not count against hooks.
 
 use postrider_store::{Backend, DeliveryState};
 use postrider_tests::{Postrider, Receiver, TestApp, eventually, hook_to, on_both, value_of};

@@ -1,5 +1,5 @@
-//! Real payloads, all the way: from a file through the database to a receiver that verifies
-//! every signature with somebody else's library.
+//! Real payloads end to end: from a file through the database to a receiver that verifies every
+//! signature with a third-party library.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;

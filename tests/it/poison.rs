@@ -1,4 +1,4 @@
-//! One bad row or one bad answer among many good ones stops nothing but itself.
+//! One bad row or one bad answer among many good ones stops nothing else.
 
 use postrider_core::NewEvent;
 use postrider_store::{Backend, DeliveryState, EventState};

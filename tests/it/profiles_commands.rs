@@ -111,7 +111,7 @@ async fn what_a_profile_does_not_know_is_refused(backend: Backend) {
         (&["thulium", "--secret", "x"], "have no secret"),
         (
             &["misskey", "--set", "format=json"],
-            "hooks of the profile misskey set name",
+            "the settings of the profile misskey are name",
         ),
         (&["solapi", "--set", "format=xml"], "flat or envelope"),
         (&["thulium", "--basic", "hunter2"], "USER:PASSWORD"),

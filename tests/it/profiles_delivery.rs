@@ -1,5 +1,5 @@
-//! What receivers of the profiles get, byte for byte, and how each profile goes on after each
-//! answer. The vectors are those of tests/data/vectors.json.
+//! What receivers of the profiles get, byte for byte, and how each profile handles each answer. The
+//! vectors are in tests/data/vectors.json.
 
 use crate::profile_vectors::{fields, text, vector};
 use chrono::{TimeZone, Utc};

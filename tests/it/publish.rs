@@ -1,4 +1,4 @@
-//! Events that come in over HTTP: what was accepted is delivered as it came.
+//! Events published over HTTP: accepted events are delivered unchanged.
 
 use postrider_core::PAYLOAD_MAX_BYTES;
 use postrider_store::Backend;

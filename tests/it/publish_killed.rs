@@ -1,7 +1,7 @@
-//! Events that were accepted over HTTP by a server that is killed in the next instant: each is
-//! delivered. And who is told of success, is told after the commit.
+//! Events accepted over HTTP by a server that is killed in the next instant are all delivered. A
+//! success is reported only after the commit.
 //!
-//! `POSTRIDER_TEST_ROUNDS=500` kills so many servers instead of a few.
+//! `POSTRIDER_TEST_ROUNDS=500` kills that many servers instead of a few.
 
 use postrider_store::Backend;
 use postrider_tests::{Caller, Postrider, Receiver, TestDatabase, eventually, on_both};
@@ -75,7 +75,7 @@ async fn what_was_accepted_survives_a_server_killed_in_the_next_instant(backend:
 
 /// The moment between an answer and a commit would be too short to be hit by killing.
 #[tokio::test]
-async fn on_postgres_nobody_is_told_before_the_commit_is_over() {
+async fn on_postgres_no_caller_gets_an_answer_before_the_commit_is_over() {
     let database = TestDatabase::migrated(Backend::Postgres).await;
     let postrider = Postrider::on(&database);
     let serving = postrider.serve_as("api").await;

@@ -1,4 +1,4 @@
-//! What the API refuses, and whom: each refusal says what to do, and nothing is recorded.
+//! Calls that the API refuses, and for whom: each refusal says what to do, and nothing is recorded.
 
 use postrider_core::PAYLOAD_MAX_BYTES;
 use postrider_store::Backend;

@@ -1,4 +1,4 @@
-//! The limits of a hook hold over all workers together.
+//! The limits of a hook apply to all workers together.
 
 use postrider_core::HookSettings;
 use postrider_store::Backend;

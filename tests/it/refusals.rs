@@ -1,5 +1,5 @@
-//! What cannot be done is refused with a sentence that says what to do, a non-zero exit code,
-//! and nothing lost.
+//! Impossible requests are refused with a message that says what to do and a non-zero exit code,
+//! and nothing is lost.
 
 use postrider_core::{PAYLOAD_MAX_BYTES, SigningSecret};
 use postrider_store::Backend;

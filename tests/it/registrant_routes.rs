@@ -1,5 +1,5 @@
-//! Every route of the APIs of other systems: closed to those without a credential, and blind to
-//! what is of other accounts. A route that a dialect adds fails here until it is in the table.
+//! Every route of the compatible APIs requires a credential and hides the resources of other
+//! accounts. A new route of a dialect fails here until it is in the table.
 
 use crate::profile_vectors::text;
 use postrider_api::DIALECTS;

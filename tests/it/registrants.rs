@@ -1,4 +1,4 @@
-//! The credentials of registrants: each good for its own system, and kept to themselves.
+//! The credentials of registrants: each is valid for its own system only, and is not revealed.
 
 use crate::profile_vectors::text;
 use postrider_store::Backend;

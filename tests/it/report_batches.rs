@@ -1,4 +1,4 @@
-//! Several reports in one request: how they go together, and that they stay so.
+//! Several reports in one request: how they are batched, and that they stay together.
 
 use postrider_core::{EventId, HookId, NewEvent, NewHook};
 use postrider_store::{Backend, DeliveryState, HookChange};
@@ -11,9 +11,9 @@ use std::time::Duration;
 on_both!(
     reports_go_a_hundred_at_a_time_in_their_order,
     a_hook_takes_as_many_as_it_sets,
-    without_a_window_each_report_goes_by_itself,
+    without_a_window_each_report_is_sent_alone,
     a_batch_that_was_refused_is_the_same_again_after_a_pause,
-    what_is_sent_again_by_a_person_goes_by_itself,
+    a_redelivered_report_is_sent_alone,
     envelopes_are_read_by_solapis_own_package,
     a_killed_worker_leaves_its_batches_as_they_were,
 );
@@ -103,7 +103,7 @@ async fn a_hook_takes_as_many_as_it_sets(backend: Backend) {
     assert_eq!(arrays, [vec![0, 1, 2], vec![3, 4, 5], vec![6, 7]]);
 }
 
-async fn without_a_window_each_report_goes_by_itself(backend: Backend) {
+async fn without_a_window_each_report_is_sent_alone(backend: Backend) {
     let app = app(backend, 0).await;
     let receiver = Receiver::accepting().await;
     app.register(hook_of(&receiver)).await;
@@ -138,7 +138,7 @@ async fn a_batch_that_was_refused_is_the_same_again_after_a_pause(backend: Backe
     assert_eq!(requests.iter().map(|r| numbers(r).len()).sum::<usize>(), 16);
 }
 
-async fn what_is_sent_again_by_a_person_goes_by_itself(backend: Backend) {
+async fn a_redelivered_report_is_sent_alone(backend: Backend) {
     let app = app(backend, WINDOW).await;
     let receiver = Receiver::answering([500, 200]).await;
     let hook = app.register(hook_of(&receiver)).await.id;

@@ -1,4 +1,4 @@
-//! History that is past goes, and what people ask for is erased.
+//! History past its retention is pruned, and contents are erased on request.
 
 use postrider_store::{Backend, DeliveryState, HookChange, Retention};
 use postrider_tests::{Postrider, Receiver, TestApp, event, on_both};

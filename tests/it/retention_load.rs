@@ -1,4 +1,4 @@
-//! A day past its retention goes while deliveries run and somebody reads history for long.
+//! A day past its retention is pruned while deliveries run and a long transaction reads history.
 //!
 //! How fast deliveries run meanwhile is measured by `postrider bench retention`.
 

@@ -1,4 +1,4 @@
-//! What becomes of a delivery that is not taken at once.
+//! Retries: what happens to a delivery that is not accepted at once.
 
 use postrider_core::{RetrySchedule, Span};
 use postrider_store::{Backend, DeliveryState};

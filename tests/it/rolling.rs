@@ -1,4 +1,4 @@
-//! Workers are replaced one by one under load: nothing is cut, and nothing comes twice.
+//! Workers are replaced one by one under load: no request is cut off, and nothing arrives twice.
 
 use postrider_store::Backend;
 use postrider_tests::{Answer, Postrider, Process, Receiver, TestApp, event};

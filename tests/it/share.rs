@@ -1,5 +1,5 @@
-//! Workers and applications beside each other on one database: nothing waits for ever, nothing is
-//! lost, and without a crash nothing comes twice.
+//! Workers and applications share one database: nothing waits forever, nothing is lost, and without
+//! a crash nothing arrives twice.
 
 use postrider_core::EventId;
 use postrider_store::Backend;

@@ -1,4 +1,5 @@
-//! SOLAPI's API from outside: what its documents print, what its clients send, and how they sign.
+//! SOLAPI's API from outside: the printed exchanges of its documents, what its clients send, and
+//! how they sign.
 
 use crate::profile_vectors::{text, vector};
 use postrider_store::Backend;

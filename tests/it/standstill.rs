@@ -1,4 +1,4 @@
-//! A worker that stands still is told apart from one that has nothing to do.
+//! A stalled worker is distinguished from one that has nothing to do.
 
 use postrider_store::Backend;
 use postrider_tests::{Answer, Postrider, Process, Receiver, TestDatabase, eventually, value_of};

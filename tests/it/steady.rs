@@ -1,4 +1,4 @@
-//! What goes wrong in one place keeps a worker from nothing else.
+//! A problem in one place does not stop a worker elsewhere.
 
 use postrider_store::{Backend, DeliveryState, HookChange};
 use postrider_tests::{
@@ -10,7 +10,7 @@ on_both!(
     what_is_queued_for_a_hook_is_given_back_when_the_hook_is_paused,
     what_is_queued_for_a_hook_is_given_back_when_the_hook_is_removed,
     a_hook_that_a_worker_cannot_send_to_keeps_it_busy_once,
-    cancelling_what_a_hook_left_behind_goes_on_beside_the_work,
+    deliveries_of_a_removed_hook_are_cancelled_beside_the_work,
 );
 
 async fn an_attempt_that_panics_costs_no_sender_and_no_place(backend: Backend) {
@@ -79,7 +79,7 @@ async fn a_hook_that_a_worker_cannot_send_to_keeps_it_busy_once(backend: Backend
     assert_eq!(app.count(hook, DeliveryState::Pending).await, 1);
 }
 
-async fn cancelling_what_a_hook_left_behind_goes_on_beside_the_work(backend: Backend) {
+async fn deliveries_of_a_removed_hook_are_cancelled_beside_the_work(backend: Backend) {
     let app = TestApp::on(backend).await;
     let receiver = Receiver::accepting().await;
     let doomed = app.hook(&receiver).await;

@@ -1,4 +1,4 @@
-//! Thulium's API from outside: what its page prints, and what is ours beside it.
+//! Thulium's API from outside: the printed exchanges of its page, and Postrider's additions.
 
 use crate::profile_vectors::{text, vector};
 use postrider_store::Backend;
@@ -13,8 +13,8 @@ on_both!(
     the_printed_call_of_curl_adds_a_webhook,
     a_webhook_is_shown_changed_and_deleted_by_its_id,
     a_webhook_gets_what_it_asked_for_with_its_credentials,
-    who_may_not_call_is_told_so,
-    all_that_is_wrong_is_told_at_once,
+    callers_without_permission_are_refused,
+    all_faults_are_reported_at_once,
 );
 
 const WEBHOOKS: &str = "/api/webhooks";
@@ -225,7 +225,7 @@ async fn a_webhook_gets_what_it_asked_for_with_its_credentials(backend: Backend)
     assert_eq!(header, text(&sent["header"]));
 }
 
-async fn who_may_not_call_is_told_so(backend: Backend) {
+async fn callers_without_permission_are_refused(backend: Backend) {
     let t = setting(backend).await;
     let list = async |headers: &[(&str, &str)]| t.caller.send("GET", WEBHOOKS, headers, "").await;
     let reply = list(&[]).await;
@@ -267,7 +267,7 @@ async fn who_may_not_call_is_told_so(backend: Backend) {
     );
 }
 
-async fn all_that_is_wrong_is_told_at_once(backend: Backend) {
+async fn all_faults_are_reported_at_once(backend: Backend) {
     let t = setting(backend).await;
     let url = "https://example.com";
     for (body, status, codes) in [

@@ -1,4 +1,4 @@
-//! The trace that an event says it belongs to, where nothing of it is recorded by us.
+//! Passing on an event's trace when Postrider records no traces itself.
 
 use postrider_store::Backend;
 use postrider_tests::{Caller, Postrider, Receiver, TestApp, TestDatabase, on_both};

@@ -1,4 +1,4 @@
-//! A store and a worker in this process, with a clock that stands still until it is moved.
+//! A store and a worker in this process, with a clock that only the test moves.
 
 use crate::fixtures::{RETENTION, event, hook_to};
 use crate::{Receiver, TestStore, eventually};
@@ -12,7 +12,7 @@ const LEFT: &str = "SELECT (SELECT count(*) FROM postrider_outbox) \
                     + (SELECT count(*) FROM postrider_deliveries)
                     + (SELECT coalesce(sum(open), 0) FROM postrider_leases)";
 
-/// How many deliveries are leased.
+/// Counts the deliveries that are leased.
 pub const LEASED: &str = "SELECT (SELECT count(*) FROM postrider_deliveries WHERE lease_token IS NOT NULL) \
                           + (SELECT coalesce(sum(open), 0) FROM postrider_leases)";
 
@@ -35,22 +35,22 @@ impl Deref for TestApp {
 }
 
 impl TestApp {
-    /// With the default configuration, and leave to call this machine.
+    /// With the default configuration, and permission to call this machine.
     pub async fn on(backend: Backend) -> Self {
         Self::with_hooks(backend, HookDefaults::default()).await
     }
 
-    /// The same with these defaults for hooks.
+    /// As [`TestApp::on`], with these defaults for hooks.
     pub async fn with_hooks(backend: Backend, hooks: HookDefaults) -> Self {
         Self::with(backend, hooks, local()).await
     }
 
-    /// The same with these settings of the worker.
+    /// With these defaults for hooks and these settings of the worker.
     pub async fn with(backend: Backend, hooks: HookDefaults, settings: WorkerSettings) -> Self {
         Self::made(backend, hooks, settings, None).await
     }
 
-    /// With the default configuration, leave to call this machine, and traces.
+    /// As [`TestApp::on`], with traces of attempts.
     pub async fn traced(backend: Backend, traces: Arc<dyn AttemptTraces>) -> Self {
         Self::made(backend, HookDefaults::default(), local(), Some(traces)).await
     }
@@ -96,9 +96,9 @@ impl TestApp {
         self.store.enqueue(events).await.expect("insert events")
     }
 
-    /// Does everything there is to do now; what is not due waits.
+    /// Runs the worker until nothing is due any more.
     pub async fn tick(&self) {
-        // What did not fit beside the rest is left to the next.
+        // One tick does at most as much as fits its slots.
         while self.worker.tick().await.expect("do what there is to do") > 0 {}
     }
 
@@ -124,12 +124,12 @@ impl TestApp {
         found.expect("list deliveries").len()
     }
 
-    /// How many events wait in the outbox and deliveries have not ended.
+    /// The number of events in the outbox plus that of deliveries that have not ended.
     pub async fn left(&self) -> i64 {
         self.sql().await.number(LEFT).await
     }
 
-    /// Waits until none is left.
+    /// Waits until no event and no delivery is left.
     pub async fn wait_until_nothing_is_left(&self) {
         let mut sql = self.sql().await;
         eventually(async || match sql.number(LEFT).await {
@@ -148,7 +148,7 @@ impl TestApp {
     }
 }
 
-/// The default settings, with leave to call this machine.
+/// The default settings, with permission to call this machine.
 fn local() -> WorkerSettings {
     let allow_addresses = ["127.0.0.0/8", "::1/128"].map(|range| range.parse());
     WorkerSettings {

@@ -1,6 +1,6 @@
 //! Raw SQL on either database, as an application or an operator would run it.
 //!
-//! Values come back as text: what a test compares is what a person would read.
+//! Values come back as text: a test compares what a reader would see.
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row, SqliteConnection, raw_sql};
 use std::fmt::Display;

@@ -1,7 +1,7 @@
-//! A database for one test, gone when the test is over.
+//! A database for one test, dropped when the test ends.
 //!
-//! On PostgreSQL it is cloned from a template that is migrated once, while any test of this
-//! process holds it; names have a random end, so that several test binaries can share a server.
+//! On PostgreSQL it is cloned from a template that is migrated once and lives as long as any test of
+//! this process uses it. Names end at random, so that several test binaries can share a server.
 //! On SQLite it is a file in a temporary folder.
 
 use crate::{Connection, start};
@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 /// The URL of a superuser of the server to test with.
 const SERVER: &str = "POSTRIDER_TEST_POSTGRES";
 
-/// Over how many slots the outbox is spread on PostgreSQL.
+/// The number of slots of the outbox on PostgreSQL.
 const SLOTS: &str = "POSTRIDER_TEST_SLOTS";
 
 /// A database for one test.
@@ -26,7 +26,7 @@ pub struct TestDatabase {
     _home: Home,
 }
 
-/// What goes when the test is over.
+/// What is dropped when the test ends.
 #[derive(Debug)]
 enum Home {
     Server {
@@ -86,7 +86,7 @@ impl TestDatabase {
         }
     }
 
-    /// Which database it is.
+    /// The kind of database.
     pub fn backend(&self) -> Backend {
         self.backend
     }
@@ -112,8 +112,8 @@ impl TestDatabase {
         Connection::open(&self.url).await
     }
 
-    /// From now on the database refuses rows of this table for which `condition` holds; `NEW.`
-    /// stands before each of its columns.
+    /// Makes the database refuse rows of this table for which `condition` holds; `NEW.` precedes each
+    /// column in it.
     pub async fn refuse(&self, table: &str, condition: &str) {
         let sql = match self.backend {
             Backend::Postgres => {
@@ -129,10 +129,10 @@ impl TestDatabase {
     }
 }
 
-/// Over how many slots the outbox of a database is spread.
+/// The number of slots of a database's outbox.
 ///
 /// # Panics
-/// When the environment holds something else than a number.
+/// When the variable is not a number.
 pub fn slots(backend: Backend) -> u16 {
     match (backend, std::env::var(SLOTS)) {
         (Backend::Postgres, Ok(text)) => text
@@ -142,7 +142,7 @@ pub fn slots(backend: Backend) -> u16 {
     }
 }
 
-/// A database of the server that goes with this value.
+/// A database of the server that is dropped with this value.
 #[derive(Debug)]
 struct Dropped {
     name: String,
@@ -165,7 +165,7 @@ impl Drop for Dropped {
     }
 }
 
-/// The migrated database that others are cloned from, made again when no test holds it.
+/// The migrated database that others are cloned from, created again when no test uses it.
 async fn template() -> Arc<Dropped> {
     static TEMPLATE: Mutex<Weak<Dropped>> = Mutex::const_new(Weak::new());
     let mut template = TEMPLATE.lock().await;

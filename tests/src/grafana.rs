@@ -96,7 +96,7 @@ pub fn rules() -> Vec<Rule> {
 }
 
 impl Rule {
-    /// The value of a field that stands on one line.
+    /// The value of a field on one line.
     ///
     /// # Panics
     /// When there is none.
@@ -125,7 +125,7 @@ impl Rule {
 /// equal to something, and else nothing for each label that is named.
 pub type Selectors = Vec<(String, BTreeMap<String, Option<String>>)>;
 
-/// The metrics that a query asks for, with what stands in braces after each.
+/// The metrics that a query uses, each with the selectors in its braces.
 pub fn selectors(query: &str) -> Selectors {
     let mut found = Vec::new();
     for (at, _) in query.match_indices(['p', 'A']) {

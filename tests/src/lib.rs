@@ -1,8 +1,8 @@
-//! What tests need around Postrider: databases of their own, raw SQL, a store or a whole
-//! application to work with, receivers that answer as told, and the program itself.
+//! The harness of the tests: a database for each test, raw SQL, a store ([`TestStore`]), a store
+//! with a worker ([`TestApp`]), scripted receivers, and the built program.
 //!
-//! A test that needs a PostgreSQL server fails when there is none, and says how to get one:
-//! nothing is skipped.
+//! A test that needs a PostgreSQL server fails when there is none, and says how to get one: no test
+//! is skipped.
 
 mod api;
 mod app;

@@ -1,4 +1,4 @@
-//! Stories that every store must tell.
+//! Tests that run on both databases.
 
 /// Runs each story by its name on each store: `postgres::a_story` and `sqlite::a_story`.
 ///

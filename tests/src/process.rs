@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// A command that runs until it is told to stop.
+/// A command that runs until it is stopped.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -91,7 +91,7 @@ impl Process {
         );
     }
 
-    /// Waits until standard output has so many lines.
+    /// Waits until standard output has `count` lines.
     pub async fn wait_for_lines(&self, count: usize) -> Vec<String> {
         match self.stdout.wait(|lines| lines.len() >= count).await {
             true => self.stdout(),
@@ -104,7 +104,7 @@ impl Process {
         self.signal("TERM").await;
     }
 
-    /// Stops it where it stands: SIGSTOP.
+    /// Suspends it: SIGSTOP.
     pub async fn freeze(&self) {
         self.signal("STOP").await;
     }
@@ -114,7 +114,7 @@ impl Process {
         self.signal("CONT").await;
     }
 
-    /// Lets it have so many files open at most from now on; those it has stay open.
+    /// Limits its open files from now on; those that are open stay open.
     ///
     /// # Panics
     /// When the limit cannot be set.
@@ -131,7 +131,7 @@ impl Process {
         self.child.kill().await.expect("kill the process");
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until it exits.
     pub async fn ended(&mut self) -> ExitStatus {
         match tokio::time::timeout(PATIENCE, self.child.wait()).await {
             Ok(status) => status.expect("wait for the process"),

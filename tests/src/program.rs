@@ -146,7 +146,7 @@ impl Postrider {
         ended.succeeded().stdout.lines().map(parse).collect()
     }
 
-    /// Starts a command that runs until it is told to stop.
+    /// Starts a command that runs until it is stopped.
     pub fn start(&self, arguments: &[&str]) -> Process {
         Process::start(&arguments.join(" "), &mut self.command(arguments))
     }
@@ -199,7 +199,7 @@ impl Ended {
         self
     }
 
-    /// Its standard error, if the command failed by itself: with an exit code, not by a signal
+    /// Its standard error, if the command failed with an exit code, not by a signal
     /// and not by a panic.
     ///
     /// # Panics
@@ -286,7 +286,7 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     #[test]
-    fn a_program_that_is_missing_or_older_than_its_source_is_told() {
+    fn a_missing_or_outdated_program_is_reported() {
         let folder = TempDir::new().expect("a temporary folder");
         let sources = folder.path().join("src");
         std::fs::create_dir_all(sources.join("tests")).expect("make folders");

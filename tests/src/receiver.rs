@@ -1,4 +1,4 @@
-//! A receiver that answers as told, and remembers every request.
+//! A receiver with scripted answers, which records every request.
 //!
 //! Nothing here sleeps: who waits for requests is woken by their arrival, and gives up after a
 //! time that only a hang can use up.

@@ -62,7 +62,7 @@ impl Registrant {
         part.unwrap_or_else(|| panic!("no {name} in {}", self.credential))
     }
 
-    /// The header with which this caller proves who it is, made anew for each request.
+    /// The header with which this caller proves who it is, new for each request.
     pub fn authorization(&self) -> String {
         match self.part("for") {
             "solapi" => self.signature(&now_outside().to_rfc3339()),

@@ -1,8 +1,8 @@
-//! A store on a database of its own, with a clock that stands still, and the steps that most
+//! A store on its own database, with a clock that only the test moves, and the steps that most
 //! cases begin with.
 //!
-//! Events are put into the outbox by bare SQL, in one slot, under ids that grow: what a case
-//! then sees is the store's doing.
+//! Events are inserted by bare SQL, into one slot, under growing ids, so that everything else that
+//! a case sees is the store's work.
 
 use crate::fixtures::{RETENTION, event, keys, new_hook, policy, refusal, start};
 use crate::{Connection, TestDatabase, slots};
@@ -27,18 +27,18 @@ const LEASE: Duration = Duration::from_secs(60);
 /// How long the worker of a test owns a gated hook.
 const OWNED: Duration = Duration::from_secs(10);
 
-/// A store on a database of its own.
+/// A store on its own database.
 pub struct TestStore {
     /// The store.
     pub store: Arc<dyn Store>,
     /// The clock of the steps below.
     pub clock: Arc<TestClock>,
-    /// The slot that events are inserted into: the last.
+    /// The slot that events are inserted into: the last one.
     pub slot: i16,
-    /// The worker as which the steps below are taken.
+    /// The worker that takes the steps below.
     pub worker: WorkerId,
     drawn: AtomicI64,
-    /// Last, so that it goes last.
+    /// Last, so that it is dropped last.
     pub database: TestDatabase,
 }
 
@@ -56,12 +56,12 @@ impl TestStore {
         }
     }
 
-    /// Which database it is on.
+    /// The kind of its database.
     pub fn backend(&self) -> Backend {
         self.database.backend()
     }
 
-    /// The same database opened again, as another process does.
+    /// The same database opened again, as by another process.
     pub async fn another(&self) -> Arc<dyn Store> {
         opened(self.database.url(), &keys()).await
     }
@@ -93,7 +93,7 @@ impl TestStore {
         }
     }
 
-    /// The present moment.
+    /// The time of the clock.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
     }
@@ -110,7 +110,7 @@ impl TestStore {
 
     // ---- hooks
 
-    /// A hook of the account `default` that asks for what `pattern` matches.
+    /// A hook of the account `default` for events that match `pattern`.
     pub async fn hook(&self, pattern: &str) -> HookId {
         self.hook_of("default", pattern).await
     }
@@ -140,7 +140,7 @@ impl TestStore {
         ids
     }
 
-    /// The same under ids of the caller's choice.
+    /// Inserts events under the given ids.
     pub async fn insert_as(&self, ids: &[EventId], events: &[NewEvent]) {
         let sql = self.insertion(ids, events);
         self.sql().await.run(sql).await;
@@ -209,7 +209,7 @@ impl TestStore {
         done.expect("fan out")
     }
 
-    /// Fans out; nothing starts.
+    /// Fans out without capacity, so that nothing starts.
     pub async fn fan_out_without_room(&self) -> FanOutResult {
         let request = FanOutRequest {
             capacity: Capacity::new(0, 0),
@@ -218,8 +218,8 @@ impl TestStore {
         self.store.fan_out(request).await.expect("fan out")
     }
 
-    /// `count` deliveries to `hook`, leased since their fan-out. The hook must be the only one
-    /// that asks for `work`.
+    /// `count` deliveries to `hook`, leased since their fan-out. The hook must be the only
+    /// one for `work`.
     pub async fn started(&self, hook: HookId, count: usize) -> Vec<Leased> {
         self.insert_many("work", count).await;
         let started = self.fan_out().await.started;
@@ -228,8 +228,8 @@ impl TestStore {
         started
     }
 
-    /// `count` deliveries to `hook` that wait without a lease. The hook must be the only one
-    /// that asks for `work`.
+    /// `count` deliveries to `hook` that are waiting without a lease. The hook must be the only
+    /// one for `work`.
     pub async fn waiting(&self, hook: HookId, count: usize) -> Vec<DeliveryId> {
         let events = self.insert_many("work", count).await;
         let done = self.fan_out_without_room().await;
@@ -240,7 +240,7 @@ impl TestStore {
             .collect()
     }
 
-    /// A request to lease from these hooks whatever is due.
+    /// A request to lease everything that is due for these hooks.
     pub fn lease_request(&self, hooks: &[HookId]) -> LeaseRequest {
         let now = self.now();
         LeaseRequest {
@@ -265,7 +265,7 @@ impl TestStore {
         self.store.own_gates(request).await.expect("own gates")
     }
 
-    /// Leases from these hooks whatever is due, as their owner.
+    /// Leases everything that is due for these hooks, as their owner.
     pub async fn lease(&self, hooks: &[HookId]) -> Vec<Leased> {
         self.own(self.worker, hooks).await;
         let leased = self.store.lease(self.lease_request(hooks)).await;
@@ -290,7 +290,7 @@ impl TestStore {
         }
     }
 
-    /// The receiver took it.
+    /// The receiver accepted it.
     pub fn accepted(&self, leased: &Leased) -> Settlement {
         let outcome = Outcome::Accepted { status: 200 };
         self.settlement(leased, outcome, Step::Delivered)
@@ -318,7 +318,7 @@ impl TestStore {
         self.store.attempts(id).await.expect("find the attempts")
     }
 
-    /// From now on the database refuses to change this table.
+    /// Makes the database refuse all changes of this table.
     pub async fn forbid_changes_of(&self, table: &str) {
         let mut sql = self.sql().await;
         match self.backend() {
@@ -343,8 +343,8 @@ impl TestStore {
         }
     }
 
-    /// From now on the database refuses rows of this table for which `condition` holds; `NEW.`
-    /// stands before each of its columns.
+    /// Makes the database refuse rows of this table for which `condition` holds; `NEW.` precedes each
+    /// column in it.
     pub async fn refuse(&self, table: &str, condition: &str) {
         self.database.refuse(table, condition).await;
     }

@@ -88,7 +88,7 @@ fn interpreter() -> String {
 }
 
 /// A command that runs `psql` on this database, quietly: only results are printed. Each
-/// statement goes by itself, as if typed.
+/// statement is sent alone, as if typed.
 pub fn psql(url: &str, statements: &[&str]) -> Command {
     let mut command = Command::new("psql");
     command.args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align"]);

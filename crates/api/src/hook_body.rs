@@ -4,9 +4,9 @@ use crate::access_scope::Reach;
 use crate::json_fields::Fields;
 use crate::problem::{Fault, Problem};
 use postrider_core::{
-    BasicAuth, BodyForm, EVENT_TYPE_MAX_BYTES, EventPattern, Filter, HOOK_URL_MAX_BYTES,
-    HookCredentials, HookEdit, HookId, HookSettings, NewHook, OnFailure, Ordered, Phase, Rate,
-    RetrySchedule, SettingsChange, SigningSecret, Span, Timestamp,
+    BasicAuth, EVENT_TYPE_MAX_BYTES, EventPattern, Filter, HOOK_SETTINGS, HOOK_URL_MAX_BYTES,
+    HookCredentials, HookEdit, HookId, HookSetting, HookSettings, NewHook, OnFailure, Ordered,
+    Phase, Rate, SettingForm, SettingsChange, SigningSecret, Span, Timestamp,
 };
 use postrider_store::HookReport;
 use serde::Serialize;
@@ -140,10 +140,10 @@ impl From<HookReport> for HookBody {
             latest_status: hook.latest_status,
             held: hook.held,
             oldest_held_at: hook.oldest_held_at,
-            in_flight: hook.in_flight,
-            rate: hook.rate,
-            ordered: hook.ordered,
-            on_failure: hook.on_failure,
+            in_flight: hook.settings.in_flight,
+            rate: hook.settings.rate,
+            ordered: hook.settings.ordered,
+            on_failure: hook.settings.after_failure(),
             settings: hook.settings,
             created_at: hook.created_at,
             updated_at: hook.updated_at,
@@ -233,25 +233,32 @@ pub(crate) fn rotation(text: &str) -> Result<Rotation, Problem> {
     })
 }
 
-/// What a body says of the hook's own settings; `null` takes one back.
+/// The settings that a body changes; `null` removes what the hook had set.
 fn settings_change(fields: &mut Fields<'_>) -> SettingsChange {
-    SettingsChange {
-        body: fields
-            .change("body", |f, name| f.parsed(name, body_form))
-            .map(Option::unwrap_or_default),
-        filter: fields.change("filter", |f, name| f.parsed(name, Filter::from_str)),
-        timeout: fields.change("timeout", |f, name| f.parsed(name, Span::from_str)),
-        retry_schedule: fields.change("retry_schedule", |f, name| {
-            let waits = f.list(name, WAITS_MAX, Span::from_str);
-            waits.map(RetrySchedule::new)
-        }),
-        in_flight: fields.change("in_flight", Fields::optional),
-        rate: fields.change("rate", |f, name| f.parsed(name, Rate::from_str)),
-        ordered: fields.change("ordered", |f, name| f.parsed(name, ordered)),
-        on_failure: fields.change("on_failure", |f, name| f.parsed(name, on_failure)),
-        back_off_after: fields.change("back_off_after", Fields::optional),
-        disable_after_failures: fields.change("disable_after_failures", Fields::optional),
-        disable_after: fields.change("disable_after", |f, name| f.parsed(name, Span::from_str)),
+    let mut change = SettingsChange::default();
+    for setting in HOOK_SETTINGS {
+        let value = fields.change(setting.name, |fields, name| {
+            setting_value(fields, name, setting.form)
+        });
+        let Some(value) = value else { continue };
+        if let Err(error) = setting.set(&mut change, value.unwrap_or_default()) {
+            fields.refuse(Fault::at(format!("/{}", error.field), error.why));
+        }
+    }
+    change
+}
+
+fn setting_value(fields: &mut Fields<'_>, name: &'static str, form: SettingForm) -> Option<Value> {
+    match form {
+        SettingForm::Count => fields.optional::<u32>(name).map(Value::from),
+        SettingForm::Durations => {
+            let waits = fields.list(name, WAITS_MAX, Span::from_str)?;
+            Some(json!(waits))
+        }
+        SettingForm::Duration
+        | SettingForm::Rate
+        | SettingForm::Condition
+        | SettingForm::Choice(_) => fields.optional::<String>(name).map(Value::from),
     }
 }
 
@@ -280,29 +287,6 @@ fn profile(name: &str) -> Result<&'static str, String> {
     known.ok_or_else(|| format!("must be one of {}", PROFILES.join(", ")))
 }
 
-fn body_form(name: &str) -> Result<BodyForm, &'static str> {
-    match name {
-        "envelope" => Ok(BodyForm::Envelope),
-        "payload" => Ok(BodyForm::Payload),
-        _ => Err("must be envelope or payload"),
-    }
-}
-
-fn ordered(name: &str) -> Result<Ordered, &'static str> {
-    match name {
-        "key" => Ok(Ordered::Key),
-        _ => Err("must be key, or null for no order"),
-    }
-}
-
-fn on_failure(name: &str) -> Result<OnFailure, &'static str> {
-    match name {
-        "hold" => Ok(OnFailure::Hold),
-        "skip" => Ok(OnFailure::Skip),
-        _ => Err("must be hold or skip"),
-    }
-}
-
 /// What callers may send, for the document of the API.
 pub(crate) fn schemas() -> Vec<(&'static str, Value)> {
     let mut new_hook = properties();
@@ -322,6 +306,8 @@ pub(crate) fn schemas() -> Vec<(&'static str, Value)> {
     ] {
         new_hook[name] = schema;
     }
+    let mut overlap = duration_schema();
+    overlap["description"] = "How long the old secret also signs; `24h` unless given.".into();
     vec![
         (
             "HookChange",
@@ -352,16 +338,16 @@ pub(crate) fn schemas() -> Vec<(&'static str, Value)> {
                 "additionalProperties": false,
                 "properties": {
                     "secret": secret_schema("The new secret; one is made unless given."),
-                    "overlap": duration_schema("How long the old secret signs too; `24h` unless given."),
+                    "overlap": overlap,
                 },
             }),
         ),
     ]
 }
 
-/// What can be set when a hook is made and changed later.
+/// The members that a new hook and a change of one have in common.
 fn properties() -> Value {
-    json!({
+    let mut properties = json!({
         "url": {
             "type": "string",
             "description": "Where its deliveries go: `http://` or `https://`, without credentials or fragment.",
@@ -377,16 +363,6 @@ fn properties() -> Value {
             "maxItems": PATTERNS_MAX,
             "examples": [["invoice.*"]],
         },
-        "filter": {
-            "type": ["string", "null"],
-            "description": "Only events whose payload fits this condition.",
-            "examples": ["amount >= 100 && currency == \"EUR\""],
-        },
-        "body": {
-            "type": ["string", "null"],
-            "enum": ["envelope", "payload", null],
-            "description": "What stands in the body: `{type, timestamp, data}`, which is the default, or the payload alone.",
-        },
         "headers": {
             "type": ["object", "null"],
             "description": "Extra request headers; they are stored sealed and not shown again.",
@@ -398,35 +374,43 @@ fn properties() -> Value {
             "required": ["user", "password"],
             "properties": {"user": {"type": "string"}, "password": {"type": "string"}},
         },
-        "timeout": duration_schema("The deadline of a request; never longer than `worker.request_timeout`."),
-        "retry_schedule": {
+    });
+    for setting in HOOK_SETTINGS {
+        properties[setting.name] = setting_schema(setting);
+    }
+    properties
+}
+
+fn setting_schema(setting: &HookSetting) -> Value {
+    let description = format!("{}. Unless set: {}.", setting.summary, setting.default);
+    let mut schema = match setting.form {
+        SettingForm::Count => {
+            json!({"type": ["integer", "null"], "minimum": 1, "maximum": u32::MAX})
+        }
+        SettingForm::Duration => duration_schema(),
+        SettingForm::Durations => json!({
             "type": ["array", "null"],
-            "description": "The waits between attempts; n waits make n + 1 attempts.",
             "items": {"type": "string", "pattern": DURATION},
             "maxItems": WAITS_MAX,
             "examples": [["5s", "5m", "1h"]],
-        },
-        "in_flight": count_schema("Requests in flight at most, over all workers."),
-        "rate": {
+        }),
+        SettingForm::Rate => json!({
             "type": ["string", "null"],
-            "description": "Requests in a second, a minute or an hour at most, over all workers.",
             "pattern": "^[1-9][0-9]{0,8}/[smh]$",
             "examples": ["20/s", "300/m", "1000/h"],
-        },
-        "ordered": {
+        }),
+        SettingForm::Condition => json!({
             "type": ["string", "null"],
-            "enum": ["key", null],
-            "description": "The events of one ordering key come in their order, one at a time.",
-        },
-        "on_failure": {
-            "type": ["string", "null"],
-            "enum": ["hold", "skip", null],
-            "description": "If it is ordered: once an event has failed for good, hold those of its key behind it, which is the default, or skip it.",
-        },
-        "back_off_after": count_schema("Back it off as a whole from so many failures in a row."),
-        "disable_after_failures": count_schema("Disable it at so many failures in a row …"),
-        "disable_after": duration_schema("… that span at least this time."),
-    })
+            "examples": ["amount >= 100 && currency == \"EUR\""],
+        }),
+        SettingForm::Choice(words) => {
+            let words = words.iter().map(|word| json!(word));
+            let choices: Vec<_> = words.chain([Value::Null]).collect();
+            json!({"type": ["string", "null"], "enum": choices})
+        }
+    };
+    schema["description"] = description.into();
+    schema
 }
 
 fn secret_schema(description: &str) -> Value {
@@ -437,10 +421,6 @@ fn secret_schema(description: &str) -> Value {
     })
 }
 
-fn duration_schema(description: &str) -> Value {
-    json!({"type": ["string", "null"], "pattern": DURATION, "description": description, "examples": ["15s", "24h", "7d"]})
-}
-
-fn count_schema(description: &str) -> Value {
-    json!({"type": ["integer", "null"], "minimum": 1, "maximum": u32::MAX, "description": description})
+fn duration_schema() -> Value {
+    json!({"type": ["string", "null"], "pattern": DURATION, "examples": ["15s", "24h", "7d"]})
 }

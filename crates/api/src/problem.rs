@@ -229,21 +229,7 @@ impl Fault {
 /// What is wrong with an event, by its place in the body.
 impl From<&EventError> for Fault {
     fn from(error: &EventError) -> Self {
-        let pointer = match error {
-            EventError::TypeEmpty
-            | EventError::TypeTooLong(_)
-            | EventError::TypeMalformed(_)
-            | EventError::TypeReserved(_) => "/event_type",
-            EventError::PayloadMalformed(_) | EventError::PayloadTooLarge(_) => "/payload",
-            EventError::Key { what, .. } => match *what {
-                "account" => "/account",
-                "ordering key" => "/ordering_key",
-                _ => "/dedup_key",
-            },
-            EventError::Headers(_) | EventError::HeadersTooMany => "/headers",
-            EventError::DueTooLate { .. } => "/deliver_after",
-        };
-        Self::at(pointer, error.to_string())
+        Self::at(format!("/{}", error.field()), error.to_string())
     }
 }
 
@@ -295,19 +281,12 @@ impl From<PublishError> for Problem {
 
 impl From<HookError> for Problem {
     fn from(error: HookError) -> Self {
-        let pointer = match &error {
-            HookError::Url { .. } => "/url",
-            HookError::NoEvents => "/events",
-            HookError::Header(..) | HookError::HeadersTooMany => "/headers",
-            HookError::Timeout => "/timeout",
-            HookError::Account => "/account",
-            HookError::NotOrdered => "/on_failure",
-            HookError::Zero("in-flight limit") => "/in_flight",
-            HookError::Zero("number of failures to back off after") => "/back_off_after",
-            HookError::Zero("number of failures to disable after") => "/disable_after_failures",
-            _ => "",
+        let pointer = error.field().map(|field| format!("/{field}"));
+        let detail = match &error {
+            HookError::Setting(error) => error.why.clone(),
+            error => error.to_string(),
         };
-        Self::invalid(vec![Fault::at(pointer, error.to_string())])
+        Self::invalid(vec![Fault::at(pointer.unwrap_or_default(), detail)])
     }
 }
 

@@ -48,7 +48,7 @@ impl BenchDatabase {
         })
     }
 
-    /// Its URL.
+    /// Its URL, for the program that is measured.
     pub fn url(&self) -> &str {
         &self.url
     }

@@ -57,7 +57,7 @@ pub async fn bounded<T>(plan: &Plan, work: impl Future<Output = Result<T>>) -> R
 
 /// A database with its keys, and the program that works on it.
 pub struct Environment {
-    /// The database.
+    /// The database, for what the store does not offer.
     pub database: BenchDatabase,
     /// A store on the database.
     pub store: Arc<dyn Store>,

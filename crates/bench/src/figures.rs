@@ -54,7 +54,7 @@ pub struct Cost {
 /// One measurement of one run.
 #[derive(Clone, Debug)]
 pub struct Measurement {
-    /// Its figures.
+    /// What was measured.
     pub figures: Vec<Figure>,
     /// Their common cost.
     pub cost: Cost,

@@ -57,7 +57,7 @@ pub struct SteadyResult {
     pub rate: f64,
     /// Times from commit to arrival of the sampled events in seconds, sorted.
     pub waits: Vec<f64>,
-    /// Its cost.
+    /// Processor time and memory of the machine and the worker.
     pub cost: Cost,
 }
 

@@ -30,7 +30,7 @@ pub struct Cli {
     /// The options of every command.
     #[command(flatten)]
     pub globals: Globals,
-    /// The command.
+    /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }

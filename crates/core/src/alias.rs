@@ -1,34 +1,34 @@
 //! The id under which a profile's own API knows a hook.
 //!
-//! Each form decodes and sorts as those ids do that clients of such an API have seen before.
-//! Which profile uses which form is the profile's to say.
+//! Each form decodes and sorts like the ids that clients of such an API already know. The profile
+//! chooses the form.
 
 use crate::Timestamp;
 use chrono::Datelike;
 use serde::{Deserialize, Serialize};
 
-/// How ids of a profile's own API look.
+/// The form of the ids in a profile's own API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AliasForm {
     /// A prefix, the time in UTC to the millisecond (`YYMMDDHHmmssSSS`), and 11 random
     /// characters of base 62.
     Dated {
-        /// What stands first.
+        /// The beginning of every id, such as `WH01WH`.
         prefix: &'static str,
     },
     /// 16 digits of base 36: 8 for the milliseconds since 2000, 8 random ones.
     Aidx,
-    /// The next whole number of the profile, from 1 on.
+    /// The next whole number of the profile, beginning with 1.
     Number,
 }
 
-/// The alias of a hook that is to be registered.
+/// The alias of a hook that is being registered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NewAlias {
-    /// This one; no hook of the profile may have had it before.
+    /// This alias; no hook of the profile may ever have had it.
     Given(String),
-    /// The number after the last that was given to a hook of the profile.
+    /// The number after the last one that a hook of the profile got.
     NextNumber,
 }
 
@@ -48,7 +48,7 @@ impl AliasForm {
     }
 }
 
-/// A prefix, the time and 11 characters that only depend on `seed`.
+/// A prefix, the time, and 11 characters that depend on `seed` alone.
 fn dated(prefix: &str, now: Timestamp, seed: u128) -> String {
     let year = now.year().rem_euclid(100);
     let time = now.format("%m%d%H%M%S%3f");
@@ -56,7 +56,7 @@ fn dated(prefix: &str, now: Timestamp, seed: u128) -> String {
     format!("{prefix}{year:02}{time}{tail}")
 }
 
-/// The time and 8 digits that only depend on `seed`.
+/// The time, and 8 digits that depend on `seed` alone.
 fn aidx(now: Timestamp, seed: u128) -> String {
     let since = (now.timestamp_millis() - MILLENNIUM_MS).max(0);
     let time = digits::<8>(36, u128::from(since.unsigned_abs()));

@@ -1,34 +1,34 @@
-//! The record of one HTTP request.
+//! The record of one attempt.
 
 use crate::{AttemptId, Outcome, Timestamp};
 use std::time::Duration;
 
-/// One HTTP request made for a delivery, and what came of it.
+/// One HTTP request made for a delivery, and its outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
-    /// Drawn when the attempt starts; tells a replayed settlement from a new one.
+    /// Drawn when the attempt starts, so that a settlement that is repeated is recognised.
     pub id: AttemptId,
-    /// The delivery's first attempt is 1.
+    /// The place among the attempts of the delivery, beginning with 1.
     pub number: u32,
-    /// When it started.
+    /// When the attempt started.
     pub at: Timestamp,
-    /// How long the exchange took.
+    /// The time from the start to the end of the exchange.
     pub duration: Duration,
-    /// What came of it.
+    /// The result.
     pub outcome: Outcome,
-    /// The beginning of the response's body, at most
+    /// The beginning of the response body, at most
     /// [`EXCERPT_MAX_BYTES`](crate::EXCERPT_MAX_BYTES); empty when there was none.
     pub response: Vec<u8>,
 }
 
 impl Attempt {
-    /// What went wrong, in words fit for storing; `None` for an accepted attempt.
+    /// The failure as a sentence that can be stored; `None` for an accepted attempt.
     pub fn error(&self) -> Option<String> {
         (!self.outcome.is_accepted()).then(|| scrub(&self.outcome.to_string()))
     }
 }
 
-/// Text that every database stores: without NUL, and of bounded length.
+/// The text without NUL and at most 500 characters long, which every database can store.
 pub fn scrub(text: &str) -> String {
     const MAX_CHARS: usize = 500;
     text.chars()

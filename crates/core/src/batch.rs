@@ -1,20 +1,20 @@
-//! Several events in one request, for formats that have that.
+//! Batches: several events in one request, for formats that allow it.
 
 use crate::Hook;
 use std::fmt;
 use std::time::Duration;
 
-/// How the events of a hook go together.
+/// How events of one hook are put into batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Batching {
-    /// Events in one request at most.
+    /// The largest number of events in one request.
     pub most: u32,
-    /// How long the first of them waits for others.
+    /// How long the first event waits for others before the batch is sent.
     pub window: Duration,
 }
 
-/// Which hooks get several events in one request.
+/// Decides which hooks get batches.
 pub trait Batches: fmt::Debug + Send + Sync {
-    /// How the events of `hook` go together; `None` when each goes by itself.
+    /// The batching of `hook`; `None` when each event has a request of its own.
     fn of(&self, hook: &Hook) -> Option<Batching>;
 }

@@ -3,8 +3,9 @@
 use crate::Event;
 use chrono::SecondsFormat;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
-/// What stands in the body of a delivery.
+/// The form of a `standard` request body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BodyForm {
@@ -15,7 +16,16 @@ pub enum BodyForm {
     Payload,
 }
 
-/// The body: the payload's bytes stand in it verbatim in both forms.
+impl fmt::Display for BodyForm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Envelope => "envelope",
+            Self::Payload => "payload",
+        })
+    }
+}
+
+/// The request body. Both forms hold the payload's bytes verbatim.
 pub fn standard_body(event: &Event, form: BodyForm) -> String {
     let payload = event.payload.as_str();
     match form {

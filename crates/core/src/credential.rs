@@ -1,9 +1,8 @@
-//! Credentials of registrants: who may register hooks over a compatible API, and as whom.
+//! Credentials of registrants, who register hooks through a compatible API.
 //!
-//! Each compatible API shows who calls in its own way, but there are three kinds only: an id and
-//! a secret that signs, which must be had again to check a signature and is sealed at rest; a
-//! user and a password, of which a slow hash is kept; and a token, recognised by its SHA-256.
-//! Which API uses which is not known here.
+//! Compatible APIs identify callers in three ways: by an id and a secret that signs, which is needed
+//! to check signatures and is stored sealed; by a user and a password, stored as a slow hash; and by
+//! a token, stored as its SHA-256. The APIs themselves are not known here.
 
 use crate::{KEY_MAX_BYTES, KeyId, PasswordHash, Timestamp, TokenHash};
 use serde::Serialize;
@@ -15,7 +14,7 @@ const PART_MAX_BYTES: usize = 255;
 /// Longest name of a credential, in bytes.
 const NAME_MAX_BYTES: usize = 200;
 
-/// A secret that signs. It has no `Debug`: it must not reach a log.
+/// A secret that signs. `Debug` hides it, so that it cannot be logged.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SharedSecret(Vec<u8>);
 
@@ -38,9 +37,9 @@ impl fmt::Debug for SharedSecret {
 }
 
 impl TokenHash {
-    /// The hash of a token that a registrant shows to a compatible API.
+    /// The hash of a token that a registrant sends to a compatible API.
     ///
-    /// The API's name is hashed with it, so that a token of one API is none of another's.
+    /// The name of the API is part of the hash, so that a token is valid in one API only.
     pub fn of_registrant(system: &str, token: &str) -> Self {
         let digest = Sha256::new()
             .chain_update(system.as_bytes())
@@ -50,39 +49,39 @@ impl TokenHash {
     }
 }
 
-/// What a registrant is recognised by.
+/// How a registrant proves its identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Proof {
-    /// An id, and the secret that signs under it.
+    /// By signing with a secret that has an id.
     Secret {
-        /// The id, which is no secret.
+        /// The public id of the secret.
         id: String,
-        /// The secret.
+        /// The secret that signs.
         secret: SharedSecret,
     },
-    /// A user and a password.
+    /// By a user name and a password.
     Password {
-        /// The user.
+        /// The user name.
         user: String,
         /// The slow hash of the password.
         hash: PasswordHash,
     },
-    /// A token.
+    /// By a token.
     Token(TokenHash),
 }
 
-/// Whether an account, or a member of it, may act.
+/// Whether an account, or a member of it, may call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RegistrantStatus {
-    /// It may.
+    /// It may call.
     Active,
-    /// It is suspended, or not yet let in.
+    /// It is suspended or not yet approved.
     Inactive,
 }
 
 impl RegistrantStatus {
-    /// The standing's name, as it is stored and shown.
+    /// The name under which the status is stored and shown.
     pub fn name(self) -> &'static str {
         match self {
             Self::Active => "active",
@@ -90,37 +89,37 @@ impl RegistrantStatus {
         }
     }
 
-    /// The standing of this name.
+    /// The status with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::Active, Self::Inactive]
             .into_iter()
-            .find(|standing| standing.name() == name)
+            .find(|status| status.name() == name)
     }
 }
 
-/// What the holder of a credential may do.
+/// The rights of a registrant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Access {
-    /// Whether it may see hooks.
+    /// Whether it may read hooks.
     pub read: bool,
     /// Whether it may register, change and delete hooks.
     pub write: bool,
-    /// Whether its account may act.
+    /// Whether its account may call.
     pub account_status: RegistrantStatus,
-    /// Whether it may act in its account.
+    /// Whether it may call as a member of its account.
     pub member_status: RegistrantStatus,
-    /// Whether its account has shown whose it is.
+    /// Whether the identity of its account was verified.
     pub verified: bool,
 }
 
 impl Access {
-    /// Whether nothing is withheld.
+    /// Whether every right is granted.
     pub fn is_full(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// Everything.
+/// Every right.
 impl Default for Access {
     fn default() -> Self {
         Self {
@@ -133,51 +132,51 @@ impl Default for Access {
     }
 }
 
-/// A change of what a credential's holder may do; what is `None` stays as it is.
+/// A change of the rights of a registrant. `None` leaves a right as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AccessChange {
-    /// Whether it may see hooks, and whether it may change them.
+    /// Whether it may read hooks, and whether it may change them.
     pub permission: Option<(bool, bool)>,
-    /// Whether its account may act.
+    /// Whether its account may call.
     pub account_status: Option<RegistrantStatus>,
-    /// Whether it may act in its account.
+    /// Whether it may call as a member of its account.
     pub member_status: Option<RegistrantStatus>,
-    /// Whether its account has shown whose it is.
+    /// Whether the identity of its account was verified.
     pub verified: Option<bool>,
 }
 
 impl AccessChange {
-    /// Whether anything is to change.
+    /// Whether the change names nothing.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// A credential to be made.
+/// A credential that is being made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewCredential {
-    /// For which compatible API: the name of its profile.
+    /// The compatible API, by the name of its profile.
     pub system: String,
-    /// Whose hooks its holder registers.
+    /// The account of the hooks that it registers.
     pub account: String,
-    /// What people call it.
+    /// A name for people.
     pub name: Option<String>,
-    /// What its holder is recognised by.
+    /// How the registrant proves its identity.
     pub proof: Proof,
-    /// What its holder may do.
+    /// The rights of the registrant.
     pub access: Access,
 }
 
-/// A credential that a caller has named.
+/// The credential of a caller, found by its public part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credential {
-    /// Its id.
+    /// Drawn when the credential was made.
     pub id: KeyId,
-    /// Whose hooks its holder registers.
+    /// The account of the hooks that it registers.
     pub account: String,
-    /// What its holder is recognised by.
+    /// How the registrant proves its identity.
     pub proof: Proof,
-    /// What its holder may do.
+    /// The rights of the registrant.
     pub access: Access,
     /// When it was last used, within about a minute.
     pub last_used_at: Option<Timestamp>,
@@ -196,27 +195,27 @@ pub enum CredentialError {
         "the name of a key must be 1 to {NAME_MAX_BYTES} bytes long, without control characters"
     )]
     Name,
-    /// A part of the credential that cannot be sent as it is.
+    /// A part of the credential cannot be sent.
     #[error(
         "the {what} must be {least} to {PART_MAX_BYTES} bytes long, {form}; this one has {bytes}"
     )]
     Part {
-        /// Which part.
+        /// The part, such as `user`.
         what: &'static str,
-        /// How long it is at least.
+        /// The shortest length, in bytes.
         least: usize,
-        /// What it may hold.
+        /// The characters that it may have.
         form: &'static str,
-        /// How long it is.
+        /// The length that was given, in bytes.
         bytes: usize,
     },
 }
 
 impl NewCredential {
-    /// Checks every bound.
+    /// Checks every limit.
     ///
     /// # Errors
-    /// The first bound that is broken.
+    /// The first limit that is exceeded.
     pub fn check(&self) -> Result<(), CredentialError> {
         let account = &self.account;
         if account.is_empty() || account.len() > KEY_MAX_BYTES || account.contains('\0') {
@@ -229,7 +228,7 @@ impl NewCredential {
         }
         match &self.proof {
             Proof::Secret { id, .. } => check_word("API key", 1, id),
-            // A colon would end the user.
+            // HTTP Basic separates user and password by a colon.
             Proof::Password { user, .. } if user.contains(':') => Err(CredentialError::Part {
                 what: "user",
                 least: 1,
@@ -242,21 +241,21 @@ impl NewCredential {
     }
 }
 
-/// Checks a part that stands in a header between commas: printable ASCII without blanks,
-/// commas and equals signs.
+/// Checks a part that is sent in a header between commas: printable ASCII without blanks, commas,
+/// equals signs and quotes.
 ///
 /// # Errors
-/// When it is too short or too long, or holds something else.
+/// When it is too short or too long, or has other characters.
 pub fn check_word(what: &'static str, least: usize, text: &str) -> Result<(), CredentialError> {
     let of_word = |b: u8| b.is_ascii_graphic() && !matches!(b, b',' | b'=' | b'"');
-    let form = "letters, digits and marks, without blanks, commas, equals signs and quotes";
+    let form = "letters, digits and punctuation, without blanks, commas, equals signs and quotes";
     part(what, least, form, text, text.bytes().all(of_word))
 }
 
 /// Checks a part that may be any text without control characters.
 ///
 /// # Errors
-/// When it is too short or too long, or holds a control character.
+/// When it is too short or too long, or has a control character.
 pub fn check_text(what: &'static str, least: usize, text: &str) -> Result<(), CredentialError> {
     let form = "without control characters";
     part(what, least, form, text, !text.contains(char::is_control))

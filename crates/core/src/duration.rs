@@ -1,4 +1,4 @@
-//! Durations as people write them: `5s`, `25ms`, `30m`, `24h`, `30d`.
+//! Durations in configuration, settings and flags: `5s`, `25ms`, `30m`, `24h`, `30d`.
 
 use crate::SPAN_MAX;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -6,7 +6,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// A duration that reads and writes as text.
+/// A duration that is written as text, such as `5s` or `1h 30m`, in configuration files, stored
+/// settings, the API and flags. At most [`SPAN_MAX`] when read from text.
 ///
 /// ```
 /// use postrider_core::Span;
@@ -17,31 +18,31 @@ use std::time::Duration;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span(Duration);
 
-/// The text is not a duration that can be set.
+/// The text is not an accepted duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpanError {
-    /// It is not a duration.
+    /// The text is not a duration.
     #[error(
         "{0:?} is not a duration: write a number with a unit, such as \"25ms\", \"5s\", \"30m\", \"24h\" or \"30d\""
     )]
     Malformed(String),
-    /// It is longer than [`SPAN_MAX`].
+    /// The duration is longer than [`SPAN_MAX`].
     #[error("{0:?} is longer than 100 years: give a shorter duration")]
     TooLong(String),
 }
 
 impl Span {
-    /// So many seconds.
+    /// A duration of `seconds` seconds.
     pub const fn secs(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
     }
 
-    /// So many milliseconds.
+    /// A duration of `milliseconds` milliseconds.
     pub const fn millis(milliseconds: u64) -> Self {
         Self(Duration::from_millis(milliseconds))
     }
 
-    /// The duration itself.
+    /// The duration for the standard library.
     pub const fn get(self) -> Duration {
         self.0
     }

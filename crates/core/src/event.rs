@@ -1,4 +1,4 @@
-//! Something that happened in an application.
+//! Events: before and after the outbox.
 
 use crate::{
     EventId, HEADERS_MAX, HEADERS_MAX_BYTES, KEY_MAX_BYTES, PAYLOAD_MAX_BYTES, Span, Timestamp,
@@ -12,15 +12,16 @@ use std::sync::Arc;
 /// The account of an event that names none.
 pub const DEFAULT_ACCOUNT: &str = "default";
 
-/// The prefix of the event types that Postrider itself publishes.
+/// The prefix of the types of operational events.
 const OPERATIONAL_PREFIX: &str = "postrider.";
 
-/// An event's JSON, byte for byte as the application wrote it: it is signed and sent verbatim.
+/// The JSON text of an event, byte for byte as the application wrote it. It is signed and sent
+/// unchanged.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Payload(Arc<str>);
 
 impl Payload {
-    /// Takes JSON text that the database has already checked.
+    /// A payload of JSON text that the database has already checked.
     pub fn from_checked(text: impl Into<Arc<str>>) -> Self {
         Self(text.into())
     }
@@ -40,19 +41,19 @@ impl fmt::Debug for Payload {
 /// An event that has left the outbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// Its id: what receivers see as `webhook-id`.
+    /// What receivers see as `webhook-id`.
     pub id: EventId,
-    /// Whose hooks it is for.
+    /// The account whose hooks get the event.
     pub account: String,
-    /// What happened, such as `invoice.paid`.
+    /// The event type, such as `invoice.paid`.
     pub event_type: String,
-    /// What the application says about it.
+    /// The JSON that the application wrote.
     pub payload: Payload,
-    /// Events of one key reach an ordered hook in their order.
+    /// Ordered hooks get events with the same key in the order of insertion.
     pub ordering_key: Option<String>,
     /// Extra request headers as a JSON object of strings.
     pub headers: Option<String>,
-    /// When it happened: as the application says, else when it was inserted.
+    /// The time that the application gave, otherwise the time of insertion.
     pub occurred_at: Timestamp,
 }
 
@@ -67,19 +68,19 @@ pub struct Event {
 /// ```
 #[derive(Clone, Debug)]
 pub struct NewEvent {
-    /// Whose hooks it is for; `default` unless set.
+    /// The account whose hooks get the event; `default` unless set.
     pub account: String,
-    /// What happened.
+    /// The event type, such as `invoice.paid`.
     pub event_type: String,
-    /// The JSON text, sent verbatim.
+    /// The JSON text, which is sent unchanged.
     pub payload: Box<RawValue>,
-    /// Events of one key reach an ordered hook in their order.
+    /// Ordered hooks get events with the same key in the order of insertion.
     pub ordering_key: Option<String>,
-    /// A second event of the account with this key is dropped at fan-out.
+    /// Later events of the account with the same key are dropped at fan-out.
     pub dedup_key: Option<String>,
-    /// Not to be delivered before this moment.
+    /// The earliest time of delivery; `None` for at once.
     pub deliver_after: Option<Timestamp>,
-    /// When it happened; the time of insertion unless set.
+    /// When the event happened; the time of insertion unless set.
     pub occurred_at: Option<Timestamp>,
     /// Extra request headers as a JSON object of strings.
     pub headers: Option<String>,
@@ -99,9 +100,9 @@ pub enum EventError {
         "the event type {0:?} has white space, a control character or a \"*\"; use names such as \"invoice.paid\""
     )]
     TypeMalformed(String),
-    /// The type is one of ours.
+    /// The type is reserved for operational events.
     #[error(
-        "the event type {0:?} begins with \"postrider.\", which is kept for events of Postrider itself; choose another name"
+        "the event type {0:?} begins with \"postrider.\", which is reserved for operational events; choose another name"
     )]
     TypeReserved(String),
     /// The payload is not JSON.
@@ -117,9 +118,11 @@ pub enum EventError {
         "the {what} must be 1 to {KEY_MAX_BYTES} bytes long, without NUL; this one has {length} bytes"
     )]
     Key {
-        /// Which one.
+        /// The member of the event, such as `ordering_key`.
+        field: &'static str,
+        /// Its name in the error text.
         what: &'static str,
-        /// How long it is.
+        /// The length that was given, in bytes.
         length: usize,
     },
     /// The extra headers are not a JSON object of strings, or not valid as headers.
@@ -130,26 +133,42 @@ pub enum EventError {
         "there are more than {HEADERS_MAX} headers, or more than {HEADERS_MAX_BYTES} bytes of them: put data into the payload"
     )]
     HeadersTooMany,
-    /// The event is not to be delivered while it is kept.
+    /// The event is due only after its retention has ended.
     #[error(
-        "deliver_after ({at}) lies beyond retention.events ({kept}): the event would be dropped before it is due; choose an earlier time or keep events for longer"
+        "deliver_after ({at}) is beyond retention.events ({kept}): the event would be dropped before it is due; choose an earlier time or a longer retention"
     )]
     DueTooLate {
-        /// When it is to be delivered.
+        /// The earliest time of delivery.
         at: Timestamp,
-        /// How long events are kept.
+        /// The retention of events.
         kept: Span,
     },
 }
 
-/// Names of what happened: `invoice.paid`.
+impl EventError {
+    /// The member of the event's JSON that is wrong.
+    pub fn field(&self) -> &'static str {
+        match self {
+            Self::TypeEmpty
+            | Self::TypeTooLong(_)
+            | Self::TypeMalformed(_)
+            | Self::TypeReserved(_) => "event_type",
+            Self::PayloadMalformed(_) | Self::PayloadTooLarge(_) => "payload",
+            Self::Key { field, .. } => field,
+            Self::Headers(_) | Self::HeadersTooMany => "headers",
+            Self::DueTooLate { .. } => "deliver_after",
+        }
+    }
+}
+
+/// The rules for event types such as `invoice.paid`.
 #[derive(Debug)]
 pub struct EventType;
 
 impl EventType {
-    /// Whether `name` can be an event type. Segments of letters, digits and underscores joined
-    /// by full stops are recommended (Standard Webhooks); other printable names that existing
-    /// systems use (`chat-assigned`, `SINGLE-REPORT`) are accepted.
+    /// Checks a name. Standard Webhooks recommends segments of letters, digits and underscores
+    /// between full stops; other printable names that existing systems use (`chat-assigned`,
+    /// `SINGLE-REPORT`) are accepted.
     ///
     /// # Errors
     /// Empty, too long, or with white space, control characters or `*`.
@@ -166,7 +185,7 @@ impl EventType {
         Ok(())
     }
 
-    /// The same for an event that an application publishes: `postrider.*` is not its to use.
+    /// Checks the name of an event that an application publishes.
     ///
     /// # Errors
     /// As [`check`](Self::check), and for reserved names.
@@ -178,7 +197,7 @@ impl EventType {
         }
     }
 
-    /// Whether the type is one of Postrider's own.
+    /// Whether the type is reserved for operational events: `postrider.*`.
     pub fn is_operational(name: &str) -> bool {
         name.starts_with(OPERATIONAL_PREFIX)
     }
@@ -198,7 +217,7 @@ impl NewEvent {
         Ok(Self::raw(event_type, payload))
     }
 
-    /// The same from JSON text, which is kept byte for byte.
+    /// An event with JSON text as its payload, which is sent unchanged.
     ///
     /// # Errors
     /// When the text is not JSON.
@@ -221,35 +240,35 @@ impl NewEvent {
         }
     }
 
-    /// Whose hooks the event is for.
+    /// Sets the account whose hooks get the event.
     #[must_use]
     pub fn account(mut self, account: impl Into<String>) -> Self {
         self.account = account.into();
         self
     }
 
-    /// Keeps the events of this key in order at hooks that ask for it.
+    /// Sets the key within which ordered hooks keep the order of events.
     #[must_use]
     pub fn ordering_key(mut self, key: impl Into<String>) -> Self {
         self.ordering_key = Some(key.into());
         self
     }
 
-    /// Drops later events of the account with this key.
+    /// Sets the deduplication key: later events of the account with the same key are dropped.
     #[must_use]
     pub fn dedup_key(mut self, key: impl Into<String>) -> Self {
         self.dedup_key = Some(key.into());
         self
     }
 
-    /// Holds the event back until `at`.
+    /// Sets the earliest time of delivery.
     #[must_use]
     pub fn deliver_after(mut self, at: Timestamp) -> Self {
         self.deliver_after = Some(at);
         self
     }
 
-    /// Says when it happened.
+    /// Sets when the event happened.
     #[must_use]
     pub fn occurred_at(mut self, at: Timestamp) -> Self {
         self.occurred_at = Some(at);
@@ -261,25 +280,25 @@ impl NewEvent {
         self.ordering_key.as_deref().or(self.dedup_key.as_deref())
     }
 
-    /// Checks every bound, as the API, the command line and the producer do before inserting.
+    /// Checks every limit. The API, the command line and the producer call it before inserting.
     ///
     /// # Errors
-    /// The first bound that is broken.
+    /// The first limit that is exceeded.
     pub fn check(&self) -> Result<(), EventError> {
         EventType::check_published(&self.event_type)?;
         if self.payload.get().len() > PAYLOAD_MAX_BYTES {
             return Err(EventError::PayloadTooLarge(self.payload.get().len()));
         }
         check_key("account", Some(&self.account))?;
-        check_key("ordering key", self.ordering_key.as_deref())?;
-        check_key("deduplication key", self.dedup_key.as_deref())?;
+        check_key("ordering_key", self.ordering_key.as_deref())?;
+        check_key("dedup_key", self.dedup_key.as_deref())?;
         check_headers(self.headers.as_deref())
     }
 
-    /// Checks that the event is due while events of now are `kept`.
+    /// Checks that an event inserted now is due before its retention ends.
     ///
     /// # Errors
-    /// When it is not: fan-out would reject it.
+    /// When it is not due by then: fan-out would reject it.
     pub fn check_due(&self, now: Timestamp, kept: Span) -> Result<(), EventError> {
         let wait = |at: Timestamp| at.signed_duration_since(now).to_std().unwrap_or_default();
         match self.deliver_after {
@@ -290,35 +309,42 @@ impl NewEvent {
 }
 
 impl Event {
-    /// Checks what the outbox's constraints cannot say; what fails is a rejected row.
+    /// Checks the limits that the constraints of the outbox cannot express. Fan-out rejects a row
+    /// that fails.
     ///
     /// # Errors
-    /// The first bound that is broken.
+    /// The first limit that is exceeded.
     pub fn check(&self, dedup_key: Option<&str>) -> Result<(), EventError> {
         EventType::check_published(&self.event_type)?;
         self.check_own(dedup_key)
     }
 
-    /// The same for an event of our own, which alone may have a reserved type.
+    /// Checks an operational event, whose type may be reserved.
     ///
     /// # Errors
-    /// The first bound that is broken.
+    /// The first limit that is exceeded.
     pub fn check_own(&self, dedup_key: Option<&str>) -> Result<(), EventError> {
         EventType::check(&self.event_type)?;
         if self.payload.as_str().len() > PAYLOAD_MAX_BYTES {
             return Err(EventError::PayloadTooLarge(self.payload.as_str().len()));
         }
         check_key("account", Some(&self.account))?;
-        check_key("ordering key", self.ordering_key.as_deref())?;
-        check_key("deduplication key", dedup_key)?;
+        check_key("ordering_key", self.ordering_key.as_deref())?;
+        check_key("dedup_key", dedup_key)?;
         check_headers(self.headers.as_deref())
     }
 }
 
-fn check_key(what: &'static str, key: Option<&str>) -> Result<(), EventError> {
+fn check_key(field: &'static str, key: Option<&str>) -> Result<(), EventError> {
+    let what = match field {
+        "ordering_key" => "ordering key",
+        "dedup_key" => "deduplication key",
+        field => field,
+    };
     match key {
         Some(key) if key.is_empty() || key.len() > KEY_MAX_BYTES || key.contains('\0') => {
             Err(EventError::Key {
+                field,
                 what,
                 length: key.len(),
             })
@@ -327,7 +353,7 @@ fn check_key(what: &'static str, key: Option<&str>) -> Result<(), EventError> {
     }
 }
 
-/// Checks the bounds of the extra headers, and that they are headers.
+/// Checks that these are extra headers that may be sent.
 pub(crate) fn check_headers(headers: Option<&str>) -> Result<(), EventError> {
     let Some(text) = headers else { return Ok(()) };
     let parsed: std::collections::BTreeMap<String, String> =
@@ -348,8 +374,8 @@ pub(crate) fn check_headers(headers: Option<&str>) -> Result<(), EventError> {
     Ok(())
 }
 
-/// Headers that neither a hook nor an event can set: one that says how long the body is, or
-/// where the request goes, would change what the receiver reads.
+/// Headers that neither a hook nor an event can set. One for the length of the body or the host
+/// would change what the receiver reads.
 const RESERVED_HEADERS: [&str; 13] = [
     "host",
     "content-length",
@@ -373,7 +399,7 @@ pub(crate) fn is_reserved_header(name: &str) -> bool {
         .any(|reserved| reserved.eq_ignore_ascii_case(name))
 }
 
-/// Whether headers of these sizes, names and values together, are more than may be sent.
+/// Whether headers of these sizes, name and value together, exceed the limits.
 pub(crate) fn are_too_many_headers(sizes: impl Iterator<Item = usize>) -> bool {
     let (mut count, mut bytes) = (0, 0);
     for size in sizes {

@@ -1,8 +1,8 @@
-//! Which payloads a hook asks for, beside the event types.
+//! Filters: conditions on payloads.
 //!
-//! A filter is read when the hook is registered or changed, and is refused there with the
-//! position of what is wrong. Held against a payload it never fails: a path that leads nowhere,
-//! and a value of another type, make a comparison false.
+//! A filter is parsed when the hook is registered or changed, and refused there with the position of
+//! the mistake. Evaluation does not fail: a path that the payload does not have, and a value of
+//! another type, make a comparison false.
 
 mod parse;
 
@@ -16,29 +16,29 @@ use std::str::FromStr;
 
 /// A condition on payloads, such as `amount >= 100 && currency == "EUR" && !exists(test)`.
 ///
-/// Shown and stored in one way of writing it, whatever blanks and brackets it was given with.
+/// Shown and stored in a canonical form, whatever blanks and brackets it was written with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Filter(Condition);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Condition {
-    /// At least two, none of them `All`.
+    /// At least two conditions, none of them `All`.
     All(Vec<Condition>),
-    /// At least two, none of them `Any`.
+    /// At least two conditions, none of them `Any`.
     Any(Vec<Condition>),
     Not(Box<Condition>),
-    Exists(Path),
-    StartsWith(Path, String),
-    Compare(Path, Comparison, Literal),
+    Exists(PayloadPath),
+    StartsWith(PayloadPath, String),
+    Compare(PayloadPath, Comparison, Literal),
 }
 
-/// Where in a payload; at least one step.
+/// The path to a value in a payload; at least one step.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Path(Vec<Step>);
+struct PayloadPath(Vec<PathStep>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Step {
+enum PathStep {
     Key(String),
     Index(usize),
 }
@@ -64,26 +64,26 @@ enum Literal {
 /// The text is not a filter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FilterError {
-    /// It is longer than filters may be.
+    /// The filter is too long.
     #[error("the filter is {0} bytes long; at most {max} are allowed", max = crate::FILTER_MAX_BYTES)]
     TooLong(usize),
-    /// It cannot be read.
+    /// The filter cannot be parsed.
     #[error("the filter cannot be read at character {position}: {problem}")]
     Malformed {
-        /// Which character, counted from 1.
+        /// The place of the mistake in characters, beginning with 1.
         position: usize,
-        /// What is wrong there, and what to write instead.
+        /// What is wrong, and what to write instead.
         problem: String,
     },
 }
 
-/// The database takes the payload for JSON, and we cannot read it: it is nested too deeply, or
-/// a number in it is too large. It matches no filter.
+/// The payload is JSON for the database but cannot be parsed here: it is nested too deeply, or a
+/// number in it is too large. It matches no filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the payload cannot be read")]
 pub struct UnreadablePayload;
 
-/// A payload that is read when a filter first asks for it, and at most once.
+/// A payload that is parsed when the first filter needs it, and at most once.
 #[derive(Debug)]
 pub struct LazyPayload<'a> {
     payload: &'a Payload,
@@ -91,7 +91,7 @@ pub struct LazyPayload<'a> {
 }
 
 impl<'a> LazyPayload<'a> {
-    /// The payload, not read yet.
+    /// The payload, not parsed yet.
     pub fn new(payload: &'a Payload) -> Self {
         Self {
             payload,
@@ -106,10 +106,10 @@ impl<'a> LazyPayload<'a> {
 }
 
 impl Filter {
-    /// Whether the payload is one that the hook asks for.
+    /// Whether the payload matches.
     ///
     /// # Errors
-    /// When that cannot be told, which counts as no.
+    /// When the payload cannot be parsed, which counts as no match.
     pub fn matches(&self, payload: &LazyPayload<'_>) -> Result<bool, UnreadablePayload> {
         let value = payload.value().ok_or(UnreadablePayload)?;
         Ok(self.0.holds(value))
@@ -135,16 +135,16 @@ impl Condition {
     }
 }
 
-impl Path {
+impl PayloadPath {
     fn find<'a>(&self, payload: &'a Value) -> Option<&'a Value> {
         self.0.iter().try_fold(payload, |value, step| match step {
-            Step::Key(key) => value.as_object()?.get(key),
-            Step::Index(index) => value.as_array()?.get(*index),
+            PathStep::Key(key) => value.as_object()?.get(key),
+            PathStep::Index(index) => value.as_array()?.get(*index),
         })
     }
 }
 
-/// How a value lies to a literal: in order, or only known to be another one.
+/// The relation of a value to a literal: an order, or only whether they are the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Relation {
     Ordered(Ordering),
@@ -176,8 +176,8 @@ impl Comparison {
 }
 
 impl Literal {
-    /// How the value lies to this; `None` when their types differ, except that anything is
-    /// other than null.
+    /// The relation of `value` to this literal; `None` when their types differ, except that every
+    /// value can be compared with null.
     fn compared_with(&self, value: &Value) -> Option<Relation> {
         let same = |is_same| match is_same {
             true => Relation::Same,
@@ -195,7 +195,7 @@ impl Literal {
     }
 }
 
-/// Orders numbers by their exact values: a large integer is never rounded to compare it.
+/// Orders numbers by their exact values. A large integer is never rounded.
 fn order(one: &Number, other: &Number) -> Option<Ordering> {
     match (integer(one), integer(other)) {
         (Some(one), Some(other)) => Some(one.cmp(&other)),
@@ -212,7 +212,7 @@ fn integer(number: &Number) -> Option<i128> {
 
 fn order_against(integer: i128, float: f64) -> Option<Ordering> {
     let whole = float.trunc();
-    // A larger float becomes the largest i128, which is beyond every integer of a number.
+    // A larger float becomes the largest i128, which exceeds every integer in JSON.
     match integer.cmp(&(whole as i128)) {
         Ordering::Equal => 0.0.partial_cmp(&(float - whole)),
         unequal => Some(unequal),
@@ -224,7 +224,7 @@ impl FromStr for Filter {
 
     fn from_str(text: &str) -> Result<Self, FilterError> {
         let filter = Self(parse::condition(text)?);
-        // What is stored must be readable again.
+        // The canonical form is stored and must be parsed again.
         match filter.to_string().len() {
             length if length > crate::FILTER_MAX_BYTES => Err(FilterError::TooLong(length)),
             _ => Ok(filter),
@@ -284,12 +284,12 @@ impl fmt::Display for Condition {
     }
 }
 
-impl fmt::Display for Path {
+impl fmt::Display for PayloadPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, step) in self.0.iter().enumerate() {
             match step {
-                Step::Index(index) => write!(f, "[{index}]")?,
-                Step::Key(key) => {
+                PathStep::Index(index) => write!(f, "[{index}]")?,
+                PathStep::Key(key) => {
                     f.write_str(if n == 0 { "" } else { "." })?;
                     match parse::is_plain_key(key) {
                         true => f.write_str(key)?,

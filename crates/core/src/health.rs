@@ -1,33 +1,33 @@
-//! How a hook does: its fail count, when it is backed off and when it is disabled.
+//! The health of a hook: its fail count, when it is backed off and when it is disabled.
 //!
-//! Several workers, and several batches of one worker, write at the same time, so an attempt
-//! may be learned of after another that ended later. What counts is when they ended.
+//! Several workers, and several batches of one worker, settle at the same time, so attempts do not
+//! arrive here in the order in which they ended. The order in which they ended decides.
 
 use crate::{DisabledReason, HookId, Outcome, Timestamp};
 use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// What is known of a hook's latest attempts. A hook without failures has the default.
+/// What the latest attempts of a hook have shown. The default is a hook without failures.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Health {
     /// Failed attempts in a row.
     pub fail_count: u32,
-    /// When the first of them failed.
+    /// When the first attempt of the row ended.
     pub first_failure_at: Option<Timestamp>,
-    /// When the last of them failed.
+    /// When the last attempt of the row ended.
     pub last_failure_at: Option<Timestamp>,
-    /// How the last of them failed, in words.
+    /// How the last attempt of the row failed, as a sentence for people.
     pub last_error: Option<String>,
-    /// When the attempt ended that last set the fail count back.
+    /// When the attempt ended that last reset the fail count.
     pub succeeded_at: Option<Timestamp>,
-    /// Whether the hook is held back, and how.
+    /// Whether and how the hook is held back; `None` for a hook without limits of this kind.
     pub phase: Option<Phase>,
-    /// While it is backed off: no probe before then.
+    /// While the hook is backed off: the earliest time of the next probe.
     pub not_before: Option<Timestamp>,
-    /// While it is backed off: probes that failed.
+    /// While the hook is backed off: the number of failed probes.
     pub probes: u32,
-    /// When it was warned of, in this row of failures.
+    /// When the hook was warned of; at most once in a row of failures.
     pub warned_at: Option<Timestamp>,
 }
 
@@ -35,26 +35,25 @@ pub struct Health {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// One probe at a time, with growing pauses; everything else waits.
+    /// Single probes with growing pauses; all other deliveries wait.
     BackedOff,
-    /// A probe was taken: the rest follows, 1, 2, 4, … at a time.
+    /// A probe succeeded: 1, 2, 4, … deliveries at a time, until the full number.
     Ramping,
 }
 
 /// When a hook is backed off and when it is disabled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HealthPolicy {
-    /// From this many failures in a row the hook is backed off as a whole; [`Self::NEVER`] for
-    /// one that is not.
+    /// Failures in a row from which the whole hook is backed off; [`Self::NEVER`] to never do so.
     pub back_off_after: u32,
-    /// The longest interval between two probes.
+    /// The longest pause between two probes.
     pub back_off_max: Duration,
-    /// The hook is disabled at this many failures in a row; [`Self::NEVER`] for one that is not …
+    /// Failures in a row at which the hook is disabled; [`Self::NEVER`] to never do so.
     pub disable_after_failures: u32,
-    /// … if they also span at least this time. Never one without the other: requests in
-    /// flight together fail together.
+    /// The time that these failures must also span. One condition alone never disables: requests
+    /// in flight at the same time fail at the same time.
     pub disable_after: Duration,
-    /// The hook is disabled when a delivery has used up its attempts.
+    /// Whether the hook is disabled when a delivery has used up its attempts.
     pub disable_when_exhausted: bool,
 }
 
@@ -63,42 +62,56 @@ impl HealthPolicy {
     pub const NEVER: u32 = u32::MAX;
 }
 
-/// One attempt's bearing on its hook.
+/// The part of an attempt that concerns the health of its hook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observation {
-    /// When the attempt started.
+    /// When the attempt started: tells a probe from a request that was already in flight.
     pub started_at: Timestamp,
-    /// When it ended.
+    /// When the attempt ended.
     pub at: Timestamp,
-    /// What came of it.
+    /// The result of the attempt.
     pub outcome: Outcome,
-    /// When its delivery is attempted again by its own schedule, if it is.
+    /// When the delivery is retried according to its own schedule; `None` when it is not.
     pub retry_at: Option<Timestamp>,
-    /// Whether it was the last attempt that the schedule of its delivery has.
+    /// Whether this was the last attempt of the delivery's schedule.
     pub exhausted: bool,
 }
 
-/// What the observations mean for the hook's status.
+/// What the caller must do with the hook's status after a series of attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It stays as it is.
-    Unchanged,
-    /// It stays as it is, but is half of the way to being disabled: said once in a row of
-    /// failures.
+pub enum HealthAction {
+    /// Leave the status as it is.
+    Nothing,
+    /// Leave the status as it is and warn: the hook has reached half of the failures that disable
+    /// it.
     Warn,
-    /// It is to be disabled, if it is active.
+    /// Disable the hook if it is active.
     Disable(DisabledReason),
 }
 
-/// The first wait of a hook that is backed off, and the shortest.
+/// What one failure does to the phase of a hook.
+enum PhaseChange {
+    Unchanged,
+    /// The hook is backed off from now on.
+    BackOff,
+    /// A probe failed: the next one waits longer.
+    ProbeFailed,
+    /// The receiver asked for a pause while the hook was already backed off.
+    Postpone,
+    /// The policy has no back-off: the hook was only to begin with one probe after it was enabled.
+    /// From here on each delivery waits according to its own schedule.
+    Release,
+}
+
+/// The first and shortest pause of a hook that is backed off.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 
-/// An attempt that seems to have ended longer before another than this did not: a clock was
-/// set back.
+/// The longest plausible disorder of attempts. A larger difference comes from a clock that was set
+/// back, and then the order of arrival counts.
 const DISORDER_MAX: TimeDelta = TimeDelta::seconds(60);
 
 impl Phase {
-    /// The phase's name, as it is stored and shown.
+    /// The name under which the phase is stored and shown.
     pub fn name(self) -> &'static str {
         match self {
             Self::BackedOff => "backed_off",
@@ -106,7 +119,7 @@ impl Phase {
         }
     }
 
-    /// The phase of this name.
+    /// The phase with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::BackedOff, Self::Ramping]
             .into_iter()
@@ -115,52 +128,42 @@ impl Phase {
 }
 
 impl Health {
-    /// The health of `hook` after these attempts, in this order, and what it means for the
-    /// status.
+    /// The health of `hook` after these attempts, and the action that follows for its status.
     ///
-    /// Failures that are not the hook's ([`Outcome::is_hook_failure`]) change nothing. The
-    /// verdict stands as soon as one attempt calls for it, unless a later one was accepted.
-    /// An attempt that ended before one that is known already does not undo it.
+    /// Failures that the hook did not cause ([`Outcome::is_hook_failure`]) change nothing. An
+    /// action that one attempt requires remains required, unless a later attempt succeeds. An
+    /// attempt that ended before those already known does not undo their effect.
     pub fn after<'a>(
         &self,
         hook: HookId,
         observations: impl IntoIterator<Item = &'a Observation>,
         policy: &HealthPolicy,
-    ) -> (Self, Verdict) {
+    ) -> (Self, HealthAction) {
         let mut health = self.clone();
-        let mut verdict = Verdict::Unchanged;
+        let mut action = HealthAction::Nothing;
         for seen in observations {
             if seen.outcome.is_accepted() {
-                health.succeeded(seen.at);
-                verdict = Verdict::Unchanged;
+                health.record_success(seen.at);
+                action = HealthAction::Nothing;
             } else if seen.outcome.is_hook_failure() {
-                if seen.outcome.is_gone() {
-                    verdict = Verdict::Disable(DisabledReason::Gone);
-                }
-                if health
+                let is_stale = health
                     .succeeded_at
-                    .is_some_and(|success| ended_before(seen.at, success))
-                {
-                    continue;
+                    .is_some_and(|success| ended_before(seen.at, success));
+                if !is_stale {
+                    health.record_failure(hook, seen, policy);
                 }
-                health.failed(hook, seen, policy);
-                if matches!(verdict, Verdict::Disable(_)) {
-                    continue;
-                }
-                if health.calls_for_disabling(seen, policy) {
-                    verdict = Verdict::Disable(DisabledReason::Failures);
-                } else if health.warned_at.is_none() && health.calls_for_warning(seen.at, policy) {
-                    health.warned_at = Some(seen.at);
-                    verdict = Verdict::Warn;
+                action = health.action_after(seen, is_stale, action, policy);
+                if action == HealthAction::Warn {
+                    health.warned_at.get_or_insert(seen.at);
                 }
             }
         }
-        (health, verdict)
+        (health, action)
     }
 
-    /// A success ends the row of failures that ended before it. One that finds nothing to end
-    /// changes nothing at all: a healthy hook's row is never written.
-    fn succeeded(&mut self, at: Timestamp) {
+    /// Ends the row of failures that ended before this success. Without such a row nothing
+    /// changes, so that the row of a healthy hook is never written.
+    fn record_success(&mut self, at: Timestamp) {
         if self.fail_count == 0 && self.phase != Some(Phase::BackedOff) {
             return;
         }
@@ -172,7 +175,7 @@ impl Health {
         self.succeeded_at = self.succeeded_at.max(Some(at));
         self.warned_at = None;
         if before_last {
-            // How many of the failures came after it is not known: at least the last.
+            // The number of failures after this success is unknown; the last one is certain.
             self.fail_count = 1;
             self.first_failure_at = self.last_failure_at;
             return;
@@ -188,7 +191,29 @@ impl Health {
         }
     }
 
-    fn failed(&mut self, hook: HookId, seen: &Observation, policy: &HealthPolicy) {
+    fn record_failure(&mut self, hook: HookId, seen: &Observation, policy: &HealthPolicy) {
+        self.count_failure(seen);
+        match self.phase_change(seen, policy) {
+            PhaseChange::Unchanged => {}
+            PhaseChange::BackOff => {
+                self.phase = Some(Phase::BackedOff);
+                self.probes = 0;
+                self.not_before = Some(self.next_probe_at(hook, seen, policy));
+            }
+            PhaseChange::ProbeFailed => {
+                self.probes = self.probes.saturating_add(1);
+                self.postpone_probe(hook, seen, policy);
+            }
+            PhaseChange::Postpone => self.postpone_probe(hook, seen, policy),
+            PhaseChange::Release => {
+                self.phase = None;
+                self.not_before = None;
+                self.probes = 0;
+            }
+        }
+    }
+
+    fn count_failure(&mut self, seen: &Observation) {
         self.fail_count = self.fail_count.saturating_add(1);
         self.first_failure_at.get_or_insert(seen.at);
         if self
@@ -198,53 +223,86 @@ impl Health {
             self.last_failure_at = Some(seen.at);
             self.last_error = Some(seen.outcome.to_string());
         }
-        let throttled = seen.outcome.is_throttle();
-        let held = self.phase == Some(Phase::BackedOff);
-        // What was on its way when the hook was backed off is no probe.
-        let probe = held && self.not_before.is_none_or(|wait| seen.started_at >= wait);
-        if held && policy.back_off_after == HealthPolicy::NEVER {
-            // It was only to begin with a probe; from here on its deliveries wait by themselves.
-            self.phase = None;
-            self.not_before = None;
-            self.probes = 0;
-            return;
+    }
+
+    /// What a failure, already counted, does to the phase.
+    fn phase_change(&self, seen: &Observation, policy: &HealthPolicy) -> PhaseChange {
+        let throttled = seen.outcome.is_throttled();
+        if self.phase != Some(Phase::BackedOff) {
+            return match throttled || self.fail_count >= policy.back_off_after {
+                true => PhaseChange::BackOff,
+                false => PhaseChange::Unchanged,
+            };
         }
-        if probe {
-            self.probes = self.probes.saturating_add(1);
+        if policy.back_off_after == HealthPolicy::NEVER {
+            return PhaseChange::Release;
         }
-        if !held && (throttled || self.fail_count >= policy.back_off_after) {
-            self.phase = Some(Phase::BackedOff);
-            self.probes = 0;
-            self.not_before = Some(self.quiet_until(hook, seen, policy));
-        } else if probe || (held && throttled) {
-            let until = self.quiet_until(hook, seen, policy);
-            self.not_before = self.not_before.max(Some(until));
+        match (self.is_probe(seen), throttled) {
+            (true, _) => PhaseChange::ProbeFailed,
+            (false, true) => PhaseChange::Postpone,
+            (false, false) => PhaseChange::Unchanged,
         }
     }
 
-    /// Until when the hook as a whole is left alone after this failure: as long as the receiver
-    /// asks for, if it asks; else by the number of probes that failed. One that only says that
-    /// it is busy is left alone no longer than the delivery itself waits.
-    fn quiet_until(&self, hook: HookId, seen: &Observation, policy: &HealthPolicy) -> Timestamp {
-        let plain = back_off(hook, self.probes, policy);
-        if !seen.outcome.is_throttle() {
-            return seen.at + plain;
+    /// Whether an attempt at a hook that is backed off was its probe. A request that was in
+    /// flight when the hook was backed off was not.
+    fn is_probe(&self, seen: &Observation) -> bool {
+        self.not_before.is_none_or(|at| seen.started_at >= at)
+    }
+
+    fn postpone_probe(&mut self, hook: HookId, seen: &Observation, policy: &HealthPolicy) {
+        let next = self.next_probe_at(hook, seen, policy);
+        self.not_before = self.not_before.max(Some(next));
+    }
+
+    /// When the hook may be probed after this failure: after the pause that the receiver asks for,
+    /// if it asks; otherwise after a pause that grows with the failed probes. A throttled hook
+    /// waits no longer than the delivery itself.
+    fn next_probe_at(&self, hook: HookId, seen: &Observation, policy: &HealthPolicy) -> Timestamp {
+        let growing = back_off(hook, self.probes, policy);
+        if !seen.outcome.is_throttled() {
+            return seen.at + growing;
         }
         let shortest = FIRST_WAIT.min(policy.back_off_max);
         let asked = seen.outcome.retry_after().map(|asked| asked.max(shortest));
-        let until = seen.at + asked.unwrap_or(plain);
+        let until = seen.at + asked.unwrap_or(growing);
         seen.retry_at.map_or(until, |own| until.min(own))
     }
 
-    fn calls_for_disabling(&self, seen: &Observation, policy: &HealthPolicy) -> bool {
+    /// The action after a failure, where `before` is the action required so far. A stale failure
+    /// ended before a success that is already known.
+    fn action_after(
+        &self,
+        seen: &Observation,
+        is_stale: bool,
+        before: HealthAction,
+        policy: &HealthPolicy,
+    ) -> HealthAction {
+        if seen.outcome.is_gone() {
+            return HealthAction::Disable(DisabledReason::Gone);
+        }
+        if is_stale || matches!(before, HealthAction::Disable(_)) {
+            return before;
+        }
+        if self.must_be_disabled(seen, policy) {
+            return HealthAction::Disable(DisabledReason::Failures);
+        }
+        match self.must_be_warned_of(seen.at, policy) {
+            true => HealthAction::Warn,
+            false => before,
+        }
+    }
+
+    fn must_be_disabled(&self, seen: &Observation, policy: &HealthPolicy) -> bool {
         let fails = self.fail_count >= policy.disable_after_failures
             && self.failing_for(seen.at) >= policy.disable_after;
         fails || (policy.disable_when_exhausted && seen.exhausted)
     }
 
-    /// Half of the count and half of the span: never one without the other either.
-    fn calls_for_warning(&self, at: Timestamp, policy: &HealthPolicy) -> bool {
-        self.fail_count >= policy.disable_after_failures.div_ceil(2)
+    /// At half of the count and half of the time, once in a row of failures.
+    fn must_be_warned_of(&self, at: Timestamp, policy: &HealthPolicy) -> bool {
+        self.warned_at.is_none()
+            && self.fail_count >= policy.disable_after_failures.div_ceil(2)
             && self.failing_for(at) >= policy.disable_after / 2
     }
 
@@ -254,8 +312,8 @@ impl Health {
     }
 }
 
-/// How long a hook is left alone after so many probes that failed: 1 s, doubling with each of
-/// them up to `back_off_max`, shortened by up to a fifth so that hooks do not probe in step.
+/// The pause of a hook after `probes` failed probes: 1 s, doubled by each of them up to
+/// `back_off_max`, then shortened by up to a fifth so that hooks do not probe in step.
 pub fn back_off(hook: HookId, probes: u32, policy: &HealthPolicy) -> Duration {
     let plain = FIRST_WAIT
         .saturating_mul(1u32 << probes.min(31))
@@ -263,7 +321,7 @@ pub fn back_off(hook: HookId, probes: u32, policy: &HealthPolicy) -> Duration {
     let seed = hook.0.as_u128() ^ (u128::from(probes).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let jitter = (seed % 1_000) as f64 / 1_000.0;
     let jittered = plain.mul_f64(1.0 - 0.2 * jitter);
-    // To the millisecond: a moment that is stored and read again is still the same.
+    // Whole milliseconds, so that the time is the same after it was stored and read.
     Duration::from_millis(jittered.as_millis() as u64)
 }
 

@@ -1,36 +1,36 @@
-//! What is recorded of a hook beside its state: who changed it, and how.
+//! The history of a hook: the kinds of changes that are recorded.
 
 use serde::{Deserialize, Serialize};
 
-/// Who changes a hook without being asked to.
+/// The actor of changes that Postrider makes by itself, such as disabling a hook.
 pub const OURSELVES: &str = "postrider";
 
-/// What happened to a hook.
+/// A change of a hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HookAction {
-    /// It was registered.
+    /// The hook was registered.
     Created,
     /// Its settings were changed.
     Changed,
     /// It was paused.
     Paused,
-    /// It was made active again, or its failures were forgotten.
+    /// It was made active again, or its failures were reset.
     Enabled,
     /// It was disabled.
     Disabled,
-    /// It got a new signing secret.
+    /// A new signing secret was set.
     SecretRotated,
     /// It was deleted.
     Removed,
-    /// It is half of the way to being disabled.
+    /// It reached half of the failures that disable it.
     Warned,
-    /// What it held was given up.
+    /// Its held deliveries were discarded.
     Discarded,
 }
 
 impl HookAction {
-    /// All actions.
+    /// All actions, for documents and tests.
     pub const ALL: [Self; 9] = [
         Self::Created,
         Self::Changed,
@@ -43,7 +43,7 @@ impl HookAction {
         Self::Discarded,
     ];
 
-    /// The action's name, as it is stored and shown.
+    /// The name under which the action is stored and shown.
     pub fn name(self) -> &'static str {
         match self {
             Self::Created => "created",
@@ -58,7 +58,7 @@ impl HookAction {
         }
     }
 
-    /// The action of this name.
+    /// The action with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|action| action.name() == name)
     }

@@ -1,59 +1,59 @@
-//! A subscriber: where deliveries go, which events it asks for, how they are signed.
+//! Hooks: the subscribers of events.
 
 use crate::event::{are_too_many_headers, is_header_name, is_header_value, is_reserved_header};
 use crate::{
     EventPattern, HEADERS_MAX, HEADERS_MAX_BYTES, HOOK_URL_MAX_BYTES, HookId, HookSettings,
-    NewAlias, Phase, Signer, SigningSecret, Timestamp,
+    NewAlias, Phase, SettingsError, Signer, SigningSecret, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use url::Url;
 
-/// A subscriber.
+/// A subscriber: the URL of deliveries, the events it gets, and how requests are signed.
 #[derive(Clone, Debug)]
 pub struct Hook {
-    /// Its id.
+    /// Drawn when the hook is registered.
     pub id: HookId,
-    /// The id under which its profile's own API knows it, if the profile has one.
+    /// The id in the API of its profile; `None` when the profile has no API.
     pub alias: Option<String>,
-    /// Whose events it gets.
+    /// The account whose events it gets.
     pub account: String,
-    /// Where its deliveries go, exactly as it was registered.
+    /// The URL of its deliveries, exactly as it was registered.
     pub url: String,
-    /// Which events it asks for.
+    /// The event types it gets.
     pub events: Vec<EventPattern>,
-    /// The delivery format and policy, by name (`standard`).
+    /// The name of its profile, which decides format and retries, such as `standard`.
     pub profile: String,
-    /// Whether deliveries go out.
+    /// Whether its deliveries are sent.
     pub status: HookStatus,
-    /// Why, when and by whom it was disabled.
+    /// Why, when and by whom it was disabled; `None` when it was not.
     pub disabled: Option<Disabled>,
-    /// Whether it is held back because of its failures.
+    /// Whether and how it is held back because of its failures.
     pub phase: Option<Phase>,
-    /// What it sets for itself.
+    /// Its own settings; the configuration decides the rest.
     pub settings: HookSettings,
-    /// What proves the sender; sealed at rest, never shown again, never logged.
+    /// The secrets and headers that identify the sender. Stored sealed, never shown or logged.
     pub credentials: HookCredentials,
-    /// Its credentials could not be opened with the keys we have: deliveries are made for it,
-    /// none is started.
+    /// Whether its credentials could not be opened with the configured keys. Deliveries are made
+    /// for it, and none is started.
     pub locked: bool,
-    /// When it was registered.
+    /// The time of registration.
     pub created_at: Timestamp,
-    /// When it was last changed.
+    /// The time of the last change.
     pub updated_at: Timestamp,
-    /// Grows with every change of any hook: what caches are kept current by.
+    /// Grows with every change of any hook. Hook caches read the changes since the last version.
     pub version: i64,
 }
 
-/// Whether a hook's deliveries go out.
+/// Whether the deliveries of a hook are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HookStatus {
-    /// They do.
+    /// They are sent.
     Active,
-    /// A person paused it: deliveries are made and held.
+    /// A person paused the hook: deliveries are made and held.
     Paused,
-    /// We disabled it, or a person did; see [`DisabledReason`].
+    /// Postrider or a person disabled the hook; see [`DisabledReason`].
     Disabled,
 }
 
@@ -61,9 +61,9 @@ pub enum HookStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DisabledReason {
-    /// It kept failing: deliveries are made and held.
+    /// Its attempts kept failing: deliveries are made and held.
     Failures,
-    /// It answered 410: no more deliveries are made.
+    /// The receiver answered 410: no more deliveries are made.
     Gone,
     /// A person disabled it: deliveries are made and held.
     Manual,
@@ -72,37 +72,37 @@ pub enum DisabledReason {
 /// Why, when and by whom a hook was disabled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disabled {
-    /// Why.
+    /// The reason decides whether deliveries are still made.
     pub reason: DisabledReason,
-    /// When.
+    /// The time of the change.
     pub at: Timestamp,
-    /// By whom: `postrider` or a person's way in, such as `cli`.
+    /// The actor: `postrider`, `cli`, or `api` and the id of a key.
     pub by: String,
 }
 
-/// What proves the sender to the receiver.
+/// The secrets and headers that identify the sender to the receiver.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HookCredentials {
-    /// The signing secrets, newest first; older ones until they expire.
+    /// The signing secrets, newest first. Older ones also sign until they expire.
     pub secrets: Vec<RotatingSecret>,
-    /// A secret that is sent as it is, for profiles that do not sign.
+    /// A secret that is sent unchanged, for profiles that do not sign.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
     /// HTTP Basic credentials.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub basic: Option<BasicAuth>,
-    /// Extra request headers; they may hold tokens, so they are sealed too.
+    /// Extra request headers. They may hold tokens and are stored sealed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<(String, String)>,
 }
 
-/// A signing secret and how long it is still used.
+/// A signing secret and the end of its use.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RotatingSecret {
-    /// The secret.
+    /// The key that signs.
     pub secret: SigningSecret,
-    /// Until when an old secret still signs; the current one has no end.
+    /// When an old secret stops signing; `None` for the current secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
 }
@@ -110,42 +110,42 @@ pub struct RotatingSecret {
 /// HTTP Basic credentials for the receiver.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BasicAuth {
-    /// The user.
+    /// The user name; it cannot hold a colon.
     pub user: String,
-    /// The password.
+    /// The password in the clear.
     pub password: String,
 }
 
-/// A hook to be registered.
+/// A hook that is being registered.
 #[derive(Clone, Debug)]
 pub struct NewHook {
-    /// The id under which its profile's own API is to know it, if the profile has one.
+    /// The id in the API of its profile; `None` when the profile has no API.
     pub alias: Option<NewAlias>,
-    /// Whose events it gets.
+    /// The account whose events it gets.
     pub account: String,
-    /// Where its deliveries go.
+    /// The URL of its deliveries.
     pub url: String,
-    /// Which events it asks for; at least one, unless it has an alias.
+    /// The event types it gets; at least one, unless it has an alias.
     pub events: Vec<EventPattern>,
-    /// The delivery format and policy.
+    /// The name of its profile, which decides format and retries.
     pub profile: String,
-    /// What it sets for itself.
+    /// Its own settings; the configuration decides the rest.
     pub settings: HookSettings,
-    /// What proves the sender.
+    /// The secrets and headers that identify the sender.
     pub credentials: HookCredentials,
-    /// It is refused when the account has so many hooks of this profile already.
+    /// The largest number of hooks of this profile in the account; `None` for any number.
     pub at_most: Option<u32>,
 }
 
-/// The hook cannot be accepted.
+/// A hook or a change of one cannot be accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HookError {
-    /// The URL is not one we can send to.
+    /// Postrider cannot send to the URL.
     #[error("{url:?} is not a URL Postrider can send to: {why}")]
     Url {
-        /// What was given.
+        /// The URL that was given, shortened; hidden when it holds a password.
         url: String,
-        /// What is wrong with it, and what to write instead.
+        /// What is wrong, and what to write instead.
         why: String,
     },
     /// No event type was given.
@@ -156,42 +156,48 @@ pub enum HookError {
     /// A header that is malformed or that Postrider sets itself.
     #[error("the header {0:?} cannot be set: {1}")]
     Header(String, &'static str),
-    /// There are more extra headers than receivers take.
+    /// There are more extra headers than receivers accept.
     #[error(
         "there are more than {HEADERS_MAX} headers, or more than {HEADERS_MAX_BYTES} bytes of them: receivers refuse so many"
     )]
     HeadersTooMany,
-    /// No request can be made in no time.
-    #[error("the timeout must be longer than 0s")]
-    Timeout,
-    /// A count that would let nothing through.
-    #[error("the {0} must be at least 1")]
-    Zero(&'static str),
-    /// It is to hold or to skip, and has no order.
-    #[error(
-        "what happens behind an event that has failed for good (on_failure) matters only where events are kept in order: make the hook ordered by key too"
-    )]
-    NotOrdered,
-    /// The secret cannot stand in a header.
-    #[error("the secret has a control character: it is sent in a header and cannot have one")]
+    /// A setting has a value that it cannot have.
+    #[error(transparent)]
+    Setting(#[from] SettingsError),
+    /// The secret cannot be sent in a header.
+    #[error("the secret has a control character, which a header cannot hold")]
     Token,
-    /// The account has as many hooks of this profile as it may have.
-    #[error("the account has {0} hooks of this profile already, as many as it may have")]
+    /// The account has the largest number of hooks of this profile.
+    #[error("the account already has {0} hooks of this profile, which is the limit")]
     TooMany(u32),
     /// The account is empty or too long.
     #[error("the account must be 1 to {max} bytes long", max = crate::KEY_MAX_BYTES)]
     Account,
 }
 
+impl HookError {
+    /// The member of the hook's JSON that is wrong; `None` when it is not one member.
+    pub fn field(&self) -> Option<&'static str> {
+        match self {
+            Self::Url { .. } => Some("url"),
+            Self::NoEvents => Some("events"),
+            Self::Header(..) | Self::HeadersTooMany => Some("headers"),
+            Self::Setting(error) => Some(error.field),
+            Self::Account => Some("account"),
+            Self::Token | Self::TooMany(_) => None,
+        }
+    }
+}
+
 impl Hook {
-    /// Whether an event of this type is for this hook.
+    /// Whether a pattern of the hook matches this event type.
     pub fn matches(&self, event_type: &str) -> bool {
         self.events
             .iter()
             .any(|pattern| pattern.matches(event_type))
     }
 
-    /// Whether fan-out makes deliveries for it: not when the receiver said it is gone.
+    /// Whether fan-out makes deliveries for it: not after the receiver answered 410.
     pub fn takes_deliveries(&self) -> bool {
         !matches!(
             self.disabled,
@@ -202,14 +208,14 @@ impl Hook {
         ) || self.status != HookStatus::Disabled
     }
 
-    /// Whether one worker alone must start its deliveries.
+    /// Whether the hook is gated: one worker alone, its owner, starts its deliveries.
     pub fn is_gated(&self) -> bool {
         self.phase.is_some() || self.settings.is_limited()
     }
 }
 
 impl HookCredentials {
-    /// Credentials with this signing secret alone.
+    /// Credentials that hold this signing secret and nothing else.
     pub fn signed_with(secret: SigningSecret) -> Self {
         Self {
             secrets: vec![RotatingSecret {
@@ -220,7 +226,7 @@ impl HookCredentials {
         }
     }
 
-    /// Makes `secret` the current one; the one before signs too until `overlap_until`.
+    /// Makes `secret` the current one. Older secrets also sign until `overlap_until` at the latest.
     pub fn rotate(&mut self, secret: SigningSecret, now: Timestamp, overlap_until: Timestamp) {
         self.secrets
             .retain(|old| old.expires_at.is_none_or(|end| end > now));
@@ -255,10 +261,10 @@ impl fmt::Debug for HookCredentials {
 }
 
 impl NewHook {
-    /// Checks every field.
+    /// Checks every member.
     ///
     /// # Errors
-    /// The first thing that is wrong.
+    /// The first member that is wrong.
     pub fn check(&self) -> Result<(), HookError> {
         if self.account.is_empty()
             || self.account.len() > crate::KEY_MAX_BYTES
@@ -274,7 +280,7 @@ impl NewHook {
     }
 }
 
-/// A token is sent in a header.
+/// Checks a secret that is sent in a header.
 pub(crate) fn check_token(token: Option<&str>) -> Result<(), HookError> {
     match token.is_none_or(is_header_value) {
         true => Ok(()),
@@ -282,8 +288,8 @@ pub(crate) fn check_token(token: Option<&str>) -> Result<(), HookError> {
     }
 }
 
-/// A hook that its profile's own API knows may ask for nothing for a while; for others that is
-/// a mistake.
+/// Checks that there is at least one pattern. A hook of a profile's own API may have none for a
+/// while.
 pub(crate) fn check_patterns(events: &[EventPattern], has_alias: bool) -> Result<(), HookError> {
     match events.is_empty() && !has_alias {
         true => Err(HookError::NoEvents),
@@ -291,7 +297,7 @@ pub(crate) fn check_patterns(events: &[EventPattern], has_alias: bool) -> Result
     }
 }
 
-/// Whether a hook may send these headers.
+/// Checks that a hook may send these headers.
 pub(crate) fn check_headers(headers: &[(String, String)]) -> Result<(), HookError> {
     if are_too_many_headers(headers.iter().map(|(name, value)| name.len() + value.len())) {
         return Err(HookError::HeadersTooMany);
@@ -319,7 +325,7 @@ fn check_header(name: &str, value: &str) -> Result<(), HookError> {
     Ok(())
 }
 
-/// The URL of a hook: absolute, `http` or `https`, with a host, without credentials or
+/// Parses the URL of a hook: absolute, `http` or `https`, with a host, without credentials or
 /// fragment.
 ///
 /// # Errors
@@ -359,7 +365,7 @@ pub fn parse_hook_url(text: &str) -> Result<Url, HookError> {
 }
 
 impl HookStatus {
-    /// The status's name, as it is stored and shown.
+    /// The name under which the status is stored and shown.
     pub fn name(self) -> &'static str {
         match self {
             Self::Active => "active",
@@ -368,7 +374,7 @@ impl HookStatus {
         }
     }
 
-    /// The status of this name.
+    /// The status with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::Active, Self::Paused, Self::Disabled]
             .into_iter()
@@ -377,7 +383,7 @@ impl HookStatus {
 }
 
 impl DisabledReason {
-    /// The reason's name, as it is stored and shown.
+    /// The name under which the reason is stored and shown.
     pub fn name(self) -> &'static str {
         match self {
             Self::Failures => "failures",
@@ -386,7 +392,7 @@ impl DisabledReason {
         }
     }
 
-    /// The reason of this name.
+    /// The reason with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::Failures, Self::Gone, Self::Manual]
             .into_iter()
@@ -425,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_request_can_keep_to_is_refused() {
+    fn a_timeout_of_zero_and_too_many_headers_are_refused() {
         let hook = |timeout: &str, headers: usize| NewHook {
             alias: None,
             account: "default".into(),
@@ -442,8 +448,9 @@ mod tests {
             },
             at_most: None,
         };
+        let timeout = SettingsError::new("timeout", "must be longer than 0s");
         assert_eq!(hook("1s", 100).check(), Ok(()));
-        assert_eq!(hook("0s", 0).check(), Err(HookError::Timeout));
+        assert_eq!(hook("0s", 0).check(), Err(timeout.into()));
         assert_eq!(hook("1s", 101).check(), Err(HookError::HeadersTooMany));
     }
 

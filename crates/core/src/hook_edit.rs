@@ -1,37 +1,37 @@
-//! A change of a hook by whoever registered it, through the API it was registered with.
+//! A change of a hook through an API.
 
 use crate::hook::{check_headers, check_patterns, check_token};
 use crate::{BasicAuth, EventPattern, Hook, HookError, HookStatus, SettingsChange, parse_hook_url};
 use serde_json::{Map, Value};
 
-/// What is to be changed in one step. What is `None` stays as it is.
+/// Changes of one hook that are made together. `None` leaves a member as it is.
 #[derive(Clone, Default, PartialEq)]
 pub struct HookEdit {
-    /// Where its deliveries go.
+    /// The URL of its deliveries.
     pub url: Option<String>,
-    /// Which events it asks for.
+    /// The event types it gets.
     pub events: Option<Vec<EventPattern>>,
-    /// The secret that is sent as it is; `Some(None)` takes it away.
+    /// The secret that is sent unchanged; `Some(None)` removes it.
     pub token: Option<Option<String>>,
-    /// HTTP Basic credentials; `Some(None)` takes them away.
+    /// HTTP Basic credentials; `Some(None)` removes them.
     pub basic: Option<Option<BasicAuth>>,
-    /// Extra request headers, instead of those it had.
+    /// Extra request headers, which replace all that it had.
     pub headers: Option<Vec<(String, String)>>,
-    /// What it sets for itself.
+    /// Changes of its own settings.
     pub settings: SettingsChange,
-    /// What only its profile knows, by name; `null` takes a value away.
+    /// Settings that only its profile knows, by name; `null` removes one.
     pub profile: Map<String, Value>,
-    /// Whether deliveries go out. `active` forgets its failures, as enabling does.
+    /// Whether its deliveries are sent. `active` resets its failures, as enabling does.
     pub status: Option<HookStatus>,
 }
 
 impl HookEdit {
-    /// Whether what proves the sender is to change, which needs the keys it is sealed with.
+    /// Whether credentials change, which needs the keys that seal them.
     pub fn concerns_credentials(&self) -> bool {
         self.token.is_some() || self.basic.is_some() || self.headers.is_some()
     }
 
-    /// The names of what is to change, except for the status.
+    /// The names of the changed members with commas between them, without the status.
     pub fn names(&self) -> String {
         let own = [
             ("url", self.url.is_some()),
@@ -48,10 +48,10 @@ impl HookEdit {
         all.collect::<Vec<_>>().join(", ")
     }
 
-    /// Makes the change, except for the status, which has a history of its own.
+    /// Makes the changes except for that of the status, which the store records separately.
     ///
     /// # Errors
-    /// The first thing that is wrong; the hook is then half changed and not to be used.
+    /// The first member that is wrong. The hook is then changed in part and must not be used.
     pub fn apply(self, hook: &mut Hook) -> Result<(), HookError> {
         if let Some(url) = self.url {
             parse_hook_url(&url)?;

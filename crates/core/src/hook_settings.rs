@@ -1,217 +1,286 @@
-//! What a hook sets for itself, and changes of it.
+//! The settings of a hook, declared once.
+//!
+//! Everything else about a setting comes from its declaration here: the stored JSON, the change,
+//! the fields of the API with their JSON schema, the flags of the command line, the rows of
+//! `hook show`, and the table in `docs/api.md`. What a setting does is decided where it is used.
 
+use crate::hook_setting::{
+    self, HookSetting, SettingForm, SettingMember, SettingValue, SettingsError, hook_settings,
+};
 use crate::{BodyForm, Filter, HookError, Rate, RetrySchedule, Span};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::fmt;
 
-/// What a hook sets for itself; what it leaves out follows the configuration.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct HookSettings {
-    /// What stands in the body.
-    pub body: BodyForm,
-    /// Which payloads it asks for, of the events that its patterns match.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub filter: Option<Filter>,
-    /// The deadline of a whole exchange; never longer than the worker's.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub timeout: Option<Span>,
-    /// The waits between attempts.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub retry_schedule: Option<RetrySchedule>,
-    /// Requests in flight to it at most, over all workers.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub in_flight: Option<u32>,
-    /// Requests to it in a time at most, over all workers.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rate: Option<Rate>,
-    /// Whether it gets the events of one key in their order, one at a time.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ordered: Option<Ordered>,
-    /// What becomes of the events behind one that has failed for good, if it is ordered; they
-    /// wait, unless it says so.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub on_failure: Option<OnFailure>,
-    /// Failures in a row before it is backed off as a whole.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub back_off_after: Option<u32>,
-    /// Failures in a row before it is disabled.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub disable_after_failures: Option<u32>,
-    /// The time those failures must span.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub disable_after: Option<Span>,
-    /// What only its profile knows, by name; the profile says what there is.
-    #[serde(skip_serializing_if = "Map::is_empty")]
-    pub profile: Map<String, Value>,
+hook_settings! {
+    /// The request body: `envelope` for `{"type", "timestamp", "data"}`, or `payload` for the
+    /// payload alone
+    body: BodyForm, default: "`envelope`";
+    /// Only events whose payload fits this condition
+    filter: Option<Filter>, default: "every payload";
+    /// Only events whose payload has at most this many bytes; a larger one gets no delivery
+    max_payload_bytes: Option<u32>, default: "every payload";
+    /// The deadline of a request; never longer than `worker.request_timeout`
+    timeout: Option<Span>, default: "`worker.request_timeout`";
+    /// The waits between attempts; n waits make n + 1 attempts
+    retry_schedule: Option<RetrySchedule>, default: "`hooks.retry_schedule`";
+    /// Requests in flight at most, over all workers
+    in_flight: Option<u32>, default: "`worker.per_hook`, in each worker";
+    /// Requests in a second, a minute or an hour at most, over all workers
+    rate: Option<Rate>, default: "no limit";
+    /// `key` delivers the events of one ordering key one at a time, in the order of insertion
+    ordered: Option<Ordered>, default: "any order";
+    /// For an ordered hook, after an event has failed for good: `hold` the later events of its key
+    /// until it is delivered or discarded, or `skip` it
+    on_failure: Option<OnFailure>, default: "`hold`";
+    /// Failures in a row before the whole hook is backed off
+    back_off_after: Option<u32>, default: "`hooks.back_off_after`";
+    /// Failures in a row before the hook is disabled, if they also span `disable_after`
+    disable_after_failures: Option<u32>, default: "`hooks.disable_after_failures`";
+    /// The time that failures in a row must span before the hook is disabled
+    disable_after: Option<Span>, default: "`hooks.disable_after`";
 }
 
-/// A change of what a hook sets for itself. What is `None` stays as it is; `Some(None)` takes
-/// back what the hook had set.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SettingsChange {
-    /// What stands in the body.
-    pub body: Option<BodyForm>,
-    /// Which payloads it asks for; without one, all.
-    pub filter: Option<Option<Filter>>,
-    /// The deadline of a whole exchange.
-    pub timeout: Option<Option<Span>>,
-    /// The waits between attempts.
-    pub retry_schedule: Option<Option<RetrySchedule>>,
-    /// Requests in flight at most.
-    pub in_flight: Option<Option<u32>>,
-    /// Requests in a time at most.
-    pub rate: Option<Option<Rate>>,
-    /// Whether the events of one key come in their order. Without it, `on_failure` goes too.
-    pub ordered: Option<Option<Ordered>>,
-    /// What becomes of the events behind one that has failed for good.
-    pub on_failure: Option<Option<OnFailure>>,
-    /// Failures in a row before it is backed off.
-    pub back_off_after: Option<Option<u32>>,
-    /// Failures in a row before it is disabled.
-    pub disable_after_failures: Option<Option<u32>>,
-    /// The time those failures must span.
-    pub disable_after: Option<Option<Span>>,
-}
-
-/// In what order a hook gets its events.
+/// The order in which a hook gets its events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ordered {
-    /// Those of one `ordering_key` one after another, as they were inserted; others in any order.
+    /// Events of one `ordering_key` one at a time, in the order of insertion; others in any order.
     Key,
 }
 
-/// What becomes of the events behind one that has failed for good.
+/// What happens to later events of a key after one has failed for good.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnFailure {
-    /// Those of its key wait until a person sends it again and it is taken, or discards it.
+    /// They are held until a person sends the failed one again and it is delivered, or discards it.
     #[default]
     Hold,
-    /// They go on.
+    /// They are delivered.
     Skip,
 }
 
 impl HookSettings {
-    /// Whether something is set that must hold over all workers together: a limit, or an order.
+    /// Whether a setting must hold over all workers together: a limit, or an order. One worker
+    /// alone then starts the hook's deliveries.
     pub fn is_limited(&self) -> bool {
         self.in_flight.is_some() || self.rate.is_some() || self.ordered.is_some()
     }
 
-    /// What becomes of the events behind one that has failed for good, if the hook is ordered.
+    /// What happens to later events of a key after one has failed for good; `None` when the hook
+    /// is not ordered.
     pub fn after_failure(&self) -> Option<OnFailure> {
         self.ordered
             .map(|Ordered::Key| self.on_failure.unwrap_or_default())
     }
 
-    /// Makes the change.
+    /// Makes the change. A hook that loses its order loses `on_failure` too, unless the change
+    /// names it.
     pub fn apply(&mut self, change: SettingsChange) {
-        self.body = change.body.unwrap_or(self.body);
-        set(&mut self.filter, change.filter);
-        set(&mut self.timeout, change.timeout);
-        set(&mut self.retry_schedule, change.retry_schedule);
-        set(&mut self.in_flight, change.in_flight);
-        set(&mut self.rate, change.rate);
-        set(&mut self.ordered, change.ordered);
-        if self.ordered.is_none() {
+        let names_on_failure = change.on_failure.is_some();
+        self.apply_each(change);
+        if self.ordered.is_none() && !names_on_failure {
             self.on_failure = None;
         }
-        set(&mut self.on_failure, change.on_failure);
-        set(&mut self.back_off_after, change.back_off_after);
-        set(
-            &mut self.disable_after_failures,
-            change.disable_after_failures,
-        );
-        set(&mut self.disable_after, change.disable_after);
     }
 
-    /// Checks the values.
+    /// Checks each setting, and those that depend on one another.
     ///
     /// # Errors
-    /// The first thing that is wrong.
+    /// The first setting that is wrong.
     pub fn check(&self) -> Result<(), HookError> {
+        for setting in HOOK_SETTINGS {
+            (setting.check)(self).map_err(|why| SettingsError::new(setting.name, why))?;
+        }
         if self.timeout.is_some_and(|timeout| timeout.get().is_zero()) {
-            return Err(HookError::Timeout);
+            return Err(SettingsError::new("timeout", "must be longer than 0s").into());
         }
         if self.on_failure.is_some() && self.ordered.is_none() {
-            return Err(HookError::NotOrdered);
+            let why = "needs an ordered hook: set ordered to key too";
+            return Err(SettingsError::new("on_failure", why).into());
         }
-        let counts = [
-            ("in-flight limit", self.in_flight),
-            ("number of failures to back off after", self.back_off_after),
-            (
-                "number of failures to disable after",
-                self.disable_after_failures,
-            ),
-        ];
-        match counts.into_iter().find(|(_, count)| *count == Some(0)) {
-            Some((name, _)) => Err(HookError::Zero(name)),
-            None => Ok(()),
-        }
+        Ok(())
     }
 }
 
 impl SettingsChange {
-    /// Whether anything is to change.
+    /// Whether the change names no setting.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// The names of what is to change, in words for people.
+    /// The names of the settings it changes, with commas between them.
     pub fn names(&self) -> String {
-        let names = [
-            ("body", self.body.is_some()),
-            ("filter", self.filter.is_some()),
-            ("timeout", self.timeout.is_some()),
-            ("retry_schedule", self.retry_schedule.is_some()),
-            ("in_flight", self.in_flight.is_some()),
-            ("rate", self.rate.is_some()),
-            ("ordered", self.ordered.is_some()),
-            ("on_failure", self.on_failure.is_some()),
-            ("back_off_after", self.back_off_after.is_some()),
-            (
-                "disable_after_failures",
-                self.disable_after_failures.is_some(),
-            ),
-            ("disable_after", self.disable_after.is_some()),
-        ];
-        let changed = names.iter().filter(|(_, changed)| *changed);
-        changed
-            .map(|(name, _)| *name)
-            .collect::<Vec<_>>()
-            .join(", ")
+        let changed = HOOK_SETTINGS.iter();
+        let changed = changed.filter(|setting| (setting.is_changed)(self));
+        let names: Vec<_> = changed.map(|setting| setting.name).collect();
+        names.join(", ")
     }
 }
 
-fn set<T>(setting: &mut Option<T>, change: Option<Option<T>>) {
-    if let Some(value) = change {
-        *setting = value;
+impl SettingMember for BodyForm {
+    type Value = Self;
+
+    fn value(&self) -> Option<&Self> {
+        Some(self).filter(|form| **form != Self::default())
+    }
+
+    fn is_left_out(&self) -> bool {
+        false
     }
 }
 
-impl Ordered {
-    /// The order's name, as it is shown and set.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Key => "key",
+impl SettingValue for BodyForm {
+    const FORM: SettingForm = SettingForm::Choice(&["envelope", "payload"]);
+}
+
+impl SettingValue for Filter {
+    const FORM: SettingForm = SettingForm::Condition;
+}
+
+impl SettingValue for Span {
+    const FORM: SettingForm = SettingForm::Duration;
+}
+
+impl SettingValue for RetrySchedule {
+    const FORM: SettingForm = SettingForm::Durations;
+}
+
+impl SettingValue for Rate {
+    const FORM: SettingForm = SettingForm::Rate;
+}
+
+impl SettingValue for u32 {
+    const FORM: SettingForm = SettingForm::Count;
+
+    fn check(&self) -> Result<(), &'static str> {
+        match *self {
+            0 => Err("must be at least 1"),
+            _ => Ok(()),
         }
     }
 }
 
-impl OnFailure {
-    /// The choice's name, as it is shown and set.
-    pub fn name(self) -> &'static str {
-        match self {
+impl SettingValue for Ordered {
+    const FORM: SettingForm = SettingForm::Choice(&["key"]);
+    const UNSET_WORD: &'static str = "off";
+}
+
+impl SettingValue for OnFailure {
+    const FORM: SettingForm = SettingForm::Choice(&["hold", "skip"]);
+}
+
+impl fmt::Display for Ordered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Key => "key",
+        })
+    }
+}
+
+impl fmt::Display for OnFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
             Self::Hold => "hold",
             Self::Skip => "skip",
-        }
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    fn refused(field: &'static str, why: &str) -> HookError {
+        SettingsError::new(field, why).into()
+    }
+
+    /// A value of each form.
+    fn example(setting: &HookSetting) -> Value {
+        match setting.form {
+            SettingForm::Count => json!(7),
+            SettingForm::Duration => json!("5s"),
+            SettingForm::Durations => json!(["5s", "5m"]),
+            SettingForm::Rate => json!("20/s"),
+            SettingForm::Condition => json!("a == 1"),
+            SettingForm::Choice(words) => json!(words[words.len() - 1]),
+        }
+    }
+
+    #[test]
+    fn each_setting_is_set_stored_shown_and_removed() {
+        for setting in HOOK_SETTINGS {
+            let mut settings = HookSettings {
+                // One that is not ordered cannot have `on_failure`.
+                ordered: Some(Ordered::Key),
+                ..HookSettings::default()
+            };
+            let value = example(setting);
+            let mut change = SettingsChange::default();
+            setting.set(&mut change, value.clone()).unwrap();
+            assert_eq!(change.names(), setting.name);
+            settings.apply(change);
+            assert_eq!(settings.check(), Ok(()), "{}", setting.name);
+            let stored = json!(settings);
+            assert_eq!(stored[setting.name], value);
+            assert_eq!(
+                serde_json::from_value::<HookSettings>(stored).unwrap(),
+                settings
+            );
+            let text = setting.text(&settings).unwrap();
+            let shown = match value.as_str() {
+                Some(value) => text == value,
+                None => text == "7" || text == "5s, 5m",
+            };
+            assert!(shown, "{}: {text}", setting.name);
+
+            let mut removal = SettingsChange::default();
+            setting.set(&mut removal, Value::Null).unwrap();
+            settings.apply(removal);
+            assert_eq!(setting.text(&settings), None, "{}", setting.name);
+        }
+    }
+
+    #[test]
+    fn each_setting_refuses_what_it_cannot_have() {
+        for setting in HOOK_SETTINGS {
+            let mut change = SettingsChange::default();
+            for value in [json!("no such value"), json!(0), json!({})] {
+                let error = setting.set(&mut change, value).unwrap_err();
+                assert_eq!(error.field, setting.name);
+                assert!(!error.why.is_empty());
+            }
+            assert!(change.is_empty(), "{}", setting.name);
+        }
+    }
+
+    #[test]
+    fn each_setting_is_documented_in_one_sentence() {
+        for setting in HOOK_SETTINGS {
+            let HookSetting {
+                name,
+                summary,
+                default,
+                ..
+            } = setting;
+            assert!(summary.len() > 20 && !summary.ends_with('.'), "{name}");
+            assert!(!default.is_empty(), "{name}");
+        }
+    }
+
+    #[test]
+    fn settings_are_stored_as_they_always_were() {
+        let text = |settings: &HookSettings| serde_json::to_string(settings).unwrap();
+        assert_eq!(
+            text(&HookSettings::default()),
+            r#"{"body":"envelope"}"#,
+            "the body is always written"
+        );
+        let settings: HookSettings = serde_json::from_str(r#"{"body":"payload","unknown":1}"#)
+            .expect("settings of a later version are read");
+        assert_eq!(settings.body, BodyForm::Payload);
+    }
 
     #[test]
     fn what_happens_behind_a_failure_goes_with_the_order() {
@@ -223,7 +292,13 @@ mod tests {
         let mut settings = HookSettings::default();
         assert_eq!(settings.after_failure(), None);
         settings.apply(change(None, Some(Some(OnFailure::Skip))));
-        assert_eq!(settings.check(), Err(HookError::NotOrdered));
+        assert_eq!(
+            settings.check(),
+            Err(refused(
+                "on_failure",
+                "needs an ordered hook: set ordered to key too"
+            ))
+        );
         settings.apply(change(Some(Some(Ordered::Key)), None));
         assert_eq!(settings.check(), Ok(()));
         assert_eq!(settings.after_failure(), Some(OnFailure::Skip));
@@ -259,6 +334,7 @@ mod tests {
         );
         assert_eq!(settings.filter, "a == 1".parse().ok());
         settings.in_flight = Some(0);
-        assert_eq!(settings.check(), Err(HookError::Zero("in-flight limit")));
+        let zero = refused("in_flight", "must be at least 1");
+        assert_eq!(settings.check(), Err(zero));
     }
 }

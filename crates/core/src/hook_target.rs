@@ -1,21 +1,21 @@
-//! Where a hook pointed at some moment: what retries are held to that go there whatever becomes
-//! of the hook.
+//! The target of a hook at some moment. Some profiles send every retry to the target of the first
+//! attempt, even when the hook was changed or deleted meanwhile.
 
 use crate::{Hook, HookCredentials};
 use serde::{Deserialize, Serialize};
 
-/// Where requests go, and what proves the sender there. The two belong together: a secret that
-/// was set with a new URL is never sent to the old one.
+/// A URL and the credentials for it. The two belong together: a secret that was set with a new
+/// URL is never sent to the old one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HookTarget {
-    /// The URL.
+    /// The destination of the requests.
     pub url: String,
-    /// What proves the sender; sealed at rest, never shown, never logged.
+    /// The credentials of the sender. Stored sealed, never shown or logged.
     pub credentials: HookCredentials,
 }
 
 impl HookTarget {
-    /// Where `hook` points now.
+    /// The present target of `hook`.
     pub fn of(hook: &Hook) -> Self {
         Self {
             url: hook.url.clone(),
@@ -23,14 +23,14 @@ impl HookTarget {
         }
     }
 
-    /// Whether `hook` points there.
+    /// Whether it is the present target of `hook`.
     pub fn is_of(&self, hook: &Hook) -> bool {
         self.url == hook.url && self.credentials == hook.credentials
     }
 }
 
 impl Hook {
-    /// The hook as it would be if it pointed there.
+    /// A copy of the hook with this target.
     #[must_use]
     pub fn pointed_at(&self, target: &HookTarget) -> Self {
         Self {

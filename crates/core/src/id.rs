@@ -1,6 +1,6 @@
-//! Identifiers. Those we draw are UUIDs of version 7, so that they sort by time; a delivery's
-//! id is computed from its event and its hook, so that a fan-out that is repeated after a
-//! crash makes the same one.
+//! Identifiers. Drawn ids are UUIDs of version 7, which sort by time. The id of a delivery is
+//! computed from its event and its hook, so that a fan-out which is repeated after a crash makes
+//! the same deliveries.
 
 use crate::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -55,40 +55,40 @@ macro_rules! drawn {
 }
 
 id! {
-    /// One event; receivers see it as `webhook-id`.
+    /// The id of an event; receivers see it as `webhook-id`.
     EventId
 }
 id! {
-    /// One subscriber.
+    /// The id of a hook.
     HookId
 }
 id! {
-    /// One event for one hook.
+    /// The id of a delivery: one event for one hook.
     DeliveryId
 }
 id! {
-    /// One HTTP request; tells a replayed settlement from a new one.
+    /// The id of an attempt: one HTTP request. Recognises a settlement that is repeated.
     AttemptId
 }
 id! {
-    /// The fence of a lease: who holds another token may settle nothing.
+    /// The token of a lease. A settlement with another token changes nothing.
     LeaseToken
 }
 id! {
-    /// One key of the API.
+    /// The id of an API key or of a credential of a registrant.
     KeyId
 }
 id! {
-    /// One worker, from its start to its end.
+    /// The id of a worker process, drawn when it starts.
     WorkerId
 }
 drawn!(EventId, HookId, AttemptId, LeaseToken, KeyId, WorkerId);
 
 impl DeliveryId {
-    /// The delivery of `event` to `hook`: always the same for the same two.
+    /// The id of the delivery of `event` to `hook`: the same for the same two.
     ///
-    /// A UUID of version 8: the event's 48 bits of time, so that deliveries sort as their
-    /// events do, then bits of the SHA-256 of both ids.
+    /// A UUID of version 8: the 48 bits of time of the event's id, so that deliveries sort like
+    /// their events, then bits of the SHA-256 of both ids.
     pub fn of(event: EventId, hook: HookId) -> Self {
         let mut hasher = Sha256::new();
         hasher.update(event.0.as_bytes());
@@ -100,8 +100,8 @@ impl DeliveryId {
         Self(uuid::Builder::from_custom_bytes(bytes).into_uuid())
     }
 
-    /// An id in the form of version 4 that stands for this delivery, for formats whose
-    /// receivers know repeats by such an id: always the same for the same delivery.
+    /// A UUID in the form of version 4, the same for the same delivery, for formats whose receivers
+    /// recognise repeats by such an id.
     pub fn in_random_form(self) -> Uuid {
         let digest = Sha256::digest(self.0.as_bytes());
         let mut bytes = [0u8; 16];
@@ -111,16 +111,16 @@ impl DeliveryId {
 }
 
 impl DeliveryId {
-    /// When its event was made, to the millisecond, which every delivery's id begins with.
+    /// The time of the event's id, in whole milliseconds: the beginning of every delivery's id.
     pub fn event_made_at(self) -> Timestamp {
         let millis = i64::try_from(self.0.as_u128() >> 80).unwrap_or(i64::MAX);
         Timestamp::from_timestamp_millis(millis).unwrap_or_default()
     }
 
-    /// What comes before the id of every delivery whose event was made at this moment or later,
-    /// and after those of all others.
+    /// A bound for ids: deliveries of events made at `moment` or later have larger ids, all others
+    /// smaller ones.
     pub fn first_since(moment: Timestamp) -> Self {
-        // A part of a millisecond belongs to the one it is in.
+        // Rounded down: ids have whole milliseconds.
         let millis = u128::try_from(moment.timestamp_millis()).unwrap_or(0);
         Self(Uuid::from_u128(millis << 80))
     }

@@ -1,7 +1,7 @@
-//! Keys of the API: what a caller may do, and the token that shows who calls.
+//! API keys: what a caller may do, and the token that identifies the caller.
 //!
-//! A token is 256 random bits. That is too much to guess, so a plain SHA-256 is enough to
-//! recognise it by, and only the hash is kept: whoever reads the database can call nothing.
+//! A token is 256 random bits, too many to guess, so that a plain SHA-256 protects it. Only the hash
+//! is stored: reading the database gives no access.
 
 use crate::event::DEFAULT_ACCOUNT;
 use crate::{KEY_MAX_BYTES, KeyId};
@@ -11,21 +11,21 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::fmt;
 
-/// What every token begins with, so that a leaked one is recognised.
+/// The beginning of every token, by which scanners recognise a leaked one.
 const TOKEN_PREFIX: &str = "pr_";
 const TOKEN_BYTES: usize = 32;
 /// Longest name of a key, in bytes.
 const NAME_MAX_BYTES: usize = 200;
 
-/// What a key is good for.
+/// The calls that a key allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KeyScope {
-    /// Everything, in every account.
+    /// Every call, in every account.
     Admin,
-    /// Everything, in one account.
+    /// Every call, in one account.
     Account,
-    /// Publishing events, in one account or in any.
+    /// Publishing events, in one account or in every account.
     Publish,
 }
 
@@ -33,7 +33,7 @@ impl KeyScope {
     /// All scopes, the widest first.
     pub const ALL: [Self; 3] = [Self::Admin, Self::Account, Self::Publish];
 
-    /// The scope's name, as it is stored and shown.
+    /// The name under which the scope is stored and shown.
     pub fn name(self) -> &'static str {
         match self {
             Self::Admin => "admin",
@@ -42,18 +42,18 @@ impl KeyScope {
         }
     }
 
-    /// The scope of this name.
+    /// The scope with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|scope| scope.name() == name)
     }
 }
 
-/// What a caller shows. It has no `Debug`: a token must not reach a log.
+/// The token that a caller sends. It has no `Debug`, so that it cannot be logged.
 #[derive(Clone)]
 pub struct KeyToken(String);
 
 impl KeyToken {
-    /// Draws a new one.
+    /// Draws a new token.
     pub fn generate() -> Self {
         let random = rand::random::<[u8; TOKEN_BYTES]>();
         Self(format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(random)))
@@ -64,7 +64,7 @@ impl KeyToken {
         &self.0
     }
 
-    /// What it is recognised by.
+    /// The hash that is stored.
     pub fn hash(&self) -> TokenHash {
         hash(&self.0)
     }
@@ -75,9 +75,9 @@ impl KeyToken {
 pub struct TokenHash(pub [u8; 32]);
 
 impl TokenHash {
-    /// The hash of what a caller showed; `None` when that cannot be a token of ours.
+    /// The hash of the token that a caller sent; `None` when it does not have the form of one.
     pub fn of(shown: &str) -> Option<Self> {
-        // 32 bytes in base64, the last of whose characters holds four bits.
+        // 32 bytes in base64; the last character holds four bits.
         let random = shown.strip_prefix(TOKEN_PREFIX)?;
         let of_base64 = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
         let whole = random.len() == (TOKEN_BYTES * 8).div_ceil(6);
@@ -95,14 +95,14 @@ fn hash(token: &str) -> TokenHash {
     TokenHash(Sha256::digest(token.as_bytes()).into())
 }
 
-/// A key to be made.
+/// A key that is being made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewKey {
-    /// What it is good for.
+    /// The calls that it allows.
     pub scope: KeyScope,
-    /// In which account; `None` for all of them.
+    /// The account in which it is valid; `None` for all.
     pub account: Option<String>,
-    /// What people call it.
+    /// A name for people.
     pub name: Option<String>,
 }
 
@@ -111,7 +111,7 @@ pub struct NewKey {
 pub enum KeyError {
     /// An admin key with an account.
     #[error(
-        "a key with the scope admin is good for every account: leave the account out, or choose the scope account"
+        "a key with the scope admin is valid for every account: leave the account out, or choose the scope account"
     )]
     AdminOfOne,
     /// An account key without an account.
@@ -130,10 +130,10 @@ pub enum KeyError {
 }
 
 impl NewKey {
-    /// Checks every bound.
+    /// Checks every limit.
     ///
     /// # Errors
-    /// The first bound that is broken.
+    /// The first limit that is exceeded.
     pub fn check(&self) -> Result<(), KeyError> {
         match (self.scope, &self.account) {
             (KeyScope::Admin, Some(_)) => return Err(KeyError::AdminOfOne),
@@ -160,18 +160,18 @@ impl NewKey {
     }
 }
 
-/// A key that a caller has shown the token of.
+/// The key of a caller, found by the token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
-    /// Its id.
+    /// Drawn when the key was made.
     pub id: KeyId,
-    /// What it is good for.
+    /// The calls that it allows.
     pub scope: KeyScope,
-    /// In which account; `None` for all of them.
+    /// The account in which it is valid; `None` for all.
     pub account: Option<String>,
 }
 
-/// The key is bound to one account, and another one was named.
+/// The key is valid for one account, and the call names another.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "this key is bound to the account {own:?} and cannot publish to {asked:?}: leave the account out, or use a key of that account"
@@ -182,11 +182,11 @@ pub struct OtherAccount {
 }
 
 impl Key {
-    /// The account that an event goes to, where the caller asked for `asked`: the key's own
-    /// account if it has one, else the one asked for, else `default`.
+    /// The account of a call that names the account `asked`: the account of the key if it has one,
+    /// else `asked`, else `default`.
     ///
     /// # Errors
-    /// When the key is bound to another account than the one asked for.
+    /// When the key is valid for another account than `asked`.
     pub fn account_for(&self, asked: Option<String>) -> Result<String, OtherAccount> {
         match (&self.account, asked) {
             (Some(own), Some(asked)) if *own != asked => Err(OtherAccount {

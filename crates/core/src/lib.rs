@@ -1,4 +1,4 @@
-//! The nouns and rules of Postrider, without input or output.
+//! The domain of Postrider: its types and decisions, without input or output.
 //!
 //! An [`Event`] is something that happened in an application. A [`Hook`] is a subscriber. One
 //! event for one hook is a delivery, made by one or more attempts, each with an [`Outcome`].
@@ -19,6 +19,7 @@ mod health;
 mod history;
 mod hook;
 mod hook_edit;
+mod hook_setting;
 mod hook_settings;
 mod hook_target;
 mod id;
@@ -48,14 +49,15 @@ pub use credential::{
 pub use duration::{Span, SpanError};
 pub use event::{DEFAULT_ACCOUNT, Event, EventError, EventType, NewEvent, Payload};
 pub use filter::{Filter, FilterError, LazyPayload, UnreadablePayload};
-pub use health::{Health, HealthPolicy, Observation, Phase, Verdict, back_off};
+pub use health::{Health, HealthAction, HealthPolicy, Observation, Phase, back_off};
 pub use history::{HookAction, OURSELVES};
 pub use hook::{
     BasicAuth, Disabled, DisabledReason, Hook, HookCredentials, HookError, HookStatus, NewHook,
     RotatingSecret, parse_hook_url,
 };
 pub use hook_edit::HookEdit;
-pub use hook_settings::{HookSettings, OnFailure, Ordered, SettingsChange};
+pub use hook_setting::{HookSetting, SettingForm, SettingsError};
+pub use hook_settings::{HOOK_SETTINGS, HookSettings, OnFailure, Ordered, SettingsChange};
 pub use hook_target::HookTarget;
 pub use id::{AttemptId, DeliveryId, EventId, HookId, KeyId, LeaseToken, WorkerId};
 pub use key::{Key, KeyError, KeyScope, KeyToken, NewKey, OtherAccount, TokenHash};
@@ -68,7 +70,7 @@ pub use operational::{
     DELIVERY_FAILED, DeliveryNotice, HOOK_DISABLED, HOOK_ENABLED, HOOK_WARNING, HookNotice,
     OPERATIONAL_TYPES, patterns_matching, url_without_credentials,
 };
-pub use outcome::{NextStep, Outcome, Reason, Refusal, next_step};
+pub use outcome::{NextStep, Outcome, Reason, RefusalKind, next_step};
 pub use password::{PasswordError, PasswordHash};
 pub use pattern::{EventPattern, PatternError};
 pub use rate::{Bucket, Rate, RateError};

@@ -1,4 +1,4 @@
-//! The bounds that hold everywhere. Each is checked where data enters.
+//! Limits of sizes and durations. Each is checked where data enters.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ pub const PAYLOAD_MAX_BYTES: usize = 512 * 1024;
 /// Longest event type, in bytes.
 pub const EVENT_TYPE_MAX_BYTES: usize = 256;
 
-/// Longest account, ordering key and deduplication key, in bytes: they stand in indexes.
+/// Longest account, ordering key and deduplication key, in bytes. They are parts of indexes.
 pub const KEY_MAX_BYTES: usize = 512;
 
 /// Longest URL of a hook, in bytes.
@@ -17,23 +17,24 @@ pub const HOOK_URL_MAX_BYTES: usize = 2048;
 /// Longest filter of a hook, in bytes.
 pub const FILTER_MAX_BYTES: usize = 2048;
 
-/// How deep the brackets and negations of a filter may be nested.
+/// Deepest nesting of brackets and negations in a filter.
 pub const FILTER_MAX_DEPTH: usize = 32;
 
-/// Conditions in a filter at most.
+/// Largest number of conditions in a filter.
 pub const FILTER_MAX_CONDITIONS: usize = 64;
 
-/// Extra request headers of an event or a hook at most, and their bytes, names and values
-/// together: receivers refuse more.
+/// Largest number of extra request headers of an event or a hook. Receivers refuse more.
 pub const HEADERS_MAX: usize = 100;
-/// See [`HEADERS_MAX`].
+
+/// Largest size of all extra request headers together, names and values, in bytes.
 pub const HEADERS_MAX_BYTES: usize = 16 * 1024;
 
-/// The longest duration that can be set anywhere, 100 years: a moment plus it is still one.
+/// The longest duration that can be configured, 100 years: added to any time of today it does not
+/// overflow.
 pub const SPAN_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-/// How much of a response's decoded body is read and kept, in bytes.
+/// How much of a decoded response body is read and stored, in bytes.
 pub const EXCERPT_MAX_BYTES: usize = 16 * 1024;
 
-/// The longest wait a receiver may ask for with `Retry-After`.
+/// The longest pause that a receiver may ask for with `Retry-After`; longer ones are cut.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);

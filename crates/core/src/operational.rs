@@ -1,13 +1,13 @@
-//! Postrider's own events: what they are called, and what they say.
+//! Operational events: the events that Postrider itself publishes, their types and payloads.
 //!
-//! They are delivered like any other, to hooks of the same account that ask for them by name or
-//! by `postrider.*`. None is ever sent to the hook that it is about.
+//! They are delivered like any other event, to hooks of the same account that name the type or
+//! `postrider.*`. A hook never gets an event about itself.
 
 use crate::{DeliveryId, EventId, HookId, Timestamp};
 use serde::Serialize;
 use url::Url;
 
-/// A hook is half of the way to being disabled.
+/// A hook has reached half of the failures that disable it.
 pub const HOOK_WARNING: &str = "postrider.hook.warning";
 /// A hook was disabled, by Postrider or by a person.
 pub const HOOK_DISABLED: &str = "postrider.hook.disabled";
@@ -16,61 +16,61 @@ pub const HOOK_ENABLED: &str = "postrider.hook.enabled";
 /// A delivery has failed for good.
 pub const DELIVERY_FAILED: &str = "postrider.delivery.failed";
 
-/// All types of Postrider's own events.
+/// All types of operational events.
 pub const OPERATIONAL_TYPES: [&str; 4] =
     [HOOK_WARNING, HOOK_DISABLED, HOOK_ENABLED, DELIVERY_FAILED];
 
-/// What an event about a hook says.
+/// The payload of an event about a hook.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct HookNotice {
-    /// Which hook.
+    /// The hook that was warned of or changed.
     pub hook_id: HookId,
-    /// Where its deliveries go, without what may be a credential.
+    /// The URL of its deliveries, without parts that may hold a credential.
     pub url: String,
-    /// Why: `failures`, `gone` or `manual`; `null` when it was enabled.
+    /// `failures`, `gone` or `manual`; `null` when it was enabled.
     pub reason: Option<&'static str>,
-    /// Failed attempts in a row; when it was enabled, those that are forgotten now.
+    /// Failed attempts in a row; for `enabled` those before the reset.
     pub fail_count: u32,
-    /// When the first of them failed.
+    /// When the first of these attempts ended.
     pub first_failure_at: Option<Timestamp>,
-    /// How the last of them failed.
+    /// How the last of these attempts failed.
     pub last_error: Option<String>,
-    /// Who changed the hook: `postrider`, or a person's way in.
+    /// The actor: `postrider`, `cli`, or `api` and the id of a key.
     pub by: String,
-    /// When.
+    /// The time of the change.
     pub at: Timestamp,
 }
 
-/// What an event about a delivery says.
+/// The payload of an event about a delivery.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DeliveryNotice {
-    /// Which delivery.
+    /// The delivery that has failed for good.
     pub delivery_id: DeliveryId,
-    /// Of which event.
+    /// The event that was not delivered.
     pub event_id: EventId,
     /// The type of that event.
     pub event_type: String,
-    /// To which hook.
+    /// The hook that did not accept it.
     pub hook_id: HookId,
-    /// Where that hook's deliveries go, without what may be a credential.
+    /// The URL of the hook, without parts that may hold a credential.
     pub url: String,
-    /// Why: `exhausted`, `gone` or `refused`.
+    /// `exhausted`, `gone` or `refused`.
     pub reason: &'static str,
-    /// Attempts made.
+    /// The number of attempts.
     pub attempts: u32,
-    /// How the last of them failed.
+    /// How the last attempt failed.
     pub last_error: String,
-    /// When.
+    /// The end of the last attempt.
     pub at: Timestamp,
 }
 
 /// The URL without user name, password, query and fragment, which may hold a credential; empty
-/// when it is none.
+/// when the text is not a URL.
 pub fn url_without_credentials(url: &str) -> String {
     let Ok(mut url) = Url::parse(url) else {
         return String::new();
     };
-    // Only a URL without a host refuses these, and that has neither.
+    // Only a URL without a host refuses these calls, and it has no user.
     let _ = url.set_username("");
     let _ = url.set_password(None);
     url.set_query(None);
@@ -78,7 +78,7 @@ pub fn url_without_credentials(url: &str) -> String {
     url.into()
 }
 
-/// Every pattern, as text, that an event of ours of this type matches.
+/// Every pattern, as text, that matches an operational event of this type.
 pub fn patterns_matching(event_type: &str) -> Vec<String> {
     let prefixes = event_type.match_indices('.');
     let mut patterns: Vec<_> = prefixes

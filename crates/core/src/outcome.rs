@@ -1,4 +1,4 @@
-//! What came of an attempt, and what becomes of its delivery.
+//! The result of an attempt, and the next state of its delivery.
 
 use crate::{DeliveryId, RETRY_AFTER_MAX, RetrySchedule};
 use serde::{Deserialize, Serialize};
@@ -6,74 +6,75 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// What came of one attempt. A receiver's failure is a value; ours is an error elsewhere.
+/// The result of one attempt. A failure of the receiver is a value; a failure of Postrider's own
+/// machine or database is an error elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The receiver took the delivery (2xx).
+    /// The receiver accepted the delivery (2xx).
     Accepted {
         /// The HTTP status.
         status: u16,
     },
-    /// The receiver answered, but did not take it. Redirects count here: they are not followed.
+    /// The receiver answered with another status. Redirects count here: they are not followed.
     Refused {
         /// The HTTP status.
         status: u16,
-        /// How long the receiver asks to wait (RFC 9110 §10.2.3).
+        /// The pause that the receiver asks for with `Retry-After` (RFC 9110 §10.2.3).
         retry_after: Option<Duration>,
-        /// What else the answer says.
-        meaning: Refusal,
+        /// What the answer means beyond this attempt.
+        meaning: RefusalKind,
     },
-    /// The whole exchange, from connecting to the last byte of the body, took too long.
+    /// The exchange, from connecting to the last byte of the body, exceeded the request timeout.
     TimedOut,
     /// No answer: the name did not resolve, the connection was refused or broke, TLS failed.
     Unreachable {
-        /// What went wrong, in words, without the URL.
+        /// What went wrong, without the URL.
         reason: String,
     },
-    /// The address is one that must not be called; no connection was made.
+    /// The address must not be called; no connection was made.
     Blocked {
-        /// The address that was refused.
+        /// The private or special-purpose address.
         address: IpAddr,
     },
     /// The worker that held the lease was lost three times in a row with this delivery.
     WorkerLost,
 }
 
-/// What a refusal says beyond this attempt. The hook's profile reads it off the answer.
+/// What a refusal means beyond this attempt. The hook's profile decides it by the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// No more than that: the delivery may be taken later.
+pub enum RefusalKind {
+    /// A later attempt may be accepted.
     Passing,
-    /// The receiver is busy: the whole hook is left alone for a while.
-    Busy,
-    /// This delivery would never be taken; others may be.
+    /// The receiver asks for fewer requests: the whole hook pauses.
+    Throttled,
+    /// This delivery will never be accepted; others may be.
     Final,
     /// The receiver wants no more deliveries at all.
     Gone,
 }
 
-impl Refusal {
-    /// What Standard Webhooks reads into a status.
+impl RefusalKind {
+    /// The meaning of a status in Standard Webhooks.
     pub fn of_status(status: u16) -> Self {
         match status {
             410 => Self::Gone,
-            429 | 502 | 503 | 504 => Self::Busy,
+            429 | 502 | 503 | 504 => Self::Throttled,
             _ => Self::Passing,
         }
     }
 }
 
 impl Outcome {
-    /// The receiver answered with this status, which means what [`Refusal::of_status`] says.
+    /// A refusal with the meaning of [`RefusalKind::of_status`].
     pub fn refused(status: u16, retry_after: Option<Duration>) -> Self {
         Self::Refused {
             status,
             retry_after,
-            meaning: Refusal::of_status(status),
+            meaning: RefusalKind::of_status(status),
         }
     }
 
-    /// The outcome's name, as it is stored, shown and counted.
+    /// The name under which the outcome is stored, shown and counted.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Accepted { .. } => "accepted",
@@ -85,7 +86,7 @@ impl Outcome {
         }
     }
 
-    /// The HTTP status, where there was an answer.
+    /// The HTTP status; `None` when there was no answer.
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Accepted { status } | Self::Refused { status, .. } => Some(*status),
@@ -93,34 +94,34 @@ impl Outcome {
         }
     }
 
-    /// Whether the delivery was taken.
+    /// Whether the receiver accepted the delivery.
     pub fn is_accepted(&self) -> bool {
         matches!(self, Self::Accepted { .. })
     }
 
-    /// Whether the failure, if it is one, is the hook's: losing a worker is not.
+    /// Whether it counts as a failure of the hook. A lost worker does not.
     pub fn is_hook_failure(&self) -> bool {
         !matches!(self, Self::Accepted { .. } | Self::WorkerLost)
     }
 
-    /// Whether the receiver says that it is busy: the whole hook is left alone for a while.
-    pub fn is_throttle(&self) -> bool {
-        self.meaning() == Some(Refusal::Busy)
+    /// Whether the receiver throttles: the whole hook pauses.
+    pub fn is_throttled(&self) -> bool {
+        self.meaning() == Some(RefusalKind::Throttled)
     }
 
-    /// Whether the receiver says that it wants no more deliveries at all.
+    /// Whether the receiver wants no more deliveries at all.
     pub fn is_gone(&self) -> bool {
-        self.meaning() == Some(Refusal::Gone)
+        self.meaning() == Some(RefusalKind::Gone)
     }
 
-    fn meaning(&self) -> Option<Refusal> {
+    fn meaning(&self) -> Option<RefusalKind> {
         match self {
             Self::Refused { meaning, .. } => Some(*meaning),
             _ => None,
         }
     }
 
-    /// How long the receiver asks to wait, if it does; at most [`RETRY_AFTER_MAX`].
+    /// The pause that the receiver asks for, at most [`RETRY_AFTER_MAX`].
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused { retry_after, .. } => retry_after.map(|wait| wait.min(RETRY_AFTER_MAX)),
@@ -129,7 +130,7 @@ impl Outcome {
     }
 }
 
-/// A sentence for people: "answered 503", "took too long".
+/// A sentence for people, such as "answered 503".
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -147,13 +148,13 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Why a delivery ended without being taken.
+/// Why a delivery ended without being accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
-    /// The receiver answered 410: it wants no more (Standard Webhooks).
+    /// The receiver answered 410: it wants no more deliveries (Standard Webhooks).
     Gone,
-    /// The receiver answered that it would never take this one.
+    /// The receiver answered that it will never accept this delivery.
     Refused,
     /// The retry schedule is used up.
     Exhausted,
@@ -161,14 +162,14 @@ pub enum Reason {
     HookDeleted,
     /// A person discarded it.
     Discarded,
-    /// It outlived the retention.
+    /// Its retention ended.
     Expired,
     /// The payload of its event was erased.
     Erased,
 }
 
 impl Reason {
-    /// The reason's name, as it is stored and shown.
+    /// The name under which the reason is stored and shown.
     pub fn name(self) -> &'static str {
         match self {
             Self::Gone => "gone",
@@ -182,19 +183,19 @@ impl Reason {
     }
 }
 
-/// What becomes of a delivery.
+/// The next state of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NextStep {
-    /// It is done.
+    /// The receiver accepted it.
     Delivered,
-    /// It is attempted again after this wait.
+    /// The next attempt is due after this wait.
     RetryIn(Duration),
-    /// It has failed for good, until a person sends it again.
+    /// No further attempt is made, unless a person sends it again.
     Failed(Reason),
 }
 
-/// What becomes of `delivery` after its `attempt`-th attempt (the first is 1, counted anew
-/// when a person sends it again) came to `outcome`.
+/// The next state of `delivery` after its `attempt`-th attempt ended with `outcome`. The first
+/// attempt is 1; the count starts anew when a person sends the delivery again.
 pub fn next_step(
     outcome: &Outcome,
     delivery: DeliveryId,
@@ -205,8 +206,8 @@ pub fn next_step(
         return NextStep::Delivered;
     }
     match (outcome.meaning(), schedule.delay_after(delivery, attempt)) {
-        (Some(Refusal::Gone), _) => NextStep::Failed(Reason::Gone),
-        (Some(Refusal::Final), _) => NextStep::Failed(Reason::Refused),
+        (Some(RefusalKind::Gone), _) => NextStep::Failed(Reason::Gone),
+        (Some(RefusalKind::Final), _) => NextStep::Failed(Reason::Refused),
         (_, Some(delay)) => NextStep::RetryIn(delay.max(outcome.retry_after().unwrap_or_default())),
         (_, None) => NextStep::Failed(Reason::Exhausted),
     }
@@ -222,7 +223,7 @@ mod tests {
         Outcome::refused(status, retry_after.map(Duration::from_secs))
     }
 
-    fn meaning(status: u16, meaning: Refusal) -> Outcome {
+    fn meaning(status: u16, meaning: RefusalKind) -> Outcome {
         Outcome::Refused {
             status,
             retry_after: None,
@@ -249,11 +250,11 @@ mod tests {
             (refused(400, None), 1, retry),
             (refused(410, None), 1, NextStep::Failed(Reason::Gone)),
             (
-                meaning(404, Refusal::Final),
+                meaning(404, RefusalKind::Final),
                 1,
                 NextStep::Failed(Reason::Refused),
             ),
-            (meaning(410, Refusal::Passing), 1, retry),
+            (meaning(410, RefusalKind::Passing), 1, retry),
             (refused(429, Some(7)), 1, retry),
             (
                 refused(429, Some(1_000)),

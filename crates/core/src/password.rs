@@ -1,4 +1,4 @@
-//! Passwords at rest: Argon2id, because people choose passwords that can be guessed.
+//! Stored passwords: Argon2id, because people choose passwords that can be guessed.
 
 use argon2::{Argon2, PasswordHash as Parsed, PasswordHasher, PasswordVerifier};
 use std::fmt;
@@ -13,10 +13,10 @@ pub struct PasswordHash(String);
 pub struct PasswordError(String);
 
 impl PasswordHash {
-    /// Hashes a password under a salt that is drawn. Takes some tens of milliseconds.
+    /// Hashes a password with a random salt. Takes some tens of milliseconds.
     ///
     /// # Errors
-    /// When it is too long to be hashed.
+    /// When the password is too long.
     pub fn of(password: &str) -> Result<Self, PasswordError> {
         let salt: [u8; 16] = rand::random();
         let hash = Argon2::default()
@@ -25,12 +25,12 @@ impl PasswordHash {
         Ok(Self(hash.to_string()))
     }
 
-    /// A hash as it was stored.
+    /// A hash that was read from the database.
     pub fn stored(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The hash as it is stored.
+    /// The text to store.
     pub fn text(&self) -> &str {
         &self.0
     }

@@ -1,40 +1,40 @@
-//! Which event types a hook asks for.
+//! Patterns of event types.
 //!
 //! `*` matches every type except the operational `postrider.*`; `prefix.*` matches every type
-//! below the prefix, any number of segments deep; anything else matches itself.
+//! below the prefix, any number of segments deep; any other pattern matches one type.
 
 use crate::{EventType, event::EventError};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// One entry of a hook's list of event types.
+/// One entry in the list of event types of a hook.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum EventPattern {
-    /// `*`: every event type of the account, except `postrider.*`.
+    /// `*`: every event type except `postrider.*`.
     Any,
     /// `prefix.*`: every event type that begins with the prefix and a full stop.
     Below(String),
-    /// One event type by its name.
+    /// One event type.
     Exactly(String),
 }
 
 /// The text is not a pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
-    /// A `*` stands elsewhere than alone or at the end after a full stop.
+    /// A `*` is neither alone nor at the end after a full stop.
     #[error(
         "{0:?} is not an event pattern: write an exact type (\"invoice.paid\"), a prefix (\"invoice.*\") or \"*\""
     )]
     Misplaced(String),
-    /// What is left of the pattern is not an event type.
+    /// The pattern without `.*` is not an event type.
     #[error(transparent)]
     EventType(#[from] EventError),
 }
 
 impl EventPattern {
-    /// Whether the pattern asks for events of Postrider itself.
+    /// Whether the pattern matches operational events.
     pub fn is_operational(&self) -> bool {
         match self {
             Self::Any => false,
@@ -43,7 +43,7 @@ impl EventPattern {
         }
     }
 
-    /// Whether an event of this type is for the hook.
+    /// Whether the pattern matches this event type.
     pub fn matches(&self, event_type: &str) -> bool {
         match self {
             Self::Any => !EventType::is_operational(event_type),

@@ -1,11 +1,11 @@
-//! How many deliveries a hook gets in a time, and the bucket of tokens that keeps it.
+//! Rates, and the token bucket that enforces one.
 
 use crate::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::str::FromStr;
 
-/// Deliveries in a second, a minute or an hour at most; reads and writes as text.
+/// A largest number of requests per second, minute or hour, written as text.
 ///
 /// ```
 /// use postrider_core::Rate;
@@ -34,7 +34,7 @@ enum Unit {
 pub struct RateError(String);
 
 impl Rate {
-    /// So many in a second.
+    /// A rate of `count` per second.
     pub fn per_second_of(count: u32) -> Self {
         Self {
             count,
@@ -42,12 +42,12 @@ impl Rate {
         }
     }
 
-    /// How many in a second.
+    /// The rate per second.
     pub fn per_second(self) -> f64 {
         f64::from(self.count) / self.unit.seconds()
     }
 
-    /// How many may go at once after a pause: what a second allows, and at least one.
+    /// The largest number of requests at once after a pause: those of one second, at least one.
     pub fn burst(self) -> f64 {
         self.per_second().max(1.0)
     }
@@ -113,7 +113,7 @@ impl<'de> Deserialize<'de> for Rate {
     }
 }
 
-/// Tokens that come in at a rate, up to its burst; each delivery takes one.
+/// A token bucket: tokens are added at a rate, up to its burst, and each request takes one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bucket {
     rate: Rate,
@@ -122,7 +122,7 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// A bucket with one token: whoever takes over from another gives no second burst.
+    /// A bucket with one token, for a worker that takes a hook over: no second burst.
     pub fn new(rate: Rate, now: Timestamp) -> Self {
         Self {
             rate,
@@ -131,7 +131,7 @@ impl Bucket {
         }
     }
 
-    /// A full bucket, for one that nobody had before.
+    /// A full bucket, for a caller without earlier requests.
     pub fn full(rate: Rate, now: Timestamp) -> Self {
         Self {
             tokens: rate.burst(),
@@ -139,28 +139,28 @@ impl Bucket {
         }
     }
 
-    /// Whether it is full at `now`.
+    /// Whether the bucket is full at `now`, so that it can be forgotten.
     pub fn is_full(&mut self, now: Timestamp) -> bool {
         self.tokens(now);
         self.tokens >= self.rate.burst()
     }
 
-    /// The rate at which it fills.
+    /// The rate at which tokens are added.
     pub fn rate(&self) -> Rate {
         self.rate
     }
 
-    /// How many deliveries may start at `now`.
+    /// The number of requests that may start at `now`.
     pub fn tokens(&mut self, now: Timestamp) -> u32 {
         let seconds = (now - self.filled_at).as_seconds_f64();
-        // A clock that was set back brings nothing and takes nothing.
+        // A clock that was set back adds no tokens and removes none.
         self.tokens =
             (self.tokens + seconds.max(0.0) * self.rate.per_second()).min(self.rate.burst());
         self.filled_at = now;
         self.tokens as u32
     }
 
-    /// Takes a token, also one that is not there yet.
+    /// Takes a token. The bucket may go below zero: that request was started anyway.
     pub fn take(&mut self) {
         self.tokens -= 1.0;
     }

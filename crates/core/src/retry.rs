@@ -1,13 +1,14 @@
-//! When a delivery is attempted again: a pure function of the delivery and the attempt.
+//! Retry schedules: the wait before the next attempt as a pure function of delivery and attempt.
 
 use crate::{DeliveryId, Hook, Span};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::fmt;
 use std::time::Duration;
 
 /// The waits between the attempts of a delivery. With `n` waits there are `n + 1` attempts.
 ///
-/// Written as the list of its waits; one that is read has the default jitter.
+/// Stored and shown as the list of its waits. A schedule that is read has the default jitter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Vec<Span>", into = "Vec<Span>")]
 pub struct RetrySchedule {
@@ -15,8 +16,8 @@ pub struct RetrySchedule {
     jitter: Jitter,
 }
 
-/// How much the waits of a schedule differ from delivery to delivery, so that those that failed
-/// together do not come back together.
+/// How much the waits differ from delivery to delivery, so that deliveries which failed at the same
+/// time are not retried at the same time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Jitter {
     /// Up to a tenth shorter or longer.
@@ -29,7 +30,7 @@ pub enum Jitter {
 }
 
 impl Jitter {
-    /// What to multiply a wait with; `fraction` is from 0 to 1.
+    /// The factor for a wait; `fraction` is from 0 to 1.
     fn factor(self, fraction: f64) -> f64 {
         match self {
             Self::Around => 0.9 + 0.2 * fraction,
@@ -39,15 +40,14 @@ impl Jitter {
     }
 }
 
-/// Which hook follows which schedule.
+/// The retry schedules of hooks.
 pub trait Schedules: Sync {
-    /// The schedule of `hook`; of one that is not known any more, that of hooks which say
-    /// nothing else.
+    /// The schedule of `hook`; the default schedule for `None`, a hook that no longer exists.
     fn of<'a>(&'a self, hook: Option<&'a Hook>) -> &'a RetrySchedule;
 }
 
 impl Default for RetrySchedule {
-    /// The schedule that Standard Webhooks gives as an example: ten attempts over three days.
+    /// Ten attempts over three days, the example of the Standard Webhooks specification.
     fn default() -> Self {
         let hours = |h: u64| Span::secs(h * 3600);
         Self::new(vec![
@@ -65,7 +65,7 @@ impl Default for RetrySchedule {
 }
 
 impl RetrySchedule {
-    /// A schedule of these waits.
+    /// A schedule with these waits and the default jitter.
     pub fn new(delays: Vec<Span>) -> Self {
         Self {
             delays,
@@ -73,7 +73,7 @@ impl RetrySchedule {
         }
     }
 
-    /// The same waits with another jitter.
+    /// The schedule with another jitter.
     #[must_use]
     pub fn jittered(mut self, jitter: Jitter) -> Self {
         self.jitter = jitter;
@@ -85,15 +85,26 @@ impl RetrySchedule {
         &self.delays
     }
 
-    /// How long to wait after the `attempt`-th failed attempt (the first is 1), with jitter;
-    /// `None` when the schedule is used up.
+    /// The wait after the `attempt`-th failed attempt (the first is 1), with jitter; `None` when
+    /// the schedule is used up.
     ///
-    /// The same delivery and attempt always wait equally long, wherever it is computed.
+    /// The wait depends on nothing else, so that every worker computes the same one.
     pub fn delay_after(&self, delivery: DeliveryId, attempt: u32) -> Option<Duration> {
         let delay = self.delays.get(attempt.checked_sub(1)? as usize)?.get();
         let jittered = delay.mul_f64(self.jitter.factor(fraction(delivery, attempt)));
-        // To the millisecond: a moment that is stored and read again is still the same.
+        // Whole milliseconds, so that the time is the same after it was stored and read.
         Some(Duration::from_millis(jittered.as_millis() as u64))
+    }
+}
+
+/// The waits, with commas between them.
+impl fmt::Display for RetrySchedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, delay) in self.delays.iter().enumerate() {
+            let comma = if place > 0 { ", " } else { "" };
+            write!(f, "{comma}{delay}")?;
+        }
+        Ok(())
     }
 }
 
@@ -109,7 +120,7 @@ impl From<RetrySchedule> for Vec<Span> {
     }
 }
 
-/// One schedule for all that set none of their own.
+/// This schedule for every hook without a schedule of its own.
 impl Schedules for RetrySchedule {
     fn of<'a>(&'a self, hook: Option<&'a Hook>) -> &'a RetrySchedule {
         hook.and_then(|hook| hook.settings.retry_schedule.as_ref())
@@ -117,7 +128,7 @@ impl Schedules for RetrySchedule {
     }
 }
 
-/// A number from 0 to 1 that only depends on the delivery and the attempt.
+/// A number from 0 to 1 that depends on the delivery and the attempt alone.
 fn fraction(delivery: DeliveryId, attempt: u32) -> f64 {
     let mut hasher = Sha256::new();
     hasher.update(delivery.0.as_bytes());

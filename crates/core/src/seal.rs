@@ -1,8 +1,8 @@
-//! Secrets at rest: XChaCha20-Poly1305 under a ring of keys.
+//! Sealed secrets in the database: XChaCha20-Poly1305 with a ring of keys.
 //!
-//! A sealed value reads `v1.<key id>.<nonce and ciphertext, base64>`. The row and the purpose
-//! are bound in as associated data, so that a sealed value cannot be moved to another row. The
-//! newest key seals, all of them open.
+//! A sealed value has the form `v1.<key id>.<nonce and ciphertext, base64>`. The row and the purpose
+//! are associated data, so that a sealed value cannot be moved to another row. The newest key
+//! seals; every key opens.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD as BASE64, URL_SAFE_NO_PAD};
@@ -27,12 +27,12 @@ pub enum SealError {
         "secrets.key must be 32 random bytes in base64; make one with: head -c 32 /dev/urandom | base64"
     )]
     MalformedKey,
-    /// There is no key.
+    /// No key is configured.
     #[error(
         "no key for stored secrets is configured: set secrets.key (or POSTRIDER_SECRETS__KEY) to 32 random bytes in base64; make one with: head -c 32 /dev/urandom | base64"
     )]
     NoKey,
-    /// The value was sealed with a key we do not have.
+    /// The key that sealed the value is not configured.
     #[error(
         "a stored secret was sealed with the key {0}, which is not configured: add that key to secrets.previous_keys"
     )]
@@ -43,10 +43,10 @@ pub enum SealError {
 }
 
 impl KeyRing {
-    /// A ring from keys of 32 bytes in base64, the current one first.
+    /// A ring of keys, each 32 bytes in base64, the newest first.
     ///
     /// # Errors
-    /// When one of them is malformed.
+    /// When a key is malformed.
     pub fn new<'a>(keys: impl IntoIterator<Item = &'a str>) -> Result<Self, SealError> {
         let parse = |text: &str| {
             let key: [u8; KEY_BYTES] = BASE64
@@ -70,15 +70,15 @@ impl KeyRing {
         BASE64.encode(rand::random::<[u8; KEY_BYTES]>())
     }
 
-    /// Whether there is no key.
+    /// Whether the ring has no key.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Seals `secret` for one purpose of one row.
+    /// Seals `secret` for one purpose in one row.
     ///
     /// # Errors
-    /// When there is no key.
+    /// When the ring has no key.
     pub fn seal(&self, purpose: &str, row: Uuid, secret: &[u8]) -> Result<String, SealError> {
         let (id, cipher) = self.0.first().ok_or(SealError::NoKey)?;
         let nonce: [u8; NONCE_BYTES] = rand::random();
@@ -94,7 +94,7 @@ impl KeyRing {
         Ok(format!("v1.{id}.{text}"))
     }
 
-    /// Opens what [`seal`](Self::seal) made for the same purpose and row.
+    /// Opens a value that was [sealed](Self::seal) for the same purpose and row.
     ///
     /// # Errors
     /// When the key is missing, or the value was changed or moved.

@@ -1,10 +1,10 @@
-//! A secret as services keep it that show the SHA-1 of what was registered, and nothing more.
+//! The SHA-1 form in which some compatible services store and show a secret.
 
 use sha1::{Digest, Sha1};
 
 /// The SHA-1 of a text in UTF-8, as 40 lower-case hexadecimal digits.
 ///
-/// This is a form of such services, not a protection: a short secret is soon found from it.
+/// It protects nothing: a short secret is found quickly from it.
 pub fn sha1_hex(text: &str) -> String {
     let digest = Sha1::digest(text.as_bytes());
     digest.iter().map(|byte| format!("{byte:02x}")).collect()

@@ -1,7 +1,7 @@
 //! Standard Webhooks signatures: `v1` (HMAC-SHA256) and `v1a` (ed25519).
 //!
-//! The signed content is `id.timestamp.body`; the header lists one signature per secret,
-//! newest first, separated by blanks. See the Standard Webhooks specification, version 1.0.0.
+//! The signed content is `id.timestamp.body`. The header has one signature for each secret, newest
+//! first, with blanks between them. See the Standard Webhooks specification, version 1.0.0.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -21,10 +21,10 @@ const ED25519_PUBLIC_PREFIX: &str = "whpk_";
 /// A signing secret in its text form: `whsec_…` (HMAC, 24 to 64 bytes) or `whsk_…` (ed25519).
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct SigningSecret(Key);
+pub struct SigningSecret(SecretKey);
 
 #[derive(Clone, PartialEq, Eq)]
-enum Key {
+enum SecretKey {
     Hmac(Vec<u8>),
     Ed25519([u8; 32]),
 }
@@ -32,12 +32,12 @@ enum Key {
 /// The text is not a signing secret. The text itself is not repeated.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
-    /// Not base64.
+    /// The text is not base64.
     #[error(
         "the secret is not valid base64: write whsec_ followed by base64 of 24 to 64 bytes, or leave it out and one is made"
     )]
     NotBase64,
-    /// Too short or too long.
+    /// The secret is too short or too long.
     #[error(
         "the secret has {0} bytes: HMAC secrets (whsec_) have 24 to 64, ed25519 keys (whsk_) 32 or 64"
     )]
@@ -47,7 +47,7 @@ pub enum SecretError {
 /// A signature did not verify.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum VerifyError {
-    /// No signature of the header fits the secret.
+    /// No signature in the header matches the secret.
     #[error("no signature matches the secret")]
     NoMatch,
 }
@@ -55,23 +55,23 @@ pub enum VerifyError {
 impl SigningSecret {
     /// Draws an HMAC secret of 32 random bytes.
     pub fn generate() -> Self {
-        Self(Key::Hmac(rand::random::<[u8; 32]>().to_vec()))
+        Self(SecretKey::Hmac(rand::random::<[u8; 32]>().to_vec()))
     }
 
-    /// The secret as it is handed to the receiver's owner, once. For ed25519 this is the
+    /// The secret in the clear, shown once to the owner of the receiver. For ed25519 this is the
     /// private key; see [`verification_key`](Self::verification_key).
     pub fn reveal(&self) -> String {
         match &self.0 {
-            Key::Hmac(bytes) => format!("{HMAC_PREFIX}{}", BASE64.encode(bytes)),
-            Key::Ed25519(seed) => format!("{ED25519_PREFIX}{}", BASE64.encode(seed)),
+            SecretKey::Hmac(bytes) => format!("{HMAC_PREFIX}{}", BASE64.encode(bytes)),
+            SecretKey::Ed25519(seed) => format!("{ED25519_PREFIX}{}", BASE64.encode(seed)),
         }
     }
 
-    /// What a receiver verifies with: the secret itself, or the public key (`whpk_…`).
+    /// The key for the receiver: the secret itself, or the public key (`whpk_…`).
     pub fn verification_key(&self) -> String {
         match &self.0 {
-            Key::Hmac(_) => self.reveal(),
-            Key::Ed25519(seed) => {
+            SecretKey::Hmac(_) => self.reveal(),
+            SecretKey::Ed25519(seed) => {
                 let public = SigningKey::from_bytes(seed).verifying_key();
                 format!(
                     "{ED25519_PUBLIC_PREFIX}{}",
@@ -97,9 +97,9 @@ impl FromStr for SigningSecret {
             (true, 32 | 64) => {
                 let mut seed = [0; 32];
                 seed.copy_from_slice(&bytes[..32]);
-                Ok(Self(Key::Ed25519(seed)))
+                Ok(Self(SecretKey::Ed25519(seed)))
             }
-            (false, 24..=64) => Ok(Self(Key::Hmac(bytes))),
+            (false, 24..=64) => Ok(Self(SecretKey::Hmac(bytes))),
             (_, length) => Err(SecretError::Length(length)),
         }
     }
@@ -129,13 +129,13 @@ impl fmt::Debug for SigningSecret {
 impl Drop for SigningSecret {
     fn drop(&mut self) {
         match &mut self.0 {
-            Key::Hmac(bytes) => bytes.zeroize(),
-            Key::Ed25519(seed) => seed.zeroize(),
+            SecretKey::Hmac(bytes) => bytes.zeroize(),
+            SecretKey::Ed25519(seed) => seed.zeroize(),
         }
     }
 }
 
-/// Keyed states, made once per hook and cloned per request.
+/// Signs requests with the secrets of one hook. The key schedules are computed once.
 #[derive(Clone)]
 pub struct Signer(Vec<Keyed>);
 
@@ -146,29 +146,31 @@ enum Keyed {
 }
 
 impl Signer {
-    /// A signer with these secrets, in this order.
+    /// A signer with these secrets. Signatures have the same order.
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a SigningSecret>) -> Self {
         let keyed = |secret: &SigningSecret| match &secret.0 {
-            Key::Hmac(bytes) => Hmac::<Sha256>::new_from_slice(bytes)
+            SecretKey::Hmac(bytes) => Hmac::<Sha256>::new_from_slice(bytes)
                 .ok()
                 .map(|mac| Keyed::Hmac(Box::new(mac))),
-            Key::Ed25519(seed) => Some(Keyed::Ed25519(Box::new(SigningKey::from_bytes(seed)))),
+            SecretKey::Ed25519(seed) => {
+                Some(Keyed::Ed25519(Box::new(SigningKey::from_bytes(seed))))
+            }
         };
         Self(secrets.into_iter().filter_map(keyed).collect())
     }
 
-    /// How many signatures each request gets.
+    /// The number of signatures of each request.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether requests go unsigned.
+    /// Whether requests are not signed.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The value of `webhook-signature` for a message; `timestamp` is that of the attempt, in
-    /// seconds since 1970.
+    /// The value of `webhook-signature`. `timestamp` is the start of the attempt in seconds since
+    /// 1970.
     pub fn sign(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
         let mut header = String::with_capacity(48 * self.0.len());
         let prefix = format!("{id}.{timestamp}.");
@@ -201,12 +203,12 @@ impl fmt::Debug for Signer {
     }
 }
 
-/// Checks the value of `webhook-signature` against one verification key: `whsec_…` or
-/// `whpk_…` (a private `whsk_…` serves too). Signatures are compared in constant time. The
-/// caller judges the timestamp's age.
+/// Checks the value of `webhook-signature` with one verification key: `whsec_…`, `whpk_…`, or a
+/// private `whsk_…`. Signatures are compared in constant time. The caller checks the age of the
+/// timestamp.
 ///
 /// # Errors
-/// When no signature fits, or the key is malformed.
+/// When no signature matches, or the key is malformed.
 pub fn verify(
     key: &str,
     id: &str,
@@ -225,7 +227,7 @@ pub fn verify(
             .and_then(|bytes| ed25519_dalek::Signature::from_slice(&bytes).ok())
             .is_some_and(|signature| public.verify(&content, &signature).is_ok()),
         (Some(("v1", encoded)), None) => {
-            let Ok(SigningSecret(Key::Hmac(ref bytes))) = key.parse() else {
+            let Ok(SigningSecret(SecretKey::Hmac(ref bytes))) = key.parse() else {
                 return false;
             };
             let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(bytes) else {
@@ -250,8 +252,10 @@ fn verifying_key(key: &str) -> Option<VerifyingKey> {
         return VerifyingKey::from_bytes(&bytes).ok();
     }
     match key.parse().ok()? {
-        SigningSecret(Key::Ed25519(ref seed)) => Some(SigningKey::from_bytes(seed).verifying_key()),
-        SigningSecret(Key::Hmac(_)) => None,
+        SigningSecret(SecretKey::Ed25519(ref seed)) => {
+            Some(SigningKey::from_bytes(seed).verifying_key())
+        }
+        SigningSecret(SecretKey::Hmac(_)) => None,
     }
 }
 

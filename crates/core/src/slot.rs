@@ -1,12 +1,12 @@
-//! Which slot an event with a key belongs to.
+//! The slot of an event with a key.
 
 use sha2::{Digest, Sha256};
 
 /// The slot of `key` among `slots` slots: the first two bytes of the key's SHA-256, read as a
 /// big-endian number, modulo `slots`.
 ///
-/// The SQL function `postrider_slot(key)` computes the same. The rule is written down because
-/// applications in any language may rely on it; it never changes.
+/// The SQL function `postrider_slot(key)` computes the same. Applications in any language may rely
+/// on this rule; it never changes.
 pub fn slot_of(key: &str, slots: u16) -> i16 {
     let digest = Sha256::digest(key.as_bytes());
     let number = u16::from_be_bytes([digest[0], digest[1]]);

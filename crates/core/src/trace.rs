@@ -1,32 +1,32 @@
-//! Where an event belongs in a trace: the two headers of W3C Trace Context.
+//! Trace context: the two headers of W3C Trace Context.
 //!
-//! Nothing here reads them. An event carries them among its headers from whoever published it to
-//! whoever delivers it.
+//! Their values are not interpreted here. An event carries them among its headers from the publisher
+//! to the receiver.
 
 use crate::NewEvent;
 use crate::event::check_headers;
 use std::collections::BTreeMap;
 
-/// The header that names a trace and a place in it.
+/// The header with the ids of a trace and of the parent span.
 pub const TRACEPARENT: &str = "traceparent";
 
-/// The header in which tracing systems keep what only they understand.
+/// The header with data of individual tracing systems.
 pub const TRACESTATE: &str = "tracestate";
 
-/// A place in a trace.
+/// The parent span of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraceContext {
     /// The value of `traceparent`.
     pub parent: String,
-    /// The value of `tracestate`, where there is one.
+    /// The value of `tracestate`, if there is one.
     pub state: Option<String>,
 }
 
 impl TraceContext {
-    /// Puts it among the headers of `event`.
+    /// Adds the two headers to `event`.
     ///
-    /// What the application says comes first: an event that has a `traceparent` stays as it is,
-    /// and so does one that would break a bound of headers with it.
+    /// An event stays as it is when it has one of them already, or when it would exceed the limits
+    /// of headers with them.
     pub fn join(&self, event: &mut NewEvent) {
         let mut headers: BTreeMap<String, String> = match &event.headers {
             None => BTreeMap::new(),
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn it_stands_beside_the_headers_of_the_event() {
+    fn it_is_added_to_the_headers_of_the_event() {
         let alone = json!({TRACEPARENT: PARENT, TRACESTATE: "a=1"});
         assert_eq!(joined(None), Some(alone.clone()));
         assert_eq!(joined(Some(json!({}))), Some(alone));
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_application_says_stays() {
+    fn headers_of_the_application_stay() {
         for own in ["traceparent", "TraceParent", "tracestate"] {
             let headers = json!({own: "its own"});
             assert_eq!(joined(Some(headers.clone())), Some(headers), "{own}");

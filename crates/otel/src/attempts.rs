@@ -1,9 +1,9 @@
-//! The span of an attempt: the client's side of one HTTP request.
+//! The span of an attempt: the client side of one HTTP request.
 //!
-//! It says whom it asked and what came of it. Of a hook's URL it has scheme, host and port: path
-//! and query may hold secrets.
+//! It has the receiver and the outcome. Of the hook's URL it has scheme, host and port only: path and
+//! query may hold secrets.
 
-use crate::context::{parent_of, tell};
+use crate::context::{parent_of, set_parent};
 use http::HeaderMap;
 use opentelemetry::KeyValue;
 use opentelemetry::trace::{Span as _, SpanKind, Status, Tracer};
@@ -11,7 +11,7 @@ use opentelemetry_sdk::trace::{SdkTracer, Span};
 use postrider_core::{DeliveryId, Outcome, parse_hook_url};
 use postrider_worker::{AttemptSpan, AttemptTraces, LocalFault, Sending};
 
-/// Follows attempts whose events are in a trace that is recorded.
+/// Makes spans for attempts whose events belong to a recorded trace.
 pub(crate) struct Attempts(pub(crate) SdkTracer);
 
 impl AttemptTraces for Attempts {
@@ -26,31 +26,34 @@ impl AttemptTraces for Attempts {
         if !span.is_recording() {
             return None;
         }
-        span.set_attributes(told_of(sending));
-        tell(span.span_context(), headers);
-        Some(Box::new(Following { span, came: false }))
+        span.set_attributes(attributes_of(sending));
+        set_parent(span.span_context(), headers);
+        Some(Box::new(OpenAttempt {
+            span,
+            has_ended: false,
+        }))
     }
 }
 
-/// An attempt that is being made.
-struct Following {
+/// The span of an attempt in flight.
+struct OpenAttempt {
     span: Span,
-    came: bool,
+    has_ended: bool,
 }
 
-impl AttemptSpan for Following {
-    fn end(mut self: Box<Self>, came: Result<&Outcome, LocalFault>) {
-        self.came = true;
-        match came {
-            Ok(outcome) => self.tell_outcome(outcome),
+impl AttemptSpan for OpenAttempt {
+    fn end(mut self: Box<Self>, result: Result<&Outcome, LocalFault>) {
+        self.has_ended = true;
+        match result {
+            Ok(outcome) => self.set_outcome(outcome),
             Err(fault) => self.fail(fault.name().into(), format!("not tried: {fault}")),
         }
         self.span.end();
     }
 }
 
-impl Following {
-    fn tell_outcome(&mut self, outcome: &Outcome) {
+impl OpenAttempt {
+    fn set_outcome(&mut self, outcome: &Outcome) {
         let span = &mut self.span;
         span.set_attribute(KeyValue::new("postrider.outcome", outcome.name()));
         let status = outcome.status();
@@ -73,20 +76,20 @@ impl Following {
     }
 }
 
-impl Drop for Following {
+impl Drop for OpenAttempt {
     fn drop(&mut self) {
-        if !self.came {
+        if !self.has_ended {
             self.fail(
                 "cut".into(),
-                "the worker ended before an answer came".into(),
+                "the worker ended before an answer arrived".into(),
             );
         }
     }
 }
 
-fn told_of(sending: &Sending<'_>) -> Vec<KeyValue> {
+fn attributes_of(sending: &Sending<'_>) -> Vec<KeyValue> {
     let (hook, event) = (sending.hook, sending.event);
-    let mut told = vec![
+    let mut attributes = vec![
         KeyValue::new("http.request.method", "POST"),
         KeyValue::new("messaging.system", "postrider"),
         KeyValue::new("messaging.message.id", event.id.to_string()),
@@ -100,16 +103,16 @@ fn told_of(sending: &Sending<'_>) -> Vec<KeyValue> {
     ];
     if sending.number > 1 {
         let again = i64::from(sending.number) - 1;
-        told.push(KeyValue::new("http.request.resend_count", again));
+        attributes.push(KeyValue::new("http.request.resend_count", again));
     }
     if let Ok(url) = parse_hook_url(&hook.url) {
-        told.push(KeyValue::new("url.scheme", url.scheme().to_owned()));
+        attributes.push(KeyValue::new("url.scheme", url.scheme().to_owned()));
         let host = url.host_str().map(str::to_owned);
-        told.extend(host.map(|host| KeyValue::new("server.address", host)));
+        attributes.extend(host.map(|host| KeyValue::new("server.address", host)));
         let port = url.port_or_known_default().map(i64::from);
-        told.extend(port.map(|port| KeyValue::new("server.port", port)));
+        attributes.extend(port.map(|port| KeyValue::new("server.port", port)));
     }
-    told
+    attributes
 }
 
 #[cfg(test)]
@@ -118,12 +121,15 @@ mod tests {
     use crate::Traces;
     use opentelemetry_sdk::trace::{InMemorySpanExporter, SimpleSpanProcessor, SpanData};
 
-    /// The span of an attempt that ends so.
-    fn ended(end: impl FnOnce(Box<Following>)) -> SpanData {
+    /// The exported span of an attempt that `end` ends.
+    fn ended(end: impl FnOnce(Box<OpenAttempt>)) -> SpanData {
         let exporter = InMemorySpanExporter::default();
         let traces = Traces::processed_by(SimpleSpanProcessor::new(exporter.clone()));
         let span = traces.tracer.start("POST");
-        end(Box::new(Following { span, came: false }));
+        end(Box::new(OpenAttempt {
+            span,
+            has_ended: false,
+        }));
         exporter.get_finished_spans().unwrap().remove(0)
     }
 
@@ -134,19 +140,19 @@ mod tests {
     }
 
     #[test]
-    fn every_end_is_told() {
+    fn every_end_sets_the_kind_of_error() {
         let refused = Outcome::refused(410, None);
         for (outcome, expected) in [
             (Outcome::Accepted { status: 204 }, None),
             (refused, Some("410")),
             (Outcome::TimedOut, Some("timed_out")),
         ] {
-            let span = ended(|following| following.end(Ok(&outcome)));
+            let span = ended(|attempt| attempt.end(Ok(&outcome)));
             assert_eq!(kind(&span).as_deref(), expected, "{outcome:?}");
             let failed = matches!(span.status, Status::Error { .. });
             assert_eq!(failed, expected.is_some(), "{outcome:?}");
         }
-        let span = ended(|following| following.end(Err(LocalFault::Descriptors)));
+        let span = ended(|attempt| attempt.end(Err(LocalFault::Descriptors)));
         assert_eq!(kind(&span).as_deref(), Some("descriptors"));
         let span = ended(drop);
         assert_eq!(kind(&span).as_deref(), Some("cut"));

@@ -1,7 +1,7 @@
-//! Posts spans to the collector, with the worker's HTTP client.
+//! Sends spans to the collector with the HTTP client of the worker.
 //!
-//! The exporter runs on a thread of its own, outside of the runtime, and without a deadline: the
-//! request is made in the runtime, and ends in time.
+//! The exporter runs on a thread outside of the runtime and has no deadline. The request is made in
+//! the runtime, with a timeout.
 
 use async_trait::async_trait;
 use ipnet::{Ipv4Net, Ipv6Net};
@@ -13,12 +13,12 @@ use tokio::runtime::Handle;
 use tracing::{info, warn};
 use url::Url;
 
-/// The collector, as it can be posted to.
+/// The collector of traces.
 #[derive(Debug)]
 pub(crate) struct Collector {
     client: Client,
     target: Target,
-    /// Its address, without a path.
+    /// The URL without the path, for logs.
     name: String,
     timeout: Duration,
     runtime: Handle,
@@ -26,9 +26,10 @@ pub(crate) struct Collector {
 }
 
 impl Collector {
-    /// The collector at this URL, asked in the present runtime; nothing if it cannot be.
+    /// The collector at this URL, called in the present runtime; `None` when HTTP does not allow
+    /// the URL.
     pub(crate) fn at(url: &Url, timeout: Duration) -> std::io::Result<Option<Self>> {
-        // The operator chose the address; it may be a private one.
+        // The operator configured the address, which may be private.
         let anywhere = [Ipv4Net::default().into(), Ipv6Net::default().into()];
         let client = Client::new(AddressGuard::new(&anywhere))?;
         Ok(Target::of(url).map(|target| Self {
@@ -41,15 +42,15 @@ impl Collector {
         }))
     }
 
-    /// Tells of trouble once when it begins and once when it is over.
-    fn tell(&self, problem: Option<&str>) {
+    /// Logs a problem once when it begins and once when it has ended.
+    fn log(&self, problem: Option<&str>) {
         let before = self.in_trouble.swap(problem.is_some(), Ordering::Relaxed);
         match problem {
             Some(problem) if !before => warn!(
-                "Cannot export traces to {}, and goes on without them: {problem}",
+                "Cannot export traces to {}; spans are lost until it is reachable: {problem}",
                 self.name
             ),
-            None if before => info!("Traces are exported to {} again", self.name),
+            None if before => info!("Exporting traces to {} again", self.name),
             _ => {}
         }
     }
@@ -66,17 +67,17 @@ impl HttpClient for Collector {
             timeout: self.timeout,
         };
         let client = self.client.clone();
-        let asked = self
+        let sent = self
             .runtime
             .spawn(async move { client.send(request).await });
-        let problem = match asked.await? {
+        let problem = match sent.await? {
             Exchange::Answered {
                 status,
                 headers,
                 excerpt,
             } => {
-                let problem = format!("it answers {status}");
-                self.tell((!status.is_success()).then_some(&problem));
+                let problem = format!("the collector answered {status}");
+                self.log((!status.is_success()).then_some(&problem));
                 let mut response = Response::new(Bytes::from(excerpt));
                 *response.status_mut() = status;
                 *response.headers_mut() = headers;
@@ -87,7 +88,7 @@ impl HttpClient for Collector {
             Exchange::Blocked(address) => format!("{address} must not be called"),
             Exchange::NotTried(fault) => fault.to_string(),
         };
-        self.tell(Some(&problem));
+        self.log(Some(&problem));
         Err(problem.into())
     }
 }

@@ -1,4 +1,4 @@
-//! The two headers of W3C Trace Context, read and written.
+//! Reading and writing the two headers of W3C Trace Context.
 
 use http::{HeaderMap, HeaderValue};
 use opentelemetry::Context;
@@ -8,7 +8,7 @@ use opentelemetry_http::HeaderExtractor;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use postrider_core::{TRACEPARENT, TRACESTATE, TraceContext};
 
-/// What these headers say comes before; nothing if they say nothing that can be read.
+/// The parent span that these headers name; `None` without valid headers.
 pub(crate) fn parent_of(headers: &HeaderMap) -> Option<Context> {
     headers.get(TRACEPARENT)?;
     let none = Context::new();
@@ -18,8 +18,8 @@ pub(crate) fn parent_of(headers: &HeaderMap) -> Option<Context> {
     is_valid.then_some(found)
 }
 
-/// What says that this span comes before.
-pub(crate) fn told(span: &SpanContext) -> TraceContext {
+/// The headers that name this span as the parent.
+pub(crate) fn context_of(span: &SpanContext) -> TraceContext {
     let state = span.trace_state().header();
     TraceContext {
         parent: format!(
@@ -32,9 +32,9 @@ pub(crate) fn told(span: &SpanContext) -> TraceContext {
     }
 }
 
-/// Makes these headers say that this span comes before.
-pub(crate) fn tell(span: &SpanContext, headers: &mut HeaderMap) {
-    let TraceContext { parent, state } = told(span);
+/// Sets the headers so that they name this span as the parent.
+pub(crate) fn set_parent(span: &SpanContext, headers: &mut HeaderMap) {
+    let TraceContext { parent, state } = context_of(span);
     for (name, value) in [(TRACEPARENT, Some(parent)), (TRACESTATE, state)] {
         match value.and_then(|value| HeaderValue::try_from(value).ok()) {
             Some(value) => headers.insert(name, value),
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_is_told_again() {
+    fn what_was_read_is_written_again() {
         for pairs in [
             &[(TRACEPARENT, PARENT)][..],
             &[(TRACEPARENT, PARENT), (TRACESTATE, "a=1,b=2")],
@@ -69,15 +69,15 @@ mod tests {
             let parent = parent_of(&headers(pairs)).unwrap();
             let span = parent.span().span_context().clone();
             assert!(span.is_sampled());
-            // What stood there before is gone.
-            let mut told = headers(&[(TRACEPARENT, "00-x"), (TRACESTATE, "old=1")]);
-            tell(&span, &mut told);
-            assert_eq!(told, headers(pairs));
+            // Earlier values are replaced or removed.
+            let mut written = headers(&[(TRACEPARENT, "00-x"), (TRACESTATE, "old=1")]);
+            set_parent(&span, &mut written);
+            assert_eq!(written, headers(pairs));
         }
     }
 
     #[test]
-    fn what_cannot_be_read_is_nothing() {
+    fn malformed_headers_name_no_parent() {
         for bad in [
             "",
             "00",
@@ -94,6 +94,6 @@ mod tests {
         assert!(parent_of(&headers(&[(TRACESTATE, "a=1")])).is_none());
         let unreadable = headers(&[(TRACEPARENT, PARENT), (TRACESTATE, "no state")]);
         let parent = parent_of(&unreadable).unwrap();
-        assert_eq!(told(parent.span().span_context()).state, None);
+        assert_eq!(context_of(parent.span().span_context()).state, None);
     }
 }

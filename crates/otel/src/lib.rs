@@ -1,4 +1,4 @@
-//! OpenTelemetry traces, from an event that is published to the attempts to deliver it.
+//! OpenTelemetry traces from the publishing of an event to the attempts of its deliveries.
 //!
 //! What belongs to a trace says so itself: a call of the API by its headers, an event by those
 //! that it carries. [`Traces`] holds the spans of both and sends them to a collector, as the
@@ -12,5 +12,5 @@ mod publishing;
 mod settings;
 mod traces;
 
-pub use settings::{SettingsError, TraceSettings};
+pub use settings::{TraceSettings, TraceSettingsError};
 pub use traces::{SetUpError, Traces};

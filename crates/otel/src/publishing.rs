@@ -1,6 +1,6 @@
-//! The span of a call that publishes: the server's side of one HTTP request.
+//! The span of a publishing call: the server side of one HTTP request.
 
-use crate::context::{parent_of, told};
+use crate::context::{context_of, parent_of};
 use http::HeaderMap;
 use opentelemetry::trace::{SpanKind, Status, TraceContextExt, Tracer};
 use opentelemetry::{Context, KeyValue};
@@ -9,10 +9,10 @@ use postrider_api::{PublishSpan, PublishTraces};
 use postrider_core::{EventId, TraceContext};
 use std::sync::Arc;
 
-/// From here on a status is a failure of the server.
+/// The first status that is a failure of the server.
 const SERVER_ERROR: u16 = 500;
 
-/// Follows calls that publish.
+/// Makes spans for publishing calls.
 pub(crate) struct Publishing(pub(crate) SdkTracer);
 
 impl PublishTraces for Publishing {
@@ -32,16 +32,16 @@ impl PublishTraces for Publishing {
                 KeyValue::new("url.path", route),
                 KeyValue::new("url.scheme", "http"),
             ]);
-            let context = told(span.span().span_context());
+            let context = context_of(span.span().span_context());
             return Some(Arc::new(Recorded { span, context }));
         }
-        // Who is not recorded is passed by: its caller stays the one before.
-        let context = told(parent?.span().span_context());
-        Some(Arc::new(PassedBy(context)))
+        // A span that is not recorded is left out: the caller remains the parent of the events.
+        let context = context_of(parent?.span().span_context());
+        Some(Arc::new(Unrecorded(context)))
     }
 }
 
-/// A call in a trace that is recorded.
+/// A call in a recorded trace.
 struct Recorded {
     span: Context,
     context: TraceContext,
@@ -77,9 +77,9 @@ impl PublishSpan for Recorded {
 }
 
 /// A call in a trace that is not recorded.
-struct PassedBy(TraceContext);
+struct Unrecorded(TraceContext);
 
-impl PublishSpan for PassedBy {
+impl PublishSpan for Unrecorded {
     fn context(&self) -> &TraceContext {
         &self.0
     }
@@ -100,7 +100,7 @@ mod tests {
     const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
     const CALLER: &str = "00f067aa0ba902b7";
 
-    /// What a call with this `traceparent` leaves, and where its events belong.
+    /// The exported spans of a call with this `traceparent`, and the parent of its events.
     fn call(
         parent: Option<&str>,
         ids: usize,

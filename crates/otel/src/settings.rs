@@ -1,19 +1,19 @@
-//! What the environment says: the variables of OpenTelemetry, and none of our own.
+//! Settings of traces: the environment variables of OpenTelemetry, and no others.
 //!
-//! Those that the SDK reads itself and takes as it likes are looked at as well, so that a mistake
-//! stops the program instead of changing what is recorded: samplers, which it replaces by another
-//! without a word, and the compression and the protocol of the exporter.
+//! Variables that the SDK reads by itself are checked too, so that a mistake stops the program
+//! instead of changing what is recorded: the sampler, which the SDK replaces silently, and the
+//! compression and the protocol of the exporter.
 
 use std::time::Duration;
 use url::Url;
 
-/// How long an export may take, with its repeats, unless the environment says otherwise.
+/// The default time limit of an export, with its retries.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What the standard puts behind the address that all signals share.
+/// The path that the standard appends to the endpoint of all signals.
 const PATH: &str = "/v1/traces";
 
-/// The samplers there are, and whether they need a share.
+/// The samplers, and whether they need an argument.
 const SAMPLERS: [(&str, bool); 6] = [
     ("always_on", false),
     ("always_off", false),
@@ -23,30 +23,30 @@ const SAMPLERS: [(&str, bool); 6] = [
     ("parentbased_traceidratio", true),
 ];
 
-/// Where traces go.
+/// The export of traces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraceSettings {
-    /// Where they are posted.
+    /// The URL of the collector, with its path.
     pub endpoint: Url,
-    /// How long an export may take, with its repeats.
+    /// The time limit of an export, with its retries.
     pub timeout: Duration,
 }
 
-/// A variable of OpenTelemetry cannot be used.
+/// A variable of OpenTelemetry has a value that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} cannot be used: {advice}")]
-pub struct SettingsError {
+pub struct TraceSettingsError {
     what: String,
     advice: String,
 }
 
 impl TraceSettings {
-    /// What the environment says, where `get` looks a variable up; nothing if no traces are
-    /// wanted, which is so unless an endpoint is named.
+    /// Reads the variables with `get`. `None` when traces are off, which is the default without an
+    /// endpoint.
     ///
     /// # Errors
     /// The first variable that cannot be used.
-    pub fn of(get: impl Fn(&str) -> Option<String>) -> Result<Option<Self>, SettingsError> {
+    pub fn of(get: impl Fn(&str) -> Option<String>) -> Result<Option<Self>, TraceSettingsError> {
         let get = |name: &'static str| {
             let value = get(name).filter(|value| !value.is_empty());
             value.map(|value| Variable { name, value })
@@ -74,8 +74,7 @@ impl TraceSettings {
         );
         if let Some(protocol) = protocol.filter(|protocol| !protocol.is("http/protobuf")) {
             return Err(protocol.refused(
-                "write http/protobuf, and name the collector's port for it, which is 4318 unless \
-                 it was changed",
+                "write http/protobuf, and use the port of the collector for it, by default 4318",
             ));
         }
         let compression = of_traces(
@@ -99,7 +98,7 @@ impl TraceSettings {
     }
 }
 
-fn check_sampler(sampler: Variable, share: Option<Variable>) -> Result<(), SettingsError> {
+fn check_sampler(sampler: Variable, share: Option<Variable>) -> Result<(), TraceSettingsError> {
     let known = SAMPLERS.iter().find(|(name, _)| *name == sampler.value);
     let Some((_, needs_share)) = known else {
         let names = SAMPLERS.map(|(name, _)| name).join(", ");
@@ -113,15 +112,13 @@ fn check_sampler(sampler: Variable, share: Option<Variable>) -> Result<(), Setti
         Some(share) if *needs_share && !is_share(&share.value) => {
             Err(share.refused("write a number from 0 to 1"))
         }
-        None if *needs_share => {
-            Err(sampler
-                .refused("set OTEL_TRACES_SAMPLER_ARG to the share it is to keep, from 0 to 1"))
-        }
+        None if *needs_share => Err(sampler
+            .refused("set OTEL_TRACES_SAMPLER_ARG to the share of traces to record, from 0 to 1")),
         _ => Ok(()),
     }
 }
 
-/// A variable that is set.
+/// A variable that is set and not empty.
 struct Variable {
     name: &'static str,
     value: String,
@@ -132,28 +129,28 @@ impl Variable {
         self.value.trim().eq_ignore_ascii_case(word)
     }
 
-    fn url(self, path: &str) -> Result<Url, SettingsError> {
+    fn url(self, path: &str) -> Result<Url, TraceSettingsError> {
         let whole = format!("{}{path}", self.value.trim_end_matches('/'));
         let whole = if path.is_empty() { &self.value } else { &whole };
         match Url::parse(whole) {
             Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
-            // Not shown: it may hold a password.
-            _ => Err(SettingsError {
+            // Without the value, which may hold a password.
+            _ => Err(TraceSettingsError {
                 what: self.name.into(),
                 advice: "write a URL such as http://collector:4318".into(),
             }),
         }
     }
 
-    fn milliseconds(self) -> Result<Duration, SettingsError> {
+    fn milliseconds(self) -> Result<Duration, TraceSettingsError> {
         match self.value.trim().parse() {
             Ok(milliseconds) if milliseconds > 0 => Ok(Duration::from_millis(milliseconds)),
             _ => Err(self.refused("write a number of milliseconds, such as 10000")),
         }
     }
 
-    fn refused(self, advice: impl Into<String>) -> SettingsError {
-        SettingsError {
+    fn refused(self, advice: impl Into<String>) -> TraceSettingsError {
+        TraceSettingsError {
             what: format!("{} {:?}", self.name, self.value),
             advice: advice.into(),
         }
@@ -166,7 +163,7 @@ mod tests {
 
     const ENDPOINT: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318");
 
-    fn of(variables: &[(&str, &str)]) -> Result<Option<TraceSettings>, SettingsError> {
+    fn of(variables: &[(&str, &str)]) -> Result<Option<TraceSettings>, TraceSettingsError> {
         TraceSettings::of(|wanted| {
             let found = variables.iter().find(|(name, _)| *name == wanted);
             found.map(|(_, value)| (*value).to_owned())

@@ -1,4 +1,4 @@
-//! Everything of traces: what follows publishing and attempts, and what becomes of their spans.
+//! Records spans of publishing calls and attempts, and exports them.
 
 use crate::attempts::Attempts;
 use crate::client::Collector;
@@ -16,13 +16,13 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tracing::warn;
 
-/// Who the spans are from, unless the environment says otherwise.
+/// The default service name.
 const SERVICE: &str = "postrider";
 
-/// How long the last spans may take at the end.
+/// The time limit for the last spans at the end of the process.
 const LAST_SPANS: Duration = Duration::from_secs(3);
 
-/// Holds the spans that are recorded until a collector has them.
+/// Recorded spans that wait for export.
 pub struct Traces {
     provider: SdkTracerProvider,
     pub(crate) tracer: SdkTracer,
@@ -34,22 +34,22 @@ pub enum SetUpError {
     /// TLS cannot be set up: the system has no certificate store.
     #[error("the HTTP client of the traces cannot be set up")]
     Client(#[source] std::io::Error),
-    /// The endpoint is a URL that HTTP does not allow.
+    /// HTTP does not allow the URL of the endpoint.
     #[error(
-        "the endpoint of the traces cannot be posted to: write a URL such as http://collector:4318"
+        "the endpoint of the traces cannot be called: write a URL such as http://collector:4318"
     )]
     Endpoint,
-    /// The exporter takes its settings for wrong.
+    /// The exporter refuses its settings.
     #[error("the exporter of the traces cannot be set up")]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
 }
 
 impl Traces {
-    /// Records spans and exports them in the background. Samplers, batches and what is said of
-    /// this process are taken from the environment. Must be called in a runtime, which is used.
+    /// Records spans and exports them in the background. The environment configures samplers,
+    /// batches and the description of this process. Must be called in a runtime.
     ///
     /// # Errors
-    /// When spans cannot be exported with these settings, whatever the collector does.
+    /// When no export can succeed with these settings.
     pub fn start(settings: &TraceSettings) -> Result<Self, SetUpError> {
         let collector = Collector::at(&settings.endpoint, settings.timeout);
         let collector = collector.map_err(SetUpError::Client)?;
@@ -64,7 +64,7 @@ impl Traces {
         ))
     }
 
-    /// Hands the spans that are recorded to `processor`.
+    /// Records spans and passes them to `processor`.
     pub fn processed_by(processor: impl SpanProcessor + 'static) -> Self {
         let provider = SdkTracerProvider::builder()
             .with_resource(resource())
@@ -77,35 +77,35 @@ impl Traces {
         Self { provider, tracer }
     }
 
-    /// What follows attempts.
+    /// Makes the spans of attempts, for the worker.
     pub fn attempts(&self) -> Arc<dyn AttemptTraces> {
         Arc::new(Attempts(self.tracer.clone()))
     }
 
-    /// What follows publishing.
+    /// Makes the spans of publishing calls, for the API.
     pub fn publishing(&self) -> Arc<dyn PublishTraces> {
         Arc::new(Publishing(self.tracer.clone()))
     }
 
-    /// Exports what is left, for at most 3 s, and records nothing more.
+    /// Exports the remaining spans, for at most 3 s, and stops recording.
     pub async fn finish(self) {
         let (done, ended) = oneshot::channel();
-        // It blocks, and the runtime would wait for a thread of its own.
+        // The call blocks, and the runtime would wait for one of its own threads to end.
         std::thread::spawn(move || {
-            // Whoever waits may have given up.
+            // The receiver is gone after the time limit.
             let _ = done.send(self.provider.shutdown_with_timeout(LAST_SPANS));
         });
         match tokio::time::timeout(LAST_SPANS, ended).await {
             Ok(Ok(Ok(()))) => {}
             _ => warn!(
-                "The last spans could not be exported within {} s and are gone",
+                "The last spans were lost: they could not be exported within {} s",
                 LAST_SPANS.as_secs()
             ),
         }
     }
 }
 
-/// What is said of this process.
+/// The description of this process.
 fn resource() -> Resource {
     let name = Key::from_static_str("service.name");
     let known = Resource::builder().build().get(&name);

@@ -5,14 +5,14 @@ pub mod sqlite;
 
 pub use postrider_core::{EventError, EventId, NewEvent};
 
-/// Why an event could not be written.
+/// An event could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum EnqueueError {
-    /// The event breaks a bound; nothing was sent to the database.
+    /// The event exceeds a limit. Nothing was sent to the database, and the transaction can go on.
     #[error(transparent)]
     Event(#[from] EventError),
-    /// The database did not take it; the transaction is as it is after any failed statement,
-    /// and best rolled back.
+    /// The database refused the statement. Roll the transaction back, as after any failed
+    /// statement.
     #[error("the event could not be written to the outbox: {0}")]
     Database(#[from] sqlx::Error),
 }

@@ -1,7 +1,7 @@
 //! Writes events into the outbox of a PostgreSQL database.
 //!
-//! The statements need no privilege beyond those of a plain `INSERT` into the outbox: they read
-//! no other table of ours.
+//! The statements need the privileges of a plain `INSERT` into the outbox: they read no other table
+//! of Postrider.
 
 use crate::EnqueueError;
 use postrider_core::{EventId, NewEvent};
@@ -9,10 +9,11 @@ use sqlx::PgConnection;
 use sqlx::postgres::PgBindIterExt;
 use uuid::Uuid;
 
-/// Writes one event and returns its id. Within a transaction it commits or rolls back with it.
+/// Writes one event and returns its id, which receivers see as `webhook-id`. In a transaction the
+/// event commits or rolls back with it.
 ///
 /// # Errors
-/// When the event breaks a bound, or the database does not take it.
+/// When the event exceeds a limit, or the database refuses it.
 pub async fn enqueue(
     connection: &mut PgConnection,
     event: &NewEvent,
@@ -22,10 +23,10 @@ pub async fn enqueue(
     Ok(first.ok_or(sqlx::Error::RowNotFound)?)
 }
 
-/// Writes events, all or none, and returns their ids in the same order.
+/// Writes all events or none, in one statement, and returns their ids in the same order.
 ///
 /// # Errors
-/// When an event breaks a bound, before anything is sent, or the database does not take one.
+/// When an event exceeds a limit, before anything is sent, or the database refuses one.
 pub async fn enqueue_many(
     connection: &mut PgConnection,
     events: &[NewEvent],
@@ -36,8 +37,8 @@ pub async fn enqueue_many(
     if events.is_empty() {
         return Ok(Vec::new());
     }
-    // Events without a key may go to any slot: a random key for all of a call spreads the calls,
-    // and needs no look at how many slots there are.
+    // Events without a key may go to any slot. One random key for each call spreads the calls over
+    // the slots without reading their number.
     let ids: Vec<Uuid> = sqlx::query_scalar(
         "-- postrider: enqueue
         INSERT INTO postrider_outbox

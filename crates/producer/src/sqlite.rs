@@ -1,8 +1,8 @@
 //! Writes events into the outbox of a SQLite database.
 //!
-//! The events belong to the caller's transaction, if one is open: they are delivered when it
-//! commits, and never when it rolls back. Begin it with `BEGIN IMMEDIATE`: a transaction that
-//! reads first and writes later fails at once when another one wrote in between.
+//! Events are part of the caller's transaction, if one is open: they are delivered when it commits,
+//! and never when it rolls back. Begin it with `BEGIN IMMEDIATE`: a transaction that reads first and
+//! writes later fails at once when another connection has written in between.
 
 use crate::EnqueueError;
 use postrider_core::{EventId, NewEvent, Timestamp};
@@ -13,7 +13,7 @@ use uuid::fmt::Hyphenated;
 /// Writes one event and returns its id, which receivers see as `webhook-id`.
 ///
 /// # Errors
-/// When the event breaks a bound, or the database does not take it.
+/// When the event exceeds a limit, or the database refuses it.
 pub async fn enqueue(
     connection: &mut SqliteConnection,
     event: &NewEvent,
@@ -39,11 +39,11 @@ pub async fn enqueue(
     Ok(EventId(id.into_uuid()))
 }
 
-/// Writes several events in one statement, all or none, and returns their ids in the same
-/// order. Every bound is checked before anything is written.
+/// Writes all events or none, in one statement, and returns their ids in the same order. Every limit
+/// is checked before anything is written.
 ///
 /// # Errors
-/// When an event breaks a bound, or the database does not take one of them.
+/// When an event exceeds a limit, or the database refuses one.
 pub async fn enqueue_many(
     connection: &mut SqliteConnection,
     events: &[NewEvent],
@@ -55,7 +55,7 @@ pub async fn enqueue_many(
         return Ok(vec![enqueue(connection, event).await?]);
     }
     let rows: Vec<_> = events.iter().map(columns).collect();
-    // RETURNING promises no order; `seq` grows with the rows as they are inserted.
+    // RETURNING has no defined order; `seq` grows in the order of insertion.
     let mut ids: Vec<(i64, Hyphenated)> = sqlx::query_as(
         "-- postrider: enqueue_many
         WITH s (n, v) AS MATERIALIZED (SELECT key, value FROM json_each(?1))
@@ -75,8 +75,8 @@ pub async fn enqueue_many(
         .collect())
 }
 
-/// An event as one element of the array that `enqueue_many` hands to the database. The payload
-/// is a string in it, so that its bytes stay what they are.
+/// One element of the JSON array that `enqueue_many` sends to the database. The payload is a string
+/// in it, so that its bytes do not change.
 fn columns(event: &NewEvent) -> impl Serialize {
     (
         &event.account,

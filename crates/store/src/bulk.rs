@@ -1,114 +1,315 @@
-//! What is done to many deliveries of a hook, page by page.
+//! Sending many deliveries of a hook again, or discarding them, page by page.
+//!
+//! A page looks at a bounded number of rows of an index, whatever is asked for, so that its cost
+//! does not depend on the backlog. The rules stand here once; a database contributes the
+//! statements of one transaction.
 
-use crate::DeliveryState;
-use postrider_core::{DeliveryId, EventPattern, HookId, Timestamp};
+use crate::audit_entry::AuditEntry;
+use crate::error::{hook_deleted, hook_not_found, nothing_held, on_its_way};
+use crate::stored_row::StoredRow;
+use crate::{DeliveryState, Result};
+use async_trait::async_trait;
+use chrono::NaiveDate;
+use postrider_core::{DeliveryId, EventId, EventPattern, HookAction, HookId, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
-/// Where a walk over the deliveries of a hook stands: the next page begins after it.
+/// The end of a page over the deliveries of a hook: the next page begins after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BulkCursor {
-    /// When the last delivery that was looked at is due; for those that have ended, when its
-    /// event was made.
+    /// When the last delivery of the page is due; for one that has ended, when its event was
+    /// made.
     pub at: Timestamp,
-    /// Which that was.
+    /// Id of the last delivery of the page: the tie-breaker.
     pub id: DeliveryId,
 }
 
-/// A part of a walk.
+/// One page of a bulk operation.
 #[derive(Clone, Copy, Debug)]
 pub struct BulkPage {
-    /// Where the page before ended.
+    /// The end of the page before; `None` for the first page.
     pub after: Option<BulkCursor>,
-    /// Deliveries that are looked at, at most; some of them may not be meant.
+    /// The largest number of deliveries to look at; some of them may not be selected.
     pub limit: u32,
 }
 
-/// What a page came to.
+/// The result of one page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BulkPageResult {
-    /// Deliveries that were meant, and changed.
+    /// Deliveries that were selected and changed.
     pub count: u32,
-    /// Where the next page begins; none when this was the last.
+    /// Where the next page begins; `None` after the last page.
     pub next: Option<BulkCursor>,
 }
 
-/// Which deliveries of a hook are to be sent again.
+/// Selects deliveries of a hook to send again.
 #[derive(Clone, Debug)]
 pub struct Redelivery {
-    /// Whose.
+    /// The hook of the deliveries.
     pub hook: HookId,
-    /// In which state: ended ones, or held ones. What is pending or in flight is on its way
-    /// already.
+    /// The state of the deliveries: an ended one, or held. Pending deliveries and those in
+    /// flight are not sent again.
     pub state: DeliveryState,
-    /// Only of events made at this moment or later.
+    /// Only of events made at this time or later.
     pub since: Option<Timestamp>,
-    /// Only of events made before this moment.
+    /// Only of events made before this time.
     pub until: Option<Timestamp>,
     /// Only of events whose type matches; unlike for a hook, `*` matches every type.
     pub event_type: Option<EventPattern>,
 }
 
-/// Which held deliveries of a hook are to be given up.
+/// Selects held deliveries of a hook to discard.
 #[derive(Clone, Debug)]
 pub struct Discard {
-    /// Whose.
+    /// The hook of the deliveries.
     pub hook: HookId,
-    /// Only of events made before this moment.
+    /// Only of events made before this time.
     pub made_before: Option<Timestamp>,
-    /// Who gives them up, as it is recorded.
+    /// Who discards them, as recorded in the hook's history.
     pub by: String,
 }
 
+/// A delivery on a page.
+#[derive(Clone, Debug)]
+pub(crate) struct BulkRow {
+    pub slot: i16,
+    pub day: NaiveDate,
+    pub id: DeliveryId,
+    pub event: EventId,
+    /// When it is due; for one that has ended, when its event was made.
+    pub at: Timestamp,
+    /// The state in which it ended; `None` for one that waits or was delivered.
+    pub ended: Option<String>,
+    /// Its key, while it waits.
+    pub ordering_key: Option<String>,
+}
+
+/// The hook of a bulk operation, locked until the transaction ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LockedHook {
+    pub is_active: bool,
+    pub is_deleted: bool,
+}
+
+/// The statements of one transaction of a bulk operation.
+#[async_trait]
+pub(crate) trait BulkStatements: Send {
+    /// Keeps the hook as it is until the transaction ends; `None` if there is none of this id.
+    async fn lock_hook(&mut self, id: HookId) -> Result<Option<LockedHook>>;
+
+    /// A page of deliveries that wait without a lease, longest due first. Leaves out those that
+    /// hold their key, and those due at `sent_again_at` without an attempt since: earlier pages
+    /// of the operation made them due.
+    async fn waiting(
+        &mut self,
+        hook: HookId,
+        page: BulkPage,
+        sent_again_at: Timestamp,
+    ) -> Result<Vec<BulkRow>>;
+
+    /// A page of deliveries that have ended, in the order of their ids: those that were
+    /// delivered, or all others.
+    async fn ended(&mut self, which: &Redelivery, page: BulkPage) -> Result<Vec<BulkRow>>;
+
+    /// The members of the batches of which these may be the leaders.
+    async fn batch_members(&mut self, leaders: &[BulkRow]) -> Result<Vec<BulkRow>>;
+
+    /// Locks the events of these deliveries in their order, so that no other call sends them
+    /// again. Returns the types of those that still exist and were not erased.
+    async fn lock_events(&mut self, rows: &[BulkRow]) -> Result<HashMap<EventId, String>>;
+
+    /// Makes those of the deliveries that wait without a lease due now, with a new schedule.
+    async fn make_due(&mut self, rows: &[BulkRow], now: Timestamp) -> Result<u64>;
+
+    /// Makes those of the deliveries that are still in the wanted state wait again, due now with
+    /// a new schedule. One that holds its key keeps its place; the others get no key.
+    async fn revive(&mut self, which: &Redelivery, rows: &[BulkRow], now: Timestamp)
+    -> Result<u64>;
+
+    /// Ends those of the deliveries that wait without a lease as discarded.
+    async fn discard(&mut self, hook: HookId, rows: &[BulkRow], now: Timestamp) -> Result<u64>;
+
+    /// Gives the next deliveries of these keys of the hook their turn.
+    async fn give_turns(&mut self, hook: HookId, rows: &[BulkRow], now: Timestamp) -> Result<()>;
+
+    /// Adds the number of deliveries to the entry of the hook's history that was made at this
+    /// moment; makes it if there is none.
+    async fn record(&mut self, entry: AuditEntry, now: Timestamp) -> Result<()>;
+}
+
+/// Makes a page of deliveries due now, with a new schedule.
+pub(crate) async fn redeliver_many(
+    tx: &mut impl BulkStatements,
+    which: &Redelivery,
+    page: BulkPage,
+    now: Timestamp,
+) -> Result<BulkPageResult> {
+    let held = match which.state {
+        DeliveryState::Pending | DeliveryState::InFlight => return Err(on_its_way(which.state)),
+        state => state == DeliveryState::Held,
+    };
+    let hook = tx.lock_hook(which.hook).await?;
+    let hook = hook.ok_or_else(|| hook_not_found(which.hook))?;
+    if hook.is_deleted {
+        return Err(hook_deleted(which.hook));
+    }
+    if held && hook.is_active {
+        return Ok(page.result(0, &[]));
+    }
+    let seen = match held {
+        true => tx.waiting(which.hook, page, now).await?,
+        false => tx.ended(which, page).await?,
+    };
+    let mut selected = seen.clone();
+    if held {
+        add_batch_members(tx, &mut selected).await?;
+    }
+    selected.retain(|row| which.selects(row));
+    // Locked in the order of their ids, so that two calls at once cannot block each other.
+    selected.sort_by_key(|row| (row.event, row.slot));
+    let types = tx.lock_events(&selected).await?;
+    selected.retain(|row| {
+        let event_type = types.get(&row.event);
+        event_type.is_some_and(|event_type| which.wants(event_type))
+    });
+    let count = match (selected.as_slice(), held) {
+        ([], _) => 0,
+        (rows, true) => tx.make_due(rows, now).await?,
+        (rows, false) => tx.revive(which, rows, now).await?,
+    };
+    Ok(page.result(count, &seen))
+}
+
+/// Ends a page of held deliveries as discarded.
+pub(crate) async fn discard_held(
+    tx: &mut impl BulkStatements,
+    which: &Discard,
+    page: BulkPage,
+    now: Timestamp,
+) -> Result<BulkPageResult> {
+    let hook = tx.lock_hook(which.hook).await?;
+    let hook = hook.filter(|hook| !hook.is_deleted);
+    let hook = hook.ok_or_else(|| hook_not_found(which.hook))?;
+    if hook.is_active {
+        return Err(nothing_held(which.hook));
+    }
+    // No page makes deliveries due, so none is left out.
+    let seen = tx.waiting(which.hook, page, Timestamp::UNIX_EPOCH).await?;
+    let mut selected = seen.clone();
+    add_batch_members(tx, &mut selected).await?;
+    selected.retain(|row| which.covers(row.id));
+    if selected.is_empty() {
+        return Ok(page.result(0, &seen));
+    }
+    let count = tx.discard(which.hook, &selected, now).await?;
+    tx.give_turns(which.hook, &selected, now).await?;
+    if count > 0 {
+        let entry = AuditEntry {
+            deliveries: Some(u32::try_from(count).unwrap_or(u32::MAX)),
+            ..AuditEntry::new(which.hook, HookAction::Discarded, &which.by)
+        };
+        tx.record(entry, now).await?;
+    }
+    Ok(page.result(count, &seen))
+}
+
+/// Adds the members of the batches whose leaders are selected. Once a leader is gone another
+/// member takes its place, at a position that the walk has passed.
+async fn add_batch_members(
+    tx: &mut impl BulkStatements,
+    selected: &mut Vec<BulkRow>,
+) -> Result<()> {
+    let members = tx.batch_members(selected).await?;
+    let known: HashSet<_> = selected.iter().map(|row| row.id).collect();
+    let members = members.into_iter();
+    selected.extend(members.filter(|row| !known.contains(&row.id)));
+    Ok(())
+}
+
+impl BulkRow {
+    pub(crate) fn read(row: &impl StoredRow) -> sqlx::Result<Self> {
+        let id = DeliveryId(row.uuid("id")?);
+        Ok(Self {
+            slot: i16::try_from(row.number("slot")?).unwrap_or_default(),
+            day: row.day("day")?,
+            id,
+            event: EventId(row.uuid("event_id")?),
+            at: row
+                .time_or_null("due")?
+                .unwrap_or_else(|| id.event_made_at()),
+            ended: row.text_or_null("ended")?,
+            ordering_key: row.text_or_null("ordering_key")?,
+        })
+    }
+}
+
 impl BulkPage {
-    /// A page from the beginning.
+    /// The first page.
     pub fn first(limit: u32) -> Self {
         Self { after: None, limit }
     }
 
-    /// What this page comes to: `count` were changed of those that were looked at, the last of
-    /// which is `last`.
-    pub(crate) fn done(
-        self,
-        count: usize,
-        looked_at: usize,
-        last: Option<BulkCursor>,
-    ) -> BulkPageResult {
+    /// The position after which the page begins among deliveries that wait.
+    pub(crate) fn begin(&self) -> BulkCursor {
+        self.after.unwrap_or(BulkCursor {
+            at: Timestamp::UNIX_EPOCH,
+            id: DeliveryId(Uuid::nil()),
+        })
+    }
+
+    /// The result of this page: `count` of the deliveries changed, `seen` were looked at.
+    fn result(self, count: u64, seen: &[BulkRow]) -> BulkPageResult {
+        let last = seen.last().map(|row| BulkCursor {
+            at: row.at,
+            id: row.id,
+        });
         BulkPageResult {
             count: u32::try_from(count).unwrap_or(u32::MAX),
-            next: last.filter(|_| looked_at >= self.limit as usize),
+            next: last.filter(|_| seen.len() >= self.limit as usize),
         }
     }
 }
 
 impl Redelivery {
-    /// Whether the delivery's event was made in the time that is meant.
-    pub(crate) fn spans(&self, id: DeliveryId) -> bool {
+    /// Whether the delivery is of a wanted time, and in the wanted state if it has ended
+    /// otherwise than delivered.
+    fn selects(&self, row: &BulkRow) -> bool {
         self.since
-            .is_none_or(|since| id >= DeliveryId::first_since(since))
-            && self
-                .until
-                .is_none_or(|until| id < DeliveryId::first_since(until))
+            .is_none_or(|since| row.id >= DeliveryId::first_since(since))
+            && row.id < self.end()
+            && row
+                .ended
+                .as_deref()
+                .is_none_or(|state| state == self.state.name())
     }
 
-    /// Whether an event of this type is meant.
-    pub(crate) fn wants(&self, event_type: &str) -> bool {
+    /// Whether events of this type are wanted.
+    fn wants(&self, event_type: &str) -> bool {
         match &self.event_type {
             None | Some(EventPattern::Any) => true,
             Some(pattern) => pattern.matches(event_type),
         }
     }
 
-    /// Where the first page begins: nothing before is meant.
-    pub(crate) fn begins(&self) -> DeliveryId {
-        self.since
-            .map_or(DeliveryId(Uuid::nil()), DeliveryId::first_since)
+    /// The id after which the page begins among deliveries that have ended.
+    pub(crate) fn begin(&self, page: BulkPage) -> DeliveryId {
+        let first = self
+            .since
+            .map_or(DeliveryId(Uuid::nil()), DeliveryId::first_since);
+        page.after.map_or(first, |cursor| cursor.id)
+    }
+
+    /// The id that all selected deliveries are below.
+    pub(crate) fn end(&self) -> DeliveryId {
+        self.until
+            .map_or(DeliveryId(Uuid::max()), DeliveryId::first_since)
     }
 }
 
 impl Discard {
-    /// Whether the delivery's event was made before the moment that is meant.
-    pub(crate) fn covers(&self, id: DeliveryId) -> bool {
+    /// Whether the delivery's event was made before the wanted time.
+    fn covers(&self, id: DeliveryId) -> bool {
         self.made_before
             .is_none_or(|bound| id < DeliveryId::first_since(bound))
     }

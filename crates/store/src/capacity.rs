@@ -1,9 +1,10 @@
-//! How many deliveries a worker can take on now, in all and for each hook.
+//! The free capacity of a worker, in all and for each hook.
 
 use postrider_core::HookId;
 use std::collections::HashMap;
 
-/// A worker's free capacity: fan-out and lease take from it what they hand over.
+/// The number of deliveries that a worker can start now. Fan-out and lease take one place for each
+/// delivery that they return.
 #[derive(Clone, Debug)]
 pub struct Capacity {
     total: u32,
@@ -21,12 +22,12 @@ impl Capacity {
         }
     }
 
-    /// Leaves `hook` capacity for this many, instead of what every hook has.
+    /// Sets the capacity of `hook`, which is `per_hook` otherwise.
     pub fn set(&mut self, hook: HookId, left: u32) {
         self.left.insert(hook, left);
     }
 
-    /// How many more fit for `hook`.
+    /// The free places for `hook`.
     pub fn left(&self, hook: HookId) -> u32 {
         self.left
             .get(&hook)
@@ -35,12 +36,12 @@ impl Capacity {
             .min(self.total)
     }
 
-    /// How many more fit in all.
+    /// The free places in all.
     pub fn total(&self) -> u32 {
         self.total
     }
 
-    /// Takes a place for one delivery of `hook`; `false` when there is none.
+    /// Takes one place for `hook`; `false` when there is none.
     pub fn take(&mut self, hook: HookId) -> bool {
         let left = self.left(hook);
         if left == 0 {

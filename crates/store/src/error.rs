@@ -1,10 +1,12 @@
-//! What can go wrong in a store, named for what the caller does next.
+//! Errors of a store, named after what the caller does next.
 //!
-//! An error of the database tells its cause in the database's own words, all of it: there is
-//! no source behind it that would say the same once more.
+//! The text of a database error holds the whole message of the database, so that these errors have
+//! no `source` which would repeat it.
 
-use crate::{DeliveryState, postgres, sqlite};
-use postrider_core::{CredentialError, EventError, HookError, HookId, KeyError, SealError};
+use crate::DeliveryState;
+use postrider_core::{
+    CredentialError, DeliveryId, EventError, EventId, HookError, HookId, KeyError, SealError,
+};
 use postrider_producer::EnqueueError;
 use sqlx::migrate::MigrateError;
 use sqlx::postgres::PgDatabaseError;
@@ -12,33 +14,33 @@ use sqlx::postgres::PgDatabaseError;
 /// The result of every method of a store.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What went wrong.
+/// A call of a store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The database did not answer, or is too busy; trying again may help.
+    /// The database did not answer or is overloaded; a retry may help.
     #[error("the database is unavailable: {}", words(.0))]
     Unavailable(sqlx::Error),
-    /// The database refused this very data; trying the same again does not help.
+    /// The database refused the data; a retry with the same data does not help.
     #[error("the database refused the data: {}", words(.0))]
     Refused(sqlx::Error),
-    /// The database does not let us do this: it is read-only, or a privilege is missing.
+    /// The database does not allow the call: it is read-only, or a privilege is missing.
     #[error("the database does not allow this: {}", words(.0))]
     Denied(sqlx::Error),
-    /// The tables are missing, half made or too new; the text says what to do.
+    /// The tables are missing, incomplete or too new; the text says what to do.
     #[error("{0}")]
     Schema(String),
-    /// The URL of the database, or what it points at, cannot be used; the text says why.
+    /// The URL of the database, or the file it names, cannot be used; the text says why.
     #[error("{0}")]
     Database(String),
-    /// There is no such thing.
+    /// Nothing has this id.
     #[error("there is no {what} {id}")]
     NotFound {
-        /// What was looked for: `hook`, `event`, `delivery` or `key`.
+        /// `hook`, `event`, `delivery` or `key`.
         what: &'static str,
-        /// By which id.
+        /// The id in the call, as text.
         id: String,
     },
-    /// It cannot be done to the thing as it is now; the text says why and what to do.
+    /// The present state does not allow the call; the text says why and what to do.
     #[error("{0}")]
     Conflict(String),
     /// The event cannot be accepted.
@@ -59,12 +61,12 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the database did not answer at all, so that no other call would fare better now.
+    /// Whether the database did not answer at all, so that any other call would fail too.
     pub fn is_no_answer(&self) -> bool {
         matches!(self, Self::Unavailable(error) if error.as_database_error().is_none())
     }
 
-    /// The database's words about the very data that it refused, if it did.
+    /// The message of the database, if it refused the data.
     pub(crate) fn refusal(&self) -> Option<String> {
         match self {
             Self::Refused(error) => Some(words(error)),
@@ -72,34 +74,9 @@ impl Error {
         }
     }
 
-    /// Whether the same call may succeed later without anyone doing anything.
+    /// Whether the same call may succeed later without a change.
     pub fn is_passing(&self) -> bool {
         matches!(self, Self::Unavailable(_))
-    }
-}
-
-/// The one place where an error of `sqlx` becomes one of the store, whichever database it is from.
-impl From<sqlx::Error> for Error {
-    fn from(error: sqlx::Error) -> Self {
-        match &error {
-            sqlx::Error::Database(refusal) => {
-                match refusal.try_downcast_ref::<PgDatabaseError>().is_some() {
-                    true => postgres::explain(error),
-                    false => sqlite::explain(error),
-                }
-            }
-            // What was read is not what this binary wrote. That is never the fault of the row
-            // that is being worked on.
-            sqlx::Error::RowNotFound
-            | sqlx::Error::ColumnDecode { .. }
-            | sqlx::Error::ColumnNotFound(_)
-            | sqlx::Error::ColumnIndexOutOfBounds { .. }
-            | sqlx::Error::Decode(_) => Self::Schema(format!(
-                "the tables are not as this binary expects them ({error}): run `postrider check`"
-            )),
-            sqlx::Error::Encode(_) => Self::Refused(error),
-            _ => Self::Unavailable(error),
-        }
     }
 }
 
@@ -129,32 +106,83 @@ pub(crate) fn hook_not_found(id: HookId) -> Error {
     }
 }
 
-/// The hook has settings that only a newer version knows: changing one would lose the others.
+/// There is no event of this id.
+pub(crate) fn event_not_found(id: EventId) -> Error {
+    Error::NotFound {
+        what: "event",
+        id: id.to_string(),
+    }
+}
+
+/// There is no delivery of this id.
+pub(crate) fn delivery_not_found(id: DeliveryId) -> Error {
+    Error::NotFound {
+        what: "delivery",
+        id: id.to_string(),
+    }
+}
+
+/// The settings of the hook were written by a newer version; a change would lose those that only
+/// that version knows.
 pub(crate) fn not_understood(hook: HookId) -> Error {
     Error::Conflict(format!(
-        "the settings of hook {hook} were written by a newer version of Postrider: change them with that one"
+        "the settings of hook {hook} were written by a newer version of Postrider: use that version to change them"
     ))
 }
 
-/// Nothing is held for a hook that is active.
+/// An active hook has no held deliveries.
 pub(crate) fn nothing_held(hook: HookId) -> Error {
     Error::Conflict(format!(
-        "hook {hook} is active: only what is held for a hook that is not can be discarded"
+        "hook {hook} is active: only the held deliveries of a paused or disabled hook can be discarded"
     ))
 }
 
-/// There is nowhere to send deliveries of a deleted hook.
+/// Deliveries of a deleted hook cannot be sent.
 pub(crate) fn hook_deleted(hook: HookId) -> Error {
     Error::Conflict(format!(
         "hook {hook} was deleted: there is nowhere to send its deliveries"
     ))
 }
 
-/// What is pending or in flight is not to be sent again.
+/// A delivery cannot be sent again: its hook was deleted.
+pub(crate) fn hook_of_delivery_deleted(id: DeliveryId) -> Error {
+    Error::Conflict(format!(
+        "the hook of delivery {id} was deleted: there is nowhere to send it"
+    ))
+}
+
+/// A delivery cannot be sent again: its event was erased.
+pub(crate) fn event_of_delivery_erased(id: DeliveryId) -> Error {
+    Error::Conflict(format!(
+        "the event of delivery {id} was erased: there is nothing left to send"
+    ))
+}
+
+/// A delivery cannot be sent again: its event is gone.
+pub(crate) fn event_of_delivery_gone(id: DeliveryId) -> Error {
+    Error::Conflict(format!(
+        "the event of delivery {id} is past its retention: there is nothing left to send"
+    ))
+}
+
+/// A delivery cannot be changed while it is being attempted.
+pub(crate) fn delivery_in_flight(id: DeliveryId) -> Error {
+    Error::Conflict(format!(
+        "delivery {id} is in flight: send it again when its attempt has ended"
+    ))
+}
+
+/// A delivery that has ended cannot be discarded.
+pub(crate) fn delivery_ended(id: DeliveryId) -> Error {
+    Error::Conflict(format!(
+        "delivery {id} has ended: there is nothing left to discard"
+    ))
+}
+
+/// Deliveries that have not ended cannot be sent again.
 pub(crate) fn on_its_way(state: DeliveryState) -> Error {
     Error::Conflict(format!(
-        "{} deliveries are on their way already: name a state in which they have ended, such as \
-         failed, or held",
+        "{} deliveries have not ended: name a state such as failed, or held",
         state.name()
     ))
 }
@@ -167,7 +195,7 @@ pub(crate) fn alias_taken(profile: &str, alias: Option<&str>) -> Error {
     ))
 }
 
-/// What went wrong, in the database's own words where it has any.
+/// The message of the error, with that of the database if there is one.
 pub(crate) fn words(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(refusal) => match detail(error) {
@@ -175,14 +203,13 @@ pub(crate) fn words(error: &sqlx::Error) -> String {
             None => refusal.message().to_owned(),
         },
         sqlx::Error::Io(error) => error.to_string(),
-        sqlx::Error::PoolTimedOut => "no connection to it could be had in time".into(),
+        sqlx::Error::PoolTimedOut => "no connection became free in time".into(),
         sqlx::Error::PoolClosed => "the connections to it are closed".into(),
         other => other.to_string(),
     }
 }
 
-/// What PostgreSQL adds to its message, except where it shows the row: a payload has no place
-/// in a log.
+/// The detail of a PostgreSQL message, except when it shows the row: payloads must not be logged.
 fn detail(error: &sqlx::Error) -> Option<&str> {
     let error = error.as_database_error()?;
     let error = error.try_downcast_ref::<PgDatabaseError>()?;

@@ -178,14 +178,19 @@ pub(crate) fn plan(rows: &[OutboxRow], cache: &HookCache, request: &FanOutReques
     plan
 }
 
-/// The hooks that the event is for, and how many filters could not tell. The payload is parsed
-/// at most once, and only when a hook that its type is for has a filter.
+/// The hooks that the event is for, and how many filters could not evaluate its payload. The
+/// payload is parsed at most once, and only for a filter of a hook that matches otherwise.
 fn matching<'a>(cache: &'a HookCache, row: &'a OutboxRow) -> (Vec<&'a Arc<Hook>>, u32) {
     let event = &row.event;
     let payload = LazyPayload::new(&event.payload);
     let mut problems = 0;
     let hooks = cache.matching(&event.account, &event.event_type);
     let hooks = hooks.filter(|hook| row.about != Some(hook.id));
+    let bytes = event.payload.as_str().len();
+    let hooks = hooks.filter(|hook| {
+        let max = hook.settings.max_payload_bytes;
+        max.is_none_or(|max| bytes <= max as usize)
+    });
     let wanted = hooks.filter(|hook| match &hook.settings.filter {
         None => true,
         Some(filter) => filter.matches(&payload).unwrap_or_else(|_| {

@@ -1,144 +1,200 @@
-//! How much waits and how the database is, as a sample that all processes show.
+//! The backlog and the state of the database, as a sample that all processes show.
 //!
-//! One process at a time takes a sample, whoever asks first when it is time, and keeps it in
-//! `postrider_gauges`; all others read it there. So the cost is the same however many run, and
-//! every process tells the same.
+//! The first process that asks when a sample is due takes it and keeps it in `postrider_gauges`;
+//! all others read it there. The cost does not grow with the number of processes, and all show
+//! the same numbers.
 
+use crate::Result;
+use crate::stored_row::StoredRow;
+use async_trait::async_trait;
 use chrono::TimeDelta;
 use postrider_core::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// Nothing is counted further than this: a count that has reached it says "at least".
+/// The limit of all counts: a count that has reached it means "at least".
 pub const GAUGES_COUNTED: u32 = 10_000;
 
-/// How old a sample is when the next one is taken, unless taking it is costly.
+/// The interval between samples, unless a sample takes long.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// A sample is followed by a pause of so many times of what it took.
+/// A sample is followed by a pause of this many times its duration.
 const PAUSE_TIMES: u32 = 20;
 
-/// How long taking a sample may last.
+/// The longest time that taking a sample may last.
 pub(crate) const TAKING_MAX: Duration = Duration::from_secs(30);
 
-/// Whoever takes a sample and vanishes keeps others from it for so long.
+/// How long a process that vanished while it took a sample keeps others from taking one.
 const CLAIM: TimeDelta = TimeDelta::seconds(60);
 
-/// A time for the next sample that lies further ahead than any pause was written before the
+/// The time of the next sample cannot lie further in the future: it was then written before the
 /// clock was set back.
 const FURTHEST: TimeDelta = TimeDelta::minutes(15);
 
-/// A sample, and when it was taken.
+/// A sample and its age.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GaugeSample {
-    /// When it was taken, by the clock of whoever took it.
+    /// When it was taken, by the clock of the process that took it.
     pub at: Timestamp,
-    /// What it says.
+    /// The values.
     pub gauges: Gauges,
 }
 
-/// How much waits and how the database is. Counts end at [`GAUGES_COUNTED`].
+/// The backlog and the state of the database. Counts end at [`GAUGES_COUNTED`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Gauges {
-    /// Outbox rows not yet fanned out.
+    /// Outbox rows that have not been fanned out.
     pub outbox: Waiting,
     /// Deliveries that any worker may start now.
     pub due: Waiting,
-    /// Deliveries whose time has come, of hooks that are backed off, ramping up or limited.
+    /// Due deliveries of hooks that are backed off, ramping or limited.
     pub gated: Waiting,
-    /// Deliveries of hooks that are paused or disabled, whatever their time.
+    /// Deliveries of hooks that are paused or disabled, due or not.
     pub held: Waiting,
-    /// Deliveries of active hooks whose time has not come.
+    /// Deliveries of active hooks that are not due yet.
     pub scheduled: u32,
-    /// Deliveries that are leased.
+    /// Leased deliveries.
     pub leased: u32,
-    /// Hooks by how they stand.
+    /// Hooks by their status.
     pub hooks: HookCounts,
     /// The size of the whole database.
     pub database_bytes: u64,
-    /// The size of our tables, each with its indexes; empty where the database does not tell.
+    /// The sizes of the tables with their indexes; empty on SQLite.
     pub tables: Vec<TableGauge>,
-    /// Who holds vacuum back; nothing where there is no vacuum.
+    /// What holds vacuum back; `None` on SQLite.
     pub snapshot: Option<SnapshotGauge>,
-    /// How long ago the oldest day of history began, in seconds; 0 without history.
+    /// The age of the oldest day of history, in seconds; 0 without history.
     pub history_seconds: f64,
-    /// Partitions of history; empty where there are none.
+    /// Partitions of history; empty on SQLite.
     pub partitions: Vec<PartitionGauge>,
 }
 
-/// How much waits, and for how long.
+/// A number of waiting rows, and the age of the oldest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Waiting {
-    /// How many.
+    /// Rows, counted up to [`GAUGES_COUNTED`].
     pub count: u32,
-    /// For how long the first of them has been waiting, in seconds; 0 when none is.
+    /// How long the first has been waiting, in seconds; 0 if there is none.
     pub oldest_seconds: f64,
 }
 
-/// Hooks by how they stand; deleted ones are not counted.
+/// Hooks by their status; deleted ones are not counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HookCounts {
-    /// Active ones, held back or not.
+    /// Active hooks in any phase.
     pub active: u32,
-    /// Paused by a person.
+    /// Hooks that a person paused.
     pub paused: u32,
-    /// Disabled, by Postrider or by a person.
+    /// Hooks that Postrider or a person disabled.
     pub disabled: u32,
-    /// Active ones that are backed off.
+    /// Active hooks that are backed off.
     pub backed_off: u32,
-    /// Active ones that ramp up again.
+    /// Active hooks that are ramping.
     pub ramping: u32,
 }
 
-/// What a table takes.
+/// The size of a table.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TableGauge {
-    /// Its name.
+    /// The name of the table.
     pub table: String,
-    /// Its size with its indexes and partitions.
+    /// The size with indexes and partitions.
     pub bytes: u64,
-    /// Rows that vacuum has not taken away yet; nothing for tables that are only inserted into.
+    /// Rows that vacuum has not removed yet; `None` for tables that are only inserted into.
     pub dead_rows: Option<u64>,
 }
 
-/// The oldest snapshot or transaction that keeps vacuum from taking rows away.
+/// The oldest snapshot or transaction that keeps vacuum from removing rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SnapshotGauge {
-    /// How long ago it began, in seconds. Transactions of other roles are told only to members
-    /// of `pg_read_all_stats`, and replication slots not at all.
+    /// How long ago it began, in seconds. Transactions of other roles are visible only to members
+    /// of `pg_read_all_stats`; the age of replication slots is not known.
     pub seconds: f64,
-    /// How many transactions have begun since, of whomever it is.
+    /// How many transactions of all roles have begun since.
     pub transactions: u64,
 }
 
-/// The partitions of a table of history.
+/// The partitions of a history table.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PartitionGauge {
-    /// Its name.
+    /// The name of the table.
     pub table: String,
-    /// How many there are.
+    /// Their number.
     pub count: u32,
-    /// How many days after today have one; negative when today has none.
+    /// The number of days after today with a partition; negative when today has none.
     pub days_ahead: i32,
 }
 
-/// How many connections of a pool there are.
+/// The connections of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolGauge {
-    /// Which pool: of few names.
+    /// The name of the pool.
     pub pool: &'static str,
     /// Connections in use.
     pub used: u32,
-    /// Open connections that nobody uses.
+    /// Open connections that are not in use.
     pub idle: u32,
-    /// How many there may be.
+    /// The largest number of open connections.
     pub max: u32,
+}
+
+/// The latest sample as it is kept in `postrider_gauges`.
+pub(crate) struct KeptSample {
+    /// When the next sample is due.
+    due_at: Timestamp,
+    at: Option<Timestamp>,
+    /// `None` also for a sample that this version cannot read.
+    gauges: Option<Gauges>,
+}
+
+/// Waiting deliveries of one kind of hooks, counted up to [`GAUGES_COUNTED`].
+pub(crate) struct WaitingRow {
+    /// `held`, `gated` or `free`.
+    kind: String,
+    /// When the first of those that are due became due.
+    first_at: Option<Timestamp>,
+    due: i64,
+    later: i64,
+}
+
+/// How a database keeps the sample.
+#[async_trait]
+pub(crate) trait GaugeStatements: Send + Sync {
+    /// The row of the latest sample; `None` before the first.
+    async fn kept(&self) -> Result<Option<KeptSample>>;
+
+    /// Moves the time of the next sample to `until`, unless another process did. It did if that
+    /// time lies after `now`, but not after `furthest`.
+    async fn claim(&self, now: Timestamp, until: Timestamp, furthest: Timestamp) -> Result<bool>;
+
+    async fn sample(&self, now: Timestamp) -> Result<Gauges>;
+
+    /// Keeps a sample taken at `now`; the next is due at `next`.
+    async fn keep(&self, now: Timestamp, next: Timestamp, gauges: &Gauges) -> Result<()>;
+}
+
+/// The latest sample. Takes one if it is due and no other process takes it.
+pub(crate) async fn current(
+    store: &impl GaugeStatements,
+    now: Timestamp,
+) -> Result<Option<GaugeSample>> {
+    let kept = store.kept().await?;
+    let due = kept.as_ref().is_none_or(|kept| is_due(kept.due_at, now));
+    if !due || !store.claim(now, now + CLAIM, now + FURTHEST).await? {
+        return Ok(kept.and_then(KeptSample::sample));
+    }
+    let begun = Instant::now();
+    let gauges = store.sample(now).await?;
+    store
+        .keep(now, next_at(now, begun.elapsed()), &gauges)
+        .await?;
+    Ok(Some(GaugeSample { at: now, gauges }))
 }
 
 impl PoolGauge {
@@ -153,8 +209,81 @@ impl PoolGauge {
     }
 }
 
+impl KeptSample {
+    pub(crate) fn read(row: &impl StoredRow) -> sqlx::Result<Self> {
+        let sample = row.text_or_null("sample")?;
+        Ok(Self {
+            due_at: row.time("due_at")?,
+            at: row.time_or_null("sampled_at")?,
+            gauges: sample.and_then(|sample| serde_json::from_str(&sample).ok()),
+        })
+    }
+
+    fn sample(self) -> Option<GaugeSample> {
+        Some(GaugeSample {
+            at: self.at?,
+            gauges: self.gauges?,
+        })
+    }
+}
+
+impl WaitingRow {
+    pub(crate) fn read(row: &impl StoredRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            kind: row.text("kind")?,
+            first_at: row.time_or_null("first_at")?,
+            due: row.number("due")?,
+            later: row.number("later")?,
+        })
+    }
+}
+
+impl Gauges {
+    pub(crate) fn set_waiting(&mut self, rows: Vec<WaitingRow>, now: Timestamp) {
+        let mut scheduled = 0;
+        for row in rows {
+            match row.kind.as_str() {
+                "held" => self.held = Waiting::since(row.due + row.later, row.first_at, now),
+                "gated" => {
+                    self.gated = Waiting::since(row.due, row.first_at, now);
+                    scheduled += row.later;
+                }
+                _ => {
+                    self.due = Waiting::since(row.due, row.first_at, now);
+                    scheduled += row.later;
+                }
+            }
+        }
+        self.scheduled = capped(scheduled);
+    }
+}
+
+impl HookCounts {
+    /// The statement that counts them, in the SQL of both databases.
+    pub(crate) const STATEMENT: &str = "-- postrider: gauges_hooks
+        SELECT count(*) FILTER (WHERE h.status = 'active') AS active,
+               count(*) FILTER (WHERE h.status = 'paused') AS paused,
+               count(*) FILTER (WHERE h.status = 'disabled') AS disabled,
+               count(*) FILTER (WHERE h.status = 'active' AND health.phase = 'backed_off')
+                   AS backed_off,
+               count(*) FILTER (WHERE h.status = 'active' AND health.phase = 'ramping') AS ramping
+        FROM postrider_hooks AS h
+        LEFT JOIN postrider_hook_health AS health ON health.hook_id = h.id
+        WHERE h.deleted_at IS NULL";
+
+    pub(crate) fn read(row: &impl StoredRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            active: row.count("active")?,
+            paused: row.count("paused")?,
+            disabled: row.count("disabled")?,
+            backed_off: row.count("backed_off")?,
+            ramping: row.count("ramping")?,
+        })
+    }
+}
+
 impl Waiting {
-    /// So many, the first of them since then.
+    /// `count` rows, the first of which has been waiting since `first`.
     pub(crate) fn since(count: i64, first: Option<Timestamp>, now: Timestamp) -> Self {
         Self {
             count: capped(count),
@@ -163,28 +292,18 @@ impl Waiting {
     }
 }
 
-/// A count as it is told.
+/// A count as it is reported.
 pub(crate) fn capped(count: i64) -> u32 {
     u32::try_from(count.max(0)).map_or(GAUGES_COUNTED, |count| count.min(GAUGES_COUNTED))
 }
 
-/// Whether the next sample, which is due then, is to be taken now.
-pub(crate) fn is_due(due_at: Timestamp, now: Timestamp) -> bool {
+/// Whether the next sample is taken now.
+fn is_due(due_at: Timestamp, now: Timestamp) -> bool {
     due_at <= now || due_at > now + FURTHEST
 }
 
-/// Until when whoever begins a sample now keeps others from it.
-pub(crate) fn claimed_until(now: Timestamp) -> Timestamp {
-    now + CLAIM
-}
-
-/// The latest time for the next sample that is believed.
-pub(crate) fn furthest(now: Timestamp) -> Timestamp {
-    now + FURTHEST
-}
-
 /// When the sample after one that was begun at `now` and took this long is due.
-pub(crate) fn next_at(now: Timestamp, took: Duration) -> Timestamp {
+fn next_at(now: Timestamp, took: Duration) -> Timestamp {
     now + EVERY.max(took * PAUSE_TIMES)
 }
 

@@ -1,4 +1,4 @@
-//! From a URL to a store.
+//! Opening the store that a URL names.
 
 use crate::{Error, Result, Store, postgres::PostgresStore, sqlite::SqliteStore};
 use postrider_core::KeyRing;
@@ -21,7 +21,7 @@ impl Default for DatabaseSettings {
     }
 }
 
-/// Which database a URL names.
+/// The kind of a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
     /// A PostgreSQL server.
@@ -31,10 +31,10 @@ pub enum Backend {
 }
 
 impl Backend {
-    /// The database that `url` names.
+    /// The kind of database that `url` names.
     ///
     /// # Errors
-    /// When it is neither.
+    /// When the scheme is neither.
     pub fn of(url: &str) -> Result<Self> {
         match url.split_once(':').map(|(scheme, _)| scheme) {
             Some("postgres" | "postgresql") => Ok(Self::Postgres),
@@ -48,8 +48,8 @@ impl Backend {
     }
 }
 
-/// Opens the database. Connects to PostgreSQL at once; creates the SQLite file if it is
-/// missing. Does not look at the tables: see [`Store::schema`].
+/// Opens the database: connects to PostgreSQL, or creates the SQLite file if it is missing. The
+/// tables are not checked: see [`Store::schema`].
 ///
 /// # Errors
 /// When the URL cannot be used or the database does not answer.

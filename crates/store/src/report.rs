@@ -4,7 +4,7 @@ use postrider_core::{
     Access, AttemptId, DeliveryId, EventId, Filter, Hook, HookId, HookSettings, KeyId,
     NewCredential, NewKey, OnFailure, Ordered, Phase, Proof, Rate, RegistrantStatus, Timestamp,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 /// A hook as it is shown. The secret is shown at creation and rotation only.
@@ -40,14 +40,6 @@ pub struct HookReport {
     pub phase: Option<Phase>,
     /// While it is backed off: time of the next probe.
     pub not_before: Option<Timestamp>,
-    /// Its limit of requests in flight over all workers, if it has one of its own.
-    pub in_flight: Option<u32>,
-    /// Its limit of requests in a time, if it has one of its own.
-    pub rate: Option<Rate>,
-    /// `key`: it receives the events of one ordering key in their order, one at a time.
-    pub ordered: Option<Ordered>,
-    /// If it is ordered: what happens to the successors of an event that has failed for good.
-    pub on_failure: Option<OnFailure>,
     /// Why it is disabled: `failures`, `gone` or `manual`.
     pub disabled_reason: Option<String>,
     /// Time at which it was disabled; if that is unknown, of its latest change.
@@ -64,12 +56,37 @@ pub struct HookReport {
     pub held: u32,
     /// Time of the oldest event among the hundred of them that are due longest.
     pub oldest_held_at: Option<Timestamp>,
-    /// Its other settings.
+    /// Its settings except for the filter. In JSON its limits and its order are also members of
+    /// the hook itself.
+    #[serde(flatten, serialize_with = "with_limits_beside")]
     pub settings: HookSettings,
     /// Time of its registration.
     pub created_at: Timestamp,
     /// Time of its latest change.
     pub updated_at: Timestamp,
+}
+
+/// Writes the member `settings`, and those settings that are also members of the hook itself.
+fn with_limits_beside<S: Serializer>(
+    settings: &HookSettings,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Members<'a> {
+        in_flight: Option<u32>,
+        rate: Option<Rate>,
+        ordered: Option<Ordered>,
+        on_failure: Option<OnFailure>,
+        settings: &'a HookSettings,
+    }
+    let members = Members {
+        in_flight: settings.in_flight,
+        rate: settings.rate,
+        ordered: settings.ordered,
+        on_failure: settings.after_failure(),
+        settings,
+    };
+    members.serialize(serializer)
 }
 
 /// A hook as its profile's own API shows it.
@@ -119,6 +136,23 @@ pub enum EventState {
     Rejected,
 }
 
+impl EventState {
+    const ALL: [Self; 3] = [Self::Queued, Self::FannedOut, Self::Rejected];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::FannedOut => "fanned_out",
+            Self::Rejected => "rejected",
+        }
+    }
+
+    /// The state of this name.
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+}
+
 /// An event as it is shown.
 #[derive(Clone, Debug, Serialize)]
 pub struct EventReport {
@@ -154,7 +188,9 @@ pub enum DeliveryState {
     Pending,
     /// A worker holds its lease.
     InFlight,
-    /// It waits because its hook is not active.
+    /// It waits because its hook is not active. Also shown where the hook was deleted, until
+    /// upkeep cancels the delivery: nothing is sent meanwhile, and `pending` would promise an
+    /// attempt.
     Held,
     /// It was taken.
     Delivered,

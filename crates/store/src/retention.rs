@@ -61,7 +61,8 @@ pub struct Erased {
     pub cancelled: u32,
     /// Attempts whose response was erased.
     pub responses: u32,
-    /// Events that are still as they were, because a delivery of theirs is being attempted.
+    /// Events that are still as they were, because a delivery of theirs is being attempted; each
+    /// once, by id.
     pub in_flight: Vec<EventId>,
 }
 
@@ -141,6 +142,11 @@ impl Looks {
 fn before(at: Timestamp, span: Duration) -> Timestamp {
     let span = TimeDelta::from_std(span).unwrap_or(TimeDelta::MAX);
     at.checked_sub_signed(span).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// A number of rows, as it is reported.
+pub(crate) fn count(rows: u64) -> u32 {
+    u32::try_from(rows).unwrap_or(u32::MAX)
 }
 
 /// Why events of days past their retention stay for now.

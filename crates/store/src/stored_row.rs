@@ -3,6 +3,7 @@
 //! This is the only place where the types of the two databases differ. A row becomes a value of
 //! the domain in one function for both, which takes `&impl StoredRow`.
 
+use chrono::NaiveDate;
 use postrider_core::Timestamp;
 use sqlx::error::UnexpectedNullError;
 use uuid::Uuid;
@@ -21,6 +22,13 @@ pub(crate) trait StoredRow {
     /// A list of texts. What is not a list of texts comes as one text, so that one damaged row
     /// does not hide the others.
     fn texts(&self, column: &str) -> sqlx::Result<Vec<String>>;
+
+    /// A text as far as it can be read: bytes that are not UTF-8 are replaced.
+    fn lossy_text_or_null(&self, column: &str) -> sqlx::Result<Option<String>>;
+    /// A time that may be as an application wrote it; `None` also for one that cannot be read.
+    fn written_time_or_null(&self, column: &str) -> sqlx::Result<Option<Timestamp>>;
+    /// A day of the calendar.
+    fn day(&self, column: &str) -> sqlx::Result<NaiveDate>;
 
     fn text(&self, column: &str) -> sqlx::Result<String> {
         present(column, self.text_or_null(column)?)

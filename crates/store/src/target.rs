@@ -1,13 +1,13 @@
-//! Where a delivery goes, if that was kept with its first attempt: sealed for its hook.
+//! Kept targets: the sealed target of the first attempt, to which retries of some profiles go.
 
 use crate::Settlement;
 use postrider_core::{DeliveryId, HookId, HookTarget, KeyRing, SealError};
 use std::sync::Arc;
 
-/// What a target is sealed for, with the id of its hook.
+/// The purpose with which targets are sealed, for the id of the hook.
 pub(crate) const PURPOSE: &str = "target";
 
-/// What is to be kept of these settlements: the deliveries, each with its target.
+/// The deliveries of these settlements whose target must be kept, each with its sealed target.
 pub(crate) fn to_keep(
     keys: &KeyRing,
     settled: &[&Settlement],
@@ -24,7 +24,7 @@ fn seal(keys: &KeyRing, hook: HookId, target: &HookTarget) -> Result<String, Sea
     keys.seal(PURPOSE, hook.0, &plain)
 }
 
-/// The target of a delivery to `hook`, if it has one of its own.
+/// Opens the kept target of a delivery to `hook`; `None` when it has none.
 pub(crate) fn open(
     keys: &KeyRing,
     hook: HookId,
@@ -38,14 +38,14 @@ pub(crate) fn open(
     Ok(Some(Arc::new(target)))
 }
 
-/// Says once for all of them which deliveries wait because their target cannot be opened.
+/// Logs once for all of them that deliveries wait because their target cannot be opened.
 pub(crate) fn warn_of_sealed<'a>(mut sealed: impl Iterator<Item = (DeliveryId, &'a SealError)>) {
     if let Some((first, error)) = sealed.next() {
         let count = 1 + sealed.count();
         tracing::error!(
             delivery.id = %first,
             deliveries = count,
-            "Cannot tell where {count} deliveries go, {first} among them; they wait: {error}"
+            "Cannot open the targets of {count} deliveries, such as {first}; they wait: {error}"
         );
     }
 }

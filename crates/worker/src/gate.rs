@@ -26,7 +26,7 @@ impl Ended {
     pub(crate) fn of(outcome: &Outcome) -> Self {
         match outcome {
             Outcome::Accepted { .. } => Self::Accepted,
-            Outcome::Refused { .. } if outcome.is_throttle() => Self::Throttled,
+            Outcome::Refused { .. } if outcome.is_throttled() => Self::Throttled,
             Outcome::Refused { .. } => Self::Refused,
             Outcome::TimedOut | Outcome::Unreachable { .. } | Outcome::Blocked { .. } => {
                 Self::Silent

@@ -46,7 +46,7 @@ pub struct ListDeliveries {
     limit: Option<u32>,
 }
 
-/// One delivery.
+/// The delivery that a command is about.
 #[derive(Debug, Args)]
 pub struct OneDelivery {
     /// The delivery's id

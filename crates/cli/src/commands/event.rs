@@ -96,7 +96,7 @@ pub struct ListEvents {
     limit: Option<u32>,
 }
 
-/// One event.
+/// The event that a command is about.
 #[derive(Debug, Args)]
 pub struct OneEvent {
     /// The event's id, which receivers see as webhook-id

@@ -1,6 +1,6 @@
 //! `postrider hook change`.
 
-use super::hook_limits::LimitFlags;
+use super::hook_settings::SettingFlags;
 use super::show;
 use super::value_parsers::id;
 use crate::database;
@@ -8,13 +8,13 @@ use crate::failure::{Misuse, Result};
 use crate::globals::{ACTOR, Globals};
 use crate::secrets::Need;
 use clap::Args;
-use postrider_core::{Filter, HookId, SettingsChange};
+use postrider_core::HookId;
 use postrider_store::HookChange;
 
-/// Change what a hook asks for and its limits; what is not named stays as it is.
+/// Change settings of a hook; settings that are not named stay as they are.
 ///
-/// Workers go by it within a second. A filter decides about events that they fan out from then
-/// on: deliveries that were made before stay. Limits hold for these too.
+/// Workers apply the change within a second. A filter decides about events that are fanned out
+/// afterwards: existing deliveries stay. Limits hold for existing deliveries too.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -30,39 +30,19 @@ pub struct Change {
     #[arg(value_parser = id::<HookId>)]
     id: HookId,
     #[command(flatten)]
-    filtering: Filtering,
-    #[command(flatten)]
-    limits: LimitFlags,
-}
-
-/// Which payloads a hook is to ask for.
-#[derive(Debug, Args)]
-#[group(multiple = false)]
-struct Filtering {
-    /// Only events whose payload fits this condition; docs/filters.md says how to write one
-    #[arg(long, value_name = "CONDITION")]
-    filter: Option<Filter>,
-    /// Every payload
-    #[arg(long)]
+    settings: SettingFlags,
+    /// Every payload, as `--filter none`
+    #[arg(long, conflicts_with = "filter")]
     no_filter: bool,
-}
-
-impl Filtering {
-    fn change(self) -> Option<Option<Filter>> {
-        match self.no_filter {
-            true => Some(None),
-            false => self.filter.map(Some),
-        }
-    }
 }
 
 impl Change {
     /// Runs the command.
     pub async fn run(self, globals: &Globals) -> Result<()> {
-        let change = SettingsChange {
-            filter: self.filtering.change(),
-            ..self.limits.into()
-        };
+        let SettingFlags(mut change) = self.settings;
+        if self.no_filter {
+            change.filter = Some(None);
+        }
         if change.is_empty() {
             return Err(Misuse::new(
                 "nothing to change: name what to set, such as --filter CONDITION, --no-filter, \

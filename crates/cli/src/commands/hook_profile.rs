@@ -57,14 +57,15 @@ pub(super) fn settings(profile: &Profile, set: &[String]) -> Result<Map<String, 
         let known = profile.settings.iter().find(|known| known.name == name);
         let Some(known) = known else {
             let names: Vec<_> = profile.settings.iter().map(|known| known.name).collect();
-            let names = match names.is_empty() {
-                true => "no settings".into(),
-                false => names.join(", "),
+            let profile = profile.name;
+            let settings = match names.is_empty() {
+                true => format!("the profile {profile} has no settings"),
+                false => format!(
+                    "the settings of the profile {profile} are {}",
+                    names.join(", ")
+                ),
             };
-            return Err(Misuse::new(format!(
-                "--set {name}: hooks of the profile {} have {names}",
-                profile.name
-            )));
+            return Err(Misuse::new(format!("--set {name}: {settings}")));
         };
         if let Some(instead) = objection(known.values, value) {
             return Err(Misuse::new(format!(
@@ -132,7 +133,11 @@ mod tests {
             ("solapi", "colour=red", "format, batch, event_id, name"),
             ("solapi", "batch=0", "a number from 1 to 100"),
             ("solapi", "batch=101", "a number from 1 to 100"),
-            ("standard", "format=flat", "have no settings"),
+            (
+                "standard",
+                "format=flat",
+                "the profile standard has no settings",
+            ),
             ("thulium", "format", "NAME=VALUE"),
         ] {
             let problem = set(name, text).unwrap_err().to_string();

@@ -13,7 +13,7 @@ pub const SHOWN: u32 = 100;
 /// Number of rows read at a time.
 const PAGE: u32 = 500;
 
-/// A listing.
+/// Where and how rows are written.
 pub struct Listing<'a, T> {
     /// How it is written.
     pub output: Output,

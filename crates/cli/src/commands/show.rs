@@ -1,7 +1,7 @@
 //! How hooks, events, deliveries, attempts and keys look to people.
 
 use crate::output::{fields, moment, moment_or, shortened, table};
-use postrider_core::OnFailure;
+use postrider_core::HOOK_SETTINGS;
 use postrider_store::{
     AttemptReport, DeliveryReport, EventReport, EventState, HookChangeReport, HookReport, KeyReport,
 };
@@ -10,7 +10,7 @@ const RESPONSE_CHARS: usize = 60;
 const ERROR_CHARS: usize = 200;
 const PAYLOAD_CHARS: usize = 2_000;
 
-/// One hook.
+/// The fields of a hook, a line each.
 pub fn hook(hook: &HookReport) -> String {
     let settings = &hook.settings;
     let mut shown = vec![("id", hook.id.to_string())];
@@ -37,55 +37,11 @@ pub fn hook(hook: &HookReport) -> String {
         let value = value.as_str().map_or(value.to_string(), str::to_owned);
         shown.push((name.as_str(), value));
     }
-    if settings.body != postrider_core::BodyForm::default() {
-        shown.push(("body", "the payload alone".into()));
-    }
-    let own: [(&str, Option<String>); 8] = [
-        ("timeout", settings.timeout.map(|span| span.to_string())),
-        (
-            "retries",
-            settings.retry_schedule.as_ref().map(|schedule| {
-                let waits: Vec<_> = schedule.delays().iter().map(ToString::to_string).collect();
-                format!("after {}", waits.join(", "))
-            }),
-        ),
-        (
-            "in flight",
-            settings.in_flight.map(|count| format!("at most {count}")),
-        ),
-        ("rate", settings.rate.map(|rate| format!("at most {rate}"))),
-        ("order", settings.after_failure().map(order)),
-        (
-            "back off",
-            settings
-                .back_off_after
-                .map(|count| format!("after {count} failures in a row")),
-        ),
-        (
-            "disable",
-            settings
-                .disable_after_failures
-                .map(|count| format!("after {count} failures in a row")),
-        ),
-        (
-            "disable",
-            settings
-                .disable_after
-                .map(|span| format!("after failing for {span}")),
-        ),
-    ];
-    shown.extend(
-        own.into_iter()
-            .filter_map(|(name, value)| Some((name, value?))),
-    );
+    shown.extend(HOOK_SETTINGS.iter().filter_map(|setting| {
+        let value = setting.text(settings)?;
+        Some((setting.name, value))
+    }));
     fields(&shown)
-}
-
-fn order(after_failure: OnFailure) -> String {
-    match after_failure {
-        OnFailure::Hold => "by key; behind one that has failed the others wait".into(),
-        OnFailure::Skip => "by key; one that has failed is skipped".into(),
-    }
 }
 
 /// The status of a hook and the number of its held deliveries, in a sentence.
@@ -152,7 +108,7 @@ pub fn changes(changes: &[HookChangeReport]) -> String {
     table(["TIME", "CHANGE", "BY", "ABOUT"], rows)
 }
 
-/// One event.
+/// The fields of an event and its payload.
 pub fn event(event: &EventReport) -> String {
     let mut shown = vec![
         ("id", event.id.to_string()),
@@ -189,7 +145,7 @@ pub fn events(events: &[EventReport]) -> String {
     table(["ID", "ACCOUNT", "STATE", "TIME", "TYPE"], rows)
 }
 
-/// One delivery.
+/// The fields of a delivery, a line each.
 pub fn delivery(delivery: &DeliveryReport) -> String {
     fields(&[
         ("id", delivery.id.to_string()),
@@ -253,7 +209,7 @@ fn filter(hook: &HookReport) -> String {
     filter.map_or("-".into(), ToString::to_string)
 }
 
-/// One key.
+/// The fields of a key or credential, a line each.
 pub fn key(key: &KeyReport) -> String {
     let mut shown = vec![
         ("id", key.id.to_string()),

@@ -174,7 +174,10 @@ fn is_shown_as(value: &Value, text: &str) -> bool {
         Value::String(value) => {
             *value == plain || span(value).is_some_and(|value| span(&plain) == Some(value))
         }
-        other => other.to_string() == plain,
+        other => {
+            let written = other.to_string();
+            written == plain
+        }
     }
 }
 

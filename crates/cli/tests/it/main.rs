@@ -4,5 +4,6 @@ mod bad_input;
 mod folder;
 mod life;
 mod serving;
+mod settings_table;
 mod sink;
 mod traces;

@@ -1,4 +1,4 @@
-//! Reads filters: a recursive descent over the characters, with bounds on what it builds.
+//! The parser of filters: a recursive descent with limits of depth and size.
 //!
 //! ```text
 //! any        = all { "||" all }
@@ -13,16 +13,16 @@
 //! literal    = text | number | "true" | "false" | "null"
 //! ```
 //!
-//! A text is a string of JSON, a number one of JSON. White space may stand between any two. A
-//! comparison behind "!" stands in brackets.
+//! A text is a JSON string, a number is a JSON number. White space is allowed between tokens. A
+//! comparison after "!" needs brackets.
 
-use super::{Comparison, Condition, FilterError, Literal, Path, Step};
+use super::{Comparison, Condition, FilterError, Literal, PathStep, PayloadPath};
 use crate::{FILTER_MAX_BYTES, FILTER_MAX_CONDITIONS, FILTER_MAX_DEPTH};
 use serde_json::Number;
 
 type Result<T> = std::result::Result<T, FilterError>;
 
-/// Reads a whole filter.
+/// Parses a whole filter.
 pub(super) fn condition(text: &str) -> Result<Condition> {
     if text.len() > FILTER_MAX_BYTES {
         return Err(FilterError::TooLong(text.len()));
@@ -40,7 +40,7 @@ pub(super) fn condition(text: &str) -> Result<Condition> {
     }
 }
 
-/// Whether a key may stand in a path without quotes.
+/// Whether a key needs no quotes in a path.
 pub(super) fn is_plain_key(key: &str) -> bool {
     let mut chars = key.chars();
     chars.next().is_some_and(begins_key) && chars.all(continues_key)
@@ -54,7 +54,7 @@ fn continues_key(c: char) -> bool {
     c.is_alphanumeric() || matches!(c, '_' | '-')
 }
 
-/// What a terminal shows as one sign.
+/// The character, or the replacement character for one that a terminal does not show.
 fn printable(c: char) -> char {
     match c.is_control() {
         true => char::REPLACEMENT_CHARACTER,
@@ -64,7 +64,7 @@ fn printable(c: char) -> char {
 
 struct Parser<'a> {
     text: &'a str,
-    /// The byte where reading goes on.
+    /// The index of the next byte.
     at: usize,
     depth: usize,
     conditions: usize,
@@ -95,7 +95,7 @@ impl<'a> Parser<'a> {
         )
     }
 
-    /// Conditions with one operator between them; brackets that change nothing are dropped.
+    /// Conditions with one operator between them. Brackets without effect are dropped.
     fn series(
         &mut self,
         operator: &str,
@@ -139,14 +139,15 @@ impl<'a> Parser<'a> {
         Ok(condition)
     }
 
-    /// What stands behind "!". A bare comparison would look as if its path alone were negated.
+    /// The condition after "!". A comparison without brackets would look as if "!" belonged to its
+    /// path alone.
     fn negated(&mut self) -> Result<Condition> {
         let begin = self.position();
         let in_brackets = self.peek() == Some('(');
         match self.not()? {
             comparison @ Condition::Compare(..) if !in_brackets => Err(FilterError::Malformed {
                 position: begin,
-                problem: format!("put the comparison behind \"!\" in brackets: !({comparison})"),
+                problem: format!("put the comparison after \"!\" in brackets: !({comparison})"),
             }),
             condition => Ok(condition),
         }
@@ -160,7 +161,7 @@ impl<'a> Parser<'a> {
         }
         let begin = self.position();
         let path = self.path()?;
-        if let [Step::Key(name)] = &path.0[..]
+        if let [PathStep::Key(name)] = &path.0[..]
             && self.peek() == Some('(')
         {
             let called = self.call(name)?;
@@ -182,8 +183,8 @@ impl<'a> Parser<'a> {
         Ok(Condition::Compare(path, comparison, literal))
     }
 
-    /// The rest of a condition that is written like a call; `None` when there is none of this
-    /// name.
+    /// The rest of a condition that is written like a function call; `None` when no function has
+    /// this name.
     fn call(&mut self, name: &str) -> Result<Option<Condition>> {
         if !matches!(name, "exists" | "starts_with") {
             return Ok(None);
@@ -202,7 +203,7 @@ impl<'a> Parser<'a> {
         Ok(Some(condition))
     }
 
-    fn path(&mut self) -> Result<Path> {
+    fn path(&mut self) -> Result<PayloadPath> {
         let mut steps = vec![match self.peek() {
             Some('[') => self.index()?,
             _ => self.key()?,
@@ -214,15 +215,15 @@ impl<'a> Parser<'a> {
                     steps.push(self.key()?);
                 }
                 Some('[') => steps.push(self.index()?),
-                _ => return Ok(Path(steps)),
+                _ => return Ok(PayloadPath(steps)),
             }
         }
     }
 
-    fn key(&mut self) -> Result<Step> {
+    fn key(&mut self) -> Result<PathStep> {
         match self.peek() {
-            Some('"') => self.text().map(Step::Key),
-            Some(c) if begins_key(c) => Ok(Step::Key(self.word().to_owned())),
+            Some('"') => self.text().map(PathStep::Key),
+            Some(c) if begins_key(c) => Ok(PathStep::Key(self.word().to_owned())),
             Some(c) if c.is_ascii_digit() || c == '-' => Err(self.expected(
                 "a path: a comparison is written path first (amount > 5), an element of an array items[0]",
             )),
@@ -230,17 +231,17 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn index(&mut self) -> Result<Step> {
+    fn index(&mut self) -> Result<PathStep> {
         self.must_take("[")?;
         let step = match self.peek() {
-            Some('"') => Step::Key(self.text()?),
+            Some('"') => PathStep::Key(self.text()?),
             _ => {
                 let digits = self.span(|c| c.is_ascii_digit());
                 let index = digits.parse().map_err(|_| {
                     self.at -= digits.len();
                     self.expected("the number of an element, from 0, or a key in double quotes")
                 })?;
-                Step::Index(index)
+                PathStep::Index(index)
             }
         };
         self.must_take("]")?;
@@ -249,7 +250,7 @@ impl<'a> Parser<'a> {
 
     fn comparison(&mut self) -> Result<Comparison> {
         use Comparison::{AtLeast, AtMost, Equal, Less, More, Unequal};
-        // The longer ones first.
+        // Longer operators first.
         for (text, comparison) in [
             ("==", Equal),
             ("!=", Unequal),
@@ -296,7 +297,7 @@ impl<'a> Parser<'a> {
         })
     }
 
-    /// A string as JSON writes it.
+    /// A JSON string.
     fn text(&mut self) -> Result<String> {
         let Some(inside) = self.rest().strip_prefix('"') else {
             return Err(self.expected("a text in double quotes"));
@@ -309,18 +310,19 @@ impl<'a> Parser<'a> {
             ends
         });
         let Some(length) = length else {
-            return Err(self.malformed("a text begins here and has no closing quote".into()));
+            return Err(self.malformed("this text has no closing quote".into()));
         };
         self.at += 1 + length + 1;
         serde_json::from_str(&self.text[begin..self.at]).map_err(|_| {
             self.at = begin;
             self.malformed(
-                "this text is not written as in JSON, where \\ is \\\\, \" is \\\" and a line break \\n".into(),
+                "this text is not a JSON string, where \\ is \\\\, \" is \\\" and a line break \\n"
+                    .into(),
             )
         })
     }
 
-    /// A word of the characters that a plain key may have.
+    /// A word of characters that a key without quotes may have.
     fn word(&mut self) -> &'a str {
         self.span(continues_key)
     }
@@ -333,7 +335,7 @@ impl<'a> Parser<'a> {
         &rest[..length]
     }
 
-    /// Goes on behind `token`, if that comes next.
+    /// Skips `token` if it comes next, and tells whether it did.
     fn takes(&mut self, token: &str) -> bool {
         let taken = self.rest().starts_with(token);
         if taken {
@@ -349,12 +351,12 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// The next character that is not white space.
+    /// The next character after white space.
     fn peek(&mut self) -> Option<char> {
         self.rest().chars().next()
     }
 
-    /// What is left, from the next character that is not white space.
+    /// The rest of the text, from the next character after white space.
     fn rest(&mut self) -> &'a str {
         self.blanks();
         let text = self.text;
@@ -365,7 +367,7 @@ impl<'a> Parser<'a> {
         self.span(char::is_whitespace);
     }
 
-    /// The number of the next character that is not white space, from 1.
+    /// The place of the next character after white space, beginning with 1.
     fn position(&mut self) -> usize {
         self.blanks();
         self.text[..self.at].chars().count() + 1

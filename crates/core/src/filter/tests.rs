@@ -221,13 +221,13 @@ fn a_filter_is_written_in_one_way() {
     }
 }
 
-fn path() -> impl Strategy<Value = Path> {
+fn path() -> impl Strategy<Value = PayloadPath> {
     let step = prop_oneof![
-        "[a-zä_][a-z0-9_-]{0,5}".prop_map(Step::Key),
-        any::<String>().prop_map(|key| Step::Key(key.chars().take(8).collect())),
-        any::<usize>().prop_map(Step::Index),
+        "[a-zä_][a-z0-9_-]{0,5}".prop_map(PathStep::Key),
+        any::<String>().prop_map(|key| PathStep::Key(key.chars().take(8).collect())),
+        any::<usize>().prop_map(PathStep::Index),
     ];
-    prop::collection::vec(step, 1..4).prop_map(Path)
+    prop::collection::vec(step, 1..4).prop_map(PayloadPath)
 }
 
 fn comparison() -> impl Strategy<Value = Condition> {

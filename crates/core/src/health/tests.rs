@@ -32,8 +32,8 @@ fn seen(second: i64, status: u16) -> Observation {
     }
 }
 
-/// The receiver is busy and asks to be left alone for so many seconds.
-fn busy(second: i64, seconds: u64) -> Observation {
+/// The receiver throttles and asks for a pause of `seconds`.
+fn throttled(second: i64, seconds: u64) -> Observation {
     Observation {
         outcome: Outcome::refused(429, Some(Duration::from_secs(seconds))),
         ..seen(second, 429)
@@ -57,39 +57,39 @@ fn backed_off(second: i64) -> Health {
 }
 
 #[test]
-fn the_attempts_decide_count_and_verdict() {
-    let failures = Verdict::Disable(DisabledReason::Failures);
-    let gone = Verdict::Disable(DisabledReason::Gone);
-    let table: [(&str, Vec<Observation>, u32, Verdict); 8] = [
+fn the_attempts_decide_count_and_action() {
+    let failures = HealthAction::Disable(DisabledReason::Failures);
+    let gone = HealthAction::Disable(DisabledReason::Gone);
+    let table: [(&str, Vec<Observation>, u32, HealthAction); 8] = [
         (
             "a success changes nothing",
             vec![seen(0, 200)],
             0,
-            Verdict::Unchanged,
+            HealthAction::Nothing,
         ),
         (
             "failures count",
             vec![seen(0, 500), seen(1, 404)],
             2,
-            Verdict::Unchanged,
+            HealthAction::Nothing,
         ),
         (
             "a success resets",
             vec![seen(0, 500), seen(99, 200), seen(100, 500)],
             1,
-            Verdict::Unchanged,
+            HealthAction::Nothing,
         ),
         (
             "count without span",
             vec![seen(0, 500); 50],
             50,
-            Verdict::Unchanged,
+            HealthAction::Nothing,
         ),
         (
             "span without count",
             vec![seen(0, 500), seen(99, 500)],
             2,
-            Verdict::Warn,
+            HealthAction::Warn,
         ),
         (
             "count and span",
@@ -101,18 +101,18 @@ fn the_attempts_decide_count_and_verdict() {
             "a later success spares it",
             vec![seen(0, 500), seen(30, 500), seen(60, 500), seen(61, 200)],
             0,
-            Verdict::Unchanged,
+            HealthAction::Nothing,
         ),
         ("410 at once", vec![seen(0, 410)], 1, gone),
     ];
-    for (name, observations, count, verdict) in table {
+    for (name, observations, count, action) in table {
         let (health, got) = Health::default().after(HOOK, &observations, &POLICY);
-        assert_eq!((health.fail_count, got), (count, verdict), "{name}");
+        assert_eq!((health.fail_count, got), (count, action), "{name}");
     }
 }
 
 #[test]
-fn half_of_the_way_is_warned_of_once_in_a_row_of_failures() {
+fn half_of_the_failure_limit_causes_one_warning_per_run_of_failures() {
     let policy = HealthPolicy {
         disable_after_failures: 5,
         ..POLICY
@@ -120,31 +120,34 @@ fn half_of_the_way_is_warned_of_once_in_a_row_of_failures() {
     let judged = |seen: &[Observation]| Health::default().after(HOOK, seen, &policy);
     let half = [seen(0, 500), seen(1, 500), seen(30, 500)];
     for few in [&half[..2], &[seen(0, 500), seen(0, 500), seen(29, 500)]] {
-        assert_eq!(judged(few).1, Verdict::Unchanged);
+        assert_eq!(judged(few).1, HealthAction::Nothing);
     }
-    let (warned, verdict) = judged(&half);
-    assert_eq!((verdict, warned.warned_at), (Verdict::Warn, Some(at(30))));
-
-    let (again, verdict) = warned.after(HOOK, &[seen(31, 500)], &policy);
+    let (warned, action) = judged(&half);
     assert_eq!(
-        (verdict, again.warned_at),
-        (Verdict::Unchanged, Some(at(30)))
+        (action, warned.warned_at),
+        (HealthAction::Warn, Some(at(30)))
     );
-    let (_, verdict) = again.after(HOOK, &[seen(60, 500)], &policy);
-    assert_eq!(verdict, Verdict::Disable(DisabledReason::Failures));
 
-    // A success ends the row: the next is warned of anew.
-    let (healthy, verdict) = warned.after(HOOK, &[seen(32, 200)], &policy);
-    assert_eq!((verdict, healthy.warned_at), (Verdict::Unchanged, None));
+    let (again, action) = warned.after(HOOK, &[seen(31, 500)], &policy);
+    assert_eq!(
+        (action, again.warned_at),
+        (HealthAction::Nothing, Some(at(30)))
+    );
+    let (_, action) = again.after(HOOK, &[seen(60, 500)], &policy);
+    assert_eq!(action, HealthAction::Disable(DisabledReason::Failures));
+
+    // A success ends the row: the next row has a warning of its own.
+    let (healthy, action) = warned.after(HOOK, &[seen(32, 200)], &policy);
+    assert_eq!((action, healthy.warned_at), (HealthAction::Nothing, None));
     let next = [seen(40, 500), seen(41, 500), seen(70, 500)];
-    assert_eq!(healthy.after(HOOK, &next, &policy).1, Verdict::Warn);
+    assert_eq!(healthy.after(HOOK, &next, &policy).1, HealthAction::Warn);
 
-    // What is disabled in the same moment is not warned of as well, and a success spares it.
+    // No warning beside disabling, and none after a success.
     let whole = [half.to_vec(), vec![seen(59, 500), seen(60, 500)]].concat();
-    let disabled = Verdict::Disable(DisabledReason::Failures);
+    let disabled = HealthAction::Disable(DisabledReason::Failures);
     assert_eq!(judged(&whole).1, disabled);
     let spared = [half.to_vec(), vec![seen(31, 200)]].concat();
-    assert_eq!(judged(&spared).1, Verdict::Unchanged);
+    assert_eq!(judged(&spared).1, HealthAction::Nothing);
 }
 
 #[test]
@@ -159,8 +162,8 @@ fn a_lost_worker_is_not_the_hooks_failure() {
 #[test]
 fn a_clock_that_jumps_back_disables_nothing() {
     let observations = [seen(1_000, 500), seen(10, 500), seen(5, 500)];
-    let (health, verdict) = Health::default().after(HOOK, &observations, &POLICY);
-    assert_eq!((health.fail_count, verdict), (3, Verdict::Unchanged));
+    let (health, action) = Health::default().after(HOOK, &observations, &POLICY);
+    assert_eq!((health.fail_count, action), (3, HealthAction::Nothing));
     assert_eq!(after(&health, &[seen(11, 200)]).fail_count, 0);
 }
 
@@ -174,7 +177,7 @@ fn failures_in_a_row_back_the_hook_off_and_a_success_lets_it_ramp_up() {
     let recovered = after(&five, &[seen(12, 200)]);
     assert_eq!(recovered.phase, Some(Phase::Ramping));
     assert_eq!((recovered.fail_count, recovered.not_before), (0, None));
-    // One that fails for a reason of its own must not keep the others waiting.
+    // A single failure does not back the hook off again.
     let one = after(&recovered, &[seen(13, 500)]);
     assert_eq!((one.phase, one.fail_count), (Some(Phase::Ramping), 1));
     let again = after(&one, &vec![seen(14, 500); 4]);
@@ -204,7 +207,7 @@ fn each_probe_that_fails_doubles_the_wait() {
 }
 
 #[test]
-fn what_was_on_its_way_is_no_probe() {
+fn a_request_already_in_flight_is_no_probe() {
     let mut late = vec![seen(3, 500); 60];
     for seen in &mut late {
         seen.started_at = at(0);
@@ -215,16 +218,20 @@ fn what_was_on_its_way_is_no_probe() {
 }
 
 #[test]
-fn a_busy_receiver_decides_how_long_the_hook_waits() {
+fn a_throttling_receiver_decides_how_long_the_hook_waits() {
     let wait = |seen: Observation| {
         let health = after(&Health::default(), &[seen]);
         assert_eq!(health.phase, Some(Phase::BackedOff));
         assert_eq!(health.fail_count, 1);
         (health.not_before.unwrap() - at(0)).as_seconds_f64()
     };
-    assert_eq!(wait(busy(0, 30)), 30.0);
-    assert_eq!(wait(busy(0, 86_400)), 3_600.0);
-    assert_eq!(wait(busy(0, 0)), 1.0, "not one request after the other");
+    assert_eq!(wait(throttled(0, 30)), 30.0);
+    assert_eq!(wait(throttled(0, 86_400)), 3_600.0);
+    assert_eq!(
+        wait(throttled(0, 0)),
+        1.0,
+        "not one request after the other"
+    );
     for status in [429, 502, 503, 504] {
         assert_eq!(wait(seen(0, status)), 1.0);
     }
@@ -239,7 +246,7 @@ fn a_busy_receiver_decides_how_long_the_hook_waits() {
 
 #[test]
 fn the_longest_wait_that_a_receiver_asks_for_holds() {
-    let health = after(&Health::default(), &[busy(0, 60), busy(1, 5)]);
+    let health = after(&Health::default(), &[throttled(0, 60), throttled(1, 5)]);
     assert_eq!(health.not_before, Some(at(60)));
     assert_eq!(health.probes, 0);
 }
@@ -312,7 +319,7 @@ proptest! {
     }
 }
 
-/// A hook whose profile leaves everything to the schedule of each delivery.
+/// The policy of a profile without back-off: each delivery waits by its own schedule.
 const BY_SCHEDULE: HealthPolicy = HealthPolicy {
     back_off_after: HealthPolicy::NEVER,
     disable_after_failures: HealthPolicy::NEVER,
@@ -323,9 +330,9 @@ const BY_SCHEDULE: HealthPolicy = HealthPolicy {
 #[test]
 fn a_hook_that_is_never_backed_off_only_begins_with_a_probe() {
     let failing: Vec<_> = (1..100).map(|second| seen(second, 500)).collect();
-    let (health, verdict) = Health::default().after(HOOK, &failing, &BY_SCHEDULE);
+    let (health, action) = Health::default().after(HOOK, &failing, &BY_SCHEDULE);
     assert_eq!((health.fail_count, health.phase), (99, None));
-    assert_eq!(verdict, Verdict::Unchanged);
+    assert_eq!(action, HealthAction::Nothing);
     let enabled = backed_off(0);
     let (health, _) = enabled.after(HOOK, &[seen(2, 500)], &BY_SCHEDULE);
     assert_eq!((health.phase, health.not_before), (None, None));
@@ -340,16 +347,16 @@ fn a_delivery_that_used_up_its_attempts_disables_where_the_policy_says_so() {
         retry_at: None,
         ..seen(9, 500)
     };
-    let verdict =
+    let action =
         |policy, attempts: &[Observation]| Health::default().after(HOOK, attempts, policy).1;
-    let disabled = Verdict::Disable(DisabledReason::Failures);
-    assert_eq!(verdict(&BY_SCHEDULE, std::slice::from_ref(&last)), disabled);
+    let disabled = HealthAction::Disable(DisabledReason::Failures);
+    assert_eq!(action(&BY_SCHEDULE, std::slice::from_ref(&last)), disabled);
     assert_eq!(
-        verdict(&POLICY, std::slice::from_ref(&last)),
-        Verdict::Unchanged
+        action(&POLICY, std::slice::from_ref(&last)),
+        HealthAction::Nothing
     );
     assert_eq!(
-        verdict(&BY_SCHEDULE, &[last, seen(10, 200)]),
-        Verdict::Unchanged
+        action(&BY_SCHEDULE, &[last, seen(10, 200)]),
+        HealthAction::Nothing
     );
 }

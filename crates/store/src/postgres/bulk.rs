@@ -1,83 +1,25 @@
-//! Walks over the deliveries of a hook, a page at a time.
+//! The statements of bulk operations.
 //!
-//! A page looks at so many rows of an index and no more, whatever is meant of them, so that its
-//! cost does not depend on the backlog or on what is asked for.
+//! As with one delivery: only the holders of the locks of the events may make deliveries wait
+//! again. The hook is locked too: nothing is discarded of one that becomes active meanwhile.
 
-use super::history::Extent;
-use crate::Result;
-use crate::error::hook_not_found;
-use crate::{BulkCursor, BulkPage, DeliveryState, Redelivery};
-use chrono::NaiveDate;
-use postrider_core::{DeliveryId, HookId, Timestamp};
+use super::batches::lead_rest;
+use super::history::HistoryExtent;
+use super::hook_history::record;
+use super::order::give_turns;
+use crate::audit_entry::AuditEntry;
+use crate::bulk::{BulkRow, BulkStatements, LockedHook};
+use crate::{BulkPage, DeliveryState, Redelivery, Result};
+use async_trait::async_trait;
+use postrider_core::{EventId, HookId, Reason, Timestamp};
+use sqlx::PgConnection;
 use sqlx::postgres::{PgBindIterExt, PgRow};
-use sqlx::{PgConnection, Row};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use uuid::Uuid;
 
-/// A delivery that was looked at.
-#[derive(Clone, Debug)]
-pub(super) struct Seen {
-    pub slot: i16,
-    pub day: NaiveDate,
-    pub id: DeliveryId,
-    pub event: Uuid,
-    /// When it is due; for one that has ended, when its event was made.
-    pub at: Timestamp,
-    /// How it has ended, if it has otherwise than delivered.
-    pub ended: Option<String>,
-    /// Its key, while it waits.
-    pub ordering_key: Option<String>,
-}
-
-impl Seen {
-    fn of(row: &PgRow) -> std::result::Result<Self, sqlx::Error> {
-        let id = DeliveryId(row.try_get("id")?);
-        let due: Option<Timestamp> = row.try_get("due")?;
-        Ok(Self {
-            slot: row.try_get("slot")?,
-            day: row.try_get("day")?,
-            id,
-            event: row.try_get("event_id")?,
-            at: due.unwrap_or_else(|| id.event_made_at()),
-            ended: row.try_get("ended")?,
-            ordering_key: row.try_get("ordering_key")?,
-        })
-    }
-
-    pub(super) fn mark(&self) -> BulkCursor {
-        BulkCursor {
-            at: self.at,
-            id: self.id,
-        }
-    }
-}
-
-/// How a hook stands, which stays so until the transaction ends.
-pub(super) struct HookState {
-    pub is_active: bool,
-    pub is_deleted: bool,
-}
-
-/// Keeps the hook as it is, and tells how that is.
-pub(super) async fn hold_hook(connection: &mut PgConnection, id: HookId) -> Result<HookState> {
-    let row: Option<(bool, bool)> = sqlx::query_as(
-        "-- postrider: hold_hook
-        SELECT status = 'active', deleted_at IS NOT NULL FROM postrider_hooks
-        WHERE id = $1 FOR SHARE",
-    )
-    .bind(id.0)
-    .fetch_optional(connection)
-    .await?;
-    let (is_active, is_deleted) = row.ok_or_else(|| hook_not_found(id))?;
-    Ok(HookState {
-        is_active,
-        is_deleted,
-    })
-}
-
-/// Lets the transaction go by indexes, in their order, whatever statistics say: the tables may have
-/// been empty a moment ago, and a page must not cost a walk over all that there is.
-pub(super) async fn go_by_indexes(connection: &mut PgConnection) -> Result<()> {
+/// Makes the transaction use indexes, in their order, whatever the statistics are: the tables may
+/// have been empty a moment ago, and a page must not scan a whole table.
+pub(super) async fn use_indexes(connection: &mut PgConnection) -> Result<()> {
     sqlx::raw_sql(
         "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off;
         SET LOCAL enable_sort = off",
@@ -87,122 +29,324 @@ pub(super) async fn go_by_indexes(connection: &mut PgConnection) -> Result<()> {
     Ok(())
 }
 
-/// Deliveries of the hook that wait without a lease, longest due first, but for those that are
-/// due at `fresh` with nothing attempted since, which the walk itself has made so, and for those
-/// that have failed and hold their keys.
-pub(super) async fn waiting(
-    connection: &mut PgConnection,
-    hook: HookId,
-    page: BulkPage,
-    fresh: Timestamp,
-) -> Result<Vec<Seen>> {
-    let after = page.after.unwrap_or(BulkCursor {
-        at: Timestamp::UNIX_EPOCH,
-        id: DeliveryId(Uuid::nil()),
-    });
-    let seen = sqlx::query(
-        "-- postrider: bulk_waiting
-        WITH RECURSIVE occupied AS (
-            (SELECT slot FROM postrider_deliveries ORDER BY slot LIMIT 1)
-            UNION ALL
-            SELECT (SELECT d.slot FROM postrider_deliveries AS d
-                    WHERE d.slot > o.slot ORDER BY d.slot LIMIT 1)
-            FROM occupied AS o WHERE o.slot IS NOT NULL
+#[async_trait]
+impl BulkStatements for PgConnection {
+    async fn lock_hook(&mut self, id: HookId) -> Result<Option<LockedHook>> {
+        let row: Option<(bool, bool)> = sqlx::query_as(
+            "-- postrider: hold_hook
+            SELECT status = 'active', deleted_at IS NOT NULL FROM postrider_hooks
+            WHERE id = $1 FOR SHARE",
         )
-        SELECT w.slot, w.day, w.id, w.event_id, w.next_attempt_at AS due, NULL::text AS ended,
-               w.ordering_key
-        FROM occupied AS o CROSS JOIN LATERAL (
-            SELECT * FROM postrider_deliveries AS d
-            WHERE d.slot = o.slot AND d.hook_id = $1 AND d.lease_token IS NULL
-              AND d.next_attempt_at >= $2 AND (d.next_attempt_at, d.id) > ($2, $3)
-              AND NOT (d.next_attempt_at = $5 AND d.attempts = d.earlier_attempts)
-              AND NOT d.holds_key
-            ORDER BY d.next_attempt_at, d.id LIMIT $4
-        ) AS w
-        ORDER BY w.next_attempt_at, w.id LIMIT $4",
-    )
-    .bind(hook.0)
-    .bind(after.at)
-    .bind(after.id.0)
-    .bind(i64::from(page.limit))
-    .bind(fresh)
-    .try_map(|row: PgRow| Seen::of(&row))
-    .fetch_all(connection)
-    .await?;
-    Ok(seen)
+        .bind(id.0)
+        .fetch_optional(self)
+        .await?;
+        Ok(row.map(|(is_active, is_deleted)| LockedHook {
+            is_active,
+            is_deleted,
+        }))
+    }
+
+    async fn waiting(
+        &mut self,
+        hook: HookId,
+        page: BulkPage,
+        sent_again_at: Timestamp,
+    ) -> Result<Vec<BulkRow>> {
+        let after = page.begin();
+        let rows = sqlx::query(
+            "-- postrider: bulk_waiting
+            WITH RECURSIVE occupied AS (
+                (SELECT slot FROM postrider_deliveries ORDER BY slot LIMIT 1)
+                UNION ALL
+                SELECT (SELECT d.slot FROM postrider_deliveries AS d
+                        WHERE d.slot > o.slot ORDER BY d.slot LIMIT 1)
+                FROM occupied AS o WHERE o.slot IS NOT NULL
+            )
+            SELECT w.slot, w.day, w.id, w.event_id, w.next_attempt_at AS due, NULL::text AS ended,
+                   w.ordering_key
+            FROM occupied AS o CROSS JOIN LATERAL (
+                SELECT * FROM postrider_deliveries AS d
+                WHERE d.slot = o.slot AND d.hook_id = $1 AND d.lease_token IS NULL
+                  AND d.next_attempt_at >= $2 AND (d.next_attempt_at, d.id) > ($2, $3)
+                  AND NOT (d.next_attempt_at = $5 AND d.attempts = d.earlier_attempts)
+                  AND NOT d.holds_key
+                ORDER BY d.next_attempt_at, d.id LIMIT $4
+            ) AS w
+            ORDER BY w.next_attempt_at, w.id LIMIT $4",
+        )
+        .bind(hook.0)
+        .bind(after.at)
+        .bind(after.id.0)
+        .bind(i64::from(page.limit))
+        .bind(sent_again_at)
+        .try_map(|row: PgRow| BulkRow::read(&row))
+        .fetch_all(self)
+        .await?;
+        Ok(rows)
+    }
+
+    async fn ended(&mut self, which: &Redelivery, page: BulkPage) -> Result<Vec<BulkRow>> {
+        let extent = HistoryExtent::read(self).await?;
+        // The indexes of the partitions are merged, as far as the page goes.
+        let statement = match which.state {
+            DeliveryState::Delivered => {
+                "-- postrider: bulk_delivered
+                    SELECT a.slot, a.day, a.delivery_id AS id, a.event_id, NULL::timestamptz AS due,
+                           NULL::text AS ended, NULL::text AS ordering_key
+                    FROM unnest($1::smallint[]) AS s (slot) CROSS JOIN LATERAL (
+                        SELECT DISTINCT ON (delivery_id) slot, day, delivery_id, event_id
+                        FROM postrider_attempts
+                        WHERE slot = s.slot AND hook_id = $2 AND outcome = 'accepted' AND NOT late
+                          AND delivery_id > $3 AND delivery_id < $4
+                        ORDER BY delivery_id LIMIT $5
+                    ) AS a
+                    ORDER BY a.delivery_id LIMIT $5"
+            }
+            _ => {
+                "-- postrider: bulk_ended
+                    SELECT e.slot, e.day, e.delivery_id AS id, e.event_id, NULL::timestamptz AS due,
+                           e.state AS ended, NULL::text AS ordering_key
+                    FROM unnest($1::smallint[]) AS s (slot) CROSS JOIN LATERAL (
+                        SELECT slot, day, delivery_id, event_id, state FROM postrider_ended
+                        WHERE slot = s.slot AND hook_id = $2 AND delivery_id > $3 AND delivery_id < $4
+                        ORDER BY delivery_id LIMIT $5
+                    ) AS e
+                    ORDER BY e.delivery_id LIMIT $5"
+            }
+        };
+        let rows = sqlx::query(statement)
+            .bind(&extent.slots)
+            .bind(which.hook.0)
+            .bind(which.begin(page).0)
+            .bind(which.end().0)
+            .bind(i64::from(page.limit))
+            .try_map(|row: PgRow| BulkRow::read(&row))
+            .fetch_all(self)
+            .await?;
+        Ok(rows)
+    }
+
+    async fn batch_members(&mut self, leaders: &[BulkRow]) -> Result<Vec<BulkRow>> {
+        let rows = sqlx::query(
+            "-- postrider: bulk_along
+            SELECT d.slot, d.day, d.id, d.event_id, d.next_attempt_at AS due, NULL::text AS ended,
+                   d.ordering_key
+            FROM unnest($1::smallint[], $2::uuid[]) AS i (slot, batch_id)
+            JOIN postrider_deliveries AS d ON d.slot = i.slot AND d.batch_id = i.batch_id
+            WHERE d.batch_id IS NOT NULL AND d.lease_token IS NULL",
+        )
+        .bind(leaders.iter().map(|row| row.slot).bind_iter())
+        .bind(leaders.iter().map(|row| row.id.0).bind_iter())
+        .try_map(|row: PgRow| BulkRow::read(&row))
+        .fetch_all(self)
+        .await?;
+        Ok(rows)
+    }
+
+    async fn lock_events(&mut self, rows: &[BulkRow]) -> Result<HashMap<EventId, String>> {
+        let events: Vec<(Uuid, String)> = sqlx::query_as(
+            "-- postrider: bulk_events
+            SELECT e.id, e.event_type
+            FROM unnest($1::smallint[], $2::date[], $3::uuid[]) WITH ORDINALITY
+                 AS k (slot, day, id, place)
+            CROSS JOIN LATERAL (
+                SELECT id, event_type FROM postrider_events
+                WHERE slot = k.slot AND day = k.day AND id = k.id AND erased_at IS NULL LIMIT 1
+                FOR NO KEY UPDATE
+            ) AS e
+            ORDER BY k.place",
+        )
+        .bind(rows.iter().map(|row| row.slot).bind_iter())
+        .bind(rows.iter().map(|row| row.day).bind_iter())
+        .bind(rows.iter().map(|row| row.event.0).bind_iter())
+        .fetch_all(self)
+        .await?;
+        let types = events.into_iter();
+        Ok(types
+            .map(|(id, event_type)| (EventId(id), event_type))
+            .collect())
+    }
+
+    async fn make_due(&mut self, rows: &[BulkRow], now: Timestamp) -> Result<u64> {
+        let made_due: Vec<(i16, Uuid)> = sqlx::query_as(
+            "-- postrider: bulk_hasten
+            WITH selected AS MATERIALIZED (
+                SELECT d.slot, d.id
+                FROM unnest($1::smallint[], $2::uuid[]) AS i (slot, id)
+                JOIN postrider_deliveries AS d ON d.slot = i.slot AND d.id = i.id
+                WHERE d.lease_token IS NULL
+                FOR UPDATE OF d SKIP LOCKED
+            )
+            UPDATE postrider_deliveries AS d
+            SET next_attempt_at = $3, earlier_attempts = d.attempts, lost_leases = 0, turn_at = NULL,
+                batch_id = NULL, target = NULL
+            FROM selected WHERE d.slot = selected.slot AND d.id = selected.id
+            RETURNING d.slot, d.id",
+        )
+        .bind(rows.iter().map(|row| row.slot).bind_iter())
+        .bind(rows.iter().map(|row| row.id.0).bind_iter())
+        .bind(now)
+        .fetch_all(&mut *self)
+        .await?;
+        lead_rest(self, &made_due).await?;
+        Ok(made_due.len() as u64)
+    }
+
+    async fn revive(
+        &mut self,
+        which: &Redelivery,
+        rows: &[BulkRow],
+        now: Timestamp,
+    ) -> Result<u64> {
+        match which.state {
+            DeliveryState::Delivered => repeat_delivered(self, which.hook, rows, now).await,
+            _ => revive_ended(self, which, rows, now).await,
+        }
+    }
+
+    async fn discard(&mut self, hook: HookId, rows: &[BulkRow], now: Timestamp) -> Result<u64> {
+        let ended: Vec<(i16, Uuid)> = sqlx::query_as(
+            "-- postrider: discard_held
+            WITH doomed AS MATERIALIZED (
+                SELECT d.slot, d.id
+                FROM unnest($1::smallint[], $2::uuid[]) AS i (slot, id)
+                JOIN postrider_deliveries AS d ON d.slot = i.slot AND d.id = i.id
+                WHERE d.lease_token IS NULL
+                FOR UPDATE OF d SKIP LOCKED
+            ), gone AS (
+                DELETE FROM postrider_deliveries AS d USING doomed
+                WHERE d.slot = doomed.slot AND d.id = doomed.id
+                RETURNING d.slot, d.day, d.id, d.event_id, d.attempts
+            )
+            INSERT INTO postrider_ended
+                (slot, day, delivery_id, event_id, hook_id, state, reason, attempts, ended_at)
+            SELECT slot, day, id, event_id, $3, 'cancelled', $4, attempts, $5 FROM gone
+            ON CONFLICT (slot, day, delivery_id) DO UPDATE
+            SET state = excluded.state, reason = excluded.reason, attempts = excluded.attempts,
+                ended_at = excluded.ended_at
+            RETURNING slot, delivery_id",
+        )
+        .bind(rows.iter().map(|row| row.slot).bind_iter())
+        .bind(rows.iter().map(|row| row.id.0).bind_iter())
+        .bind(hook.0)
+        .bind(Reason::Discarded.name())
+        .bind(now)
+        .fetch_all(&mut *self)
+        .await?;
+        lead_rest(self, &ended).await?;
+        Ok(ended.len() as u64)
+    }
+
+    async fn give_turns(&mut self, hook: HookId, rows: &[BulkRow], now: Timestamp) -> Result<()> {
+        let mut by_slot: BTreeMap<i16, BTreeSet<&str>> = BTreeMap::new();
+        for row in rows {
+            if let Some(key) = &row.ordering_key {
+                by_slot.entry(row.slot).or_default().insert(key);
+            }
+        }
+        for (slot, keys) in by_slot {
+            let keys = keys.into_iter().map(|key| (hook, key)).collect();
+            give_turns(self, slot, keys, now).await?;
+        }
+        Ok(())
+    }
+
+    async fn record(&mut self, entry: AuditEntry, now: Timestamp) -> Result<()> {
+        let added = sqlx::query(
+            "-- postrider: discard_more
+            UPDATE postrider_hook_history SET deliveries = deliveries + $5
+            WHERE hook_id = $1 AND at = $2 AND action = $3 AND actor = $4",
+        )
+        .bind(entry.hook.0)
+        .bind(now)
+        .bind(entry.action.name())
+        .bind(&entry.actor)
+        .bind(entry.deliveries.and_then(|count| i32::try_from(count).ok()))
+        .execute(&mut *self)
+        .await?;
+        match added.rows_affected() {
+            0 => record(self, &[entry], now).await,
+            _ => Ok(()),
+        }
+    }
 }
 
-/// Adds what goes along with those that were seen: once they are gone another one stands for the
-/// rest of their batches, which the walk has passed.
-pub(super) async fn add_companions(
-    connection: &mut PgConnection,
-    seen: &mut Vec<Seen>,
-) -> Result<()> {
-    let companions = sqlx::query(
-        "-- postrider: bulk_along
-        SELECT d.slot, d.day, d.id, d.event_id, d.next_attempt_at AS due, NULL::text AS ended,
-               d.ordering_key
-        FROM unnest($1::smallint[], $2::uuid[]) AS i (slot, batch_id)
-        JOIN postrider_deliveries AS d ON d.slot = i.slot AND d.batch_id = i.batch_id
-        WHERE d.batch_id IS NOT NULL AND d.lease_token IS NULL",
-    )
-    .bind(seen.iter().map(|seen| seen.slot).bind_iter())
-    .bind(seen.iter().map(|seen| seen.id.0).bind_iter())
-    .try_map(|row: PgRow| Seen::of(&row))
-    .fetch_all(connection)
-    .await?;
-    let known: HashSet<_> = seen.iter().map(|seen| seen.id).collect();
-    let companions = companions.into_iter();
-    seen.extend(companions.filter(|seen| !known.contains(&seen.id)));
-    Ok(())
-}
-
-/// Deliveries of the hook that have ended, in the order of their events: those that were
-/// delivered, or the others. The partitions' indexes are merged, as far as the page goes.
-pub(super) async fn ended(
+/// The row in `postrider_ended` is deleted first: a call that finds it gone does nothing.
+async fn revive_ended(
     connection: &mut PgConnection,
     which: &Redelivery,
-    page: BulkPage,
-) -> Result<Vec<Seen>> {
-    let extent = Extent::read(connection).await?;
-    let after = page.after.map_or(which.begins(), |mark| mark.id);
-    let until = which
-        .until
-        .map_or(Uuid::max(), |until| DeliveryId::first_since(until).0);
-    let statement = match which.state {
-        DeliveryState::Delivered => {
-            "-- postrider: bulk_delivered
-            SELECT a.slot, a.day, a.delivery_id AS id, a.event_id, NULL::timestamptz AS due,
-                   NULL::text AS ended, NULL::text AS ordering_key
-            FROM unnest($1::smallint[]) AS s (slot) CROSS JOIN LATERAL (
-                SELECT DISTINCT ON (delivery_id) slot, day, delivery_id, event_id
-                FROM postrider_attempts
-                WHERE slot = s.slot AND hook_id = $2 AND outcome = 'accepted' AND NOT late
-                  AND delivery_id > $3 AND delivery_id < $4
-                ORDER BY delivery_id LIMIT $5
-            ) AS a
-            ORDER BY a.delivery_id LIMIT $5"
-        }
-        _ => {
-            "-- postrider: bulk_ended
-            SELECT e.slot, e.day, e.delivery_id AS id, e.event_id, NULL::timestamptz AS due,
-                   e.state AS ended, NULL::text AS ordering_key
-            FROM unnest($1::smallint[]) AS s (slot) CROSS JOIN LATERAL (
-                SELECT slot, day, delivery_id, event_id, state FROM postrider_ended
-                WHERE slot = s.slot AND hook_id = $2 AND delivery_id > $3 AND delivery_id < $4
-                ORDER BY delivery_id LIMIT $5
-            ) AS e
-            ORDER BY e.delivery_id LIMIT $5"
-        }
-    };
-    let seen = sqlx::query(statement)
-        .bind(&extent.slots)
-        .bind(which.hook.0)
-        .bind(after.0)
-        .bind(until)
-        .bind(i64::from(page.limit))
-        .try_map(|row: PgRow| Seen::of(&row))
-        .fetch_all(connection)
-        .await?;
-    Ok(seen)
+    rows: &[BulkRow],
+    now: Timestamp,
+) -> Result<u64> {
+    let revived = sqlx::query(
+        "-- postrider: bulk_revive
+        WITH forgotten AS (
+            DELETE FROM postrider_ended AS e
+            USING unnest($1::smallint[], $2::date[], $3::uuid[]) AS i (slot, day, id)
+            WHERE e.slot = i.slot AND e.day = i.day AND e.delivery_id = i.id AND e.state = $6
+            RETURNING e.slot, e.day, e.delivery_id, e.event_id
+        )
+        INSERT INTO postrider_deliveries
+            (slot, day, id, event_id, hook_id, event_seq, attempts, earlier_attempts,
+             next_attempt_at)
+        SELECT f.slot, f.day, f.delivery_id, f.event_id, $4, e.seq, made.number, made.number, $5
+        FROM forgotten AS f CROSS JOIN LATERAL (
+            SELECT seq FROM postrider_events
+            WHERE slot = f.slot AND day = f.day AND id = f.event_id LIMIT 1
+        ) AS e CROSS JOIN LATERAL (
+            SELECT coalesce(max(number), 0) AS number FROM postrider_attempts
+            WHERE slot = f.slot AND day = f.day AND delivery_id = f.delivery_id AND NOT late
+        ) AS made
+        ON CONFLICT (slot, id) DO UPDATE
+        SET next_attempt_at = excluded.next_attempt_at, attempts = excluded.attempts,
+            earlier_attempts = excluded.earlier_attempts, lost_leases = 0, turn_at = NULL,
+            holds_key = false, target = NULL",
+    )
+    .bind(rows.iter().map(|row| row.slot).bind_iter())
+    .bind(rows.iter().map(|row| row.day).bind_iter())
+    .bind(rows.iter().map(|row| row.id.0).bind_iter())
+    .bind(which.hook.0)
+    .bind(now)
+    .bind(which.state.name())
+    .execute(connection)
+    .await?;
+    Ok(revived.rows_affected())
+}
+
+/// Leaves out deliveries that wait again already, or that have ended otherwise since.
+async fn repeat_delivered(
+    connection: &mut PgConnection,
+    hook: HookId,
+    rows: &[BulkRow],
+    now: Timestamp,
+) -> Result<u64> {
+    let repeated = sqlx::query(
+        "-- postrider: bulk_repeat
+        INSERT INTO postrider_deliveries
+            (slot, day, id, event_id, hook_id, event_seq, attempts, earlier_attempts,
+             next_attempt_at)
+        SELECT i.slot, i.day, i.id, i.event_id, $5, e.seq, made.number, made.number, $6
+        FROM unnest($1::smallint[], $2::date[], $3::uuid[], $4::uuid[])
+             AS i (slot, day, id, event_id)
+        CROSS JOIN LATERAL (
+            SELECT seq FROM postrider_events
+            WHERE slot = i.slot AND day = i.day AND id = i.event_id LIMIT 1
+        ) AS e CROSS JOIN LATERAL (
+            SELECT coalesce(max(number), 0) AS number FROM postrider_attempts
+            WHERE slot = i.slot AND day = i.day AND delivery_id = i.id AND NOT late
+        ) AS made
+        WHERE (SELECT d.id FROM postrider_deliveries AS d
+               WHERE d.slot = i.slot AND d.id = i.id) IS NULL
+          AND (SELECT n.delivery_id FROM postrider_ended AS n
+               WHERE n.slot = i.slot AND n.day = i.day AND n.delivery_id = i.id) IS NULL",
+    )
+    .bind(rows.iter().map(|row| row.slot).bind_iter())
+    .bind(rows.iter().map(|row| row.day).bind_iter())
+    .bind(rows.iter().map(|row| row.id.0).bind_iter())
+    .bind(rows.iter().map(|row| row.event.0).bind_iter())
+    .bind(hook.0)
+    .bind(now)
+    .execute(connection)
+    .await?;
+    Ok(repeated.rows_affected())
 }

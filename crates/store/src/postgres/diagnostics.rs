@@ -1,4 +1,4 @@
-//! What the server tells about our tables, and about who is in their way.
+//! The state of the tables, and what holds back their cleaning, for `postrider check`.
 
 use super::PostgresStore;
 use super::upkeep::{made_by_hand, missing_days};
@@ -8,19 +8,18 @@ use postrider_core::Timestamp;
 use sqlx::PgConnection;
 use std::time::Duration;
 
-impl PostgresStore {
-    pub(super) async fn diagnostics(&self, now: Timestamp) -> Result<Diagnostics> {
-        let mut connection = self.calm.acquire().await?;
-        Ok(Diagnostics {
-            missing_partitions: missing_days(&mut connection, now).await?,
-            foreign_partitions: made_by_hand(&mut connection).await?,
-            tables: tables(&mut connection).await?,
-            oldest_snapshot: oldest_snapshot(&mut connection).await?,
-            sees_all_sessions: sees_all_sessions(&mut connection).await?,
-            producers: producers(&mut connection).await?,
-            unused: None,
-        })
-    }
+/// See [`Monitoring::diagnostics`](crate::Monitoring::diagnostics).
+pub(super) async fn diagnostics(store: &PostgresStore, now: Timestamp) -> Result<Diagnostics> {
+    let mut connection = store.calm.acquire().await?;
+    Ok(Diagnostics {
+        missing_partitions: missing_days(&mut connection, now).await?,
+        foreign_partitions: made_by_hand(&mut connection).await?,
+        tables: tables(&mut connection).await?,
+        oldest_snapshot: oldest_snapshot(&mut connection).await?,
+        sees_all_sessions: sees_all_sessions(&mut connection).await?,
+        producers: producers(&mut connection).await?,
+        unused: None,
+    })
 }
 
 async fn tables(connection: &mut PgConnection) -> Result<Vec<TableSize>> {
@@ -65,8 +64,8 @@ async fn sees_all_sessions(connection: &mut PgConnection) -> Result<bool> {
     Ok(sees)
 }
 
-/// What keeps the oldest state of this database: a session, a transaction that was prepared and
-/// never ended, or a replication slot.
+/// The session, prepared transaction or replication slot that holds the oldest snapshot of this
+/// database.
 async fn oldest_snapshot(connection: &mut PgConnection) -> Result<Option<OldSnapshot>> {
     type Columns = (String, String, Option<Timestamp>, Option<f64>);
     let row: Option<Columns> = sqlx::query_as(
@@ -106,7 +105,7 @@ async fn oldest_snapshot(connection: &mut PgConnection) -> Result<Option<OldSnap
     }))
 }
 
-/// Who may insert into the outbox beside its owner, and what of it.
+/// The roles other than the owner that may insert into the outbox.
 async fn producers(connection: &mut PgConnection) -> Result<Vec<Producer>> {
     let rows: Vec<(String, Vec<String>, Vec<String>, bool)> = sqlx::query_as(
         "-- postrider: examine_grants

@@ -5,76 +5,88 @@
 
 use super::PostgresStore;
 use super::batches::lead_rest;
-use super::history::Extent;
-use crate::Erased;
-use crate::Result;
+use super::history::HistoryExtent;
+use crate::retention::count;
+use crate::{Erased, Result};
 use chrono::NaiveDate;
 use postrider_core::{DeliveryId, EventId, HookId, Reason, Timestamp};
 use sqlx::{PgConnection, Row};
 use std::collections::{BTreeSet, HashMap};
 use uuid::Uuid;
 
-impl PostgresStore {
-    pub(super) async fn erase(&self, events: &[EventId], now: Timestamp) -> Result<Erased> {
-        let ids: Vec<_> = events.iter().map(|id| id.0).collect();
-        let mut erased = Erased::default();
-        let mut tx = self.calm.begin().await?;
-        let extent = Extent::read(&mut tx).await?;
-        let mut kept = Kept::find(&mut tx, &extent, &ids).await?;
-        let elsewhere = kept.others_of(&ids);
-        if !elsewhere.is_empty() {
-            erased.queued = take_out_of_the_outbox(&mut tx, &elsewhere).await?;
-            erased.rejected = erase_rejected(&mut tx, &elsewhere).await?;
-            // One may have left the outbox since it was looked for among the events.
-            kept = Kept::find(&mut tx, &extent, &ids).await?;
-        }
-        let deliveries = kept.deliveries(&mut tx).await?;
-        erased.cancelled = kept.cancel(&mut tx, &deliveries, now).await?;
-        let in_flight = kept.in_flight(&mut tx, &deliveries).await?;
-        let (kept, left) = kept.split(&in_flight);
-        erased.in_flight = left.into_iter().map(EventId).collect();
-        erased.events = kept.erase(&mut tx, now).await?;
-        let deliveries: Vec<_> = deliveries
-            .into_iter()
-            .filter(|(_, event)| !in_flight.contains(event))
-            .collect();
-        erased.responses = kept.erase_responses(&mut tx, &deliveries).await?;
-        tx.commit().await?;
-        // One may have come back from its lease in between. Nobody leases it from now on.
-        let mut connection = self.calm.acquire().await?;
-        erased.cancelled += kept.cancel(&mut connection, &deliveries, now).await?;
-        Ok(erased)
+/// See [`Maintenance::erase`](crate::Maintenance::erase).
+pub(super) async fn erase(
+    store: &PostgresStore,
+    events: &[EventId],
+    now: Timestamp,
+) -> Result<Erased> {
+    let ids: Vec<_> = events.iter().map(|id| id.0).collect();
+    let mut erased = Erased::default();
+    let mut tx = store.calm.begin().await?;
+    let extent = HistoryExtent::read(&mut tx).await?;
+    let mut kept = HeldEvents::find(&mut tx, &extent, &ids).await?;
+    let elsewhere = kept.others_of(&ids);
+    if !elsewhere.is_empty() {
+        erased.queued = take_out_of_the_outbox(&mut tx, &elsewhere).await?;
+        erased.rejected = erase_rejected(&mut tx, &elsewhere).await?;
+        // One may have left the outbox since it was looked for among the events.
+        kept = HeldEvents::find(&mut tx, &extent, &ids).await?;
     }
+    let deliveries = kept.deliveries(&mut tx).await?;
+    erased.cancelled = kept.cancel(&mut tx, &deliveries, now).await?;
+    let in_flight = kept.in_flight(&mut tx, &deliveries).await?;
+    let (kept, left) = kept.split(&in_flight);
+    erased.in_flight = left.into_iter().map(EventId).collect();
+    erased.events = kept.erase(&mut tx, now).await?;
+    let deliveries: Vec<_> = deliveries
+        .into_iter()
+        .filter(|(_, event)| !in_flight.contains(event))
+        .collect();
+    erased.responses = kept.erase_responses(&mut tx, &deliveries).await?;
+    tx.commit().await?;
+    // One may have come back from its lease in between. Nobody leases it from now on.
+    let mut connection = store.calm.acquire().await?;
+    erased.cancelled += kept.cancel(&mut connection, &deliveries, now).await?;
+    Ok(erased)
+}
 
-    pub(super) async fn erase_rejected(&self, account: &str, limit: u32) -> Result<u32> {
-        let done = sqlx::query(
-            "-- postrider: erase_rejected_of_account
-            UPDATE postrider_rejected SET payload = NULL, headers = NULL
-            WHERE ctid = ANY(ARRAY(
-                SELECT ctid FROM postrider_rejected
-                WHERE account = $1 AND (payload IS NOT NULL OR headers IS NOT NULL)
-                LIMIT $2
-            ))",
-        )
-        .bind(account)
-        .bind(i64::from(limit))
-        .execute(&self.calm)
-        .await?;
-        Ok(count(done.rows_affected()))
-    }
+/// See [`Maintenance::erase_rejected`](crate::Maintenance::erase_rejected).
+pub(super) async fn erase_rejected_of(
+    store: &PostgresStore,
+    account: &str,
+    limit: u32,
+) -> Result<u32> {
+    let done = sqlx::query(
+        "-- postrider: erase_rejected_of_account
+        UPDATE postrider_rejected SET payload = NULL, headers = NULL
+        WHERE ctid = ANY(ARRAY(
+            SELECT ctid FROM postrider_rejected
+            WHERE account = $1 AND (payload IS NOT NULL OR headers IS NOT NULL)
+            LIMIT $2
+        ))",
+    )
+    .bind(account)
+    .bind(i64::from(limit))
+    .execute(&store.calm)
+    .await?;
+    Ok(count(done.rows_affected()))
 }
 
 /// Events that were fanned out, held by their locks: none of their deliveries is sent again
 /// meanwhile.
-struct Kept {
+struct HeldEvents {
     slots: Vec<i16>,
     days: Vec<NaiveDate>,
     /// The events, and their accounts.
     events: HashMap<Uuid, String>,
 }
 
-impl Kept {
-    async fn find(connection: &mut PgConnection, extent: &Extent, ids: &[Uuid]) -> Result<Self> {
+impl HeldEvents {
+    async fn find(
+        connection: &mut PgConnection,
+        extent: &HistoryExtent,
+        ids: &[Uuid],
+    ) -> Result<Self> {
         let rows = sqlx::query(
             "-- postrider: erase_find
             SELECT slot, day, id, account FROM postrider_events
@@ -263,8 +275,4 @@ async fn erase_rejected(connection: &mut PgConnection, ids: &[Uuid]) -> Result<u
 
 fn first(pairs: &[(Uuid, Uuid)]) -> Vec<Uuid> {
     pairs.iter().map(|(first, _)| *first).collect()
-}
-
-fn count(n: u64) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
 }

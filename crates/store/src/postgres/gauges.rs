@@ -1,25 +1,26 @@
-//! The sample of how much waits and how the database is: taken by one process at a time, shown
-//! by all.
+//! The sample of the backlog and of the state of the database.
 //!
-//! Hooks are stepped through in the index and counts end early, so that no backlog makes it
-//! costly; a sample that is costly all the same, over very many hooks or dead rows, is taken
-//! less often.
+//! The hooks with waiting deliveries are found step by step in the index, and counts end early, so
+//! that the cost does not depend on the backlog. A sample that takes long all the same, because of
+//! very many hooks or dead rows, is taken less often.
 
 use super::PostgresStore;
+use super::diagnostics::diagnostics;
 use super::upkeep::PARTITIONED;
-use crate::Error;
-use crate::Result;
 use crate::gauges::{
-    GAUGES_COUNTED, GaugeSample, Gauges, HookCounts, PartitionGauge, SnapshotGauge, TAKING_MAX,
-    TableGauge, Waiting, capped, claimed_until, furthest, is_due, next_at,
+    self, GAUGES_COUNTED, GaugeStatements, Gauges, HookCounts, KeptSample, PartitionGauge,
+    SnapshotGauge, TAKING_MAX, TableGauge, Waiting, WaitingRow, capped,
 };
+use crate::{Diagnostics, Error, GaugeSample, Monitoring, Result};
+use async_trait::async_trait;
 use chrono::{NaiveDate, NaiveTime};
 use postrider_core::Timestamp;
+use sqlx::PgConnection;
+use sqlx::postgres::PgRow;
 use sqlx::types::Json;
-use sqlx::{PgConnection, PgPool};
 use std::time::Instant;
 
-/// The tables that are written all the time, whose dead rows matter.
+/// The tables that are updated all the time, whose dead rows matter.
 const QUEUE_TABLES: [&str; 7] = [
     "postrider_outbox",
     "postrider_deliveries",
@@ -30,35 +31,8 @@ const QUEUE_TABLES: [&str; 7] = [
     "postrider_gates",
 ];
 
-/// What the row of the latest sample holds: when the next is due, and the sample.
-type Kept = (
-    Timestamp,
-    Option<Timestamp>,
-    Option<Json<serde_json::Value>>,
-);
-
 impl PostgresStore {
-    pub(super) async fn gauges(&self, now: Timestamp) -> Result<Option<GaugeSample>> {
-        let kept = kept(&self.hot).await?;
-        let due = kept.as_ref().is_none_or(|kept| is_due(kept.0, now));
-        if !due || !claim(&self.hot, now).await? {
-            return Ok(kept.and_then(read));
-        }
-        let begun = Instant::now();
-        let gauges = match tokio::time::timeout(TAKING_MAX, self.sample(now)).await {
-            Ok(gauges) => gauges?,
-            Err(_) => {
-                return Err(Error::Database(format!(
-                    "sampling the gauges took longer than {} s; it is tried again in a minute",
-                    TAKING_MAX.as_secs()
-                )));
-            }
-        };
-        keep(&self.hot, now, next_at(now, begun.elapsed()), &gauges).await?;
-        Ok(Some(GaugeSample { at: now, gauges }))
-    }
-
-    async fn sample(&self, now: Timestamp) -> Result<Gauges> {
+    async fn take_sample(&self, now: Timestamp) -> Result<Gauges> {
         let mut gauges = Gauges::default();
         let mut connection = self.hot.acquire().await?;
         sample_deliveries(&mut connection, now, &mut gauges).await?;
@@ -66,7 +40,10 @@ impl PostgresStore {
         sample_queues(&mut connection, now, from, &mut gauges).await?;
         drop(connection);
         let mut connection = self.calm.acquire().await?;
-        gauges.hooks = sample_hooks(&mut connection).await?;
+        gauges.hooks = sqlx::query(HookCounts::STATEMENT)
+            .try_map(|row: PgRow| HookCounts::read(&row))
+            .fetch_one(&mut *connection)
+            .await?;
         sample_sizes(&mut connection, &mut gauges).await?;
         gauges.snapshot = Some(sample_snapshot(&mut connection).await?);
         sample_history(&mut connection, now, &mut gauges).await?;
@@ -74,61 +51,79 @@ impl PostgresStore {
     }
 }
 
-async fn kept(pool: &PgPool) -> Result<Option<Kept>> {
-    Ok(sqlx::query_as(
-        "-- postrider: gauges
-        SELECT due_at, sampled_at, sample FROM postrider_gauges WHERE singleton",
-    )
-    .fetch_optional(pool)
-    .await?)
+#[async_trait]
+impl Monitoring for PostgresStore {
+    async fn diagnostics(&self, now: Timestamp) -> Result<Diagnostics> {
+        diagnostics(self, now).await
+    }
+
+    async fn gauges(&self, now: Timestamp) -> Result<Option<GaugeSample>> {
+        gauges::current(self, now).await
+    }
 }
 
-/// A sample as it was kept; nothing if it is none that this version can read.
-fn read((_, at, sample): Kept) -> Option<GaugeSample> {
-    Some(GaugeSample {
-        at: at?,
-        gauges: serde_json::from_value(sample?.0).ok()?,
-    })
+#[async_trait]
+impl GaugeStatements for PostgresStore {
+    async fn kept(&self) -> Result<Option<KeptSample>> {
+        let kept = sqlx::query(
+            "-- postrider: gauges
+            SELECT due_at, sampled_at, sample::text AS sample
+            FROM postrider_gauges WHERE singleton",
+        )
+        .try_map(|row: PgRow| KeptSample::read(&row))
+        .fetch_optional(&self.hot)
+        .await?;
+        Ok(kept)
+    }
+
+    async fn claim(&self, now: Timestamp, until: Timestamp, furthest: Timestamp) -> Result<bool> {
+        let claimed: Option<bool> = sqlx::query_scalar(
+            "-- postrider: gauges_claim
+            INSERT INTO postrider_gauges AS g (due_at) VALUES ($2)
+            ON CONFLICT (singleton) DO UPDATE SET due_at = excluded.due_at
+            WHERE g.due_at <= $1 OR g.due_at > $3
+            RETURNING true",
+        )
+        .bind(now)
+        .bind(until)
+        .bind(furthest)
+        .fetch_optional(&self.hot)
+        .await?;
+        Ok(claimed.is_some())
+    }
+
+    async fn sample(&self, now: Timestamp) -> Result<Gauges> {
+        let sample = tokio::time::timeout(TAKING_MAX, self.take_sample(now)).await;
+        sample.unwrap_or_else(|_| {
+            Err(Error::Database(format!(
+                "sampling the gauges took longer than {} s; it is tried again in a minute",
+                TAKING_MAX.as_secs()
+            )))
+        })
+    }
+
+    async fn keep(&self, now: Timestamp, next: Timestamp, gauges: &Gauges) -> Result<()> {
+        sqlx::query(
+            "-- postrider: gauges_keep
+            UPDATE postrider_gauges SET due_at = $1, sampled_at = $2, sample = $3 WHERE singleton",
+        )
+        .bind(next)
+        .bind(now)
+        .bind(Json(gauges))
+        .execute(&self.hot)
+        .await?;
+        Ok(())
+    }
 }
 
-/// Whether it is this process that takes the next sample.
-async fn claim(pool: &PgPool, now: Timestamp) -> Result<bool> {
-    let claimed: Option<bool> = sqlx::query_scalar(
-        "-- postrider: gauges_claim
-        INSERT INTO postrider_gauges AS g (due_at) VALUES ($2)
-        ON CONFLICT (singleton) DO UPDATE SET due_at = excluded.due_at
-        WHERE g.due_at <= $1 OR g.due_at > $3
-        RETURNING true",
-    )
-    .bind(now)
-    .bind(claimed_until(now))
-    .bind(furthest(now))
-    .fetch_optional(pool)
-    .await?;
-    Ok(claimed.is_some())
-}
-
-async fn keep(pool: &PgPool, now: Timestamp, next: Timestamp, gauges: &Gauges) -> Result<()> {
-    sqlx::query(
-        "-- postrider: gauges_keep
-        UPDATE postrider_gauges SET due_at = $1, sampled_at = $2, sample = $3 WHERE singleton",
-    )
-    .bind(next)
-    .bind(now)
-    .bind(Json(gauges))
-    .execute(pool)
-    .await?;
-    Ok(())
-}
-
-/// What waits without a lease: a step for each hook that has anything waiting, and then no more
-/// rows than are counted.
+/// Deliveries that wait without a lease: a step for each hook with waiting deliveries, and then as
+/// many rows as are counted.
 async fn sample_deliveries(
     connection: &mut PgConnection,
     now: Timestamp,
     gauges: &mut Gauges,
 ) -> Result<()> {
-    let rows: Vec<(String, Option<Timestamp>, i64, i64)> = sqlx::query_as(
+    let rows = sqlx::query(
         "-- postrider: gauges_deliveries
         WITH RECURSIVE waiting AS (
             (SELECT slot, hook_id, next_attempt_at FROM postrider_deliveries
@@ -150,7 +145,8 @@ async fn sample_deliveries(
             LEFT JOIN postrider_hook_health AS health ON health.hook_id = w.hook_id
         )
         SELECT k.kind,
-               (SELECT min(first_at) FROM of_hooks WHERE kind = k.kind AND first_at <= $1),
+               (SELECT min(first_at) FROM of_hooks
+                WHERE kind = k.kind AND first_at <= $1) AS first_at,
                (SELECT count(*) FROM (
                     SELECT FROM of_hooks AS o CROSS JOIN LATERAL (
                         SELECT FROM postrider_deliveries AS d
@@ -159,7 +155,7 @@ async fn sample_deliveries(
                         ORDER BY d.next_attempt_at LIMIT $2
                     ) AS d
                     WHERE o.kind = k.kind AND o.first_at <= $1 LIMIT $2
-                ) AS due),
+                ) AS due) AS due,
                (SELECT count(*) FROM (
                     SELECT FROM of_hooks AS o CROSS JOIN LATERAL (
                         SELECT FROM postrider_deliveries AS d
@@ -168,35 +164,22 @@ async fn sample_deliveries(
                         ORDER BY d.next_attempt_at LIMIT $2
                     ) AS d
                     WHERE o.kind = k.kind LIMIT $2
-                ) AS later)
+                ) AS later) AS later
         FROM (VALUES ('free'), ('gated'), ('held')) AS k (kind)",
     )
     .bind(now)
     .bind(i64::from(GAUGES_COUNTED))
+    .try_map(|row: PgRow| WaitingRow::read(&row))
     .fetch_all(connection)
     .await?;
-    let mut scheduled = 0;
-    for (kind, first, due, later) in rows {
-        match kind.as_str() {
-            "held" => gauges.held = Waiting::since(due + later, first, now),
-            "gated" => {
-                gauges.gated = Waiting::since(due, first, now);
-                scheduled += later;
-            }
-            _ => {
-                gauges.due = Waiting::since(due, first, now);
-                scheduled += later;
-            }
-        }
-    }
-    gauges.scheduled = capped(scheduled);
+    gauges.set_waiting(rows, now);
     Ok(())
 }
 
-/// What stands in the outbox from `from` on, and what is leased.
+/// Rows of the outbox from `from` on, and leased deliveries.
 ///
-/// A row before that is one that was committed late while dead rows pile up. It is taken as soon as
-/// the search for such rows comes to it, so it is not looked for here as well.
+/// An earlier row was committed late while dead rows pile up. The search for such rows finds it
+/// soon, so it is not looked for here as well.
 async fn sample_queues(
     connection: &mut PgConnection,
     now: Timestamp,
@@ -236,31 +219,6 @@ async fn sample_queues(
     Ok(())
 }
 
-async fn sample_hooks(connection: &mut PgConnection) -> Result<HookCounts> {
-    let (active, paused, disabled, backed_off, ramping): (i64, i64, i64, i64, i64) =
-        sqlx::query_as(
-            "-- postrider: gauges_hooks
-            SELECT count(*) FILTER (WHERE h.status = 'active'),
-                   count(*) FILTER (WHERE h.status = 'paused'),
-                   count(*) FILTER (WHERE h.status = 'disabled'),
-                   count(*) FILTER (WHERE h.status = 'active' AND health.phase = 'backed_off'),
-                   count(*) FILTER (WHERE h.status = 'active' AND health.phase = 'ramping')
-            FROM postrider_hooks AS h
-            LEFT JOIN postrider_hook_health AS health ON health.hook_id = h.id
-            WHERE h.deleted_at IS NULL",
-        )
-        .fetch_one(connection)
-        .await?;
-    let count = |hooks| u32::try_from(hooks).unwrap_or_default();
-    Ok(HookCounts {
-        active: count(active),
-        paused: count(paused),
-        disabled: count(disabled),
-        backed_off: count(backed_off),
-        ramping: count(ramping),
-    })
-}
-
 async fn sample_sizes(connection: &mut PgConnection, gauges: &mut Gauges) -> Result<()> {
     let rows: Vec<(i64, String, i64, i64)> = sqlx::query_as(
         "-- postrider: gauges_sizes
@@ -283,8 +241,8 @@ async fn sample_sizes(connection: &mut PgConnection, gauges: &mut Gauges) -> Res
     Ok(())
 }
 
-/// The oldest of what keeps rows from being taken away: a snapshot, a transaction, one that is
-/// prepared, or a replication slot. Vacuum itself does not.
+/// The oldest snapshot, transaction, prepared transaction or replication slot that keeps vacuum
+/// from removing rows. Vacuum itself does not count.
 async fn sample_snapshot(connection: &mut PgConnection) -> Result<SnapshotGauge> {
     let (seconds, transactions): (f64, i64) = sqlx::query_as(
         "-- postrider: gauges_snapshot

@@ -9,7 +9,7 @@ use crate::audit_entry::AuditEntry;
 use crate::batch::once_each;
 use crate::{Disabling, HookPhase, Settlement, Warning};
 use postrider_core::{
-    Health, HealthPolicy, HookId, OURSELVES, Observation, Phase, Timestamp, Verdict, scrub,
+    Health, HealthAction, HealthPolicy, HookId, OURSELVES, Observation, Phase, Timestamp, scrub,
 };
 use sqlx::postgres::{PgBindIterExt, PgRow};
 use sqlx::{PgConnection, Row};
@@ -80,9 +80,9 @@ pub(super) async fn weigh(
         let health = before.get(hook).cloned().unwrap_or_default();
         let (after, verdict) = health.after(*hook, &of_hook.attempts, &of_hook.policy);
         match verdict {
-            Verdict::Unchanged => {}
-            Verdict::Warn => weighed.warnings.push(Warning::of(*hook, &after)),
-            Verdict::Disable(reason) => {
+            HealthAction::Nothing => {}
+            HealthAction::Warn => weighed.warnings.push(Warning::of(*hook, &after)),
+            HealthAction::Disable(reason) => {
                 weighed.verdicts.push(Disabling::of(*hook, reason, &after));
             }
         }

@@ -1,34 +1,42 @@
-//! What happened: events, attempts, and rows that were rejected.
+//! What happened: events, attempts and rejected rows.
 //!
-//! History is partitioned by day and slot, and every look names both: a page is read from the
-//! newest day on, through an index, and never by scanning what lies behind it.
+//! History is partitioned by day and slot, and every query names both. A page is read from the
+//! newest day on, through an index; older days are not read.
 
-use super::PostgresStore;
 use super::values::within_calendar;
-use crate::Result;
-use crate::{AttemptReport, Error, EventFilter, EventReport, EventState, RejectedReport};
+use super::{PostgresStore, deliveries, delivery_search};
+use crate::error::event_not_found;
+use crate::history_rows::{attempt_report, event_report, id_bound, lowest_id, rejected_report};
+use crate::{
+    AttemptReport, DeliveryFilter, DeliveryReport, EventFilter, EventReport, History,
+    RejectedReport, Result,
+};
+use async_trait::async_trait;
 use chrono::{Days, NaiveDate, NaiveTime};
-use postrider_core::{AttemptId, DeliveryId, EventId, Timestamp};
-use serde_json::value::RawValue;
+use postrider_core::{DeliveryId, EventId, Timestamp};
 use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, Postgres, Row, Transaction};
+use sqlx::{PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
-/// One snapshot for all the looks of an answer: what moves meanwhile is seen once.
+/// One snapshot for all the queries of an answer: a row that moves meanwhile is read once.
 const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 impl PostgresStore {
-    pub(super) async fn snapshot(&self) -> Result<Transaction<'static, Postgres>> {
+    async fn snapshot(&self) -> Result<Transaction<'static, Postgres>> {
         Ok(self.calm.begin_with(SNAPSHOT).await?)
     }
+}
 
-    pub(super) async fn event(&self, id: EventId) -> Result<EventReport> {
+#[async_trait]
+impl History for PostgresStore {
+    async fn event(&self, id: EventId) -> Result<EventReport> {
         let mut tx = self.snapshot().await?;
-        let extent = Extent::read(&mut tx).await?;
-        let row = sqlx::query(concat!(
+        let extent = HistoryExtent::read(&mut tx).await?;
+        let report = sqlx::query(concat!(
             "-- postrider: event
             SELECT e.id, e.account, e.event_type, 'fanned_out' AS state, e.occurred_at,
-                   e.fanned_out_at, e.ordering_key, e.dedup_key, e.erased_at, e.payload::text
+                   e.fanned_out_at, e.ordering_key, e.dedup_key, e.erased_at,
+                   e.payload::text AS payload
             FROM unnest($2::smallint[]) AS s (slot) CROSS JOIN unnest($3::date[]) AS d (day)
             CROSS JOIN LATERAL (
                 SELECT * FROM postrider_events
@@ -53,27 +61,20 @@ impl PostgresStore {
         .bind(id.0)
         .bind(&extent.slots)
         .bind(&extent.days)
+        .try_map(|row: PgRow| event_report(&row))
         .fetch_optional(&mut *tx)
         .await?;
-        let not_found = || Error::NotFound {
-            what: "event",
-            id: id.to_string(),
-        };
-        let row = row.ok_or_else(not_found)?;
-        let mut report = event_report(&row)?;
-        let payload: Option<String> = row.try_get("payload")?;
-        report.payload = payload.and_then(|text| RawValue::from_string(text).ok());
-        Ok(report)
+        report.ok_or_else(|| event_not_found(id))
     }
 
-    pub(super) async fn events(&self, filter: &EventFilter) -> Result<Vec<EventReport>> {
+    async fn events(&self, filter: EventFilter) -> Result<Vec<EventReport>> {
         let limit = filter.limit as usize;
         let mut tx = self.snapshot().await?;
-        let mut extent = Extent::read(&mut tx).await?;
+        let mut extent = HistoryExtent::read(&mut tx).await?;
         extent.begin_at(filter.since);
-        let mut found = queued_events(&mut tx, filter).await?;
+        let mut found = queued_events(&mut tx, &filter).await?;
         for days in extent.stretches() {
-            found.extend(kept_events(&mut tx, &extent.slots, days, filter).await?);
+            found.extend(kept_events(&mut tx, &extent.slots, days, &filter).await?);
             found.sort_by_key(|event| std::cmp::Reverse(event.id));
             found.truncate(limit);
             if found.len() == limit && found.last().is_some_and(|e| reaches(e.id.0, days)) {
@@ -83,10 +84,22 @@ impl PostgresStore {
         Ok(found)
     }
 
-    pub(super) async fn attempts(&self, id: DeliveryId) -> Result<Vec<AttemptReport>> {
+    async fn delivery(&self, id: DeliveryId) -> Result<DeliveryReport> {
         let mut tx = self.snapshot().await?;
-        let extent = Extent::read(&mut tx).await?;
-        let rows = sqlx::query(
+        let found = deliveries::find(&mut tx, id).await?;
+        deliveries::report(&mut tx, found).await
+    }
+
+    async fn deliveries(&self, filter: DeliveryFilter) -> Result<Vec<DeliveryReport>> {
+        let mut tx = self.snapshot().await?;
+        let found = delivery_search::search(&mut tx, &filter).await?;
+        deliveries::reports(&mut tx, found).await
+    }
+
+    async fn attempts(&self, id: DeliveryId) -> Result<Vec<AttemptReport>> {
+        let mut tx = self.snapshot().await?;
+        let extent = HistoryExtent::read(&mut tx).await?;
+        let attempts = sqlx::query(
             "-- postrider: attempts
             SELECT a.id, a.number, a.at, a.outcome, a.status, a.error, a.duration_ms, a.response,
                    a.late
@@ -103,15 +116,14 @@ impl PostgresStore {
         .try_map(|row: PgRow| attempt_report(&row))
         .fetch_all(&mut *tx)
         .await?;
-        tx.rollback().await?;
-        if rows.is_empty() {
-            // Without attempts there may still be a delivery; without one it is not found.
-            self.delivery(id).await?;
+        if attempts.is_empty() {
+            // A delivery without attempts has an empty list; an unknown one is an error.
+            deliveries::find(&mut tx, id).await?;
         }
-        Ok(rows)
+        Ok(attempts)
     }
 
-    pub(super) async fn rejected(&self, limit: u32) -> Result<Vec<RejectedReport>> {
+    async fn rejected(&self, limit: u32) -> Result<Vec<RejectedReport>> {
         let rows = sqlx::query(
             "-- postrider: rejected
             WITH RECURSIVE occupied AS (
@@ -128,29 +140,21 @@ impl PostgresStore {
             ORDER BY r.rejected_at DESC, r.id DESC LIMIT $1",
         )
         .bind(i64::from(limit))
-        .try_map(|row: PgRow| {
-            Ok(RejectedReport {
-                id: EventId(row.try_get("id")?),
-                reason: row.try_get("reason")?,
-                rejected_at: row.try_get("rejected_at")?,
-                account: row.try_get("account")?,
-                event_type: row.try_get("event_type")?,
-            })
-        })
+        .try_map(|row: PgRow| rejected_report(&row))
         .fetch_all(&self.calm)
         .await?;
         Ok(rows)
     }
 }
 
-/// The slots and days that history has.
-pub(super) struct Extent {
+/// The slots and days of which history has rows.
+pub(super) struct HistoryExtent {
     pub slots: Vec<i16>,
     /// Newest first.
     pub days: Vec<NaiveDate>,
 }
 
-impl Extent {
+impl HistoryExtent {
     pub(super) async fn read(connection: &mut PgConnection) -> Result<Self> {
         let (slots, days) = sqlx::query_as(
             "-- postrider: extent
@@ -182,17 +186,17 @@ impl Extent {
         Ok(Self { slots, days })
     }
 
-    /// Leaves out the days before anything that was inserted at `since` or later.
+    /// Leaves out the days that are too old for anything inserted at `since` or later.
     pub(super) fn begin_at(&mut self, since: Option<Timestamp>) {
-        // An id that was drawn by a clock that runs ahead lies a little in the past.
+        // The clock that drew an id may have run ahead of the one that fanned the event out.
         let first = since.and_then(|since| since.date_naive().checked_sub_days(Days::new(1)));
         if let Some(first) = first {
             self.days.retain(|day| *day >= first);
         }
     }
 
-    /// The days from the newest on, in stretches that grow: a full page is mostly found in
-    /// the first, a sparse one in few looks.
+    /// The days from the newest on, in stretches of growing length: a full page is usually found
+    /// in the first stretch, a sparse one with few queries.
     pub(super) fn stretches(&self) -> impl Iterator<Item = &[NaiveDate]> {
         let mut rest = self.days.as_slice();
         let mut size = 4;
@@ -205,8 +209,8 @@ impl Extent {
     }
 }
 
-/// Whether what is older than `last` cannot lie in the days of this stretch or before: ids
-/// begin with their time, and no event is fanned out before it happens.
+/// Whether every row older than `last` lies in days before this stretch: ids begin with their
+/// time, and no event is fanned out before it happens.
 pub(super) fn reaches(last: Uuid, stretch: &[NaiveDate]) -> bool {
     let born = i64::try_from(last.as_u128() >> 80).unwrap_or(i64::MAX);
     let begins = |day: &NaiveDate| day.and_time(NaiveTime::MIN).and_utc().timestamp_millis();
@@ -231,7 +235,7 @@ async fn queued_events(
         within_calendar!(),
         " THEN coalesce(e.occurred_at, e.created_at) END AS occurred_at,
                NULL::timestamptz AS fanned_out_at, e.ordering_key, e.dedup_key,
-               NULL::timestamptz AS erased_at
+               NULL::timestamptz AS erased_at, NULL::text AS payload
         FROM occupied AS o CROSS JOIN LATERAL (
             SELECT * FROM postrider_outbox
             WHERE slot = o.slot AND id < $1 AND id >= $5
@@ -240,25 +244,15 @@ async fn queued_events(
         ) AS e
         ORDER BY e.id DESC LIMIT $4",
     ))
-    .bind(before(filter.before.map(|id| id.0), filter.until))
+    .bind(id_bound(filter.before.map(|id| id.0), filter.until))
     .bind(&filter.account)
     .bind(&filter.event_type)
     .bind(i64::from(filter.limit))
-    .bind(
-        filter
-            .since
-            .map_or(Uuid::nil(), |at| DeliveryId::first_since(at).0),
-    )
+    .bind(lowest_id(filter.since))
     .try_map(|row: PgRow| event_report(&row))
     .fetch_all(connection)
     .await?;
     Ok(rows)
-}
-
-/// The id that all others must be below.
-pub(super) fn before(id: Option<Uuid>, until: Option<Timestamp>) -> Uuid {
-    let until = until.map_or(Uuid::max(), |at| DeliveryId::first_since(at).0);
-    id.map_or(until, |id| id.min(until))
 }
 
 async fn kept_events(
@@ -270,7 +264,7 @@ async fn kept_events(
     let rows = sqlx::query(
         "-- postrider: events
         SELECT e.id, e.account, e.event_type, 'fanned_out' AS state, e.occurred_at,
-               e.fanned_out_at, e.ordering_key, e.dedup_key, e.erased_at
+               e.fanned_out_at, e.ordering_key, e.dedup_key, e.erased_at, NULL::text AS payload
         FROM unnest($1::smallint[]) AS s (slot) CROSS JOIN unnest($2::date[]) AS d (day)
         CROSS JOIN LATERAL (
             SELECT * FROM postrider_events
@@ -282,55 +276,15 @@ async fn kept_events(
     )
     .bind(slots)
     .bind(days)
-    .bind(before(filter.before.map(|id| id.0), filter.until))
+    .bind(id_bound(filter.before.map(|id| id.0), filter.until))
     .bind(&filter.account)
     .bind(&filter.event_type)
     .bind(i64::from(filter.limit))
-    .bind(
-        filter
-            .since
-            .map_or(Uuid::nil(), |at| DeliveryId::first_since(at).0),
-    )
+    .bind(lowest_id(filter.since))
     .try_map(|row: PgRow| event_report(&row))
     .fetch_all(connection)
     .await?;
     Ok(rows)
-}
-
-fn event_report(row: &PgRow) -> std::result::Result<EventReport, sqlx::Error> {
-    Ok(EventReport {
-        id: EventId(row.try_get("id")?),
-        account: row.try_get("account")?,
-        event_type: row.try_get("event_type")?,
-        state: match row.try_get("state")? {
-            "queued" => EventState::Queued,
-            "rejected" => EventState::Rejected,
-            _ => EventState::FannedOut,
-        },
-        occurred_at: row.try_get::<Option<Timestamp>, _>("occurred_at")?,
-        fanned_out_at: row.try_get("fanned_out_at")?,
-        ordering_key: row.try_get("ordering_key")?,
-        dedup_key: row.try_get("dedup_key")?,
-        erased_at: row.try_get("erased_at")?,
-        payload: None,
-    })
-}
-
-fn attempt_report(row: &PgRow) -> std::result::Result<AttemptReport, sqlx::Error> {
-    let response: Option<&[u8]> = row.try_get("response")?;
-    Ok(AttemptReport {
-        id: AttemptId(row.try_get("id")?),
-        number: row.try_get::<i32, _>("number")?.unsigned_abs(),
-        at: row.try_get("at")?,
-        outcome: row.try_get("outcome")?,
-        status: row
-            .try_get::<Option<i16>, _>("status")?
-            .map(i16::unsigned_abs),
-        error: row.try_get("error")?,
-        duration_ms: row.try_get::<i32, _>("duration_ms")?.unsigned_abs(),
-        response: response.map(|bytes| String::from_utf8_lossy(bytes).into_owned()),
-        late: row.try_get("late")?,
-    })
 }
 
 #[cfg(test)]
@@ -342,7 +296,7 @@ mod tests {
     fn stretches_cover_every_day_once_and_grow() {
         let newest = NaiveDate::from_ymd_opt(2026, 3, 1).unwrap();
         let days: Vec<_> = (0..33).map(|n| newest - Days::new(n)).collect();
-        let extent = Extent {
+        let extent = HistoryExtent {
             slots: vec![0],
             days: days.clone(),
         };

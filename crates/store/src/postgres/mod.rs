@@ -11,9 +11,8 @@ mod bulk;
 mod credentials;
 mod database;
 mod deliveries;
+mod delivery_search;
 mod diagnostics;
-mod discard;
-mod discard_held;
 mod due_cursor;
 mod erase;
 mod errors;
@@ -40,8 +39,7 @@ mod partitions;
 mod peek;
 mod prune;
 mod recover;
-mod redeliver;
-mod redeliver_many;
+mod recovery;
 mod registered;
 mod schema;
 mod settle;
@@ -53,12 +51,10 @@ mod values;
 
 use crate::error::words;
 use crate::hook_cache::LatestHookCache;
+use crate::key_cursors::KeyCursors;
 use crate::{
-    AttemptReport, BulkPage, BulkPageResult, DeliveryFilter, DeliveryReport, Diagnostics, Discard,
-    DueHook, EnqueuedOnce, Erased, Error, EventFilter, EventReport, FanOutRequest, FanOutResult,
-    GaugeSample, History, HookCache, Idempotency, LeaseRequest, Leased, Maintenance, Monitoring,
-    Outbox, Peek, Pruned, Queue, RecoverResult, Recovery, Redelivery, RejectedReport, Result,
-    Retention, SettleResult, Settlement, Upkeep,
+    DueHook, EnqueuedOnce, Error, FanOutRequest, FanOutResult, HookCache, Idempotency,
+    LeaseRequest, Leased, Outbox, Peek, Queue, RecoverResult, Result, SettleResult, Settlement,
 };
 use async_trait::async_trait;
 use chrono::NaiveDate;
@@ -70,7 +66,7 @@ use postrider_core::{
 };
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -130,8 +126,7 @@ pub struct PostgresStore {
     days: Mutex<BTreeSet<NaiveDate>>,
     /// From where on the outbox is read.
     outbox_cursor: Mutex<OutboxCursor>,
-    /// Up to which key the turns of a hook in a slot were last looked over.
-    looked_over: Mutex<HashMap<(i16, HookId), String>>,
+    key_cursors: KeyCursors,
     /// From where on the deliveries of hooks are leased.
     due_cursor: Mutex<DueCursor>,
 }
@@ -170,7 +165,7 @@ impl PostgresStore {
             cache: LatestHookCache::default(),
             days: Mutex::default(),
             outbox_cursor: Mutex::default(),
-            looked_over: Mutex::default(),
+            key_cursors: KeyCursors::default(),
             due_cursor: Mutex::default(),
         })
     }
@@ -312,92 +307,6 @@ impl Queue for PostgresStore {
         limit: u32,
         schedules: &dyn Schedules,
     ) -> Result<RecoverResult> {
-        Ok(self.recover(slot, now, limit, schedules).await?)
-    }
-}
-
-#[async_trait]
-impl History for PostgresStore {
-    async fn event(&self, id: EventId) -> Result<EventReport> {
-        Ok(self.event(id).await?)
-    }
-
-    async fn events(&self, filter: EventFilter) -> Result<Vec<EventReport>> {
-        Ok(self.events(&filter).await?)
-    }
-
-    async fn delivery(&self, id: DeliveryId) -> Result<DeliveryReport> {
-        Ok(self.delivery(id).await?)
-    }
-
-    async fn deliveries(&self, filter: DeliveryFilter) -> Result<Vec<DeliveryReport>> {
-        Ok(self.deliveries(&filter).await?)
-    }
-
-    async fn attempts(&self, id: DeliveryId) -> Result<Vec<AttemptReport>> {
-        Ok(self.attempts(id).await?)
-    }
-
-    async fn rejected(&self, limit: u32) -> Result<Vec<RejectedReport>> {
-        Ok(self.rejected(limit).await?)
-    }
-}
-
-#[async_trait]
-impl Recovery for PostgresStore {
-    async fn redeliver(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport> {
-        Ok(self.redeliver(id, now).await?)
-    }
-
-    async fn redeliver_many(
-        &self,
-        which: &Redelivery,
-        page: BulkPage,
-        now: Timestamp,
-    ) -> Result<BulkPageResult> {
-        Ok(self.redeliver_many(which, page, now).await?)
-    }
-
-    async fn discard(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport> {
-        Ok(self.discard(id, now).await?)
-    }
-
-    async fn discard_held(
-        &self,
-        which: &Discard,
-        page: BulkPage,
-        now: Timestamp,
-    ) -> Result<BulkPageResult> {
-        Ok(self.discard_held(which, page, now).await?)
-    }
-}
-
-#[async_trait]
-impl Maintenance for PostgresStore {
-    async fn upkeep(&self, now: Timestamp, limit: u32) -> Result<Upkeep> {
-        Ok(self.upkeep(now, limit).await?)
-    }
-
-    async fn prune(&self, keep: &Retention, now: Timestamp, batch: u32) -> Result<Pruned> {
-        Ok(self.prune(keep, now, batch).await?)
-    }
-
-    async fn erase(&self, events: &[EventId], now: Timestamp) -> Result<Erased> {
-        Ok(self.erase(events, now).await?)
-    }
-
-    async fn erase_rejected(&self, account: &str, limit: u32) -> Result<u32> {
-        Ok(self.erase_rejected(account, limit).await?)
-    }
-}
-
-#[async_trait]
-impl Monitoring for PostgresStore {
-    async fn diagnostics(&self, now: Timestamp) -> Result<Diagnostics> {
-        Ok(self.diagnostics(now).await?)
-    }
-
-    async fn gauges(&self, now: Timestamp) -> Result<Option<GaugeSample>> {
-        Ok(self.gauges(now).await?)
+        recover::recover(self, slot, now, limit, schedules).await
     }
 }

@@ -1,78 +1,66 @@
-//! What of the order is looked after now and then: hooks that are ordered no more, or skip from
-//! now on, and deliveries whose predecessor went without giving them their turn.
+//! Upkeep of the order: hooks that are no longer ordered, or skip failed deliveries from now on,
+//! and deliveries whose predecessor ended without giving them their turn.
 //!
-//! The keys of a hook are looked over some at a time, so that a turn of upkeep costs the same
-//! however many there are.
+//! A turn of upkeep examines a bounded number of keys of each hook.
 
 use super::PostgresStore;
 use super::order::{give_turns, never};
 use crate::Result;
+use crate::key_cursors::KEYS_AT_ONCE;
 use postrider_core::{HookId, Timestamp};
 use sqlx::{Acquire, PgConnection};
-use std::sync::PoisonError;
 use uuid::Uuid;
 
-/// Keys of a hook looked over in one turn.
-const KEYS: i32 = 1_000;
-
-/// A hook with deliveries that wait for others.
-struct Waiting {
+/// A hook with deliveries that are blocked or hold their key.
+struct OrderedHook {
     slot: i16,
-    hook: HookId,
+    id: HookId,
+    /// Whether it is still ordered.
     ordered: bool,
+    /// Whether a failed delivery no longer blocks the next ones.
     skips: bool,
 }
 
-impl PostgresStore {
-    /// Looks after the order, and lets at most `limit` deliveries of each hook go that is ordered
-    /// no more; returns whether there may be more of these.
-    pub(super) async fn keep_order(
-        &self,
-        connection: &mut PgConnection,
-        now: Timestamp,
-        limit: u32,
-    ) -> Result<bool> {
-        let mut more = false;
-        for waiting in hooks_waiting(connection).await? {
-            match waiting.ordered {
-                true => self.look_over(connection, &waiting, now).await?,
-                false => more |= end_order(connection, &waiting, now, limit).await? >= limit,
-            }
+/// Examines the order of all hooks, and frees at most `limit` deliveries of each hook that is no
+/// longer ordered. Returns whether there may be more of these.
+pub(super) async fn keep_order(
+    store: &PostgresStore,
+    connection: &mut PgConnection,
+    now: Timestamp,
+    limit: u32,
+) -> Result<bool> {
+    let mut more = false;
+    for hook in hooks_with_blocked(connection).await? {
+        match hook.ordered {
+            true => examine_keys(store, connection, &hook, now).await?,
+            false => more |= end_order(connection, &hook, now, limit).await? >= limit,
         }
-        Ok(more)
     }
-
-    async fn look_over(
-        &self,
-        connection: &mut PgConnection,
-        waiting: &Waiting,
-        now: Timestamp,
-    ) -> Result<()> {
-        let place = (waiting.slot, waiting.hook);
-        let looked_over = || {
-            let map = self.looked_over.lock();
-            map.unwrap_or_else(PoisonError::into_inner)
-        };
-        let after = looked_over().remove(&place).unwrap_or_default();
-        let keys = keys_after(connection, waiting, &after).await?;
-        let mut tx = connection.begin().await?;
-        if waiting.skips {
-            forget_held(&mut tx, waiting, &keys).await?;
-        }
-        let of_hook = keys.iter().map(|key| (waiting.hook, key.as_str()));
-        give_turns(&mut tx, waiting.slot, of_hook.collect(), now).await?;
-        tx.commit().await?;
-        if i32::try_from(keys.len()).is_ok_and(|count| count >= KEYS)
-            && let Some(last) = keys.into_iter().next_back()
-        {
-            looked_over().insert(place, last);
-        }
-        Ok(())
-    }
+    Ok(more)
 }
 
-/// Hooks with deliveries that wait for others, by slot: a step for each hook that has any waiting.
-async fn hooks_waiting(connection: &mut PgConnection) -> Result<Vec<Waiting>> {
+async fn examine_keys(
+    store: &PostgresStore,
+    connection: &mut PgConnection,
+    hook: &OrderedHook,
+    now: Timestamp,
+) -> Result<()> {
+    let after = store.key_cursors.begin(hook.slot, hook.id);
+    let keys = keys_after(connection, hook, &after).await?;
+    let mut tx = connection.begin().await?;
+    if hook.skips {
+        forget_holders(&mut tx, hook, &keys).await?;
+    }
+    let of_hook = keys.iter().map(|key| (hook.id, key.as_str()));
+    give_turns(&mut tx, hook.slot, of_hook.collect(), now).await?;
+    tx.commit().await?;
+    store.key_cursors.end(hook.slot, hook.id, keys);
+    Ok(())
+}
+
+/// Hooks with deliveries that are blocked or hold their key, by slot. The cost is a step for each
+/// hook with waiting deliveries.
+async fn hooks_with_blocked(connection: &mut PgConnection) -> Result<Vec<OrderedHook>> {
     let rows: Vec<(i16, Uuid, bool, bool)> = sqlx::query_as(concat!(
         "-- postrider: order_hooks
         WITH RECURSIVE waiting AS (
@@ -99,19 +87,20 @@ async fn hooks_waiting(connection: &mut PgConnection) -> Result<Vec<Waiting>> {
     .await?;
     let waiting = rows
         .into_iter()
-        .map(|(slot, hook, ordered, skips)| Waiting {
+        .map(|(slot, id, ordered, skips)| OrderedHook {
             slot,
-            hook: HookId(hook),
+            id: HookId(id),
             ordered,
             skips,
         });
     Ok(waiting.collect())
 }
 
-/// Nothing of the hook waits for another any more, and nothing holds a key.
+/// Frees up to `limit` blocked deliveries of a hook that is no longer ordered, and deletes the
+/// rows that hold a key. Returns how many.
 async fn end_order(
     connection: &mut PgConnection,
-    of: &Waiting,
+    of: &OrderedHook,
     now: Timestamp,
     limit: u32,
 ) -> Result<u32> {
@@ -136,7 +125,7 @@ async fn end_order(
         SELECT (SELECT count(*) FROM forgotten) + (SELECT count(*) FROM free)",
     ))
     .bind(of.slot)
-    .bind(of.hook.0)
+    .bind(of.id.0)
     .bind(i64::from(limit))
     .bind(now)
     .fetch_one(connection)
@@ -144,10 +133,10 @@ async fn end_order(
     Ok(u32::try_from(ended).unwrap_or(u32::MAX))
 }
 
-/// Some of the keys of the hook, in their order, after this one.
+/// The next keys of the hook, in their order.
 async fn keys_after(
     connection: &mut PgConnection,
-    of: &Waiting,
+    of: &OrderedHook,
     after: &str,
 ) -> Result<Vec<String>> {
     let keys = sqlx::query_scalar(
@@ -167,16 +156,20 @@ async fn keys_after(
         SELECT ordering_key FROM keys",
     )
     .bind(of.slot)
-    .bind(of.hook.0)
+    .bind(of.id.0)
     .bind(after)
-    .bind(KEYS)
+    .bind(i32::from(KEYS_AT_ONCE))
     .fetch_all(connection)
     .await?;
     Ok(keys)
 }
 
-/// Takes away what has failed and stands first of its key: it holds nothing up any more.
-async fn forget_held(connection: &mut PgConnection, of: &Waiting, keys: &[String]) -> Result<()> {
+/// Deletes the failed deliveries that hold these keys.
+async fn forget_holders(
+    connection: &mut PgConnection,
+    of: &OrderedHook,
+    keys: &[String],
+) -> Result<()> {
     sqlx::query(
         "-- postrider: order_forget
         DELETE FROM postrider_deliveries
@@ -189,7 +182,7 @@ async fn forget_held(connection: &mut PgConnection, of: &Waiting, keys: &[String
         ))",
     )
     .bind(of.slot)
-    .bind(of.hook.0)
+    .bind(of.id.0)
     .bind(keys)
     .execute(connection)
     .await?;

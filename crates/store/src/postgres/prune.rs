@@ -11,15 +11,14 @@
 use super::PostgresStore;
 use super::expire::expire;
 use super::partitions::{Partition, State, partitions};
-use crate::Result;
 use crate::retention::{Bounds, Looks, in_flight};
-use crate::{Pruned, Retention};
+use crate::{Pruned, Result, Retention};
 use postrider_core::Timestamp;
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Encode, PgConnection, Postgres, Type};
 use std::collections::BTreeSet;
 
 /// The key of the lock of the process whose turn it is: the bytes of `postpast`.
-const TURN: i64 = i64::from_be_bytes(*b"postpast");
+const PRUNE_LOCK: i64 = i64::from_be_bytes(*b"postpast");
 
 /// What waits longer is tried again at the next turn.
 const SETTINGS: [(&str, &str); 4] = [
@@ -33,50 +32,49 @@ const EVENTS: &str = "postrider_events";
 const ATTEMPTS: &str = "postrider_attempts";
 const ENDED: &str = "postrider_ended";
 
-impl PostgresStore {
-    pub(super) async fn prune(
-        &self,
-        keep: &Retention,
-        now: Timestamp,
-        batch: u32,
-    ) -> Result<Pruned> {
-        // What waits for a lock is told once by the answer, not each time as a slow statement.
-        let options = self.options.clone().options(SETTINGS);
-        let options = options.disable_statement_logging();
-        let mut connection = PgConnection::connect_with(&options).await?;
-        let mine: bool = sqlx::query_scalar(
-            "-- postrider: prune_turn
-            SELECT pg_try_advisory_lock($1)",
+/// See [`Maintenance::prune`](crate::Maintenance::prune).
+pub(super) async fn prune(
+    store: &PostgresStore,
+    keep: &Retention,
+    now: Timestamp,
+    batch: u32,
+) -> Result<Pruned> {
+    // What waits for a lock is told once by the answer, not each time as a slow statement.
+    let options = store.options.clone().options(SETTINGS);
+    let options = options.disable_statement_logging();
+    let mut connection = PgConnection::connect_with(&options).await?;
+    let mine: bool = sqlx::query_scalar(
+        "-- postrider: prune_turn
+        SELECT pg_try_advisory_lock($1)",
+    )
+    .bind(PRUNE_LOCK)
+    .fetch_one(&mut connection)
+    .await?;
+    let mut pruned = Pruned::default();
+    if mine {
+        let mut turn = PruneTurn {
+            connection: &mut connection,
+            bounds: Bounds::of(keep, now),
+            now,
+            batch,
+            pruned: &mut pruned,
+        };
+        turn.take().await?;
+        sqlx::query(
+            "-- postrider: prune_turn_ends
+            SELECT pg_advisory_unlock($1)",
         )
-        .bind(TURN)
-        .fetch_one(&mut connection)
+        .bind(PRUNE_LOCK)
+        .execute(&mut connection)
         .await?;
-        let mut pruned = Pruned::default();
-        if mine {
-            let mut turn = Turn {
-                connection: &mut connection,
-                bounds: Bounds::of(keep, now),
-                now,
-                batch,
-                pruned: &mut pruned,
-            };
-            turn.take().await?;
-            sqlx::query(
-                "-- postrider: prune_turn_ends
-                SELECT pg_advisory_unlock($1)",
-            )
-            .bind(TURN)
-            .execute(&mut connection)
-            .await?;
-        }
-        // A turn that failed ends with its connection; the server notices by itself.
-        connection.close().await.ok();
-        Ok(pruned)
     }
+    // A turn that failed ends with its connection; the server notices by itself.
+    connection.close().await.ok();
+    Ok(pruned)
 }
 
 /// The turn of one process.
-struct Turn<'a> {
+struct PruneTurn<'a> {
     connection: &'a mut PgConnection,
     bounds: Bounds,
     now: Timestamp,
@@ -85,7 +83,7 @@ struct Turn<'a> {
     pruned: &'a mut Pruned,
 }
 
-impl Turn<'_> {
+impl PruneTurn<'_> {
     async fn take(&mut self) -> Result<()> {
         if !self.believes_the_clock().await? {
             return Ok(());
@@ -94,8 +92,7 @@ impl Turn<'_> {
         self.attempts_before_their_events().await?;
         self.attempts_and_ended().await?;
         for slot in slots(self.connection).await? {
-            self.pruned.forgotten += self.forget_keys(slot).await?;
-            self.pruned.forgotten += self.forget_rejected(slot).await?;
+            self.forget(slot).await?;
         }
         Ok(())
     }
@@ -328,48 +325,40 @@ impl Turn<'_> {
         }
     }
 
-    async fn forget_keys(&mut self, slot: i16) -> Result<u64> {
-        let mut total = 0;
-        loop {
-            let done = sqlx::query(
-                "-- postrider: prune_dedup
-                DELETE FROM postrider_dedup
-                WHERE slot = $1 AND ctid = ANY(ARRAY(
-                    SELECT ctid FROM postrider_dedup WHERE slot = $1 AND day < $2
-                    LIMIT $3 FOR UPDATE SKIP LOCKED
-                ))",
-            )
-            .bind(slot)
-            .bind(self.bounds.events)
-            .bind(i64::from(self.batch))
-            .execute(&mut *self.connection)
-            .await?;
-            total += done.rows_affected();
-            if done.rows_affected() < u64::from(self.batch) {
-                return Ok(total);
-            }
-        }
+    /// Deletes deduplication keys of days that are past, and rejected rows.
+    async fn forget(&mut self, slot: i16) -> Result<()> {
+        let keys = "-- postrider: prune_dedup
+            DELETE FROM postrider_dedup
+            WHERE slot = $1 AND ctid = ANY(ARRAY(
+                SELECT ctid FROM postrider_dedup WHERE slot = $1 AND day < $2
+                LIMIT $3 FOR UPDATE SKIP LOCKED
+            ))";
+        let rejected = "-- postrider: prune_rejected
+            DELETE FROM postrider_rejected
+            WHERE slot = $1 AND ctid = ANY(ARRAY(
+                SELECT ctid FROM postrider_rejected WHERE slot = $1 AND rejected_at < $2
+                LIMIT $3 FOR UPDATE SKIP LOCKED
+            ))";
+        self.delete_before(keys, slot, self.bounds.events).await?;
+        self.delete_before(rejected, slot, self.bounds.events_at)
+            .await
     }
 
-    async fn forget_rejected(&mut self, slot: i16) -> Result<u64> {
-        let mut total = 0;
+    /// Runs a statement that deletes up to a batch of rows until there are no more.
+    async fn delete_before<T>(&mut self, statement: &'static str, slot: i16, bound: T) -> Result<()>
+    where
+        T: for<'q> Encode<'q, Postgres> + Type<Postgres> + Copy + Send + 'static,
+    {
         loop {
-            let done = sqlx::query(
-                "-- postrider: prune_rejected
-                DELETE FROM postrider_rejected
-                WHERE slot = $1 AND ctid = ANY(ARRAY(
-                    SELECT ctid FROM postrider_rejected WHERE slot = $1 AND rejected_at < $2
-                    LIMIT $3 FOR UPDATE SKIP LOCKED
-                ))",
-            )
-            .bind(slot)
-            .bind(self.bounds.events_at)
-            .bind(i64::from(self.batch))
-            .execute(&mut *self.connection)
-            .await?;
-            total += done.rows_affected();
+            let done = sqlx::query(statement)
+                .bind(slot)
+                .bind(bound)
+                .bind(i64::from(self.batch))
+                .execute(&mut *self.connection)
+                .await?;
+            self.pruned.forgotten += done.rows_affected();
             if done.rows_affected() < u64::from(self.batch) {
-                return Ok(total);
+                return Ok(());
             }
         }
     }

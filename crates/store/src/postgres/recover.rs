@@ -1,142 +1,78 @@
 //! Deliveries whose lease ended without a settlement become due again.
-//!
-//! A delivery that loses its worker again and again is suspected itself: the third time counts
-//! as an attempt, so that one which kills its worker does not loop.
 
 use super::PostgresStore;
 use super::batches::{along, waits_until};
 use super::lease_group;
 use super::operational_events::announce;
 use super::order::give_turns;
-use crate::Result;
-use crate::operational_events::{LostDelivery, of_lost};
-use crate::order::never;
-use crate::{HookCache, RecoverResult};
-use chrono::NaiveDate;
-use postrider_core::{
-    AttemptId, DeliveryId, EventId, HookId, NextStep, OnFailure, Outcome, Schedules, Timestamp,
-    next_step,
-};
+use crate::lost_lease::{LostLease, LostStep, failed, freed_keys, to_announce};
+use crate::operational_events::of_lost;
+use crate::{HookCache, RecoverResult, Result};
+use postrider_core::{AttemptId, Outcome, Reason, Schedules, Timestamp};
+use sqlx::PgConnection;
 use sqlx::postgres::{PgBindIterExt, PgRow};
-use sqlx::{PgConnection, Row};
-use std::collections::HashMap;
 use uuid::Uuid;
 
-/// After so many leases in a row that ended without a settlement, the delivery itself is
-/// suspected.
-const LOST_LEASES_MAX: i16 = 3;
-
-impl PostgresStore {
-    pub(super) async fn recover(
-        &self,
-        slot: i16,
-        now: Timestamp,
-        limit: u32,
-        schedules: &dyn Schedules,
-    ) -> Result<RecoverResult> {
-        let mut tx = self.hot.begin().await?;
-        let members = lease_group::recover(&mut tx, slot, now, limit).await?;
-        let mut rows: Vec<Expired> = sqlx::query(
-            "-- postrider: recover_find
-            SELECT id, day, event_id, hook_id, attempts, earlier_attempts, lost_leases,
-                   ordering_key, batch_id
-            FROM postrider_deliveries
-            WHERE slot = $1 AND lease_token IS NOT NULL AND lease_expires_at <= $2
-              AND (batch_id IS NULL OR batch_id = id)
-            ORDER BY lease_expires_at LIMIT $3
-            FOR UPDATE SKIP LOCKED",
-        )
-        .bind(slot)
-        .bind(now)
-        .bind(i64::from(limit - members))
-        .try_map(|row: PgRow| Expired::of(&row))
-        .fetch_all(&mut *tx)
-        .await?;
-        add_companions(&mut tx, slot, now, &mut rows).await?;
-        let mut freed = Vec::new();
-        let (lost, recovered): (Vec<_>, Vec<_>) = rows
-            .into_iter()
-            .partition(|row| row.lost_leases + 1 >= LOST_LEASES_MAX);
-        if !recovered.is_empty() {
-            make_due(&mut tx, slot, now, &recovered).await?;
-        }
-        if !lost.is_empty() {
-            let cache = self.refresh_hooks(&mut tx).await?;
-            freed = record_lost(&mut tx, slot, now, &lost, &cache, schedules).await?;
-        }
-        give_turns(&mut tx, slot, freed, now).await?;
-        tx.commit().await?;
-        Ok(RecoverResult {
-            recovered: members + u32::try_from(recovered.len()).unwrap_or(u32::MAX),
-            worker_lost: u32::try_from(lost.len()).unwrap_or(u32::MAX),
-        })
+/// See [`Queue::recover`](crate::Queue::recover).
+pub(super) async fn recover(
+    store: &PostgresStore,
+    slot: i16,
+    now: Timestamp,
+    limit: u32,
+    schedules: &dyn Schedules,
+) -> Result<RecoverResult> {
+    let mut tx = store.hot.begin().await?;
+    let members = lease_group::recover(&mut tx, slot, now, limit).await?;
+    let mut expired = sqlx::query(
+        "-- postrider: recover_find
+        SELECT id, day, event_id, hook_id, attempts, earlier_attempts, lost_leases,
+               ordering_key, batch_id
+        FROM postrider_deliveries
+        WHERE slot = $1 AND lease_token IS NOT NULL AND lease_expires_at <= $2
+          AND (batch_id IS NULL OR batch_id = id)
+        ORDER BY lease_expires_at LIMIT $3
+        FOR UPDATE SKIP LOCKED",
+    )
+    .bind(slot)
+    .bind(now)
+    .bind(i64::from(limit - members))
+    .try_map(|row: PgRow| LostLease::read(&row))
+    .fetch_all(&mut *tx)
+    .await?;
+    add_batch_members(&mut tx, slot, now, &mut expired).await?;
+    let (lost, due): (Vec<_>, Vec<_>) = expired.into_iter().partition(LostLease::is_attempt);
+    let result = RecoverResult {
+        recovered: members + u32::try_from(due.len()).unwrap_or(u32::MAX),
+        worker_lost: u32::try_from(lost.len()).unwrap_or(u32::MAX),
+    };
+    if !due.is_empty() {
+        make_due(&mut tx, slot, now, &due).await?;
     }
+    if !lost.is_empty() {
+        let cache = store.refresh_hooks(&mut tx).await?;
+        let lost = lost.into_iter().map(|lease| {
+            let step = lease.step(&cache, schedules, now);
+            (lease, step)
+        });
+        record_lost(&mut tx, slot, now, &lost.collect::<Vec<_>>(), &cache).await?;
+    }
+    tx.commit().await?;
+    Ok(result)
 }
 
-/// A delivery whose lease ended without a settlement.
-struct Expired {
-    id: DeliveryId,
-    day: NaiveDate,
-    event: Uuid,
-    hook: HookId,
-    attempts: u32,
-    earlier_attempts: u32,
-    lost_leases: i16,
-    ordering_key: Option<String>,
-    batch: Option<Uuid>,
-}
-
-impl Expired {
-    fn of(row: &PgRow) -> std::result::Result<Self, sqlx::Error> {
-        Ok(Self {
-            id: DeliveryId(row.try_get(0)?),
-            day: row.try_get(1)?,
-            event: row.try_get(2)?,
-            hook: HookId(row.try_get(3)?),
-            attempts: row.try_get::<i32, _>(4)?.unsigned_abs(),
-            earlier_attempts: row.try_get::<i32, _>(5)?.unsigned_abs(),
-            lost_leases: row.try_get(6)?,
-            ordering_key: row.try_get(7)?,
-            batch: row.try_get(8)?,
-        })
-    }
-
-    /// The number of the attempt that the lost workers stand for.
-    fn number(&self) -> i32 {
-        i32::try_from(self.attempts + 1).unwrap_or(i32::MAX)
-    }
-
-    /// Whether those of its key behind it wait, if it has failed for good.
-    fn holds_key(&self, cache: &HookCache) -> bool {
-        let hook = cache.get(self.hook);
-        self.ordering_key.is_some()
-            && hook.and_then(|hook| hook.settings.after_failure()) == Some(OnFailure::Hold)
-    }
-
-    fn next_step(&self, cache: &HookCache, schedules: &dyn Schedules) -> NextStep {
-        let round = (self.attempts + 1).saturating_sub(self.earlier_attempts);
-        next_step(
-            &Outcome::WorkerLost,
-            self.batch.map_or(self.id, DeliveryId),
-            round,
-            schedules.of(cache.get(self.hook).map(AsRef::as_ref)),
-        )
-    }
-}
-
-/// Adds what goes in the same batches as these: a batch comes back as a whole.
-async fn add_companions(
+/// Adds the other members of the batches: a batch is recovered as a whole.
+async fn add_batch_members(
     connection: &mut PgConnection,
     slot: i16,
     now: Timestamp,
-    rows: &mut Vec<Expired>,
+    expired: &mut Vec<LostLease>,
 ) -> Result<()> {
-    let batches: Vec<_> = rows.iter().filter_map(|row| row.batch).collect();
+    let batches: Vec<_> = expired.iter().filter_map(|lease| lease.batch).collect();
     if batches.is_empty() {
         return Ok(());
     }
-    let companions: Vec<Expired> = sqlx::query(
-        "-- postrider: recover_along
+    let members = sqlx::query(
+        "-- postrider: recover_batches
         SELECT id, day, event_id, hook_id, attempts, earlier_attempts, lost_leases, ordering_key,
                batch_id
         FROM postrider_deliveries
@@ -147,10 +83,10 @@ async fn add_companions(
     .bind(slot)
     .bind(batches)
     .bind(now)
-    .try_map(|row: PgRow| Expired::of(&row))
+    .try_map(|row: PgRow| LostLease::read(&row))
     .fetch_all(connection)
     .await?;
-    rows.extend(companions);
+    expired.extend(members);
     Ok(())
 }
 
@@ -158,7 +94,7 @@ async fn make_due(
     connection: &mut PgConnection,
     slot: i16,
     now: Timestamp,
-    rows: &[Expired],
+    due: &[LostLease],
 ) -> Result<()> {
     sqlx::query(concat!(
         "-- postrider: recover
@@ -174,35 +110,23 @@ async fn make_due(
     ))
     .bind(slot)
     .bind(now)
-    .bind(rows.iter().map(|row| row.id.0).bind_iter())
+    .bind(due.iter().map(|lease| lease.id.0).bind_iter())
     .execute(connection)
     .await?;
     Ok(())
 }
 
-/// Records the loss as an attempt, and returns the keys whose first delivery has failed and holds
-/// up no other.
-async fn record_lost<'a>(
+/// Records the losses as attempts and makes the next steps.
+async fn record_lost(
     connection: &mut PgConnection,
     slot: i16,
     now: Timestamp,
-    rows: &'a [Expired],
+    lost: &[(LostLease, LostStep)],
     cache: &HookCache,
-    schedules: &dyn Schedules,
-) -> Result<Vec<(HookId, &'a str)>> {
-    let steps: Vec<_> = rows
-        .iter()
-        .map(|row| row.next_step(cache, schedules))
-        .collect();
-    let next = |(row, step): (&Expired, &NextStep)| match step {
-        NextStep::RetryIn(wait) => Some(now + *wait),
-        NextStep::Failed(_) if row.holds_key(cache) => Some(never()),
-        NextStep::Delivered | NextStep::Failed(_) => None,
-    };
-    let reason = |step: &NextStep| match step {
-        NextStep::Failed(reason) => Some(reason.name()),
-        NextStep::Delivered | NextStep::RetryIn(_) => None,
-    };
+) -> Result<()> {
+    let leases = || lost.iter().map(|(lease, _)| lease);
+    let steps = || lost.iter().map(|(_, step)| step);
+    let number = |lease: &LostLease| i32::try_from(lease.number()).unwrap_or(i32::MAX);
     let outcome = Outcome::WorkerLost;
     sqlx::query(concat!(
         "-- postrider: recover_lost
@@ -248,66 +172,39 @@ async fn record_lost<'a>(
     ))
     .bind(slot)
     .bind(now)
-    .bind(rows.iter().map(|row| row.id.0).bind_iter())
-    .bind(rows.iter().map(|row| row.day).bind_iter())
-    .bind(rows.iter().map(|row| row.event).bind_iter())
-    .bind(rows.iter().map(|row| row.hook.0).bind_iter())
-    .bind(rows.iter().map(|_| AttemptId::draw(now).0).bind_iter())
-    .bind(rows.iter().map(Expired::number).bind_iter())
-    .bind(rows.iter().zip(&steps).map(next).bind_iter())
-    .bind(steps.iter().map(reason).bind_iter())
+    .bind(leases().map(|lease| lease.id.0).bind_iter())
+    .bind(leases().map(|lease| lease.day).bind_iter())
+    .bind(leases().map(|lease| lease.event.0).bind_iter())
+    .bind(leases().map(|lease| lease.hook.0).bind_iter())
+    .bind(leases().map(|_| AttemptId::draw(now).0).bind_iter())
+    .bind(leases().map(number).bind_iter())
+    .bind(steps().map(|step| step.next_attempt_at).bind_iter())
+    .bind(
+        steps()
+            .map(|step| step.failed.map(Reason::name))
+            .bind_iter(),
+    )
     .bind(outcome.name())
     .bind(outcome.to_string())
     .execute(&mut *connection)
     .await?;
+    give_turns(connection, slot, freed_keys(lost), now).await?;
     if cache.is_any_account_watched() {
-        let failed = failed(connection, slot, rows, &steps).await?;
-        announce(connection, slot, &of_lost(cache, failed, now), now).await?;
+        let types: Vec<(Uuid, String)> = sqlx::query_as(
+            "-- postrider: recover_types
+            SELECT e.id, e.event_type
+            FROM unnest($2::date[], $3::uuid[]) AS k (day, id) CROSS JOIN LATERAL (
+                SELECT id, event_type FROM postrider_events
+                WHERE slot = $1 AND day = k.day AND id = k.id LIMIT 1
+            ) AS e",
+        )
+        .bind(slot)
+        .bind(failed(lost).map(|(lease, _)| lease.day).bind_iter())
+        .bind(failed(lost).map(|(lease, _)| lease.event.0).bind_iter())
+        .fetch_all(&mut *connection)
+        .await?;
+        let failures = to_announce(lost, &types.into_iter().collect());
+        announce(connection, slot, &of_lost(cache, failures, now), now).await?;
     }
-    let failed = rows
-        .iter()
-        .zip(&steps)
-        .filter(|(row, step)| matches!(step, NextStep::Failed(_)) && !row.holds_key(cache));
-    let freed = failed.filter_map(|(row, _)| Some((row.hook, row.ordering_key.as_deref()?)));
-    Ok(freed.collect())
-}
-
-/// Those of the deliveries that have failed for good.
-async fn failed(
-    connection: &mut PgConnection,
-    slot: i16,
-    rows: &[Expired],
-    steps: &[NextStep],
-) -> Result<Vec<LostDelivery>> {
-    let mut failed = Vec::new();
-    for (row, step) in rows.iter().zip(steps) {
-        if let NextStep::Failed(reason) = step {
-            failed.push((row, *reason));
-        }
-    }
-    let types: Vec<(Uuid, String)> = sqlx::query_as(
-        "-- postrider: recover_types
-        SELECT e.id, e.event_type
-        FROM unnest($2::date[], $3::uuid[]) AS k (day, id) CROSS JOIN LATERAL (
-            SELECT id, event_type FROM postrider_events
-            WHERE slot = $1 AND day = k.day AND id = k.id LIMIT 1
-        ) AS e",
-    )
-    .bind(slot)
-    .bind(failed.iter().map(|(row, _)| row.day).bind_iter())
-    .bind(failed.iter().map(|(row, _)| row.event).bind_iter())
-    .fetch_all(connection)
-    .await?;
-    let types: HashMap<_, _> = types.into_iter().collect();
-    let failed = failed.into_iter().filter_map(|(row, reason)| {
-        Some(LostDelivery {
-            id: row.id,
-            event: EventId(row.event),
-            event_type: types.get(&row.event)?.clone(),
-            hook: row.hook,
-            reason,
-            attempts: row.number().unsigned_abs(),
-        })
-    });
-    Ok(failed.collect())
+    Ok(())
 }

@@ -1,13 +1,16 @@
-//! A PostgreSQL database that is moved from or to.
+//! PostgreSQL as the source or the target of a move.
 
 use super::PostgresStore;
-use super::history::Extent;
-use crate::transfer::value::Kind;
-use crate::transfer::{APPLICATION, Column, CopyState, Hold, Row as Moving, STAYS, Side, Table};
-use crate::{Database, Queue, Result};
+use super::history::HistoryExtent;
+use crate::Result;
+use crate::transfer::value::{ValueKind, quoted};
+use crate::transfer::{
+    APPLICATION, CatalogRow, CopyState, Endpoint, OutboxHold, TransferColumn, TransferRow,
+    TransferTable, tables_of,
+};
 use async_trait::async_trait;
 use chrono::NaiveDate;
-use postrider_core::{KeyRing, RetrySchedule};
+use postrider_core::KeyRing;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use std::collections::BTreeSet;
@@ -28,9 +31,6 @@ const LIMITS: [(&str, &str); 6] = [
 const LOOKS_FOR_WORKERS: u32 = 10;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
-/// Expired leases that are brought back at once.
-const RECOVERED_AT_ONCE: u32 = 5_000;
-
 impl PostgresStore {
     async fn mover(&self) -> Result<PgConnection> {
         let options = self.options.clone().options(LIMITS);
@@ -40,10 +40,10 @@ impl PostgresStore {
     }
 }
 
-struct Held(PgConnection);
+struct HeldOutbox(PgConnection);
 
 #[async_trait]
-impl Hold for Held {
+impl OutboxHold for HeldOutbox {
     async fn mark_moved(mut self: Box<Self>, to: &str) -> Result<()> {
         sqlx::query(
             "-- postrider: move_mark
@@ -67,7 +67,7 @@ impl Hold for Held {
 }
 
 #[async_trait]
-impl Side for PostgresStore {
+impl Endpoint for PostgresStore {
     fn is_sqlite(&self) -> bool {
         false
     }
@@ -76,7 +76,7 @@ impl Side for PostgresStore {
         &self.keys
     }
 
-    async fn tables(&self) -> Result<Vec<Table>> {
+    async fn tables(&self) -> Result<Vec<TransferTable>> {
         let rows: Vec<(String, String, String, bool, Option<i64>)> = sqlx::query_as(
             "-- postrider: move_tables
             SELECT c.relname::text, a.attname::text, format_type(a.atttypid, NULL),
@@ -92,33 +92,19 @@ impl Side for PostgresStore {
         )
         .fetch_all(&self.calm)
         .await?;
-        let mut tables: Vec<Table> = Vec::new();
-        let mut places = Vec::new();
-        for (table, name, declared, drawn, place) in rows {
-            if tables.last().is_none_or(|last| last.name != table) {
-                tables.push(Table {
-                    name: table,
-                    columns: Vec::new(),
-                    key: Vec::new(),
-                });
-                places.clear();
-            }
-            let column = Column {
-                name,
-                declared,
-                postgres: true,
-                drawn,
-            };
-            if let Some(table) = tables.last_mut() {
-                if let Some(place) = place {
-                    let at = places.partition_point(|other| *other < place);
-                    places.insert(at, place);
-                    table.key.insert(at, column.clone());
-                }
-                table.columns.push(column);
-            }
-        }
-        Ok(tables)
+        let columns = rows
+            .into_iter()
+            .map(|(table, name, declared, drawn, key_place)| CatalogRow {
+                table,
+                key_place,
+                column: TransferColumn {
+                    name,
+                    declared,
+                    postgres: true,
+                    drawn,
+                },
+            });
+        Ok(tables_of(columns))
     }
 
     async fn count(&self, table: &str) -> Result<u64> {
@@ -155,12 +141,7 @@ impl Side for PostgresStore {
         Ok(None)
     }
 
-    async fn bring_back(&self) -> Result<u64> {
-        let now = Database::now(self).await?;
-        let schedule = RetrySchedule::default();
-        for slot in Queue::slots(self).await? {
-            Queue::recover(self, slot, now, RECOVERED_AT_ONCE, &schedule).await?;
-        }
+    async fn leased(&self) -> Result<u64> {
         let left: i64 = sqlx::query_scalar(
             "-- postrider: move_leased
             SELECT (SELECT count(*) FROM postrider_deliveries WHERE lease_token IS NOT NULL)
@@ -171,7 +152,7 @@ impl Side for PostgresStore {
         Ok(left.unsigned_abs())
     }
 
-    async fn standing(&self) -> Result<CopyState> {
+    async fn copy_state(&self) -> Result<CopyState> {
         let (slots, hooks_version, last_seq): (i16, i64, i64) = sqlx::query_as(
             "-- postrider: move_standing
             SELECT slots, hooks_version, greatest(
@@ -191,20 +172,20 @@ impl Side for PostgresStore {
 
     async fn days(&self) -> Result<Vec<NaiveDate>> {
         let mut connection = self.calm.acquire().await?;
-        Ok(Extent::read(&mut connection).await?.days)
+        Ok(HistoryExtent::read(&mut connection).await?.days)
     }
 
     async fn read(
         &self,
-        table: &Table,
-        columns: &[(Column, Kind)],
+        table: &TransferTable,
+        columns: &[(TransferColumn, ValueKind)],
         after: Option<&[String]>,
         limit: u32,
-    ) -> Result<Vec<Moving>> {
+    ) -> Result<Vec<TransferRow>> {
         let key = table
             .key
             .iter()
-            .map(|column| (column, Kind::of(column, column)));
+            .map(|column| (column, ValueKind::of(column, column)));
         let key: Vec<_> = key.collect();
         let selected = key
             .iter()
@@ -241,7 +222,7 @@ impl Side for PostgresStore {
                     cells.push(row.try_get::<Option<String>, _>(n)?);
                 }
                 let others = cells.split_off(keys);
-                Ok(Moving {
+                Ok(TransferRow {
                     key: cells.into_iter().flatten().collect(),
                     cells: others,
                 })
@@ -251,33 +232,20 @@ impl Side for PostgresStore {
             .map_err(Into::into)
     }
 
-    async fn hold(&self) -> Result<Box<dyn Hold + '_>> {
+    async fn hold(&self) -> Result<Box<dyn OutboxHold + '_>> {
         let mut connection = self.mover().await?;
         sqlx::raw_sql("BEGIN; LOCK TABLE postrider_outbox IN SHARE ROW EXCLUSIVE MODE")
             .execute(&mut connection)
             .await?;
-        Ok(Box::new(Held(connection)))
+        Ok(Box::new(HeldOutbox(connection)))
     }
 
-    async fn is_empty(&self) -> Result<bool> {
-        let tables = self.tables().await?;
-        for table in tables
-            .iter()
-            .filter(|table| !STAYS.contains(&table.name.as_str()))
-        {
-            let sql = format!(
-                "-- postrider: move_any\nSELECT EXISTS (SELECT FROM {})",
-                table.name
-            );
-            let any: bool = sqlx::query_scalar(AssertSqlSafe(sql))
-                .fetch_one(&self.calm)
-                .await?;
-            // What an application has inserted already stays beside what moves here.
-            if any && table.name != "postrider_outbox" {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+    async fn has_rows(&self, table: &str) -> Result<bool> {
+        let sql = format!("-- postrider: move_any\nSELECT EXISTS (SELECT FROM {table})");
+        let any = sqlx::query_scalar(AssertSqlSafe(sql))
+            .fetch_one(&self.calm)
+            .await?;
+        Ok(any)
     }
 
     async fn begin_move(&self, from: &str, source: &CopyState) -> Result<()> {
@@ -301,7 +269,7 @@ impl Side for PostgresStore {
         tx.commit().await.map_err(Into::into)
     }
 
-    async fn make_room(&self, days: &[NaiveDate]) -> Result<()> {
+    async fn make_days_ready(&self, days: &[NaiveDate]) -> Result<()> {
         let mut connection = self.mover().await?;
         let days: BTreeSet<_> = days.iter().copied().collect();
         let days: Vec<_> = days.into_iter().collect();
@@ -323,8 +291,8 @@ impl Side for PostgresStore {
 
     async fn write(
         &self,
-        table: &Table,
-        columns: &[(Column, Kind)],
+        table: &TransferTable,
+        columns: &[(TransferColumn, ValueKind)],
         rows: Vec<Vec<Option<String>>>,
         cursor: &[String],
         total: u64,
@@ -388,25 +356,21 @@ impl Side for PostgresStore {
     }
 }
 
-fn quoted(name: &str) -> String {
-    format!("\"{name}\"")
-}
-
 /// A column as it travels.
-fn as_text(name: &str, kind: Kind) -> String {
+fn as_text(name: &str, kind: ValueKind) -> String {
     let name = quoted(name);
     match kind {
-        Kind::Bytes => format!("encode({name}, 'hex')"),
-        Kind::Texts => format!("array_to_json({name})::text"),
+        ValueKind::Bytes => format!("encode({name}, 'hex')"),
+        ValueKind::Texts => format!("array_to_json({name})::text"),
         _ => format!("{name}::text"),
     }
 }
 
 /// What travelled, as the column takes it.
-fn from_text(value: &str, column: &Column, kind: Kind) -> String {
+fn from_text(value: &str, column: &TransferColumn, kind: ValueKind) -> String {
     match kind {
-        Kind::Bytes => format!("decode({value}, 'hex')"),
-        Kind::Texts => format!(
+        ValueKind::Bytes => format!("decode({value}, 'hex')"),
+        ValueKind::Texts => format!(
             "CASE WHEN {value} IS NOT NULL \
              THEN ARRAY(SELECT json_array_elements_text({value}::json)) END"
         ),

@@ -1,16 +1,18 @@
-//! What is done beside the work: partitions are made ahead, and the deliveries of deleted
-//! hooks are cancelled.
+//! Upkeep: partitions are made in advance, and deliveries of deleted hooks are cancelled.
 //!
-//! A partition is made beside its parent and then attached, which waits for nobody who reads
-//! or writes; making it as a part from the start would stop them all.
+//! A partition is made as a table of its own and then attached, which does not wait for readers
+//! or writers; `CREATE TABLE … PARTITION OF` would block them all.
 
 use super::PostgresStore;
+use super::erase::{erase, erase_rejected_of};
 use super::idempotency::forget_calls;
+use super::order_upkeep::keep_order;
 use super::partitions::{Partition, partitions};
-use crate::Result;
-use crate::Upkeep;
+use super::prune::prune;
+use crate::{Erased, Maintenance, Pruned, Result, Retention, Upkeep};
+use async_trait::async_trait;
 use chrono::{Days, NaiveDate, TimeDelta};
-use postrider_core::{Reason, Timestamp};
+use postrider_core::{EventId, Reason, Timestamp};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
@@ -20,24 +22,24 @@ use uuid::Uuid;
 pub(super) const PARTITIONED: [&str; 3] =
     ["postrider_events", "postrider_attempts", "postrider_ended"];
 
-/// Days made ahead, beside today.
+/// The number of days made in advance, in addition to today.
 const DAYS_AHEAD: u64 = 3;
 
-/// How long a row without an owner is kept.
+/// How long the row of a gate without an owner is kept.
 const GATES_KEPT: TimeDelta = TimeDelta::hours(1);
 
-/// The key of the lock that makes one process at a time make partitions: the bytes of
-/// `postride`.
+/// The key of the advisory lock under which partitions are made: the bytes of `postride`.
 const PARTITIONS_LOCK: i64 = i64::from_be_bytes(*b"postride");
 
-impl PostgresStore {
-    pub(super) async fn upkeep(&self, now: Timestamp, limit: u32) -> Result<Upkeep> {
+#[async_trait]
+impl Maintenance for PostgresStore {
+    async fn upkeep(&self, now: Timestamp, limit: u32) -> Result<Upkeep> {
         let mut connection = self.calm.acquire().await?;
         if !self.knows_partitions(now) {
             self.make_partitions(&mut connection, now).await?;
         }
         let cancelled = cancel(&mut connection, now, limit).await?;
-        let more_to_free = self.keep_order(&mut connection, now, limit).await?;
+        let more_to_free = keep_order(self, &mut connection, now, limit).await?;
         forget_gates(&mut connection, now).await?;
         forget_calls(&mut connection, now).await?;
         Ok(Upkeep {
@@ -46,6 +48,20 @@ impl PostgresStore {
         })
     }
 
+    async fn prune(&self, keep: &Retention, now: Timestamp, batch: u32) -> Result<Pruned> {
+        prune(self, keep, now, batch).await
+    }
+
+    async fn erase(&self, events: &[EventId], now: Timestamp) -> Result<Erased> {
+        erase(self, events, now).await
+    }
+
+    async fn erase_rejected(&self, account: &str, limit: u32) -> Result<u32> {
+        erase_rejected_of(self, account, limit).await
+    }
+}
+
+impl PostgresStore {
     fn knows_partitions(&self, now: Timestamp) -> bool {
         let known = self.days.lock().unwrap_or_else(PoisonError::into_inner);
         days_ahead(now).iter().all(|day| known.contains(day))
@@ -92,7 +108,7 @@ impl PostgresStore {
         Ok(())
     }
 
-    /// Looks at the partitions again at the next turn of upkeep: one was missed.
+    /// Makes the next turn of upkeep look for missing partitions again.
     pub(super) fn forget_partitions(&self) {
         self.days
             .lock()
@@ -129,7 +145,7 @@ impl Missing {
     }
 }
 
-/// Partitions that were made by hand: neither made nor taken away by us.
+/// Partitions made by hand, which upkeep neither makes nor drops.
 pub(super) async fn made_by_hand(connection: &mut PgConnection) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for table in PARTITIONED {
@@ -140,7 +156,7 @@ pub(super) async fn made_by_hand(connection: &mut PgConnection) -> Result<Vec<St
     Ok(found)
 }
 
-/// The partitions of today and the next days that are not there.
+/// The missing partitions of today and the next days.
 pub(super) async fn missing_days(
     connection: &mut PgConnection,
     now: Timestamp,
@@ -187,7 +203,7 @@ async fn schema_of(connection: &mut PgConnection, table: &str) -> Result<Option<
     Ok(schema)
 }
 
-/// Takes away the rows of owners that vanished long ago.
+/// Deletes the rows of owners that vanished long ago.
 async fn forget_gates(connection: &mut PgConnection, now: Timestamp) -> Result<()> {
     sqlx::query(
         "-- postrider: forget_gates
@@ -236,8 +252,8 @@ async fn cancel(connection: &mut PgConnection, now: Timestamp, limit: u32) -> Re
     Ok(cancelled)
 }
 
-/// Deleted hooks with deliveries that wait, by slot. Costs a step for each hook that has any
-/// waiting, and nothing for those that were deleted long ago.
+/// Deleted hooks with waiting deliveries, by slot. The cost is a step for each hook with waiting
+/// deliveries; hooks deleted long ago cost nothing.
 async fn deleted_hooks_waiting(connection: &mut PgConnection) -> Result<BTreeMap<i16, Vec<Uuid>>> {
     let rows: Vec<(i16, Uuid)> = sqlx::query_as(
         "-- postrider: cancel_hooks

@@ -5,6 +5,7 @@
 //! is [`within_calendar!`].
 
 use crate::stored_row::StoredRow;
+use chrono::NaiveDate;
 use postrider_core::Timestamp;
 use sqlx::postgres::PgRow;
 use sqlx::{Row, TypeInfo, ValueRef};
@@ -44,6 +45,24 @@ impl StoredRow for PgRow {
     }
 
     fn texts(&self, column: &str) -> sqlx::Result<Vec<String>> {
+        self.try_get(column)
+    }
+
+    fn lossy_text_or_null(&self, column: &str) -> sqlx::Result<Option<String>> {
+        match self.try_get_raw(column)?.type_info().name() {
+            "BYTEA" => {
+                let bytes: Option<&[u8]> = self.try_get(column)?;
+                Ok(bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned()))
+            }
+            _ => self.try_get(column),
+        }
+    }
+
+    fn written_time_or_null(&self, column: &str) -> sqlx::Result<Option<Timestamp>> {
+        self.try_get(column)
+    }
+
+    fn day(&self, column: &str) -> sqlx::Result<NaiveDate> {
         self.try_get(column)
     }
 }

@@ -11,15 +11,6 @@ use sqlx::SqliteConnection;
 use std::collections::HashMap;
 use uuid::Uuid;
 
-/// When the deliveries of a batch are due that are not its first, as it is stored:
-/// [`along`](crate::batch::along).
-macro_rules! along {
-    () => {
-        "253402128000000000"
-    };
-}
-pub(super) use along;
-
 /// Leases from a hook that gets several events in one request: what was cut before or goes by
 /// itself, and new batches.
 pub(super) async fn lease_batches(
@@ -212,14 +203,4 @@ pub(super) async fn lead(
     .execute(tx)
     .await?;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::micros;
-
-    #[test]
-    fn what_is_along_is_due_at_the_same_time_everywhere() {
-        assert_eq!(micros(crate::batch::along()).to_string(), along!());
-    }
 }

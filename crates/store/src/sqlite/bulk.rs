@@ -1,166 +1,233 @@
-//! Walks over the deliveries of a hook, a page at a time.
-//!
-//! A page looks at so many rows of an index and no more, whatever is meant of them, so that its
-//! cost does not depend on the backlog or on what is asked for.
+//! The statements of bulk operations.
 
-use super::values::{micros, moment, rows};
-use crate::error::hook_not_found;
-use crate::{BulkCursor, BulkPage, DeliveryState, Redelivery, Result};
-use postrider_core::{DeliveryId, HookId, Timestamp};
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{FromRow, Row};
-use std::collections::HashSet;
+use super::batches::lead;
+use super::end_waiting::end_waiting;
+use super::hook_history::record;
+use super::order::give_turns;
+use super::values::{day_number, micros, rows as packed};
+use crate::audit_entry::AuditEntry;
+use crate::bulk::{BulkRow, BulkStatements, LockedHook};
+use crate::{BulkPage, DeliveryState, Redelivery, Result};
+use async_trait::async_trait;
+use postrider_core::{EventId, HookId, Reason, Timestamp};
+use sqlx::SqliteConnection;
+use sqlx::sqlite::SqliteRow;
+use std::collections::{BTreeSet, HashMap};
 use uuid::Uuid;
 
-/// A delivery that was looked at.
-#[derive(Clone, Debug)]
-pub(super) struct Seen {
-    pub day: i32,
-    pub id: DeliveryId,
-    pub event: Uuid,
-    pub attempts: u32,
-    /// When it is due; for one that has ended, when its event was made.
-    pub at: Timestamp,
-    /// How it has ended, if it has otherwise than delivered.
-    pub ended: Option<String>,
-    /// Its key, while it waits.
-    pub ordering_key: Option<String>,
-}
-
-impl FromRow<'_, SqliteRow> for Seen {
-    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
-        let id = DeliveryId(row.try_get("id")?);
-        let due: Option<i64> = row.try_get("due")?;
-        Ok(Self {
-            day: row.try_get("day")?,
-            id,
-            event: row.try_get("event_id")?,
-            attempts: row.try_get("attempts")?,
-            at: due.map_or_else(|| id.event_made_at(), moment),
-            ended: row.try_get("ended")?,
-            ordering_key: row.try_get("ordering_key")?,
-        })
+#[async_trait]
+impl BulkStatements for SqliteConnection {
+    async fn lock_hook(&mut self, id: HookId) -> Result<Option<LockedHook>> {
+        let row: Option<(bool, bool)> = sqlx::query_as(
+            "-- postrider: hold_hook
+            SELECT status = 'active', deleted_at IS NOT NULL FROM postrider_hooks WHERE id = ?1",
+        )
+        .bind(id.0)
+        .fetch_optional(self)
+        .await?;
+        Ok(row.map(|(is_active, is_deleted)| LockedHook {
+            is_active,
+            is_deleted,
+        }))
     }
-}
 
-impl Seen {
-    pub(super) fn mark(&self) -> BulkCursor {
-        BulkCursor {
-            at: self.at,
-            id: self.id,
-        }
-    }
-}
-
-/// How a hook stands, which stays so until the transaction ends.
-pub(super) struct HookState {
-    pub is_active: bool,
-    pub is_deleted: bool,
-}
-
-/// How the hook stands.
-pub(super) async fn hold_hook(tx: &mut SqliteConnection, id: HookId) -> Result<HookState> {
-    let row: Option<(bool, bool)> = sqlx::query_as(
-        "-- postrider: hold_hook
-        SELECT status = 'active', deleted_at IS NOT NULL FROM postrider_hooks WHERE id = ?1",
-    )
-    .bind(id.0)
-    .fetch_optional(tx)
-    .await?;
-    let (is_active, is_deleted) = row.ok_or_else(|| hook_not_found(id))?;
-    Ok(HookState {
-        is_active,
-        is_deleted,
-    })
-}
-
-/// Deliveries of the hook that wait without a lease, longest due first, but for those that are
-/// due at `fresh` with nothing attempted since, which the walk itself has made so, and for those
-/// that have failed and hold their keys.
-pub(super) async fn waiting(
-    tx: &mut SqliteConnection,
-    hook: HookId,
-    page: BulkPage,
-    fresh: Timestamp,
-) -> Result<Vec<Seen>> {
-    let after = page.after.unwrap_or(BulkCursor {
-        at: Timestamp::UNIX_EPOCH,
-        id: DeliveryId(Uuid::nil()),
-    });
-    sqlx::query_as(
-        "-- postrider: bulk_waiting
-        SELECT day, id, event_id, attempts, next_attempt_at AS due, NULL AS ended, ordering_key
-        FROM postrider_deliveries INDEXED BY postrider_deliveries_waiting
-        WHERE slot = 0 AND hook_id = ?1 AND lease_token IS NULL
-            AND (next_attempt_at, id) > (?2, ?3)
-            AND NOT (next_attempt_at = ?5 AND attempts = earlier_attempts) AND NOT holds_key
-        ORDER BY next_attempt_at, id LIMIT ?4",
-    )
-    .bind(hook.0)
-    .bind(micros(after.at))
-    .bind(after.id.0)
-    .bind(page.limit)
-    .bind(micros(fresh))
-    .fetch_all(tx)
-    .await
-    .map_err(Into::into)
-}
-
-/// Adds what goes along with those that were seen: once they are gone another one stands for the
-/// rest of their batches, which the walk has passed.
-pub(super) async fn add_companions(tx: &mut SqliteConnection, seen: &mut Vec<Seen>) -> Result<()> {
-    let companions: Vec<Seen> = sqlx::query_as(
-        "-- postrider: bulk_along
-        SELECT day, id, event_id, attempts, next_attempt_at AS due, NULL AS ended, ordering_key
-        FROM postrider_deliveries INDEXED BY postrider_deliveries_batched
-        WHERE slot = 0 AND batch_id IN (SELECT unhex(value) FROM json_each(?1))
-            AND batch_id IS NOT NULL AND lease_token IS NULL",
-    )
-    .bind(rows(seen.iter().map(|seen| seen.id.0.simple())))
-    .fetch_all(tx)
-    .await?;
-    let known: HashSet<_> = seen.iter().map(|seen| seen.id).collect();
-    let companions = companions.into_iter();
-    seen.extend(companions.filter(|seen| !known.contains(&seen.id)));
-    Ok(())
-}
-
-/// Deliveries of the hook that have ended, in the order of their events: those that were
-/// delivered, or the others.
-pub(super) async fn ended(
-    tx: &mut SqliteConnection,
-    which: &Redelivery,
-    page: BulkPage,
-) -> Result<Vec<Seen>> {
-    let after = page.after.map_or(which.begins(), |mark| mark.id);
-    let until = which
-        .until
-        .map_or(Uuid::max(), |until| DeliveryId::first_since(until).0);
-    let statement = match which.state {
-        DeliveryState::Delivered => {
-            "-- postrider: bulk_delivered
-            SELECT day, delivery_id AS id, event_id, max(number) AS attempts, NULL AS due,
-                NULL AS ended, NULL AS ordering_key
-            FROM postrider_attempts
-            WHERE slot = 0 AND hook_id = ?1 AND delivery_id > ?2 AND delivery_id < ?3
-                AND late = 0 AND outcome = 'accepted'
-            GROUP BY delivery_id ORDER BY delivery_id LIMIT ?4"
-        }
-        _ => {
-            "-- postrider: bulk_ended
-            SELECT day, delivery_id AS id, event_id, attempts, NULL AS due, state AS ended,
-                NULL AS ordering_key
-            FROM postrider_ended
-            WHERE slot = 0 AND hook_id = ?1 AND delivery_id > ?2 AND delivery_id < ?3
-            ORDER BY delivery_id LIMIT ?4"
-        }
-    };
-    sqlx::query_as(statement)
-        .bind(which.hook.0)
-        .bind(after.0)
-        .bind(until)
+    async fn waiting(
+        &mut self,
+        hook: HookId,
+        page: BulkPage,
+        sent_again_at: Timestamp,
+    ) -> Result<Vec<BulkRow>> {
+        let after = page.begin();
+        let rows = sqlx::query(
+            "-- postrider: bulk_waiting
+            SELECT slot, day, id, event_id, next_attempt_at AS due, NULL AS ended, ordering_key
+            FROM postrider_deliveries INDEXED BY postrider_deliveries_waiting
+            WHERE slot = 0 AND hook_id = ?1 AND lease_token IS NULL
+                AND (next_attempt_at, id) > (?2, ?3)
+                AND NOT (next_attempt_at = ?5 AND attempts = earlier_attempts) AND NOT holds_key
+            ORDER BY next_attempt_at, id LIMIT ?4",
+        )
+        .bind(hook.0)
+        .bind(micros(after.at))
+        .bind(after.id.0)
         .bind(page.limit)
-        .fetch_all(tx)
-        .await
-        .map_err(Into::into)
+        .bind(micros(sent_again_at))
+        .try_map(|row: SqliteRow| BulkRow::read(&row))
+        .fetch_all(self)
+        .await?;
+        Ok(rows)
+    }
+
+    async fn ended(&mut self, which: &Redelivery, page: BulkPage) -> Result<Vec<BulkRow>> {
+        let statement = match which.state {
+            DeliveryState::Delivered => {
+                "-- postrider: bulk_delivered
+                SELECT slot, day, delivery_id AS id, event_id, NULL AS due,
+                    NULL AS ended, NULL AS ordering_key
+                FROM postrider_attempts
+                WHERE slot = 0 AND hook_id = ?1 AND delivery_id > ?2 AND delivery_id < ?3
+                    AND late = 0 AND outcome = 'accepted'
+                GROUP BY delivery_id ORDER BY delivery_id LIMIT ?4"
+            }
+            _ => {
+                "-- postrider: bulk_ended
+                SELECT slot, day, delivery_id AS id, event_id, NULL AS due, state AS ended,
+                    NULL AS ordering_key
+                FROM postrider_ended
+                WHERE slot = 0 AND hook_id = ?1 AND delivery_id > ?2 AND delivery_id < ?3
+                ORDER BY delivery_id LIMIT ?4"
+            }
+        };
+        let rows = sqlx::query(statement)
+            .bind(which.hook.0)
+            .bind(which.begin(page).0)
+            .bind(which.end().0)
+            .bind(page.limit)
+            .try_map(|row: SqliteRow| BulkRow::read(&row))
+            .fetch_all(self)
+            .await?;
+        Ok(rows)
+    }
+
+    async fn batch_members(&mut self, leaders: &[BulkRow]) -> Result<Vec<BulkRow>> {
+        let rows = sqlx::query(
+            "-- postrider: bulk_along
+            SELECT slot, day, id, event_id, next_attempt_at AS due, NULL AS ended, ordering_key
+            FROM postrider_deliveries INDEXED BY postrider_deliveries_batched
+            WHERE slot = 0 AND batch_id IN (SELECT unhex(value) FROM json_each(?1))
+                AND batch_id IS NOT NULL AND lease_token IS NULL",
+        )
+        .bind(packed(leaders.iter().map(|row| row.id.0.simple())))
+        .try_map(|row: SqliteRow| BulkRow::read(&row))
+        .fetch_all(self)
+        .await?;
+        Ok(rows)
+    }
+
+    async fn lock_events(&mut self, rows: &[BulkRow]) -> Result<HashMap<EventId, String>> {
+        let keys = rows
+            .iter()
+            .map(|row| (day_number(row.day), row.event.0.simple()));
+        let events: Vec<(Uuid, String)> = sqlx::query_as(
+            "-- postrider: bulk_events
+            WITH s (v) AS MATERIALIZED (SELECT value FROM json_each(?1))
+            SELECT e.id, e.event_type FROM s CROSS JOIN postrider_events AS e
+            ON e.slot = 0 AND e.day = v ->> 0 AND e.id = unhex(v ->> 1) AND e.erased_at IS NULL",
+        )
+        .bind(packed(keys))
+        .fetch_all(self)
+        .await?;
+        let types = events.into_iter();
+        Ok(types
+            .map(|(id, event_type)| (EventId(id), event_type))
+            .collect())
+    }
+
+    async fn make_due(&mut self, rows: &[BulkRow], now: Timestamp) -> Result<u64> {
+        let made_due = sqlx::query(
+            "-- postrider: bulk_hasten
+            UPDATE postrider_deliveries
+            SET next_attempt_at = ?2, earlier_attempts = attempts, lost_leases = 0, turn_at = NULL,
+                batch_id = NULL, target = NULL
+            WHERE slot = 0 AND id IN (SELECT unhex(value) FROM json_each(?1))
+                AND lease_token IS NULL",
+        )
+        .bind(packed(rows.iter().map(|row| row.id.0.simple())))
+        .bind(micros(now))
+        .execute(&mut *self)
+        .await?;
+        lead(self, rows.iter().map(|row| row.id.0)).await?;
+        Ok(made_due.rows_affected())
+    }
+
+    async fn revive(
+        &mut self,
+        which: &Redelivery,
+        rows: &[BulkRow],
+        now: Timestamp,
+    ) -> Result<u64> {
+        let named = packed(
+            rows.iter()
+                .map(|row| (day_number(row.day), row.id.0.simple(), row.event.0.simple())),
+        );
+        // One that was delivered and has ended otherwise since is left alone.
+        let has_ended_row = which.state != DeliveryState::Delivered;
+        let revived = sqlx::query(
+            "-- postrider: bulk_revive
+            WITH s (v) AS MATERIALIZED (SELECT value FROM json_each(?1)),
+            i AS MATERIALIZED (
+                SELECT v ->> 0 AS day, unhex(v ->> 1) AS id, unhex(v ->> 2) AS event_id FROM s
+            )
+            INSERT INTO postrider_deliveries
+                (slot, id, day, event_id, hook_id, event_seq, attempts, earlier_attempts,
+                 next_attempt_at)
+            SELECT 0, i.id, i.day, i.event_id, ?2, e.seq,
+                (SELECT coalesce(max(number), 0) FROM postrider_attempts AS a
+                    WHERE a.slot = 0 AND a.day = i.day AND a.delivery_id = i.id AND NOT a.late),
+                (SELECT coalesce(max(number), 0) FROM postrider_attempts AS a
+                    WHERE a.slot = 0 AND a.day = i.day AND a.delivery_id = i.id AND NOT a.late),
+                ?3
+            FROM i CROSS JOIN postrider_events AS e
+            ON e.slot = 0 AND e.day = i.day AND e.id = i.event_id
+            WHERE NOT EXISTS (SELECT 1 FROM postrider_deliveries AS d
+                    WHERE d.slot = 0 AND d.id = i.id AND NOT d.holds_key)
+                AND EXISTS (SELECT 1 FROM postrider_ended AS n
+                    WHERE n.slot = 0 AND n.day = i.day AND n.delivery_id = i.id) = ?4
+            ON CONFLICT (slot, id) DO UPDATE
+            SET next_attempt_at = excluded.next_attempt_at, attempts = excluded.attempts,
+                earlier_attempts = excluded.earlier_attempts, lost_leases = 0, holds_key = 0,
+                target = NULL",
+        )
+        .bind(&named)
+        .bind(which.hook.0)
+        .bind(micros(now))
+        .bind(has_ended_row)
+        .execute(&mut *self)
+        .await?;
+        if has_ended_row {
+            sqlx::query(
+                "-- postrider: bulk_forget
+                WITH s (v) AS MATERIALIZED (SELECT value FROM json_each(?1))
+                DELETE FROM postrider_ended WHERE slot = 0 AND (day, delivery_id) IN
+                    (SELECT v ->> 0, unhex(v ->> 1) FROM s)",
+            )
+            .bind(&named)
+            .execute(self)
+            .await?;
+        }
+        Ok(revived.rows_affected())
+    }
+
+    async fn discard(&mut self, _: HookId, rows: &[BulkRow], now: Timestamp) -> Result<u64> {
+        let ids = rows.iter().map(|row| row.id.0);
+        let ended = end_waiting(self, ids, "cancelled", Reason::Discarded, now).await?;
+        Ok(ended)
+    }
+
+    async fn give_turns(&mut self, hook: HookId, rows: &[BulkRow], now: Timestamp) -> Result<()> {
+        let keys: BTreeSet<_> = rows
+            .iter()
+            .filter_map(|row| Some((hook, row.ordering_key.as_deref()?)))
+            .collect();
+        give_turns(self, keys.into_iter().collect(), now).await
+    }
+
+    async fn record(&mut self, entry: AuditEntry, now: Timestamp) -> Result<()> {
+        let added = sqlx::query(
+            "-- postrider: discard_more
+            UPDATE postrider_hook_history SET deliveries = deliveries + ?5
+            WHERE hook_id = ?1 AND at = ?2 AND action = ?3 AND actor = ?4",
+        )
+        .bind(entry.hook.0)
+        .bind(micros(now))
+        .bind(entry.action.name())
+        .bind(&entry.actor)
+        .bind(entry.deliveries)
+        .execute(&mut *self)
+        .await?;
+        match added.rows_affected() {
+            0 => record(self, &[entry], now).await,
+            _ => Ok(()),
+        }
+    }
 }

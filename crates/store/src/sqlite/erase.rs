@@ -4,59 +4,63 @@
 //! event until the attempt has ended.
 
 use super::SqliteStore;
-use super::batches::lead;
+use super::end_waiting::end_waiting;
 use super::lease_group::Started;
-use super::settle_rows::{EndedRow, delete_deliveries, insert_ended};
 use super::values::{micros, rows};
+use crate::retention::count;
 use crate::{Erased, Result};
 use postrider_core::{DeliveryId, EventId, HookId, Reason, Timestamp};
 use sqlx::SqliteConnection;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use uuid::Uuid;
 
-impl SqliteStore {
-    pub(super) async fn erase_events(&self, ids: &[EventId], now: Timestamp) -> Result<Erased> {
-        let mut erased = Erased::default();
-        let mut tx = self.writer.begin().await?;
-        let started: HashSet<_> = Started::all(&mut tx)
-            .await?
-            .iter()
-            .flat_map(|started| started.open_members().collect::<Vec<_>>())
-            .map(|member| member.event)
-            .collect();
-        for id in ids {
-            let Some((day, account)) = find(&mut tx, *id).await? else {
-                erase_elsewhere(&mut tx, *id, &mut erased).await?;
-                continue;
-            };
-            let deliveries = deliveries(&mut tx, *id, &account).await?;
-            let leased = cancel(&mut tx, &deliveries, now, &mut erased).await?;
-            if leased || started.contains(id) {
-                erased.in_flight.push(*id);
-                continue;
-            }
-            erase(&mut tx, *id, day, &deliveries, now, &mut erased).await?;
+/// See [`Maintenance::erase`](crate::Maintenance::erase).
+pub(super) async fn erase(store: &SqliteStore, ids: &[EventId], now: Timestamp) -> Result<Erased> {
+    let mut erased = Erased::default();
+    let mut tx = store.writer.begin().await?;
+    let started: HashSet<_> = Started::all(&mut tx)
+        .await?
+        .iter()
+        .flat_map(|started| started.open_members().collect::<Vec<_>>())
+        .map(|member| member.event)
+        .collect();
+    for id in ids.iter().collect::<BTreeSet<_>>() {
+        let Some((day, account)) = find(&mut tx, *id).await? else {
+            erase_elsewhere(&mut tx, *id, &mut erased).await?;
+            continue;
+        };
+        let deliveries = deliveries(&mut tx, *id, &account).await?;
+        let leased = cancel(&mut tx, &deliveries, now, &mut erased).await?;
+        if leased || started.contains(id) {
+            erased.in_flight.push(*id);
+            continue;
         }
-        tx.commit().await?;
-        Ok(erased)
+        erase_event(&mut tx, *id, day, &deliveries, now, &mut erased).await?;
     }
+    tx.commit().await?;
+    Ok(erased)
+}
 
-    pub(super) async fn erase_rejected_of(&self, account: &str, limit: u32) -> Result<u32> {
-        let mut tx = self.writer.begin().await?;
-        let done = sqlx::query(
-            "-- postrider: erase_rejected_of_account
-            UPDATE postrider_rejected SET payload = NULL, headers = NULL
-            WHERE rowid IN (
-                SELECT rowid FROM postrider_rejected
-                WHERE account = ?1 AND (payload IS NOT NULL OR headers IS NOT NULL) LIMIT ?2)",
-        )
-        .bind(account)
-        .bind(limit)
-        .execute(&mut *tx)
-        .await?;
-        tx.commit().await?;
-        Ok(count(done.rows_affected()))
-    }
+/// See [`Maintenance::erase_rejected`](crate::Maintenance::erase_rejected).
+pub(super) async fn erase_rejected_of(
+    store: &SqliteStore,
+    account: &str,
+    limit: u32,
+) -> Result<u32> {
+    let mut tx = store.writer.begin().await?;
+    let done = sqlx::query(
+        "-- postrider: erase_rejected_of_account
+        UPDATE postrider_rejected SET payload = NULL, headers = NULL
+        WHERE rowid IN (
+            SELECT rowid FROM postrider_rejected
+            WHERE account = ?1 AND (payload IS NOT NULL OR headers IS NOT NULL) LIMIT ?2)",
+    )
+    .bind(account)
+    .bind(limit)
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(count(done.rows_affected()))
 }
 
 /// The day and the account of an event that was fanned out.
@@ -112,45 +116,29 @@ async fn deliveries(tx: &mut SqliteConnection, event: EventId, account: &str) ->
     Ok(hooks.into_iter().map(of).collect())
 }
 
-/// Cancels those that wait; returns whether others are leased.
+/// Cancels the deliveries that wait; returns whether others are leased.
 async fn cancel(
     tx: &mut SqliteConnection,
     deliveries: &[Uuid],
     now: Timestamp,
     erased: &mut Erased,
 ) -> Result<bool> {
-    type Columns = (Uuid, i32, Uuid, Uuid, u32, bool);
-    let found: Vec<Columns> = sqlx::query_as(
-        "-- postrider: erase_live
-        SELECT id, day, event_id, hook_id, attempts, lease_token IS NOT NULL
-        FROM postrider_deliveries
-        WHERE slot = 0 AND id IN (SELECT unhex(value) FROM json_each(?1))",
+    let ids = deliveries.iter().copied();
+    let cancelled = end_waiting(tx, ids, "cancelled", Reason::Erased, now).await?;
+    erased.cancelled += count(cancelled);
+    let leased = sqlx::query_scalar(
+        "-- postrider: erase_in_flight
+        SELECT EXISTS (SELECT 1 FROM postrider_deliveries
+            WHERE slot = 0 AND id IN (SELECT unhex(value) FROM json_each(?1)))",
     )
     .bind(rows(deliveries.iter().map(|id| id.simple())))
-    .fetch_all(&mut *tx)
+    .fetch_one(tx)
     .await?;
-    let leased = found.iter().any(|(.., leased)| *leased);
-    let waiting = found.into_iter().filter(|(.., leased)| !leased);
-    let ended: Vec<_> = waiting
-        .map(|(id, day, event_id, hook_id, attempts, _)| EndedRow {
-            day,
-            delivery_id: id.simple(),
-            event_id: event_id.simple(),
-            hook_id: hook_id.simple(),
-            state: "cancelled",
-            reason: Reason::Erased.name(),
-            attempts,
-        })
-        .collect();
-    delete_deliveries(tx, ended.iter().map(|row| row.delivery_id)).await?;
-    insert_ended(tx, &ended, now).await?;
-    lead(tx, ended.iter().map(|row| row.delivery_id.into_uuid())).await?;
-    erased.cancelled += count(ended.len() as u64);
     Ok(leased)
 }
 
 /// Takes away what the event said, and what receivers answered.
-async fn erase(
+async fn erase_event(
     tx: &mut SqliteConnection,
     id: EventId,
     day: i32,
@@ -181,8 +169,4 @@ async fn erase(
     erased.events += count(events.rows_affected());
     erased.responses += count(responses.rows_affected());
     Ok(())
-}
-
-fn count(n: u64) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
 }

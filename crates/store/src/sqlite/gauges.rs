@@ -1,95 +1,27 @@
-//! The sample of how much waits and how the database is: taken by one process at a time, shown
-//! by all.
+//! The sample of the backlog and of the state of the database.
 //!
-//! Hooks are stepped through in the index and counts end early, so that no backlog makes it
-//! costly. There is no vacuum to watch and there are no partitions.
+//! The hooks with waiting deliveries are found step by step in the index, and counts end early, so
+//! that the cost does not depend on the backlog.
 
 use super::SqliteStore;
-use super::values::{day_of, micros, moment, parse_time};
-use crate::Result;
+use super::diagnostics::diagnostics;
+use super::values::{day_of, micros, parse_time};
 use crate::gauges::{
-    GAUGES_COUNTED, GaugeSample, Gauges, HookCounts, Waiting, capped, claimed_until, furthest,
-    is_due, next_at,
+    self, GAUGES_COUNTED, GaugeStatements, Gauges, HookCounts, KeptSample, Waiting, WaitingRow,
+    capped,
 };
+use crate::{Diagnostics, GaugeSample, Monitoring, Result};
+use async_trait::async_trait;
 use chrono::NaiveTime;
 use postrider_core::Timestamp;
+use sqlx::sqlite::SqliteRow;
 use sqlx::types::Json;
-use std::time::Instant;
-
-/// What the row of the latest sample holds: when the next is due, and the sample.
-type Kept = (i64, Option<i64>, Option<Json<serde_json::Value>>);
 
 impl SqliteStore {
-    pub(super) async fn current_gauges(&self, now: Timestamp) -> Result<Option<GaugeSample>> {
-        let kept = self.kept_gauges().await?;
-        let due = kept.as_ref().is_none_or(|kept| is_due(moment(kept.0), now));
-        if !due || !self.claim_gauges(now).await? {
-            return Ok(kept.and_then(read));
-        }
-        let begun = Instant::now();
-        let gauges = self.sample(now).await?;
-        let next = next_at(now, begun.elapsed());
-        self.keep_gauges(now, next, &gauges).await?;
-        Ok(Some(GaugeSample { at: now, gauges }))
-    }
-
-    async fn kept_gauges(&self) -> Result<Option<Kept>> {
-        sqlx::query_as(
-            "-- postrider: gauges
-            SELECT due_at, sampled_at, sample FROM postrider_gauges WHERE singleton = 1",
-        )
-        .fetch_optional(&self.readers)
-        .await
-        .map_err(Into::into)
-    }
-
-    /// Whether it is this process that takes the next sample.
-    async fn claim_gauges(&self, now: Timestamp) -> Result<bool> {
-        let mut tx = self.writer.begin().await?;
-        let claimed: Option<i64> = sqlx::query_scalar(
-            "-- postrider: gauges_claim
-            INSERT INTO postrider_gauges (singleton, due_at) VALUES (1, ?2)
-            ON CONFLICT (singleton) DO UPDATE SET due_at = excluded.due_at
-            WHERE due_at <= ?1 OR due_at > ?3
-            RETURNING singleton",
-        )
-        .bind(micros(now))
-        .bind(micros(claimed_until(now)))
-        .bind(micros(furthest(now)))
-        .fetch_optional(&mut *tx)
-        .await?;
-        tx.commit().await?;
-        Ok(claimed.is_some())
-    }
-
-    async fn keep_gauges(&self, now: Timestamp, next: Timestamp, gauges: &Gauges) -> Result<()> {
-        let mut tx = self.writer.begin().await?;
-        sqlx::query(
-            "-- postrider: gauges_keep
-            UPDATE postrider_gauges SET due_at = ?1, sampled_at = ?2, sample = ?3
-            WHERE singleton = 1",
-        )
-        .bind(micros(next))
-        .bind(micros(now))
-        .bind(Json(gauges))
-        .execute(&mut *tx)
-        .await?;
-        tx.commit().await
-    }
-
-    async fn sample(&self, now: Timestamp) -> Result<Gauges> {
-        let mut gauges = Gauges::default();
-        self.sample_deliveries(now, &mut gauges).await?;
-        self.sample_queues(now, &mut gauges).await?;
-        gauges.hooks = self.sample_hooks().await?;
-        self.sample_file(now, &mut gauges).await?;
-        Ok(gauges)
-    }
-
-    /// What waits without a lease: a step for each hook that has anything waiting, and then no
-    /// more rows than are counted.
+    /// Deliveries that wait without a lease: a step for each hook with waiting deliveries, and then
+    /// as many rows as are counted.
     async fn sample_deliveries(&self, now: Timestamp, gauges: &mut Gauges) -> Result<()> {
-        let rows: Vec<(String, Option<i64>, i64, i64)> = sqlx::query_as(
+        let rows = sqlx::query(
             "-- postrider: gauges_deliveries
             WITH RECURSIVE waiting (hook_id) AS (
                 SELECT (SELECT d.hook_id FROM postrider_deliveries AS d INDEXED BY postrider_deliveries_waiting
@@ -115,48 +47,35 @@ impl SqliteStore {
                 CROSS JOIN postrider_hooks AS h ON h.id = w.hook_id AND h.deleted_at IS NULL
                 LEFT JOIN postrider_hook_health AS health ON health.hook_id = w.hook_id
             )
-            SELECT k.column1,
-                   (SELECT min(first_at) FROM of_hooks WHERE kind = k.column1 AND first_at <= ?1),
+            SELECT k.column1 AS kind,
+                   (SELECT min(first_at) FROM of_hooks
+                    WHERE kind = k.column1 AND first_at <= ?1) AS first_at,
                    (SELECT count(*) FROM (
                         SELECT 1 FROM of_hooks AS o
                         CROSS JOIN postrider_deliveries AS d INDEXED BY postrider_deliveries_waiting
                         WHERE o.kind = k.column1 AND o.first_at <= ?1 AND d.slot = 0
                             AND d.hook_id = o.hook_id AND d.lease_token IS NULL
                             AND d.next_attempt_at <= ?1
-                        LIMIT ?2)),
+                        LIMIT ?2)) AS due,
                    (SELECT count(*) FROM (
                         SELECT 1 FROM of_hooks AS o
                         CROSS JOIN postrider_deliveries AS d INDEXED BY postrider_deliveries_waiting
                         WHERE o.kind = k.column1 AND d.slot = 0
                             AND d.hook_id = o.hook_id AND d.lease_token IS NULL
                             AND d.next_attempt_at > ?1
-                        LIMIT ?2))
+                        LIMIT ?2)) AS later
             FROM (VALUES ('free'), ('gated'), ('held')) AS k",
         )
         .bind(micros(now))
         .bind(GAUGES_COUNTED)
+        .try_map(|row: SqliteRow| WaitingRow::read(&row))
         .fetch_all(&self.readers)
         .await?;
-        let mut scheduled = 0;
-        for (kind, first, due, later) in rows {
-            let first = first.map(moment);
-            match kind.as_str() {
-                "held" => gauges.held = Waiting::since(due + later, first, now),
-                "gated" => {
-                    gauges.gated = Waiting::since(due, first, now);
-                    scheduled += later;
-                }
-                _ => {
-                    gauges.due = Waiting::since(due, first, now);
-                    scheduled += later;
-                }
-            }
-        }
-        gauges.scheduled = capped(scheduled);
+        gauges.set_waiting(rows, now);
         Ok(())
     }
 
-    /// What stands in the outbox, and what is leased.
+    /// Rows of the outbox, and leased deliveries.
     async fn sample_queues(&self, now: Timestamp, gauges: &mut Gauges) -> Result<()> {
         let (first, outbox, leased, started): (Option<String>, i64, i64, i64) = sqlx::query_as(
             "-- postrider: gauges_queues
@@ -177,30 +96,7 @@ impl SqliteStore {
         Ok(())
     }
 
-    async fn sample_hooks(&self) -> Result<HookCounts> {
-        let (active, paused, disabled, backed_off, ramping) = sqlx::query_as(
-            "-- postrider: gauges_hooks
-            SELECT count(*) FILTER (WHERE h.status = 'active'),
-                   count(*) FILTER (WHERE h.status = 'paused'),
-                   count(*) FILTER (WHERE h.status = 'disabled'),
-                   count(*) FILTER (WHERE h.status = 'active' AND health.phase = 'backed_off'),
-                   count(*) FILTER (WHERE h.status = 'active' AND health.phase = 'ramping')
-            FROM postrider_hooks AS h
-            LEFT JOIN postrider_hook_health AS health ON health.hook_id = h.id
-            WHERE h.deleted_at IS NULL",
-        )
-        .fetch_one(&self.readers)
-        .await?;
-        Ok(HookCounts {
-            active,
-            paused,
-            disabled,
-            backed_off,
-            ramping,
-        })
-    }
-
-    /// The size of the file, and since when there is history in it.
+    /// The size of the file, and the age of the history in it.
     async fn sample_file(&self, now: Timestamp, gauges: &mut Gauges) -> Result<()> {
         let (bytes, first): (i64, Option<i32>) = sqlx::query_as(
             "-- postrider: gauges_file
@@ -218,10 +114,72 @@ impl SqliteStore {
     }
 }
 
-/// A sample as it was kept; nothing if it is none that this version can read.
-fn read((_, at, sample): Kept) -> Option<GaugeSample> {
-    Some(GaugeSample {
-        at: moment(at?),
-        gauges: serde_json::from_value(sample?.0).ok()?,
-    })
+#[async_trait]
+impl Monitoring for SqliteStore {
+    async fn diagnostics(&self, _: Timestamp) -> Result<Diagnostics> {
+        diagnostics(self).await
+    }
+
+    async fn gauges(&self, now: Timestamp) -> Result<Option<GaugeSample>> {
+        gauges::current(self, now).await
+    }
+}
+
+#[async_trait]
+impl GaugeStatements for SqliteStore {
+    async fn kept(&self) -> Result<Option<KeptSample>> {
+        let kept = sqlx::query(
+            "-- postrider: gauges
+            SELECT due_at, sampled_at, sample FROM postrider_gauges WHERE singleton = 1",
+        )
+        .try_map(|row: SqliteRow| KeptSample::read(&row))
+        .fetch_optional(&self.readers)
+        .await?;
+        Ok(kept)
+    }
+
+    async fn claim(&self, now: Timestamp, until: Timestamp, furthest: Timestamp) -> Result<bool> {
+        let mut tx = self.writer.begin().await?;
+        let claimed: Option<i64> = sqlx::query_scalar(
+            "-- postrider: gauges_claim
+            INSERT INTO postrider_gauges (singleton, due_at) VALUES (1, ?2)
+            ON CONFLICT (singleton) DO UPDATE SET due_at = excluded.due_at
+            WHERE due_at <= ?1 OR due_at > ?3
+            RETURNING singleton",
+        )
+        .bind(micros(now))
+        .bind(micros(until))
+        .bind(micros(furthest))
+        .fetch_optional(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(claimed.is_some())
+    }
+
+    async fn sample(&self, now: Timestamp) -> Result<Gauges> {
+        let mut gauges = Gauges::default();
+        self.sample_deliveries(now, &mut gauges).await?;
+        self.sample_queues(now, &mut gauges).await?;
+        gauges.hooks = sqlx::query(HookCounts::STATEMENT)
+            .try_map(|row: SqliteRow| HookCounts::read(&row))
+            .fetch_one(&self.readers)
+            .await?;
+        self.sample_file(now, &mut gauges).await?;
+        Ok(gauges)
+    }
+
+    async fn keep(&self, now: Timestamp, next: Timestamp, gauges: &Gauges) -> Result<()> {
+        let mut tx = self.writer.begin().await?;
+        sqlx::query(
+            "-- postrider: gauges_keep
+            UPDATE postrider_gauges SET due_at = ?1, sampled_at = ?2, sample = ?3
+            WHERE singleton = 1",
+        )
+        .bind(micros(next))
+        .bind(micros(now))
+        .bind(Json(gauges))
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await
+    }
 }

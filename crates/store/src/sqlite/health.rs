@@ -10,7 +10,7 @@ use super::values::{micros, moment, rows};
 use crate::audit_entry::AuditEntry;
 use crate::batch::once_each;
 use crate::{Disabling, HookPhase, Result, Settlement, Warning};
-use postrider_core::{Health, HookId, Phase, Timestamp, Verdict, scrub};
+use postrider_core::{Health, HealthAction, HookId, Phase, Timestamp, scrub};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{FromRow, Row};
 use std::collections::{BTreeMap, HashMap};
@@ -80,17 +80,17 @@ pub(super) async fn update_health(
             write(tx, hook, &health).await?;
         }
         match verdict {
-            Verdict::Disable(reason) if disable(tx, hook, reason, now).await? => {
+            HealthAction::Disable(reason) if disable(tx, hook, reason, now).await? => {
                 let disabling = Disabling::of(hook, reason, &health);
                 entries.push(AuditEntry::disabled(&disabling));
                 weighed.disabled.push(disabling);
             }
-            Verdict::Warn if is_active(tx, hook).await? => {
+            HealthAction::Warn if is_active(tx, hook).await? => {
                 let warning = Warning::of(hook, &health);
                 entries.push(AuditEntry::warned(&warning));
                 weighed.warned.push(warning);
             }
-            Verdict::Unchanged | Verdict::Warn | Verdict::Disable(_) => {}
+            HealthAction::Nothing | HealthAction::Warn | HealthAction::Disable(_) => {}
         }
     }
     record(tx, &entries, now).await?;
@@ -104,7 +104,11 @@ pub(super) async fn update_health(
 }
 
 /// The hook's health after these attempts, taken in the order in which they ended.
-fn judge(hook: HookId, before: &Health, settlements: &[&Settlement]) -> Option<(Health, Verdict)> {
+fn judge(
+    hook: HookId,
+    before: &Health,
+    settlements: &[&Settlement],
+) -> Option<(Health, HealthAction)> {
     let policy = settlements.first()?.policy;
     let mut observations: Vec<_> = settlements
         .iter()

@@ -10,9 +10,9 @@ mod bulk;
 mod credentials;
 mod database;
 mod deliveries;
+mod delivery_search;
 mod diagnostics;
-mod discard;
-mod discard_held;
+mod end_waiting;
 mod erase;
 mod errors;
 mod file;
@@ -36,8 +36,7 @@ mod outbox;
 mod outbox_rows;
 mod prune;
 mod recover;
-mod redeliver;
-mod redeliver_many;
+mod recovery;
 mod registered;
 mod schema;
 mod settle;
@@ -51,12 +50,10 @@ mod values;
 mod writer;
 
 use crate::hook_cache::LatestHookCache;
+use crate::key_cursors::KeyCursors;
 use crate::{
-    AttemptReport, BulkPage, BulkPageResult, DeliveryFilter, DeliveryReport, Diagnostics, Discard,
-    DueHook, EnqueuedOnce, Erased, EventFilter, EventReport, FanOutRequest, FanOutResult,
-    GaugeSample, History, HookCache, Idempotency, LeaseRequest, Leased, Maintenance, Monitoring,
-    Outbox, Peek, Pruned, Queue, RecoverResult, Recovery, Redelivery, RejectedReport, Result,
-    Retention, SettleResult, Settlement, Upkeep,
+    DueHook, EnqueuedOnce, FanOutRequest, FanOutResult, HookCache, Idempotency, LeaseRequest,
+    Leased, Outbox, Peek, Queue, RecoverResult, Result, SettleResult, Settlement,
 };
 use async_trait::async_trait;
 pub(crate) use errors::explain;
@@ -64,9 +61,8 @@ use postrider_core::{
     DeliveryId, EventId, HookId, KeyRing, LeaseToken, NewEvent, Schedules, Timestamp,
 };
 use sqlx::SqlitePool;
-use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use writer::Writer;
 
 /// The store in one SQLite file.
@@ -78,8 +74,7 @@ pub struct SqliteStore {
     readers: SqlitePool,
     keys: KeyRing,
     cache: LatestHookCache,
-    /// Up to which key the turns of a hook were last looked over.
-    looked_over: Mutex<HashMap<HookId, String>>,
+    key_cursors: KeyCursors,
 }
 
 impl SqliteStore {
@@ -96,7 +91,7 @@ impl SqliteStore {
             path,
             keys,
             cache: LatestHookCache::default(),
-            looked_over: Mutex::default(),
+            key_cursors: KeyCursors::default(),
         })
     }
 }
@@ -169,92 +164,6 @@ impl Queue for SqliteStore {
         limit: u32,
         schedules: &dyn Schedules,
     ) -> Result<RecoverResult> {
-        self.recover_lost(slot, now, limit, schedules).await
-    }
-}
-
-#[async_trait]
-impl History for SqliteStore {
-    async fn event(&self, id: EventId) -> Result<EventReport> {
-        self.find_event(id).await
-    }
-
-    async fn events(&self, filter: EventFilter) -> Result<Vec<EventReport>> {
-        self.list_events(filter).await
-    }
-
-    async fn delivery(&self, id: DeliveryId) -> Result<DeliveryReport> {
-        self.find_delivery(id).await
-    }
-
-    async fn deliveries(&self, filter: DeliveryFilter) -> Result<Vec<DeliveryReport>> {
-        self.list_deliveries(filter).await
-    }
-
-    async fn attempts(&self, id: DeliveryId) -> Result<Vec<AttemptReport>> {
-        self.list_attempts(id).await
-    }
-
-    async fn rejected(&self, limit: u32) -> Result<Vec<RejectedReport>> {
-        self.list_rejected(limit).await
-    }
-}
-
-#[async_trait]
-impl Recovery for SqliteStore {
-    async fn redeliver(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport> {
-        self.send_again(id, now).await
-    }
-
-    async fn redeliver_many(
-        &self,
-        which: &Redelivery,
-        page: BulkPage,
-        now: Timestamp,
-    ) -> Result<BulkPageResult> {
-        self.send_many_again(which, page, now).await
-    }
-
-    async fn discard(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport> {
-        self.give_up(id, now).await
-    }
-
-    async fn discard_held(
-        &self,
-        which: &Discard,
-        page: BulkPage,
-        now: Timestamp,
-    ) -> Result<BulkPageResult> {
-        self.discard_page(which, page, now).await
-    }
-}
-
-#[async_trait]
-impl Maintenance for SqliteStore {
-    async fn upkeep(&self, now: Timestamp, limit: u32) -> Result<Upkeep> {
-        self.keep_up(now, limit).await
-    }
-
-    async fn prune(&self, keep: &Retention, now: Timestamp, batch: u32) -> Result<Pruned> {
-        self.prune_history(keep, now, batch).await
-    }
-
-    async fn erase(&self, events: &[EventId], now: Timestamp) -> Result<Erased> {
-        self.erase_events(events, now).await
-    }
-
-    async fn erase_rejected(&self, account: &str, limit: u32) -> Result<u32> {
-        self.erase_rejected_of(account, limit).await
-    }
-}
-
-#[async_trait]
-impl Monitoring for SqliteStore {
-    async fn diagnostics(&self, _: Timestamp) -> Result<Diagnostics> {
-        self.examine_file().await
-    }
-
-    async fn gauges(&self, now: Timestamp) -> Result<Option<GaugeSample>> {
-        self.current_gauges(now).await
+        recover::recover(self, slot, now, limit, schedules).await
     }
 }

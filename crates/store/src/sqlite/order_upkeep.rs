@@ -1,101 +1,82 @@
-//! What of the order is looked after now and then: hooks that are ordered no more, or skip from
-//! now on, and deliveries whose predecessor went without giving them their turn.
+//! Upkeep of the order: hooks that are no longer ordered, or skip failed deliveries from now on,
+//! and deliveries whose predecessor ended without giving them their turn.
 //!
-//! The keys of a hook are looked over some at a time, so that a turn of upkeep costs the same
-//! however many there are.
+//! A turn of upkeep examines a bounded number of keys of each hook.
 
 use super::SqliteStore;
 use super::order::give_turns;
 use super::values::{micros, rows};
 use crate::Result;
+use crate::key_cursors::KEYS_AT_ONCE;
 use crate::order::never;
 use postrider_core::{HookId, OnFailure, Timestamp};
 use sqlx::SqliteConnection;
-use std::sync::PoisonError;
 use uuid::Uuid;
 
-/// Keys of a hook looked over in one turn.
-const KEYS: u32 = 1_000;
-
-impl SqliteStore {
-    /// Looks after hooks that are ordered no more, or skip from now on, and after deliveries whose
-    /// predecessor went without giving them their turn. Lets at most `limit` deliveries of each
-    /// hook go that is ordered no more; returns whether there may be more of these.
-    pub(super) async fn keep_order(&self, now: Timestamp, limit: u32) -> Result<bool> {
-        let hooks: Vec<Uuid> = sqlx::query_scalar(
-            "-- postrider: order_hooks
-            WITH RECURSIVE waiting (hook_id) AS (
-                SELECT (SELECT d.hook_id FROM postrider_deliveries AS d INDEXED BY postrider_deliveries_waiting
-                        WHERE d.slot = 0 AND d.lease_token IS NULL ORDER BY d.hook_id LIMIT 1)
-                UNION ALL
-                SELECT (SELECT d.hook_id FROM postrider_deliveries AS d INDEXED BY postrider_deliveries_waiting
-                        WHERE d.slot = 0 AND d.lease_token IS NULL
-                            AND d.hook_id > waiting.hook_id
-                        ORDER BY d.hook_id LIMIT 1)
-                FROM waiting WHERE hook_id IS NOT NULL
-            )
-            SELECT hook_id FROM waiting WHERE hook_id IS NOT NULL AND (
-                SELECT d.next_attempt_at FROM postrider_deliveries AS d INDEXED BY postrider_deliveries_waiting
-                WHERE d.slot = 0 AND d.hook_id = waiting.hook_id AND d.lease_token IS NULL
-                ORDER BY d.next_attempt_at DESC LIMIT 1
-            ) >= ?1",
+/// Examines the order of all hooks, and frees at most `limit` deliveries of each hook that is no
+/// longer ordered. Returns whether there may be more of these.
+pub(super) async fn keep_order(store: &SqliteStore, now: Timestamp, limit: u32) -> Result<bool> {
+    let hooks: Vec<Uuid> = sqlx::query_scalar(
+        "-- postrider: order_hooks
+        WITH RECURSIVE waiting (hook_id) AS (
+            SELECT (SELECT d.hook_id FROM postrider_deliveries AS d INDEXED BY postrider_deliveries_waiting
+                    WHERE d.slot = 0 AND d.lease_token IS NULL ORDER BY d.hook_id LIMIT 1)
+            UNION ALL
+            SELECT (SELECT d.hook_id FROM postrider_deliveries AS d INDEXED BY postrider_deliveries_waiting
+                    WHERE d.slot = 0 AND d.lease_token IS NULL
+                        AND d.hook_id > waiting.hook_id
+                    ORDER BY d.hook_id LIMIT 1)
+            FROM waiting WHERE hook_id IS NOT NULL
         )
-        .bind(micros(never()))
-        .fetch_all(&self.readers)
-        .await?;
-        if hooks.is_empty() {
-            return Ok(false);
-        }
-        let mut more = false;
-        let mut tx = self.writer.begin().await?;
-        let cache = self.refresh_hooks(&mut tx).await?;
-        for hook in hooks.into_iter().map(HookId) {
-            // What belongs to deleted hooks is cancelled.
-            let Some(known) = cache.get(hook) else {
-                continue;
-            };
-            match known.settings.after_failure() {
-                Some(after) => self.look_over(&mut tx, hook, after, now).await?,
-                None => more |= end_order(&mut tx, hook, now, limit).await? >= limit,
-            }
-        }
-        tx.commit().await?;
-        Ok(more)
+        SELECT hook_id FROM waiting WHERE hook_id IS NOT NULL AND (
+            SELECT d.next_attempt_at FROM postrider_deliveries AS d INDEXED BY postrider_deliveries_waiting
+            WHERE d.slot = 0 AND d.hook_id = waiting.hook_id AND d.lease_token IS NULL
+            ORDER BY d.next_attempt_at DESC LIMIT 1
+        ) >= ?1",
+    )
+    .bind(micros(never()))
+    .fetch_all(&store.readers)
+    .await?;
+    if hooks.is_empty() {
+        return Ok(false);
     }
-
-    /// Looks over some keys of the hook, beginning after those of the turn before.
-    async fn look_over(
-        &self,
-        tx: &mut SqliteConnection,
-        hook: HookId,
-        after_failure: OnFailure,
-        now: Timestamp,
-    ) -> Result<()> {
-        let looked_over = || {
-            let map = self.looked_over.lock();
-            map.unwrap_or_else(PoisonError::into_inner)
+    let mut more = false;
+    let mut tx = store.writer.begin().await?;
+    let cache = store.refresh_hooks(&mut tx).await?;
+    for hook in hooks.into_iter().map(HookId) {
+        // Deliveries of deleted hooks are cancelled.
+        let Some(known) = cache.get(hook) else {
+            continue;
         };
-        let after = looked_over().remove(&hook).unwrap_or_default();
-        let keys = keys_after(tx, hook, &after).await?;
-        if after_failure == OnFailure::Skip {
-            forget_held(tx, hook, &keys).await?;
+        match known.settings.after_failure() {
+            Some(after) => examine_keys(store, &mut tx, hook, after, now).await?,
+            None => more |= end_order(&mut tx, hook, now, limit).await? >= limit,
         }
-        give_turns(
-            tx,
-            keys.iter().map(|key| (hook, key.as_str())).collect(),
-            now,
-        )
-        .await?;
-        if keys.len() >= KEYS as usize
-            && let Some(last) = keys.into_iter().next_back()
-        {
-            looked_over().insert(hook, last);
-        }
-        Ok(())
     }
+    tx.commit().await?;
+    Ok(more)
 }
 
-/// Nothing of the hook waits for another any more, and nothing holds a key.
+async fn examine_keys(
+    store: &SqliteStore,
+    tx: &mut SqliteConnection,
+    hook: HookId,
+    after_failure: OnFailure,
+    now: Timestamp,
+) -> Result<()> {
+    let after = store.key_cursors.begin(0, hook);
+    let keys = keys_after(tx, hook, &after).await?;
+    if after_failure == OnFailure::Skip {
+        forget_holders(tx, hook, &keys).await?;
+    }
+    let of_hook = keys.iter().map(|key| (hook, key.as_str()));
+    give_turns(tx, of_hook.collect(), now).await?;
+    store.key_cursors.end(0, hook, keys);
+    Ok(())
+}
+
+/// Frees up to `limit` blocked deliveries of a hook that is no longer ordered, and deletes the
+/// rows that hold a key. Returns how many.
 async fn end_order(
     tx: &mut SqliteConnection,
     hook: HookId,
@@ -115,13 +96,13 @@ async fn end_order(
     .fetch_all(&mut *tx)
     .await?;
     let count = u32::try_from(far.len()).unwrap_or(u32::MAX);
-    let (held, behind): (Vec<_>, Vec<_>) = far.into_iter().partition(|(_, holds)| *holds);
+    let (holders, blocked): (Vec<_>, Vec<_>) = far.into_iter().partition(|(_, holds)| *holds);
     sqlx::query(
         "-- postrider: order_forget
         DELETE FROM postrider_deliveries
         WHERE slot = 0 AND holds_key AND id IN (SELECT unhex(value) FROM json_each(?1))",
     )
-    .bind(rows(held.iter().map(|(id, _)| id.simple())))
+    .bind(rows(holders.iter().map(|(id, _)| id.simple())))
     .execute(&mut *tx)
     .await?;
     sqlx::query(
@@ -130,14 +111,14 @@ async fn end_order(
         WHERE slot = 0 AND turn_at IS NOT NULL
             AND id IN (SELECT unhex(value) FROM json_each(?1))",
     )
-    .bind(rows(behind.iter().map(|(id, _)| id.simple())))
+    .bind(rows(blocked.iter().map(|(id, _)| id.simple())))
     .bind(micros(now))
     .execute(tx)
     .await?;
     Ok(count)
 }
 
-/// Some of the keys of the hook, in their order, after this one.
+/// The next keys of the hook, in their order.
 async fn keys_after(tx: &mut SqliteConnection, hook: HookId, after: &str) -> Result<Vec<String>> {
     sqlx::query_scalar(
         "-- postrider: order_keys
@@ -155,14 +136,14 @@ async fn keys_after(tx: &mut SqliteConnection, hook: HookId, after: &str) -> Res
     )
     .bind(hook.0)
     .bind(after)
-    .bind(KEYS)
+    .bind(KEYS_AT_ONCE)
     .fetch_all(tx)
     .await
     .map_err(Into::into)
 }
 
-/// Takes away what has failed and stands first of its key: it holds nothing up any more.
-async fn forget_held(tx: &mut SqliteConnection, hook: HookId, keys: &[String]) -> Result<()> {
+/// Deletes the failed deliveries that hold these keys.
+async fn forget_holders(tx: &mut SqliteConnection, hook: HookId, keys: &[String]) -> Result<()> {
     sqlx::query(
         "-- postrider: order_skip
         DELETE FROM postrider_deliveries WHERE slot = 0 AND holds_key AND id IN (

@@ -5,8 +5,7 @@
 //! to the file system a few at a time.
 
 use super::SqliteStore;
-use super::batches::lead;
-use super::settle_rows::{EndedRow, delete_deliveries, insert_ended};
+use super::end_waiting::end_waiting;
 use super::values::{day_number, day_of, micros, moment};
 use crate::retention::{Bounds, Looks, in_flight};
 use crate::{Pruned, Result, Retention};
@@ -19,74 +18,77 @@ const ROWS_AT_ONCE: u32 = 500;
 /// Free pages that are given back in one transaction at most.
 const PAGES_AT_ONCE: u32 = 1_000;
 
-impl SqliteStore {
-    pub(super) async fn prune_history(
-        &self,
-        keep: &Retention,
-        now: Timestamp,
-        batch: u32,
-    ) -> Result<Pruned> {
-        let bounds = Bounds::of(keep, now);
-        let batch = batch.min(ROWS_AT_ONCE);
-        let (events, attempts) = (day_number(bounds.events), day_number(bounds.attempts));
-        let mut pruned = Pruned::default();
-        if let Some(doubt) = self.look_for_past(now).await?.doubt() {
-            pruned.waits(doubt);
-            return Ok(pruned);
-        }
-        let in_the_way = self.expire(events, now, batch, &mut pruned).await?;
-        if in_the_way > 0 {
-            pruned.waits(in_flight(in_the_way));
-        } else {
-            pruned.days = self.days_before("postrider_events", events).await?;
-            self.delete(
+/// See [`Maintenance::prune`](crate::Maintenance::prune).
+pub(super) async fn prune(
+    store: &SqliteStore,
+    keep: &Retention,
+    now: Timestamp,
+    batch: u32,
+) -> Result<Pruned> {
+    let bounds = Bounds::of(keep, now);
+    let batch = batch.min(ROWS_AT_ONCE);
+    let (events, attempts) = (day_number(bounds.events), day_number(bounds.attempts));
+    let mut pruned = Pruned::default();
+    if let Some(doubt) = store.look_for_past(now).await?.doubt() {
+        pruned.waits(doubt);
+        return Ok(pruned);
+    }
+    let in_the_way = store.expire(events, now, batch, &mut pruned).await?;
+    if in_the_way > 0 {
+        pruned.waits(in_flight(in_the_way));
+    } else {
+        pruned.days = store.days_before("postrider_events", events).await?;
+        store
+            .delete(
                 "-- postrider: prune_events
-                DELETE FROM postrider_events WHERE rowid IN (
-                    SELECT rowid FROM postrider_events WHERE slot = 0 AND day < ?1 LIMIT ?2)",
+            DELETE FROM postrider_events WHERE rowid IN (
+                SELECT rowid FROM postrider_events WHERE slot = 0 AND day < ?1 LIMIT ?2)",
                 i64::from(events),
                 batch,
             )
             .await?;
-        }
-        pruned.attempts = self.attempts(attempts, &bounds, batch).await?;
-        // Events that have to wait keep their attempts.
-        let gone = match in_the_way {
-            0 => events,
-            _ => 0,
-        };
-        self.delete(
+    }
+    pruned.attempts = store.attempts(attempts, &bounds, batch).await?;
+    // Events that have to wait keep their attempts.
+    let gone = match in_the_way {
+        0 => events,
+        _ => 0,
+    };
+    store
+        .delete(
             "-- postrider: prune_attempts_of_events
-            DELETE FROM postrider_attempts WHERE rowid IN (
-                SELECT rowid FROM postrider_attempts WHERE slot = 0 AND day < ?1 LIMIT ?2)",
+        DELETE FROM postrider_attempts WHERE rowid IN (
+            SELECT rowid FROM postrider_attempts WHERE slot = 0 AND day < ?1 LIMIT ?2)",
             i64::from(gone),
             batch,
         )
         .await?;
-        self.ended(&bounds, batch).await?;
-        pruned.forgotten += self
-            .delete(
-                "-- postrider: prune_dedup
-                DELETE FROM postrider_dedup WHERE (slot, account, key) IN (
-                    SELECT slot, account, key FROM postrider_dedup
-                    WHERE slot = 0 AND day < ?1 LIMIT ?2)",
-                i64::from(events),
-                batch,
-            )
-            .await?;
-        pruned.forgotten += self
-            .delete(
-                "-- postrider: prune_rejected
-                DELETE FROM postrider_rejected WHERE rowid IN (
-                    SELECT rowid FROM postrider_rejected
-                    WHERE slot = 0 AND rejected_at < ?1 LIMIT ?2)",
-                micros(bounds.events_at),
-                batch,
-            )
-            .await?;
-        self.give_back_pages().await?;
-        Ok(pruned)
-    }
+    store.ended(&bounds, batch).await?;
+    pruned.forgotten += store
+        .delete(
+            "-- postrider: prune_dedup
+            DELETE FROM postrider_dedup WHERE (slot, account, key) IN (
+                SELECT slot, account, key FROM postrider_dedup
+                WHERE slot = 0 AND day < ?1 LIMIT ?2)",
+            i64::from(events),
+            batch,
+        )
+        .await?;
+    pruned.forgotten += store
+        .delete(
+            "-- postrider: prune_rejected
+            DELETE FROM postrider_rejected WHERE rowid IN (
+                SELECT rowid FROM postrider_rejected
+                WHERE slot = 0 AND rejected_at < ?1 LIMIT ?2)",
+            micros(bounds.events_at),
+            batch,
+        )
+        .await?;
+    store.give_back_pages().await?;
+    Ok(pruned)
+}
 
+impl SqliteStore {
     /// Keeps that it was looked for what is past, and by which clock.
     async fn look_for_past(&self, now: Timestamp) -> Result<Looks> {
         let mut tx = self.writer.begin().await?;
@@ -133,7 +135,7 @@ impl SqliteStore {
         .await?;
         loop {
             // Looked for by a reader: only what is found keeps the file from others.
-            let found: Vec<(Uuid,)> = sqlx::query_as(
+            let found: Vec<Uuid> = sqlx::query_scalar(
                 "-- postrider: expire_find
                 SELECT id FROM postrider_deliveries
                 WHERE slot = 0 AND day < ?1 AND lease_token IS NULL LIMIT ?2",
@@ -142,36 +144,11 @@ impl SqliteStore {
             .bind(batch)
             .fetch_all(&self.readers)
             .await?;
-            let mut ended = Vec::with_capacity(found.len());
+            let full = found.len() >= batch as usize;
             let mut tx = self.writer.begin().await?;
-            for (id,) in &found {
-                type Columns = (i32, Uuid, Uuid, u32);
-                let row: Option<Columns> = sqlx::query_as(
-                    "-- postrider: expire_read
-                    SELECT day, event_id, hook_id, attempts FROM postrider_deliveries
-                    WHERE slot = 0 AND id = ?1 AND day < ?2 AND lease_token IS NULL",
-                )
-                .bind(id)
-                .bind(first_kept)
-                .fetch_optional(&mut *tx)
-                .await?;
-                ended.extend(row.map(|(day, event_id, hook_id, attempts)| EndedRow {
-                    day,
-                    delivery_id: id.simple(),
-                    event_id: event_id.simple(),
-                    hook_id: hook_id.simple(),
-                    state: "expired",
-                    reason: Reason::Expired.name(),
-                    attempts,
-                }));
-            }
-            delete_deliveries(&mut tx, ended.iter().map(|row| row.delivery_id)).await?;
-            insert_ended(&mut tx, &ended, now).await?;
-            let gone = ended.iter().map(|row| row.delivery_id.into_uuid());
-            lead(&mut tx, gone).await?;
+            pruned.expired += end_waiting(&mut tx, found, "expired", Reason::Expired, now).await?;
             tx.commit().await?;
-            pruned.expired += ended.len() as u64;
-            if found.len() < batch as usize {
+            if !full {
                 return Ok(leased.unsigned_abs());
             }
         }

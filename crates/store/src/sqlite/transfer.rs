@@ -1,26 +1,26 @@
-//! A SQLite file that is moved from or to.
+//! SQLite as the source or the target of a move.
 
 use super::SqliteStore;
 use super::values::{day_number, day_of, micros, moment, parse_time};
 use super::writer::Writing;
-use crate::transfer::value::{Kind, from_hex, plain, read_time, to_hex, written_time};
-use crate::transfer::{Column, CopyState, Hold, Row as Moving, STAYS, Side, Table};
-use crate::{Database, Queue, Result};
+use crate::Result;
+use crate::transfer::value::{ValueKind, from_hex, plain, quoted, read_time, to_hex, written_time};
+use crate::transfer::{
+    CatalogRow, CopyState, Endpoint, OutboxHold, TransferColumn, TransferRow, TransferTable,
+    tables_of,
+};
 use async_trait::async_trait;
 use chrono::NaiveDate;
-use postrider_core::{KeyRing, RetrySchedule};
+use postrider_core::KeyRing;
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{AssertSqlSafe, Row, Sqlite, TypeInfo, ValueRef};
 use uuid::Uuid;
 
-/// Expired leases that are brought back at once.
-const RECOVERED_AT_ONCE: u32 = 5_000;
-
-struct Held<'a>(Writing<'a>);
+struct HeldOutbox<'a>(Writing<'a>);
 
 #[async_trait]
-impl Hold for Held<'_> {
+impl OutboxHold for HeldOutbox<'_> {
     async fn mark_moved(mut self: Box<Self>, to: &str) -> Result<()> {
         sqlx::query(
             "-- postrider: move_mark
@@ -40,7 +40,7 @@ impl Hold for Held<'_> {
 }
 
 #[async_trait]
-impl Side for SqliteStore {
+impl Endpoint for SqliteStore {
     fn is_sqlite(&self) -> bool {
         true
     }
@@ -49,7 +49,7 @@ impl Side for SqliteStore {
         &self.keys
     }
 
-    async fn tables(&self) -> Result<Vec<Table>> {
+    async fn tables(&self) -> Result<Vec<TransferTable>> {
         let rows: Vec<(String, String, String, i64, bool)> = sqlx::query_as(
             "-- postrider: move_tables
             SELECT t.name, c.name, c.type, c.pk, t.sql LIKE '%AUTOINCREMENT%'
@@ -59,33 +59,19 @@ impl Side for SqliteStore {
         )
         .fetch_all(&self.readers)
         .await?;
-        let mut tables: Vec<Table> = Vec::new();
-        let mut places = Vec::new();
-        for (table, name, declared, place, numbered) in rows {
-            if tables.last().is_none_or(|last| last.name != table) {
-                tables.push(Table {
-                    name: table,
-                    columns: Vec::new(),
-                    key: Vec::new(),
-                });
-                places.clear();
-            }
-            let column = Column {
-                name,
-                declared,
-                postgres: false,
-                drawn: numbered && place > 0,
-            };
-            if let Some(table) = tables.last_mut() {
-                if place > 0 {
-                    let at = places.partition_point(|other| *other < place);
-                    places.insert(at, place);
-                    table.key.insert(at, column.clone());
-                }
-                table.columns.push(column);
-            }
-        }
-        Ok(tables)
+        let columns = rows
+            .into_iter()
+            .map(|(table, name, declared, place, numbered)| CatalogRow {
+                table,
+                key_place: Some(place).filter(|place| *place > 0),
+                column: TransferColumn {
+                    name,
+                    declared,
+                    postgres: false,
+                    drawn: numbered && place > 0,
+                },
+            });
+        Ok(tables_of(columns))
     }
 
     async fn count(&self, table: &str) -> Result<u64> {
@@ -101,10 +87,7 @@ impl Side for SqliteStore {
         Ok(None)
     }
 
-    async fn bring_back(&self) -> Result<u64> {
-        let now = Database::now(self).await?;
-        let schedule = RetrySchedule::default();
-        Queue::recover(self, 0, now, RECOVERED_AT_ONCE, &schedule).await?;
+    async fn leased(&self) -> Result<u64> {
         let left: i64 = sqlx::query_scalar(
             "-- postrider: move_leased
             SELECT (SELECT count(*) FROM postrider_deliveries WHERE lease_token IS NOT NULL)
@@ -115,7 +98,7 @@ impl Side for SqliteStore {
         Ok(left.unsigned_abs())
     }
 
-    async fn standing(&self) -> Result<CopyState> {
+    async fn copy_state(&self) -> Result<CopyState> {
         let (hooks_version, last_seq): (i64, i64) = sqlx::query_as(
             "-- postrider: move_standing
             SELECT hooks_version, max(
@@ -146,13 +129,17 @@ impl Side for SqliteStore {
 
     async fn read(
         &self,
-        table: &Table,
-        columns: &[(Column, Kind)],
+        table: &TransferTable,
+        columns: &[(TransferColumn, ValueKind)],
         after: Option<&[String]>,
         limit: u32,
-    ) -> Result<Vec<Moving>> {
+    ) -> Result<Vec<TransferRow>> {
         // In a key what is stored is enough: it comes back to this database.
-        let kinds: Vec<_> = table.key.iter().map(|key| Kind::of(key, key)).collect();
+        let kinds: Vec<_> = table
+            .key
+            .iter()
+            .map(|key| ValueKind::of(key, key))
+            .collect();
         let names: Vec<_> = table.key.iter().map(|key| quoted(&key.name)).collect();
         let others = columns.iter().map(|(column, _)| quoted(&column.name));
         let selected: Vec<_> = names.iter().cloned().chain(others).collect();
@@ -188,27 +175,21 @@ impl Side for SqliteStore {
             for (n, (_, kind)) in columns.iter().enumerate() {
                 cells.push(cell(&row, kinds.len() + n, *kind)?);
             }
-            found.push(Moving { key, cells });
+            found.push(TransferRow { key, cells });
         }
         Ok(found)
     }
 
-    async fn hold(&self) -> Result<Box<dyn Hold + '_>> {
-        Ok(Box::new(Held(self.writer.begin().await?)))
+    async fn hold(&self) -> Result<Box<dyn OutboxHold + '_>> {
+        Ok(Box::new(HeldOutbox(self.writer.begin().await?)))
     }
 
-    async fn is_empty(&self) -> Result<bool> {
-        let tables = self.tables().await?;
-        for table in tables
-            .iter()
-            .filter(|table| !STAYS.contains(&table.name.as_str()))
-        {
-            // What an application has inserted already stays beside what moves here.
-            if table.name != "postrider_outbox" && self.count(&table.name).await? > 0 {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+    async fn has_rows(&self, table: &str) -> Result<bool> {
+        let sql = format!("-- postrider: move_any\nSELECT EXISTS (SELECT 1 FROM {table})");
+        let any = sqlx::query_scalar(AssertSqlSafe(sql))
+            .fetch_one(&self.readers)
+            .await?;
+        Ok(any)
     }
 
     async fn begin_move(&self, from: &str, source: &CopyState) -> Result<()> {
@@ -239,7 +220,7 @@ impl Side for SqliteStore {
         tx.commit().await
     }
 
-    async fn make_room(&self, _: &[NaiveDate]) -> Result<()> {
+    async fn make_days_ready(&self, _: &[NaiveDate]) -> Result<()> {
         Ok(())
     }
 
@@ -258,8 +239,8 @@ impl Side for SqliteStore {
 
     async fn write(
         &self,
-        table: &Table,
-        columns: &[(Column, Kind)],
+        table: &TransferTable,
+        columns: &[(TransferColumn, ValueKind)],
         rows: Vec<Vec<Option<String>>>,
         cursor: &[String],
         total: u64,
@@ -305,12 +286,8 @@ impl Side for SqliteStore {
     }
 }
 
-fn quoted(name: &str) -> String {
-    format!("\"{name}\"")
-}
-
 /// A stored value as it travels.
-fn cell(row: &SqliteRow, n: usize, kind: Kind) -> sqlx::Result<Option<String>> {
+fn cell(row: &SqliteRow, n: usize, kind: ValueKind) -> sqlx::Result<Option<String>> {
     let value = row.try_get_raw(n)?;
     if value.is_null() {
         return Ok(None);
@@ -320,23 +297,25 @@ fn cell(row: &SqliteRow, n: usize, kind: Kind) -> sqlx::Result<Option<String>> {
         ("INTEGER", kind) => {
             let number: i64 = row.try_get_unchecked(n)?;
             match kind {
-                Kind::Time => written_time(moment(number)),
-                Kind::Day => day_of(i32::try_from(number).unwrap_or_default()).to_string(),
-                Kind::Bool => (number != 0).to_string(),
+                ValueKind::Time => written_time(moment(number)),
+                ValueKind::Day => day_of(i32::try_from(number).unwrap_or_default()).to_string(),
+                ValueKind::Bool => (number != 0).to_string(),
                 _ => number.to_string(),
             }
         }
         ("BLOB", kind) => {
             let bytes: Vec<u8> = row.try_get_unchecked(n)?;
             match (kind, Uuid::from_slice(&bytes)) {
-                (Kind::Uuid, Ok(id)) => id.to_string(),
+                (ValueKind::Uuid, Ok(id)) => id.to_string(),
                 _ => to_hex(&bytes),
             }
         }
         (_, kind) => {
             let text = plain(&row.try_get_unchecked::<Vec<u8>, _>(n)?);
             match kind {
-                Kind::Time => written_time(parse_time(&text).unwrap_or_else(|| read_time(&text))),
+                ValueKind::Time => {
+                    written_time(parse_time(&text).unwrap_or_else(|| read_time(&text)))
+                }
                 _ => text,
             }
         }
@@ -349,24 +328,24 @@ type Statement<'a> = Query<'a, Sqlite, SqliteArguments>;
 fn bound_to<'a>(
     query: Statement<'a>,
     cell: Option<String>,
-    column: &Column,
-    kind: Kind,
+    column: &TransferColumn,
+    kind: ValueKind,
 ) -> Statement<'a> {
     let Some(text) = cell else {
         return query.bind(None::<i64>);
     };
     match (kind, column.declared.as_str()) {
-        (Kind::Time, "INTEGER") => query.bind(micros(read_time(&text))),
-        (Kind::Time, _) => {
+        (ValueKind::Time, "INTEGER") => query.bind(micros(read_time(&text))),
+        (ValueKind::Time, _) => {
             query.bind(read_time(&text).to_rfc3339_opts(chrono::SecondsFormat::Micros, true))
         }
-        (Kind::Day, _) => query.bind(day_number(text.parse().unwrap_or_default())),
-        (Kind::Bool, _) => query.bind(i64::from(text == "true")),
-        (Kind::Number, _) => query.bind(text.parse::<i64>().unwrap_or_default()),
-        (Kind::Uuid, "BLOB") => {
+        (ValueKind::Day, _) => query.bind(day_number(text.parse().unwrap_or_default())),
+        (ValueKind::Bool, _) => query.bind(i64::from(text == "true")),
+        (ValueKind::Number, _) => query.bind(text.parse::<i64>().unwrap_or_default()),
+        (ValueKind::Uuid, "BLOB") => {
             query.bind(text.parse::<Uuid>().unwrap_or_default().as_bytes().to_vec())
         }
-        (Kind::Bytes, _) => query.bind(from_hex(&text)),
+        (ValueKind::Bytes, _) => query.bind(from_hex(&text)),
         _ => query.bind(text),
     }
 }

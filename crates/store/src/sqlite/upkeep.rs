@@ -1,19 +1,25 @@
-//! What is done now and then: cancelling what deleted hooks left behind, and forgetting calls.
+//! Upkeep: deliveries of deleted hooks are cancelled, and old calls are forgotten.
 //!
-//! There are no partitions to make: here a `day` is a column like any other.
+//! There are no partitions to make: in SQLite a `day` is a column like any other.
 
 use super::SqliteStore;
+use super::end_waiting::end_waiting;
+use super::erase::{erase, erase_rejected_of};
 use super::idempotency::forget_calls;
-use super::settle_rows::{EndedRow, delete_deliveries, insert_ended};
-use crate::{Result, Upkeep};
-use postrider_core::{Reason, Timestamp};
+use super::order_upkeep::keep_order;
+use super::prune::prune;
+use crate::retention::count;
+use crate::{Erased, Maintenance, Pruned, Result, Retention, Upkeep};
+use async_trait::async_trait;
+use postrider_core::{EventId, Reason, Timestamp};
 use sqlx::SqliteConnection;
 use uuid::Uuid;
 
-impl SqliteStore {
-    pub(super) async fn keep_up(&self, now: Timestamp, limit: u32) -> Result<Upkeep> {
+#[async_trait]
+impl Maintenance for SqliteStore {
+    async fn upkeep(&self, now: Timestamp, limit: u32) -> Result<Upkeep> {
         forget_calls(self, now).await?;
-        // From hook to hook of those that wait, which costs the same whatever their backlog.
+        // A step for each hook with waiting deliveries, whatever their number.
         let hooks: Vec<Uuid> = sqlx::query_scalar(
             "-- postrider: cancel_hooks
             WITH RECURSIVE waiting (hook_id) AS (
@@ -32,7 +38,7 @@ impl SqliteStore {
         .fetch_all(&self.readers)
         .await?;
         let mut done = Upkeep {
-            more: self.keep_order(now, limit).await?,
+            more: keep_order(self, now, limit).await?,
             ..Upkeep::default()
         };
         if hooks.is_empty() {
@@ -47,33 +53,32 @@ impl SqliteStore {
         done.more |= done.cancelled == limit;
         Ok(done)
     }
+
+    async fn prune(&self, keep: &Retention, now: Timestamp, batch: u32) -> Result<Pruned> {
+        prune(self, keep, now, batch).await
+    }
+
+    async fn erase(&self, events: &[EventId], now: Timestamp) -> Result<Erased> {
+        erase(self, events, now).await
+    }
+
+    async fn erase_rejected(&self, account: &str, limit: u32) -> Result<u32> {
+        erase_rejected_of(self, account, limit).await
+    }
 }
 
-/// Cancels up to `limit` deliveries of a deleted hook; those that are leased may end yet.
+/// Cancels up to `limit` deliveries of a deleted hook; those with a lease may still end otherwise.
 async fn cancel(tx: &mut SqliteConnection, hook: Uuid, now: Timestamp, limit: u32) -> Result<u32> {
-    let found: Vec<(Uuid, i32, Uuid, u32)> = sqlx::query_as(
+    let ids: Vec<Uuid> = sqlx::query_scalar(
         "-- postrider: cancel_find
-            SELECT id, day, event_id, attempts
-        FROM postrider_deliveries INDEXED BY postrider_deliveries_waiting
-            WHERE slot = 0 AND hook_id = ?1 AND lease_token IS NULL LIMIT ?2",
+        SELECT id FROM postrider_deliveries INDEXED BY postrider_deliveries_waiting
+        WHERE slot = 0 AND hook_id = ?1 AND lease_token IS NULL LIMIT ?2",
     )
     .bind(hook)
     .bind(limit)
     .fetch_all(&mut *tx)
     .await?;
-    let ended: Vec<_> = found
-        .into_iter()
-        .map(|(id, day, event_id, attempts)| EndedRow {
-            day,
-            delivery_id: id.simple(),
-            event_id: event_id.simple(),
-            hook_id: hook.simple(),
-            state: "cancelled",
-            reason: Reason::HookDeleted.name(),
-            attempts,
-        })
-        .collect();
-    delete_deliveries(tx, ended.iter().map(|row| row.delivery_id)).await?;
-    insert_ended(tx, &ended, now).await?;
-    Ok(u32::try_from(ended.len()).unwrap_or(u32::MAX))
+    Ok(count(
+        end_waiting(tx, ids, "cancelled", Reason::HookDeleted, now).await?,
+    ))
 }

@@ -10,9 +10,9 @@ use crate::stored_row::StoredRow;
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, SubsecRound};
 use postrider_core::Timestamp;
 use serde::Serialize;
-use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 use sqlx::types::Json;
+use sqlx::{Row, TypeInfo, ValueRef};
 use uuid::Uuid;
 
 impl StoredRow for SqliteRow {
@@ -39,6 +39,25 @@ impl StoredRow for SqliteRow {
     fn texts(&self, column: &str) -> sqlx::Result<Vec<String>> {
         let text: String = self.try_get(column)?;
         Ok(serde_json::from_str(&text).unwrap_or_else(|_| vec![text]))
+    }
+
+    fn lossy_text_or_null(&self, column: &str) -> sqlx::Result<Option<String>> {
+        let bytes: Option<&[u8]> = self.try_get_unchecked(column)?;
+        Ok(bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned()))
+    }
+
+    fn written_time_or_null(&self, column: &str) -> sqlx::Result<Option<Timestamp>> {
+        match self.try_get_raw(column)?.type_info().name() {
+            "INTEGER" => self.time_or_null(column),
+            _ => Ok(self
+                .lossy_text_or_null(column)?
+                .as_deref()
+                .and_then(parse_time)),
+        }
+    }
+
+    fn day(&self, column: &str) -> sqlx::Result<NaiveDate> {
+        Ok(day_of(self.try_get(column)?))
     }
 }
 

@@ -4,48 +4,62 @@ use crate::{Erased, Pruned, Result, Retention};
 use async_trait::async_trait;
 use postrider_core::{EventId, Timestamp};
 
-/// What one turn of upkeep did.
+/// The result of one turn of upkeep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Upkeep {
     /// Deliveries of deleted hooks that were cancelled.
     pub cancelled: u32,
-    /// Whether there is more to cancel.
+    /// Whether there is more to do: the next turn should follow at once.
     pub more: bool,
 }
 
 /// Upkeep, pruning and erasure.
 #[async_trait]
 pub trait Maintenance: Send + Sync {
-    /// Makes partitions ahead (today and the next three days by `now`), cancels up to `limit`
-    /// deliveries of deleted hooks that are not leased, forgets the keys of calls that are older
-    /// than [`IDEMPOTENCY_KEPT`](crate::IDEMPOTENCY_KEPT), and looks after the order: what waits for another in a hook that
-    /// is ordered no more goes, what holds a key of one that skips now holds it no longer, and what
-    /// waits for nothing has its turn.
+    /// Makes partitions in advance (of today and the next three days by `now`), cancels up to
+    /// `limit` deliveries of deleted hooks that are not leased, and deletes the idempotency keys
+    /// older than [`IDEMPOTENCY_KEPT`](crate::IDEMPOTENCY_KEPT).
+    ///
+    /// Repairs the order too: blocked deliveries of a hook that is no longer ordered become due,
+    /// failed ones of a hook that skips release their key, and one without a predecessor gets its
+    /// turn.
+    ///
+    /// # Errors
+    /// Those of every method. What was done before the error stays done.
     async fn upkeep(&self, now: Timestamp, limit: u32) -> Result<Upkeep>;
 
-    /// Takes away what is past its retention by `now`, `batch` rows at a time where it goes by
-    /// rows.
+    /// Deletes history that is past its retention by `now`, at most `batch` rows in a transaction.
     ///
-    /// History goes by the day of fan-out. Before events go, every delivery of theirs that has
-    /// not ended is ended as expired; those that are leased keep the events of all days that are
-    /// past until they have ended. Attempts go with their events, or before, when all of their
-    /// day are past `keep.attempts`. What ended otherwise than delivered is told for a week
-    /// longer than its event. Deduplication keys and rejected rows are kept as long as events.
+    /// History goes by the day of fan-out. Before events are deleted, all their deliveries that
+    /// have not ended are ended as expired; those that are leased keep the events of all past days
+    /// until they have ended. Attempts are deleted with their events, or earlier if all of their
+    /// day are past `keep.attempts`. The records of deliveries that ended otherwise than delivered
+    /// are kept a week longer than events. Deduplication keys and rejected rows are kept as long as
+    /// events.
     ///
-    /// Keeps nobody waiting: what cannot go without is left for a later call, and the answer
-    /// says why. Of several that call at once one does the work and the others return at once.
-    /// What a call that was cut short had begun is finished by the next.
+    /// Blocks no traffic: what cannot be deleted without blocking it is left for a later call, and
+    /// the result says why. Of several calls at once one does the work and the others return at
+    /// once. A call that was interrupted is completed by the next.
+    ///
+    /// # Errors
+    /// Those of every method. What was deleted before the error stays deleted.
     async fn prune(&self, keep: &Retention, now: Timestamp, batch: u32) -> Result<Pruned>;
 
-    /// Erases what these events said: payloads become `null`, headers and what receivers
-    /// answered go, also of rejected ones; those in the outbox go altogether.
+    /// Erases the content of these events: payloads become `null`, headers and the responses of
+    /// receivers are deleted, also of rejected rows. Events in the outbox are deleted. Keys, types
+    /// and times stay.
     ///
-    /// Deliveries that wait are cancelled, and nothing is sent of an erased event any more. An
-    /// event with a delivery that is being attempted stays as it is and is named in the answer:
-    /// call again when the attempt has ended. What was erased before changes nothing, and
-    /// unknown ids are passed over. Keys, type and times stay.
+    /// Deliveries that wait are cancelled, and an erased event is never sent again. An event with a
+    /// delivery in flight stays as it is and is named in the result: call again when the attempt
+    /// has ended. Erasing an event twice changes nothing, and unknown ids are ignored.
+    ///
+    /// # Errors
+    /// Those of every method.
     async fn erase(&self, events: &[EventId], now: Timestamp) -> Result<Erased>;
 
-    /// Erases what up to `limit` rejected rows of an account said; returns how many.
+    /// Erases the content of up to `limit` rejected rows of an account; returns how many.
+    ///
+    /// # Errors
+    /// Those of every method.
     async fn erase_rejected(&self, account: &str, limit: u32) -> Result<u32>;
 }

@@ -1,22 +1,30 @@
-//! What operators watch.
+//! The state of the database and of the backlog.
 
 use crate::{Diagnostics, GaugeSample, Result};
 use async_trait::async_trait;
 use postrider_core::Timestamp;
 
-/// What operators watch.
+/// The state of the database and of the backlog.
 #[async_trait]
 pub trait Monitoring: Send + Sync {
-    /// What the database tells about itself, as of `now`. Reads catalogs and statistics only,
-    /// whatever the tables hold.
+    /// Reads the state of the database as of `now`. Reads catalogs and statistics only, so that
+    /// the cost does not depend on the contents of the tables.
+    ///
+    /// # Errors
+    /// Those of every method.
     async fn diagnostics(&self, now: Timestamp) -> Result<Diagnostics>;
 
-    /// The latest sample of how much waits and how the database is; nothing before the first.
+    /// Returns the latest sample of the backlog and of the state of the database; `None` before
+    /// the first.
     ///
-    /// A sample is taken every ten seconds, by whoever asks first when it is time; all others
-    /// are given the one before, also while it is being taken. Counts end at
-    /// [`GAUGES_COUNTED`], so that no backlog makes a sample costly; one that takes half a
-    /// second or more is followed by a pause of twenty times that.
+    /// A sample is taken every ten seconds, by the first caller after it is due; all others get
+    /// the one before, also while it is being taken. Counts end at [`GAUGES_COUNTED`], so that no
+    /// backlog makes a sample costly. A sample that takes half a second or more is followed by a
+    /// pause of twenty times its duration.
+    ///
+    /// # Errors
+    /// [`Database`](crate::Error::Database): taking a sample took longer than 30 s (PostgreSQL
+    /// only). It is tried again in a minute.
     ///
     /// [`GAUGES_COUNTED`]: crate::GAUGES_COUNTED
     async fn gauges(&self, now: Timestamp) -> Result<Option<GaugeSample>>;

@@ -7,19 +7,30 @@ use postrider_core::{DeliveryId, Timestamp};
 /// Operations on deliveries: send again, discard.
 #[async_trait]
 pub trait Recovery: Send + Sync {
-    /// Makes a delivery due now, with its schedule begun anew, whether it waits or has ended. It
-    /// goes where its hook points, also if a target was kept with it.
-    /// One in flight is a conflict, and so is one whose hook was deleted. One that waits, or has
-    /// failed and holds its key, keeps its place in the order of its key; any other that has
-    /// ended is a repeat outside of it, waits for none and holds up none.
+    /// Makes a delivery due now, with a new schedule, whether it waits or has ended. It is sent
+    /// to the hook's present target, also if an earlier target was kept with it.
+    ///
+    /// A delivery that waits, or that has failed and holds its key, keeps its place in the order
+    /// of its key. Any other that has ended becomes a repeat outside the order: it is not blocked
+    /// and blocks no other.
+    ///
+    /// # Errors
+    /// - [`NotFound`](crate::Error::NotFound): there is no delivery of this id.
+    /// - [`Conflict`](crate::Error::Conflict): it is in flight, its hook was deleted, or its event
+    ///   was erased or is past its retention.
     async fn redeliver(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport>;
 
-    /// Makes deliveries of a hook due now, with their schedules begun anew, the oldest first: a
-    /// page of those that are in the state that is asked for.
+    /// Makes deliveries of a hook due now, with new schedules, the oldest first: one page of those
+    /// in the selected state.
     ///
-    /// What is pending or in flight is left alone, and so is what has moved on meanwhile or
-    /// whose event is gone. Those of a hook that is not active are held. A hook that was deleted
-    /// is a conflict. All pages of one walk take the same `now`.
+    /// Deliveries whose state has changed meanwhile, or whose event is gone or erased, are left
+    /// alone. Deliveries of a hook that is not active are held. All pages of one operation must
+    /// have the same `now`.
+    ///
+    /// # Errors
+    /// - [`NotFound`](crate::Error::NotFound): there is no hook of this id.
+    /// - [`Conflict`](crate::Error::Conflict): the hook was deleted, or the selected state is
+    ///   pending or in flight.
     async fn redeliver_many(
         &self,
         which: &Redelivery,
@@ -27,17 +38,23 @@ pub trait Recovery: Send + Sync {
         now: Timestamp,
     ) -> Result<BulkPageResult>;
 
-    /// Gives a delivery up that waits, or that has failed and holds its key: it ends as cancelled,
-    /// discarded by a person, and the next one of its key has its turn. One in flight is a
-    /// conflict, and so is one that has ended.
+    /// Ends a delivery that waits, or that has failed and holds its key, as cancelled with the
+    /// reason `discarded`. The next delivery of its key has its turn.
+    ///
+    /// # Errors
+    /// - [`NotFound`](crate::Error::NotFound): there is no delivery of this id.
+    /// - [`Conflict`](crate::Error::Conflict): it is in flight or has ended.
     async fn discard(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport>;
 
-    /// Ends held deliveries of a hook as cancelled with the reason `discarded`, those that are
-    /// due longest first: a page of them.
+    /// Ends held deliveries of a hook as cancelled with the reason `discarded`, longest due first:
+    /// one page of them. Deliveries in flight are left alone.
     ///
-    /// What is in flight is left alone. A hook that is active holds nothing, which is a
-    /// conflict. The hook's history tells how many were discarded, in one entry for all pages
-    /// with the same `now`.
+    /// The hook's history has one entry with the number of discarded deliveries for all pages with
+    /// the same `now`.
+    ///
+    /// # Errors
+    /// - [`NotFound`](crate::Error::NotFound): there is no hook of this id, or it was deleted.
+    /// - [`Conflict`](crate::Error::Conflict): the hook is active and holds nothing.
     async fn discard_held(
         &self,
         which: &Discard,

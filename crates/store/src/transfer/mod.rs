@@ -1,14 +1,18 @@
-//! Moves everything from one database to another, of whichever kind they are.
+//! Moves everything from one database to another of either kind.
 //!
-//! Rows go table by table in the order of their keys, a batch in one transaction of the target
-//! together with how far it came; so a move that was cut short goes on where it was. The hard
-//! rule: at no moment could workers run on both. The target refuses work until it is whole, and
-//! before that the source was marked as moved, which refuses work and inserts for good.
+//! Rows are copied table by table in the order of their keys. Each batch is one transaction of the
+//! target that also records the progress, so that an interrupted move continues where it stopped.
+//! The hard rule: at no time can workers run on both databases. The target refuses work until it
+//! is complete, and before that the source is marked as moved, after which it refuses work and
+//! inserts for good.
 
 mod endpoint;
 pub(crate) mod value;
 
-pub(crate) use endpoint::{Column, CopyState, Hold, Row, Side, Table};
+pub(crate) use endpoint::{
+    CatalogRow, CopyState, Endpoint, OutboxHold, TransferColumn, TransferRow, TransferTable,
+    tables_of,
+};
 
 use crate::{
     Backend, DatabaseSettings, Error, Result, SchemaState, postgres::PostgresStore,
@@ -18,25 +22,26 @@ use postrider_core::{HookSettings, KeyRing};
 use serde::Serialize;
 use std::time::Duration;
 use tokio::time::Instant;
-use value::Kind;
+use value::ValueKind;
 
-/// The name of our sessions on PostgreSQL.
+/// The `application_name` of the sessions of a move on PostgreSQL.
 pub(crate) const APPLICATION: &str = "postrider-move";
 
 /// Rows in one transaction.
 const AT_ONCE: u32 = 500;
 
-/// How long is waited for leases of workers that were killed.
+/// How long a move waits for the leases of killed workers to expire.
 const PATIENCE: Duration = Duration::from_secs(90);
-/// A session that looks for work for longer is no trace of a worker that has just ended.
+/// A session that looks for work for longer belongs to a running worker, not to one that has just
+/// stopped.
 const SURELY: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
-/// Holds the place of the application's rows, and goes last.
+/// The table that applications insert into; it is copied last.
 const OUTBOX: &str = "postrider_outbox";
 
-/// What belongs to a database itself, or to the workers on it, and does not move.
-pub(crate) const STAYS: [&str; 7] = [
+/// Tables about the database itself or the workers on it, which are not copied.
+const STAYS: [&str; 7] = [
     "postrider_migrations",
     "postrider_meta",
     "postrider_moves",
@@ -46,7 +51,7 @@ pub(crate) const STAYS: [&str; 7] = [
     "postrider_gauges",
 ];
 
-/// From where, and to where.
+/// The source and the target of a move.
 pub struct TransferParts {
     /// The source.
     pub from: DatabaseSettings,
@@ -58,16 +63,16 @@ pub struct TransferParts {
     pub to_keys: KeyRing,
 }
 
-/// How far a move has come.
+/// The progress of a move.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TransferStep {
     /// The table.
     pub table: String,
-    /// Its rows that were moved so far, by this call and those before.
+    /// Its rows moved so far, by this call and earlier ones.
     pub rows: u64,
 }
 
-/// What a move did.
+/// The result of a move.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Transferred {
     /// The source, in words.
@@ -102,13 +107,13 @@ pub async fn transfer(
     moved
 }
 
-/// A database in words, to stand after "the".
-fn named(side: &dyn Side) -> String {
+/// A phrase that names a database, without its article.
+fn named(side: &dyn Endpoint) -> String {
     let text = side.describe();
     text.strip_prefix("the ").unwrap_or(&text).to_owned()
 }
 
-async fn open(settings: &DatabaseSettings, keys: KeyRing) -> Result<Box<dyn Side>> {
+async fn open(settings: &DatabaseSettings, keys: KeyRing) -> Result<Box<dyn Endpoint>> {
     Ok(match Backend::of(&settings.url)? {
         Backend::Postgres => {
             // Known by its name from workers, which must not be there.
@@ -124,8 +129,8 @@ async fn open(settings: &DatabaseSettings, keys: KeyRing) -> Result<Box<dyn Side
 }
 
 struct Transfer<'a> {
-    from: Box<dyn Side>,
-    to: Box<dyn Side>,
+    from: Box<dyn Endpoint>,
+    to: Box<dyn Endpoint>,
     tell: &'a (dyn Fn(TransferStep) + Send + Sync),
 }
 
@@ -135,7 +140,7 @@ impl Transfer<'_> {
         let sources = self.from.tables().await?;
         let mut tables = self.to.tables().await?;
         tables.retain(|table| !STAYS.contains(&table.name.as_str()));
-        // The hooks first, whoever looks into a half-moved database; the outbox last.
+        // The hooks first, so that a half-moved database is readable; the outbox last.
         tables.sort_by_key(|table| (table.name == OUTBOX, table.name != "postrider_hooks"));
         let mut moved = Vec::with_capacity(tables.len());
         for table in tables.iter().filter(|table| table.name != OUTBOX) {
@@ -171,7 +176,7 @@ impl Transfer<'_> {
         })
     }
 
-    /// Prepares both. Returns whether the source was marked as moved by a call before.
+    /// Prepares both databases. Returns whether an earlier call marked the source as moved.
     async fn begin(&self) -> Result<bool> {
         let (from, to) = (named(self.from.as_ref()), named(self.to.as_ref()));
         let now = self.to.now().await?;
@@ -200,7 +205,7 @@ impl Transfer<'_> {
             return Ok(true);
         }
         self.wait_for_workers().await?;
-        let (source, target) = (self.from.standing().await?, self.to.standing().await?);
+        let (source, target) = (self.from.copy_state().await?, self.to.copy_state().await?);
         if !self.to.is_sqlite() && source.slots != target.slots {
             return Err(Error::Conflict(format!(
                 "the outbox of the source is spread over {} slots and that of the target over {}, \
@@ -217,7 +222,7 @@ impl Transfer<'_> {
             }
             self.to.begin_move(&from, &source).await?;
         }
-        self.to.make_room(&self.from.days().await?).await?;
+        self.to.make_days_ready(&self.from.days().await?).await?;
         Ok(false)
     }
 
@@ -233,7 +238,7 @@ impl Transfer<'_> {
                     named(self.from.as_ref())
                 )));
             }
-            let leased = self.from.bring_back().await?;
+            let leased = self.from.recover_expired().await?;
             if leased == 0 && worker.is_none() {
                 return Ok(());
             }
@@ -248,8 +253,8 @@ impl Transfer<'_> {
         }
     }
 
-    /// Copies what is left of a table. Returns how many of its rows were moved in all.
-    async fn copy(&self, source: &Table, target: &Table) -> Result<u64> {
+    /// Copies the rest of a table. Returns how many of its rows were moved in total.
+    async fn copy(&self, source: &TransferTable, target: &TransferTable) -> Result<u64> {
         let (columns, derived) = pair(source, target)?;
         let written: Vec<_> = columns.iter().chain(&derived).cloned().collect();
         let (mut after, mut rows) = self.to.reached(&target.name).await?;
@@ -282,8 +287,8 @@ impl Transfer<'_> {
     /// Seals secrets for the target, and puts all rows into the one slot of SQLite.
     fn adapt(
         &self,
-        table: &Table,
-        columns: &[(Column, Kind)],
+        table: &TransferTable,
+        columns: &[(TransferColumn, ValueKind)],
         rows: &mut [Vec<Option<String>>],
     ) -> Result<()> {
         let place = |name: &str| columns.iter().position(|(column, _)| column.name == name);
@@ -308,7 +313,7 @@ impl Transfer<'_> {
     }
 
     /// Whether the target holds as much of a table as the source.
-    async fn verify(&self, table: &Table, rows: u64) -> Result<()> {
+    async fn verify(&self, table: &TransferTable, rows: u64) -> Result<()> {
         let (there, here) = (
             self.from.count(&table.name).await?,
             self.to.count(&table.name).await?,
@@ -328,7 +333,10 @@ fn differs(table: &str, there: u64, here: u64) -> Error {
     ))
 }
 
-fn counterpart<'a>(sources: &'a [Table], table: &Table) -> Result<&'a Table> {
+fn counterpart<'a>(
+    sources: &'a [TransferTable],
+    table: &TransferTable,
+) -> Result<&'a TransferTable> {
     let found = sources.iter().find(|source| source.name == table.name);
     found.ok_or_else(|| {
         Error::Schema(format!(
@@ -338,33 +346,32 @@ fn counterpart<'a>(sources: &'a [Table], table: &Table) -> Result<&'a Table> {
     })
 }
 
-/// What the settings of a hook tell.
-type Told = fn(&HookSettings) -> bool;
+/// A fact that the settings of a hook contain.
+type SettingFlag = fn(&HookSettings) -> bool;
 
-/// What PostgreSQL keeps of hooks in columns of their own, to look it up, and SQLite only among
-/// their settings.
-const DERIVED: [(&str, Told); 2] = [
+/// Columns of hooks on PostgreSQL whose values SQLite has only in the settings.
+const DERIVED: [(&str, SettingFlag); 2] = [
     ("limited", HookSettings::is_limited),
     ("ordered", |settings| settings.ordered.is_some()),
 ];
 
-/// What is sealed, for what, and by which column it is bound to what it belongs to.
+/// The sealed columns: table, column, purpose, and the column with the id they are bound to.
 const SEALED: [(&str, &str, &str, &str); 3] = [
     ("postrider_hooks", "credentials", "hook", "id"),
     ("postrider_keys", "proof", crate::credential::PURPOSE, "id"),
     ("postrider_deliveries", "target", target::PURPOSE, "hook_id"),
 ];
 
-type Columns = Vec<(Column, Kind)>;
+type Columns = Vec<(TransferColumn, ValueKind)>;
 
-/// The columns that travel, each with what is in it, and those that are derived from them.
-fn pair(source: &Table, target: &Table) -> Result<(Columns, Columns)> {
+/// The columns that are copied, with the kinds of their values, and those derived from them.
+fn pair(source: &TransferTable, target: &TransferTable) -> Result<(Columns, Columns)> {
     let (mut travelling, mut derived) = (Vec::new(), Vec::new());
     for column in target.columns.iter().filter(|column| !column.drawn) {
         match source.columns.iter().find(|from| from.name == column.name) {
-            Some(from) => travelling.push((column.clone(), Kind::of(from, column))),
+            Some(from) => travelling.push((column.clone(), ValueKind::of(from, column))),
             None if target.name == "postrider_hooks" && told(column).is_some() => {
-                derived.push((column.clone(), Kind::Bool));
+                derived.push((column.clone(), ValueKind::Bool));
             }
             None => {
                 return Err(Error::Schema(format!(
@@ -377,15 +384,15 @@ fn pair(source: &Table, target: &Table) -> Result<(Columns, Columns)> {
     Ok((travelling, derived))
 }
 
-fn told(column: &Column) -> Option<Told> {
+fn told(column: &TransferColumn) -> Option<SettingFlag> {
     let found = DERIVED.iter().find(|(name, _)| *name == column.name);
     found.map(|(_, told)| *told)
 }
 
-/// Adds to each hook what its settings tell.
+/// Adds the derived columns to each hook.
 fn derive(
-    columns: &[(Column, Kind)],
-    derived: &[(Column, Kind)],
+    columns: &[(TransferColumn, ValueKind)],
+    derived: &[(TransferColumn, ValueKind)],
     rows: &mut [Vec<Option<String>>],
 ) {
     let settings = columns

@@ -1,18 +1,19 @@
-//! The form in which values travel: the text that PostgreSQL writes, in UTC; bytes in
-//! hexadecimal, lists as JSON.
+//! The form of values during a move: the text that PostgreSQL writes, with times in UTC, bytes in
+//! hexadecimal and lists as JSON.
 
-use super::endpoint::Column;
+use super::endpoint::TransferColumn;
 use crate::{Error, Result};
 use chrono::DateTime;
 use postrider_core::{KeyRing, Timestamp};
 use uuid::Uuid;
 
-/// How a sealed value begins; others, such as the hash of a password, stay as they are.
+/// The prefix of a sealed value; other values, such as the hash of a password, are copied as they
+/// are.
 const SEAL: &str = "v1.";
 
-/// What a column holds.
+/// The kind of the values of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum ValueKind {
     Uuid,
     Time,
     Day,
@@ -24,9 +25,9 @@ pub(crate) enum Kind {
     Text,
 }
 
-impl Kind {
-    /// What travels from one column to the other. The types of PostgreSQL tell most.
-    pub(crate) fn of(from: &Column, to: &Column) -> Self {
+impl ValueKind {
+    /// The kind of the values copied between these columns. The types of PostgreSQL say most.
+    pub(crate) fn of(from: &TransferColumn, to: &TransferColumn) -> Self {
         let telling = match from.postgres {
             true => from,
             false => to,
@@ -44,12 +45,12 @@ impl Kind {
     }
 }
 
-/// A moment as it travels.
+/// The text of a time.
 pub(crate) fn written_time(at: Timestamp) -> String {
     at.format("%Y-%m-%d %H:%M:%S%.6f+00").to_string()
 }
 
-/// A moment that travelled; the end of time for what no calendar knows.
+/// The time of a text; the last second of the year 9999 for what is not a time of the calendar.
 pub(crate) fn read_time(text: &str) -> Timestamp {
     DateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f%#z").map_or_else(
         |_| DateTime::from_timestamp(253_402_300_799, 0).unwrap_or_default(),
@@ -57,7 +58,12 @@ pub(crate) fn read_time(text: &str) -> Timestamp {
     )
 }
 
-/// Text that every database takes: valid UTF-8 without NUL.
+/// A name as SQL quotes it.
+pub(crate) fn quoted(name: &str) -> String {
+    format!("\"{name}\"")
+}
+
+/// Text that both databases accept: valid UTF-8 without NUL.
 pub(crate) fn plain(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).replace('\0', "\u{fffd}")
 }

@@ -1,4 +1,4 @@
-//! Hooks as the API of their profile knows, changes and lists them.
+//! Hooks as the compatible API of their profile knows, changes and lists them.
 
 use postrider_core::{BasicAuth, Hook, HookEdit, HookError, HookId, HookStatus, NewAlias, NewHook};
 use postrider_store::{

@@ -1,4 +1,4 @@
-//! Events of our own: for whom they are made, and that they do not feed on themselves.
+//! Operational events: which hooks get them, and that they never cause more of themselves.
 
 use crate::support::drained;
 use postrider_core::{HealthPolicy, HookId, Reason};

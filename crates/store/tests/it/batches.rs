@@ -1,4 +1,4 @@
-//! Several events in one request: what is cut together stays together.
+//! Several events in one request: a batch stays together.
 
 use crate::support::ids_of;
 use chrono::TimeDelta;
@@ -47,7 +47,7 @@ async fn deliveries_wait_for_others_as_long_as_the_window(t: &TestStore) {
 }
 
 #[conformance]
-async fn a_batch_has_one_type_and_so_many_in_the_order_of_insertion(t: &TestStore) {
+async fn a_batch_has_one_type_and_a_limited_size_in_the_order_of_insertion(t: &TestStore) {
     let hook = t.hook("*").await;
     let mut events = vec![event("a"); 5];
     events.splice(1..1, vec![event("b"); 2]);
@@ -132,7 +132,7 @@ async fn an_ordered_hook_gets_its_events_one_by_one(t: &TestStore) {
 }
 
 #[conformance]
-async fn what_was_cut_stays_together_when_it_is_given_back(t: &TestStore) {
+async fn a_batch_stays_together_when_it_is_released(t: &TestStore) {
     let (hook, ids) = three(t).await;
     let batch = one(lease(t, hook, 3, 1).await);
     let all: Vec<_> = batch.ids().collect();
@@ -142,7 +142,7 @@ async fn what_was_cut_stays_together_when_it_is_given_back(t: &TestStore) {
 }
 
 #[conformance]
-async fn what_was_cut_stays_together_when_its_worker_is_lost(t: &TestStore) {
+async fn a_batch_stays_together_when_its_worker_is_lost(t: &TestStore) {
     let (hook, ids) = three(t).await;
     one(lease(t, hook, 3, 1).await);
     t.outlive_leases();
@@ -153,7 +153,7 @@ async fn what_was_cut_stays_together_when_its_worker_is_lost(t: &TestStore) {
 }
 
 #[conformance]
-async fn what_was_cut_stays_together_when_it_is_tried_again(t: &TestStore) {
+async fn a_batch_stays_together_when_it_is_retried(t: &TestStore) {
     let (hook, ids) = three(t).await;
     let batch = one(lease(t, hook, 3, 1).await);
     t.settle(&refused(t, &batch, 60)).await;
@@ -188,7 +188,7 @@ async fn losing_three_workers_is_one_attempt_of_the_whole_batch(t: &TestStore) {
 }
 
 #[conformance]
-async fn a_batch_fails_once_and_each_delivery_tells_it(t: &TestStore) {
+async fn a_failed_batch_is_recorded_for_each_delivery(t: &TestStore) {
     let (hook, ids) = three(t).await;
     let batch = one(lease(t, hook, 3, 1).await);
     let settled = t.settle(&refused(t, &batch, 60)).await;
@@ -254,7 +254,7 @@ async fn a_batch_whose_lease_was_lost_is_late_as_a_whole(t: &TestStore) {
 }
 
 #[conformance]
-async fn what_the_database_refuses_of_one_splits_no_batch(t: &TestStore) {
+async fn a_refused_response_splits_no_batch(t: &TestStore) {
     let hook = t.hook("work").await;
     insert(t, &vec![event("work"); 12], 3).await;
     let batches = lease(t, hook, 3, 10).await;
@@ -276,7 +276,7 @@ async fn what_the_database_refuses_of_one_splits_no_batch(t: &TestStore) {
 }
 
 #[conformance]
-async fn one_that_is_sent_again_leaves_the_others(t: &TestStore) {
+async fn a_redelivered_batch_member_leaves_the_others(t: &TestStore) {
     for place in [1, 0] {
         let hook = t.hook("work").await;
         let ids = retried(t, hook, 3).await;
@@ -292,7 +292,7 @@ async fn one_that_is_sent_again_leaves_the_others(t: &TestStore) {
 }
 
 #[conformance]
-async fn one_that_is_given_up_leaves_the_others(t: &TestStore) {
+async fn a_discarded_batch_member_leaves_the_others(t: &TestStore) {
     for place in [2, 0] {
         let hook = t.hook("work").await;
         let ids = retried(t, hook, 3).await;
@@ -307,7 +307,7 @@ async fn one_that_is_given_up_leaves_the_others(t: &TestStore) {
 }
 
 #[conformance]
-async fn one_whose_event_is_erased_leaves_the_others(t: &TestStore) {
+async fn a_batch_member_whose_event_is_erased_leaves_the_others(t: &TestStore) {
     let hook = t.hook("work").await;
     let ids = retried(t, hook, 4).await;
     let erased = t.store.erase(&[ids[0], ids[2]], t.now()).await.unwrap();
@@ -321,7 +321,7 @@ async fn one_whose_event_is_erased_leaves_the_others(t: &TestStore) {
 }
 
 #[conformance]
-async fn one_whose_event_is_gone_leaves_the_others(t: &TestStore) {
+async fn a_batch_member_whose_event_is_gone_leaves_the_others(t: &TestStore) {
     let hook = t.hook("work").await;
     let ids = retried(t, hook, 3).await;
     let gone = format!("DELETE FROM postrider_events WHERE id = {}", t.id(ids[0].0));
@@ -335,7 +335,7 @@ async fn one_whose_event_is_gone_leaves_the_others(t: &TestStore) {
 }
 
 #[conformance]
-async fn one_whose_event_is_past_leaves_the_others(t: &TestStore) {
+async fn a_batch_member_whose_event_is_past_leaves_the_others(t: &TestStore) {
     let hook = t.hook("work").await;
     let first = t.insert(&[event("work")]).await;
     fan_out(t, 100).await;

@@ -59,7 +59,7 @@ async fn delivered_ones_are_sent_again_under_the_same_id(t: &TestStore) {
 }
 
 #[conformance]
-async fn only_the_state_that_is_meant_is_sent_again(t: &TestStore) {
+async fn only_the_selected_state_is_sent_again(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 5).await;
     t.settle(&[
@@ -104,7 +104,7 @@ async fn only_the_state_that_is_meant_is_sent_again(t: &TestStore) {
 }
 
 #[conformance]
-async fn only_the_time_that_is_meant_is_sent_again(t: &TestStore) {
+async fn only_the_selected_period_is_sent_again(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 6).await;
     settle_failed(t, &started).await;
@@ -120,7 +120,7 @@ async fn only_the_time_that_is_meant_is_sent_again(t: &TestStore) {
 }
 
 #[conformance]
-async fn only_the_types_that_are_meant_are_sent_again(t: &TestStore) {
+async fn only_the_selected_types_are_sent_again(t: &TestStore) {
     let hook = t.hook("*").await;
     let names = ["order.paid", "order.sent", "invoice.paid", "order"];
     t.insert(&names.map(event)).await;
@@ -136,7 +136,7 @@ async fn only_the_types_that_are_meant_are_sent_again(t: &TestStore) {
 }
 
 #[conformance]
-async fn those_of_another_hook_are_left_alone(t: &TestStore) {
+async fn deliveries_of_another_hook_are_left_alone(t: &TestStore) {
     let (hook, other) = (t.hook("work").await, t.hook("work").await);
     t.insert_many("work", 3).await;
     let started = t.fan_out().await.started;
@@ -148,7 +148,7 @@ async fn those_of_another_hook_are_left_alone(t: &TestStore) {
 }
 
 #[conformance]
-async fn held_ones_begin_their_schedules_anew_each_once(t: &TestStore) {
+async fn held_ones_restart_their_schedules_once_each(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 5).await;
     let refused: Vec<_> = started
@@ -175,7 +175,7 @@ async fn held_ones_begin_their_schedules_anew_each_once(t: &TestStore) {
 }
 
 #[conformance]
-async fn what_is_on_its_way_cannot_be_asked_for(t: &TestStore) {
+async fn deliveries_in_flight_cannot_be_selected(t: &TestStore) {
     let hook = t.hook("work").await;
     for state in [DeliveryState::Pending, DeliveryState::InFlight] {
         let error = redeliver(t, &meant(hook, state)).await.unwrap_err();
@@ -184,7 +184,7 @@ async fn what_is_on_its_way_cannot_be_asked_for(t: &TestStore) {
 }
 
 #[conformance]
-async fn those_of_a_deleted_hook_are_a_conflict(t: &TestStore) {
+async fn redelivering_for_a_deleted_hook_is_a_conflict(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 1).await;
     settle_failed(t, &started).await;
@@ -203,7 +203,7 @@ async fn those_of_a_deleted_hook_are_a_conflict(t: &TestStore) {
 }
 
 #[conformance]
-async fn those_whose_event_is_gone_are_passed_over(t: &TestStore) {
+async fn deliveries_whose_event_is_gone_are_skipped(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 3).await;
     settle_failed(t, &started).await;
@@ -217,7 +217,7 @@ async fn those_whose_event_is_gone_are_passed_over(t: &TestStore) {
 }
 
 #[conformance]
-async fn those_of_several_days_are_sent_again(t: &TestStore) {
+async fn deliveries_of_several_days_are_sent_again(t: &TestStore) {
     let hook = t.hook("work").await;
     let mut started = t.started(hook, 2).await;
     settle_failed(t, &started).await;

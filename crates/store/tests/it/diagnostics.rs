@@ -1,4 +1,4 @@
-//! What a database tells about itself.
+//! What a database reports about itself.
 
 use postrider_store::{Backend, Diagnostics, OUTBOX_COLUMNS, Producer};
 use postrider_tests::{TestStore, conformance};
@@ -41,7 +41,7 @@ async fn a_transaction_that_stays_open_is_named(t: &TestStore) {
 }
 
 #[conformance(postgres)]
-async fn what_roles_may_insert_is_told(t: &TestStore) {
+async fn roles_that_may_insert_are_reported(t: &TestStore) {
     let name = |role: &str| format!("{role}_{}", t.worker.0.simple());
     let (right, wrong) = (name("right"), name("wrong"));
     let columns = OUTBOX_COLUMNS.join(", ");

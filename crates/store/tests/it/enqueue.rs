@@ -1,4 +1,4 @@
-//! Events in: what an application or the API writes, and what a worker sees of it at a glance.
+//! Incoming events: what an application or the API writes, and what a worker's poll finds.
 
 use crate::support::{drained, ids_of};
 use chrono::SubsecRound;
@@ -45,7 +45,7 @@ async fn all_events_of_a_call_are_inserted_or_none(t: &TestStore) {
 }
 
 #[conformance(postgres)]
-async fn an_insert_that_fails_at_its_commit_is_told(t: &TestStore) {
+async fn an_insert_that_fails_at_its_commit_is_an_error(t: &TestStore) {
     let mut sql = t.sql().await;
     sql.run(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS \

@@ -1,4 +1,4 @@
-//! What events said goes when it is asked for, and is never sent again.
+//! Erasing the contents of events, which are then never sent again.
 
 use postrider_core::{DeliveryId, EventId, RetrySchedule};
 use postrider_store::{DeliveryState, Erased, Error};
@@ -84,6 +84,21 @@ async fn what_is_being_attempted_is_erased_afterwards(t: &TestStore) {
 }
 
 #[conformance]
+async fn events_in_flight_are_named_once_in_the_order_of_their_ids(t: &TestStore) {
+    let hook = t.hook("work").await;
+    let mut ids: Vec<_> = t
+        .started(hook, 3)
+        .await
+        .iter()
+        .map(|l| l.event.id)
+        .collect();
+    ids.sort();
+    let named = [ids[2], ids[0], ids[1], ids[0]];
+    let erased = t.store.erase(&named, t.now()).await.unwrap();
+    assert_eq!(erased.in_flight, ids);
+}
+
+#[conformance]
 async fn an_erased_event_is_not_leased(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 1).await;
@@ -118,7 +133,7 @@ async fn an_event_in_the_outbox_is_taken_out_of_it(t: &TestStore) {
 }
 
 #[conformance]
-async fn what_rejected_rows_said_goes_by_event_and_by_account(t: &TestStore) {
+async fn contents_of_rejected_rows_are_erased_by_event_and_by_account(t: &TestStore) {
     let ids = t.insert_many("postrider.ours", 3).await;
     t.fan_out().await;
     assert_eq!(t.store.rejected(10).await.unwrap().len(), 3);

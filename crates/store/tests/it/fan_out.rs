@@ -127,6 +127,33 @@ async fn a_payload_that_no_filter_can_read_fits_none_and_is_counted(t: &TestStor
     assert_eq!(hooks, [all]);
 }
 
+#[conformance]
+async fn a_payload_larger_than_the_hook_takes_makes_no_delivery(t: &TestStore) {
+    let all = t.hook("*").await;
+    let mut small = filtered("!exists(a)");
+    small.settings.max_payload_bytes = Some(10);
+    let small = t.register(small).await.id;
+    let ids = t
+        .insert(&[
+            with_payload("b", r#"{"b":1234}"#),
+            with_payload("b", r#"{"b":12345}"#),
+            // Unreadable for filters, but not counted: the size alone decides.
+            with_payload("b", &("[".repeat(200) + &"]".repeat(200))),
+            with_payload("b", r#"{"b":"é"}"#),
+            with_payload("b", r#"{"b":"éé"}"#),
+        ])
+        .await;
+    let done = t.fan_out().await;
+    assert_eq!((done.events, done.rejected), (5, 0));
+    assert_eq!((done.deliveries, done.filter_problems), (7, 0));
+    let made = |hook: HookId| -> Vec<_> {
+        let of_hook = done.started.iter().filter(|leased| leased.hook.id == hook);
+        of_hook.map(|leased| leased.event.id).collect()
+    };
+    assert_eq!(made(all), ids);
+    assert_eq!(made(small), [ids[0], ids[3]], "bytes, not characters");
+}
+
 fn filtered(filter: &str) -> NewHook {
     let mut hook = new_hook("default", &["*"]);
     hook.settings.filter = Some(filter.parse().unwrap());

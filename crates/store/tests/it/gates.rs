@@ -1,4 +1,4 @@
-//! Hooks that one worker alone starts deliveries of, and how they are held back.
+//! Gated hooks, whose deliveries only their owner starts, and how they are throttled.
 
 use crate::support::drained;
 use postrider_core::{
@@ -64,7 +64,7 @@ async fn a_hook_that_is_busy_is_left_alone_at_once(t: &TestStore) {
 }
 
 #[conformance]
-async fn a_probe_that_is_taken_lets_the_hook_ramp_up(t: &TestStore) {
+async fn an_accepted_probe_starts_the_ramp(t: &TestStore) {
     let hook = t.hook("work").await;
     backed_off(t, hook).await;
     t.advance(2);
@@ -126,7 +126,7 @@ async fn limits_are_set_and_taken_back(t: &TestStore) {
     };
     let shown = set(limits).await.unwrap();
     assert_eq!(
-        (shown.in_flight, shown.rate),
+        (shown.settings.in_flight, shown.settings.rate),
         (Some(8), "20/s".parse().ok())
     );
     assert_eq!(shown.settings.back_off_after, Some(2));
@@ -139,10 +139,10 @@ async fn limits_are_set_and_taken_back(t: &TestStore) {
     };
     let refused = set(none).await.unwrap_err();
     assert!(
-        matches!(refused, Error::Hook(HookError::Zero(_))),
+        matches!(&refused, Error::Hook(HookError::Setting(error)) if error.field == "in_flight"),
         "{refused}"
     );
-    assert_eq!(t.shown(hook).await.in_flight, Some(8));
+    assert_eq!(t.shown(hook).await.settings.in_flight, Some(8));
 
     let back = SettingsChange {
         filter: Some("n == 1".parse().ok()),
@@ -151,7 +151,10 @@ async fn limits_are_set_and_taken_back(t: &TestStore) {
         ..SettingsChange::default()
     };
     let shown = set(back).await.unwrap();
-    assert_eq!((shown.in_flight, shown.rate), (None, None));
+    assert_eq!(
+        (shown.settings.in_flight, shown.settings.rate),
+        (None, None)
+    );
     assert_eq!(shown.filter, "n == 1".parse().ok());
     assert_eq!(shown.settings.back_off_after, Some(2));
     let unowned = t.store.lease(t.lease_request(&[hook])).await.unwrap();

@@ -1,4 +1,4 @@
-//! How much waits and how the database is: sampled by one, shown by all.
+//! The size of the backlog and the state of the database: sampled by one process, shown by all.
 
 use postrider_core::{HookId, HookSettings, NewHook, Ordered};
 use postrider_store::{Backend, GAUGES_COUNTED, GaugeSample, Gauges, HookChange, HookCounts};
@@ -17,7 +17,7 @@ async fn an_empty_database_has_nothing_that_waits(t: &TestStore) {
 }
 
 #[conformance]
-async fn what_waits_is_told_by_how_it_waits(t: &TestStore) {
+async fn waiting_deliveries_are_counted_by_reason(t: &TestStore) {
     let (free, paused) = (t.hook("work").await, t.hook("held").await);
     let limited = t.register(limited("gated")).await.id;
     let now = t.now();
@@ -231,7 +231,7 @@ async fn a_sample_that_cannot_be_read_is_none(t: &TestStore) {
 }
 
 #[conformance]
-async fn connections_are_told_by_their_pools(t: &TestStore) {
+async fn connections_are_counted_by_pool(t: &TestStore) {
     t.store.now().await.unwrap();
     let pools = t.store.pools();
     assert!(!pools.is_empty());
@@ -245,7 +245,7 @@ async fn connections_are_told_by_their_pools(t: &TestStore) {
 }
 
 #[conformance(postgres)]
-async fn tables_and_their_dead_rows_are_told(t: &TestStore) {
+async fn tables_are_measured_with_their_dead_rows(t: &TestStore) {
     t.insert_many("work", 500).await;
     let mut sql = t.sql().await;
     sql.run("DELETE FROM postrider_outbox").await;
@@ -262,7 +262,7 @@ async fn tables_and_their_dead_rows_are_told(t: &TestStore) {
 }
 
 #[conformance(postgres)]
-async fn a_transaction_left_open_is_told(t: &TestStore) {
+async fn an_open_transaction_is_measured(t: &TestStore) {
     let mut idle = t.sql().await;
     idle.run("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1 FROM postrider_meta")
         .await;
@@ -276,7 +276,7 @@ async fn a_transaction_left_open_is_told(t: &TestStore) {
 }
 
 #[conformance(postgres)]
-async fn partitions_are_told(t: &TestStore) {
+async fn partitions_are_counted(t: &TestStore) {
     t.advance(24 * 3_600);
     let told = gauges(t).await;
     let days: Vec<_> = told

@@ -1,4 +1,4 @@
-//! A hook's failures in a row, and how they disable it.
+//! A hook's consecutive failures, and how they disable it.
 
 use postrider_core::{DeliveryId, HealthPolicy, HookId, Outcome, Reason};
 use postrider_store::{Disabling, HookChange, Leased, SettleResult, Settlement, Step};

@@ -1,4 +1,4 @@
-//! What is held for hooks that are not active, and giving it up.
+//! Held deliveries of hooks that are not active, and discarding them.
 
 use postrider_core::{DeliveryId, HookId, Timestamp};
 use postrider_store::{
@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use uuid::Uuid;
 
 #[conformance]
-async fn the_oldest_that_is_held_is_told(t: &TestStore) {
+async fn the_age_of_the_oldest_held_delivery_is_shown(t: &TestStore) {
     let hook = t.hook("work").await;
     let ids = t.waiting(hook, 3).await;
     assert_eq!(t.shown(hook).await.oldest_held_at, None, "it is active");
@@ -208,7 +208,7 @@ async fn held(t: &TestStore, hook: HookId) -> Vec<DeliveryId> {
 }
 
 #[conformance]
-async fn a_mark_survives_being_written_out(t: &TestStore) {
+async fn a_bulk_cursor_survives_being_written_and_read(t: &TestStore) {
     let hook = t.hook("work").await;
     change(t, hook, HookChange::Pause).await;
     t.waiting(hook, 5).await;

@@ -1,7 +1,7 @@
-//! Events, deliveries and attempts as people look them up.
+//! Looking up events, deliveries and attempts.
 
 use crate::support::drained;
-use postrider_core::{DeliveryId, EventId, HookId, Reason};
+use postrider_core::{AttemptId, DeliveryId, EventId, HookId, Reason};
 use postrider_store::{
     DeliveryFilter, DeliveryReport, DeliveryState, Error, EventFilter, EventReport, EventState,
     HookChange, Step,
@@ -328,6 +328,60 @@ async fn attempts_come_in_the_order_they_were_made(t: &TestStore) {
         told,
         expected.map(|(number, status)| (number, Some(status)))
     );
+}
+
+#[conformance]
+async fn attempts_of_one_moment_come_in_the_order_of_their_numbers(t: &TestStore) {
+    let hook = t.hook("work").await;
+    let mut leased = t.started(hook, 1).await.remove(0);
+    for number in 1..=3 {
+        let mut settlement = t.refused(&leased, 0);
+        settlement.attempt.id = AttemptId(Uuid::from_u128(4 - number));
+        t.settle(&[settlement]).await;
+        leased = t.lease(&[hook]).await.remove(0);
+    }
+    let attempts = t.attempts(leased.id).await;
+    let numbers: Vec<_> = attempts.iter().map(|attempt| attempt.number).collect();
+    assert_eq!(numbers, [1, 2, 3]);
+}
+
+#[conformance]
+async fn the_newest_rejected_events_are_listed_by_the_time_of_rejection(t: &TestStore) {
+    let ids = [t.next_id(), t.next_id(), t.next_id()];
+    for id in [ids[1], ids[2], ids[0]] {
+        t.insert_as(&[id], &[event("postrider.x")]).await;
+        t.fan_out().await;
+        t.advance(1);
+    }
+    for (limit, expected) in [(3, vec![ids[0], ids[2], ids[1]]), (2, vec![ids[2], ids[1]])] {
+        let listed = t.store.rejected(limit).await.unwrap();
+        let listed: Vec<_> = listed.iter().map(|report| report.id).collect();
+        assert_eq!(listed, expected);
+    }
+}
+
+#[conformance]
+async fn a_waiting_delivery_of_a_deleted_hook_is_held(t: &TestStore) {
+    let hook = t.hook("work").await;
+    let id = t.waiting(hook, 1).await[0];
+    t.store.remove_hook(hook, "test", t.now()).await.unwrap();
+    assert_eq!(t.delivery(id).await.state, DeliveryState::Held);
+    for of_hook in [None, Some(hook)] {
+        for (state, expected) in [
+            (None, 1),
+            (Some(DeliveryState::Held), 1),
+            (Some(DeliveryState::Pending), 0),
+        ] {
+            let filter = DeliveryFilter {
+                hook: of_hook,
+                state,
+                ..deliveries()
+            };
+            let listed = t.store.deliveries(filter).await.unwrap();
+            assert_eq!(listed.len(), expected, "{of_hook:?} {state:?}");
+            assert!(listed.iter().all(|d| d.state == DeliveryState::Held));
+        }
+    }
 }
 
 #[conformance]

@@ -1,4 +1,4 @@
-//! What is recorded of the changes of hooks, and of those that were warned of.
+//! The recorded changes and warnings of hooks.
 
 use postrider_core::{
     Filter, HealthPolicy, HookId, Reason, SettingsChange, SigningSecret, Timestamp,
@@ -128,7 +128,7 @@ async fn disabling_is_recorded_with_the_failures(t: &TestStore) {
 }
 
 #[conformance]
-async fn half_of_the_way_is_warned_of_once_in_a_row_of_failures(t: &TestStore) {
+async fn half_of_the_failure_limit_causes_one_warning_per_run_of_failures(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 8).await;
     assert_eq!(fail(t, &started[0]).await.warned, []);

@@ -1,4 +1,4 @@
-//! Hooks as people and programs register, change, list and remove them.
+//! Registering, changing, listing and removing hooks.
 
 use postrider_core::{
     Filter, HookEdit, HookId, HookSettings, HookStatus, SettingsChange, SigningSecret, Span,

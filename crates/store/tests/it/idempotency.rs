@@ -1,4 +1,4 @@
-//! Calls that publish events once, however often they are made.
+//! Calls that publish their events once, however often they are repeated.
 
 use postrider_core::{EventId, KeyId, NewEvent};
 use postrider_store::{EnqueuedOnce, IDEMPOTENCY_KEPT, Idempotency};
@@ -10,7 +10,7 @@ const CALLS: &str = "SELECT count(*) FROM postrider_idempotency";
 const QUEUED: &str = "SELECT count(*) FROM postrider_outbox";
 
 #[conformance]
-async fn a_repeated_call_inserts_nothing_and_is_told_the_same_ids(t: &TestStore) {
+async fn a_repeated_call_inserts_nothing_and_gets_the_same_ids(t: &TestStore) {
     let call = call(t, "order 7 'ü'", 1);
     let events = [event("a"), event("b"), event("c")];
     let EnqueuedOnce::Now(ids) = once(t, &call, &events).await else {

@@ -1,4 +1,4 @@
-//! Keys of the API as people make, list and revoke them, and as the API finds them.
+//! API keys: creating, listing, revoking and finding them.
 
 use postrider_core::{KeyError, KeyId, KeyScope, KeyToken, NewKey, Timestamp};
 use postrider_store::{Error, KeyFilter, KeyReport};

@@ -1,5 +1,5 @@
-//! Deliveries that start at their fan-out and share one lease: each settles, is given back or
-//! is lost by itself.
+//! Deliveries that start at their fan-out and share one lease: each is settled, released or lost
+//! separately.
 
 use postrider_core::{DeliveryId, HookId, LeaseToken, Reason, RetrySchedule};
 use postrider_store::{DeliveryFilter, DeliveryState, Error, Leased, SettleResult, Step};

@@ -1,5 +1,5 @@
-//! Ordered hooks in people's hands: what becomes of the order when deliveries are discarded or
-//! sent again, and when the hook itself is changed.
+//! The order of ordered hooks when deliveries are discarded or sent again, and when the hook is
+//! changed.
 
 use crate::ordered::{deliver, fail, insert, keyed, of, ordered, upkeep};
 use crate::support::{drained, ids_of};
@@ -71,7 +71,7 @@ async fn one_that_holds_its_key_can_be_discarded(t: &TestStore) {
 }
 
 #[conformance]
-async fn what_is_behind_what_was_discarded_has_its_turn(t: &TestStore) {
+async fn the_successor_of_a_discarded_delivery_has_its_turn(t: &TestStore) {
     let hook = ordered(t, OnFailure::Hold).await;
     let events = insert(t, &["a", "b", "a", "a"]).await;
     let first = t.lease(&[hook]).await;
@@ -240,7 +240,7 @@ async fn a_hook_may_stop_being_ordered(t: &TestStore) {
 }
 
 #[conformance]
-async fn a_hook_that_begins_to_skip_lets_held_keys_go(t: &TestStore) {
+async fn a_hook_that_begins_to_skip_unblocks_held_keys(t: &TestStore) {
     let hook = ordered(t, OnFailure::Hold).await;
     let events = insert(t, &["a", "a"]).await;
     let first = t.lease(&[hook]).await;

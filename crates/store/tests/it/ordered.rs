@@ -1,4 +1,4 @@
-//! Ordered hooks: of the deliveries of one key, one goes at a time, in the order of insertion.
+//! Ordered hooks: the deliveries of a key are sent one at a time, in the order of insertion.
 
 use crate::support::{drained, ids_of};
 use chrono::TimeDelta;
@@ -33,7 +33,7 @@ async fn of_each_key_one_goes_at_a_time_in_the_order_of_insertion(t: &TestStore)
 }
 
 #[conformance]
-async fn what_has_no_key_waits_for_none(t: &TestStore) {
+async fn deliveries_without_a_key_wait_for_none(t: &TestStore) {
     let hook = ordered(t, OnFailure::Hold).await;
     let events = insert(t, &["a", "", "a", "", ""]).await;
     let leased = t.lease(&[hook]).await;
@@ -42,7 +42,7 @@ async fn what_has_no_key_waits_for_none(t: &TestStore) {
 }
 
 #[conformance]
-async fn a_key_that_is_tried_again_holds_up_no_other(t: &TestStore) {
+async fn a_retried_key_blocks_no_other(t: &TestStore) {
     let hook = ordered(t, OnFailure::Hold).await;
     let events = insert(t, &["a", "b", "a", "b"]).await;
     let first = t.lease(&[hook]).await;
@@ -57,7 +57,7 @@ async fn a_key_that_is_tried_again_holds_up_no_other(t: &TestStore) {
 }
 
 #[conformance]
-async fn what_is_behind_is_shown_so(t: &TestStore) {
+async fn a_blocked_delivery_is_shown_as_blocked(t: &TestStore) {
     let hook = ordered(t, OnFailure::Hold).await;
     let events = insert(t, &["a", "a"]).await;
     let first = t.lease(&[hook]).await;
@@ -119,7 +119,7 @@ async fn what_is_given_back_keeps_its_place(t: &TestStore) {
 }
 
 #[conformance]
-async fn a_late_settlement_gives_no_turn(t: &TestStore) {
+async fn a_late_settlement_unblocks_nothing(t: &TestStore) {
     let hook = ordered(t, OnFailure::Skip).await;
     let events = insert(t, &["a", "a"]).await;
     let lost = t.lease(&[hook]).await;
@@ -188,7 +188,7 @@ async fn an_earlier_one_that_comes_late_goes_first_but_never_beside_another(t: &
 }
 
 #[conformance]
-async fn deliver_after_is_kept_behind_others(t: &TestStore) {
+async fn deliver_after_is_kept_by_blocked_deliveries(t: &TestStore) {
     let hook = ordered(t, OnFailure::Hold).await;
     let keyed = || event("work").ordering_key("a");
     let later = NewEvent {
@@ -207,7 +207,7 @@ async fn deliver_after_is_kept_behind_others(t: &TestStore) {
 }
 
 #[conformance]
-async fn what_nothing_stands_before_has_its_turn_at_the_latest_with_upkeep(t: &TestStore) {
+async fn a_delivery_without_a_predecessor_has_its_turn_with_upkeep_at_the_latest(t: &TestStore) {
     let hook = ordered(t, OnFailure::Hold).await;
     let events = insert(t, &["a", "a", "a", "b", "b"]).await;
     let vanish = |event| {
@@ -244,7 +244,7 @@ async fn any_number_of_keys_is_looked_over_some_at_a_time(t: &TestStore) {
 }
 
 #[conformance]
-async fn much_behind_one_delivery_costs_other_keys_no_place(t: &TestStore) {
+async fn many_blocked_deliveries_of_one_key_take_no_capacity_of_others(t: &TestStore) {
     let hook = ordered(t, OnFailure::Hold).await;
     // One of the stuck key in each batch: nobody has put it behind yet.
     for _ in 0..40 {

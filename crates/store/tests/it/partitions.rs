@@ -1,4 +1,4 @@
-//! Partitions go and come whatever people, other sessions and crashes do to them (PostgreSQL).
+//! Creating and pruning partitions in spite of users, other sessions and crashes (PostgreSQL).
 //!
 //! The partitions of a test begin with 2026-03-02.
 
@@ -78,7 +78,7 @@ async fn a_retention_made_shorter_takes_many_days_under_load(t: &TestStore) {
 }
 
 #[conformance(postgres)]
-async fn a_partition_made_by_hand_is_left_alone_and_in_nobodys_way(t: &TestStore) {
+async fn a_partition_made_by_hand_is_left_alone_and_blocks_nothing(t: &TestStore) {
     let hook = t.hook("work").await;
     work(t, hook).await;
     // Named like a day and holding a week, in which upkeep would make days of its own.
@@ -115,7 +115,7 @@ async fn a_partition_made_by_hand_is_left_alone_and_in_nobodys_way(t: &TestStore
 }
 
 #[conformance(postgres)]
-async fn a_table_named_like_a_partition_is_in_nobodys_way(t: &TestStore) {
+async fn a_table_named_like_a_partition_blocks_nothing(t: &TestStore) {
     let hook = t.hook("work").await;
     work(t, hook).await;
     let mut sql = t.sql().await;
@@ -207,7 +207,7 @@ async fn a_detaching_that_was_interrupted_is_finished(t: &TestStore) {
 }
 
 #[conformance(postgres)]
-async fn one_that_was_to_go_and_is_kept_may_be_detached_by_a_person(t: &TestStore) {
+async fn a_partition_that_could_not_be_pruned_may_be_detached_by_hand(t: &TestStore) {
     let hook = t.hook("work").await;
     days_of_work(t, hook, 2).await;
     let mut sql = t.sql().await;
@@ -225,7 +225,7 @@ async fn one_that_was_to_go_and_is_kept_may_be_detached_by_a_person(t: &TestStor
 }
 
 #[conformance(postgres)]
-async fn attempts_of_a_day_that_a_person_detached_go(t: &TestStore) {
+async fn attempts_of_a_day_detached_by_hand_are_pruned(t: &TestStore) {
     let hook = t.hook("work").await;
     work(t, hook).await;
     let mut sql = t.sql().await;

@@ -1,4 +1,4 @@
-//! Leases that ended without a settlement.
+//! Recovering leases that ended without a settlement.
 
 use chrono::SubsecRound;
 use postrider_core::{DeliveryId, HookId, HookSettings, RetrySchedule, Span, Timestamp};
@@ -89,7 +89,7 @@ async fn the_third_loss_in_a_row_is_an_attempt(t: &TestStore) {
 }
 
 #[conformance]
-async fn the_losses_are_counted_anew_after_an_attempt(t: &TestStore) {
+async fn an_attempt_resets_the_count_of_losses(t: &TestStore) {
     let hook = t.hook("work").await;
     let mut leased = t.started(hook, 1).await.remove(0);
     for _ in 0..2 {
@@ -152,6 +152,23 @@ async fn a_lost_lease_of_a_hook_not_active_comes_back_held(t: &TestStore) {
     t.outlive_leases();
     assert_eq!(recover(t).await.recovered, 1);
     assert_eq!(t.delivery(leased.id).await.state, DeliveryState::Held);
+}
+
+#[conformance]
+async fn a_lost_delivery_whose_event_is_gone_is_not_announced(t: &TestStore) {
+    let hook = hook_with_schedule(t, RetrySchedule::new(Vec::new())).await;
+    t.hook("postrider.delivery.failed").await;
+    let id = t.started(hook.id, 1).await[0].id;
+    for _ in 0..2 {
+        t.outlive_leases();
+        assert_eq!(recover(t).await.recovered, 1);
+        assert_eq!(t.lease(&[hook.id]).await.len(), 1);
+    }
+    t.sql().await.run("DELETE FROM postrider_events").await;
+    t.outlive_leases();
+    assert_eq!(recover(t).await.worker_lost, 1);
+    assert_eq!(t.delivery(id).await.state, DeliveryState::Failed);
+    assert!(t.store.peek().await.unwrap().outbox.is_empty());
 }
 
 /// Ends the running lease and two more without a settlement.

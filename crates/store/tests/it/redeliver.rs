@@ -7,7 +7,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 #[conformance]
-async fn one_that_waits_is_due_now_with_its_schedule_begun_anew(t: &TestStore) {
+async fn a_redelivered_waiting_delivery_is_due_now_and_restarts_its_schedule(t: &TestStore) {
     let hook = t.hook("work").await;
     let leased = t.started(hook, 1).await.remove(0);
     t.settle(&[t.refused(&leased, 3_600)]).await;

@@ -170,7 +170,7 @@ async fn a_time_beyond_the_calendar_is_rejected_alone(t: &TestStore) {
 }
 
 #[conformance]
-async fn headers_that_are_none_are_rejected_alone(t: &TestStore) {
+async fn malformed_headers_are_rejected_alone(t: &TestStore) {
     t.hook("*").await;
     for headers in [
         "null",

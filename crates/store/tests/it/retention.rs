@@ -1,4 +1,4 @@
-//! What is past its retention goes, and nothing of it is lost in silence.
+//! What is past its retention is pruned, and nothing is lost silently.
 
 use postrider_core::{DeliveryId, EventId, HookId, NewEvent};
 use postrider_store::{
@@ -126,7 +126,7 @@ async fn many_are_ended_in_batches(t: &TestStore) {
 }
 
 #[conformance]
-async fn one_in_flight_keeps_its_event(t: &TestStore) {
+async fn an_event_is_kept_while_its_delivery_is_in_flight(t: &TestStore) {
     let hook = t.hook("work").await;
     let ids = t.waiting(hook, 1).await;
     past(t).await;
@@ -149,7 +149,7 @@ async fn one_in_flight_keeps_its_event(t: &TestStore) {
 }
 
 #[conformance]
-async fn one_that_started_with_its_fan_out_keeps_its_event(t: &TestStore) {
+async fn an_event_is_kept_while_a_delivery_of_its_lease_group_is_in_flight(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 1).await;
     past(t).await;
@@ -164,7 +164,7 @@ async fn one_that_started_with_its_fan_out_keeps_its_event(t: &TestStore) {
 }
 
 #[conformance]
-async fn what_expired_is_told_for_a_week_longer(t: &TestStore) {
+async fn expired_deliveries_are_listed_for_a_week_longer(t: &TestStore) {
     let hook = t.hook("work").await;
     let ids = t.waiting(hook, 1).await;
     past(t).await;
@@ -181,6 +181,37 @@ async fn what_expired_is_told_for_a_week_longer(t: &TestStore) {
     );
     let mut sql = t.sql().await;
     assert_eq!(sql.number("SELECT count(*) FROM postrider_ended").await, 0);
+}
+
+#[conformance]
+async fn what_expired_is_listed_by_its_event_after_the_event_is_gone(t: &TestStore) {
+    let hooks = [t.hook("work").await, t.hook("work").await];
+    let event = t.insert_many("work", 1).await[0];
+    t.insert_many("work", 1).await;
+    t.fan_out_without_room().await;
+    past(t).await;
+    assert_eq!(prune(t).await.expired, 4);
+    gone(t, event).await;
+    for (hook, state, account, expected) in [
+        (None, None, None, 2),
+        (Some(hooks[1]), None, None, 1),
+        (None, Some(DeliveryState::Expired), Some("default"), 2),
+        (None, Some(DeliveryState::Failed), None, 0),
+        (None, None, Some("another"), 0),
+    ] {
+        let filter = DeliveryFilter {
+            event: Some(event),
+            hook,
+            state,
+            account: account.map(Into::into),
+            limit: 10,
+            ..DeliveryFilter::default()
+        };
+        let listed = t.store.deliveries(filter.clone()).await.unwrap();
+        assert_eq!(listed.len(), expected, "{filter:?}");
+        assert!(listed.iter().all(|d| d.event_id == event));
+        assert!(listed.is_sorted_by(|a, b| a.id > b.id));
+    }
 }
 
 #[conformance]

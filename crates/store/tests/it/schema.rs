@@ -1,4 +1,4 @@
-//! The database itself: its tables, its clock, what is told of it.
+//! The database itself: its tables, its clock, and what is reported about it.
 
 use postrider_core::{KeyRing, slot_of};
 use postrider_store::{
@@ -174,7 +174,7 @@ async fn bare_inserts_spread_over_the_slots_and_keys_keep_theirs(t: &TestStore) 
 }
 
 #[conformance(postgres)]
-async fn a_password_is_not_told(t: &TestStore) {
+async fn a_password_is_not_shown(t: &TestStore) {
     let (user, rest) = t.database.url().split_once('@').expect("a user");
     let (url, password) = match user.trim_start_matches("postgres://").split_once(':') {
         Some((_, password)) => (t.database.url().to_owned(), password),

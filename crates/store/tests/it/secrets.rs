@@ -1,11 +1,11 @@
-//! What proves the sender is sealed at rest.
+//! Secrets are sealed at rest.
 
 use postrider_core::{BasicAuth, KeyRing, KeyScope, KeyToken, NewKey, SealError, SigningSecret};
 use postrider_store::{Backend, Error, HookChange};
 use postrider_tests::{TestStore, conformance, event, new_hook};
 
 #[conformance]
-async fn no_secret_stands_in_the_database_in_the_clear(t: &TestStore) {
+async fn no_secret_is_in_the_database_in_the_clear(t: &TestStore) {
     let mut hook = new_hook("default", &["*"]);
     hook.credentials.basic = Some(BasicAuth {
         user: "the-basic-user".into(),

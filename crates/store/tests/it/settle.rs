@@ -55,7 +55,7 @@ async fn a_retry_waits_for_its_time(t: &TestStore) {
 }
 
 #[conformance]
-async fn a_failed_one_stands_with_its_reason(t: &TestStore) {
+async fn a_failed_delivery_keeps_its_reason(t: &TestStore) {
     let hook = t.hook("work").await;
     let leased = t.started(hook, 1).await.remove(0);
     let step = Step::Failed(Reason::Exhausted);

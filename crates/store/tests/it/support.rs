@@ -1,10 +1,10 @@
-//! What several of the cases do.
+//! Steps that several cases share.
 
 use postrider_core::EventId;
 use postrider_store::{FanOutRequest, FanOutResult, Leased};
 use postrider_tests::TestStore;
 
-/// Fans out every slot until the outbox is empty, as a worker on its round does.
+/// Fans out every slot until the outbox is empty, as a worker does.
 pub async fn drained(t: &TestStore) -> FanOutResult {
     let mut all = FanOutResult::default();
     loop {

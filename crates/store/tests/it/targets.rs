@@ -1,4 +1,4 @@
-//! Where retries go when that is kept: where the first attempt went, whatever becomes of the hook.
+//! Retries whose target is kept go where the first attempt went, however the hook changes.
 
 use postrider_core::{
     DeliveryId, HookEdit, HookId, HookTarget, KeyRing, OnFailure, Ordered, Reason, RetrySchedule,

@@ -1,4 +1,5 @@
-//! What is done beside the deliveries: capacity for the days to come, and what deleted hooks left.
+//! Upkeep beside the deliveries: partitions for the coming days, and the deliveries of deleted
+//! hooks.
 
 use postrider_core::{HookId, Reason, RetrySchedule};
 use postrider_store::{DeliveryState, HookChange, Step, Upkeep};

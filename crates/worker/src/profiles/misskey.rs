@@ -10,7 +10,7 @@ use super::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use postrider_core::{
-    AliasForm, DeliveryId, Hook, Jitter, Outcome, Refusal, RetrySchedule, Span, Timestamp,
+    AliasForm, DeliveryId, Hook, Jitter, Outcome, RefusalKind, RetrySchedule, Span, Timestamp,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -105,8 +105,8 @@ fn judge(status: StatusCode, _: &HeaderMap, _: Timestamp) -> Outcome {
         return Outcome::Accepted { status: code };
     }
     let meaning = match status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS {
-        true => Refusal::Final,
-        false => Refusal::Passing,
+        true => RefusalKind::Final,
+        false => RefusalKind::Passing,
     };
     Outcome::Refused {
         status: code,

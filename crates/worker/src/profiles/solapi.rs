@@ -12,7 +12,7 @@ use super::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use postrider_core::{
-    AliasForm, Batching, Hook, Jitter, Outcome, Refusal, RetrySchedule, Span, Timestamp,
+    AliasForm, Batching, Hook, Jitter, Outcome, RefusalKind, RetrySchedule, Span, Timestamp,
 };
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -128,7 +128,7 @@ fn judge(status: StatusCode, _: &HeaderMap, _: Timestamp) -> Outcome {
         false => Outcome::Refused {
             status: code,
             retry_after: None,
-            meaning: Refusal::Passing,
+            meaning: RefusalKind::Passing,
         },
     }
 }

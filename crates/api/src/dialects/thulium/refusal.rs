@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_that_is_wrong_is_told_at_once() {
+    async fn all_faults_are_reported_at_once() {
         let faults = vec![Fault::Actions, Fault::NotText("http_auth_user")];
         let (response, text) = told("en", faults).await;
         assert_eq!(response.status(), 400);

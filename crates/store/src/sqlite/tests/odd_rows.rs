@@ -38,7 +38,7 @@ async fn bad_rows_are_rejected_and_the_others_go_on() {
         "payload is not valid UTF-8",
         "not a UUID",
         "account must be",
-        "kept for events of Postrider",
+        "reserved for operational events",
         "white space",
         "headers must be",
         "\"2027-02-31\" is not a time",
