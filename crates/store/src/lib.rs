@@ -14,14 +14,17 @@ mod error;
 mod fan_out;
 mod gauges;
 mod hook_cache;
+mod lease;
 mod migrations;
 mod open;
 mod operational_events;
 mod order;
 pub mod postgres;
 mod report;
+mod request;
 mod retention;
 mod scratch;
+mod settlement;
 pub mod sqlite;
 mod store;
 mod target;
@@ -43,8 +46,10 @@ pub use report::{
     AttemptReport, DeliveryReport, DeliveryState, EventReport, EventState, HookChangeReport,
     HookReport, KeyReport, RegisteredHook, RegistrantReport, RejectedReport,
 };
+pub use request::{Delivery, GroupMember, HookRequest, Lease, LeaseKind, OneOrMore};
 pub use retention::{Erased, Pruned, Retention};
 pub use scratch::{HeldSnapshot, PastDay, ScratchDatabase, describe_server};
+pub use settlement::{Disabling, HookPhase, SettleResult, Settlement, Step, Warning};
 pub use store::{
     Credentials, Database, DeliveryFilter, EnqueuedOnce, EventFilter, Gates, History,
     HistoryFilter, HookChange, HookFilter, Hooks, IDEMPOTENCY_KEPT, Idempotency, KeyFilter, Keys,
@@ -53,7 +58,6 @@ pub use store::{
 };
 pub use transfer::{TransferParts, TransferStep, Transferred, transfer};
 pub use work::{
-    Companion, Disabling, DueHook, FanOutRequest, FanOutResult, GroupMember, HookCache, HookPhase,
-    LeaseRequest, Leased, OwnershipAnswer, OwnershipRequest, Peek, RecoverResult, SettleResult,
-    Settlement, Step, Warning, WorkerClaim,
+    DueHook, FanOutRequest, FanOutResult, HookCache, LeaseRequest, OwnershipAnswer,
+    OwnershipRequest, Peek, RecoverResult, WorkerClaim,
 };

@@ -16,7 +16,7 @@ use crate::settings::{HookDefaults, WorkerSettings};
 use crate::settle::Settler;
 use gates::Asking;
 use postrider_core::{Batches, HookId, HookStatus, LeaseToken, Timestamp, WorkerId};
-use postrider_store::{DueHook, FanOutRequest, LeaseRequest, Leased, Peek, Result, Store};
+use postrider_store::{DueHook, FanOutRequest, HookRequest, LeaseRequest, Peek, Result, Store};
 use sizes::{BATCH_BYTES, fan_out_size, lease_size, share, take_turns};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -377,7 +377,7 @@ impl Dispatcher {
         self.metrics
             .batch_rows
             .with_label_values(&["lease"])
-            .observe(leased.iter().flat_map(Leased::ids).count() as f64);
+            .observe(leased.iter().flat_map(HookRequest::ids).count() as f64);
         self.note_sizes(&leased);
         self.start(leased, began).await?;
         Ok(count)
@@ -385,14 +385,14 @@ impl Dispatcher {
 
     /// Queues what was leased by a call that began then. While a long call is made other workers
     /// may back a hook off; its deliveries are given back instead of being started all at once.
-    async fn start(&mut self, mut leased: Vec<Leased>, began: Instant) -> Result<()> {
+    async fn start(&mut self, mut leased: Vec<HookRequest>, began: Instant) -> Result<()> {
         let mut looked = Ok(());
         if !leased.is_empty() && began.elapsed() > SURELY_CURRENT {
             looked = self.timed("peek", self.store.peek()).await.map(|_| ());
             let cache = self.store.hook_cache();
             let owned = self.ready.startable_gates(self.clock.now());
             let mut verdicts = HashMap::new();
-            let mut is_current = |leased: &Leased| {
+            let mut is_current = |leased: &HookRequest| {
                 let hook = &leased.hook;
                 *verdicts.entry(hook.id).or_insert_with(|| {
                     cache
@@ -484,11 +484,11 @@ impl Dispatcher {
     }
 
     /// Remembers how large payloads are, so that a batch of large ones stays small.
-    fn note_sizes(&mut self, started: &[Leased]) {
+    fn note_sizes(&mut self, started: &[HookRequest]) {
         if started.is_empty() {
             return;
         }
-        let bytes: usize = started.iter().map(Leased::payload_bytes).sum();
+        let bytes: usize = started.iter().map(HookRequest::payload_bytes).sum();
         let average = bytes as u64 / started.len() as u64;
         self.state.payload_bytes = average.max(self.state.payload_bytes * 7 / 8).max(1);
     }

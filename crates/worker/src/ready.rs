@@ -23,7 +23,7 @@ use crate::gate::{Ended, Gate};
 use crate::pace::Pace;
 pub(crate) use owned::Owned;
 use postrider_core::{Hook, HookId, HookStatus, Phase, Timestamp};
-use postrider_store::{Capacity, HookCache, HookPhase, Leased};
+use postrider_store::{Capacity, HookCache, HookPhase, HookRequest};
 use queue::HookQueue;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -104,7 +104,7 @@ pub(crate) struct Recorded {
 /// What is no longer this worker's to send.
 #[derive(Debug, Default)]
 pub(crate) struct Lost {
-    pub(crate) deliveries: Vec<Leased>,
+    pub(crate) deliveries: Vec<HookRequest>,
     /// Hooks that need no owner any more.
     pub(crate) gates: Vec<HookId>,
 }
@@ -125,7 +125,7 @@ impl Ready {
     }
 
     /// Queues what was leased.
-    pub(crate) fn push(&self, leased: Vec<Leased>) {
+    pub(crate) fn push(&self, leased: Vec<HookRequest>) {
         if leased.is_empty() {
             return;
         }
@@ -154,7 +154,7 @@ impl Ready {
 
     /// The next delivery to send, in turn over the hooks, counted as in flight from here on;
     /// `None` when there is nothing to start now.
-    pub(crate) fn try_next(&self) -> Option<Leased> {
+    pub(crate) fn try_next(&self) -> Option<HookRequest> {
         let mut guard = self.lock();
         let state = &mut *guard;
         if state.is_crowded() {
@@ -207,7 +207,7 @@ impl Ready {
     }
 
     /// Waits for the next delivery to send; `None` once the queue is closed.
-    pub(crate) async fn next(&self) -> Option<Leased> {
+    pub(crate) async fn next(&self) -> Option<HookRequest> {
         loop {
             if self.lock().closed {
                 // Pass it on, so that every sender learns of it.
@@ -476,7 +476,7 @@ impl Ready {
     }
 
     /// Ends [`next`](Self::next) for everyone and hands back what was not started.
-    pub(crate) fn close(&self) -> Vec<Leased> {
+    pub(crate) fn close(&self) -> Vec<HookRequest> {
         let mut state = self.lock();
         state.closed = true;
         state.turns.clear();

@@ -19,7 +19,7 @@ use crate::traces::AttemptTraces;
 use crate::watchdog::Progress;
 use futures_util::FutureExt;
 use postrider_core::{HookId, WorkerId};
-use postrider_store::{Leased, Result, Store};
+use postrider_store::{HookRequest, Result, Store};
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -379,7 +379,7 @@ impl Waker {
 
 async fn send_until_closed(ready: Arc<Ready>, sender: Arc<Sender>, sent: mpsc::Sender<Sent>) {
     while let Some(leased) = ready.next().await {
-        let delivery = leased.id;
+        let delivery = leased.first().id;
         let sending = AssertUnwindSafe(send_one(&ready, &sender, leased));
         match sending.catch_unwind().await {
             Ok(result) => {
@@ -397,7 +397,7 @@ async fn send_until_closed(ready: Arc<Ready>, sender: Arc<Sender>, sent: mpsc::S
     }
 }
 
-async fn send_one(ready: &Ready, sender: &Sender, leased: Leased) -> Sent {
+async fn send_one(ready: &Ready, sender: &Sender, leased: HookRequest) -> Sent {
     let mut place = Place {
         ready,
         hook: leased.hook.id,
@@ -409,10 +409,7 @@ async fn send_one(ready: &Ready, sender: &Sender, leased: Leased) -> Sent {
     }
     let result = sender.send(leased).await;
     match &result {
-        Sent::Settle(settlements) => {
-            let outcome = settlements.first().map(|first| &first.attempt.outcome);
-            place.ended = outcome.map_or(Ended::Unsent, Ended::of);
-        }
+        Sent::Settle(settlement) => place.ended = Ended::of(&settlement.attempt().outcome),
         Sent::CannotSend(leased) => ready.shut_out(&leased.hook),
         Sent::GiveBack(_) | Sent::NotTried(_) => {}
     }

@@ -6,8 +6,8 @@
 use super::hook_history::record;
 use crate::Result;
 use crate::audit_entry::AuditEntry;
-use crate::batch::once_each;
-use crate::{Disabling, HookPhase, Settlement, Warning};
+use crate::settlement::{DeliverySettlement, requests_of};
+use crate::{Disabling, HookPhase, Warning};
 use postrider_core::{
     Health, HealthPolicy, HookId, OURSELVES, Observation, Phase, Timestamp, Verdict, scrub,
 };
@@ -25,20 +25,20 @@ pub(super) struct Observed {
 /// The hooks whose health these settlements may change: a success that finds no failures
 /// changes nothing.
 pub(super) fn observed(
-    effective: &[&Settlement],
+    effective: &[DeliverySettlement<'_>],
     failing: &HashSet<Uuid>,
 ) -> BTreeMap<HookId, Observed> {
     let mut concerned: HashSet<HookId> = failing.iter().copied().map(HookId).collect();
     let failed = effective
         .iter()
         .filter(|s| s.attempt.outcome.is_hook_failure());
-    concerned.extend(failed.map(|s| s.leased.hook.id));
+    concerned.extend(failed.map(|s| s.hook()));
     let mut observed: BTreeMap<HookId, Observed> = BTreeMap::new();
     if concerned.is_empty() {
         return observed;
     }
-    for settlement in once_each(effective) {
-        let hook = settlement.leased.hook.id;
+    for settlement in requests_of(effective) {
+        let hook = settlement.request.hook.id;
         if !concerned.contains(&hook) {
             continue;
         }

@@ -56,8 +56,8 @@ use crate::{
     AttemptReport, BulkPage, BulkPageResult, CredentialQuery, Credentials, Database,
     DeliveryFilter, DeliveryReport, Diagnostics, Discard, DueHook, EnqueuedOnce, Erased, Error,
     EventFilter, EventReport, FanOutRequest, FanOutResult, Gates, GaugeSample, History,
-    HistoryFilter, HookCache, HookChange, HookChangeReport, HookFilter, HookReport, Hooks,
-    Idempotency, KeyFilter, KeyReport, Keys, LatestAnswer, LeaseRequest, Leased, Maintenance,
+    HistoryFilter, HookCache, HookChange, HookChangeReport, HookFilter, HookReport, HookRequest,
+    Hooks, Idempotency, KeyFilter, KeyReport, Keys, LatestAnswer, LeaseRequest, Maintenance,
     Migrated, Monitoring, Outbox, OwnershipAnswer, OwnershipRequest, Peek, PoolGauge, Pruned,
     Queue, RecoverResult, Recovery, Redelivery, RegisteredFilter, RegisteredHook, RejectedReport,
     Result, Retention, SchemaState, SettleResult, Settlement, Upkeep,
@@ -325,7 +325,7 @@ impl Queue for PostgresStore {
         Ok(self.due_hooks(slot, after, limit).await?)
     }
 
-    async fn lease(&self, request: LeaseRequest) -> Result<Vec<Leased>> {
+    async fn lease(&self, request: LeaseRequest) -> Result<Vec<HookRequest>> {
         Ok(self.lease(&request).await?)
     }
 

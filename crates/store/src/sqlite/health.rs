@@ -8,7 +8,7 @@ use super::hook_history::record;
 use super::hooks::{disable, is_active};
 use super::values::{micros, moment, rows};
 use crate::audit_entry::AuditEntry;
-use crate::batch::once_each;
+use crate::settlement::{DeliverySettlement, requests_of};
 use crate::{Disabling, HookPhase, Result, Settlement, Warning};
 use postrider_core::{Health, HookId, Phase, Timestamp, Verdict, scrub};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
@@ -51,13 +51,13 @@ pub(super) struct Weighed {
 /// Takes the attempts that took effect into their hooks' health.
 pub(super) async fn update_health(
     tx: &mut SqliteConnection,
-    held: &[&Settlement],
+    held: &[DeliverySettlement<'_>],
     now: Timestamp,
 ) -> Result<Weighed> {
     let mut by_hook: BTreeMap<HookId, Vec<&Settlement>> = BTreeMap::new();
-    for settlement in once_each(held) {
+    for settlement in requests_of(held) {
         by_hook
-            .entry(settlement.leased.hook.id)
+            .entry(settlement.request.hook.id)
             .or_default()
             .push(settlement);
     }

@@ -52,8 +52,8 @@ use crate::{
     AttemptReport, BulkPage, BulkPageResult, CredentialQuery, Credentials, Database,
     DeliveryFilter, DeliveryReport, Diagnostics, Discard, DueHook, EnqueuedOnce, Erased,
     EventFilter, EventReport, FanOutRequest, FanOutResult, Gates, GaugeSample, History,
-    HistoryFilter, HookCache, HookChange, HookChangeReport, HookFilter, HookReport, Hooks,
-    Idempotency, KeyFilter, KeyReport, Keys, LatestAnswer, LeaseRequest, Leased, Maintenance,
+    HistoryFilter, HookCache, HookChange, HookChangeReport, HookFilter, HookReport, HookRequest,
+    Hooks, Idempotency, KeyFilter, KeyReport, Keys, LatestAnswer, LeaseRequest, Maintenance,
     Migrated, Monitoring, Outbox, OwnershipAnswer, OwnershipRequest, Peek, PoolGauge, Pruned,
     Queue, RecoverResult, Recovery, Redelivery, RegisteredFilter, RegisteredHook, RejectedReport,
     Result, Retention, SchemaState, SettleResult, Settlement, Upkeep, WorkerClaim,
@@ -183,7 +183,7 @@ impl Queue for SqliteStore {
         self.find_due_hooks(slot, after, limit).await
     }
 
-    async fn lease(&self, request: LeaseRequest) -> Result<Vec<Leased>> {
+    async fn lease(&self, request: LeaseRequest) -> Result<Vec<HookRequest>> {
         self.take_leases(request).await
     }
 
@@ -198,7 +198,7 @@ impl Queue for SqliteStore {
         deliveries: &[DeliveryId],
         now: Timestamp,
     ) -> Result<u32> {
-        self.give_back(slot, token, deliveries, now).await
+        self.give_back_leases(slot, token, deliveries, now).await
     }
 
     async fn recover(

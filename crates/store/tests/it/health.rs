@@ -1,7 +1,7 @@
 //! A hook's failures in a row, and how they disable it.
 
 use postrider_core::{DeliveryId, HealthPolicy, HookId, Outcome, Reason};
-use postrider_store::{Disabling, HookChange, Leased, SettleResult, Settlement, Step};
+use postrider_store::{Disabling, HookChange, HookRequest, SettleResult, Settlement, Step};
 use postrider_tests::{TestStore, event, policy, refusal};
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ pub async fn the_fail_count_goes_one_two_zero(t: &TestStore) {
     let shown = t.shown(hook).await;
     assert_eq!((shown.fail_count, shown.first_failure_at), (0, None));
     assert_eq!(shown.last_error, None);
-    assert_eq!(t.delivery(leased.id).await.attempts, 3);
+    assert_eq!(t.delivery(leased.first().id).await.attempts, 3);
 }
 
 pub async fn a_success_that_finds_no_failures_writes_no_health(t: &TestStore) {
@@ -75,7 +75,7 @@ pub async fn attempts_count_in_the_order_they_ended(t: &TestStore) {
         t.accepted(&started[2]),
     ];
     for (settlement, seconds) in settlements.iter_mut().zip([9, 8, 5]) {
-        settlement.attempt.duration = Duration::from_secs(seconds);
+        settlement.attempts.first.duration = Duration::from_secs(seconds);
     }
     t.settle(&settlements).await;
     let shown = t.shown(hook).await;
@@ -167,10 +167,10 @@ pub async fn a_success_in_the_same_batch_spares_the_hook(t: &TestStore) {
     t.advance(50);
     let mut failure = t.refused(&started[2], 10);
     failure.policy = strict();
-    failure.attempt.duration = Duration::from_secs(12);
+    failure.attempts.first.duration = Duration::from_secs(12);
     let mut success = t.accepted(&started[3]);
     success.policy = strict();
-    success.attempt.duration = Duration::from_secs(13);
+    success.attempts.first.duration = Duration::from_secs(13);
     let settled = t.settle(&[success, failure]).await;
     assert_eq!(settled.disabled, []);
     assert_eq!(t.shown(hook).await.status, "active");
@@ -185,7 +185,7 @@ pub async fn an_answer_of_410_disables_at_once_as_gone(t: &TestStore) {
     let shown = t.shown(hook).await;
     assert_eq!(shown.status, "disabled");
     assert_eq!(shown.disabled_reason.as_deref(), Some("gone"));
-    let report = t.delivery(leased.id).await;
+    let report = t.delivery(leased.first().id).await;
     assert_eq!(report.reason.as_deref(), Some("gone"));
 
     t.insert(&[event("work")]).await;
@@ -265,7 +265,12 @@ pub async fn enabling_delivers_what_was_held(t: &TestStore) {
         (shown.disabled_reason, shown.first_failure_at),
         (None, None)
     );
-    let mut leased: Vec<_> = t.lease(&[hook]).await.iter().map(|l| l.id).collect();
+    let mut leased: Vec<_> = t
+        .lease(&[hook])
+        .await
+        .iter()
+        .map(|l| l.first().id)
+        .collect();
     leased.sort();
     assert_eq!(leased, ids, "every one of them");
 }
@@ -279,7 +284,7 @@ pub async fn a_blocked_address_counts_as_a_failure(t: &TestStore) {
     let settlement = t.settlement(&leased, outcome, Step::Retry(t.now()));
     t.settle(&[settlement]).await;
     assert_eq!(t.shown(hook).await.fail_count, 1);
-    assert_eq!(t.attempts(leased.id).await[0].outcome, "blocked");
+    assert_eq!(t.attempts(leased.first().id).await[0].outcome, "blocked");
 }
 
 pub async fn settling_many_hooks_at_once_does_not_deadlock(t: &TestStore) {
@@ -292,7 +297,7 @@ pub async fn settling_many_hooks_at_once_does_not_deadlock(t: &TestStore) {
     t.insert_many("work", EVENTS).await;
     let mut started = t.fan_out().await.started;
     assert_eq!(started.len(), HOOKS * EVENTS);
-    started.sort_by_key(|leased| leased.event.id);
+    started.sort_by_key(|leased| leased.first().event.id);
 
     let second = t.another().await;
     let mut callers = Vec::new();
@@ -318,7 +323,7 @@ pub async fn settling_many_hooks_at_once_does_not_deadlock(t: &TestStore) {
 }
 
 /// Settles a failure under the strict policy; the delivery is due again at once.
-async fn fail(t: &TestStore, leased: &Leased) -> SettleResult {
+async fn fail(t: &TestStore, leased: &HookRequest) -> SettleResult {
     let settlement = Settlement {
         policy: strict(),
         ..t.refused(leased, 0)
@@ -335,7 +340,7 @@ async fn disable(t: &TestStore, hook: HookId) -> Vec<DeliveryId> {
     fail(t, &started[1]).await;
     t.advance(60);
     assert_eq!(fail(t, &started[2]).await.disabled.len(), 1);
-    let mut ids: Vec<_> = started.iter().map(|leased| leased.id).collect();
+    let mut ids: Vec<_> = started.iter().map(|leased| leased.first().id).collect();
     ids.sort();
     ids
 }

@@ -224,20 +224,20 @@ pub async fn a_removed_hooks_deliveries_can_still_be_looked_up(t: &TestStore) {
     let leased = t.started(hook, 1).await.remove(0);
     t.settle(&[t.accepted(&leased)]).await;
     t.store.remove_hook(hook, "test", t.now()).await.unwrap();
-    let report = t.delivery(leased.id).await;
+    let report = t.delivery(leased.first().id).await;
     assert_eq!(report.state, DeliveryState::Delivered);
     let filter = DeliveryFilter {
-        event: Some(leased.event.id),
+        event: Some(leased.first().event.id),
         ..deliveries()
     };
     let listed = t.store.deliveries(filter).await.unwrap();
-    assert_eq!(delivery_ids(&listed), [leased.id]);
+    assert_eq!(delivery_ids(&listed), [leased.first().id]);
 }
 
 pub async fn attempts_come_in_the_order_they_were_made(t: &TestStore) {
     let hook = t.hook("work").await;
     let mut leased = t.started(hook, 1).await.remove(0);
-    assert!(t.attempts(leased.id).await.is_empty());
+    assert!(t.attempts(leased.first().id).await.is_empty());
     for status in [500, 404, 503] {
         let step = Step::Retry(t.now() + Duration::from_secs(1));
         t.settle(&[t.settlement(&leased, refusal(status), step)])
@@ -247,7 +247,7 @@ pub async fn attempts_come_in_the_order_they_were_made(t: &TestStore) {
     }
     t.settle(&[t.accepted(&leased)]).await;
     let told: Vec<_> = t
-        .attempts(leased.id)
+        .attempts(leased.first().id)
         .await
         .iter()
         .map(|attempt| (attempt.number, attempt.status))
@@ -295,9 +295,9 @@ async fn one_in_each_state(t: &TestStore, hook: HookId) -> Vec<(DeliveryState, D
     .await;
     vec![
         (DeliveryState::Pending, waits),
-        (DeliveryState::InFlight, started[0].id),
-        (DeliveryState::Delivered, started[1].id),
-        (DeliveryState::Failed, started[2].id),
+        (DeliveryState::InFlight, started[0].first().id),
+        (DeliveryState::Delivered, started[1].first().id),
+        (DeliveryState::Failed, started[2].first().id),
     ]
 }
 

@@ -11,10 +11,10 @@ pub async fn one_that_waits_is_due_now_with_its_schedule_begun_anew(t: &TestStor
     let leased = t.started(hook, 1).await.remove(0);
     t.settle(&[t.refused(&leased, 3_600)]).await;
     t.advance(10);
-    let report = t.store.redeliver(leased.id, t.now()).await.unwrap();
+    let report = t.store.redeliver(leased.first().id, t.now()).await.unwrap();
     assert_eq!(
         (report.id, report.state),
-        (leased.id, DeliveryState::Pending)
+        (leased.first().id, DeliveryState::Pending)
     );
     assert_eq!(report.next_attempt_at, Some(t.now()));
     let again = t.lease(&[hook]).await.remove(0);
@@ -26,12 +26,12 @@ pub async fn one_that_failed_is_sent_again(t: &TestStore) {
     let leased = t.started(hook, 1).await.remove(0);
     let step = Step::Failed(Reason::Exhausted);
     t.settle(&[t.settlement(&leased, refusal(500), step)]).await;
-    again(t, leased.id).await;
-    let report = t.delivery(leased.id).await;
+    again(t, leased.first().id).await;
+    let report = t.delivery(leased.first().id).await;
     assert_eq!(report.state, DeliveryState::Delivered);
     assert_eq!((report.attempts, report.reason), (2, None));
     let numbers: Vec<_> = t
-        .attempts(leased.id)
+        .attempts(leased.first().id)
         .await
         .iter()
         .map(|a| a.number)
@@ -43,10 +43,10 @@ pub async fn one_that_was_delivered_is_sent_again(t: &TestStore) {
     let hook = t.hook("work").await;
     let leased = t.started(hook, 1).await.remove(0);
     t.settle(&[t.accepted(&leased)]).await;
-    again(t, leased.id).await;
-    assert_eq!(t.attempts(leased.id).await.len(), 2);
-    again(t, leased.id).await;
-    let report = t.delivery(leased.id).await;
+    again(t, leased.first().id).await;
+    assert_eq!(t.attempts(leased.first().id).await.len(), 2);
+    again(t, leased.first().id).await;
+    let report = t.delivery(leased.first().id).await;
     assert_eq!(
         (report.state, report.attempts),
         (DeliveryState::Delivered, 3)
@@ -57,7 +57,7 @@ pub async fn one_that_is_sent_again_is_listed_once(t: &TestStore) {
     let hook = t.hook("work").await;
     let leased = t.started(hook, 1).await.remove(0);
     t.settle(&[t.accepted(&leased)]).await;
-    t.store.redeliver(leased.id, t.now()).await.unwrap();
+    t.store.redeliver(leased.first().id, t.now()).await.unwrap();
     for state in [None, Some(DeliveryState::Pending)] {
         let filter = DeliveryFilter {
             state,
@@ -66,7 +66,7 @@ pub async fn one_that_is_sent_again_is_listed_once(t: &TestStore) {
         };
         let listed = t.store.deliveries(filter).await.unwrap();
         let listed: Vec<_> = listed.iter().map(|d| (d.id, d.state)).collect();
-        assert_eq!(listed, [(leased.id, DeliveryState::Pending)]);
+        assert_eq!(listed, [(leased.first().id, DeliveryState::Pending)]);
     }
     let delivered = DeliveryFilter {
         state: Some(DeliveryState::Delivered),
@@ -81,11 +81,11 @@ pub async fn one_that_fails_again_keeps_its_latest_reason(t: &TestStore) {
     let leased = t.started(hook, 1).await.remove(0);
     let step = Step::Failed(Reason::Exhausted);
     t.settle(&[t.settlement(&leased, refusal(500), step)]).await;
-    t.store.redeliver(leased.id, t.now()).await.unwrap();
+    t.store.redeliver(leased.first().id, t.now()).await.unwrap();
     let leased = t.lease(&[hook]).await.remove(0);
     let step = Step::Failed(Reason::Gone);
     t.settle(&[t.settlement(&leased, refusal(410), step)]).await;
-    let report = t.delivery(leased.id).await;
+    let report = t.delivery(leased.first().id).await;
     assert_eq!(report.state, DeliveryState::Failed);
     assert_eq!(report.reason.as_deref(), Some("gone"));
     assert_eq!(report.attempts, 2);
@@ -94,7 +94,11 @@ pub async fn one_that_fails_again_keeps_its_latest_reason(t: &TestStore) {
 pub async fn one_in_flight_is_a_conflict(t: &TestStore) {
     let hook = t.hook("work").await;
     let leased = t.started(hook, 1).await.remove(0);
-    let error = t.store.redeliver(leased.id, t.now()).await.unwrap_err();
+    let error = t
+        .store
+        .redeliver(leased.first().id, t.now())
+        .await
+        .unwrap_err();
     assert!(matches!(error, Error::Conflict(_)), "{error:?}");
     let settled = t.settle(&[t.accepted(&leased)]).await;
     assert_eq!(settled.settled, 1, "its lease still holds");
@@ -104,9 +108,9 @@ pub async fn one_whose_lease_has_run_out_is_sent_again(t: &TestStore) {
     let hook = t.hook("work").await;
     let lost = t.started(hook, 1).await.remove(0);
     t.outlive_leases();
-    t.store.redeliver(lost.id, t.now()).await.unwrap();
+    t.store.redeliver(lost.first().id, t.now()).await.unwrap();
     let leased = t.lease(&[hook]).await.remove(0);
-    assert_eq!(t.settle(&[t.accepted(&lost)]).await.late, [lost.id]);
+    assert_eq!(t.settle(&[t.accepted(&lost)]).await.late, [lost.first().id]);
     assert_eq!(t.settle(&[t.accepted(&leased)]).await.settled, 1);
 }
 
@@ -122,7 +126,11 @@ pub async fn one_whose_hook_was_deleted_is_a_conflict(t: &TestStore) {
     .await;
     t.store.remove_hook(hook, "test", t.now()).await.unwrap();
     for leased in &started {
-        let error = t.store.redeliver(leased.id, t.now()).await.unwrap_err();
+        let error = t
+            .store
+            .redeliver(leased.first().id, t.now())
+            .await
+            .unwrap_err();
         assert!(matches!(error, Error::Conflict(_)), "{error:?}");
     }
 }
@@ -135,7 +143,7 @@ pub async fn one_of_a_paused_hook_is_held(t: &TestStore) {
         .change_hook(hook, HookChange::Pause, "test", t.now())
         .await
         .unwrap();
-    let report = t.store.redeliver(leased.id, t.now()).await.unwrap();
+    let report = t.store.redeliver(leased.first().id, t.now()).await.unwrap();
     assert_eq!(report.state, DeliveryState::Held);
     assert!(t.lease(&[hook]).await.is_empty());
 }
@@ -169,7 +177,7 @@ pub async fn several_that_ask_at_once_make_one_delivery(t: &TestStore) {
     let mut callers = Vec::new();
     for leased in &started {
         for store in [&t.store, &second, &t.store, &second] {
-            let (store, id, now) = (store.clone(), leased.id, t.now());
+            let (store, id, now) = (store.clone(), leased.first().id, t.now());
             callers.push(tokio::spawn(async move { store.redeliver(id, now).await }));
         }
     }
@@ -198,7 +206,7 @@ pub async fn one_that_ends_meanwhile_is_found(t: &TestStore) {
             tokio::spawn(async move { store.settle(now, &[settlement]).await })
         };
         let asking = [&t.store, &second].map(|store| {
-            let (store, id, now) = (store.clone(), leased.id, t.now());
+            let (store, id, now) = (store.clone(), leased.first().id, t.now());
             tokio::spawn(async move { store.redeliver(id, now).await })
         });
         assert_eq!(settling.await.unwrap().unwrap().settled, 1);
@@ -211,7 +219,7 @@ pub async fn one_that_ends_meanwhile_is_found(t: &TestStore) {
         }
         // Whoever asked before the end was told of a conflict; whoever asked after it made
         // the delivery wait again, with its attempt counted.
-        let report = t.delivery(leased.id).await;
+        let report = t.delivery(leased.first().id).await;
         assert_eq!(report.state == DeliveryState::Pending, sent_again);
         assert_eq!(report.attempts, 1);
     }
@@ -239,7 +247,11 @@ pub async fn one_whose_event_is_gone_is_a_conflict(t: &TestStore) {
         .await;
     t.sql().await.run("DELETE FROM postrider_events").await;
     for leased in &started {
-        let error = t.store.redeliver(leased.id, t.now()).await.unwrap_err();
+        let error = t
+            .store
+            .redeliver(leased.first().id, t.now())
+            .await
+            .unwrap_err();
         assert!(matches!(error, Error::Conflict(_)), "{error:?}");
     }
 }
@@ -253,7 +265,7 @@ async fn again(t: &TestStore, id: DeliveryId) {
     assert_eq!(report.next_attempt_at, Some(t.now()));
     assert_eq!(report.reason, None);
     let leased = t.lease(&[report.hook_id]).await.remove(0);
-    assert_eq!((leased.id, leased.attempts), (id, before));
+    assert_eq!((leased.first().id, leased.attempts), (id, before));
     assert_eq!(leased.earlier_attempts, before);
     let settled = t.settle(&[t.accepted(&leased)]).await;
     assert_eq!(settled.settled, 1);

@@ -1,7 +1,7 @@
 //! What several of the cases do.
 
 use postrider_core::EventId;
-use postrider_store::{FanOutRequest, FanOutResult, Leased};
+use postrider_store::{FanOutRequest, FanOutResult, HookRequest};
 use postrider_tests::TestStore;
 
 /// Fans out every slot until the outbox is empty, as a worker on its round does.
@@ -28,6 +28,9 @@ pub async fn drained(t: &TestStore) -> FanOutResult {
 }
 
 /// The events of these deliveries, in their order.
-pub fn ids_of(leased: &[Leased]) -> Vec<EventId> {
-    leased.iter().map(|leased| leased.event.id).collect()
+pub fn ids_of(leased: &[HookRequest]) -> Vec<EventId> {
+    leased
+        .iter()
+        .map(|leased| leased.first().event.id)
+        .collect()
 }

@@ -3,7 +3,7 @@
 use crate::gate::{Ended, Gate};
 use crate::profiles::Policy;
 use postrider_core::Hook;
-use postrider_store::Leased;
+use postrider_store::HookRequest;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,7 +27,7 @@ const SILENT_AFTER: Duration = Duration::from_millis(500);
 /// The queue of one hook.
 #[derive(Debug)]
 pub(super) struct HookQueue {
-    pub(super) waiting: VecDeque<Leased>,
+    pub(super) waiting: VecDeque<HookRequest>,
     pub(super) in_flight: u32,
     /// In flight at most.
     pub(super) cap: u32,
@@ -86,7 +86,7 @@ impl HookQueue {
     }
 
     /// Takes one more.
-    pub(super) fn push(&mut self, delivery: Leased, back_off_after: u32) {
+    pub(super) fn push(&mut self, delivery: HookRequest, back_off_after: u32) {
         self.back_off_after = Policy::back_off_after(&delivery.hook, back_off_after);
         self.waiting.push_back(delivery);
         self.offered = self.offered.saturating_sub(1);
@@ -113,7 +113,7 @@ impl HookQueue {
     }
 
     /// The next one, in flight from here on.
-    pub(super) fn start(&mut self) -> Option<Leased> {
+    pub(super) fn start(&mut self) -> Option<HookRequest> {
         let delivery = self.waiting.pop_front()?;
         if self.in_flight == 0 {
             self.moved = Instant::now();

@@ -26,7 +26,7 @@ async fn six_days() -> (TestFile, [HookId; 2]) {
         let mut batch = Vec::new();
         for pair in done.started.chunks(8) {
             for leased in pair {
-                match leased.event.payload.as_str() {
+                match leased.first().event.payload.as_str() {
                     "0" => batch.push(accepted(leased)),
                     "1" => batch.push(refused(leased, 500, Step::Failed(Reason::Exhausted))),
                     "2" => batch.push(refused(leased, 500, Step::Retry(later()))),
@@ -35,9 +35,9 @@ async fn six_days() -> (TestFile, [HookId; 2]) {
             }
         }
         // One success after the failures, so that no hook is disabled.
-        batch.sort_by_key(|settlement| settlement.attempt.outcome.is_accepted());
+        batch.sort_by_key(|settlement| settlement.attempts.first.outcome.is_accepted());
         for (n, settlement) in batch.iter_mut().enumerate() {
-            settlement.attempt.at = at + TimeDelta::milliseconds(n as i64);
+            settlement.attempts.first.at = at + TimeDelta::milliseconds(n as i64);
         }
         file.store.settle(at, &batch).await.unwrap();
     }

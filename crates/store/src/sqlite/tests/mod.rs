@@ -11,8 +11,8 @@ mod work;
 
 use super::SqliteStore;
 use crate::{
-    Capacity, Database, FanOutRequest, FanOutResult, History, Hooks, LeaseRequest, Leased, Outbox,
-    Settlement, Step,
+    Capacity, Database, FanOutRequest, FanOutResult, HookRequest, Hooks, LeaseRequest, OneOrMore,
+    Outbox, Settlement, Step,
 };
 use chrono::{DateTime, TimeDelta};
 use postrider_core::{
@@ -151,28 +151,28 @@ fn lease(hook: HookId, limit: u32, now: Timestamp) -> LeaseRequest {
     }
 }
 
-fn settlement(leased: &Leased, outcome: Outcome, step: Step) -> Settlement {
+fn settlement(leased: &HookRequest, outcome: Outcome, step: Step) -> Settlement {
     Settlement {
-        attempt: Attempt {
+        attempts: OneOrMore::one(Attempt {
             id: AttemptId::draw(now()),
             number: leased.attempts + 1,
             at: now(),
             duration: Duration::from_millis(20),
             outcome,
             response: b"ok \xff".to_vec(),
-        },
-        leased: leased.clone(),
+        }),
+        request: leased.clone(),
         step,
         policy: POLICY,
         keeps_target: false,
     }
 }
 
-fn accepted(leased: &Leased) -> Settlement {
+fn accepted(leased: &HookRequest) -> Settlement {
     settlement(leased, Outcome::Accepted { status: 200 }, Step::Delivered)
 }
 
-fn refused(leased: &Leased, status: u16, step: Step) -> Settlement {
+fn refused(leased: &HookRequest, status: u16, step: Step) -> Settlement {
     let outcome = Outcome::refused(status, None);
     settlement(leased, outcome, step)
 }

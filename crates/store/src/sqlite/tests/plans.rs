@@ -46,7 +46,13 @@ async fn every_statement_goes_by_an_index() {
     let mut connection = file.application().await;
     let mut seen = 0;
     for (name, statement) in HOT.into_iter().flat_map(statements) {
-        let plan = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}")))
+        // Columns that a macro names are no part of the literal, and of no plan.
+        let returned = match statement.trim_end().ends_with("RETURNING") {
+            true => "id",
+            false => "",
+        };
+        let explain = format!("EXPLAIN QUERY PLAN {statement}{returned}");
+        let plan = sqlx::query(AssertSqlSafe(explain))
             .fetch_all(&mut connection)
             .await
             .unwrap_or_else(|error| panic!("{name}: {error}"));

@@ -100,12 +100,12 @@ async fn a_settlement_that_is_refused_is_made_without_its_text() {
     )
     .await;
     let mut batch: Vec<_> = started.iter().map(accepted).collect();
-    batch[5].attempt.response = b"bad".to_vec();
+    batch[5].attempts.first.response = b"bad".to_vec();
     let settled = file.store.settle(now(), &batch).await.unwrap();
     assert_eq!((settled.settled, settled.scrubbed), (8, 1));
-    let attempts = file.store.attempts(started[5].id).await.unwrap();
+    let attempts = file.store.attempts(started[5].first().id).await.unwrap();
     assert_eq!((attempts.len(), attempts[0].response.as_deref()), (1, None));
-    let attempts = file.store.attempts(started[4].id).await.unwrap();
+    let attempts = file.store.attempts(started[4].first().id).await.unwrap();
     assert_eq!(attempts[0].response.as_deref(), Some("ok \u{fffd}"));
 }
 
@@ -127,7 +127,7 @@ async fn times_are_taken_as_applications_write_them() {
     assert!(file.store.lease(early).await.unwrap().is_empty());
     let leased = file.store.lease(lease(hook, 1, ten)).await.unwrap();
     let occurred_at = "2027-01-15T06:00:00.500Z".parse::<Timestamp>().unwrap();
-    assert_eq!(leased[0].event.occurred_at, occurred_at);
+    assert_eq!(leased[0].first().event.occurred_at, occurred_at);
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ async fn a_delivery_is_leased_retried_delivered_and_sent_again() {
         (done.started.len(), done.waiting.as_slice()),
         (2, &[hook][..])
     );
-    assert_eq!(done.started[0].event.payload.as_str(), "0");
+    assert_eq!(done.started[0].first().event.payload.as_str(), "0");
     assert_eq!(file.store.slots().await.unwrap(), [0]);
     let due = file.store.due_hooks(0, None, 10).await.unwrap();
     assert_eq!((due.len(), due[0].hook, due[0].first_due), (1, hook, now()));
@@ -39,30 +39,37 @@ async fn a_delivery_is_leased_retried_delivered_and_sent_again() {
     let leased = file.store.lease(lease(hook, 10, later())).await.unwrap();
     assert_eq!(leased.len(), 2);
     assert_eq!((leased[0].attempts, leased[1].attempts), (0, 1));
-    assert_eq!(leased[1].event.payload.as_str(), "1");
+    assert_eq!(leased[1].first().event.payload.as_str(), "1");
     let failed = refused(&leased[1], 500, Step::Failed(Reason::Exhausted));
     file.store
         .settle(later(), &[accepted(&leased[0]), failed])
         .await
         .unwrap();
 
-    let again = file.store.redeliver(leased[1].id, later()).await.unwrap();
+    let again = file
+        .store
+        .redeliver(leased[1].first().id, later())
+        .await
+        .unwrap();
     assert_eq!((again.state, again.attempts), (DeliveryState::Pending, 2));
     let again = file
         .store
-        .redeliver(done.started[0].id, later())
+        .redeliver(done.started[0].first().id, later())
         .await
         .unwrap();
     assert_eq!((again.state, again.attempts), (DeliveryState::Pending, 1));
     let leased = file.store.lease(lease(hook, 10, later())).await.unwrap();
     assert_eq!(leased.len(), 2);
     assert!(leased.iter().all(|l| l.attempts == l.earlier_attempts));
-    let conflict = file.store.redeliver(leased[0].id, later()).await;
+    let conflict = file.store.redeliver(leased[0].first().id, later()).await;
     assert!(matches!(conflict, Err(crate::Error::Conflict(_))));
-    let ids = [leased[0].id, leased[1].id];
-    let released = file.store.release(0, leased[0].token, &ids, now()).await;
+    let ids = [leased[0].first().id, leased[1].first().id];
+    let released = file
+        .store
+        .release(0, leased[0].lease.token, &ids, now())
+        .await;
     assert_eq!(released.unwrap(), 2);
-    let attempts = file.store.attempts(leased[1].id).await.unwrap();
+    let attempts = file.store.attempts(leased[1].first().id).await.unwrap();
     assert!(!attempts.is_empty());
 }
 
@@ -101,7 +108,7 @@ async fn a_replayed_settlement_changes_nothing_and_a_stale_one_only_leaves_its_a
     let twice = [good.clone(), good];
     let settled = file.store.settle(later(), &twice).await.unwrap();
     assert_eq!((settled.settled, settled.replayed), (1, 1));
-    let report = file.store.delivery(first.id).await.unwrap();
+    let report = file.store.delivery(first.first().id).await.unwrap();
     assert_eq!(
         (report.state, report.attempts),
         (DeliveryState::Delivered, 1)
@@ -180,10 +187,10 @@ async fn a_delivery_that_loses_its_worker_three_times_has_made_an_attempt() {
             assert_eq!(file.store.lease(lease(hook, 1, at)).await.unwrap().len(), 1);
         }
     }
-    let report = file.store.delivery(leased.id).await.unwrap();
+    let report = file.store.delivery(leased.first().id).await.unwrap();
     assert_eq!((report.state, report.attempts), (DeliveryState::Failed, 2));
     assert_eq!(report.reason.as_deref(), Some("exhausted"));
-    let attempts = file.store.attempts(leased.id).await.unwrap();
+    let attempts = file.store.attempts(leased.first().id).await.unwrap();
     assert_eq!(
         attempts.iter().map(|a| a.number).collect::<Vec<_>>(),
         [1, 2]
