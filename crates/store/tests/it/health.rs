@@ -1,6 +1,6 @@
 //! A hook's failures in a row, and how they disable it.
 
-use postrider_core::{DeliveryId, HealthPolicy, HookId, Outcome, Reason};
+use postrider_core::{DeliveryId, HealthPolicy, Hook, HookId, Outcome, Reason};
 use postrider_store::{Disabling, HookChange, HookRequest, SettleResult, Settlement, Step};
 use postrider_tests::{TestStore, event, policy, refusal};
 use std::time::Duration;
@@ -174,6 +174,51 @@ pub async fn a_success_in_the_same_batch_spares_the_hook(t: &TestStore) {
     let settled = t.settle(&[success, failure]).await;
     assert_eq!(settled.disabled, []);
     assert_eq!(t.shown(hook).await.status, "active");
+}
+
+pub async fn the_policy_of_the_latest_version_decides(t: &TestStore) {
+    for newest_first in [false, true] {
+        let hook = t.hook("work").await;
+        let started = t.started(hook, 4).await;
+        fail(t, &started[0]).await;
+        fail(t, &started[1]).await;
+        t.advance(60);
+        // One was sent by the lenient policy of an older version.
+        let older = t.refused(&started[2], 0);
+        let mut newer = t.refused(&started[3], 0);
+        newer.policy = strict();
+        let mut changed = Hook::clone(&newer.request.hook);
+        changed.version += 1;
+        newer.request.hook = changed.into();
+        let mut settlements = [older, newer];
+        if newest_first {
+            settlements.reverse();
+        }
+        assert_eq!(t.settle(&settlements).await.disabled.len(), 1);
+        t.store.remove_hook(hook, "test", t.now()).await.unwrap();
+    }
+}
+
+pub async fn a_failure_known_too_late_tells_how_the_hook_stands(t: &TestStore) {
+    let hook = t.hook("work").await;
+    let started = t.started(hook, 3).await;
+    fail(t, &started[0]).await;
+    let mut late = t.refused(&started[1], 10);
+    late.attempts.first.duration = Duration::from_secs(1);
+    t.advance(5);
+    t.settle(&[t.accepted(&started[2])]).await;
+    let settled = t.settle(&[late]).await;
+    assert_eq!(
+        t.shown(hook).await.fail_count,
+        0,
+        "the success came after it"
+    );
+    let told: Vec<_> = settled
+        .standings
+        .iter()
+        .map(|s| (s.hook, s.phase))
+        .collect();
+    assert_eq!(told, [(hook, None)]);
 }
 
 pub async fn an_answer_of_410_disables_at_once_as_gone(t: &TestStore) {

@@ -295,6 +295,8 @@ on_every_store! {
         the_count_without_the_span_disables_nothing,
         the_span_without_the_count_disables_nothing,
         a_success_in_the_same_batch_spares_the_hook,
+        the_policy_of_the_latest_version_decides,
+        a_failure_known_too_late_tells_how_the_hook_stands,
         an_answer_of_410_disables_at_once_as_gone,
         a_hook_disabled_for_failures_still_gets_deliveries,
         a_hook_is_disabled_once,
