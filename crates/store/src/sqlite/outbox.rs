@@ -152,7 +152,7 @@ impl Head {
         request: &FanOutRequest,
         max_events: u32,
     ) -> Result<Option<Self>> {
-        type Columns = (u32, Option<i64>, Option<i64>, i64);
+        type Columns = (u32, Option<i64>, Option<i64>, Option<i64>);
         let (queued, last_seq, bytes, hooks_version): Columns = sqlx::query_as(
             "-- postrider: fan_out_head
             SELECT count(*), max(seq), sum(size), (SELECT hooks_version FROM postrider_meta)
@@ -165,6 +165,8 @@ impl Head {
         let (Some(mut last_seq), Some(bytes)) = (last_seq, bytes) else {
             return Ok(None);
         };
+        // A missing row reads as NULL, which would pass for version 0: no hooks at all.
+        let hooks_version = hooks_version.ok_or(sqlx::Error::RowNotFound)?;
         let max_bytes = i64::try_from(request.max_bytes).unwrap_or(i64::MAX);
         if bytes > max_bytes {
             last_seq = sqlx::query_scalar(
