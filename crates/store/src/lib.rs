@@ -14,6 +14,7 @@ mod error;
 mod fan_out;
 mod gauges;
 mod hook_cache;
+mod hook_health;
 mod lease;
 mod migrations;
 mod open;

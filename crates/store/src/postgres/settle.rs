@@ -7,12 +7,13 @@
 //! hooks, hooks. What is recorded of hooks and announced waits for nobody.
 
 use super::PostgresStore;
-use super::health::{disable, observed, warn, weigh};
+use super::health::update_health;
 use super::operational_events::announce;
 use super::order::give_turns;
 use super::settle_rows::{Written, open_members, record_late, settle_fresh, settle_rows};
 use super::targets::keep_targets;
 use crate::Result;
+use crate::hook_health::concerned;
 use crate::operational_events::of_settled;
 use crate::settlement::halves;
 use crate::{LeaseKind, SettleResult, Settlement};
@@ -90,13 +91,12 @@ impl PostgresStore {
         let freed = written.effective.iter().filter_map(|s| s.freed_key(&cache));
         give_turns(&mut tx, slot, freed.collect(), now).await?;
         settled.settled = count(written.effective.len());
-        let observed = observed(&written.effective, &written.failing);
-        if !observed.is_empty() {
-            let weighed = weigh(&mut tx, &observed, &written.known).await?;
-            settled.standings = weighed.standings;
-            settled.disabled = disable(&mut tx, now, weighed.verdicts).await?;
-            settled.warned = warn(&mut tx, now, weighed.warnings).await?;
-        }
+        let (effective, with_row) = (&written.effective, &written.with_health);
+        let concerned = concerned(effective, |hook| written.failing.contains(&hook.0));
+        let health = update_health(&mut tx, effective, &concerned, with_row, now).await?;
+        settled.standings = health.phases;
+        settled.disabled = health.disabled;
+        settled.warned = health.warned;
         let announcements = of_settled(
             &self.current_book(),
             &written.effective,

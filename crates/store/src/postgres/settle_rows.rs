@@ -51,9 +51,9 @@ pub(super) struct Written<'a> {
     pub effective: Vec<DeliverySettlement<'a>>,
     /// Settlements whose delivery is not under their token.
     pub lost: Vec<DeliverySettlement<'a>>,
-    /// Hooks with a row of health.
-    pub known: HashSet<Uuid>,
-    /// Hooks with failures.
+    /// Hooks that had a row of health.
+    pub with_health: HashSet<Uuid>,
+    /// Hooks that were failing: [`is_failing`](crate::hook_health::is_failing), in SQL.
     pub failing: HashSet<Uuid>,
 }
 
@@ -113,7 +113,7 @@ pub(super) async fn settle_fresh<'a>(
         .bind(hooks_of(&part))
         .fetch_one(&mut *connection)
         .await?;
-    written.known.extend(ids(&row, 0)?);
+    written.with_health.extend(ids(&row, 0)?);
     written.failing.extend(ids(&row, 1)?);
     let held = ids(&row, 2)?;
     let finished: Vec<Uuid> = row.try_get(3)?;
@@ -237,7 +237,7 @@ pub(super) async fn settle_rows<'a>(
         .bind(hooks_of(&part))
         .fetch_one(&mut *connection)
         .await?;
-    written.known.extend(ids(&row, 0)?);
+    written.with_health.extend(ids(&row, 0)?);
     written.failing.extend(ids(&row, 1)?);
     let lost = ids(&row, 2)?;
     let (lost, effective): (Vec<_>, Vec<_>) = part

@@ -90,9 +90,9 @@ impl SqliteStore {
         let late: Vec<_> = lost.iter().map(|s| attempt_row(s, scrub)).collect();
         let recorded = recorded_before(&mut tx, &late).await?;
         insert_attempts(&mut tx, late, true).await?;
-        let weighed = update_health(&mut tx, &held, now).await?;
-        let (cache, warned) = (self.current_book(), &weighed.warned);
-        let announcements = of_settled(&cache, &held, warned, &weighed.disabled, now);
+        let health = update_health(&mut tx, &held, now).await?;
+        let (cache, warned) = (self.current_book(), &health.warned);
+        let announcements = of_settled(&cache, &held, warned, &health.disabled, now);
         announce(&mut tx, &announcements, now).await?;
         tx.commit().await?;
 
@@ -101,9 +101,9 @@ impl SqliteStore {
             settled: count(held.len()),
             late: late.map(|settled| settled.delivery.id).collect(),
             replayed: count(recorded.len()),
-            disabled: weighed.disabled,
-            warned: weighed.warned,
-            standings: weighed.standings,
+            disabled: health.disabled,
+            warned: health.warned,
+            standings: health.phases,
             scrubbed: if scrub { deliveries_of(part) } else { 0 },
         })
     }
