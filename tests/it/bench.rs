@@ -1,11 +1,11 @@
-//! The benchmark works, in small: every scenario ends, and everything it made arrived once. How
-//! fast is its own to say, on a machine that does nothing else.
+//! The benchmark works on a small scale: every scenario ends, and every delivery arrives once. The
+//! figures themselves are not tested: they need a machine that does nothing else.
 
 use postrider_store::Backend;
 use postrider_tests::{Postrider, TestDatabase};
 use serde_json::Value;
 
-/// Every scenario, whether it needs PostgreSQL, and a figure that must be among its own.
+/// Every scenario, whether it needs PostgreSQL, and the name of one of its figures.
 const SCENARIOS: [(&str, bool, &str); 10] = [
     ("throughput", false, "backlog drained to 10 hooks"),
     (
@@ -22,11 +22,7 @@ const SCENARIOS: [(&str, bool, &str); 10] = [
         "beside one that never answers, 300 due behind it: p99",
     ),
     ("held-xmin", true, "last tenth: settle, mean"),
-    (
-        "retention",
-        true,
-        "the reader has ended and it goes: longest gap",
-    ),
+    ("retention", true, "pruning after the reader: longest gap"),
     ("workers", true, "4 worker processes"),
     ("idle", false, "share of one core, the worker"),
 ];
@@ -77,7 +73,7 @@ async fn hooks_fan_out_and_concurrency_can_be_set() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_measured_is_refused_with_the_reason() {
+async fn an_impossible_measurement_is_refused_with_the_reason() {
     let postrider = Postrider::bare();
     for (arguments, reason) in [
         (&["workers"][..], "SQLite takes one worker process"),
@@ -95,8 +91,8 @@ async fn what_cannot_be_measured_is_refused_with_the_reason() {
     }
 }
 
-/// Every row has the documented fields, what was delivered was delivered once, and the figure
-/// is among them.
+/// Checks that `figure` is among the rows, that every row has the documented fields, and that
+/// nothing was delivered twice.
 fn check(rows: &[Value], scenario: &str, figure: &str, database: &str) {
     assert!(rows.iter().any(|row| row["name"] == figure), "{rows:?}");
     for row in rows {

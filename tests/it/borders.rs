@@ -1,15 +1,15 @@
 //! The borders between the crates, as `Cargo.toml` draws them.
 //!
-//! Arrows: core ← producer ← store ← {worker, api} ← otel ← cli, which has otel by a feature only.
-//! Each crate is given here whatever it may use of ours and of the libraries that belong to one
-//! layer; anything more fails.
+//! Arrows: core ← producer ← store ← {worker, api} ← {otel, compat, bench} ← cli. The cli depends
+//! on otel through a feature only. The tables below list all that each crate may use: of this
+//! workspace, and of the libraries that belong to one layer.
 
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::process::Command;
 
-/// What each crate may use of ours.
-const OURS: &[(&str, &[&str])] = &[
+/// The crates of this workspace that each crate may use.
+const ALLOWED: &[(&str, &[&str])] = &[
     ("postrider-core", &[]),
     ("postrider-producer", &["postrider-core"]),
     ("postrider-store", &["postrider-core", "postrider-producer"]),
@@ -20,9 +20,24 @@ const OURS: &[(&str, &[&str])] = &[
         &["postrider-api", "postrider-core", "postrider-worker"],
     ),
     (
+        "postrider-bench",
+        &["postrider-core", "postrider-store", "postrider-worker"],
+    ),
+    (
+        "postrider-compat",
+        &[
+            "postrider-api",
+            "postrider-core",
+            "postrider-store",
+            "postrider-worker",
+        ],
+    ),
+    (
         "postrider",
         &[
             "postrider-api",
+            "postrider-bench",
+            "postrider-compat",
             "postrider-core",
             "postrider-otel",
             "postrider-producer",
@@ -32,22 +47,28 @@ const OURS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Which crates may use a library that belongs to one layer.
-const THEIRS: &[(&str, &[&str])] = &[
-    ("sqlx", &["postrider-producer", "postrider-store"]),
-    ("axum", &["postrider-api", "postrider"]),
-    ("reqwest", &["postrider-worker"]),
+/// Libraries that belong to one layer, and the crates that may use them.
+const LAYER_LIBRARIES: &[(&str, &[&str])] = &[
+    (
+        "sqlx",
+        &["postrider-producer", "postrider-store", "postrider-bench"],
+    ),
+    ("axum", &["postrider-api", "postrider-compat", "postrider"]),
+    ("reqwest", &["postrider-bench"]),
     ("hyper", &["postrider-worker", "postrider-api"]),
-    ("hyper-util", &["postrider-worker", "postrider-api"]),
+    (
+        "hyper-util",
+        &["postrider-worker", "postrider-api", "postrider-bench"],
+    ),
     ("opentelemetry", &["postrider-otel"]),
     ("opentelemetry-otlp", &["postrider-otel"]),
     ("opentelemetry_sdk", &["postrider-otel"]),
 ];
 
-/// What would give the core input or output.
+/// Libraries that would give the core input or output.
 const NOT_IN_THE_CORE: &[&str] = &["tokio", "sqlx", "reqwest", "hyper", "axum", "tracing"];
 
-/// The black-box tests see everything.
+/// The black-box tests may use everything.
 const TESTS: &str = "postrider-tests";
 
 #[derive(Deserialize)]
@@ -65,26 +86,26 @@ struct Package {
 #[derive(Deserialize)]
 struct Dependency {
     name: String,
-    /// Absent for an ordinary one; a crate's own tests may use more.
+    /// `None` for a normal dependency. Development dependencies are not restricted.
     kind: Option<String>,
     optional: bool,
 }
 
 #[test]
-fn each_crate_uses_only_the_crates_of_ours_below_it() {
-    let allowed: BTreeMap<_, _> = OURS.iter().copied().collect();
+fn each_crate_uses_only_the_crates_below_it() {
+    let allowed: BTreeMap<_, _> = ALLOWED.iter().copied().collect();
     for (package, dependencies) in workspace() {
         if package == TESTS {
             continue;
         }
         let Some(allowed) = allowed.get(package.as_str()) else {
-            panic!("{package} is new: say in borders.rs what it may use");
+            panic!("{package} is new: add what it may use to ALLOWED in borders.rs");
         };
         for dependency in dependencies {
             let ours = dependency == "postrider" || dependency.starts_with("postrider-");
             assert!(
                 !ours || allowed.contains(&dependency.as_str()),
-                "{package} must not know {dependency}"
+                "{package} must not depend on {dependency}: borders.rs does not allow it"
             );
         }
     }
@@ -93,13 +114,13 @@ fn each_crate_uses_only_the_crates_of_ours_below_it() {
 #[test]
 fn a_layers_library_is_used_by_that_layer_only() {
     for (package, dependencies) in workspace() {
-        for (library, users) in THEIRS {
+        for (library, users) in LAYER_LIBRARIES {
             assert!(
                 package == TESTS
                     || users.contains(&package.as_str())
                     || !dependencies.iter().any(|name| name == library),
-                "{package} must not use {library}: only {} may",
-                users.join(" and ")
+                "{package} must not depend on {library}: only {} may",
+                users.join(", ")
             );
         }
     }
@@ -118,7 +139,7 @@ fn the_core_has_no_input_or_output() {
 }
 
 #[test]
-fn the_binary_has_opentelemetry_by_a_feature_only() {
+fn the_binary_depends_on_opentelemetry_through_a_feature_only() {
     let packages = packages();
     let binary = packages.iter().find(|package| package.name == "postrider");
     let binary = binary.expect("the binary");
@@ -129,7 +150,7 @@ fn the_binary_has_opentelemetry_by_a_feature_only() {
     assert!(!binary.features.contains_key("default"));
 }
 
-/// The workspace's packages and what each depends on, its own tests apart.
+/// The packages of the workspace and their dependencies, without development dependencies.
 fn workspace() -> BTreeMap<String, Vec<String>> {
     packages()
         .into_iter()

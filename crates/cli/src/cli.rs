@@ -98,7 +98,7 @@ pub enum Command {
     Metrics(metrics::MetricsCommand),
     Listen(listen::Listen),
     Demo(demo::Demo),
-    Bench(bench::Bench),
+    Bench(postrider_bench::Bench),
 }
 
 impl Globals {
@@ -147,7 +147,7 @@ impl Command {
             Self::Metrics(command) => command.run(globals).await,
             Self::Listen(command) => command.run(globals).await,
             Self::Demo(command) => command.run(globals).await,
-            Self::Bench(command) => command.run(globals).await,
+            Self::Bench(command) => bench::run(command, globals).await,
         }
     }
 }

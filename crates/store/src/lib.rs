@@ -24,7 +24,6 @@ pub mod postgres;
 mod report;
 mod request;
 mod retention;
-mod scratch;
 mod settlement;
 pub mod sqlite;
 mod store;
@@ -49,7 +48,6 @@ pub use report::{
 };
 pub use request::{Delivery, GroupMember, HookRequest, Lease, LeaseKind, OneOrMore};
 pub use retention::{Erased, Pruned, Retention};
-pub use scratch::{HeldSnapshot, PastDay, ScratchDatabase, describe_server};
 pub use settlement::{Disabling, HookPhase, SettleResult, Settlement, Step, Warning};
 pub use store::{
     Credentials, Database, DeliveryFilter, EnqueuedOnce, EventFilter, Gates, History,

@@ -5,7 +5,6 @@
 //! while a request is in flight.
 
 mod address;
-mod bare;
 mod client;
 mod clock;
 mod dispatch;
@@ -28,7 +27,6 @@ mod watchdog;
 mod worker;
 
 pub use address::{AddressGuard, BlockedAddress};
-pub use bare::{BareRequest, hyper_loop, reqwest_loop};
 pub use client::{Client, Exchange, Request, Target};
 pub use clock::{DatabaseClock, WorkerClock};
 pub use local_fault::LocalFault;

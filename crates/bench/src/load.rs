@@ -1,15 +1,14 @@
 //! Producers that insert into the outbox while workers deliver.
 //!
-//! They keep to a rate, or to a backlog, and always to an end: whatever happens, they insert
-//! nothing after their time.
+//! They keep a rate or a backlog, and insert nothing after their time is over.
 
-use super::environment::Lab;
-use super::figures::percentile;
-use super::options::Shape;
-use super::processes::{LOOK_EVERY, ReceiverProcess};
-use super::progress::Progress;
-use super::received::{Seen, is_kept};
-use crate::failure::Result;
+use crate::environment::Environment;
+use crate::error::Result;
+use crate::figures::percentile;
+use crate::options::Shape;
+use crate::processes::{POLL_EVERY, ReceiverProcess};
+use crate::progress::Progress;
+use crate::received::{Counts, is_sampled};
 use postrider_core::NewEvent;
 use postrider_store::Store;
 use std::collections::HashMap;
@@ -19,27 +18,27 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-/// How often a producer that waits for the backlog to shrink looks at it.
-const WAIT: Duration = Duration::from_millis(2);
+/// How often a producer that waits for the backlog to shrink checks it.
+const CHECK_EVERY: Duration = Duration::from_millis(2);
 
 /// How producers insert.
 #[derive(Clone, Copy, Debug)]
-pub struct Pace {
-    /// How many there are.
+pub struct Load {
+    /// Number of producers.
     pub producers: u32,
     /// Events in one transaction.
     pub rows: u32,
-    /// Events a second, all producers together; as many as go in if `None`.
+    /// Events per second of all producers together; as many as possible if `None`.
     pub rate: Option<f64>,
-    /// They wait while so many deliveries have been inserted and not arrived.
+    /// They wait while this many deliveries have been inserted and have not arrived.
     pub backlog_max: u64,
-    /// For how long they insert.
+    /// How long they insert.
     pub lasts: Duration,
-    /// Of one event in so many it is remembered when it was committed.
+    /// The time of commit is stored for one event in this many; for none if 0.
     pub every: u32,
 }
 
-/// Producers at work.
+/// Running producers.
 pub struct Producers {
     tasks: JoinSet<Result<Produced>>,
     done: Produced,
@@ -52,13 +51,13 @@ pub struct Producers {
 /// What producers have inserted.
 #[derive(Debug, Default)]
 pub struct Produced {
-    /// How many events.
+    /// Number of events.
     pub events: u64,
-    /// When those that are remembered were committed, in seconds from the receiver's zero.
+    /// When the sampled events were committed, in seconds since the receiver started.
     pub commits: HashMap<Uuid, f64>,
 }
 
-/// Deliveries in and out.
+/// Deliveries inserted and arrived.
 #[derive(Debug, Default)]
 struct Flow {
     inserted: AtomicU64,
@@ -69,7 +68,7 @@ struct Producer {
     store: Arc<dyn Store>,
     kinds: Arc<Vec<NewEvent>>,
     shape: Shape,
-    pace: Pace,
+    load: Load,
     number: u32,
     flow: Arc<Flow>,
     begun: Instant,
@@ -77,24 +76,24 @@ struct Producer {
 }
 
 impl Producers {
-    /// Starts them.
+    /// Starts the producers.
     pub async fn start(
-        lab: &Lab,
+        env: &Environment,
         receiver: &mut ReceiverProcess,
         shape: Shape,
-        pace: Pace,
+        load: Load,
     ) -> Result<Self> {
         let zero = receiver.zero().await?;
         let kinds = Arc::new(shape.events()?);
         let flow = Arc::<Flow>::default();
         let begun = Instant::now();
         let mut tasks = JoinSet::new();
-        for number in 0..pace.producers {
+        for number in 0..load.producers {
             let producer = Producer {
-                store: lab.store.clone(),
+                store: env.store.clone(),
                 kinds: kinds.clone(),
                 shape,
-                pace,
+                load,
                 number,
                 flow: flow.clone(),
                 begun,
@@ -107,13 +106,17 @@ impl Producers {
             done: Produced::default(),
             flow,
             begun,
-            lasts: pace.lasts,
-            progress: Progress::new("seconds", pace.lasts.as_secs()),
+            lasts: load.lasts,
+            progress: Progress::new("seconds", load.lasts.as_secs()),
         })
     }
 
-    /// Lets them work until so long after their start, and returns what has arrived by then.
-    pub async fn until(&mut self, after: Duration, receiver: &mut ReceiverProcess) -> Result<Seen> {
+    /// Waits until `after` their start, and returns what has arrived by then.
+    pub async fn until(
+        &mut self,
+        after: Duration,
+        receiver: &mut ReceiverProcess,
+    ) -> Result<Counts> {
         let end = self.begun + after;
         loop {
             let seen = receiver.seen().await?;
@@ -126,13 +129,12 @@ impl Producers {
             if left.is_zero() {
                 return Ok(seen);
             }
-            tokio::time::sleep(left.min(LOOK_EVERY)).await;
+            tokio::time::sleep(left.min(POLL_EVERY)).await;
         }
     }
 
-    /// Lets them work to their end, and returns what they inserted and what has arrived when
-    /// their time is over.
-    pub async fn finish(mut self, receiver: &mut ReceiverProcess) -> Result<(Produced, Seen)> {
+    /// Waits until their time is over, and returns what they inserted and what has arrived by then.
+    pub async fn finish(mut self, receiver: &mut ReceiverProcess) -> Result<(Produced, Counts)> {
         let seen = self.until(self.lasts, receiver).await?;
         while let Some(produced) = self.tasks.join_next().await {
             self.done.add(produced??);
@@ -140,7 +142,7 @@ impl Producers {
         Ok((self.done, seen))
     }
 
-    /// When they end, in seconds from `zero`.
+    /// When their time is over, in seconds since `zero`.
     pub fn end(&self, zero: Instant) -> f64 {
         (self.begun + self.lasts - zero).as_secs_f64()
     }
@@ -152,8 +154,8 @@ impl Produced {
         self.commits.extend(other.commits);
     }
 
-    /// How long after their commit those deliveries arrived that arrived by `end`, sorted. One
-    /// that was quicker than its producer's own answer took no time.
+    /// The times from commit to arrival of the deliveries that arrived by `end`, in seconds, sorted.
+    /// 0 for a delivery that arrived before its producer learned of the commit.
     pub fn waits(&self, arrivals: &HashMap<(Uuid, u32), f64>, end: f64) -> Vec<f64> {
         let waits = arrivals
             .iter()
@@ -166,9 +168,9 @@ impl Produced {
 }
 
 impl Producer {
-    /// Inserts until its time is over.
+    /// Inserts until the time is over.
     async fn run(self) -> Result<Produced> {
-        let end = self.begun + self.pace.lasts;
+        let end = self.begun + self.load.lasts;
         let mut produced = Produced::default();
         let mut turn = u64::from(self.number);
         while self.wait_for(turn, end).await {
@@ -177,20 +179,20 @@ impl Producer {
             let at = self.zero.elapsed().as_secs_f64();
             let count = ids.len() as u64;
             produced.events += count;
-            let kept = ids.iter().filter(|id| is_kept(id.0, self.pace.every));
+            let kept = ids.iter().filter(|id| is_sampled(id.0, self.load.every));
             produced.commits.extend(kept.map(|id| (id.0, at)));
             let deliveries = count * u64::from(self.shape.fan_out);
             self.flow.inserted.fetch_add(deliveries, Ordering::Relaxed);
-            turn += u64::from(self.pace.producers);
+            turn += u64::from(self.load.producers);
         }
         Ok(produced)
     }
 
-    /// Waits until it is time for the `turn`-th transaction of all producers; `false` when
-    /// their time is over before.
+    /// Waits until the `turn`-th transaction of all producers is due; `false` when the time is over
+    /// before.
     async fn wait_for(&self, turn: u64, end: Instant) -> bool {
-        if let Some(rate) = self.pace.rate {
-            let due = turn as f64 * f64::from(self.pace.rows) / rate;
+        if let Some(rate) = self.load.rate {
+            let due = turn as f64 * f64::from(self.load.rows) / rate;
             let due = self.begun + Duration::from_secs_f64(due);
             if due >= end {
                 return false;
@@ -203,23 +205,23 @@ impl Producer {
             if Instant::now() >= end {
                 return false;
             }
-            if inserted.saturating_sub(delivered) < self.pace.backlog_max {
+            if inserted.saturating_sub(delivered) < self.load.backlog_max {
                 return true;
             }
-            tokio::time::sleep(WAIT).await;
+            tokio::time::sleep(CHECK_EVERY).await;
         }
     }
 
-    /// The events of the `turn`-th transaction: of each kind in turn.
+    /// The events of the `turn`-th transaction, the kinds in turn.
     fn batch(&self, turn: u64) -> Vec<NewEvent> {
-        let rows = u64::from(self.pace.rows);
+        let rows = u64::from(self.load.rows);
         let first = (turn * rows % self.kinds.len() as u64) as usize;
-        let endless = self.kinds.iter().cycle().skip(first);
-        endless.take(rows as usize).cloned().collect()
+        let repeated = self.kinds.iter().cycle().skip(first);
+        repeated.take(rows as usize).cloned().collect()
     }
 }
 
-/// So many percent of the waits were not longer than this, in milliseconds.
+/// The percentile of sorted waits in seconds, in milliseconds.
 pub fn milliseconds(waits: &[f64], percent: usize) -> f64 {
     percentile(waits, percent) * 1e3
 }
@@ -229,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_are_those_of_what_arrived_in_time() {
+    fn waits_are_measured_for_deliveries_that_arrived_in_time() {
         let id = Uuid::from_u128;
         let produced = Produced {
             events: 3,

@@ -1,35 +1,35 @@
-//! `publish`: events that come in one by one through the API, and are delivered meanwhile by the
-//! same process.
+//! `publish`: events are published one at a time through the API and delivered by the same process.
 
-use super::environment::Lab;
-use super::figures::{Cost, Figure, Measurement, Meter, rate};
-use super::load::milliseconds;
-use super::options::{Shape, Stage, event_type, payload};
-use super::processes::{ReceiverProcess, WorkerProcess};
-use super::received::Watch;
-use super::throughput;
-use crate::failure::Result;
+use crate::baseline::{BaselineRequest, hyper_loop};
+use crate::environment::Environment;
+use crate::error::Result;
+use crate::figures::{Cost, Figure, Measurement, Meter, rate};
+use crate::load::milliseconds;
+use crate::options::{Plan, Shape, event_type, payload};
 use crate::output::notice;
+use crate::processes::{ReceiverProcess, WorkerProcess};
+use crate::received::Watch;
+use crate::throughput;
 use anyhow::{Context, bail};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
 use postrider_core::{EventId, KeyScope, KeyToken, NewKey};
-use postrider_worker::{AddressGuard, BareRequest, Client, Exchange, Request, Target, hyper_loop};
+use postrider_worker::{AddressGuard, Client, Exchange, Request, Target};
 use serde::Deserialize;
 use std::time::{Duration, Instant};
 
-/// Connections that publish, each one event at a time.
+/// Connections that publish, each with one request in flight.
 const CONNECTIONS: usize = 64;
 const EVENTS: u64 = 100_000;
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A bare HTTP client that sends the deliveries, and the whole way through.
-pub async fn run(stage: &Stage, receiver: &mut ReceiverProcess) -> Result<Vec<Measurement>> {
-    let events = stage.events(EVENTS);
-    let bare = throughput::bare_limit(stage, receiver, events).await?;
+/// Measures the baseline, then the way from the API to the receiver.
+pub async fn run(plan: &Plan, receiver: &mut ReceiverProcess) -> Result<Vec<Measurement>> {
+    let events = plan.events(EVENTS);
+    let bare = throughput::bare_limit(plan, receiver, events).await?;
     notice("  published through the API");
-    let (rate, cost) = Lab::run(stage, async |lab| {
-        through(lab, stage.shape()?, receiver, events).await
+    let (rate, cost) = Environment::run(plan, async |env| {
+        through(env, plan.shape()?, receiver, events).await
     })
     .await?;
     let figure = Figure::new("published and delivered", rate, "/s").beside(throughput::BARE);
@@ -42,59 +42,59 @@ pub async fn run(stage: &Stage, receiver: &mut ReceiverProcess) -> Result<Vec<Me
     ])
 }
 
-/// From the first delivery to the last, publishing from many connections at once.
+/// Deliveries per second from the first request to the last delivery, over many connections.
 async fn through(
-    lab: &Lab,
+    env: &Environment,
     shape: Shape,
     receiver: &mut ReceiverProcess,
     events: u64,
 ) -> Result<(f64, Cost)> {
-    let door = Door::open(lab, shape, receiver).await?;
+    let publisher = Publisher::start(env, shape, receiver).await?;
     receiver.watch(&Watch::count(events)).await?;
-    let request = BareRequest {
-        url: door.url.parse()?,
-        headers: door.headers.clone(),
-        body: door.body.clone().into(),
+    let request = BaselineRequest {
+        url: publisher.url.parse()?,
+        headers: publisher.headers.clone(),
+        body: publisher.body.clone().into(),
     };
-    let servers = vec![door.server];
+    let servers = vec![publisher.server];
     let meter = Meter::start(&servers);
     let begun = receiver.zero().await?.elapsed().as_secs_f64();
     let accepted = hyper_loop(request, CONNECTIONS, events).await;
     if accepted != events {
         bail!("only {accepted} of {events} events were accepted");
     }
-    let seen = receiver.until(events).await?;
+    let counts = receiver.until(events).await?;
     let mut cost = meter.stop(&servers, events);
-    cost.repeats = lab.finish(receiver, servers).await?;
-    Ok((rate(events, begun, seen.last), cost))
+    cost.repeats = env.finish(receiver, servers).await?;
+    Ok((rate(events, begun, counts.last), cost))
 }
 
-/// From the request that publishes an event to its delivery, at so many events a second.
+/// Measures the time from the request that publishes an event to its delivery.
 pub async fn latency(
-    lab: &Lab,
+    env: &Environment,
     shape: Shape,
     receiver: &mut ReceiverProcess,
     events_per_second: u32,
     seconds: u64,
 ) -> Result<Measurement> {
-    let door = Door::open(lab, shape, receiver).await?;
+    let publisher = Publisher::start(env, shape, receiver).await?;
     let count = u64::from(events_per_second) * seconds;
-    receiver.watch(&Watch::moments(count)).await?;
+    receiver.watch(&Watch::sampled(count)).await?;
     let client = Client::new(AddressGuard::new(&["127.0.0.0/8".parse()?]))?;
     let zero = receiver.zero().await?;
     let mut published = Vec::new();
-    let meter = Meter::start(std::slice::from_ref(&door.server));
+    let meter = Meter::start(std::slice::from_ref(&publisher.server));
     let begun = Instant::now();
     for n in 0..count {
         let at = begun + Duration::from_micros(n * 1_000_000 / u64::from(events_per_second));
         tokio::time::sleep_until(at.into()).await;
         let at = zero.elapsed().as_secs_f64();
-        published.push((door.publish(&client).await?, at));
+        published.push((publisher.publish(&client).await?, at));
     }
     receiver.until(count).await?;
-    let servers = vec![door.server];
+    let servers = vec![publisher.server];
     let mut cost = meter.stop(&servers, count);
-    cost.repeats = lab.finish(receiver, servers).await?;
+    cost.repeats = env.finish(receiver, servers).await?;
     let arrivals = receiver.arrivals().await?;
     let mut waits: Vec<f64> = published
         .iter()
@@ -111,8 +111,8 @@ pub async fn latency(
     })
 }
 
-/// A server in all roles, a hook for what it delivers, and all that a publisher needs.
-struct Door {
+/// A server in all roles with one hook, and the request that publishes an event to it.
+struct Publisher {
     server: WorkerProcess,
     url: String,
     headers: HeaderMap,
@@ -124,23 +124,23 @@ struct Published {
     id: EventId,
 }
 
-impl Door {
-    async fn open(lab: &Lab, shape: Shape, receiver: &ReceiverProcess) -> Result<Self> {
+impl Publisher {
+    async fn start(env: &Environment, shape: Shape, receiver: &ReceiverProcess) -> Result<Self> {
         let hook = format!("http://{}/ok/0", receiver.address);
-        lab.hook(hook, &[event_type(0)]).await?;
+        env.hook(hook, &[event_type(0)]).await?;
         let token = KeyToken::generate();
         let key = NewKey {
             scope: KeyScope::Publish,
             account: None,
             name: None,
         };
-        let now = lab.store.now().await?;
-        lab.store.create_key(key, token.hash(), now).await?;
+        let now = env.store.now().await?;
+        env.store.create_key(key, token.hash(), now).await?;
         let bearer = format!("Bearer {}", token.reveal());
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, HeaderValue::from_str(&bearer)?);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let server = lab.server().await?;
+        let server = env.server().await?;
         let api = server.api.as_deref().context("the process opened no API")?;
         Ok(Self {
             url: format!("{api}/v1/events"),

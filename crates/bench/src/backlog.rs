@@ -1,38 +1,38 @@
-//! `backlog`: whether deliveries that wait in great numbers slow down those that go out.
+//! `backlog`: whether a large number of due deliveries slows down delivering.
 
-use super::environment::Lab;
-use super::figures::{Figure, Measurement, Meter, rate};
-use super::options::Stage;
-use super::processes::ReceiverProcess;
-use super::received::Watch;
-use crate::failure::Result;
+use crate::environment::Environment;
+use crate::error::Result;
+use crate::figures::{Figure, Measurement, Meter, rate};
+use crate::options::Plan;
+use crate::processes::ReceiverProcess;
+use crate::received::Watch;
 use anyhow::bail;
 use postrider_store::HookChange;
 
 const EVENTS: u64 = 1_000_000;
-/// How many deliveries at the beginning, in the middle and at the end are looked at, of ten
-/// times as many or more.
+/// Number of deliveries measured at the beginning, in the middle and at the end; at most a tenth of
+/// all.
 const PART: u64 = 100_000;
 
-/// Lets deliveries gather behind paused hooks until all of them are due, enables the hooks, and
-/// says at what rate the first, the middle and the last of them went out.
-pub async fn run(stage: &Stage, receiver: &mut ReceiverProcess) -> Result<Vec<Measurement>> {
-    Lab::run(stage, async |lab| measure(lab, stage, receiver).await).await
+/// Creates due deliveries of paused hooks, enables the hooks, and measures the rate of the first,
+/// the middle and the last deliveries.
+pub async fn run(plan: &Plan, receiver: &mut ReceiverProcess) -> Result<Vec<Measurement>> {
+    Environment::run(plan, async |env| measure(env, plan, receiver).await).await
 }
 
 async fn measure(
-    lab: &Lab,
-    stage: &Stage,
+    env: &Environment,
+    plan: &Plan,
     receiver: &mut ReceiverProcess,
 ) -> Result<Vec<Measurement>> {
-    let shape = stage.shape()?;
-    let events = shape.events_of(stage.events(EVENTS));
+    let shape = plan.shape()?;
+    let events = shape.events_of(plan.events(EVENTS));
     let count = events * u64::from(shape.fan_out);
-    let hooks = lab.hooks(shape, receiver.address).await?;
+    let hooks = env.hooks(shape, receiver.address).await?;
     for hook in &hooks {
-        lab.change(*hook, HookChange::Pause).await?;
+        env.change(*hook, HookChange::Pause).await?;
     }
-    lab.insert(events, &shape.events()?).await?;
+    env.insert(events, &shape.events()?).await?;
     let part = PART.min(count / 10);
     let middle = (count - part) / 2;
     receiver
@@ -44,15 +44,15 @@ async fn measure(
             ..Watch::count(count)
         })
         .await?;
-    let workers = vec![lab.worker().await?];
-    lab.fanned_out(&workers[0], events).await?;
+    let workers = vec![env.worker().await?];
+    env.fanned_out(&workers[0], events).await?;
     let meter = Meter::start(&workers);
     for hook in &hooks {
-        lab.change(*hook, HookChange::Enable).await?;
+        env.change(*hook, HookChange::Enable).await?;
     }
-    let seen = receiver.until(count).await?;
+    let counts = receiver.until(count).await?;
     let mut cost = meter.stop(&workers, count);
-    cost.repeats = lab.finish(receiver, workers).await?;
+    cost.repeats = env.finish(receiver, workers).await?;
     let reached = receiver.reached().await?;
     let [
         first_from,
@@ -63,7 +63,7 @@ async fn measure(
         last_to,
     ] = reached[..]
     else {
-        bail!("the receiver did not see the deliveries pass by");
+        bail!("the receiver did not record when the deliveries arrived");
     };
     let first = format!("the first {part} of {count}");
     Ok(vec![Measurement {
@@ -81,7 +81,7 @@ async fn measure(
                 "/s",
             )
             .beside(&first),
-            Figure::new("all of them", rate(count, seen.first, seen.last), "/s"),
+            Figure::new("all of them", rate(count, counts.first, counts.last), "/s"),
         ],
         cost,
     }])

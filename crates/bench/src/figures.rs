@@ -1,24 +1,24 @@
-//! What one measurement says: its figures, and what they cost.
+//! The result of one measurement: its figures and their cost.
 
-use super::machine::Cpu;
-use super::processes::WorkerProcess;
+use crate::machine::Cpu;
+use crate::processes::WorkerProcess;
 use serde::Serialize;
 
 /// One figure of a measurement.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Figure {
-    /// What was measured; different for every figure of a scenario.
+    /// What was measured; unique among the figures of a scenario.
     pub name: String,
-    /// How much.
+    /// The value, in `unit`.
     pub value: f64,
-    /// Of what.
+    /// The unit, such as `/s` or `ms`.
     pub unit: &'static str,
-    /// The name of the figure that it is divided by.
+    /// The name of the figure to which its ratio is reported.
     pub beside: Option<String>,
 }
 
 impl Figure {
-    /// A figure.
+    /// A figure without a ratio.
     pub fn new(name: impl Into<String>, value: f64, unit: &'static str) -> Self {
         Self {
             name: name.into(),
@@ -28,7 +28,7 @@ impl Figure {
         }
     }
 
-    /// The same, compared with the figure of that name.
+    /// The same figure, with its ratio to the figure `name`.
     #[must_use]
     pub fn beside(mut self, name: impl Into<String>) -> Self {
         self.beside = Some(name.into());
@@ -36,31 +36,31 @@ impl Figure {
     }
 }
 
-/// What a measurement cost, and how calm the machine was meanwhile.
+/// What a measurement cost, and how quiet the machine was during it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Cost {
-    /// Processor seconds of the whole machine for 10,000 deliveries; `None` without any.
+    /// Processor seconds of the whole machine per 10,000 deliveries; `None` without deliveries.
     pub cpu_per_10k: Option<f64>,
-    /// Processor seconds of the worker processes for 10,000 deliveries.
+    /// Processor seconds of the worker processes per 10,000 deliveries; `None` without workers.
     pub worker_cpu_per_10k: Option<f64>,
-    /// The most memory a worker process held, in bytes.
+    /// The most memory held by one worker process, in bytes; `None` without workers.
     pub peak_memory: Option<u64>,
-    /// Deliveries that arrived more than once.
+    /// Number of repeated arrivals.
     pub repeats: u64,
-    /// The share of processor time that other machines took, from 0 to 1.
+    /// Share of processor time taken by other machines on the host, from 0 to 1.
     pub steal: f64,
 }
 
-/// What one measurement of one run says.
+/// One measurement of one run.
 #[derive(Clone, Debug)]
 pub struct Measurement {
-    /// The figures.
+    /// Its figures.
     pub figures: Vec<Figure>,
-    /// What they cost together.
+    /// Their common cost.
     pub cost: Cost,
 }
 
-/// Watches what a measurement costs, from now until it is stopped.
+/// Measures the cost between its start and its stop.
 #[derive(Clone, Copy, Debug)]
 pub struct Meter {
     machine: Cpu,
@@ -68,7 +68,7 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Begins; workers that are started later are watched from their start.
+    /// Starts to measure. Workers started later are measured from their start.
     pub fn start(workers: &[WorkerProcess]) -> Self {
         Self {
             machine: Cpu::now(),
@@ -76,7 +76,7 @@ impl Meter {
         }
     }
 
-    /// Ends, after so many deliveries.
+    /// The cost since the start, shared among `deliveries` deliveries.
     pub fn stop(self, workers: &[WorkerProcess], deliveries: u64) -> Cost {
         let cpu = Cpu::now().since(self.machine);
         let per_10k = |seconds: f64| (deliveries > 0).then(|| seconds * 1e4 / deliveries as f64);
@@ -97,13 +97,13 @@ fn cpu_of(workers: &[WorkerProcess]) -> f64 {
     workers.iter().map(|worker| worker.cost().0).sum()
 }
 
-/// The value below which `percent` of the sorted values lie; 0 when there are none.
+/// The smallest of the sorted values that at least `percent` of them do not exceed; 0 of none.
 pub fn percentile(sorted: &[f64], percent: usize) -> f64 {
-    let place = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
-    sorted.get(place).copied().unwrap_or(0.0)
+    let index = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
+    sorted.get(index).copied().unwrap_or(0.0)
 }
 
-/// The middle of the values; 0 when there are none.
+/// The median; 0 of none.
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
@@ -114,12 +114,13 @@ pub fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// How many things of which the first came at `from` and the last at `to` came in a second.
+/// Rate per second of `count` things, the first of which came at `from` and the last at `to`.
 pub fn rate(count: u64, from: f64, to: f64) -> f64 {
     count.saturating_sub(1) as f64 / (to - from).max(SHORTEST)
 }
 
-/// Two arrivals in the same microsecond are not an infinite rate.
+/// The shortest time that a rate is taken over, in seconds: arrivals at the same moment have no
+/// infinite rate.
 const SHORTEST: f64 = 1e-6;
 
 #[cfg(test)]
@@ -127,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_values_that_occurred() {
+    fn a_percentile_is_one_of_the_values() {
         let values: Vec<f64> = (1..=200).map(f64::from).collect();
         assert_eq!(percentile(&values, 50), 100.0);
         assert_eq!(percentile(&values, 99), 198.0);
@@ -136,14 +137,14 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_counts_the_spaces_between() {
+    fn a_rate_counts_the_intervals() {
         assert_eq!(rate(11, 1.0, 3.0), 5.0);
         assert_eq!(rate(1, 1.0, 1.0), 0.0);
         assert!(rate(2, 1.0, 1.0).is_finite());
     }
 
     #[test]
-    fn the_middle_of_an_even_number_lies_between() {
+    fn the_median_of_an_even_number_of_values_is_their_mean() {
         assert_eq!(median(vec![4.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), 2.5);
     }

@@ -1,145 +1,150 @@
-//! What can be set about a measurement, and what holds where nothing is set.
+//! The options of the command and the defaults of each scenario.
 
-use crate::failure::{Misuse, Result};
+use crate::error::{Result, Unusable};
 use clap::Args;
 use postrider_core::NewEvent;
 use postrider_store::Backend;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The longest measurement, beside the time that is asked for.
+/// The longest a measurement may take in addition to `--seconds`.
 const LONGEST: Duration = Duration::from_secs(3_600);
 
-/// What can be set; which scenario makes use of what is in `docs/benchmarks.md`.
+/// The options of the command; `docs/benchmarks.md` says which scenario uses which.
 #[derive(Clone, Debug, Args)]
 pub struct Options {
-    /// Deliveries of one run; an event to ten hooks makes ten [default: 100000; backlog
-    /// 1000000; isolation 100000 that wait behind the hanging hook; retention
-    /// 200000 of the day that goes]
+    /// Deliveries in one run; an event to ten hooks makes ten [default: 100000; backlog 1000000;
+    /// isolation 100000 due to the hanging hook; retention 200000 on the pruned day]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(20..=100_000_000))]
     events: Option<u64>,
-    /// How long one run takes [default: latency, idle 10; steady 20; each part of retention 20;
-    /// isolation 30; held-xmin 600]
+    /// Duration of one run in seconds [default: latency, idle 10; steady 20; each part of
+    /// retention 20; isolation 30; held-xmin 600]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: Option<u64>,
-    /// Bytes of one payload
+    /// Size of each payload in bytes
     #[arg(long, value_name = "BYTES", default_value_t = 1_024,
           value_parser = clap::value_parser!(u32).range(16..=524_288))]
     payload: u32,
-    /// Hooks that are registered [default: as many as --fan-out, or 1; isolation 1000]
+    /// Number of registered hooks [default: the value of --fan-out, or 1; isolation 1000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     hooks: Option<u32>,
-    /// Hooks that each event goes to [default: all of them]
+    /// Number of hooks that receive each event [default: all of them]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     fan_out: Option<u32>,
-    /// Requests in flight at most, in each worker process (worker.concurrency) [default: the
+    /// Most requests in flight in each worker process (worker.concurrency) [default: the
     /// worker's own]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     concurrency: Option<u32>,
-    /// Events a second [default: latency 50; isolation 200; retention 5000; steady as fast as
+    /// Events per second [default: latency 50; isolation 200; retention 5000; steady as fast as
     /// they are delivered; held-xmin 80 % of the peak]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rate: Option<u32>,
-    /// How often everything is measured [default: 3; 1 with --quick]
+    /// Number of runs [default: 3; 1 with --quick]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: Option<u32>,
-    /// Everything in small, to see that it works: the figures say nothing
+    /// Run everything on a small scale, to see that it works; the figures mean nothing
     #[arg(long)]
     quick: bool,
 }
 
-/// What a scenario measures with.
+/// The checked options of one benchmark.
 #[derive(Clone, Debug)]
-pub struct Stage {
-    /// The database beside which new ones are made.
+pub struct Plan {
+    /// URL of the database on whose server the benchmark creates its own.
     pub url: String,
-    /// What that is.
+    /// The kind of that database.
     pub backend: Backend,
-    /// Requests in flight at most, where that is not the default.
+    /// The executable to measure.
+    pub program: PathBuf,
+    /// Most requests in flight in each worker process; the worker's default if `None`.
     pub concurrency: Option<u32>,
-    /// Events a second, where that is said.
+    /// Events per second; the scenario's default if `None`.
     pub rate: Option<u32>,
     options: Options,
 }
 
-/// The hooks of a measurement, and the events that go to them.
+/// The hooks of a measurement and the events they receive.
 ///
-/// Hooks stand in groups of as many as each event goes to, and each group has an event type of
-/// its own.
+/// Hooks form groups of `fan_out` hooks, and each group has an event type of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
-    /// How many hooks there are.
+    /// Number of hooks.
     pub hooks: u32,
-    /// To how many of them each event goes.
+    /// Number of hooks that receive each event.
     pub fan_out: u32,
-    /// Bytes of a payload.
+    /// Size of each payload in bytes.
     pub payload: u32,
 }
 
 impl Options {
-    /// How often everything is measured.
+    /// Number of runs.
     pub fn runs(&self) -> u32 {
         self.runs.unwrap_or(if self.quick { 1 } else { 3 })
     }
 
-    /// Bytes of a payload.
+    /// Size of each payload in bytes.
     pub fn payload(&self) -> u32 {
         self.payload
     }
 }
 
-impl Stage {
-    /// What the options say of a measurement beside the database at `url`.
-    pub fn new(url: &str, options: &Options) -> Result<Self> {
-        let stage = Self {
+impl Plan {
+    /// Checks the options of a benchmark of `program` beside the database at `url`.
+    ///
+    /// # Errors
+    /// [`Unusable`] when the URL names no database or the options contradict each other.
+    pub fn new(url: &str, program: &Path, options: &Options) -> Result<Self> {
+        let plan = Self {
             url: url.to_owned(),
-            backend: Backend::of(url).map_err(|error| Misuse::new(error.to_string()))?,
+            backend: Backend::of(url).map_err(|error| Unusable::new(error.to_string()))?,
+            program: program.to_owned(),
             concurrency: options.concurrency,
             rate: options.rate,
             options: options.clone(),
         };
-        stage.shape()?;
-        Ok(stage)
+        plan.shape()?;
+        Ok(plan)
     }
 
-    /// How many deliveries one run has: `usual` unless something else is asked for.
-    pub fn events(&self, usual: u64) -> u64 {
-        self.options.events.unwrap_or(self.small(usual, 300))
+    /// Deliveries in one run: `--events`, or `default`.
+    pub fn events(&self, default: u64) -> u64 {
+        self.options.events.unwrap_or(self.small(default, 300))
     }
 
-    /// How many seconds one run takes.
-    pub fn seconds(&self, usual: u64) -> u64 {
-        self.options.seconds.unwrap_or(self.small(usual, 1))
+    /// Duration of one run in seconds: `--seconds`, or `default`.
+    pub fn seconds(&self, default: u64) -> u64 {
+        self.options.seconds.unwrap_or(self.small(default, 1))
     }
 
-    /// How many hooks there are, where one is not the usual number.
-    pub fn hooks(&self, usual: u32, quick: u32) -> u32 {
-        self.options.hooks.unwrap_or(self.small(usual, quick))
+    /// Number of hooks: `--hooks`, or `default`, or `quick` with `--quick`.
+    pub fn hooks(&self, default: u32, quick: u32) -> u32 {
+        self.options.hooks.unwrap_or(self.small(default, quick))
     }
 
-    /// Whether hooks or fan-out are asked for.
+    /// Whether `--hooks` or `--fan-out` is given.
     pub fn has_shape(&self) -> bool {
         self.options.hooks.is_some() || self.options.fan_out.is_some()
     }
 
-    /// The hooks that are asked for; one if nothing is.
+    /// The shape of `--hooks` and `--fan-out`; one hook if neither is given.
     ///
     /// # Errors
-    /// When each event cannot go to as many hooks as is asked for.
+    /// [`Unusable`] when the hooks cannot be divided into groups of the fan-out.
     pub fn shape(&self) -> Result<Shape> {
         let Options { hooks, fan_out, .. } = self.options;
         let hooks = hooks.or(fan_out).unwrap_or(1);
         let shape = self.shape_of(hooks, fan_out.unwrap_or(hooks));
         if !shape.hooks.is_multiple_of(shape.fan_out) {
-            return Err(Misuse::new(format!(
-                "{hooks} hooks cannot be shared out so that each event goes to {}: make --hooks a \
-                 multiple of --fan-out",
+            return Err(Unusable::new(format!(
+                "{hooks} hooks cannot be divided into groups of {}: make --hooks a multiple of \
+                 --fan-out",
                 shape.fan_out
             )));
         }
         Ok(shape)
     }
 
-    /// So many hooks, of which each event goes to `fan_out`.
+    /// A shape of `hooks` hooks, `fan_out` of which receive each event.
     pub fn shape_of(&self, hooks: u32, fan_out: u32) -> Shape {
         Shape {
             hooks,
@@ -148,31 +153,31 @@ impl Stage {
         }
     }
 
-    /// A measurement that takes longer has failed.
+    /// A measurement that takes longer than this has failed.
     pub fn time_limit(&self) -> Duration {
         LONGEST + Duration::from_secs(self.options.seconds.unwrap_or_default())
     }
 
-    fn small<T>(&self, usual: T, quick: T) -> T {
+    fn small<T>(&self, default: T, quick: T) -> T {
         match self.options.quick {
             true => quick,
-            false => usual,
+            false => default,
         }
     }
 }
 
 impl Shape {
-    /// How many events make about so many deliveries.
+    /// Number of events that make at least `deliveries` deliveries.
     pub fn events_of(self, deliveries: u64) -> u64 {
         deliveries.div_ceil(u64::from(self.fan_out))
     }
 
-    /// In how many groups the hooks stand.
+    /// Number of groups of hooks.
     pub fn groups(self) -> u32 {
         self.hooks / self.fan_out
     }
 
-    /// An event for each group.
+    /// One event for each group.
     pub fn events(self) -> Result<Vec<NewEvent>> {
         let payload = payload(self.payload);
         (0..self.groups())
@@ -180,7 +185,7 @@ impl Shape {
             .collect()
     }
 
-    /// How many there are of what, as in `10 hooks`.
+    /// The hooks in words, as in `10 hooks`.
     pub fn name(self) -> String {
         match (self.hooks, self.fan_out) {
             (1, _) => "one hook".into(),
@@ -190,12 +195,12 @@ impl Shape {
     }
 }
 
-/// The event type of a group.
+/// The event type of a group of hooks.
 pub fn event_type(group: u32) -> String {
     format!("bench.{group}")
 }
 
-/// A JSON object of about `bytes` bytes.
+/// A JSON object of `bytes` bytes, or as few as an object takes.
 pub fn payload(bytes: u32) -> String {
     let frame = r#"{"fill":""}"#.len();
     format!(
@@ -215,13 +220,13 @@ mod tests {
         options: Options,
     }
 
-    fn stage(arguments: &[&str]) -> Result<Stage> {
+    fn plan(arguments: &[&str]) -> Result<Plan> {
         let line = Line::try_parse_from([&["bench"], arguments].concat())?;
-        Stage::new("sqlite://bench", &line.options)
+        Plan::new("sqlite://bench", Path::new("postrider"), &line.options)
     }
 
     #[test]
-    fn hooks_stand_in_groups() {
+    fn hooks_form_groups_of_the_fan_out() {
         let table: [(&[&str], u32, u32); 4] = [
             (&[], 1, 1),
             (&["--hooks", "10"], 10, 1),
@@ -229,7 +234,7 @@ mod tests {
             (&["--hooks", "10", "--fan-out", "2"], 10, 5),
         ];
         for (arguments, hooks, groups) in table {
-            let shape = stage(arguments).unwrap().shape().unwrap();
+            let shape = plan(arguments).unwrap().shape().unwrap();
             assert_eq!(
                 (shape.hooks, shape.groups()),
                 (hooks, groups),
@@ -237,21 +242,21 @@ mod tests {
             );
             assert_eq!(shape.events().unwrap().len(), groups as usize);
         }
-        let odd = stage(&["--hooks", "10", "--fan-out", "3"]).unwrap_err();
+        let odd = plan(&["--hooks", "10", "--fan-out", "3"]).unwrap_err();
         assert!(odd.to_string().contains("a multiple of --fan-out"), "{odd}");
-        assert!(stage(&["--events", "1"]).is_err());
+        assert!(plan(&["--events", "1"]).is_err());
     }
 
     #[test]
-    fn quick_is_small_unless_something_is_asked_for() {
-        assert_eq!(stage(&[]).unwrap().events(7_000), 7_000);
-        assert_eq!(stage(&["--quick"]).unwrap().events(7_000), 300);
-        let asked = stage(&["--quick", "--events", "50"]).unwrap();
+    fn quick_is_small_unless_an_option_is_given() {
+        assert_eq!(plan(&[]).unwrap().events(7_000), 7_000);
+        assert_eq!(plan(&["--quick"]).unwrap().events(7_000), 300);
+        let asked = plan(&["--quick", "--events", "50"]).unwrap();
         assert_eq!((asked.events(7_000), asked.seconds(9)), (50, 1));
     }
 
     #[test]
-    fn a_payload_has_the_bytes_that_are_asked_for() {
+    fn a_payload_has_the_requested_size() {
         assert_eq!(payload(1_024).len(), 1_024);
         assert_eq!(payload(1), r#"{"fill":""}"#);
     }

@@ -1,36 +1,36 @@
-//! What arrived at the receiver, counted exactly and in little memory.
+//! Counts of what arrived at the receiver, exact and in little memory.
 //!
-//! A pair of event and hook is known by 64 bits: the random half of the event's id, mixed with
-//! the number of the hook. Two pairs of a run of ten million share them once in a hundred
-//! thousand runs. When a pair arrived is kept for a share of the events only.
+//! A delivery is identified by 64 bits: the random half of the event's id, mixed with the number
+//! of the hook. With ten million deliveries in a run, two of them collide once in a hundred
+//! thousand runs. Times of arrival are stored for a sample of the events only.
 
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
-/// What the receiver has seen since it was told what to watch.
+/// Counts since the receiver was last told to watch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Seen {
+pub struct Counts {
     /// Requests answered 200.
     pub accepted: u64,
-    /// Different pairs of event and hook among them.
+    /// Different deliveries among them.
     pub unique: u64,
-    /// Requests to hooks that fail or hang.
+    /// Requests to hooks that fail or hang on purpose.
     pub sick: u64,
-    /// Seconds from the start of the receiver to the first and the last accepted request.
+    /// Time of the first accepted request, in seconds since the receiver started.
     pub first: f64,
-    /// See `first`.
+    /// Time of the last accepted request, in seconds since the receiver started.
     pub last: f64,
 }
 
-/// What the receiver is to watch.
+/// What the receiver stores.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Watch {
-    /// About how many different pairs will arrive, to make capacity for at once.
+    /// Expected number of different deliveries, for which memory is reserved.
     pub expected: u64,
-    /// Of one event in so many it is kept when it arrived; of none if 0.
+    /// Times of arrival are stored for one event in this many; for none if 0.
     pub every: u32,
-    /// The moments at which the so-manieth different pair arrives are kept; ascending.
+    /// Ranks among the different deliveries whose times of arrival are stored; ascending.
     pub ranks: Vec<u64>,
 }
 
@@ -45,7 +45,7 @@ impl Default for Watch {
 }
 
 impl Watch {
-    /// Only counts.
+    /// Counts only.
     pub fn count(expected: u64) -> Self {
         Self {
             expected,
@@ -54,40 +54,40 @@ impl Watch {
         }
     }
 
-    /// Keeps the moments of about `MOMENTS_MAX` of the expected arrivals at most.
-    pub fn moments(expected: u64) -> Self {
+    /// Counts, and times of arrival for a sample of about [`SAMPLES_MAX`] of the expected ones.
+    pub fn sampled(expected: u64) -> Self {
         Self {
             expected,
-            every: u32::try_from(expected / MOMENTS_MAX).unwrap_or(u32::MAX) + 1,
+            every: u32::try_from(expected / SAMPLES_MAX).unwrap_or(u32::MAX) + 1,
             ranks: Vec::new(),
         }
     }
 }
 
-/// About how many arrivals are remembered one by one.
-const MOMENTS_MAX: u64 = 200_000;
+/// About how many times of arrival are stored.
+const SAMPLES_MAX: u64 = 200_000;
 
-/// Whether the moments of this event are kept when those of one in `every` are.
-pub fn is_kept(event: Uuid, every: u32) -> bool {
+/// Whether times are stored for this event when they are for one event in `every`.
+pub fn is_sampled(event: Uuid, every: u32) -> bool {
     every > 0 && random_half(event).is_multiple_of(u64::from(every))
 }
 
-/// Counts what arrives.
+/// Counts arrivals.
 #[derive(Debug, Default)]
 pub struct Tally {
-    seen: Seen,
+    seen: Counts,
     watch: Watch,
     known: HashSet<u64>,
     arrivals: HashMap<(Uuid, u32), f64>,
-    /// When each of the first of the watched ranks was reached.
+    /// When the watched ranks were reached, as far as they have been.
     reached: Vec<f64>,
     lap: Lap,
 }
 
-/// The longest time without an arrival since it began.
+/// The longest gap between arrivals since the lap started.
 #[derive(Clone, Copy, Debug, Default)]
 struct Lap {
-    /// When the latest request was accepted, or the lap began.
+    /// When the latest request was accepted, or the lap started.
     latest: f64,
     gap: f64,
 }
@@ -100,16 +100,16 @@ impl Lap {
 }
 
 impl Tally {
-    /// Begins anew.
+    /// Starts with nothing.
     pub fn of(watch: Watch) -> Self {
         Self {
-            known: HashSet::with_capacity(watch.expected.min(ROOM_MAX) as usize),
+            known: HashSet::with_capacity(watch.expected.min(RESERVED_MAX) as usize),
             watch,
             ..Self::default()
         }
     }
 
-    /// A request was accepted, so many seconds after the start.
+    /// Counts a request accepted at `at`, in seconds since the receiver started.
     pub fn accept(&mut self, event: Option<Uuid>, hook: u32, at: f64) {
         if self.seen.accepted == 0 {
             self.seen.first = at;
@@ -118,11 +118,11 @@ impl Tally {
         self.seen.last = at;
         self.lap.at(at);
         let Some(event) = event else { return };
-        let pair = random_half(event) ^ (u64::from(hook) + 1).wrapping_mul(MIX);
-        if !self.known.insert(pair) {
+        let delivery = random_half(event) ^ (u64::from(hook) + 1).wrapping_mul(MIX);
+        if !self.known.insert(delivery) {
             return;
         }
-        if is_kept(event, self.watch.every) {
+        if is_sampled(event, self.watch.every) {
             self.arrivals.insert((event, hook), at);
         }
         let next = self.watch.ranks.get(self.reached.len());
@@ -131,40 +131,40 @@ impl Tally {
         }
     }
 
-    /// A request came to a hook that fails or hangs.
+    /// Counts a request to a hook that fails or hangs.
     pub fn refuse(&mut self) {
         self.seen.sick += 1;
     }
 
-    /// The longest time without an accepted request since this was last asked, so many seconds
-    /// after the start; it is measured anew from then on.
+    /// The longest gap between arrivals since the previous call, in seconds; `at` is now. Starts a
+    /// new lap.
     pub fn lap(&mut self, at: f64) -> f64 {
         self.lap.at(at);
         std::mem::take(&mut self.lap.gap)
     }
 
-    /// The counts.
-    pub fn seen(&self) -> Seen {
-        Seen {
+    /// The counts so far.
+    pub fn seen(&self) -> Counts {
+        Counts {
             unique: self.known.len() as u64,
             ..self.seen
         }
     }
 
-    /// When the watched ranks were reached, as far as they were.
+    /// When the watched ranks were reached, as far as they have been.
     pub fn reached(&self) -> &[f64] {
         &self.reached
     }
 
-    /// When pairs arrived first, of those events that are kept.
+    /// First arrivals of the sampled events, by event and hook.
     pub fn arrivals(&self) -> &HashMap<(Uuid, u32), f64> {
         &self.arrivals
     }
 }
 
-/// Capacity is made for so many pairs at once, and grows for more.
-const ROOM_MAX: u64 = 20_000_000;
-/// Spreads the numbers of hooks over 64 bits; odd, so that no two of them meet.
+/// Memory is reserved for at most this many deliveries; beyond, it grows.
+const RESERVED_MAX: u64 = 20_000_000;
+/// Spreads the hook numbers over 64 bits; odd, so that no two of them collide.
 const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
 
 fn random_half(id: Uuid) -> u64 {
@@ -176,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_arrives_twice_is_counted_once_and_noticed() {
+    fn a_repeat_is_accepted_but_not_unique() {
         let mut tally = Tally::of(Watch {
             expected: 3,
             every: 1,
@@ -187,7 +187,7 @@ mod tests {
             tally.accept(Some(event), hook, at);
         }
         tally.refuse();
-        let seen = Seen {
+        let seen = Counts {
             accepted: 4,
             unique: 3,
             sick: 1,
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_gap_is_that_of_the_lap() {
+    fn the_longest_gap_is_measured_per_lap() {
         let mut tally = Tally::of(Watch::count(9));
         assert_eq!(tally.lap(1.0), 1.0);
         for (event, at) in [(1, 1.5), (2, 3.5), (3, 4.0)] {
@@ -212,12 +212,12 @@ mod tests {
     }
 
     #[test]
-    fn moments_are_kept_of_a_share() {
-        assert_eq!(Watch::moments(1_000).every, 1);
-        assert_eq!(Watch::moments(1_000_000).every, 6);
+    fn times_are_stored_for_a_sample() {
+        assert_eq!(Watch::sampled(1_000).every, 1);
+        assert_eq!(Watch::sampled(1_000_000).every, 6);
         let mut tally = Tally::of(Watch::count(2));
         tally.accept(Some(Uuid::from_u128(0)), 0, 1.0);
         assert!(tally.arrivals().is_empty());
-        assert!(is_kept(Uuid::from_u128(12), 6) && !is_kept(Uuid::from_u128(13), 6));
+        assert!(is_sampled(Uuid::from_u128(12), 6) && !is_sampled(Uuid::from_u128(13), 6));
     }
 }

@@ -1,31 +1,33 @@
-//! What a measurement runs in: a database of its own, with hooks, events and workers.
+//! The environment of one measurement: a database of its own, with hooks, events and workers.
 //!
-//! Everything is ended when the lab is: processes by their ids, the database by its name.
+//! Nothing outlives it: its processes are stopped by id, its database is dropped by name.
 
-use super::options::{Shape, Stage, event_type};
-use super::processes::{LOOK_EVERY, ReceiverProcess, WorkerOptions, WorkerProcess};
-use super::progress::Progress;
-use crate::failure::Result;
+use crate::bench_database::BenchDatabase;
+use crate::error::Result;
+use crate::options::{Plan, Shape, event_type};
+use crate::processes::{POLL_EVERY, ReceiverProcess, WorkerOptions, WorkerProcess};
+use crate::progress::Progress;
 use anyhow::bail;
 use postrider_core::{
     EventPattern, HookCredentials, HookId, HookSettings, KeyRing, NewEvent, NewHook, SigningSecret,
 };
-use postrider_store::{DatabaseSettings, HookChange, ScratchDatabase, Store};
+use postrider_store::{DatabaseSettings, HookChange, Store};
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Events inserted in one transaction, where they are not inserted while workers deliver.
+/// Events in one transaction when a backlog is inserted before the workers start.
 const INSERT_BATCH: u64 = 1_000;
-/// How long a worker may take to record the last of what has arrived …
+/// How long a worker may take to record the last deliveries after they have arrived.
 const SETTLED_WITHIN: Duration = Duration::from_secs(30);
-/// … and to fan out a thousand events.
+/// A measurement fails when no event is fanned out for this long.
 const FAN_OUT_STALLED_AFTER: Duration = Duration::from_secs(30);
 
-/// The benchmark was told to stop.
+/// The benchmark was stopped by SIGINT or SIGTERM.
 #[derive(Debug)]
 pub struct Stopped;
 
@@ -37,61 +39,62 @@ impl fmt::Display for Stopped {
 
 impl std::error::Error for Stopped {}
 
-/// Does something until it is done, a signal asks to stop, or the stage's time is over.
-pub async fn bounded<T>(stage: &Stage, doing: impl Future<Output = Result<T>>) -> Result<T> {
-    let limit = stage.time_limit();
+/// Runs `work` until it ends, a signal arrives, or the plan's time limit is reached.
+pub async fn bounded<T>(plan: &Plan, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let limit = plan.time_limit();
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
-        done = doing => done,
+        done = work => done,
         _ = interrupt.recv() => Err(Stopped.into()),
         _ = terminate.recv() => Err(Stopped.into()),
         () = tokio::time::sleep(limit) => bail!(
-            "not everything was done in {} s: measure less with --events",
+            "the measurement did not end within {} s: use a smaller --events",
             limit.as_secs()
         ),
     }
 }
 
-/// A database of its own, with its keys.
-pub struct Lab {
-    /// The database itself.
-    pub scratch: ScratchDatabase,
+/// A database with its keys, and the program that works on it.
+pub struct Environment {
+    /// The database.
+    pub database: BenchDatabase,
+    /// A store on the database.
+    pub store: Arc<dyn Store>,
     folder: TempDir,
     key: String,
+    program: PathBuf,
     concurrency: Option<u32>,
-    /// The store on it.
-    pub store: Arc<dyn Store>,
 }
 
-impl Lab {
-    /// Measures in a database of its own beside the one that the stage names, and drops it
-    /// whatever happens, Ctrl-C included.
-    pub async fn run<T>(stage: &Stage, measure: impl AsyncFnOnce(&Self) -> Result<T>) -> Result<T> {
+impl Environment {
+    /// Runs `measure` in a new environment, and drops its database also after an error or Ctrl-C.
+    pub async fn run<T>(plan: &Plan, measure: impl AsyncFnOnce(&Self) -> Result<T>) -> Result<T> {
         let folder = TempDir::with_prefix("postrider-bench-")?;
-        let scratch = ScratchDatabase::create(&stage.url, folder.path()).await?;
+        let database = BenchDatabase::create(&plan.url, folder.path()).await?;
         let key = KeyRing::generate_key();
-        let store = match open(&scratch, &key).await {
+        let store = match open(&database, &key).await {
             Ok(store) => store,
             Err(error) => {
-                scratch.drop().await?;
+                database.drop().await?;
                 return Err(error);
             }
         };
-        let lab = Self {
-            scratch,
+        let env = Self {
+            database,
+            store,
             folder,
             key,
-            concurrency: stage.concurrency,
-            store,
+            program: plan.program.clone(),
+            concurrency: plan.concurrency,
         };
-        let measured = bounded(stage, measure(&lab)).await;
-        lab.store.close().await;
-        lab.scratch.drop().await?;
+        let measured = bounded(plan, measure(&env)).await;
+        env.store.close().await;
+        env.database.drop().await?;
         measured
     }
 
-    /// Registers the hooks of a shape, at paths that are answered 200.
+    /// Registers the hooks of a shape, at receiver paths that answer 200.
     pub async fn hooks(&self, shape: Shape, receiver: SocketAddr) -> Result<Vec<HookId>> {
         let mut hooks = Vec::new();
         for number in 0..shape.hooks {
@@ -125,8 +128,8 @@ impl Lab {
         Ok(())
     }
 
-    /// Inserts events of these kinds in turn, in transactions of up to a thousand, two at a
-    /// time.
+    /// Inserts `count` events, the given ones in turn, over two connections in transactions of
+    /// [`INSERT_BATCH`].
     pub async fn insert(&self, count: u64, kinds: &[NewEvent]) -> Result<()> {
         let kinds = Mutex::new(kinds.iter().cycle());
         let progress = Mutex::new((0, Progress::new("inserted", count)));
@@ -151,25 +154,26 @@ impl Lab {
         Ok(())
     }
 
-    /// Starts a worker process and waits until it says that it is ready.
+    /// Starts a worker process and waits until it is ready.
     pub async fn worker(&self) -> Result<WorkerProcess> {
         self.serve("worker", None).await
     }
 
-    /// The same, and events are kept for so long.
+    /// The same with another `retention.events`.
     pub async fn worker_that_keeps(&self, events: &str) -> Result<WorkerProcess> {
         self.serve("worker", Some(events)).await
     }
 
-    /// Starts a process in all roles, which takes events through its API and delivers them.
+    /// Starts a process in all roles: it accepts events through its API and delivers them.
     pub async fn server(&self) -> Result<WorkerProcess> {
         self.serve("all", None).await
     }
 
     async fn serve(&self, role: &str, keep_events: Option<&str>) -> Result<WorkerProcess> {
         WorkerProcess::start(&WorkerOptions {
+            program: &self.program,
             role,
-            database: self.scratch.url(),
+            database: self.database.url(),
             key: &self.key,
             folder: self.folder.path(),
             concurrency: self.concurrency,
@@ -178,7 +182,7 @@ impl Lab {
         .await
     }
 
-    /// Waits until the worker has fanned out this many events since its start.
+    /// Waits until the worker has fanned out `events` events since its start.
     pub async fn fanned_out(&self, worker: &WorkerProcess, events: u64) -> Result<()> {
         let mut progress = Progress::new("fanned out", events);
         let (mut last, mut moved) = (0, Instant::now());
@@ -198,12 +202,12 @@ impl Lab {
                     FAN_OUT_STALLED_AFTER.as_secs()
                 );
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(POLL_EVERY).await;
         }
     }
 
-    /// Waits until every delivery is recorded, ends the workers, and says how many deliveries
-    /// had arrived more than once by then. Nothing is leased any more, so none comes later.
+    /// Waits until every delivery is recorded, stops the workers and returns how many deliveries
+    /// have arrived more than once. No delivery is leased by then, so none arrives later.
     pub async fn finish(
         &self,
         receiver: &mut ReceiverProcess,
@@ -213,17 +217,17 @@ impl Lab {
         while !self.store.slots().await?.is_empty() {
             if arrived.elapsed() > SETTLED_WITHIN {
                 bail!(
-                    "everything arrived, but not everything was recorded in the {} s after that",
+                    "all deliveries arrived, but not all were recorded within {} s",
                     SETTLED_WITHIN.as_secs()
                 );
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(POLL_EVERY).await;
         }
         end(receiver, workers).await
     }
 }
 
-/// Ends the workers, and says how many deliveries had arrived more than once by then.
+/// Stops the workers and returns how many deliveries have arrived more than once.
 pub async fn end(receiver: &mut ReceiverProcess, workers: Vec<WorkerProcess>) -> Result<u64> {
     for worker in workers {
         worker.stop().await?;
@@ -232,9 +236,9 @@ pub async fn end(receiver: &mut ReceiverProcess, workers: Vec<WorkerProcess>) ->
     Ok(seen.accepted - seen.unique)
 }
 
-async fn open(scratch: &ScratchDatabase, key: &str) -> Result<Arc<dyn Store>> {
+async fn open(database: &BenchDatabase, key: &str) -> Result<Arc<dyn Store>> {
     let settings = DatabaseSettings {
-        url: scratch.url().to_owned(),
+        url: database.url().to_owned(),
     };
     let store = postrider_store::open(&settings, KeyRing::new([key])?).await?;
     store.migrate(None, store.now().await?).await?;

@@ -1,5 +1,5 @@
-//! The limits a worker is compared with: bare HTTP clients in a loop, without a database, a
-//! signature or a record.
+//! The baselines of a worker: bare HTTP clients that send the same bytes in a loop, without a
+//! database, a signature or a record.
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Uri};
@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::task::JoinSet;
 
-/// What a bare loop sends, over and over.
+/// The request that a baseline sends repeatedly.
 #[derive(Clone, Debug)]
-pub struct BareRequest {
-    /// Where to; plain `http`.
+pub struct BaselineRequest {
+    /// The target; plain `http`.
     pub url: Uri,
     /// The headers of a delivery.
     pub headers: HeaderMap,
@@ -22,9 +22,9 @@ pub struct BareRequest {
     pub body: Bytes,
 }
 
-/// Sends `count` requests with `in_flight` at a time through hyper-util and returns how many
-/// were answered 2xx.
-pub async fn hyper_loop(request: BareRequest, in_flight: usize, count: u64) -> u64 {
+/// Sends `count` requests through hyper-util, `in_flight` at a time, and returns how many were
+/// answered 2xx.
+pub async fn hyper_loop(request: BaselineRequest, in_flight: usize, count: u64) -> u64 {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
     let client: HyperClient<_, Full<Bytes>> = HyperClient::builder(TokioExecutor::new())
@@ -49,8 +49,8 @@ pub async fn hyper_loop(request: BareRequest, in_flight: usize, count: u64) -> u
     .await
 }
 
-/// The same through reqwest.
-pub async fn reqwest_loop(request: BareRequest, in_flight: usize, count: u64) -> u64 {
+/// Does the same through reqwest.
+pub async fn reqwest_loop(request: BaselineRequest, in_flight: usize, count: u64) -> u64 {
     let Ok(client) = reqwest::Client::builder()
         .no_proxy()
         .pool_max_idle_per_host(in_flight)
@@ -74,24 +74,24 @@ pub async fn reqwest_loop(request: BareRequest, in_flight: usize, count: u64) ->
     .await
 }
 
-/// Runs `call` `count` times, `in_flight` at a time, each place a long-lived task.
+/// Runs `call` `count` times in `in_flight` tasks.
 async fn repeat<F, Fut>(in_flight: usize, count: u64, call: F) -> u64
 where
     F: Fn() -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Option<()>> + Send + 'static,
 {
     let call = Arc::new(call);
-    let begun = Arc::new(AtomicU64::new(0));
-    let mut places = JoinSet::new();
+    let started = Arc::new(AtomicU64::new(0));
+    let mut tasks = JoinSet::new();
     for _ in 0..in_flight {
-        let (call, begun) = (call.clone(), begun.clone());
-        places.spawn(async move {
+        let (call, started) = (call.clone(), started.clone());
+        tasks.spawn(async move {
             let mut accepted = 0;
-            while begun.fetch_add(1, Ordering::Relaxed) < count {
+            while started.fetch_add(1, Ordering::Relaxed) < count {
                 accepted += u64::from(call().await.is_some());
             }
             accepted
         });
     }
-    places.join_all().await.into_iter().sum()
+    tasks.join_all().await.into_iter().sum()
 }

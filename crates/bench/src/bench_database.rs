@@ -1,24 +1,29 @@
-//! A database of its own for a benchmark: made empty, watched, and gone at the end.
+//! A database for one measurement: created empty, observed, and dropped at the end.
+//!
+//! This is the only SQL of the benchmark: it inspects or loads the server beside the program that
+//! is measured, which does its own work through the store.
 
-use crate::{Backend, Error, Result};
+use crate::error::Result;
+use anyhow::Context;
 use postrider_core::{HookId, Timestamp};
+use postrider_store::Backend;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, SqliteConnection};
 use std::path::Path;
 use std::str::FromStr;
 use uuid::Uuid;
 
-/// An empty database beside the one that a URL names.
+/// An empty database on the server of another one.
 #[derive(Debug)]
-pub struct ScratchDatabase {
+pub struct BenchDatabase {
     url: String,
-    /// The server and the name of the database on it; a SQLite file goes with its folder.
+    /// The server and the name of the database on it; `None` for a SQLite file.
     server: Option<(PgConnectOptions, String)>,
 }
 
-impl ScratchDatabase {
-    /// Makes an empty database on the server that `url` names, or a SQLite file in `folder`
-    /// when it names none.
+impl BenchDatabase {
+    /// Creates an empty database on the server that `url` names, or names a SQLite file in `folder`
+    /// when `url` is one of SQLite.
     ///
     /// # Errors
     /// When the server cannot be reached or its role may not create databases.
@@ -35,7 +40,8 @@ impl ScratchDatabase {
             &options,
             format!("CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0"),
         )
-        .await?;
+        .await
+        .context("the benchmark cannot create a database: use a role with CREATEDB")?;
         Ok(Self {
             url: options.clone().database(&name).to_url_lossy().to_string(),
             server: Some((options, name)),
@@ -47,7 +53,7 @@ impl ScratchDatabase {
         &self.url
     }
 
-    /// How many transactions it has committed, where the server counts them.
+    /// Number of transactions committed on it so far; `None` on SQLite, which does not count them.
     ///
     /// # Errors
     /// When the server cannot be reached.
@@ -67,16 +73,15 @@ impl ScratchDatabase {
         Ok(u64::try_from(committed).ok())
     }
 
-    /// How many dead rows the outbox and the deliveries hold, where the server counts them.
-    /// Connections report what they did within a second.
+    /// Number of dead rows in the outbox and in the deliveries; `None` on SQLite, which has none.
+    /// The server's counters lag by up to a second.
     ///
     /// # Errors
     /// When the server cannot be reached.
     pub async fn dead_rows(&self) -> Result<Option<u64>> {
-        let Some((options, name)) = &self.server else {
+        let Some(mut connection) = self.connect().await? else {
             return Ok(None);
         };
-        let mut connection = connect(&options.clone().database(name)).await?;
         let dead: i64 = sqlx::query_scalar(
             "-- postrider: bench_dead_rows
             SELECT coalesce(sum(n_dead_tup), 0)::bigint FROM pg_stat_user_tables
@@ -89,11 +94,11 @@ impl ScratchDatabase {
     }
 
     /// Takes a snapshot and holds it in an idle transaction, so that no row that dies from now
-    /// on can be vacuumed; `None` where nothing would be held up by it.
+    /// on can be vacuumed; `None` on SQLite, where a snapshot has no such effect.
     ///
     /// # Errors
-    /// When the server cannot be reached, or the tables are not there.
-    pub async fn hold_snapshot(&self) -> Result<Option<HeldSnapshot>> {
+    /// When the server cannot be reached or the tables are missing.
+    pub async fn hold_snapshot(&self) -> Result<Option<HeldTransaction>> {
         self.hold(
             "-- postrider: bench_hold_snapshot
             SET idle_in_transaction_session_timeout = 0;
@@ -103,12 +108,12 @@ impl ScratchDatabase {
         .await
     }
 
-    /// Reads history and stays in its transaction, so that none of it can go; `None` where
-    /// that keeps nothing.
+    /// Reads the history and stays in its transaction, so that no partition of it can be dropped;
+    /// `None` on SQLite, which has no partitions.
     ///
     /// # Errors
-    /// When the server cannot be reached, or the tables are not there.
-    pub async fn read_history(&self) -> Result<Option<HeldSnapshot>> {
+    /// When the server cannot be reached or the tables are missing.
+    pub async fn read_history(&self) -> Result<Option<HeldTransaction>> {
         self.hold(
             "-- postrider: bench_read_history
             SET idle_in_transaction_session_timeout = 0;
@@ -118,25 +123,23 @@ impl ScratchDatabase {
         .await
     }
 
-    async fn hold(&self, statements: &'static str) -> Result<Option<HeldSnapshot>> {
-        let Some((options, name)) = &self.server else {
+    async fn hold(&self, statements: &'static str) -> Result<Option<HeldTransaction>> {
+        let Some(mut connection) = self.connect().await? else {
             return Ok(None);
         };
-        let mut connection = connect(&options.clone().database(name)).await?;
         sqlx::raw_sql(statements).execute(&mut connection).await?;
-        Ok(Some(HeldSnapshot(connection)))
+        Ok(Some(HeldTransaction(connection)))
     }
 
-    /// Writes history of a day, as if events had been delivered on it. Its partitions must be
-    /// there. Does nothing where there are none.
+    /// Writes the history of a past day, as if its events had been delivered on it. The partitions
+    /// of the day must exist. Does nothing on SQLite.
     ///
     /// # Errors
-    /// When the server cannot be reached, or the tables are not there.
+    /// When the server cannot be reached or the tables are missing.
     pub async fn fill(&self, past: &PastDay<'_>) -> Result<()> {
-        let Some((options, name)) = &self.server else {
+        let Some(mut connection) = self.connect().await? else {
             return Ok(());
         };
-        let mut connection = connect(&options.clone().database(name)).await?;
         sqlx::query(
             "-- postrider: bench_fill
             WITH event AS (
@@ -166,18 +169,18 @@ impl ScratchDatabase {
         .bind(past.held_every.map(u64::cast_signed))
         .execute(&mut connection)
         .await?;
-        connection.close().await.map_err(Into::into)
+        Ok(connection.close().await?)
     }
 
-    /// How much events and attempts of a day take, in bytes; 0 when they have gone.
+    /// Size of the partitions that hold the events and attempts of a day, in bytes; 0 when they do
+    /// not exist, and on SQLite.
     ///
     /// # Errors
     /// When the server cannot be reached.
     pub async fn bytes_of(&self, day: Timestamp) -> Result<u64> {
-        let Some((options, name)) = &self.server else {
+        let Some(mut connection) = self.connect().await? else {
             return Ok(0);
         };
-        let mut connection = connect(&options.clone().database(name)).await?;
         let bytes: i64 = sqlx::query_scalar(
             "-- postrider: bench_bytes
             SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class
@@ -190,65 +193,72 @@ impl ScratchDatabase {
         Ok(bytes.unsigned_abs())
     }
 
-    /// Drops it, whoever is connected.
+    /// Drops it, also while others are connected. A SQLite file is removed with its folder.
     ///
     /// # Errors
     /// When the server cannot be reached.
     pub async fn drop(self) -> Result<()> {
         match self.server {
             Some((options, name)) => {
-                run(
-                    &options,
-                    format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"),
-                )
-                .await
+                let statement = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
+                run(&options, statement)
+                    .await
+                    .with_context(|| format!("the database {name} of the benchmark remains"))
             }
             None => Ok(()),
         }
     }
-}
 
-/// History of a day that is to be there.
-#[derive(Clone, Copy, Debug)]
-pub struct PastDay<'a> {
-    /// A moment of the day.
-    pub at: Timestamp,
-    /// The type of its events.
-    pub event_type: &'a str,
-    /// Their payload.
-    pub payload: &'a str,
-    /// How many there are.
-    pub events: u64,
-    /// Of so many one is not delivered and held; all are delivered if none.
-    pub held_every: Option<u64>,
-    /// The hook that they are for.
-    pub hook: HookId,
-}
-
-/// A snapshot that is held until it is released, or its connection is cut.
-#[derive(Debug)]
-pub struct HeldSnapshot(PgConnection);
-
-impl HeldSnapshot {
-    /// Ends the transaction.
-    ///
-    /// # Errors
-    /// When the connection was cut meanwhile: then the snapshot was not held until now.
-    pub async fn release(mut self) -> Result<()> {
-        sqlx::raw_sql("ROLLBACK").execute(&mut self.0).await?;
-        self.0.close().await.map_err(Into::into)
+    /// A connection to it; `None` on SQLite.
+    async fn connect(&self) -> Result<Option<PgConnection>> {
+        match &self.server {
+            Some((options, name)) => Ok(Some(connect(&options.clone().database(name)).await?)),
+            None => Ok(None),
+        }
     }
 }
 
-/// The settings of a server that decide what its commits and its memory cost.
-const TELLING_SETTINGS: [&str; 4] = [
+/// The history to write for a past day.
+#[derive(Clone, Copy, Debug)]
+pub struct PastDay<'a> {
+    /// Any time on the day, in UTC.
+    pub at: Timestamp,
+    /// The type of its events.
+    pub event_type: &'a str,
+    /// The payload of its events, as JSON.
+    pub payload: &'a str,
+    /// Number of events.
+    pub events: u64,
+    /// One event in this many is held instead of delivered; all are delivered if `None`.
+    pub held_every: Option<u64>,
+    /// The hook that receives the events.
+    pub hook: HookId,
+}
+
+/// An open transaction, held until it is released or its connection is cut.
+#[derive(Debug)]
+pub struct HeldTransaction(PgConnection);
+
+impl HeldTransaction {
+    /// Ends the transaction.
+    ///
+    /// # Errors
+    /// When the connection was cut meanwhile, so that the transaction was not held until now.
+    pub async fn release(mut self) -> Result<()> {
+        sqlx::raw_sql("ROLLBACK").execute(&mut self.0).await?;
+        Ok(self.0.close().await?)
+    }
+}
+
+/// The server settings that determine what a commit costs and how much memory is used.
+const SPEED_SETTINGS: [&str; 4] = [
     "fsync",
     "synchronous_commit",
     "full_page_writes",
     "shared_buffers",
 ];
 
-/// The database that `url` names, with its version and the settings that decide its speed, as
+/// The database that `url` names, with its version and the settings that determine its speed, as
 /// in `PostgreSQL 15.18 (fsync = on, …)`.
 ///
 /// # Errors
@@ -266,7 +276,7 @@ pub async fn describe_server(url: &str) -> Result<String> {
     }
     let mut connection = connect(&options_of(url)?).await?;
     let mut settings = Vec::new();
-    for name in ["server_version"].iter().chain(&TELLING_SETTINGS) {
+    for name in ["server_version"].iter().chain(&SPEED_SETTINGS) {
         let value: String = sqlx::query_scalar("SELECT current_setting($1)")
             .bind(name)
             .fetch_one(&mut connection)
@@ -276,7 +286,7 @@ pub async fn describe_server(url: &str) -> Result<String> {
     connection.close().await?;
     let version = settings.remove(0);
     let version = version.split(' ').next().unwrap_or_default();
-    let named: Vec<_> = TELLING_SETTINGS
+    let named: Vec<_> = SPEED_SETTINGS
         .iter()
         .zip(settings)
         .map(|(name, value)| format!("{name} = {value}"))
@@ -285,9 +295,8 @@ pub async fn describe_server(url: &str) -> Result<String> {
 }
 
 fn options_of(url: &str) -> Result<PgConnectOptions> {
-    let options = PgConnectOptions::from_str(url)
-        .map_err(|error| Error::Database(format!("the database URL cannot be used: {error}")))?;
-    // Dropping a large database takes its time.
+    let options = PgConnectOptions::from_str(url).context("the database URL cannot be used")?;
+    // Dropping a large database is slow, and would be logged as a slow statement.
     Ok(options.disable_statement_logging())
 }
 
@@ -297,11 +306,12 @@ async fn run(options: &PgConnectOptions, statement: String) -> Result<()> {
         .execute(&mut connection)
         .await;
     connection.close().await?;
-    done.map(|_| ()).map_err(Into::into)
+    done?;
+    Ok(())
 }
 
 async fn connect(options: &PgConnectOptions) -> Result<PgConnection> {
     PgConnection::connect_with(options)
         .await
-        .map_err(Into::into)
+        .context("the database server cannot be reached")
 }

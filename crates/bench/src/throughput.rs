@@ -1,50 +1,50 @@
-//! `throughput`: draining a backlog, beside what the bare HTTP clients make of the same bytes.
+//! `throughput`: a backlog is drained, and bare HTTP clients send the same bytes.
 
-use super::environment::{Lab, bounded};
-use super::figures::{Cost, Figure, Measurement, Meter, rate};
-use super::options::{Shape, Stage, payload};
-use super::processes::ReceiverProcess;
-use super::received::Watch;
-use crate::failure::Result;
+use crate::baseline::{BaselineRequest, hyper_loop, reqwest_loop};
+use crate::environment::{Environment, bounded};
+use crate::error::Result;
+use crate::figures::{Cost, Figure, Measurement, Meter, rate};
+use crate::options::{Plan, Shape, payload};
 use crate::output::notice;
+use crate::processes::ReceiverProcess;
+use crate::received::Watch;
 use http::{HeaderMap, HeaderValue};
-use postrider_worker::{BareRequest, hyper_loop, reqwest_loop};
 
-/// Requests the bare loops keep in flight: what one hook may have by default.
+/// Requests that the baselines keep in flight: the default limit of one hook.
 const BARE_IN_FLIGHT: u32 = 64;
 const EVENTS: u64 = 100_000;
 
-/// The limit that the others are compared with.
+/// Name of the figure that the others are compared with.
 pub const BARE: &str = "bare hyper-util loop";
 
 const REQWEST: &str = "bare reqwest loop";
 
-/// Which bare client.
+/// A bare HTTP client.
 #[derive(Clone, Copy, Debug)]
-enum Bare {
-    /// `hyper-util`, the limit.
+enum BareClient {
+    /// `hyper-util`, the fastest.
     Hyper,
-    /// `reqwest`.
+    /// `reqwest`, the most common.
     Reqwest,
 }
 
-/// The bare clients and the drains in turn.
-pub async fn run(stage: &Stage, receiver: &mut ReceiverProcess) -> Result<Vec<Measurement>> {
-    let events = stage.events(EVENTS);
-    let shapes = match stage.has_shape() {
-        true => vec![stage.shape()?],
-        false => vec![stage.shape_of(1, 1), stage.shape_of(10, 10)],
+/// Measures the baselines, then a drain for each shape.
+pub async fn run(plan: &Plan, receiver: &mut ReceiverProcess) -> Result<Vec<Measurement>> {
+    let events = plan.events(EVENTS);
+    let shapes = match plan.has_shape() {
+        true => vec![plan.shape()?],
+        false => vec![plan.shape_of(1, 1), plan.shape_of(10, 10)],
     };
-    let mut measurements = vec![bare_limit(stage, receiver, events).await?];
+    let mut measurements = vec![bare_limit(plan, receiver, events).await?];
     notice(format_args!("  {REQWEST}"));
-    let (rate, cost) = bounded(stage, bare(Bare::Reqwest, stage, receiver, events)).await?;
+    let (rate, cost) = bounded(plan, bare(BareClient::Reqwest, plan, receiver, events)).await?;
     measurements.push(Measurement {
         figures: vec![Figure::new(REQWEST, rate, "/s").beside(BARE)],
         cost,
     });
     for shape in shapes {
         notice(format_args!("  {}", shape.name()));
-        let (rate, cost) = drain(stage, receiver, shape, events, 1).await?;
+        let (rate, cost) = drain(plan, receiver, shape, events, 1).await?;
         let figure = Figure::new(format!("backlog drained to {}", shape.name()), rate, "/s");
         measurements.push(Measurement {
             figures: vec![figure.beside(BARE)],
@@ -54,86 +54,86 @@ pub async fn run(stage: &Stage, receiver: &mut ReceiverProcess) -> Result<Vec<Me
     Ok(measurements)
 }
 
-/// What the others are compared with: the deliveries, sent in a bare loop.
+/// Measures the baseline that the others are compared with.
 pub async fn bare_limit(
-    stage: &Stage,
+    plan: &Plan,
     receiver: &mut ReceiverProcess,
     count: u64,
 ) -> Result<Measurement> {
     notice(format_args!("  {BARE}"));
-    let (rate, cost) = bounded(stage, bare(Bare::Hyper, stage, receiver, count)).await?;
+    let (rate, cost) = bounded(plan, bare(BareClient::Hyper, plan, receiver, count)).await?;
     Ok(Measurement {
         figures: vec![Figure::new(BARE, rate, "/s")],
         cost,
     })
 }
 
-/// Sends the bytes of a delivery in a bare loop.
+/// Sends the bytes of a delivery `count` times through a bare client.
 async fn bare(
-    client: Bare,
-    stage: &Stage,
+    client: BareClient,
+    plan: &Plan,
     receiver: &mut ReceiverProcess,
     count: u64,
 ) -> Result<(f64, Cost)> {
     receiver.watch(&Watch::count(1)).await?;
-    let request = BareRequest {
+    let request = BaselineRequest {
         url: format!("http://{}/ok/0", receiver.address).parse()?,
         headers: headers(),
-        body: body(stage.shape()?).into(),
+        body: body(plan.shape()?).into(),
     };
-    let in_flight = stage
+    let in_flight = plan
         .concurrency
         .unwrap_or(BARE_IN_FLIGHT)
         .min(BARE_IN_FLIGHT) as usize;
     let meter = Meter::start(&[]);
     let accepted = match client {
-        Bare::Hyper => hyper_loop(request, in_flight, count).await,
-        Bare::Reqwest => reqwest_loop(request, in_flight, count).await,
+        BareClient::Hyper => hyper_loop(request, in_flight, count).await,
+        BareClient::Reqwest => reqwest_loop(request, in_flight, count).await,
     };
     let cost = meter.stop(&[], count);
-    let seen = receiver.seen().await?;
-    if accepted != count || seen.accepted != count {
+    let counts = receiver.seen().await?;
+    if accepted != count || counts.accepted != count {
         anyhow::bail!("only {accepted} of {count} bare requests were answered");
     }
-    Ok((rate(count, seen.first, seen.last), cost))
+    Ok((rate(count, counts.first, counts.last), cost))
 }
 
-/// Inserts a backlog, starts workers, waits until every delivery has arrived, and says how many
-/// a second did.
+/// Inserts a backlog, starts workers, waits until every delivery has arrived, and returns the
+/// deliveries per second.
 pub async fn drain(
-    stage: &Stage,
+    plan: &Plan,
     receiver: &mut ReceiverProcess,
     shape: Shape,
     deliveries: u64,
     workers: usize,
 ) -> Result<(f64, Cost)> {
-    Lab::run(stage, async |lab| {
-        measure(lab, receiver, shape, deliveries, workers).await
+    Environment::run(plan, async |env| {
+        measure(env, receiver, shape, deliveries, workers).await
     })
     .await
 }
 
 async fn measure(
-    lab: &Lab,
+    env: &Environment,
     receiver: &mut ReceiverProcess,
     shape: Shape,
     deliveries: u64,
     workers: usize,
 ) -> Result<(f64, Cost)> {
-    lab.hooks(shape, receiver.address).await?;
+    env.hooks(shape, receiver.address).await?;
     let events = shape.events_of(deliveries);
     let expected = events * u64::from(shape.fan_out);
-    lab.insert(events, &shape.events()?).await?;
+    env.insert(events, &shape.events()?).await?;
     receiver.watch(&Watch::count(expected)).await?;
     let meter = Meter::start(&[]);
     let mut running = Vec::new();
     for _ in 0..workers {
-        running.push(lab.worker().await?);
+        running.push(env.worker().await?);
     }
-    let seen = receiver.until(expected).await?;
+    let counts = receiver.until(expected).await?;
     let mut cost = meter.stop(&running, expected);
-    cost.repeats = lab.finish(receiver, running).await?;
-    Ok((rate(expected, seen.first, seen.last), cost))
+    cost.repeats = env.finish(receiver, running).await?;
+    Ok((rate(expected, counts.first, counts.last), cost))
 }
 
 /// The headers of a delivery of the profile `standard`.

@@ -1,22 +1,22 @@
-//! `workers`: several worker processes on one database, and whether they keep apart.
+//! `workers`: several worker processes on one database, and whether they deliver anything twice.
 
-use super::figures::{Figure, Measurement};
-use super::options::Stage;
-use super::processes::ReceiverProcess;
-use super::throughput::drain;
-use crate::failure::Result;
+use crate::error::Result;
+use crate::figures::{Figure, Measurement};
+use crate::options::Plan;
 use crate::output::notice;
+use crate::processes::ReceiverProcess;
+use crate::throughput::drain;
 
 const EVENTS: u64 = 100_000;
 const PROCESSES: [usize; 3] = [1, 2, 4];
 
-/// Drains the same backlog with one, two and four worker processes.
-pub async fn run(stage: &Stage, receiver: &mut ReceiverProcess) -> Result<Vec<Measurement>> {
-    let (shape, events) = (stage.shape()?, stage.events(EVENTS));
+/// Drains equal backlogs with one, two and four worker processes.
+pub async fn run(plan: &Plan, receiver: &mut ReceiverProcess) -> Result<Vec<Measurement>> {
+    let (shape, events) = (plan.shape()?, plan.events(EVENTS));
     let mut measurements = Vec::new();
     for processes in PROCESSES {
         notice(format_args!("  {}", name(processes)));
-        let (rate, cost) = drain(stage, receiver, shape, events, processes).await?;
+        let (rate, cost) = drain(plan, receiver, shape, events, processes).await?;
         let figure = Figure::new(name(processes), rate, "/s");
         measurements.push(Measurement {
             figures: vec![match processes {

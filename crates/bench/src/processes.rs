@@ -1,12 +1,13 @@
-//! The processes of a measurement: the receiver, and the workers.
+//! The processes of a measurement: the receiver and the workers.
 //!
-//! Each ends with its handle: the receiver when its input closes, a worker by its id.
+//! Each ends when its handle is dropped: the receiver because its input closes, a worker because
+//! it is killed.
 
-use super::machine::{peak_memory, process_cpu};
-use super::progress::Progress;
-use super::received::{Seen, Watch};
-use super::scrape::Scrape;
-use crate::failure::Result;
+use crate::error::Result;
+use crate::machine::{peak_memory, process_cpu};
+use crate::progress::Progress;
+use crate::received::{Counts, Watch};
+use crate::scrape::Scrape;
 use anyhow::{Context, bail};
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -18,24 +19,24 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use uuid::Uuid;
 
-/// A measurement in which nothing arrives for so long has failed.
+/// A measurement fails when nothing arrives for this long.
 const STALLED_AFTER: Duration = Duration::from_secs(30);
-/// How often is asked what has arrived.
-pub const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How often the receiver and the workers are polled.
+pub const POLL_EVERY: Duration = Duration::from_millis(20);
 
-/// A receiver process and what is said to it.
+/// A receiver process, and the pipes over which it is controlled.
 pub struct ReceiverProcess {
     _child: Child,
     commands: ChildStdin,
     answers: Lines<BufReader<ChildStdout>>,
-    /// Where it listens.
+    /// The address on which it listens.
     pub address: SocketAddr,
 }
 
 impl ReceiverProcess {
-    /// Starts the receiver.
-    pub async fn start() -> Result<Self> {
-        let mut child = this_program()?
+    /// Starts the receiver and waits until it listens.
+    pub async fn start(program: &Path) -> Result<Self> {
+        let mut child = command(program)
             .args(["bench", "receiver"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -67,28 +68,28 @@ impl ReceiverProcess {
             .context("the receiver process ended")
     }
 
-    /// Forgets what arrived, and watches out for this from now on.
+    /// Forgets what has arrived and starts to count anew, as `watch` says.
     pub async fn watch(&mut self, watch: &Watch) -> Result<()> {
         let watch = serde_json::to_string(watch)?;
         self.ask(&format!("watch {watch}")).await.map(|_| ())
     }
 
-    /// The longest time in which nothing arrived since this was last asked, in seconds.
+    /// The longest time without an arrival since the previous call, in seconds.
     pub async fn lap(&mut self) -> Result<f64> {
         Ok(self.ask("lap").await?.parse()?)
     }
 
-    /// When the watched ranks were reached, in seconds from the receiver's zero.
+    /// When the watched ranks were reached, in seconds since the receiver started.
     pub async fn reached(&mut self) -> Result<Vec<f64>> {
         Ok(serde_json::from_str(&self.ask("reached").await?)?)
     }
 
-    /// What has arrived since.
-    pub async fn seen(&mut self) -> Result<Seen> {
+    /// The counts since the last [`Self::watch`].
+    pub async fn seen(&mut self) -> Result<Counts> {
         Ok(serde_json::from_str(&self.ask("seen").await?)?)
     }
 
-    /// The receiver's time zero on this process's clock.
+    /// The receiver's start on the clock of this process.
     pub async fn zero(&mut self) -> Result<Instant> {
         let asked = Instant::now();
         let theirs: f64 = self.ask("now").await?.parse()?;
@@ -96,8 +97,7 @@ impl ReceiverProcess {
         Ok(middle - Duration::from_secs_f64(theirs))
     }
 
-    /// When each event that is kept reached each hook first, in seconds from the receiver's
-    /// zero.
+    /// When each sampled event first reached each hook, in seconds since the receiver started.
     pub async fn arrivals(&mut self) -> Result<HashMap<(Uuid, u32), f64>> {
         let mut line = self.ask("arrivals").await?;
         let mut arrivals = HashMap::new();
@@ -118,7 +118,10 @@ impl ReceiverProcess {
     }
 
     /// Waits until `expected` different deliveries have arrived.
-    pub async fn until(&mut self, expected: u64) -> Result<Seen> {
+    ///
+    /// # Errors
+    /// When nothing arrives for [`STALLED_AFTER`].
+    pub async fn until(&mut self, expected: u64) -> Result<Counts> {
         let mut progress = Progress::new("delivered", expected);
         let (mut last, mut moved) = (0, Instant::now());
         loop {
@@ -136,46 +139,49 @@ impl ReceiverProcess {
                     STALLED_AFTER.as_secs()
                 );
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(POLL_EVERY).await;
         }
     }
 }
 
-/// What a worker process is started with.
+/// How to start a worker process.
 pub struct WorkerOptions<'a> {
-    /// Its database.
+    /// The executable.
+    pub program: &'a Path,
+    /// URL of its database.
     pub database: &'a str,
-    /// The key of the secrets in it.
+    /// The key that opens the secrets in the database.
     pub key: &'a str,
-    /// Where it runs.
+    /// Its working folder.
     pub folder: &'a Path,
-    /// Requests in flight at most, where that is not the default.
+    /// Most requests in flight; the default if `None`.
     pub concurrency: Option<u32>,
-    /// Its role.
+    /// `worker`, `api` or `all`.
     pub role: &'a str,
-    /// `retention.events`, where that is not the default.
+    /// `retention.events`; the default if `None`.
     pub keep_events: Option<&'a str>,
 }
 
-/// A worker process, in the default configuration as far as nothing else is asked for.
+/// A worker process, in the default configuration except for its [`WorkerOptions`].
 pub struct WorkerProcess {
     child: Child,
     metrics: String,
-    /// The URL of its API, if its role has one.
+    client: reqwest::Client,
+    /// URL of its API; `None` if its role has none.
     pub api: Option<String>,
 }
 
-/// What a worker says when it is ready.
+/// What a worker prints when it is ready.
 #[derive(Deserialize)]
-struct Ready {
+struct Announcement {
     metrics: String,
     api: Option<String>,
 }
 
 impl WorkerProcess {
-    /// Starts a worker and waits until it says that it is ready.
+    /// Starts a worker and waits until it is ready.
     pub async fn start(options: &WorkerOptions<'_>) -> Result<Self> {
-        let mut command = this_program()?;
+        let mut command = command(options.program);
         command
             .args(["serve", "--json", "--role", options.role, "--database"])
             .arg(options.database)
@@ -197,20 +203,21 @@ impl WorkerProcess {
             .spawn()
             .context("a worker process could not be started")?;
         let out = child.stdout.take().context("the worker has no output")?;
-        let said = BufReader::new(out)
+        let line = BufReader::new(out)
             .lines()
             .next_line()
             .await?
             .context("the worker process ended at once")?;
-        let ready: Ready = serde_json::from_str(&said)?;
+        let ready: Announcement = serde_json::from_str(&line)?;
         Ok(Self {
             child,
             metrics: ready.metrics,
+            client: reqwest::Client::builder().no_proxy().build()?,
             api: ready.api,
         })
     }
 
-    /// Its processor time so far, in seconds, and the most memory it has held, in bytes.
+    /// Processor time used so far in seconds, and the most memory it has held in bytes.
     pub fn cost(&self) -> (f64, u64) {
         let Some(pid) = self.child.id() else {
             return (0.0, 0);
@@ -221,29 +228,29 @@ impl WorkerProcess {
         )
     }
 
-    /// What its `/metrics` say now.
+    /// Its metrics now.
     pub async fn scrape(&self) -> Result<Scrape> {
-        Scrape::of(&self.metrics).await
+        Scrape::of(&self.client, &self.metrics).await
     }
 
-    /// Ends it.
+    /// Kills it and waits for its end.
     pub async fn stop(mut self) -> Result<()> {
         Ok(self.child.kill().await?)
     }
 }
 
-/// This program again, without what its environment says of Postrider, and ended when its
-/// handle is dropped.
-fn this_program() -> Result<Command> {
-    let mut command = Command::new(std::env::current_exe()?);
+/// Runs `program` without the configuration in this environment, and kills it when the handle is
+/// dropped.
+fn command(program: &Path) -> Command {
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
-        let ours = name
+        let is_ours = name
             .to_str()
             .is_some_and(|n| n.starts_with("POSTRIDER_") || n == "DATABASE_URL");
-        if ours {
+        if is_ours {
             command.env_remove(name);
         }
     }
     command.kill_on_drop(true);
-    Ok(command)
+    command
 }

@@ -1,23 +1,23 @@
-//! What the machine did meanwhile, read from `/proc`: processor time, steal, memory.
+//! Processor time, steal and memory of this machine, read from `/proc`.
 
 use std::fs;
 
-/// Clock ticks a second, the unit of `/proc`; 100 on every Linux of today.
+/// Clock ticks per second, the unit of `/proc`; 100 on every current Linux.
 const TICKS: f64 = 100.0;
 
 /// Processor time of the whole machine so far, in seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Cpu {
-    /// Everything but idling and stolen time.
+    /// All time except idle and stolen time.
     pub busy: f64,
-    /// Taken by other machines on the same host.
+    /// Time taken by other machines on the same host.
     pub stolen: f64,
-    /// All of it, idling included.
+    /// All time, idle included.
     pub total: f64,
 }
 
 impl Cpu {
-    /// The counters now; zeros where there is no `/proc`.
+    /// The counters now; zeros on systems without `/proc`.
     pub fn now() -> Self {
         fs::read_to_string("/proc/stat")
             .ok()
@@ -26,7 +26,7 @@ impl Cpu {
             .unwrap_or_default()
     }
 
-    /// What has passed since `earlier`.
+    /// The difference to `earlier`.
     pub fn since(self, earlier: Self) -> Self {
         Self {
             busy: self.busy - earlier.busy,
@@ -44,7 +44,7 @@ impl Cpu {
     }
 }
 
-/// `cpu  user nice system idle iowait irq softirq steal …`
+/// Parses the line `cpu  user nice system idle iowait irq softirq steal …`
 fn parse_cpu(text: &str) -> Option<Cpu> {
     let line = text.lines().find(|line| line.starts_with("cpu "))?;
     let ticks: Vec<f64> = line
@@ -64,16 +64,16 @@ fn parse_cpu(text: &str) -> Option<Cpu> {
     })
 }
 
-/// Processor time of one process so far, in seconds.
+/// Processor time used by a process so far, in seconds; `None` without `/proc`.
 pub fn process_cpu(pid: u32) -> Option<f64> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name stands in parentheses and may hold anything.
+    // The process name is in parentheses and may contain blanks and parentheses.
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks = |n: usize| fields.get(n)?.parse::<f64>().ok();
     Some((ticks(11)? + ticks(12)?) / TICKS)
 }
 
-/// The most memory one process has held, in bytes.
+/// The most memory a process has held, in bytes; `None` without `/proc`.
 pub fn peak_memory(pid: u32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = text.lines().find(|line| line.starts_with("VmHWM:"))?;
@@ -81,7 +81,7 @@ pub fn peak_memory(pid: u32) -> Option<u64> {
     Some(kib * 1024)
 }
 
-/// How many processors there are and what they call themselves.
+/// Number and model of the processors, and the memory, in words.
 pub fn describe() -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let model = fs::read_to_string("/proc/cpuinfo")
@@ -90,7 +90,7 @@ pub fn describe() -> String {
             let line = text.lines().find(|line| line.starts_with("model name"))?;
             Some(line.split_once(':')?.1.trim().to_owned())
         })
-        .unwrap_or_else(|| "processor of unknown make".into());
+        .unwrap_or_else(|| "unknown processor".into());
     let memory = fs::read_to_string("/proc/meminfo")
         .ok()
         .and_then(|text| {
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_counters_are_read() {
+    fn the_line_of_the_kernel_is_parsed() {
         let text = "cpu  100 0 50 800 20 5 5 20 0 0\ncpu0 1 2 3\n";
         let cpu = parse_cpu(text).unwrap();
         assert_eq!((cpu.busy, cpu.stolen, cpu.total), (1.6, 0.2, 10.0));

@@ -1,67 +1,67 @@
-//! All runs of a scenario, summed up as a table and as JSON.
+//! The runs of a scenario, summarised as a table and as JSON.
 //!
-//! Medians are those of the quiet runs, or of all when none was quiet; least and most are of
-//! all. A ratio is taken within each run, before its median is.
+//! Medians are taken over the quiet runs, or over all when none was quiet; minimum and maximum over
+//! all. A ratio is computed within each run, and its median is taken afterwards.
 
-use super::figures::{Cost, Measurement, median};
+use crate::figures::{Cost, Measurement, median};
 use crate::output::table;
 use serde::Serialize;
 
-/// A run during which other machines took more than this share of the processors is noisy.
+/// A run is noisy when other machines on the host took more than this share of the processors.
 const QUIET_STEAL: f64 = 0.05;
 
 /// One figure over all runs.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
-    /// The scenario.
+    /// Name of the scenario.
     pub scenario: String,
     /// The database, its version and the settings that matter.
     pub database: String,
     /// What was measured.
     pub name: String,
-    /// Of what it is so much.
+    /// The unit of the values.
     pub unit: &'static str,
     /// The median of the quiet runs, or of all when none was quiet.
     pub median: f64,
-    /// The least of all runs.
+    /// The minimum of all runs.
     pub min: f64,
-    /// The most of all runs.
+    /// The maximum of all runs.
     pub max: f64,
-    /// How many runs were quiet.
+    /// Number of quiet runs.
     pub quiet_runs: usize,
-    /// The figure divided by another one of the same run.
+    /// The ratio to another figure of the same run.
     pub ratio: Option<Ratio>,
-    /// Medians of what the runs cost; of memory the most, of repeats the sum.
+    /// Medians of the costs of the runs; the maximum of memory, the sum of repeats.
     #[serde(flatten)]
     pub cost: Cost,
-    /// Every run, in the order they were made.
+    /// Every run, in order.
     pub runs: Vec<Measured>,
 }
 
 /// One figure of one run.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Measured {
-    /// How much.
+    /// The value, in the unit of the row.
     pub value: f64,
-    /// What the run cost.
+    /// The cost of the run.
     #[serde(flatten)]
     pub cost: Cost,
 }
 
-/// A figure divided by another one of the same run.
+/// The ratio of a figure to another one of the same run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Ratio {
-    /// The name of the other.
+    /// The name of the other figure.
     pub to: String,
-    /// The median of the runs in which both were quiet, or of all when there is none.
+    /// The median of the runs in which both were quiet, or of all when there are none.
     pub median: f64,
-    /// The least of all runs.
+    /// The minimum of all runs.
     pub min: f64,
-    /// The most of all runs.
+    /// The maximum of all runs.
     pub max: f64,
 }
 
-/// Sums up the runs of a scenario: a row for each name, in the order in which they came up.
+/// Summarises the runs of a scenario: one row for each name, in order of first appearance.
 pub fn rows(scenario: &str, database: &str, runs: Vec<Vec<Measurement>>) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     let mut compared: Vec<(usize, String)> = Vec::new();
@@ -94,18 +94,18 @@ pub fn rows(scenario: &str, database: &str, runs: Vec<Vec<Measurement>>) -> Vec<
         }
     }
     for row in &mut rows {
-        row.sum_up();
+        row.summarise();
     }
-    for (place, other) in compared {
+    for (index, other) in compared {
         let base = rows.iter().find(|row| row.name == other);
-        let ratio = base.and_then(|base| Ratio::of(&rows[place].runs, base));
-        rows[place].ratio = ratio;
+        let ratio = base.and_then(|base| Ratio::of(&rows[index].runs, base));
+        rows[index].ratio = ratio;
     }
     rows
 }
 
 impl Row {
-    fn sum_up(&mut self) {
+    fn summarise(&mut self) {
         let values = self.runs.iter().map(|run| (run.value, run.is_quiet()));
         (self.median, self.min, self.max) = spread(values);
         self.quiet_runs = self.runs.iter().filter(|run| run.is_quiet()).count();
@@ -138,7 +138,7 @@ impl Measured {
 }
 
 impl Ratio {
-    /// Run by run; `None` where there is nothing to divide by.
+    /// Computed run by run; `None` when the other figure is 0 in all of them.
     fn of(runs: &[Measured], base: &Row) -> Option<Self> {
         let ratios: Vec<_> = runs
             .iter()
@@ -159,7 +159,7 @@ impl Ratio {
     }
 }
 
-/// The median of the quiet values, or of all when none is quiet; the least and the most of all.
+/// The median of the quiet values, or of all when none is quiet; the minimum and maximum of all.
 fn spread(values: impl Iterator<Item = (f64, bool)> + Clone) -> (f64, f64, f64) {
     let all = || values.clone().map(|(value, _)| value);
     let quiet: Vec<_> = values
@@ -178,13 +178,13 @@ fn spread(values: impl Iterator<Item = (f64, bool)> + Clone) -> (f64, f64, f64) 
     )
 }
 
-/// What has to be said beside the rows, if anything has.
+/// Warnings about the rows.
 pub fn remarks(rows: &[Row]) -> Vec<String> {
     let mut remarks = Vec::new();
     if rows.iter().any(|row| row.quiet_runs == 0) {
         remarks.push(
             "No run was quiet in the rows with 0 under QUIET: other machines took more than 5 % of \
-             the processors. Repeat it when the host is calmer."
+             the processors. Repeat the benchmark when the host is quieter."
                 .into(),
         );
     }
@@ -196,7 +196,7 @@ pub fn remarks(rows: &[Row]) -> Vec<String> {
     remarks
 }
 
-/// The rows for people, numbered; a ratio names the row it is to.
+/// The rows as a table; a ratio names the number of the other row.
 pub fn text(rows: &[Row]) -> String {
     let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".into());
     let number = |name: &str| {
@@ -256,8 +256,8 @@ fn figure(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::figures::Figure;
     use super::*;
+    use crate::figures::Figure;
 
     fn measurement(name: &str, value: f64, steal: f64) -> Measurement {
         let beside = (name != "base").then(|| "base".to_owned());
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn the_median_is_of_the_quiet_runs_and_the_range_of_all() {
+    fn the_median_is_taken_over_quiet_runs_and_the_range_over_all() {
         let runs = [(10.0, 0.0), (30.0, 0.01), (1_000.0, 0.3)]
             .map(|(value, steal)| vec![measurement("base", value, steal)]);
         let row = rows("s", "d", runs.into()).remove(0);

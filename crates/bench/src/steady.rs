@@ -1,74 +1,78 @@
 //! `steady`: producers insert into the outbox while workers deliver.
 //!
-//! Without a rate the producers keep a backlog of a few thousand deliveries, so that workers
-//! never wait; what a delivery then takes is the time to work through that backlog.
+//! Without a rate the producers keep a backlog of a few thousand deliveries, so that workers always
+//! have work; the latency of a delivery is then the time to work through that backlog.
 
-use super::environment::Lab;
-use super::figures::{Cost, Figure, Measurement, Meter};
-use super::load::{Pace, Producers, milliseconds};
-use super::options::Stage;
-use super::processes::ReceiverProcess;
-use super::received::Watch;
-use super::throughput::drain;
-use crate::failure::Result;
+use crate::environment::Environment;
+use crate::error::Result;
+use crate::figures::{Cost, Figure, Measurement, Meter};
+use crate::load::{Load, Producers, milliseconds};
+use crate::options::Plan;
 use crate::output::notice;
+use crate::processes::ReceiverProcess;
+use crate::received::Watch;
+use crate::throughput::drain;
 use std::time::{Duration, Instant};
 
 const SECONDS: u64 = 20;
 const PRODUCERS: u32 = 2;
 /// Events in one transaction.
 const ROWS: u32 = 10;
-/// Deliveries that have been inserted and not arrived, at most, where no rate is set.
+/// The most deliveries that are inserted and have not arrived, when no rate is set.
 const BACKLOG: u64 = 5_000;
-/// No machine of today delivers more a second: for how many arrivals memory is kept.
+/// Deliveries per second for which memory is reserved; more than any machine reaches.
 const RATE_MAX: u64 = 100_000;
-/// Deliveries of the drain that it is compared with.
+/// Deliveries of the drain for comparison.
 const DRAINED: u64 = 50_000;
 const DRAIN: &str = "backlog drained, nothing inserted meanwhile";
 
-/// A drain, and the same with producers at work.
-pub async fn run(stage: &Stage, receiver: &mut ReceiverProcess) -> Result<Vec<Measurement>> {
+/// Measures a drain, then the same with producers at work.
+pub async fn run(plan: &Plan, receiver: &mut ReceiverProcess) -> Result<Vec<Measurement>> {
     notice(format_args!("  {DRAIN}"));
-    let (rate, cost) = drain(stage, receiver, stage.shape()?, stage.events(DRAINED), 1).await?;
+    let (rate, cost) = drain(plan, receiver, plan.shape()?, plan.events(DRAINED), 1).await?;
     let drained = Measurement {
         figures: vec![Figure::new(DRAIN, rate, "/s")],
         cost,
     };
     notice("  producers at work");
-    let measured = Lab::run(stage, async |lab| measure(lab, stage, receiver).await).await?;
+    let measured = Environment::run(plan, async |env| measure(env, plan, receiver).await).await?;
     Ok(vec![drained, measured])
 }
 
-/// How producers work beside workers.
+/// The load of producers beside a worker.
 #[derive(Clone, Copy, Debug)]
-pub struct Work {
+pub struct SteadyLoad {
     /// Events in one transaction.
     pub rows: u32,
-    /// Events a second; as many as are delivered if `None`.
+    /// Events per second; as many as are delivered if `None`.
     pub rate: Option<u32>,
-    /// For how long.
+    /// Duration in seconds.
     pub seconds: u64,
 }
 
-/// What came of it.
+/// The result of a [`SteadyLoad`].
 #[derive(Debug)]
-pub struct Worked {
-    /// Deliveries a second, after the first tenth of the time.
+pub struct SteadyResult {
+    /// Deliveries per second, without the first tenth of the time.
     pub rate: f64,
-    /// How long each of those that are remembered took, sorted.
+    /// Times from commit to arrival of the sampled events in seconds, sorted.
     pub waits: Vec<f64>,
-    /// What it cost.
+    /// Its cost.
     pub cost: Cost,
 }
 
-async fn measure(lab: &Lab, stage: &Stage, receiver: &mut ReceiverProcess) -> Result<Measurement> {
-    let work = Work {
+async fn measure(
+    env: &Environment,
+    plan: &Plan,
+    receiver: &mut ReceiverProcess,
+) -> Result<Measurement> {
+    let work = SteadyLoad {
         rows: ROWS,
-        rate: stage.rate,
-        seconds: stage.seconds(SECONDS),
+        rate: plan.rate,
+        seconds: plan.seconds(SECONDS),
     };
-    let worked = sustain(lab, stage, receiver, work).await?;
-    let load = match stage.rate {
+    let worked = sustain(env, plan, receiver, work).await?;
+    let load = match plan.rate {
         Some(rate) => format!("{PRODUCERS} producers, {rate} events/s"),
         None => format!("{PRODUCERS} producers, as fast as it is delivered"),
     };
@@ -85,20 +89,20 @@ async fn measure(lab: &Lab, stage: &Stage, receiver: &mut ReceiverProcess) -> Re
 
 /// Producers and a worker at work together on an empty database.
 pub async fn sustain(
-    lab: &Lab,
-    stage: &Stage,
+    env: &Environment,
+    plan: &Plan,
     receiver: &mut ReceiverProcess,
-    work: Work,
-) -> Result<Worked> {
-    let shape = stage.shape()?;
+    work: SteadyLoad,
+) -> Result<SteadyResult> {
+    let shape = plan.shape()?;
     let fan_out = u64::from(shape.fan_out);
-    lab.hooks(shape, receiver.address).await?;
+    env.hooks(shape, receiver.address).await?;
     let rate_max = work.rate.map_or(RATE_MAX, |rate| u64::from(rate) * fan_out);
-    let watch = Watch::moments(rate_max * work.seconds);
+    let watch = Watch::sampled(rate_max * work.seconds);
     receiver.watch(&watch).await?;
-    let workers = vec![lab.worker().await?];
+    let workers = vec![env.worker().await?];
     let lasts = Duration::from_secs(work.seconds);
-    let pace = Pace {
+    let load = Load {
         producers: PRODUCERS,
         rows: work.rows,
         rate: work.rate.map(f64::from),
@@ -110,7 +114,7 @@ pub async fn sustain(
         every: watch.every,
     };
     let meter = Meter::start(&workers);
-    let mut producers = Producers::start(lab, receiver, shape, pace).await?;
+    let mut producers = Producers::start(env, receiver, shape, load).await?;
     // The first tenth is for the worker to get going.
     let early = producers.until(lasts / 10, receiver).await?;
     let early_at = Instant::now();
@@ -120,8 +124,8 @@ pub async fn sustain(
     let expected = produced.events * fan_out;
     receiver.until(expected).await?;
     let mut cost = meter.stop(&workers, expected);
-    cost.repeats = lab.finish(receiver, workers).await?;
-    Ok(Worked {
+    cost.repeats = env.finish(receiver, workers).await?;
+    Ok(SteadyResult {
         rate: (late.unique - early.unique) as f64 / took,
         waits: produced.waits(&receiver.arrivals().await?, f64::INFINITY),
         cost,

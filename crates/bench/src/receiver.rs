@@ -1,14 +1,12 @@
-//! The receiver of the benchmark: a process of its own that answers as fast as it can and
-//! knows exactly what arrived.
+//! The receiver process: answers as fast as it can and counts exactly what arrived.
 //!
-//! It speaks just enough HTTP/1.1 for the requests the benchmark makes, so that what is
-//! measured is the sender. It is told what to do on its standard input, a line at a time,
-//! answers on its standard output, and ends when its input ends, so that it never outlives
-//! the benchmark.
+//! It speaks only as much HTTP/1.1 as the requests of the benchmark need, so that the sender is
+//! the limit. It reads commands from its standard input, one a line, answers on its standard
+//! output, and ends when its input ends, so that it never outlives the benchmark.
 //!
-//! Paths: `/ok/N` is answered 200, `/fail/N` 500, `/hang/N` never; `N` numbers the hook.
+//! `/ok/N` answers 200, `/fail/N` answers 500, `/hang/N` never answers; `N` is the hook's number.
 
-use super::received::{Tally, Watch};
+use crate::received::{Tally, Watch};
 use anyhow::{Context, Result};
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,7 +17,7 @@ use uuid::Uuid;
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 const FAIL: &[u8] = b"HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n";
-/// The largest request it takes.
+/// The largest request it accepts, in bytes.
 const REQUEST_MAX: usize = 2 * 1024 * 1024;
 
 struct Receiver {
@@ -34,7 +32,7 @@ struct Receiver {
 pub async fn run() -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")
         .await
-        .context("the receiver of the benchmark found no free port")?;
+        .context("the receiver of the benchmark cannot listen on 127.0.0.1")?;
     let receiver = Arc::new(Receiver {
         started: Instant::now(),
         tally: Mutex::default(),
@@ -59,9 +57,16 @@ impl Receiver {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `now`: the receiver's clock. `lap`: the longest gap since the lap before. `watch {…}`: begins anew. `seen`: the counts. `reached`:
-    /// when the watched ranks were reached. `arrivals`: event, hook and time of each that is
-    /// kept, then an empty line.
+    /// Answers one command:
+    ///
+    /// | command | answer |
+    /// | --- | --- |
+    /// | `now` | the time in seconds since the start |
+    /// | `watch {…}` | `ok`; the counts start anew |
+    /// | `seen` | the counts, as JSON |
+    /// | `lap` | the longest gap between arrivals since the previous `lap` |
+    /// | `reached` | when the watched ranks were reached, as a JSON list |
+    /// | `arrivals` | event, hook and time of each sampled delivery, a line each, then an empty one |
     fn answer(&self, command: &str) -> Result<String> {
         let (command, argument) = command.split_once(' ').unwrap_or((command, ""));
         Ok(match command {
@@ -91,11 +96,11 @@ impl Receiver {
         })
     }
 
-    fn arrived(&self, kind: Kind, hook: u32, event: Option<Uuid>) {
+    fn arrived(&self, kind: AnswerKind, hook: u32, event: Option<Uuid>) {
         let at = self.started.elapsed().as_secs_f64();
         match kind {
-            Kind::Ok => self.tally().accept(event, hook, at),
-            Kind::Fail | Kind::Hang => self.tally().refuse(),
+            AnswerKind::Ok => self.tally().accept(event, hook, at),
+            AnswerKind::Fail | AnswerKind::Hang => self.tally().refuse(),
         }
     }
 }
@@ -106,25 +111,25 @@ async fn accept(listener: TcpListener, receiver: Arc<Receiver>) {
             Ok((stream, _)) => {
                 tokio::spawn(serve(stream, receiver.clone()));
             }
-            // Out of file descriptors: those in use come back.
+            // Out of file descriptors: wait until connections close.
             Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
         }
     }
 }
 
-/// Answers the requests of one connection until it closes or sends nonsense.
+/// Answers the requests of one connection until it closes or sends something else than HTTP.
 async fn serve(mut stream: TcpStream, receiver: Arc<Receiver>) {
     let _ = stream.set_nodelay(true);
     let mut buffer = Vec::with_capacity(16 * 1024);
     loop {
-        match Head::parse(&buffer) {
-            Parsed::Whole(head) if buffer.len() >= head.length => {
+        match RequestHead::parse(&buffer) {
+            ParsedHead::Whole(head) if buffer.len() >= head.length => {
                 receiver.arrived(head.kind, head.hook, head.event);
                 let answer = match head.kind {
-                    Kind::Ok => OK,
-                    Kind::Fail => FAIL,
-                    // Until the sender gives up and closes.
-                    Kind::Hang => {
+                    AnswerKind::Ok => OK,
+                    AnswerKind::Fail => FAIL,
+                    // Wait until the sender gives up and closes.
+                    AnswerKind::Hang => {
                         let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
                         return;
                     }
@@ -135,8 +140,8 @@ async fn serve(mut stream: TcpStream, receiver: Arc<Receiver>) {
                 buffer.drain(..head.length);
                 continue;
             }
-            Parsed::Nonsense => return,
-            Parsed::Whole(_) | Parsed::Partial => {}
+            ParsedHead::Invalid => return,
+            ParsedHead::Whole(_) | ParsedHead::Partial => {}
         }
         if buffer.len() > REQUEST_MAX {
             return;
@@ -149,40 +154,40 @@ async fn serve(mut stream: TcpStream, receiver: Arc<Receiver>) {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum AnswerKind {
     Ok,
     Fail,
     Hang,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Head {
-    kind: Kind,
+struct RequestHead {
+    kind: AnswerKind,
     hook: u32,
     event: Option<Uuid>,
-    /// Of the whole request, head and body.
+    /// Length of the request in bytes, head and body.
     length: usize,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Parsed {
-    Whole(Head),
+enum ParsedHead {
+    Whole(RequestHead),
     Partial,
-    Nonsense,
+    Invalid,
 }
 
-impl Head {
-    fn parse(buffer: &[u8]) -> Parsed {
+impl RequestHead {
+    fn parse(buffer: &[u8]) -> ParsedHead {
         let Some(end) = find(buffer, b"\r\n\r\n") else {
-            return Parsed::Partial;
+            return ParsedHead::Partial;
         };
         let Ok(text) = std::str::from_utf8(&buffer[..end]) else {
-            return Parsed::Nonsense;
+            return ParsedHead::Invalid;
         };
         let mut lines = text.split("\r\n");
         let path = lines.next().and_then(|line| line.split(' ').nth(1));
         let Some((kind, hook)) = path.and_then(route) else {
-            return Parsed::Nonsense;
+            return ParsedHead::Invalid;
         };
         let (mut event, mut body) = (None, 0);
         for line in lines {
@@ -195,7 +200,7 @@ impl Head {
                 event = value.trim().parse().ok();
             }
         }
-        Parsed::Whole(Self {
+        ParsedHead::Whole(Self {
             kind,
             hook,
             event,
@@ -204,12 +209,12 @@ impl Head {
     }
 }
 
-fn route(path: &str) -> Option<(Kind, u32)> {
+fn route(path: &str) -> Option<(AnswerKind, u32)> {
     let (kind, hook) = path.strip_prefix('/')?.split_once('/')?;
     let kind = match kind {
-        "ok" => Kind::Ok,
-        "fail" => Kind::Fail,
-        "hang" => Kind::Hang,
+        "ok" => AnswerKind::Ok,
+        "fail" => AnswerKind::Fail,
+        "hang" => AnswerKind::Hang,
         _ => return None,
     };
     Some((kind, hook.parse().ok()?))
@@ -226,21 +231,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_is_read_to_its_end() {
+    fn a_request_is_parsed_when_its_head_is_complete() {
         let id = Uuid::from_u128(7);
         let request =
             format!("POST /ok/3 HTTP/1.1\r\nContent-Length: 2\r\nwebhook-id: {id}\r\n\r\n{{}}");
-        let head = Head {
-            kind: Kind::Ok,
+        let head = RequestHead {
+            kind: AnswerKind::Ok,
             hook: 3,
             event: Some(id),
             length: request.len(),
         };
-        assert_eq!(Head::parse(request.as_bytes()), Parsed::Whole(head));
-        assert_eq!(Head::parse(b"POST /ok/3 HTTP/1.1\r\n"), Parsed::Partial);
         assert_eq!(
-            Head::parse(b"POST /else HTTP/1.1\r\n\r\n"),
-            Parsed::Nonsense
+            RequestHead::parse(request.as_bytes()),
+            ParsedHead::Whole(head)
+        );
+        assert_eq!(
+            RequestHead::parse(b"POST /ok/3 HTTP/1.1\r\n"),
+            ParsedHead::Partial
+        );
+        assert_eq!(
+            RequestHead::parse(b"POST /else HTTP/1.1\r\n\r\n"),
+            ParsedHead::Invalid
         );
     }
 }
