@@ -16,7 +16,7 @@ use uuid::Uuid;
 const FORGOTTEN: i64 = 100_000;
 
 impl PostgresStore {
-    pub(super) async fn enqueue_once(
+    pub(super) async fn insert_once(
         &self,
         call: &Idempotency,
         events: &[NewEvent],

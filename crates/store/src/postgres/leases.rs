@@ -12,9 +12,15 @@ use super::order::take_in_turn;
 use crate::Result;
 use crate::batch::take_batched;
 use crate::lease::{LeasedEvents, LeasedRow, Unfit, requests};
-use crate::{DueHook, HookCache, HookRequest, LeaseRequest, target};
+use crate::{
+    DueHook, HookCache, HookRequest, LeaseRequest, Queue, RecoverResult, SettleResult, Settlement,
+    target,
+};
+use async_trait::async_trait;
 use chrono::{NaiveDate, TimeDelta};
-use postrider_core::{DeliveryId, Event, EventId, HookId, LeaseToken, Payload, Timestamp};
+use postrider_core::{
+    DeliveryId, Event, EventId, HookId, LeaseToken, Payload, Schedules, Timestamp,
+};
 use sqlx::postgres::{PgBindIterExt, PgRow};
 use sqlx::{PgConnection, Row};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -26,8 +32,9 @@ use uuid::Uuid;
 /// must not stand in the way of those behind it.
 const UNFIT_WAIT: TimeDelta = TimeDelta::hours(1);
 
-impl PostgresStore {
-    pub(super) async fn due_hooks(
+#[async_trait]
+impl Queue for PostgresStore {
+    async fn due_hooks(
         &self,
         slot: i16,
         after: Option<HookId>,
@@ -65,7 +72,7 @@ impl PostgresStore {
         Ok(due.collect())
     }
 
-    pub(super) async fn slots(&self) -> Result<Vec<i16>> {
+    async fn slots(&self) -> Result<Vec<i16>> {
         let slots = sqlx::query_scalar(
             "-- postrider: slots
             -- Backwards: those that stand are mostly the newest, behind all that are dead. Leases
@@ -85,7 +92,8 @@ impl PostgresStore {
         Ok(slots)
     }
 
-    pub(super) async fn lease(&self, request: &LeaseRequest) -> Result<Vec<HookRequest>> {
+    async fn lease(&self, request: LeaseRequest) -> Result<Vec<HookRequest>> {
+        let request = &request;
         let wanted = wanted(request, &self.current_book());
         if wanted.is_empty() {
             return Ok(Vec::new());
@@ -137,6 +145,54 @@ impl PostgresStore {
         Ok(leased)
     }
 
+    async fn settle(&self, now: Timestamp, settlements: &[Settlement]) -> Result<SettleResult> {
+        self.settle_in_parts(now, settlements).await
+    }
+
+    async fn release(
+        &self,
+        slot: i16,
+        token: LeaseToken,
+        deliveries: &[DeliveryId],
+        now: Timestamp,
+    ) -> Result<u32> {
+        let mut tx = self.hot.begin().await?;
+        let released = sqlx::query(concat!(
+            "-- postrider: release
+            UPDATE postrider_deliveries
+            SET lease_token = NULL, lease_expires_at = NULL, ",
+            waits_until!("", "$4"),
+            " WHERE slot = $1 AND lease_token = $2 AND ctid = ANY(ARRAY(
+                SELECT d.place FROM unnest($3::uuid[]) AS i (id) CROSS JOIN LATERAL (
+                    SELECT ctid AS place FROM postrider_deliveries
+                    WHERE slot = $1 AND id = i.id LIMIT 1
+                ) AS d
+            ))",
+        ))
+        .bind(slot)
+        .bind(token.0)
+        .bind(deliveries.iter().map(|id| id.0).bind_iter())
+        .bind(now)
+        .execute(&mut *tx)
+        .await?;
+        let released = u32::try_from(released.rows_affected()).unwrap_or(u32::MAX);
+        let members = lease_group::give_back(&mut tx, slot, token, deliveries, now).await?;
+        tx.commit().await?;
+        Ok(released + members)
+    }
+
+    async fn recover(
+        &self,
+        slot: i16,
+        now: Timestamp,
+        limit: u32,
+        schedules: &dyn Schedules,
+    ) -> Result<RecoverResult> {
+        self.recover(slot, now, limit, schedules).await
+    }
+}
+
+impl PostgresStore {
     /// From where on to look for what is due of each hook.
     fn due_cursor(
         &self,
@@ -184,38 +240,6 @@ impl PostgresStore {
                 due_cursor.emptied(request.slot, *hook, *from, until, at);
             }
         }
-    }
-
-    pub(super) async fn release(
-        &self,
-        slot: i16,
-        token: LeaseToken,
-        deliveries: &[DeliveryId],
-        now: Timestamp,
-    ) -> Result<u32> {
-        let mut tx = self.hot.begin().await?;
-        let released = sqlx::query(concat!(
-            "-- postrider: release
-            UPDATE postrider_deliveries
-            SET lease_token = NULL, lease_expires_at = NULL, ",
-            waits_until!("", "$4"),
-            " WHERE slot = $1 AND lease_token = $2 AND ctid = ANY(ARRAY(
-                SELECT d.place FROM unnest($3::uuid[]) AS i (id) CROSS JOIN LATERAL (
-                    SELECT ctid AS place FROM postrider_deliveries
-                    WHERE slot = $1 AND id = i.id LIMIT 1
-                ) AS d
-            ))",
-        ))
-        .bind(slot)
-        .bind(token.0)
-        .bind(deliveries.iter().map(|id| id.0).bind_iter())
-        .bind(now)
-        .execute(&mut *tx)
-        .await?;
-        let released = u32::try_from(released.rows_affected()).unwrap_or(u32::MAX);
-        let members = lease_group::give_back(&mut tx, slot, token, deliveries, now).await?;
-        tx.commit().await?;
-        Ok(released + members)
     }
 }
 

@@ -54,13 +54,11 @@ mod values;
 use crate::error::words;
 use crate::{
     AttemptReport, BulkPage, BulkPageResult, CredentialQuery, Credentials, Database,
-    DeliveryFilter, DeliveryReport, Diagnostics, Discard, DueHook, EnqueuedOnce, Erased, Error,
-    EventFilter, EventReport, FanOutRequest, FanOutResult, Gates, GaugeSample, History,
-    HistoryFilter, HookCache, HookChange, HookChangeReport, HookFilter, HookReport, HookRequest,
-    Hooks, Idempotency, KeyFilter, KeyReport, Keys, LatestAnswer, LeaseRequest, Maintenance,
-    Migrated, Monitoring, Outbox, OwnershipAnswer, OwnershipRequest, Peek, PoolGauge, Pruned,
-    Queue, RecoverResult, Recovery, Redelivery, RegisteredFilter, RegisteredHook, RejectedReport,
-    Result, Retention, SchemaState, SettleResult, Settlement, Upkeep,
+    DeliveryFilter, DeliveryReport, Diagnostics, Discard, Erased, Error, EventFilter, EventReport,
+    Gates, GaugeSample, History, HistoryFilter, HookCache, HookChange, HookChangeReport,
+    HookFilter, HookReport, Hooks, KeyFilter, KeyReport, Keys, LatestAnswer, Maintenance, Migrated,
+    Monitoring, OwnershipAnswer, OwnershipRequest, PoolGauge, Pruned, Recovery, Redelivery,
+    RegisteredFilter, RegisteredHook, RejectedReport, Result, Retention, SchemaState, Upkeep,
 };
 use async_trait::async_trait;
 use chrono::NaiveDate;
@@ -68,8 +66,8 @@ use due_cursor::DueCursor;
 pub(crate) use errors::explain;
 use outbox_cursor::OutboxCursor;
 use postrider_core::{
-    AccessChange, Credential, DeliveryId, EventId, Hook, HookId, Key, KeyId, KeyRing, LeaseToken,
-    NewCredential, NewEvent, NewHook, NewKey, Schedules, Timestamp, TokenHash, WorkerId,
+    AccessChange, Credential, DeliveryId, EventId, Hook, HookId, Key, KeyId, KeyRing,
+    NewCredential, NewHook, NewKey, Timestamp, TokenHash, WorkerId,
 };
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool};
@@ -279,78 +277,6 @@ impl Database for PostgresStore {
         self.hot.close().await;
         self.intake.close().await;
         self.calm.close().await;
-    }
-}
-
-#[async_trait]
-impl Outbox for PostgresStore {
-    async fn enqueue(&self, events: &[NewEvent]) -> Result<Vec<EventId>> {
-        Ok(self.enqueue(events).await?)
-    }
-
-    async fn enqueue_once(
-        &self,
-        call: &Idempotency,
-        events: &[NewEvent],
-        now: Timestamp,
-    ) -> Result<EnqueuedOnce> {
-        Ok(self.enqueue_once(call, events, now).await?)
-    }
-
-    async fn peek(&self) -> Result<Peek> {
-        Ok(self.peek().await?)
-    }
-
-    async fn fan_out(&self, request: FanOutRequest) -> Result<FanOutResult> {
-        Ok(self.fan_out(&request).await?)
-    }
-
-    fn hook_cache(&self) -> Arc<HookCache> {
-        self.current_book()
-    }
-}
-
-#[async_trait]
-impl Queue for PostgresStore {
-    async fn slots(&self) -> Result<Vec<i16>> {
-        Ok(self.slots().await?)
-    }
-
-    async fn due_hooks(
-        &self,
-        slot: i16,
-        after: Option<HookId>,
-        limit: u32,
-    ) -> Result<Vec<DueHook>> {
-        Ok(self.due_hooks(slot, after, limit).await?)
-    }
-
-    async fn lease(&self, request: LeaseRequest) -> Result<Vec<HookRequest>> {
-        Ok(self.lease(&request).await?)
-    }
-
-    async fn settle(&self, now: Timestamp, settlements: &[Settlement]) -> Result<SettleResult> {
-        Ok(self.settle(now, settlements).await?)
-    }
-
-    async fn release(
-        &self,
-        slot: i16,
-        token: LeaseToken,
-        deliveries: &[DeliveryId],
-        now: Timestamp,
-    ) -> Result<u32> {
-        Ok(self.release(slot, token, deliveries, now).await?)
-    }
-
-    async fn recover(
-        &self,
-        slot: i16,
-        now: Timestamp,
-        limit: u32,
-        schedules: &dyn Schedules,
-    ) -> Result<RecoverResult> {
-        Ok(self.recover(slot, now, limit, schedules).await?)
     }
 }
 

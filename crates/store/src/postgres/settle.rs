@@ -23,7 +23,11 @@ use std::collections::HashSet;
 impl PostgresStore {
     /// Settles all at once; when the database refuses something, half by half, until what it
     /// refuses stands alone and is settled without its text.
-    pub(super) async fn settle(&self, now: Timestamp, all: &[Settlement]) -> Result<SettleResult> {
+    pub(super) async fn settle_in_parts(
+        &self,
+        now: Timestamp,
+        all: &[Settlement],
+    ) -> Result<SettleResult> {
         let mut settled = SettleResult::default();
         let mut seen = HashSet::with_capacity(all.len());
         let (all, repeated): (Vec<_>, Vec<_>) = all

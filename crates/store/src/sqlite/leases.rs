@@ -10,10 +10,15 @@ use super::order::lease_in_turn;
 use super::values::{day_number, day_of, micros, moment, rows};
 use crate::batch::{along, batching_of};
 use crate::lease::{LeasedEvents, LeasedRow, Unfit, requests};
-use crate::{DueHook, HookRequest, LeaseRequest, Result, target};
+use crate::{
+    DueHook, HookRequest, LeaseRequest, Queue, RecoverResult, Result, SettleResult, Settlement,
+    target,
+};
+use async_trait::async_trait;
 use chrono::{NaiveDate, TimeDelta};
 use postrider_core::{
-    DeliveryId, Event, EventId, HookId, HookStatus, LeaseToken, Ordered, Payload, Timestamp,
+    DeliveryId, Event, EventId, HookId, HookStatus, LeaseToken, Ordered, Payload, Schedules,
+    Timestamp,
 };
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{FromRow, Row};
@@ -26,8 +31,9 @@ use uuid::Uuid;
 /// must not stand in the way of those behind it.
 const UNFIT_WAIT: TimeDelta = TimeDelta::hours(1);
 
-impl SqliteStore {
-    pub(super) async fn find_due_hooks(
+#[async_trait]
+impl Queue for SqliteStore {
+    async fn due_hooks(
         &self,
         slot: i16,
         after: Option<HookId>,
@@ -65,7 +71,7 @@ impl SqliteStore {
         Ok(due.collect())
     }
 
-    pub(super) async fn find_slots(&self) -> Result<Vec<i16>> {
+    async fn slots(&self) -> Result<Vec<i16>> {
         let any: bool = sqlx::query_scalar(
             "-- postrider: slots
             SELECT EXISTS (SELECT 1 FROM postrider_deliveries)
@@ -76,7 +82,7 @@ impl SqliteStore {
         Ok(if any { vec![0] } else { vec![] })
     }
 
-    pub(super) async fn take_leases(&self, request: LeaseRequest) -> Result<Vec<HookRequest>> {
+    async fn lease(&self, request: LeaseRequest) -> Result<Vec<HookRequest>> {
         if request.slot != 0 || request.wanted.is_empty() {
             return Ok(Vec::new());
         }
@@ -108,7 +114,11 @@ impl SqliteStore {
         Ok(leased)
     }
 
-    pub(super) async fn give_back_leases(
+    async fn settle(&self, now: Timestamp, settlements: &[Settlement]) -> Result<SettleResult> {
+        self.settle_in_parts(now, settlements).await
+    }
+
+    async fn release(
         &self,
         slot: i16,
         token: LeaseToken,
@@ -138,6 +148,16 @@ impl SqliteStore {
         let members = give_back_started(&mut tx, token, deliveries, now).await?;
         tx.commit().await?;
         Ok(released + members)
+    }
+
+    async fn recover(
+        &self,
+        slot: i16,
+        now: Timestamp,
+        limit: u32,
+        schedules: &dyn Schedules,
+    ) -> Result<RecoverResult> {
+        self.recover_lost(slot, now, limit, schedules).await
     }
 }
 

@@ -50,19 +50,17 @@ mod writer;
 
 use crate::{
     AttemptReport, BulkPage, BulkPageResult, CredentialQuery, Credentials, Database,
-    DeliveryFilter, DeliveryReport, Diagnostics, Discard, DueHook, EnqueuedOnce, Erased,
-    EventFilter, EventReport, FanOutRequest, FanOutResult, Gates, GaugeSample, History,
-    HistoryFilter, HookCache, HookChange, HookChangeReport, HookFilter, HookReport, HookRequest,
-    Hooks, Idempotency, KeyFilter, KeyReport, Keys, LatestAnswer, LeaseRequest, Maintenance,
-    Migrated, Monitoring, Outbox, OwnershipAnswer, OwnershipRequest, Peek, PoolGauge, Pruned,
-    Queue, RecoverResult, Recovery, Redelivery, RegisteredFilter, RegisteredHook, RejectedReport,
-    Result, Retention, SchemaState, SettleResult, Settlement, Upkeep, WorkerClaim,
+    DeliveryFilter, DeliveryReport, Diagnostics, Discard, Erased, EventFilter, EventReport, Gates,
+    GaugeSample, History, HistoryFilter, HookCache, HookChange, HookChangeReport, HookFilter,
+    HookReport, Hooks, KeyFilter, KeyReport, Keys, LatestAnswer, Maintenance, Migrated, Monitoring,
+    OwnershipAnswer, OwnershipRequest, PoolGauge, Pruned, Recovery, Redelivery, RegisteredFilter,
+    RegisteredHook, RejectedReport, Result, Retention, SchemaState, Upkeep, WorkerClaim,
 };
 use async_trait::async_trait;
 pub(crate) use errors::explain;
 use postrider_core::{
-    AccessChange, Credential, DeliveryId, EventId, Hook, HookId, Key, KeyId, KeyRing, LeaseToken,
-    NewCredential, NewEvent, NewHook, NewKey, Schedules, Timestamp, TokenHash, WorkerId,
+    AccessChange, Credential, DeliveryId, EventId, Hook, HookId, Key, KeyId, KeyRing,
+    NewCredential, NewHook, NewKey, Timestamp, TokenHash, WorkerId,
 };
 use sqlx::SqlitePool;
 use std::collections::HashMap;
@@ -137,78 +135,6 @@ impl Database for SqliteStore {
     async fn close(&self) {
         self.writer.close().await;
         self.readers.close().await;
-    }
-}
-
-#[async_trait]
-impl Outbox for SqliteStore {
-    async fn enqueue(&self, events: &[NewEvent]) -> Result<Vec<EventId>> {
-        self.insert_events(events).await
-    }
-
-    async fn enqueue_once(
-        &self,
-        call: &Idempotency,
-        events: &[NewEvent],
-        now: Timestamp,
-    ) -> Result<EnqueuedOnce> {
-        self.insert_once(call, events, now).await
-    }
-
-    async fn peek(&self) -> Result<Peek> {
-        self.look().await
-    }
-
-    async fn fan_out(&self, request: FanOutRequest) -> Result<FanOutResult> {
-        self.take_batch(request).await
-    }
-
-    fn hook_cache(&self) -> Arc<HookCache> {
-        self.current_book()
-    }
-}
-
-#[async_trait]
-impl Queue for SqliteStore {
-    async fn slots(&self) -> Result<Vec<i16>> {
-        self.find_slots().await
-    }
-
-    async fn due_hooks(
-        &self,
-        slot: i16,
-        after: Option<HookId>,
-        limit: u32,
-    ) -> Result<Vec<DueHook>> {
-        self.find_due_hooks(slot, after, limit).await
-    }
-
-    async fn lease(&self, request: LeaseRequest) -> Result<Vec<HookRequest>> {
-        self.take_leases(request).await
-    }
-
-    async fn settle(&self, now: Timestamp, settlements: &[Settlement]) -> Result<SettleResult> {
-        self.settle_batch(now, settlements).await
-    }
-
-    async fn release(
-        &self,
-        slot: i16,
-        token: LeaseToken,
-        deliveries: &[DeliveryId],
-        now: Timestamp,
-    ) -> Result<u32> {
-        self.give_back_leases(slot, token, deliveries, now).await
-    }
-
-    async fn recover(
-        &self,
-        slot: i16,
-        now: Timestamp,
-        limit: u32,
-        schedules: &dyn Schedules,
-    ) -> Result<RecoverResult> {
-        self.recover_lost(slot, now, limit, schedules).await
     }
 }
 

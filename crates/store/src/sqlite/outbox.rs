@@ -10,10 +10,14 @@ use super::outbox_rows::{Verdict, kept_id, read_rows};
 use super::values::{day_number, micros, push_number, rows};
 use crate::error::words;
 use crate::fan_out::{OutboxRow, Plan, plan, repeated_in_batch};
-use crate::{Error, FanOutRequest, FanOutResult, Peek, Result};
+use crate::{
+    EnqueuedOnce, Error, FanOutRequest, FanOutResult, HookCache, Idempotency, Outbox, Peek, Result,
+};
+use async_trait::async_trait;
 use postrider_core::{EventId, NewEvent, Timestamp};
 use sqlx::SqliteConnection;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 /// What is to become of the rows of a batch that are covered.
 struct Sorted {
@@ -25,8 +29,9 @@ struct Sorted {
     duplicates: Vec<i64>,
 }
 
-impl SqliteStore {
-    pub(super) async fn insert_events(&self, events: &[NewEvent]) -> Result<Vec<EventId>> {
+#[async_trait]
+impl Outbox for SqliteStore {
+    async fn enqueue(&self, events: &[NewEvent]) -> Result<Vec<EventId>> {
         for event in events {
             event.check()?;
         }
@@ -36,7 +41,16 @@ impl SqliteStore {
         Ok(ids)
     }
 
-    pub(super) async fn look(&self) -> Result<Peek> {
+    async fn enqueue_once(
+        &self,
+        call: &Idempotency,
+        events: &[NewEvent],
+        now: Timestamp,
+    ) -> Result<EnqueuedOnce> {
+        self.insert_once(call, events, now).await
+    }
+
+    async fn peek(&self) -> Result<Peek> {
         let mut connection = self.readers.acquire().await?;
         let (queued, hooks_version): (bool, i64) = sqlx::query_as(
             "-- postrider: peek
@@ -53,7 +67,7 @@ impl SqliteStore {
 
     /// Fans a batch out. When the database refuses it, half of it, and so on; a row that is
     /// refused alone is moved to `postrider_rejected`.
-    pub(super) async fn take_batch(&self, request: FanOutRequest) -> Result<FanOutResult> {
+    async fn fan_out(&self, request: FanOutRequest) -> Result<FanOutResult> {
         if request.slot != 0 {
             return Ok(FanOutResult::default());
         }
@@ -73,6 +87,12 @@ impl SqliteStore {
         }
     }
 
+    fn hook_cache(&self) -> Arc<HookCache> {
+        self.current_book()
+    }
+}
+
+impl SqliteStore {
     async fn take_rows(&self, request: &FanOutRequest, max_events: u32) -> Result<FanOutResult> {
         let mut tx = self.writer.begin().await?;
         let Some(head) = Head::read(&mut tx, request, max_events).await? else {

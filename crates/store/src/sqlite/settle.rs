@@ -28,7 +28,9 @@ use uuid::Uuid;
 const REFUSED_TEXT: &str = "the database refused the response text";
 
 impl SqliteStore {
-    pub(super) async fn settle_batch(
+    /// Settles all at once; a part that the database refuses is settled in halves, and a request
+    /// that is refused alone without the response.
+    pub(super) async fn settle_in_parts(
         &self,
         now: Timestamp,
         settlements: &[Settlement],
