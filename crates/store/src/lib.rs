@@ -14,7 +14,11 @@ mod error;
 mod fan_out;
 mod gauges;
 mod hook_cache;
+mod hook_change;
 mod hook_health;
+mod hook_row;
+mod idempotency;
+mod key_row;
 mod lease;
 mod migrations;
 mod open;
@@ -24,9 +28,11 @@ pub mod postgres;
 mod report;
 mod request;
 mod retention;
+mod schema_state;
 mod settlement;
 pub mod sqlite;
 mod store;
+mod stored_row;
 mod target;
 mod transfer;
 mod work;
@@ -40,7 +46,7 @@ pub use gauges::{
     GAUGES_COUNTED, GaugeSample, Gauges, HookCounts, PartitionGauge, PoolGauge, SnapshotGauge,
     TableGauge, Waiting,
 };
-pub use migrations::{MIGRATIONS, Migrated, SCHEMA_LEVEL, SchemaState};
+pub use migrations::{MIGRATIONS, Migrated, SCHEMA_LEVEL};
 pub use open::{Backend, DatabaseSettings, open};
 pub use report::{
     AttemptReport, DeliveryReport, DeliveryState, EventReport, EventState, HookChangeReport,
@@ -48,6 +54,7 @@ pub use report::{
 };
 pub use request::{Delivery, GroupMember, HookRequest, Lease, LeaseKind, OneOrMore};
 pub use retention::{Erased, Pruned, Retention};
+pub use schema_state::SchemaState;
 pub use settlement::{Disabling, HookPhase, SettleResult, Settlement, Step, Warning};
 pub use store::{
     Credentials, Database, DeliveryFilter, EnqueuedOnce, EventFilter, Gates, History,

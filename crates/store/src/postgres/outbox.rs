@@ -57,7 +57,7 @@ impl Outbox for PostgresStore {
             .stretch_of(request.slot, Instant::now());
         loop {
             let mut tx = self.hot.begin().await?;
-            let in_order = self.current_book().has_ordered();
+            let in_order = self.cache.get().has_ordered();
             if in_order && !hold_order(&mut tx, request.slot).await? {
                 tx.rollback().await?;
                 return Ok(FanOutResult::default());
@@ -101,7 +101,7 @@ impl Outbox for PostgresStore {
     }
 
     fn hook_cache(&self) -> Arc<HookCache> {
-        self.current_book()
+        self.cache.get()
     }
 }
 

@@ -9,7 +9,7 @@ use postrider_store::{
     BulkPage, DeliveryState, Discard, FanOutRequest, FanOutResult, HookChange, HookRequest,
     LeaseRequest, Redelivery, Retention, Step, Store,
 };
-use postrider_tests::{TestStore, event, new_hook, refusal};
+use postrider_tests::{TestStore, conformance, event, new_hook, refusal};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,7 +19,8 @@ use std::time::Duration;
 const WINDOW: u64 = 5;
 const DAY: u64 = 24 * 3600;
 
-pub async fn deliveries_wait_for_others_as_long_as_the_window(t: &TestStore) {
+#[conformance]
+async fn deliveries_wait_for_others_as_long_as_the_window(t: &TestStore) {
     let (hook, other) = (t.hook("work").await, t.hook("work").await);
     let only = Arc::new(Of {
         hook: Some(hook),
@@ -44,7 +45,8 @@ pub async fn deliveries_wait_for_others_as_long_as_the_window(t: &TestStore) {
     assert_eq!(events_of(&batch), [ids, later].concat());
 }
 
-pub async fn a_batch_has_one_type_and_so_many_in_the_order_of_insertion(t: &TestStore) {
+#[conformance]
+async fn a_batch_has_one_type_and_so_many_in_the_order_of_insertion(t: &TestStore) {
     let hook = t.hook("*").await;
     let mut events = vec![event("a"); 5];
     events.splice(1..1, vec![event("b"); 2]);
@@ -67,7 +69,8 @@ pub async fn a_batch_has_one_type_and_so_many_in_the_order_of_insertion(t: &Test
     }
 }
 
-pub async fn a_batch_counts_as_one(t: &TestStore) {
+#[conformance]
+async fn a_batch_counts_as_one(t: &TestStore) {
     let hook = t.hook("work").await;
     let ids = insert(t, &vec![event("work"); 7], 3).await;
     assert_eq!(events_of(&one(lease(t, hook, 3, 1).await)), ids[..3]);
@@ -76,7 +79,8 @@ pub async fn a_batch_counts_as_one(t: &TestStore) {
     assert!(lease(t, hook, 3, 1).await.is_empty());
 }
 
-pub async fn events_with_other_headers_go_in_another_batch(t: &TestStore) {
+#[conformance]
+async fn events_with_other_headers_go_in_another_batch(t: &TestStore) {
     let hook = t.hook("work").await;
     let mut events = vec![event("work"); 3];
     events[1].headers = Some(r#"{"x-part":"1"}"#.into());
@@ -89,7 +93,8 @@ pub async fn events_with_other_headers_go_in_another_batch(t: &TestStore) {
     );
 }
 
-pub async fn large_payloads_make_small_batches(t: &TestStore) {
+#[conformance]
+async fn large_payloads_make_small_batches(t: &TestStore) {
     let hook = t.hook("work").await;
     let mut large = event("work");
     large.payload = serde_json::value::to_raw_value(&"x".repeat(500 * 1024)).unwrap();
@@ -99,7 +104,8 @@ pub async fn large_payloads_make_small_batches(t: &TestStore) {
     assert_eq!(found, [ids[..2].to_vec(), ids[2..].to_vec()]);
 }
 
-pub async fn deliver_after_is_waited_for_by_each(t: &TestStore) {
+#[conformance]
+async fn deliver_after_is_waited_for_by_each(t: &TestStore) {
     let hook = t.hook("work").await;
     let at = t.now() + Duration::from_secs(WINDOW + 2);
     let events = [event("work"), event("work").deliver_after(at)];
@@ -111,7 +117,8 @@ pub async fn deliver_after_is_waited_for_by_each(t: &TestStore) {
     assert_eq!(events_of(&one(lease(t, hook, 100, 10).await)), ids[1..]);
 }
 
-pub async fn an_ordered_hook_gets_its_events_one_by_one(t: &TestStore) {
+#[conformance]
+async fn an_ordered_hook_gets_its_events_one_by_one(t: &TestStore) {
     let mut ordered = new_hook("default", &["work"]);
     ordered.settings.ordered = Some(Ordered::Key);
     let hook = t.register(ordered).await.id;
@@ -126,7 +133,8 @@ pub async fn an_ordered_hook_gets_its_events_one_by_one(t: &TestStore) {
     );
 }
 
-pub async fn what_was_cut_stays_together_when_it_is_given_back(t: &TestStore) {
+#[conformance]
+async fn what_was_cut_stays_together_when_it_is_given_back(t: &TestStore) {
     let (hook, ids) = three(t).await;
     let batch = one(lease(t, hook, 3, 1).await);
     let all: Vec<_> = batch.ids().collect();
@@ -138,7 +146,8 @@ pub async fn what_was_cut_stays_together_when_it_is_given_back(t: &TestStore) {
     assert_still_together(t, hook, &ids).await;
 }
 
-pub async fn what_was_cut_stays_together_when_its_worker_is_lost(t: &TestStore) {
+#[conformance]
+async fn what_was_cut_stays_together_when_its_worker_is_lost(t: &TestStore) {
     let (hook, ids) = three(t).await;
     one(lease(t, hook, 3, 1).await);
     t.outlive_leases();
@@ -148,7 +157,8 @@ pub async fn what_was_cut_stays_together_when_its_worker_is_lost(t: &TestStore) 
     assert_still_together(t, hook, &ids).await;
 }
 
-pub async fn what_was_cut_stays_together_when_it_is_tried_again(t: &TestStore) {
+#[conformance]
+async fn what_was_cut_stays_together_when_it_is_tried_again(t: &TestStore) {
     let (hook, ids) = three(t).await;
     let batch = one(lease(t, hook, 3, 1).await);
     t.settle(&[t.refused(&batch, 60)]).await;
@@ -159,7 +169,8 @@ pub async fn what_was_cut_stays_together_when_it_is_tried_again(t: &TestStore) {
     assert_eq!((again.attempts, again.earlier_attempts), (1, 0));
 }
 
-pub async fn losing_three_workers_is_one_attempt_of_the_whole_batch(t: &TestStore) {
+#[conformance]
+async fn losing_three_workers_is_one_attempt_of_the_whole_batch(t: &TestStore) {
     let (hook, ids) = three(t).await;
     for _ in 0..3 {
         one(lease(t, hook, 3, 1).await);
@@ -181,7 +192,8 @@ pub async fn losing_three_workers_is_one_attempt_of_the_whole_batch(t: &TestStor
     assert_still_together(t, hook, &ids).await;
 }
 
-pub async fn a_batch_fails_once_and_each_delivery_tells_it(t: &TestStore) {
+#[conformance]
+async fn a_batch_fails_once_and_each_delivery_tells_it(t: &TestStore) {
     let (hook, ids) = three(t).await;
     let batch = one(lease(t, hook, 3, 1).await);
     let settled = t.settle(&[t.refused(&batch, 60)]).await;
@@ -210,7 +222,8 @@ pub async fn a_batch_fails_once_and_each_delivery_tells_it(t: &TestStore) {
     }
 }
 
-pub async fn a_batch_whose_schedule_is_used_up_fails_as_a_whole(t: &TestStore) {
+#[conformance]
+async fn a_batch_whose_schedule_is_used_up_fails_as_a_whole(t: &TestStore) {
     let (hook, ids) = three(t).await;
     let batch = one(lease(t, hook, 3, 1).await);
     let step = Step::Failed(Reason::Exhausted);
@@ -225,7 +238,8 @@ pub async fn a_batch_whose_schedule_is_used_up_fails_as_a_whole(t: &TestStore) {
     }
 }
 
-pub async fn a_batch_whose_lease_was_lost_is_late_as_a_whole(t: &TestStore) {
+#[conformance]
+async fn a_batch_whose_lease_was_lost_is_late_as_a_whole(t: &TestStore) {
     let (hook, ids) = three(t).await;
     let late = one(lease(t, hook, 3, 1).await);
     t.outlive_leases();
@@ -237,7 +251,8 @@ pub async fn a_batch_whose_lease_was_lost_is_late_as_a_whole(t: &TestStore) {
     assert_still_together(t, hook, &ids).await;
 }
 
-pub async fn what_the_database_refuses_of_one_splits_no_batch(t: &TestStore) {
+#[conformance]
+async fn what_the_database_refuses_of_one_splits_no_batch(t: &TestStore) {
     let hook = t.hook("work").await;
     insert(t, &vec![event("work"); 12], 3).await;
     let batches = lease(t, hook, 3, 10).await;
@@ -255,7 +270,8 @@ pub async fn what_the_database_refuses_of_one_splits_no_batch(t: &TestStore) {
     }
 }
 
-pub async fn one_that_is_sent_again_leaves_the_others(t: &TestStore) {
+#[conformance]
+async fn one_that_is_sent_again_leaves_the_others(t: &TestStore) {
     for place in [1, 0] {
         let hook = t.hook("work").await;
         let ids = retried(t, hook, 3).await;
@@ -270,7 +286,8 @@ pub async fn one_that_is_sent_again_leaves_the_others(t: &TestStore) {
     }
 }
 
-pub async fn one_that_is_given_up_leaves_the_others(t: &TestStore) {
+#[conformance]
+async fn one_that_is_given_up_leaves_the_others(t: &TestStore) {
     for place in [2, 0] {
         let hook = t.hook("work").await;
         let ids = retried(t, hook, 3).await;
@@ -284,7 +301,8 @@ pub async fn one_that_is_given_up_leaves_the_others(t: &TestStore) {
     }
 }
 
-pub async fn one_whose_event_is_erased_leaves_the_others(t: &TestStore) {
+#[conformance]
+async fn one_whose_event_is_erased_leaves_the_others(t: &TestStore) {
     let hook = t.hook("work").await;
     let ids = retried(t, hook, 4).await;
     let erased = t.store.erase(&[ids[0], ids[2]], t.now()).await.unwrap();
@@ -297,7 +315,8 @@ pub async fn one_whose_event_is_erased_leaves_the_others(t: &TestStore) {
     assert_eq!(erased.in_flight, [ids[3]]);
 }
 
-pub async fn one_whose_event_is_gone_leaves_the_others(t: &TestStore) {
+#[conformance]
+async fn one_whose_event_is_gone_leaves_the_others(t: &TestStore) {
     let hook = t.hook("work").await;
     let ids = retried(t, hook, 3).await;
     let gone = format!("DELETE FROM postrider_events WHERE id = {}", t.id(ids[0].0));
@@ -310,7 +329,8 @@ pub async fn one_whose_event_is_gone_leaves_the_others(t: &TestStore) {
     assert_eq!(events_of(&one(lease(t, hook, 9, 10).await)), ids[1..]);
 }
 
-pub async fn one_whose_event_is_past_leaves_the_others(t: &TestStore) {
+#[conformance]
+async fn one_whose_event_is_past_leaves_the_others(t: &TestStore) {
     let hook = t.hook("work").await;
     let first = t.insert(&[event("work")]).await;
     fan_out(t, 100).await;
@@ -340,7 +360,8 @@ pub async fn one_whose_event_is_past_leaves_the_others(t: &TestStore) {
     assert_eq!(events_of(&one(lease(t, hook, 100, 10).await)), rest);
 }
 
-pub async fn held_batches_are_given_up_whatever_the_pages(t: &TestStore) {
+#[conformance]
+async fn held_batches_are_given_up_whatever_the_pages(t: &TestStore) {
     let hook = t.hook("work").await;
     let ids = retried(t, hook, 7).await;
     t.store
@@ -369,7 +390,8 @@ pub async fn held_batches_are_given_up_whatever_the_pages(t: &TestStore) {
     }
 }
 
-pub async fn held_batches_are_sent_again_whatever_the_pages(t: &TestStore) {
+#[conformance]
+async fn held_batches_are_sent_again_whatever_the_pages(t: &TestStore) {
     let hook = t.hook("work").await;
     let ids = retried(t, hook, 7).await;
     let change = |change| t.store.change_hook(hook, change, "test", t.now());
@@ -401,7 +423,8 @@ pub async fn held_batches_are_sent_again_whatever_the_pages(t: &TestStore) {
     assert_eq!(leased, ids.into_iter().collect());
 }
 
-pub async fn batches_of_a_deleted_hook_are_cancelled(t: &TestStore) {
+#[conformance]
+async fn batches_of_a_deleted_hook_are_cancelled(t: &TestStore) {
     let hook = t.hook("work").await;
     retried(t, hook, 5).await;
     t.store.remove_hook(hook, "test", t.now()).await.unwrap();
@@ -414,7 +437,8 @@ pub async fn batches_of_a_deleted_hook_are_cancelled(t: &TestStore) {
     assert!(t.store.slots().await.unwrap().is_empty());
 }
 
-pub async fn several_that_lease_at_once_cut_nothing_twice(t: &TestStore) {
+#[conformance]
+async fn several_that_lease_at_once_cut_nothing_twice(t: &TestStore) {
     let hook = t.hook("work").await;
     insert(t, &vec![event("work"); 400], 10).await;
     let second = t.another().await;
