@@ -12,8 +12,8 @@ use postrider_core::{
 };
 use postrider_store::{
     AttemptReport, Backend, Capacity, DatabaseSettings, DeliveryReport, FanOutRequest,
-    FanOutResult, HookReport, LeaseRequest, Leased, OwnershipAnswer, OwnershipRequest,
-    SettleResult, Settlement, Step, Store, open,
+    FanOutResult, HookReport, HookRequest, LeaseRequest, OneOrMore, OwnershipAnswer,
+    OwnershipRequest, SettleResult, Settlement, Step, Store, open,
 };
 use std::fmt::Write;
 use std::sync::Arc;
@@ -220,7 +220,7 @@ impl TestStore {
 
     /// `count` deliveries to `hook`, leased since their fan-out. The hook must be the only
     /// one for `work`.
-    pub async fn started(&self, hook: HookId, count: usize) -> Vec<Leased> {
+    pub async fn started(&self, hook: HookId, count: usize) -> Vec<HookRequest> {
         self.insert_many("work", count).await;
         let started = self.fan_out().await.started;
         assert_eq!(started.len(), count, "everything starts");
@@ -265,39 +265,43 @@ impl TestStore {
         self.store.own_gates(request).await.expect("own gates")
     }
 
-    /// Leases everything that is due for these hooks, as their owner.
-    pub async fn lease(&self, hooks: &[HookId]) -> Vec<Leased> {
+    /// Leases from these hooks whatever is due, as their owner.
+    pub async fn lease(&self, hooks: &[HookId]) -> Vec<HookRequest> {
         self.own(self.worker, hooks).await;
         let leased = self.store.lease(self.lease_request(hooks)).await;
         leased.expect("lease")
     }
 
-    /// A settlement of an attempt made now.
-    pub fn settlement(&self, leased: &Leased, outcome: Outcome, step: Step) -> Settlement {
+    /// A settlement of a request sent now.
+    pub fn settlement(&self, request: &HookRequest, outcome: Outcome, step: Step) -> Settlement {
+        let attempt = || Attempt {
+            id: AttemptId::draw(self.now()),
+            number: request.attempts + 1,
+            at: self.now(),
+            duration: Duration::from_millis(20),
+            outcome: outcome.clone(),
+            response: b"the response".to_vec(),
+        };
         Settlement {
-            leased: leased.clone(),
-            attempt: Attempt {
-                id: AttemptId::draw(self.now()),
-                number: leased.attempts + 1,
-                at: self.now(),
-                duration: Duration::from_millis(20),
-                outcome,
-                response: b"the response".to_vec(),
+            attempts: OneOrMore {
+                first: attempt(),
+                rest: request.deliveries.rest.iter().map(|_| attempt()).collect(),
             },
+            request: request.clone(),
             step,
             policy: policy(),
             keeps_target: false,
         }
     }
 
-    /// The receiver accepted it.
-    pub fn accepted(&self, leased: &Leased) -> Settlement {
+    /// The receiver took it.
+    pub fn accepted(&self, leased: &HookRequest) -> Settlement {
         let outcome = Outcome::Accepted { status: 200 };
         self.settlement(leased, outcome, Step::Delivered)
     }
 
     /// The receiver answered 500; the delivery waits for this long.
-    pub fn refused(&self, leased: &Leased, seconds: u64) -> Settlement {
+    pub fn refused(&self, leased: &HookRequest, seconds: u64) -> Settlement {
         let step = Step::Retry(self.now() + Duration::from_secs(seconds));
         self.settlement(leased, refusal(500), step)
     }

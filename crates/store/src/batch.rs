@@ -5,10 +5,10 @@
 //! says when the batch is due. So whoever leases the first takes the others with it, knowing
 //! nothing of batches, and nothing can lease a part.
 
-use crate::{Companion, HookCache, Leased, Settlement};
+use crate::HookCache;
 use chrono::DateTime;
-use postrider_core::{Batches, Batching, DeliveryId, Hook, HookId, LeaseToken, Timestamp};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use postrider_core::{Batches, Batching, DeliveryId, Hook, HookId, Timestamp};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Bytes of payload in one request at most, unless one event alone has more.
@@ -155,73 +155,6 @@ fn in_batches<'a, 'b>(
         batches.push(&all[begin..]);
     }
     batches
-}
-
-/// Puts the deliveries of each batch together, in the order of the outbox; the others stay as they
-/// are. What comes first of a batch has its place.
-pub(crate) fn together(leased: Vec<(i64, Leased)>) -> Vec<Leased> {
-    if leased.iter().all(|(_, leased)| leased.batch.is_none()) {
-        return leased.into_iter().map(|(_, leased)| leased).collect();
-    }
-    let mut places: HashMap<DeliveryId, usize> = HashMap::new();
-    let mut units: Vec<Vec<(i64, Leased)>> = Vec::new();
-    for (seq, leased) in leased {
-        let next = units.len();
-        let place = match leased.batch {
-            Some(batch) => *places.entry(batch).or_insert(next),
-            None => next,
-        };
-        match units.get_mut(place) {
-            Some(unit) => unit.push((seq, leased)),
-            None => units.push(vec![(seq, leased)]),
-        }
-    }
-    units.into_iter().filter_map(one_request).collect()
-}
-
-fn one_request(mut unit: Vec<(i64, Leased)>) -> Option<Leased> {
-    unit.sort_by_key(|(seq, leased)| (*seq, leased.id));
-    let mut unit = unit.into_iter().map(|(_, leased)| leased);
-    let mut first = unit.next()?;
-    // Who stood first may have left.
-    first.batch = first.batch.map(|_| first.id);
-    first.companions = unit
-        .map(|leased| Companion {
-            id: leased.id,
-            day: leased.day,
-            event: leased.event,
-        })
-        .collect();
-    Some(first)
-}
-
-/// The request that a settlement is of, if it is one of several.
-fn request_of(settlement: &Settlement) -> Option<(DeliveryId, LeaseToken)> {
-    let leased = &settlement.leased;
-    Some((leased.batch?, leased.token))
-}
-
-/// One settlement of each request: what happened to a batch happened to its hook once.
-pub(crate) fn once_each<'a>(settlements: &[&'a Settlement]) -> Vec<&'a Settlement> {
-    let mut seen = HashSet::new();
-    let of_requests = settlements
-        .iter()
-        .filter(|settlement| request_of(settlement).is_none_or(|request| seen.insert(request)));
-    of_requests.copied().collect()
-}
-
-/// Halves settlements between two requests; `None` when there is one request only.
-pub(crate) fn halves<'a, 'b>(
-    part: &'a [&'b Settlement],
-) -> Option<(&'a [&'b Settlement], &'a [&'b Settlement])> {
-    let middle = part.len() / 2;
-    let is_border = |place: &usize| {
-        let before = request_of(part[place - 1]);
-        before.is_none() || before != request_of(part[*place])
-    };
-    let below = (1..=middle).rev().find(is_border);
-    let border = below.or_else(|| (middle + 1..part.len()).find(is_border))?;
-    Some(part.split_at(border))
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 
 use crate::batch::batching_of;
 use crate::order::never;
-use crate::{FanOutRequest, GroupMember, HookCache, Leased};
+use crate::{
+    Delivery, FanOutRequest, GroupMember, HookCache, HookRequest, Lease, LeaseKind, OneOrMore,
+};
 use postrider_core::{DeliveryId, Event, Hook, HookId, HookStatus, LazyPayload, Timestamp};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -76,29 +78,32 @@ impl Plan {
         u32::try_from(starting.count()).unwrap_or(u32::MAX)
     }
 
-    /// The deliveries that start at once, leased as the request says.
-    pub(crate) fn started(self, request: &FanOutRequest) -> Vec<Leased> {
-        let together = self.starting();
-        let mut started = Vec::with_capacity(together as usize);
+    /// The requests that start at once, of one delivery each: the members of one lease group.
+    pub(crate) fn started(self, request: &FanOutRequest) -> Vec<HookRequest> {
+        let members = self.starting();
+        let day = request.now.date_naive();
+        let mut started = Vec::with_capacity(members as usize);
         let starting = self.deliveries.into_iter().filter(|planned| planned.starts);
-        started.extend(starting.zip(0..).map(|(planned, place)| Leased {
-            slot: request.slot,
-            id: planned.id,
-            day: request.now.date_naive(),
-            event: planned.event,
+        started.extend(starting.zip(0..).map(|(planned, place)| HookRequest {
+            lease: Lease {
+                slot: request.slot,
+                token: request.token,
+                expires_at: request.until,
+                kind: LeaseKind::Group(GroupMember {
+                    seq: planned.seq,
+                    members,
+                    place,
+                }),
+            },
             hook: planned.hook,
             target: None,
+            deliveries: OneOrMore::one(Delivery {
+                id: planned.id,
+                day,
+                event: planned.event,
+            }),
             attempts: 0,
             earlier_attempts: 0,
-            token: request.token,
-            expires_at: request.until,
-            fresh: Some(GroupMember {
-                seq: planned.seq,
-                together,
-                place,
-            }),
-            batch: None,
-            companions: Vec::new(),
         }));
         started
     }

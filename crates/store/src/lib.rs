@@ -16,10 +16,12 @@ mod gauges;
 mod history_rows;
 mod hook_cache;
 mod hook_change;
+mod hook_health;
 mod hook_row;
 mod idempotency;
 mod key_cursors;
 mod key_row;
+mod lease;
 mod lost_lease;
 mod migrations;
 mod open;
@@ -28,8 +30,10 @@ mod order;
 pub mod postgres;
 mod recovery;
 mod report;
+mod request;
 mod retention;
 mod schema_state;
+mod settlement;
 pub mod sqlite;
 mod sqlx_error;
 mod store;
@@ -53,8 +57,10 @@ pub use report::{
     AttemptReport, DeliveryReport, DeliveryState, EventReport, EventState, HookChangeReport,
     HookReport, KeyReport, RegisteredHook, RegistrantReport, RejectedReport,
 };
+pub use request::{Delivery, GroupMember, HookRequest, Lease, LeaseKind, OneOrMore};
 pub use retention::{Erased, Pruned, Retention};
 pub use schema_state::SchemaState;
+pub use settlement::{Disabling, HookPhase, SettleResult, Settlement, Step, Warning};
 pub use store::{
     Credentials, Database, DeliveryFilter, EnqueuedOnce, EventFilter, Gates, History,
     HistoryFilter, HookChange, HookFilter, Hooks, IDEMPOTENCY_KEPT, Idempotency, KeyFilter, Keys,
@@ -63,7 +69,6 @@ pub use store::{
 };
 pub use transfer::{TransferParts, TransferStep, Transferred, transfer};
 pub use work::{
-    Companion, Disabling, DueHook, FanOutRequest, FanOutResult, GroupMember, HookCache, HookPhase,
-    LeaseRequest, Leased, OwnershipAnswer, OwnershipRequest, Peek, RecoverResult, SettleResult,
-    Settlement, Step, Warning, WorkerClaim,
+    DueHook, FanOutRequest, FanOutResult, HookCache, LeaseRequest, OwnershipAnswer,
+    OwnershipRequest, Peek, RecoverResult, WorkerClaim,
 };

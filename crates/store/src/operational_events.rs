@@ -7,7 +7,8 @@
 
 use crate::hook_change::HookFailures;
 use crate::hook_row::HookRow;
-use crate::{Disabling, HookCache, Settlement, Step, Warning};
+use crate::settlement::DeliverySettlement;
+use crate::{Disabling, HookCache, Step, Warning};
 use postrider_core::{
     DELIVERY_FAILED, DeliveryId, DeliveryNotice, DisabledReason, EventId, EventType, HOOK_DISABLED,
     HOOK_ENABLED, HOOK_WARNING, Hook, HookAction, HookId, HookNotice, HookStatus, OURSELVES,
@@ -46,7 +47,7 @@ impl OperationalEvent {
 /// The events of settlements that took effect, and of the warnings and disablings they caused.
 pub(crate) fn of_settled(
     cache: &HookCache,
-    effective: &[&Settlement],
+    effective: &[DeliverySettlement<'_>],
     warned: &[Warning],
     disabled: &[Disabling],
     now: Timestamp,
@@ -60,7 +61,7 @@ pub(crate) fn of_settled(
     }
     let hooks: HashMap<HookId, &Hook> = effective
         .iter()
-        .map(|settlement| (settlement.leased.hook.id, settlement.leased.hook.as_ref()))
+        .map(|settled| (settled.hook(), settled.request().hook.as_ref()))
         .collect();
     for warning in warned {
         if let Some(hook) = hooks.get(&warning.hook)
@@ -181,13 +182,12 @@ fn notice_of(hook: HookId, url: &str, by: &str, now: Timestamp) -> HookNotice {
 
 fn failed_deliveries(
     cache: &HookCache,
-    effective: &[&Settlement],
+    effective: &[DeliverySettlement<'_>],
     now: Timestamp,
 ) -> Vec<OperationalEvent> {
-    let failed = effective.iter().filter_map(|settlement| {
-        let leased = &settlement.leased;
-        let (hook, event) = (&leased.hook, &leased.event);
-        let Step::Failed(reason) = settlement.step else {
+    let failed = effective.iter().filter_map(|settled| {
+        let (hook, event) = (&settled.request().hook, &settled.delivery.event);
+        let Step::Failed(reason) = settled.step() else {
             return None;
         };
         if EventType::is_operational(&event.event_type)
@@ -196,14 +196,14 @@ fn failed_deliveries(
             return None;
         }
         let notice = DeliveryNotice {
-            delivery_id: leased.id,
+            delivery_id: settled.delivery.id,
             event_id: event.id,
             event_type: event.event_type.clone(),
             hook_id: hook.id,
             url: url_without_credentials(&hook.url),
             reason: reason.name(),
-            attempts: leased.attempts.saturating_add(1),
-            last_error: settlement.attempt.error().unwrap_or_default(),
+            attempts: settled.number(),
+            last_error: settled.attempt.error().unwrap_or_default(),
             at: now,
         };
         Some(OperationalEvent::new(
@@ -217,10 +217,10 @@ fn failed_deliveries(
 }
 
 /// Whether a delivery of an application's event is among the failures of this hook.
-fn has_application_failure(effective: &[&Settlement], hook: HookId) -> bool {
-    effective.iter().any(|settlement| {
-        settlement.leased.hook.id == hook
-            && settlement.attempt.outcome.is_hook_failure()
-            && !EventType::is_operational(&settlement.leased.event.event_type)
+fn has_application_failure(effective: &[DeliverySettlement<'_>], hook: HookId) -> bool {
+    effective.iter().any(|settled| {
+        settled.hook() == hook
+            && settled.attempt.outcome.is_hook_failure()
+            && !EventType::is_operational(&settled.delivery.event.event_type)
     })
 }

@@ -1,6 +1,6 @@
 //! Kept targets: the sealed target of the first attempt, to which retries of some profiles go.
 
-use crate::Settlement;
+use crate::settlement::DeliverySettlement;
 use postrider_core::{DeliveryId, HookId, HookTarget, KeyRing, SealError};
 use std::sync::Arc;
 
@@ -10,12 +10,12 @@ pub(crate) const PURPOSE: &str = "target";
 /// The deliveries of these settlements whose target must be kept, each with its sealed target.
 pub(crate) fn to_keep(
     keys: &KeyRing,
-    settled: &[&Settlement],
+    settled: &[DeliverySettlement<'_>],
 ) -> Result<Vec<(DeliveryId, String)>, SealError> {
     let kept = settled
         .iter()
-        .filter_map(|settlement| Some((&settlement.leased, settlement.target_to_keep()?)));
-    kept.map(|(leased, target)| Ok((leased.id, seal(keys, leased.hook.id, &target)?)))
+        .filter_map(|s| Some((s, s.target_to_keep()?)));
+    kept.map(|(s, target)| Ok((s.delivery.id, seal(keys, s.hook(), &target)?)))
         .collect()
 }
 

@@ -1,12 +1,7 @@
-//! What passes between a worker and the store: leased deliveries out, settlements in.
+//! What workers ask of the store, and what they get back.
 
-use crate::Capacity;
-use chrono::NaiveDate;
-use postrider_core::{
-    Attempt, Batches, DeliveryId, DisabledReason, Event, Health, HealthPolicy, Hook, HookId,
-    HookTarget, LeaseToken, Observation, OnFailure, Payload, Phase, Reason, Timestamp, WorkerId,
-    scrub,
-};
+use crate::{Capacity, HookRequest};
+use postrider_core::{Batches, HookId, LeaseToken, Timestamp, WorkerId};
 use std::fs::File;
 use std::sync::Arc;
 
@@ -65,61 +60,6 @@ pub struct DueHook {
     pub first_due: Timestamp,
 }
 
-/// A delivery that is this worker's to attempt until the lease expires, with those that go in
-/// the same request.
-#[derive(Clone, Debug)]
-pub struct Leased {
-    /// Its slot.
-    pub slot: i16,
-    /// Its id.
-    pub id: DeliveryId,
-    /// The partition of its history: the day of the event's fan-out.
-    pub day: NaiveDate,
-    /// What is delivered.
-    pub event: Arc<Event>,
-    /// To whom.
-    pub hook: Arc<Hook>,
-    /// Where it goes, if that was kept with an earlier attempt; else where the hook points.
-    pub target: Option<Arc<HookTarget>>,
-    /// Attempts made before this one.
-    pub attempts: u32,
-    /// How many of those belong to rounds before the latest redelivery.
-    pub earlier_attempts: u32,
-    /// The fence: a settlement under another token changes nothing.
-    pub token: LeaseToken,
-    /// When the lease ends.
-    pub expires_at: Timestamp,
-    /// Where the lease stands, if it is not in a row of the delivery's own.
-    pub fresh: Option<GroupMember>,
-    /// The batch it goes in, by the id of the first of it, if it goes in one.
-    pub batch: Option<DeliveryId>,
-    /// What else goes in the same request, after it: under the same lease, with as many attempts.
-    pub companions: Vec<Companion>,
-}
-
-/// A delivery that goes in the request of another.
-#[derive(Clone, Debug)]
-pub struct Companion {
-    /// Its id.
-    pub id: DeliveryId,
-    /// The partition of its history.
-    pub day: NaiveDate,
-    /// What is delivered.
-    pub event: Arc<Event>,
-}
-
-/// A delivery that started when its event was fanned out and has no row of its own yet: it is
-/// a member of the one row that stands for all that started with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GroupMember {
-    /// The place of its event in the order of the outbox.
-    pub seq: i64,
-    /// How many deliveries started together, this one included.
-    pub together: u32,
-    /// Its place among them, from 0.
-    pub place: u32,
-}
-
 /// The right to run a worker on a database, until it is dropped.
 #[derive(Debug, Default)]
 pub struct WorkerClaim(Option<File>);
@@ -133,65 +73,6 @@ impl WorkerClaim {
     /// Whether other processes are kept away.
     pub fn is_exclusive(&self) -> bool {
         self.0.is_some()
-    }
-}
-
-/// A larger payload than this is not kept in memory once it has been sent.
-const KEPT_PAYLOAD_BYTES: usize = 4 * 1024;
-
-impl Leased {
-    /// The deliveries that go in the request, in their order.
-    pub fn ids(&self) -> impl Iterator<Item = DeliveryId> {
-        let companions = self.companions.iter().map(|companion| companion.id);
-        std::iter::once(self.id).chain(companions)
-    }
-
-    /// The events that go in the request, in their order.
-    pub fn events(&self) -> impl Iterator<Item = &Arc<Event>> {
-        let companions = self.companions.iter().map(|companion| &companion.event);
-        std::iter::once(&self.event).chain(companions)
-    }
-
-    /// Whether a request begins with it, among those that [`apart`](Self::apart) tells: it goes
-    /// alone, or is the first of its batch.
-    pub fn begins_request(&self) -> bool {
-        self.batch.is_none_or(|batch| batch == self.id)
-    }
-
-    /// How large the payloads are that go in the request.
-    pub fn payload_bytes(&self) -> usize {
-        self.events()
-            .map(|event| event.payload.as_str().len())
-            .sum()
-    }
-
-    /// Each delivery by itself, in their order.
-    pub fn apart(mut self) -> Vec<Self> {
-        let companions = std::mem::take(&mut self.companions);
-        let mut apart = Vec::with_capacity(companions.len() + 1);
-        apart.push(self);
-        for Companion { id, day, event } in companions {
-            apart.push(Self {
-                id,
-                day,
-                event,
-                ..apart[0].clone()
-            });
-        }
-        apart
-    }
-
-    /// Lets go of large payloads: settling does not need them, and while the database is away
-    /// many attempts may wait to be settled.
-    pub fn forget_payload(&mut self) {
-        let companions = self.companions.iter_mut().map(|c| &mut c.event);
-        for event in std::iter::once(&mut self.event).chain(companions) {
-            if event.payload.as_str().len() > KEPT_PAYLOAD_BYTES {
-                let mut without = Event::clone(event);
-                without.payload = Payload::from_checked("null");
-                *event = Arc::new(without);
-            }
-        }
     }
 }
 
@@ -218,191 +99,13 @@ pub struct FanOutResult {
     /// How often a hook's filter could not be held against a payload: it got no delivery.
     pub filter_problems: u32,
     /// Deliveries that are leased to this worker already.
-    pub started: Vec<Leased>,
+    pub started: Vec<HookRequest>,
     /// Hooks that have deliveries due at once which did not fit into the capacity.
     pub waiting: Vec<HookId>,
     /// Hooks that have deliveries which wait for others to go with, and until when.
     pub gathering: Vec<(HookId, Timestamp)>,
     /// Whether the outbox may hold more rows for this slot.
     pub more: bool,
-}
-
-/// What becomes of a delivery, with the moment worked out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// It was taken: its row goes.
-    Delivered,
-    /// It waits until then.
-    Retry(Timestamp),
-    /// It has failed for good: its row goes, a row of `postrider_ended` stays.
-    Failed(Reason),
-}
-
-/// One finished attempt and what it means.
-#[derive(Clone, Debug)]
-pub struct Settlement {
-    /// The delivery as it was leased.
-    pub leased: Leased,
-    /// The request and its outcome.
-    pub attempt: Attempt,
-    /// What becomes of the delivery.
-    pub step: Step,
-    /// When its hook is disabled.
-    pub policy: HealthPolicy,
-    /// Whether further attempts go where this one went, whatever becomes of the hook.
-    pub keeps_target: bool,
-}
-
-impl Settlement {
-    /// Where further attempts go, if that is to be kept and is not yet.
-    pub(crate) fn target_to_keep(&self) -> Option<HookTarget> {
-        let leased = &self.leased;
-        let is_new = self.keeps_target && leased.target.is_none();
-        let waits = matches!(self.step, Step::Retry(_));
-        (is_new && waits).then(|| HookTarget::of(&leased.hook))
-    }
-
-    /// Whether the delivery has failed for good and those of its key behind it wait until a
-    /// person decides.
-    pub(crate) fn holds_key(&self) -> bool {
-        let leased = &self.leased;
-        matches!(self.step, Step::Failed(_))
-            && leased.fresh.is_none()
-            && leased.event.ordering_key.is_some()
-            && leased.hook.settings.after_failure() == Some(OnFailure::Hold)
-    }
-
-    /// The key that may have a new first delivery now: this one has ended. `cache` has the hooks
-    /// as they are known by now.
-    pub(crate) fn freed_key(&self, cache: &HookCache) -> Option<(HookId, &str)> {
-        let hook = &self.leased.hook;
-        let now = cache.get(hook.id).unwrap_or(hook);
-        let ordered = now.settings.ordered.or(hook.settings.ordered);
-        match self.step {
-            Step::Retry(_) => None,
-            Step::Delivered | Step::Failed(_) if ordered.is_none() || self.holds_key() => None,
-            Step::Delivered | Step::Failed(_) => {
-                Some((hook.id, self.leased.event.ordering_key.as_deref()?))
-            }
-        }
-    }
-
-    /// What the attempt says of its hook.
-    pub(crate) fn observation(&self) -> Observation {
-        let attempt = &self.attempt;
-        Observation {
-            started_at: attempt.at,
-            at: attempt.at + attempt.duration,
-            outcome: attempt.outcome.clone(),
-            retry_at: match self.step {
-                Step::Retry(at) => Some(at),
-                Step::Delivered | Step::Failed(_) => None,
-            },
-            exhausted: self.step == Step::Failed(Reason::Exhausted),
-        }
-    }
-}
-
-/// What settling a batch did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SettleResult {
-    /// Settlements that took effect.
-    pub settled: u32,
-    /// Deliveries whose lease was lost by then: the attempt is recorded as late, nothing else
-    /// changed.
-    pub late: Vec<DeliveryId>,
-    /// Settlements that had taken effect before: the call repeats one whose answer was lost.
-    pub replayed: u32,
-    /// Hooks that were disabled by this batch.
-    pub disabled: Vec<Disabling>,
-    /// Active hooks that this batch has brought half of the way to being disabled.
-    pub warned: Vec<Warning>,
-    /// How hooks stand that were failing, or have failed in this batch.
-    pub standings: Vec<HookPhase>,
-    /// Settlements whose text the database refused; they were settled without it.
-    pub scrubbed: u32,
-}
-
-/// A hook that was disabled because of its failures.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Disabling {
-    /// Which hook.
-    pub hook: HookId,
-    /// Why.
-    pub reason: DisabledReason,
-    /// Its failures in a row.
-    pub fail_count: u32,
-    /// When the first of them failed.
-    pub first_failure_at: Option<Timestamp>,
-    /// How the last of them failed.
-    pub last_error: String,
-}
-
-impl Disabling {
-    /// The disabling of `hook` by this health.
-    pub(crate) fn of(hook: HookId, reason: DisabledReason, health: &Health) -> Self {
-        Self {
-            hook,
-            reason,
-            fail_count: health.fail_count,
-            first_failure_at: health.first_failure_at,
-            last_error: last_error(health),
-        }
-    }
-}
-
-/// A hook that is half of the way to being disabled.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Warning {
-    /// Which hook.
-    pub hook: HookId,
-    /// Its failures in a row.
-    pub fail_count: u32,
-    /// When the first of them failed.
-    pub first_failure_at: Option<Timestamp>,
-    /// How the last of them failed.
-    pub last_error: String,
-}
-
-impl Warning {
-    /// The warning of `hook` by this health.
-    pub(crate) fn of(hook: HookId, health: &Health) -> Self {
-        Self {
-            hook,
-            fail_count: health.fail_count,
-            first_failure_at: health.first_failure_at,
-            last_error: last_error(health),
-        }
-    }
-}
-
-fn last_error(health: &Health) -> String {
-    health.last_error.as_deref().map(scrub).unwrap_or_default()
-}
-
-/// How a hook stands after a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HookPhase {
-    /// Which hook.
-    pub hook: HookId,
-    /// Whether it is held back.
-    pub phase: Option<Phase>,
-    /// While it is backed off: no probe before then.
-    pub not_before: Option<Timestamp>,
-    /// The version of the hook that begins with this batch, if its phase has changed.
-    pub version: Option<i64>,
-}
-
-impl HookPhase {
-    /// How `hook` stands by this health.
-    pub(crate) fn of(hook: HookId, health: &Health) -> Self {
-        Self {
-            hook,
-            phase: health.phase,
-            not_before: health.not_before,
-            version: None,
-        }
-    }
 }
 
 /// One worker's wish to own gated hooks.

@@ -70,7 +70,7 @@ fn request(bench: &mut Criterion) {
     group.bench_function("standard_1_kib", |bench| {
         bench.iter(|| {
             prepared.request(&Sending {
-                companions: &[],
+                others: &[],
                 hook: &hook,
                 event: black_box(&event),
                 number: 1,

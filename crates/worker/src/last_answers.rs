@@ -33,16 +33,16 @@ impl LastAnswers {
     pub(crate) fn note(&self, settlements: &[Settlement]) {
         let kept = settlements
             .iter()
-            .filter(|settlement| Profile::of(&settlement.leased.hook).policy.keeps_latest);
+            .filter(|settlement| Profile::of(&settlement.request.hook).policy.keeps_latest);
         let mut unwritten = None;
         for settlement in kept {
             let unwritten = unwritten.get_or_insert_with(|| self.lock());
             keep(
                 unwritten,
                 LatestAnswer {
-                    hook: settlement.leased.hook.id,
-                    at: settlement.attempt.at,
-                    status: settlement.attempt.outcome.status(),
+                    hook: settlement.request.hook.id,
+                    at: settlement.attempt().at,
+                    status: settlement.attempt().outcome.status(),
                 },
             );
         }

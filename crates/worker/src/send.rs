@@ -1,4 +1,4 @@
-//! Sends one leased delivery to its hook and says what is to be settled.
+//! Sends one leased request to its hook and makes its settlement.
 //!
 //! No transaction is open while the request is in flight: the lease keeps other workers away.
 //! If this worker dies the lease runs out and the delivery is attempted again, so a receiver
@@ -15,7 +15,7 @@ use postrider_core::{
     Attempt, AttemptId, Clock, Event, EventId, Hook, HookId, NextStep, Outcome, Payload, Schedules,
     TRACEPARENT, Timestamp, monotonic_now, next_step,
 };
-use postrider_store::{Leased, Settlement, Step};
+use postrider_store::{HookRequest, OneOrMore, Settlement, Step};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -28,20 +28,19 @@ const START_MARGIN: Duration = Duration::from_secs(1);
 /// descriptors does not spin.
 const FAULT_PAUSE: Duration = Duration::from_secs(1);
 
-/// So much of an answer is kept with each delivery of a request but the first.
-const COMPANION_EXCERPT: usize = 1024;
+/// Bytes of an answer that are kept with each delivery of a batch but the first.
+const BATCH_MEMBER_EXCERPT: usize = 1024;
 
-/// What became of a leased delivery.
+/// The result of sending a leased request.
 pub(crate) enum Sent {
-    /// It was attempted: a settlement of each delivery of the request.
-    Settle(Vec<Settlement>),
-    /// It was not: its lease is given back.
-    GiveBack(Leased),
-    /// It was not, and as its hook is, this worker cannot: its lease is given back.
-    CannotSend(Leased),
-    /// It could not be tried, for a reason of our own that has been told: its lease is given
-    /// back.
-    NotTried(Leased),
+    /// It was attempted.
+    Settle(Settlement),
+    /// It was not attempted: its lease is given back.
+    GiveBack(HookRequest),
+    /// This worker cannot send to the hook as it is: the lease is given back.
+    CannotSend(HookRequest),
+    /// A local fault, already logged, prevented the attempt: the lease is given back.
+    NotTried(HookRequest),
 }
 
 /// Why a test event could not be sent.
@@ -55,7 +54,7 @@ pub enum TestError {
     NotTried(LocalFault),
 }
 
-/// Sends deliveries; keeps what the requests of a hook share.
+/// Sends requests; keeps what the requests of a hook share.
 pub struct Sender {
     client: Client,
     clock: Arc<dyn Clock>,
@@ -94,10 +93,10 @@ impl Sender {
         self.clock.now()
     }
 
-    /// Attempts a leased delivery, unless too little of its lease is left.
-    pub(crate) async fn send(&self, leased: Leased) -> Sent {
+    /// Sends a leased request, unless too little of its lease is left.
+    pub(crate) async fn send(&self, leased: HookRequest) -> Sent {
         let started_at = self.clock.now();
-        let left = (leased.expires_at - started_at)
+        let left = (leased.lease.expires_at - started_at)
             .to_std()
             .unwrap_or_default();
         if left < self.request_timeout + START_MARGIN {
@@ -115,8 +114,8 @@ impl Sender {
                 &prepared,
                 &Sending {
                     hook: &leased.hook,
-                    event: &leased.event,
-                    companions: &leased.companions,
+                    event: &leased.first().event,
+                    others: &leased.deliveries.rest,
                     number: leased.attempts + 1,
                     now: started_at,
                 },
@@ -125,7 +124,7 @@ impl Sender {
         match attempt {
             Ok(attempt) => {
                 self.observe(&leased, &attempt);
-                Sent::Settle(self.settlements(leased, attempt))
+                Sent::Settle(self.settlement(leased, attempt))
             }
             Err(fault) => {
                 self.tell(fault);
@@ -169,7 +168,7 @@ impl Sender {
         let sending = Sending {
             hook,
             event: &event,
-            companions: &[],
+            others: &[],
             number: 1,
             now,
         };
@@ -245,35 +244,33 @@ impl Sender {
         }
     }
 
-    /// What becomes of the deliveries of one request: the same of all.
-    fn settlements(&self, mut leased: Leased, attempt: Attempt) -> Vec<Settlement> {
+    /// The settlement of a request: its deliveries all get the same next step.
+    fn settlement(&self, mut leased: HookRequest, attempt: Attempt) -> Settlement {
         leased.forget_payload();
         let in_round = attempt.number - leased.earlier_attempts;
         let schedule = Schedules::of(&*self.defaults, Some(&leased.hook));
-        let step = match next_step(&attempt.outcome, leased.id, in_round, schedule) {
+        let step = match next_step(&attempt.outcome, leased.first().id, in_round, schedule) {
             NextStep::Delivered => Step::Delivered,
             NextStep::RetryIn(wait) => Step::Retry(self.clock.now() + wait),
             NextStep::Failed(reason) => Step::Failed(reason),
         };
         let policy = Policy::of(&leased.hook, &self.defaults);
         let keeps_target = Profile::of(&leased.hook).policy.keeps_target;
-        let of_companions: Vec<_> = (0..leased.companions.len())
-            .map(|_| of_companion(&attempt))
-            .collect();
-        let attempts = std::iter::once(attempt).chain(of_companions);
-        let settlements = leased.apart().into_iter().zip(attempts);
-        settlements
-            .map(|(leased, attempt)| Settlement {
-                leased,
-                attempt,
-                step,
-                policy,
-                keeps_target,
-            })
-            .collect()
+        let others = leased.deliveries.rest.iter();
+        let rest = others.map(|_| of_batch_member(&attempt)).collect();
+        Settlement {
+            request: leased,
+            attempts: OneOrMore {
+                first: attempt,
+                rest,
+            },
+            step,
+            policy,
+            keeps_target,
+        }
     }
 
-    fn observe(&self, leased: &Leased, attempt: &Attempt) {
+    fn observe(&self, leased: &HookRequest, attempt: &Attempt) {
         let metrics = &self.metrics;
         metrics.attempted(&attempt.outcome);
         metrics
@@ -287,9 +284,13 @@ impl Sender {
         }
     }
 
-    /// What the request of a delivery is made of: its hook as it is, or pointed at where the
-    /// attempts before went. The latter is not what the hook's requests share, and is not kept.
-    fn prepared_for(&self, leased: &Leased, now: Timestamp) -> Result<Arc<Prepared>, PrepareError> {
+    /// Prepares a request for its hook, or for the target kept with an earlier attempt. The
+    /// latter is not shared by the hook's requests, and is not cached.
+    fn prepared_for(
+        &self,
+        leased: &HookRequest,
+        now: Timestamp,
+    ) -> Result<Arc<Prepared>, PrepareError> {
         let hook = &leased.hook;
         match leased.target.as_ref().filter(|target| !target.is_of(hook)) {
             None => self.prepared(hook, now),
@@ -318,13 +319,13 @@ impl Sender {
     }
 }
 
-/// The attempt as it is recorded of another delivery of the same request. The answer is kept
-/// whole with the first alone.
-fn of_companion(attempt: &Attempt) -> Attempt {
+/// The attempt as it is recorded with another delivery of the same request. Only the first keeps
+/// the whole answer.
+fn of_batch_member(attempt: &Attempt) -> Attempt {
     let response = &attempt.response;
     Attempt {
         id: AttemptId::draw(attempt.at),
-        response: response[..response.len().min(COMPANION_EXCERPT)].to_vec(),
+        response: response[..response.len().min(BATCH_MEMBER_EXCERPT)].to_vec(),
         outcome: attempt.outcome.clone(),
         ..*attempt
     }

@@ -1,4 +1,4 @@
-//! Gives the store what came of the attempts, in batches.
+//! Writes the results of attempts to the store, in batches.
 //!
 //! A batch is whatever has gathered while those before were written: one attempt when little
 //! happens, hundreds in one transaction under load. A database that does not answer is asked
@@ -12,7 +12,7 @@ use crate::send::Sent;
 use crate::watchdog::Progress;
 use backon::{ExponentialBuilder, Retryable};
 use postrider_core::{Clock, DeliveryId, LeaseToken, Phase};
-use postrider_store::{Leased, Result, SettleResult, Settlement, Step, Store};
+use postrider_store::{HookRequest, Result, SettleResult, Settlement, Step, Store};
 use std::collections::{BTreeMap, HashMap};
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use tracing::{error, info, warn};
 const WRITING_MAX: usize = 2;
 /// With so many it is worth writing a second batch beside the first.
 const BATCH_GOOD: usize = 256;
-/// Settlements written in one transaction at most.
+/// Deliveries settled in one transaction at most, unless one request has more.
 const BATCH_MAX: usize = 1_000;
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
@@ -83,11 +83,9 @@ impl Settler {
         let (mut unused, mut not_tried) = (Vec::new(), Vec::new());
         for sent in batch {
             match sent {
-                Sent::Settle(settlements) => {
-                    if let Some(first) = settlements.first() {
-                        let of_slot = by_slot.entry(first.leased.slot).or_default();
-                        of_slot.extend(settlements);
-                    }
+                Sent::Settle(settlement) => {
+                    let slot = settlement.request.lease.slot;
+                    by_slot.entry(slot).or_default().push(settlement);
                 }
                 Sent::GiveBack(leased) | Sent::CannotSend(leased) => unused.push(leased),
                 Sent::NotTried(leased) => not_tried.push(leased),
@@ -99,7 +97,7 @@ impl Settler {
             }
         }
         self.give_back(unused).await;
-        // Why they were not tried has been told.
+        // Why they were not tried is already logged.
         self.release_all(not_tried).await;
     }
 
@@ -109,6 +107,7 @@ impl Settler {
             .store_seconds
             .with_label_values(&["settle"])
             .start_timer();
+        let deliveries = deliveries_of(settlements);
         let write = || async { self.store.settle(self.clock.now(), settlements).await };
         let patience = ExponentialBuilder::default()
             .with_min_delay(RETRY_FIRST)
@@ -123,9 +122,8 @@ impl Settler {
                     .with_label_values(&["settle"])
                     .inc();
                 warn!(
-                    settlements = settlements.len(),
-                    "Could not record {} attempts, trying again in {wait:.1?}: {problem}",
-                    settlements.len()
+                    settlements = deliveries,
+                    "Could not record {deliveries} attempts, trying again in {wait:.1?}: {problem}"
                 );
             })
             .await;
@@ -137,14 +135,13 @@ impl Settler {
         self.metrics
             .batch_rows
             .with_label_values(&["settle"])
-            .observe(settlements.len() as f64);
+            .observe(deliveries as f64);
         self.progress.moved();
         let mut recorded: HashMap<_, RecordedAttempts> = HashMap::new();
-        let requests = settlements.iter().filter(|s| s.leased.begins_request());
-        for settlement in requests {
-            let of_hook = recorded.entry(settlement.leased.hook.id).or_default();
+        for settlement in settlements {
+            let of_hook = recorded.entry(settlement.request.hook.id).or_default();
             of_hook.attempts += 1;
-            of_hook.failures += u32::from(settlement.attempt.outcome.is_hook_failure());
+            of_hook.failures += u32::from(settlement.attempt().outcome.is_hook_failure());
         }
         self.admission.recorded(&recorded, &settled.standings);
         self.latest.note(settlements);
@@ -153,30 +150,31 @@ impl Settler {
 
     fn report(&self, settlements: &[Settlement], settled: &SettleResult) {
         let metrics = &self.metrics;
-        let effective = settlements
-            .iter()
-            .filter(|settlement| !settled.late.contains(&settlement.leased.id));
+        let effective = settlements.iter().flat_map(|settlement| {
+            let deliveries = settlement.request.deliveries.iter();
+            let in_time = deliveries.filter(|delivery| !settled.late.contains(&delivery.id));
+            in_time.map(move |delivery| (settlement, delivery))
+        });
         let mut next_in_turn = false;
-        for settlement in effective {
-            let leased = &settlement.leased;
-            let keyed = leased.event.ordering_key.is_some();
-            let in_order = keyed && leased.hook.settings.ordered.is_some();
+        for (settlement, delivery) in effective {
+            let (slot, hook) = (settlement.request.lease.slot, &settlement.request.hook);
+            let keyed = delivery.event.ordering_key.is_some();
+            let in_order = keyed && hook.settings.ordered.is_some();
             if in_order && !matches!(settlement.step, Step::Retry(_)) {
-                // The next of its key has its turn, if there is one.
-                self.hints
-                    .due(leased.slot, leased.hook.id, self.clock.now());
+                // The next delivery of its key, if there is one, is due now.
+                self.hints.due(slot, hook.id, self.clock.now());
                 next_in_turn = true;
             }
             let result = match settlement.step {
                 Step::Delivered => {
-                    let attempt = &settlement.attempt;
-                    let since = attempt.at - settlement.leased.event.occurred_at;
+                    let attempt = settlement.attempt();
+                    let since = attempt.at - delivery.event.occurred_at;
                     let took = since.as_seconds_f64() + attempt.duration.as_secs_f64();
                     metrics.delivery_completion_seconds.observe(took.max(0.0));
                     "delivered"
                 }
                 Step::Retry(at) => {
-                    self.hints.due(leased.slot, leased.hook.id, at);
+                    self.hints.due(slot, hook.id, at);
                     "retried"
                 }
                 Step::Failed(_) => "failed",
@@ -245,18 +243,18 @@ impl Settler {
     }
 
     /// Gives leases back unused, and says so.
-    pub(crate) async fn give_back(&self, unused: Vec<Leased>) {
+    pub(crate) async fn give_back(&self, unused: Vec<HookRequest>) {
         let released = self.release_all(unused).await;
         if released > 0 {
             info!(deliveries = released, "Gave back {released} leases unused");
         }
     }
 
-    async fn release_all(&self, unused: Vec<Leased>) -> u32 {
+    async fn release_all(&self, unused: Vec<HookRequest>) -> u32 {
         let mut by_lease: HashMap<(i16, LeaseToken), Vec<DeliveryId>> = HashMap::new();
         for leased in &unused {
             by_lease
-                .entry((leased.slot, leased.token))
+                .entry((leased.lease.slot, leased.lease.token))
                 .or_default()
                 .extend(leased.ids());
         }
@@ -274,7 +272,7 @@ impl Settler {
         self.metrics.leases_released.inc_by(u64::from(released));
         let now = self.clock.now();
         for leased in unused {
-            self.hints.due(leased.slot, leased.hook.id, now);
+            self.hints.due(leased.lease.slot, leased.hook.id, now);
         }
         released
     }
@@ -284,22 +282,25 @@ impl Settler {
     }
 }
 
-/// Parts of at most `most` settlements, unless one request alone has more: what one request
-/// brought is recorded as a whole.
+/// The number of deliveries in these settlements.
+fn deliveries_of(settlements: &[Settlement]) -> usize {
+    let deliveries = settlements.iter().map(|s| s.request.deliveries.count());
+    deliveries.sum()
+}
+
+/// Parts of at most `most` deliveries each; a single request with more is a part by itself.
 fn in_parts(settlements: &[Settlement], most: usize) -> Vec<&[Settlement]> {
     let mut parts = Vec::new();
-    let mut rest = settlements;
-    while rest.len() > most {
-        let begins = |place: &usize| rest[*place].leased.begins_request();
-        let border = (1..=most).rev().find(begins);
-        let Some(border) = border.or_else(|| (most + 1..rest.len()).find(begins)) else {
-            break;
-        };
-        let (part, others) = rest.split_at(border);
-        parts.push(part);
-        rest = others;
+    let (mut begin, mut size) = (0, 0);
+    for (place, settlement) in settlements.iter().enumerate() {
+        let deliveries = settlement.request.deliveries.count();
+        if size + deliveries > most && place > begin {
+            parts.push(&settlements[begin..place]);
+            (begin, size) = (place, 0);
+        }
+        size += deliveries;
     }
-    parts.push(rest);
+    parts.push(&settlements[begin..]);
     parts
 }
 
@@ -308,51 +309,42 @@ mod tests {
     use super::*;
     use crate::testing::{leased_for, now};
     use postrider_core::{Attempt, AttemptId, HealthPolicy, HookId, Outcome};
-    use postrider_store::Companion;
+    use postrider_store::OneOrMore;
     use uuid::Uuid;
 
-    /// What one request with so many deliveries brings.
-    fn request(deliveries: usize) -> Vec<Settlement> {
-        let mut leased = leased_for(HookId(Uuid::from_u128(1)));
-        let others: Vec<_> = (1..deliveries)
-            .map(|_| leased_for(HookId(Uuid::from_u128(1))))
-            .collect();
-        leased.batch = Some(leased.id).filter(|_| deliveries > 1);
-        leased.companions = others
-            .into_iter()
-            .map(|other| Companion {
-                id: other.id,
-                day: other.day,
-                event: other.event,
-            })
-            .collect();
-        let apart = leased.apart().into_iter();
-        apart
-            .map(|leased| Settlement {
-                leased,
-                attempt: Attempt {
-                    id: AttemptId::draw(now()),
-                    number: 1,
-                    at: now(),
-                    duration: Duration::from_millis(1),
-                    outcome: Outcome::Accepted { status: 200 },
-                    response: Vec::new(),
-                },
-                step: Step::Delivered,
-                keeps_target: false,
-                policy: HealthPolicy {
-                    back_off_after: 5,
-                    back_off_max: Duration::from_secs(1),
-                    disable_after_failures: 20,
-                    disable_after: Duration::ZERO,
-                    disable_when_exhausted: false,
-                },
-            })
-            .collect()
+    /// The settlement of a request with this many deliveries.
+    fn settlement(deliveries: usize) -> Settlement {
+        let mut request = leased_for(HookId(Uuid::from_u128(1)));
+        let others = (1..deliveries).map(|_| leased_for(HookId(Uuid::from_u128(1))));
+        request.deliveries.rest = others.map(|other| other.deliveries.first).collect();
+        let attempt = || Attempt {
+            id: AttemptId::draw(now()),
+            number: 1,
+            at: now(),
+            duration: Duration::from_millis(1),
+            outcome: Outcome::Accepted { status: 200 },
+            response: Vec::new(),
+        };
+        Settlement {
+            request,
+            attempts: OneOrMore {
+                first: attempt(),
+                rest: (1..deliveries).map(|_| attempt()).collect(),
+            },
+            step: Step::Delivered,
+            keeps_target: false,
+            policy: HealthPolicy {
+                back_off_after: 5,
+                back_off_max: Duration::from_secs(1),
+                disable_after_failures: 20,
+                disable_after: Duration::ZERO,
+                disable_when_exhausted: false,
+            },
+        }
     }
 
     #[test]
-    fn what_one_request_brought_is_recorded_as_a_whole() {
+    fn parts_are_bounded_by_their_deliveries_and_split_no_request() {
         let table: [(&[usize], &[usize]); 6] = [
             (&[], &[0]),
             (&[1, 1, 1], &[3]),
@@ -362,9 +354,9 @@ mod tests {
             (&[9], &[9]),
         ];
         for (requests, expected) in table {
-            let all: Vec<_> = requests.iter().flat_map(|count| request(*count)).collect();
+            let all: Vec<_> = requests.iter().map(|count| settlement(*count)).collect();
             let parts = in_parts(&all, 4);
-            let sizes: Vec<_> = parts.iter().map(|part| part.len()).collect();
+            let sizes: Vec<_> = parts.iter().map(|part| deliveries_of(part)).collect();
             assert_eq!(sizes, expected, "{requests:?}");
         }
     }

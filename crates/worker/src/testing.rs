@@ -5,7 +5,7 @@ use postrider_core::{
     DeliveryId, Event, EventId, EventPattern, Hook, HookCredentials, HookId, HookSettings,
     HookStatus, LeaseToken, Payload, SigningSecret, Timestamp,
 };
-use postrider_store::Leased;
+use postrider_store::{Delivery, HookRequest, Lease, LeaseKind, OneOrMore};
 use std::sync::Arc;
 
 pub(crate) fn now() -> Timestamp {
@@ -44,21 +44,23 @@ pub(crate) fn event() -> Event {
     }
 }
 
-pub(crate) fn leased_for(id: HookId) -> Leased {
+pub(crate) fn leased_for(id: HookId) -> HookRequest {
     let event = event();
-    Leased {
-        slot: 0,
-        id: DeliveryId::of(event.id, id),
-        day: NaiveDate::from_ymd_opt(2026, 11, 21).unwrap(),
-        event: Arc::new(event),
+    HookRequest {
+        lease: Lease {
+            slot: 0,
+            token: LeaseToken::draw(now()),
+            expires_at: now() + chrono::TimeDelta::seconds(60),
+            kind: LeaseKind::Row,
+        },
         hook: Arc::new(hook(id, "http://127.0.0.1:1/")),
         target: None,
+        deliveries: OneOrMore::one(Delivery {
+            id: DeliveryId::of(event.id, id),
+            day: NaiveDate::from_ymd_opt(2026, 11, 21).unwrap(),
+            event: Arc::new(event),
+        }),
         attempts: 0,
         earlier_attempts: 0,
-        token: LeaseToken::draw(now()),
-        expires_at: now() + chrono::TimeDelta::seconds(60),
-        fresh: None,
-        batch: None,
-        companions: Vec::new(),
     }
 }

@@ -5,10 +5,10 @@
 //! be.
 
 use super::health::make_durable;
-use super::leases::{Taken, taken_columns};
-use crate::LeaseRequest;
-use crate::Result;
+use super::leases::{read_leased, taken_columns};
 use crate::batch::{BatchKey, Candidate, Unit, cut, looked_at};
+use crate::lease::LeasedRow;
+use crate::{LeaseRequest, Result};
 use chrono::NaiveDate;
 use postrider_core::{Batching, DeliveryId, HookId};
 use sqlx::postgres::{PgBindIterExt, PgRow};
@@ -57,7 +57,7 @@ pub(super) async fn take_batches(
     connection: &mut PgConnection,
     request: &LeaseRequest,
     mut wanted: BTreeMap<HookId, (u32, Batching)>,
-) -> Result<(Option<i64>, Vec<Taken>)> {
+) -> Result<(Option<i64>, Vec<LeasedRow>)> {
     let cutting = begin_cutting(connection, request.slot, &wanted).await?;
     wanted.retain(|hook, _| cutting.contains(&hook.0));
     if wanted.is_empty() {
@@ -231,7 +231,7 @@ async fn lease_units(
     connection: &mut PgConnection,
     request: &LeaseRequest,
     units: &[Unit],
-) -> Result<(Option<i64>, Vec<Taken>)> {
+) -> Result<(Option<i64>, Vec<LeasedRow>)> {
     let mut deliveries: Vec<(Uuid, Option<Uuid>)> = Vec::new();
     for unit in units {
         match unit {
@@ -267,16 +267,17 @@ async fn lease_units(
     .bind(request.until)
     .fetch_all(connection)
     .await?;
-    Taken::read(&rows)
+    read_leased(&rows)
 }
 
 /// Leases what goes along with these.
 pub(super) async fn take_along(
     connection: &mut PgConnection,
     request: &LeaseRequest,
-    taken: &mut Vec<Taken>,
+    taken: &mut Vec<LeasedRow>,
 ) -> Result<()> {
-    let batches: Vec<_> = taken.iter().filter_map(Taken::leads).collect();
+    let leaders = taken.iter().filter(|row| row.is_leader());
+    let batches: Vec<_> = leaders.map(|row| row.id.0).collect();
     if batches.is_empty() {
         return Ok(());
     }
@@ -293,7 +294,7 @@ pub(super) async fn take_along(
     .bind(request.until)
     .fetch_all(connection)
     .await?;
-    let (_, along) = Taken::read(&rows)?;
+    let (_, along) = read_leased(&rows)?;
     taken.extend(along);
     Ok(())
 }

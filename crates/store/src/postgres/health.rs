@@ -1,113 +1,57 @@
-//! What settled attempts mean for the health of their hooks, and for their status.
+//! The health of hooks, read and written in the transaction that settles their attempts.
 //!
-//! Rows are written only when something changes, made before any is locked, locked in the
-//! order of the hooks and never deleted: two settlements cannot wait for each other in a circle.
+//! Rows are written only when something changes. They are inserted before any is locked, locked
+//! in the order of the hooks' ids and never deleted, so two settlements cannot deadlock.
 
 use super::hook_history::record;
 use crate::Result;
 use crate::audit_entry::AuditEntry;
-use crate::batch::once_each;
-use crate::{Disabling, HookPhase, Settlement, Warning};
-use postrider_core::{
-    Health, HealthAction, HealthPolicy, HookId, OURSELVES, Observation, Phase, Timestamp, scrub,
-};
+use crate::hook_health::decide;
+use crate::settlement::DeliverySettlement;
+use crate::{Disabling, HookPhase, Warning};
+use postrider_core::{Health, HookId, OURSELVES, Phase, Timestamp};
 use sqlx::postgres::{PgBindIterExt, PgRow};
 use sqlx::{PgConnection, Row};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use uuid::Uuid;
 
-/// What the attempts of one hook say about it, in the order they ended.
-pub(super) struct Observed {
-    attempts: Vec<Observation>,
-    policy: HealthPolicy,
-}
-
-/// The hooks whose health these settlements may change: a success that finds no failures
-/// changes nothing.
-pub(super) fn observed(
-    effective: &[&Settlement],
-    failing: &HashSet<Uuid>,
-) -> BTreeMap<HookId, Observed> {
-    let mut concerned: HashSet<HookId> = failing.iter().copied().map(HookId).collect();
-    let failed = effective
-        .iter()
-        .filter(|s| s.attempt.outcome.is_hook_failure());
-    concerned.extend(failed.map(|s| s.leased.hook.id));
-    let mut observed: BTreeMap<HookId, Observed> = BTreeMap::new();
-    if concerned.is_empty() {
-        return observed;
-    }
-    for settlement in once_each(effective) {
-        let hook = settlement.leased.hook.id;
-        if !concerned.contains(&hook) {
-            continue;
-        }
-        let of_hook = observed.entry(hook).or_insert_with(|| Observed {
-            attempts: Vec::new(),
-            policy: settlement.policy,
-        });
-        of_hook.policy = settlement.policy;
-        of_hook.attempts.push(settlement.observation());
-    }
-    for of_hook in observed.values_mut() {
-        of_hook.attempts.sort_by_key(|observation| observation.at);
-    }
-    observed
-}
-
-/// What the attempts mean for their hooks.
+/// The result for the hooks of a transaction's settlements.
 #[derive(Default)]
-pub(super) struct Weighed {
-    /// Hooks that are to be disabled.
-    pub verdicts: Vec<Disabling>,
-    /// Hooks that are half of the way there.
-    pub warnings: Vec<Warning>,
-    /// How all of them stand.
-    pub standings: Vec<HookPhase>,
+pub(super) struct HealthResult {
+    pub disabled: Vec<Disabling>,
+    pub warned: Vec<Warning>,
+    pub phases: Vec<HookPhase>,
 }
 
-/// Brings the hooks' health up to date. A hook whose phase changes gets a new version.
-pub(super) async fn weigh(
+/// Brings the health of the concerned hooks up to date; `with_row` are hooks that have a row.
+pub(super) async fn update_health(
     connection: &mut PgConnection,
-    observed: &BTreeMap<HookId, Observed>,
-    known: &HashSet<Uuid>,
-) -> Result<Weighed> {
-    let before = lock_health(connection, observed, known).await?;
-    let mut changed = Vec::new();
-    let mut moved = Vec::new();
-    let mut weighed = Weighed::default();
-    for (hook, of_hook) in observed {
-        let health = before.get(hook).cloned().unwrap_or_default();
-        let (after, verdict) = health.after(*hook, &of_hook.attempts, &of_hook.policy);
-        match verdict {
-            HealthAction::Nothing => {}
-            HealthAction::Warn => weighed.warnings.push(Warning::of(*hook, &after)),
-            HealthAction::Disable(reason) => {
-                weighed.verdicts.push(Disabling::of(*hook, reason, &after));
-            }
-        }
-        weighed.standings.push(HookPhase::of(*hook, &after));
-        if after.phase != health.phase {
-            moved.push(*hook);
-        }
-        if after != health {
-            changed.push((*hook, after));
-        }
+    effective: &[DeliverySettlement<'_>],
+    concerned: &BTreeSet<HookId>,
+    with_row: &HashSet<Uuid>,
+    now: Timestamp,
+) -> Result<HealthResult> {
+    if concerned.is_empty() {
+        return Ok(HealthResult::default());
     }
-    if !changed.is_empty() {
-        write_health(connection, &changed).await?;
+    let known = lock_health(connection, concerned, with_row).await?;
+    let mut changes = decide(effective, concerned, &known);
+    if !changes.changed.is_empty() {
+        write_health(connection, &changes.changed).await?;
     }
-    if !moved.is_empty() {
-        let version = renew_versions(connection, &moved).await?;
-        for standing in &mut weighed.standings {
-            standing.version = version.filter(|_| moved.contains(&standing.hook));
-        }
+    if !changes.moved.is_empty() {
+        let version = renew_versions(connection, &changes.moved).await?;
+        changes.set_version(version);
     }
-    Ok(weighed)
+    Ok(HealthResult {
+        disabled: disable(connection, now, changes.verdicts).await?,
+        warned: warn(connection, now, changes.warnings).await?,
+        phases: changes.phases,
+    })
 }
 
-/// Lets every worker know of hooks whose phase has changed: they get a new version, which is
-/// returned.
+/// Gives hooks whose phase has changed a new version, so that every worker reads them again, and
+/// returns it.
 pub(super) async fn renew_versions(
     connection: &mut PgConnection,
     hooks: &[HookId],
@@ -130,8 +74,8 @@ pub(super) async fn renew_versions(
     Ok(version)
 }
 
-/// Unlike the rest of the transaction's kind, this one must last: a version that was seen must
-/// never be given out again, and what was sent together must be known.
+/// Makes this transaction's commit wait for the disk, which others of the hot path do not: a
+/// version that was read must never be given out again, and a batch that was sent must be known.
 pub(super) async fn make_durable(connection: &mut PgConnection) -> Result<()> {
     sqlx::raw_sql("SET LOCAL synchronous_commit = on")
         .execute(connection)
@@ -139,14 +83,14 @@ pub(super) async fn make_durable(connection: &mut PgConnection) -> Result<()> {
     Ok(())
 }
 
-/// Locks the rows of health, in the order of the hooks, and reads them.
+/// Reads and locks the rows of health, in the order of the hooks' ids; makes those that are missing.
 async fn lock_health(
     connection: &mut PgConnection,
-    observed: &BTreeMap<HookId, Observed>,
-    known: &HashSet<Uuid>,
+    concerned: &BTreeSet<HookId>,
+    with_row: &HashSet<Uuid>,
 ) -> Result<HashMap<HookId, Health>> {
-    let hooks: Vec<_> = observed.keys().map(|hook| hook.0).collect();
-    if hooks.iter().any(|hook| !known.contains(hook)) {
+    let hooks: Vec<_> = concerned.iter().map(|hook| hook.0).collect();
+    if hooks.iter().any(|hook| !with_row.contains(hook)) {
         sqlx::query(
             "-- postrider: settle_health_new
             INSERT INTO postrider_hook_health (hook_id)
@@ -173,25 +117,24 @@ async fn lock_health(
 }
 
 fn health_from(row: &PgRow) -> std::result::Result<(HookId, Health), sqlx::Error> {
-    let phase: Option<&str> = row.try_get(6)?;
+    let phase: Option<&str> = row.try_get("phase")?;
     let health = Health {
-        fail_count: row.try_get::<i32, _>(1)?.unsigned_abs(),
-        first_failure_at: row.try_get(2)?,
-        last_failure_at: row.try_get(3)?,
-        last_error: row.try_get(4)?,
-        succeeded_at: row.try_get(5)?,
+        fail_count: row.try_get::<i32, _>("fail_count")?.unsigned_abs(),
+        first_failure_at: row.try_get("first_failure_at")?,
+        last_failure_at: row.try_get("last_failure_at")?,
+        last_error: row.try_get("last_error")?,
+        succeeded_at: row.try_get("succeeded_at")?,
         phase: phase.and_then(Phase::from_name),
-        not_before: row.try_get(7)?,
-        probes: row.try_get::<i32, _>(8)?.unsigned_abs(),
-        warned_at: row.try_get(9)?,
+        not_before: row.try_get("not_before")?,
+        probes: row.try_get::<i32, _>("probes")?.unsigned_abs(),
+        warned_at: row.try_get("warned_at")?,
     };
-    Ok((HookId(row.try_get(0)?), health))
+    Ok((HookId(row.try_get("hook_id")?), health))
 }
 
 async fn write_health(connection: &mut PgConnection, changed: &[(HookId, Health)]) -> Result<()> {
     let health = || changed.iter().map(|(_, health)| health);
     let count = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
-    let last_error = |h: &Health| h.last_error.as_deref().map(scrub);
     sqlx::query(
         "-- postrider: settle_health
         UPDATE postrider_hook_health AS h
@@ -210,7 +153,7 @@ async fn write_health(connection: &mut PgConnection, changed: &[(HookId, Health)
     .bind(health().map(|h| count(h.fail_count)).bind_iter())
     .bind(health().map(|h| h.first_failure_at).bind_iter())
     .bind(health().map(|h| h.last_failure_at).bind_iter())
-    .bind(health().map(last_error).bind_iter())
+    .bind(health().map(|h| h.last_error.as_deref()).bind_iter())
     .bind(health().map(|h| h.succeeded_at).bind_iter())
     .bind(health().map(|h| h.phase.map(Phase::name)).bind_iter())
     .bind(health().map(|h| h.not_before).bind_iter())
@@ -222,7 +165,7 @@ async fn write_health(connection: &mut PgConnection, changed: &[(HookId, Health)
 }
 
 /// Disables those of the hooks that are active, and returns them.
-pub(super) async fn disable(
+async fn disable(
     connection: &mut PgConnection,
     now: Timestamp,
     mut verdicts: Vec<Disabling>,
@@ -263,7 +206,7 @@ pub(super) async fn disable(
 }
 
 /// Records the warnings of those hooks that are active, and returns them.
-pub(super) async fn warn(
+async fn warn(
     connection: &mut PgConnection,
     now: Timestamp,
     mut warnings: Vec<Warning>,

@@ -9,13 +9,18 @@ use super::PostgresStore;
 use super::batches::{leave, take_along, take_batches, waits_until};
 use super::lease_group;
 use super::order::take_in_turn;
+use super::recover;
 use crate::Result;
-use crate::batch::{take_batched, together};
-use crate::{DueHook, HookCache, LeaseRequest, Leased, target};
+use crate::batch::take_batched;
+use crate::lease::{LeasedEvents, LeasedRow, Unfit, requests};
+use crate::{
+    DueHook, HookCache, HookRequest, LeaseRequest, Queue, RecoverResult, SettleResult, Settlement,
+    target,
+};
+use async_trait::async_trait;
 use chrono::{NaiveDate, TimeDelta};
 use postrider_core::{
-    DeliveryId, Event, EventId, HookId, KeyRing, LeaseToken, Payload, SealError, Timestamp,
-    monotonic_now,
+    DeliveryId, Event, EventId, HookId, LeaseToken, Payload, Schedules, Timestamp, monotonic_now,
 };
 use sqlx::postgres::{PgBindIterExt, PgRow};
 use sqlx::{PgConnection, Row};
@@ -28,8 +33,9 @@ use uuid::Uuid;
 /// must not stand in the way of those behind it.
 const UNFIT_WAIT: TimeDelta = TimeDelta::hours(1);
 
-impl PostgresStore {
-    pub(super) async fn due_hooks(
+#[async_trait]
+impl Queue for PostgresStore {
+    async fn due_hooks(
         &self,
         slot: i16,
         after: Option<HookId>,
@@ -67,7 +73,7 @@ impl PostgresStore {
         Ok(due.collect())
     }
 
-    pub(super) async fn slots(&self) -> Result<Vec<i16>> {
+    async fn slots(&self) -> Result<Vec<i16>> {
         let slots = sqlx::query_scalar(
             "-- postrider: slots
             -- Backwards: those that stand are mostly the newest, behind all that are dead. Leases
@@ -87,7 +93,8 @@ impl PostgresStore {
         Ok(slots)
     }
 
-    pub(super) async fn lease(&self, request: &LeaseRequest) -> Result<Vec<Leased>> {
+    async fn lease(&self, request: LeaseRequest) -> Result<Vec<HookRequest>> {
+        let request = &request;
         let wanted = wanted(request, &self.cache.get());
         if wanted.is_empty() {
             return Ok(Vec::new());
@@ -131,74 +138,19 @@ impl PostgresStore {
         };
         let cache = self.hooks_at(&mut tx, version).await?;
         let events = events_of(&mut tx, request.slot, &taken).await?;
-        let (leased, unfit): (Vec<_>, Vec<_>) = taken
-            .into_iter()
-            .map(|taken| {
-                let seq = taken.seq;
-                Ok((seq, fit_out(taken, request, &cache, &events, &self.keys)?))
-            })
-            .partition(std::result::Result::is_ok);
-        let unfit: Vec<_> = unfit
-            .into_iter()
-            .filter_map(std::result::Result::err)
-            .collect();
+        let (leased, unfit) = requests(taken, request, &cache, &events, &self.keys);
         if !unfit.is_empty() {
             give_back(&mut tx, request, &unfit).await?;
         }
         tx.commit().await?;
-        Ok(together(leased.into_iter().flatten().collect()))
+        Ok(leased)
     }
 
-    /// From where on to look for what is due of each hook.
-    fn due_cursor(
-        &self,
-        request: &LeaseRequest,
-        wanted: &BTreeMap<HookId, u32>,
-        at: Instant,
-    ) -> Vec<Option<Timestamp>> {
-        let due_cursor = self
-            .due_cursor
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let hooks = wanted.keys();
-        hooks
-            .map(|hook| due_cursor.of(request.slot, *hook, request.now, at))
-            .collect()
+    async fn settle(&self, now: Timestamp, settlements: &[Settlement]) -> Result<SettleResult> {
+        self.settle_in_parts(now, settlements).await
     }
 
-    /// Remembers up to where each hook's queue is empty now: a hook that gave less than was
-    /// wanted has nothing left that is due.
-    fn note_emptied(
-        &self,
-        request: &LeaseRequest,
-        wanted: &BTreeMap<HookId, u32>,
-        from: &[Option<Timestamp>],
-        taken: &[Taken],
-        at: Instant,
-    ) {
-        let mut given: HashMap<HookId, (u32, Timestamp)> = HashMap::new();
-        for taken in taken {
-            let (count, last) = given.entry(taken.hook).or_insert((0, taken.due));
-            *count += 1;
-            *last = taken.due.max(*last);
-        }
-        let mut due_cursor = self
-            .due_cursor
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        for ((hook, places), from) in wanted.iter().zip(from) {
-            // One that gave nothing may have been passed over.
-            if let Some((count, last)) = given.get(hook) {
-                let until = match count < places {
-                    true => request.now,
-                    false => *last,
-                };
-                due_cursor.emptied(request.slot, *hook, *from, until, at);
-            }
-        }
-    }
-
-    pub(super) async fn release(
+    async fn release(
         &self,
         slot: i16,
         token: LeaseToken,
@@ -229,6 +181,67 @@ impl PostgresStore {
         tx.commit().await?;
         Ok(released + members)
     }
+
+    async fn recover(
+        &self,
+        slot: i16,
+        now: Timestamp,
+        limit: u32,
+        schedules: &dyn Schedules,
+    ) -> Result<RecoverResult> {
+        recover::recover(self, slot, now, limit, schedules).await
+    }
+}
+
+impl PostgresStore {
+    /// From where on to look for what is due of each hook.
+    fn due_cursor(
+        &self,
+        request: &LeaseRequest,
+        wanted: &BTreeMap<HookId, u32>,
+        at: Instant,
+    ) -> Vec<Option<Timestamp>> {
+        let due_cursor = self
+            .due_cursor
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let hooks = wanted.keys();
+        hooks
+            .map(|hook| due_cursor.of(request.slot, *hook, request.now, at))
+            .collect()
+    }
+
+    /// Remembers up to where each hook's queue is empty now: a hook that gave less than was
+    /// wanted has nothing left that is due.
+    fn note_emptied(
+        &self,
+        request: &LeaseRequest,
+        wanted: &BTreeMap<HookId, u32>,
+        from: &[Option<Timestamp>],
+        taken: &[LeasedRow],
+        at: Instant,
+    ) {
+        let mut given: HashMap<HookId, (u32, Timestamp)> = HashMap::new();
+        for taken in taken {
+            let (count, last) = given.entry(taken.hook).or_insert((0, taken.due));
+            *count += 1;
+            *last = taken.due.max(*last);
+        }
+        let mut due_cursor = self
+            .due_cursor
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        for ((hook, places), from) in wanted.iter().zip(from) {
+            // One that gave nothing may have been passed over.
+            if let Some((count, last)) = given.get(hook) {
+                let until = match count < places {
+                    true => request.now,
+                    false => *last,
+                };
+                due_cursor.emptied(request.slot, *hook, *from, until, at);
+            }
+        }
+    }
 }
 
 /// What may be leased, each hook once; hooks that became active since are told by the
@@ -241,20 +254,6 @@ fn wanted(request: &LeaseRequest, cache: &HookCache) -> BTreeMap<HookId, u32> {
         .collect()
 }
 
-/// A delivery that was leased, without what is needed to attempt it.
-pub(super) struct Taken {
-    id: DeliveryId,
-    seq: i64,
-    batch: Option<DeliveryId>,
-    day: NaiveDate,
-    event: EventId,
-    hook: HookId,
-    attempts: i32,
-    earlier_attempts: i32,
-    due: Timestamp,
-    target: Option<String>,
-}
-
 /// What is read of a delivery that is leased, and the version of the hooks.
 macro_rules! taken_columns {
     () => {
@@ -265,57 +264,27 @@ macro_rules! taken_columns {
 }
 pub(super) use taken_columns;
 
-impl Taken {
-    /// What was leased, longest due first, and the version of the hooks that decided; `None` when
-    /// there is nothing.
-    pub(super) fn read(rows: &[PgRow]) -> Result<(Option<i64>, Vec<Self>)> {
-        let version = rows.first().map(|row| row.try_get(7)).transpose()?;
-        let taken = rows.iter().map(|row| {
-            Ok(Self {
-                id: DeliveryId(row.try_get(0)?),
-                day: row.try_get(1)?,
-                event: EventId(row.try_get(2)?),
-                hook: HookId(row.try_get(3)?),
-                attempts: row.try_get(4)?,
-                earlier_attempts: row.try_get(5)?,
-                due: row.try_get(6)?,
-                target: row.try_get(8)?,
-                seq: row.try_get(9)?,
-                batch: row.try_get::<Option<Uuid>, _>(10)?.map(DeliveryId),
-            })
-        });
-        let mut taken = taken.collect::<std::result::Result<Vec<_>, sqlx::Error>>()?;
-        taken.sort_unstable_by_key(|taken| (taken.due, taken.id));
-        Ok((version, taken))
-    }
-
-    /// The batch that it is the first of.
-    pub(super) fn leads(&self) -> Option<Uuid> {
-        self.batch.filter(|batch| *batch == self.id).map(|id| id.0)
-    }
-}
-
-/// Why a delivery that was leased is given back.
-enum Unfit {
-    /// Its hook is not to be sent to.
-    Hook(DeliveryId),
-    /// Its event is gone.
-    Event(DeliveryId),
-    /// Where it goes cannot be opened with our keys.
-    Target(DeliveryId, SealError),
-}
-
-impl Unfit {
-    fn id(&self) -> DeliveryId {
-        match self {
-            Self::Hook(id) | Self::Event(id) | Self::Target(id, _) => *id,
-        }
-    }
-
-    /// Whether it cannot be attempted for as long as nobody mends that.
-    fn stays(&self) -> bool {
-        matches!(self, Self::Event(_) | Self::Target(..))
-    }
+/// The rows that a statement leased, the longest due first, and the version of the hooks that
+/// decided; `None` if it leased none.
+pub(super) fn read_leased(rows: &[PgRow]) -> Result<(Option<i64>, Vec<LeasedRow>)> {
+    let version = rows.first().map(|row| row.try_get(7)).transpose()?;
+    let leased = rows.iter().map(|row| {
+        Ok(LeasedRow {
+            id: DeliveryId(row.try_get(0)?),
+            day: row.try_get(1)?,
+            event: EventId(row.try_get(2)?),
+            hook: HookId(row.try_get(3)?),
+            attempts: row.try_get::<i32, _>(4)?.unsigned_abs(),
+            earlier_attempts: row.try_get::<i32, _>(5)?.unsigned_abs(),
+            due: row.try_get(6)?,
+            target: row.try_get(8)?,
+            event_seq: row.try_get(9)?,
+            batch: row.try_get::<Option<Uuid>, _>(10)?.map(DeliveryId),
+        })
+    });
+    let mut leased = leased.collect::<Result<Vec<_>>>()?;
+    leased.sort_unstable_by_key(|row| (row.due, row.id));
+    Ok((version, leased))
 }
 
 /// Leases from hooks without an order, longest due first, and tells the version of the hooks that
@@ -325,7 +294,7 @@ async fn take(
     request: &LeaseRequest,
     wanted: &BTreeMap<HookId, u32>,
     from: &[Option<Timestamp>],
-) -> Result<(Option<i64>, Vec<Taken>)> {
+) -> Result<(Option<i64>, Vec<LeasedRow>)> {
     let rows = sqlx::query(concat!(
         "-- postrider: lease
         WITH owned AS MATERIALIZED (
@@ -366,15 +335,15 @@ async fn take(
     .bind(from)
     .fetch_all(connection)
     .await?;
-    Taken::read(&rows)
+    read_leased(&rows)
 }
 
 /// The events of the deliveries, one look at one partition for each day.
 async fn events_of(
     connection: &mut PgConnection,
     slot: i16,
-    taken: &[Taken],
-) -> Result<HashMap<EventId, Arc<Event>>> {
+    taken: &[LeasedRow],
+) -> Result<LeasedEvents> {
     let mut by_day: BTreeMap<NaiveDate, BTreeSet<Uuid>> = BTreeMap::new();
     for taken in taken {
         by_day.entry(taken.day).or_default().insert(taken.event.0);
@@ -407,39 +376,10 @@ async fn events_of(
                 headers: row.try_get(5)?,
                 occurred_at: row.try_get(6)?,
             };
-            events.insert(id, Arc::new(event));
+            events.insert((day, id), Arc::new(event));
         }
     }
     Ok(events)
-}
-
-fn fit_out(
-    taken: Taken,
-    request: &LeaseRequest,
-    cache: &HookCache,
-    events: &HashMap<EventId, Arc<Event>>,
-    keys: &KeyRing,
-) -> std::result::Result<Leased, Unfit> {
-    let hook = cache.get(taken.hook).filter(|hook| !hook.locked);
-    let hook = hook.ok_or(Unfit::Hook(taken.id))?.clone();
-    let event = events.get(&taken.event).ok_or(Unfit::Event(taken.id))?;
-    let target = target::open(keys, taken.hook, taken.target.as_deref());
-    let target = target.map_err(|error| Unfit::Target(taken.id, error))?;
-    Ok(Leased {
-        slot: request.slot,
-        id: taken.id,
-        day: taken.day,
-        event: event.clone(),
-        hook,
-        target,
-        attempts: taken.attempts.unsigned_abs(),
-        earlier_attempts: taken.earlier_attempts.unsigned_abs(),
-        token: request.token,
-        expires_at: request.until,
-        fresh: None,
-        batch: taken.batch,
-        companions: Vec::new(),
-    })
 }
 
 async fn give_back(

@@ -52,23 +52,17 @@ mod values;
 use crate::error::words;
 use crate::hook_cache::LatestHookCache;
 use crate::key_cursors::KeyCursors;
-use crate::{
-    DueHook, EnqueuedOnce, Error, FanOutRequest, FanOutResult, HookCache, Idempotency,
-    LeaseRequest, Leased, Outbox, Peek, Queue, RecoverResult, Result, SettleResult, Settlement,
-};
-use async_trait::async_trait;
+use crate::{Error, Result};
 use chrono::NaiveDate;
 use due_cursor::DueCursor;
 pub(crate) use errors::explain;
 use outbox_cursor::OutboxCursor;
-use postrider_core::{
-    DeliveryId, EventId, HookId, KeyRing, LeaseToken, NewEvent, Schedules, Timestamp,
-};
+use postrider_core::KeyRing;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool};
 use std::collections::BTreeSet;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 
 const HOT_CONNECTIONS: u32 = 8;
@@ -237,76 +231,4 @@ fn cannot_connect(place: &str, options: &PgConnectOptions, error: &sqlx::Error) 
         "cannot connect to the {place} ({}): {hint}",
         words(error)
     ))
-}
-
-#[async_trait]
-impl Outbox for PostgresStore {
-    async fn enqueue(&self, events: &[NewEvent]) -> Result<Vec<EventId>> {
-        Ok(self.enqueue(events).await?)
-    }
-
-    async fn enqueue_once(
-        &self,
-        call: &Idempotency,
-        events: &[NewEvent],
-        now: Timestamp,
-    ) -> Result<EnqueuedOnce> {
-        idempotency::enqueue_once(self, call, events, now).await
-    }
-
-    async fn peek(&self) -> Result<Peek> {
-        Ok(self.peek().await?)
-    }
-
-    async fn fan_out(&self, request: FanOutRequest) -> Result<FanOutResult> {
-        Ok(self.fan_out(&request).await?)
-    }
-
-    fn hook_cache(&self) -> Arc<HookCache> {
-        self.cache.get()
-    }
-}
-
-#[async_trait]
-impl Queue for PostgresStore {
-    async fn slots(&self) -> Result<Vec<i16>> {
-        Ok(self.slots().await?)
-    }
-
-    async fn due_hooks(
-        &self,
-        slot: i16,
-        after: Option<HookId>,
-        limit: u32,
-    ) -> Result<Vec<DueHook>> {
-        Ok(self.due_hooks(slot, after, limit).await?)
-    }
-
-    async fn lease(&self, request: LeaseRequest) -> Result<Vec<Leased>> {
-        Ok(self.lease(&request).await?)
-    }
-
-    async fn settle(&self, now: Timestamp, settlements: &[Settlement]) -> Result<SettleResult> {
-        Ok(self.settle(now, settlements).await?)
-    }
-
-    async fn release(
-        &self,
-        slot: i16,
-        token: LeaseToken,
-        deliveries: &[DeliveryId],
-        now: Timestamp,
-    ) -> Result<u32> {
-        Ok(self.release(slot, token, deliveries, now).await?)
-    }
-
-    async fn recover(
-        &self,
-        slot: i16,
-        now: Timestamp,
-        limit: u32,
-        schedules: &dyn Schedules,
-    ) -> Result<RecoverResult> {
-        recover::recover(self, slot, now, limit, schedules).await
-    }
 }

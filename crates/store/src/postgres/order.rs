@@ -5,10 +5,10 @@
 //! end in between and leave the other behind for ever. Whose turn it is shows in the rows alone:
 //! it does not matter which worker asks, or what one that died knew.
 
-use super::leases::{Taken, taken_columns};
-use crate::LeaseRequest;
-use crate::Result;
+use super::leases::{read_leased, taken_columns};
+use crate::lease::LeasedRow;
 use crate::order::{Due, First, Turns, turns};
+use crate::{LeaseRequest, Result};
 use postrider_core::{DeliveryId, HookId, Timestamp};
 use sqlx::postgres::{PgBindIterExt, PgRow};
 use sqlx::{PgConnection, Row};
@@ -47,7 +47,7 @@ pub(super) async fn take_in_turn(
     connection: &mut PgConnection,
     request: &LeaseRequest,
     mut places: BTreeMap<HookId, u32>,
-) -> Result<(Option<i64>, Vec<Taken>)> {
+) -> Result<(Option<i64>, Vec<LeasedRow>)> {
     let (mut version, mut taken) = (None, Vec::new());
     for spare in SPARE {
         let due = due_in_turn(connection, request, &places, spare).await?;
@@ -157,7 +157,7 @@ async fn lease_these(
     connection: &mut PgConnection,
     request: &LeaseRequest,
     ids: &[DeliveryId],
-) -> Result<(Option<i64>, Vec<Taken>)> {
+) -> Result<(Option<i64>, Vec<LeasedRow>)> {
     let rows = sqlx::query(concat!(
         "-- postrider: lease_first
         UPDATE postrider_deliveries SET lease_token = $3, lease_expires_at = $4
@@ -176,7 +176,7 @@ async fn lease_these(
     .bind(request.until)
     .fetch_all(connection)
     .await?;
-    Taken::read(&rows)
+    read_leased(&rows)
 }
 
 /// Puts deliveries, whose rows are locked, behind others that are still there and stay until the

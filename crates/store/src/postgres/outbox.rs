@@ -7,31 +7,50 @@
 //! one form that no outdated estimate turns into a walk over the whole backlog.
 
 use super::PostgresStore;
+use super::idempotency;
 use super::order::hold_order;
 use super::outbox_cursor::ALL;
 use super::outbox_rows::{Batch, Verdict};
 use crate::Result;
 use crate::fan_out::{OutboxRow, Plan, plan, repeated_in_batch};
-use crate::{Error, FanOutRequest, FanOutResult, HookCache};
+use crate::{
+    EnqueuedOnce, Error, FanOutRequest, FanOutResult, HookCache, Idempotency, Outbox, Peek,
+};
+use async_trait::async_trait;
 use chrono::NaiveDate;
-use postrider_core::{EventId, NewEvent, monotonic_now, scrub};
+use postrider_core::{EventId, NewEvent, Timestamp, monotonic_now, scrub};
 use postrider_producer::postgres::enqueue_many;
 use sqlx::postgres::PgBindIterExt;
 use sqlx::{PgConnection, Row};
 use std::collections::HashSet;
 use std::sync::Arc;
 
-impl PostgresStore {
-    pub(super) async fn enqueue(&self, events: &[NewEvent]) -> Result<Vec<EventId>> {
+#[async_trait]
+impl Outbox for PostgresStore {
+    async fn enqueue(&self, events: &[NewEvent]) -> Result<Vec<EventId>> {
         let mut connection = self.intake.acquire().await?;
         // One statement commits by itself, and it is over only when its commit is: the answer
         // is read to its end, so that what fails at the commit is an error here.
         Ok(enqueue_many(&mut connection, events).await?)
     }
 
+    async fn enqueue_once(
+        &self,
+        call: &Idempotency,
+        events: &[NewEvent],
+        now: Timestamp,
+    ) -> Result<EnqueuedOnce> {
+        idempotency::enqueue_once(self, call, events, now).await
+    }
+
+    async fn peek(&self) -> Result<Peek> {
+        self.look_for_work().await
+    }
+
     /// Fans out a batch; one that holds a row the database refuses is halved until that row
     /// stands alone and can be put aside.
-    pub(super) async fn fan_out(&self, request: &FanOutRequest) -> Result<FanOutResult> {
+    async fn fan_out(&self, request: FanOutRequest) -> Result<FanOutResult> {
+        let request = &request;
         let mut size = request.max_events.max(1);
         let stretch = self
             .outbox_cursor()
@@ -81,6 +100,12 @@ impl PostgresStore {
         }
     }
 
+    fn hook_cache(&self) -> Arc<HookCache> {
+        self.cache.get()
+    }
+}
+
+impl PostgresStore {
     /// Moves the one row that the database refuses to keep out of the way.
     async fn put_aside(
         &self,

@@ -13,7 +13,8 @@ use std::sync::{MutexGuard, PoisonError};
 type Seen = (i64, Vec<i16>, Option<i64>, i64);
 
 impl PostgresStore {
-    pub(super) async fn peek(&self) -> Result<Peek> {
+    /// [`Outbox::peek`](crate::Outbox::peek).
+    pub(super) async fn look_for_work(&self) -> Result<Peek> {
         let mut connection = self.hot.acquire().await?;
         let began = monotonic_now();
         let stretch = self.outbox_cursor().look(began);

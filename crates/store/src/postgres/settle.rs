@@ -7,28 +7,33 @@
 //! hooks, hooks. What is recorded of hooks and announced waits for nobody.
 
 use super::PostgresStore;
-use super::health::{disable, observed, warn, weigh};
+use super::health::update_health;
 use super::operational_events::announce;
 use super::order::give_turns;
 use super::settle_rows::{Written, open_members, record_late, settle_fresh, settle_rows};
 use super::targets::keep_targets;
 use crate::Result;
-use crate::batch::halves;
+use crate::hook_health::concerned;
 use crate::operational_events::of_settled;
-use crate::{SettleResult, Settlement};
+use crate::settlement::halves;
+use crate::{LeaseKind, SettleResult, Settlement};
 use postrider_core::Timestamp;
 use std::collections::HashSet;
 
 impl PostgresStore {
     /// Settles all at once; when the database refuses something, half by half, until what it
     /// refuses stands alone and is settled without its text.
-    pub(super) async fn settle(&self, now: Timestamp, all: &[Settlement]) -> Result<SettleResult> {
+    pub(super) async fn settle_in_parts(
+        &self,
+        now: Timestamp,
+        all: &[Settlement],
+    ) -> Result<SettleResult> {
         let mut settled = SettleResult::default();
-        let mut all: Vec<_> = all.iter().collect();
-        let given = all.len();
-        let mut seen = HashSet::with_capacity(given);
-        all.retain(|settlement| seen.insert(settlement.attempt.id));
-        settled.replayed += count(given - all.len());
+        let mut seen = HashSet::with_capacity(all.len());
+        let (all, repeated): (Vec<_>, Vec<_>) = all
+            .iter()
+            .partition(|settlement| seen.insert(settlement.attempt().id));
+        settled.replayed += deliveries_of(&repeated);
         let mut parts = vec![(all.as_slice(), Manner::Plain)];
         while let Some((part, manner)) = parts.pop() {
             match self.settle_part(now, part, manner).await {
@@ -39,7 +44,7 @@ impl PostgresStore {
                     None => {
                         let scrubbed = self.settle_part(now, part, Manner::Scrubbed).await?;
                         settled.add(scrubbed.unwrap_or_default());
-                        settled.scrubbed += count(part.len());
+                        settled.scrubbed += deliveries_of(part);
                     }
                 },
                 Err(failure) => return Err(failure),
@@ -55,14 +60,14 @@ impl PostgresStore {
         part: &[&Settlement],
         manner: Manner,
     ) -> Result<Option<SettleResult>> {
-        let Some(slot) = part.first().map(|settlement| settlement.leased.slot) else {
+        let Some(slot) = part.first().map(|first| first.request.lease.slot) else {
             return Ok(Some(SettleResult::default()));
         };
         let scrubbed = manner == Manner::Scrubbed;
         let (mut fresh, rows): (Vec<_>, Vec<_>) = part
             .iter()
-            .copied()
-            .partition(|settlement| settlement.leased.fresh.is_some());
+            .flat_map(|settlement| settlement.deliveries())
+            .partition(|settled| settled.request().lease.kind != LeaseKind::Row);
         let mut settled = SettleResult::default();
         let mut tx = self.hot.begin().await?;
         let mut written = Written::default();
@@ -82,21 +87,20 @@ impl PostgresStore {
             let recorded = record_late(&mut tx, slot, &written.lost, scrubbed).await?;
             settled.replayed += count(written.lost.len() - recorded.len());
             let late = written.lost.iter();
-            let late = late.filter(|settlement| recorded.contains(&settlement.attempt.id.0));
-            settled.late = late.map(|settlement| settlement.leased.id).collect();
+            let late = late.filter(|settled| recorded.contains(&settled.attempt.id.0));
+            settled.late = late.map(|settled| settled.delivery.id).collect();
         }
         keep_targets(&mut tx, slot, &self.keys, &written.effective).await?;
         let cache = self.cache.get();
         let freed = written.effective.iter().filter_map(|s| s.freed_key(&cache));
         give_turns(&mut tx, slot, freed.collect(), now).await?;
         settled.settled = count(written.effective.len());
-        let observed = observed(&written.effective, &written.failing);
-        if !observed.is_empty() {
-            let weighed = weigh(&mut tx, &observed, &written.known).await?;
-            settled.standings = weighed.standings;
-            settled.disabled = disable(&mut tx, now, weighed.verdicts).await?;
-            settled.warned = warn(&mut tx, now, weighed.warnings).await?;
-        }
+        let (effective, with_row) = (&written.effective, &written.with_health);
+        let concerned = concerned(effective, |hook| written.failing.contains(&hook.0));
+        let health = update_health(&mut tx, effective, &concerned, with_row, now).await?;
+        settled.standings = health.phases;
+        settled.disabled = health.disabled;
+        settled.warned = health.warned;
         let announcements = of_settled(
             &self.cache.get(),
             &written.effective,
@@ -132,6 +136,12 @@ impl SettleResult {
         self.warned.extend(part.warned);
         self.standings.extend(part.standings);
     }
+}
+
+/// The number of deliveries in these settlements.
+fn deliveries_of(settlements: &[&Settlement]) -> u32 {
+    let deliveries = settlements.iter().map(|s| s.request.deliveries.count());
+    count(deliveries.sum())
 }
 
 fn count(n: usize) -> u32 {

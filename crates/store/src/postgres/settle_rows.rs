@@ -4,8 +4,9 @@ use super::batches::along;
 use super::lease_group::finish;
 use super::order::never;
 use crate::Result;
+use crate::Step;
 use crate::order::never;
-use crate::{Settlement, Step};
+use crate::settlement::DeliverySettlement;
 use postrider_core::Timestamp;
 use sqlx::postgres::{PgArguments, PgBindIterExt, PgRow};
 use sqlx::query::Query;
@@ -47,12 +48,12 @@ macro_rules! record_attempts {
 #[derive(Default)]
 pub(super) struct Written<'a> {
     /// Settlements that took effect.
-    pub effective: Vec<&'a Settlement>,
+    pub effective: Vec<DeliverySettlement<'a>>,
     /// Settlements whose delivery is not under their token.
-    pub lost: Vec<&'a Settlement>,
-    /// Hooks with a row of health.
-    pub known: HashSet<Uuid>,
-    /// Hooks with failures.
+    pub lost: Vec<DeliverySettlement<'a>>,
+    /// Hooks that had a row of health.
+    pub with_health: HashSet<Uuid>,
+    /// Hooks that were failing: [`is_failing`](crate::hook_health::is_failing), in SQL.
     pub failing: HashSet<Uuid>,
 }
 
@@ -66,7 +67,7 @@ pub(super) async fn settle_fresh<'a>(
     connection: &mut PgConnection,
     slot: i16,
     now: Timestamp,
-    part: Vec<&'a Settlement>,
+    part: Vec<DeliverySettlement<'a>>,
     scrubbed: bool,
     written: &mut Written<'a>,
 ) -> Result<bool> {
@@ -112,7 +113,7 @@ pub(super) async fn settle_fresh<'a>(
         .bind(hooks_of(&part))
         .fetch_one(&mut *connection)
         .await?;
-    written.known.extend(ids(&row, 0)?);
+    written.with_health.extend(ids(&row, 0)?);
     written.failing.extend(ids(&row, 1)?);
     let held = ids(&row, 2)?;
     let finished: Vec<Uuid> = row.try_get(3)?;
@@ -121,7 +122,7 @@ pub(super) async fn settle_fresh<'a>(
     }
     let (effective, lost): (Vec<_>, Vec<_>) = part
         .into_iter()
-        .partition(|settlement| held.contains(&settlement.leased.token.0));
+        .partition(|settlement| held.contains(&settlement.request().lease.token.0));
     make_wait(connection, slot, &effective).await?;
     keep_ended(connection, slot, now, &effective).await?;
     if !finished.is_empty() {
@@ -137,9 +138,9 @@ pub(super) async fn settle_fresh<'a>(
 pub(super) async fn open_members<'a>(
     connection: &mut PgConnection,
     slot: i16,
-    part: Vec<&'a Settlement>,
-) -> Result<(Vec<&'a Settlement>, Vec<&'a Settlement>)> {
-    let tokens: BTreeSet<_> = part.iter().map(|s| s.leased.token.0).collect();
+    part: Vec<DeliverySettlement<'a>>,
+) -> Result<(Vec<DeliverySettlement<'a>>, Vec<DeliverySettlement<'a>>)> {
+    let tokens: BTreeSet<_> = part.iter().map(|s| s.request().lease.token.0).collect();
     let rows: Vec<(Uuid, String)> = sqlx::query_as(
         "-- postrider: settle_members
         SELECT token, closed::text FROM postrider_leases
@@ -154,9 +155,13 @@ pub(super) async fn open_members<'a>(
         .into_iter()
         .map(|(token, bits)| (token, bits.into_bytes()))
         .collect();
-    let is_open = |settlement: &&Settlement| {
-        let place = settlement.leased.fresh.map(|fresh| fresh.place as usize);
-        let bits = closed.get_mut(&settlement.leased.token.0);
+    let is_open = |settlement: &DeliverySettlement<'_>| {
+        let place = settlement
+            .request()
+            .lease
+            .group_member()
+            .map(|fresh| fresh.place as usize);
+        let bits = closed.get_mut(&settlement.request().lease.token.0);
         let bit = bits.and_then(|bits| bits.get_mut(place?));
         bit.is_some_and(|bit| std::mem::replace(bit, b'1') == b'0')
     };
@@ -168,7 +173,7 @@ pub(super) async fn settle_rows<'a>(
     connection: &mut PgConnection,
     slot: i16,
     now: Timestamp,
-    part: Vec<&'a Settlement>,
+    part: Vec<DeliverySettlement<'a>>,
     scrubbed: bool,
     written: &mut Written<'a>,
 ) -> Result<()> {
@@ -232,7 +237,7 @@ pub(super) async fn settle_rows<'a>(
         .bind(hooks_of(&part))
         .fetch_one(&mut *connection)
         .await?;
-    written.known.extend(ids(&row, 0)?);
+    written.with_health.extend(ids(&row, 0)?);
     written.failing.extend(ids(&row, 1)?);
     let lost = ids(&row, 2)?;
     let (lost, effective): (Vec<_>, Vec<_>) = part
@@ -248,7 +253,7 @@ pub(super) async fn settle_rows<'a>(
 pub(super) async fn record_late(
     connection: &mut PgConnection,
     slot: i16,
-    lost: &[&Settlement],
+    lost: &[DeliverySettlement<'_>],
     scrubbed: bool,
 ) -> Result<HashSet<Uuid>> {
     let query = sqlx::query(concat!(
@@ -274,19 +279,19 @@ pub(super) async fn record_late(
 async fn make_wait(
     connection: &mut PgConnection,
     slot: i16,
-    settled: &[&Settlement],
+    settled: &[DeliverySettlement<'_>],
 ) -> Result<()> {
     let waiting: Vec<_> = settled
         .iter()
-        .filter_map(|s| match s.step {
-            Step::Retry(at) => Some((*s, s.leased.fresh?.seq, at)),
+        .filter_map(|s| match s.step() {
+            Step::Retry(at) => Some((*s, s.request().lease.group_member()?.seq, at)),
             Step::Delivered | Step::Failed(_) => None,
         })
         .collect();
     if waiting.is_empty() {
         return Ok(());
     }
-    let leased = || waiting.iter().map(|(s, ..)| &s.leased);
+    let deliveries = || waiting.iter().map(|(s, ..)| s.delivery);
     sqlx::query(
         "-- postrider: settle_wait
         INSERT INTO postrider_deliveries
@@ -296,14 +301,14 @@ async fn make_wait(
                                    $7::text[], $8::integer[], $9::timestamptz[]) AS i",
     )
     .bind(slot)
-    .bind(leased().map(|l| l.id.0).bind_iter())
-    .bind(leased().map(|l| l.day).bind_iter())
-    .bind(leased().map(|l| l.event.id.0).bind_iter())
-    .bind(leased().map(|l| l.hook.id.0).bind_iter())
+    .bind(deliveries().map(|d| d.id.0).bind_iter())
+    .bind(deliveries().map(|d| d.day).bind_iter())
+    .bind(deliveries().map(|d| d.event.id.0).bind_iter())
+    .bind(waiting.iter().map(|(s, ..)| s.hook().0).bind_iter())
     .bind(waiting.iter().map(|(_, seq, _)| *seq).bind_iter())
     .bind(
-        leased()
-            .map(|l| l.event.ordering_key.as_deref())
+        deliveries()
+            .map(|d| d.event.ordering_key.as_deref())
             .bind_iter(),
     )
     .bind(waiting.iter().map(|(s, ..)| number(s)).bind_iter())
@@ -318,11 +323,11 @@ async fn keep_ended(
     connection: &mut PgConnection,
     slot: i16,
     now: Timestamp,
-    settled: &[&Settlement],
+    settled: &[DeliverySettlement<'_>],
 ) -> Result<()> {
     let failed: Vec<_> = settled
         .iter()
-        .filter_map(|s| match s.step {
+        .filter_map(|s| match s.step() {
             Step::Failed(reason) => Some((*s, reason.name())),
             Step::Delivered | Step::Retry(_) => None,
         })
@@ -330,7 +335,7 @@ async fn keep_ended(
     if failed.is_empty() {
         return Ok(());
     }
-    let leased = || failed.iter().map(|(s, _)| &s.leased);
+    let deliveries = || failed.iter().map(|(s, _)| s.delivery);
     sqlx::query(
         "-- postrider: settle_ended
         INSERT INTO postrider_ended
@@ -344,10 +349,10 @@ async fn keep_ended(
     )
     .bind(slot)
     .bind(now)
-    .bind(leased().map(|l| l.day).bind_iter())
-    .bind(leased().map(|l| l.id.0).bind_iter())
-    .bind(leased().map(|l| l.event.id.0).bind_iter())
-    .bind(leased().map(|l| l.hook.id.0).bind_iter())
+    .bind(deliveries().map(|d| d.day).bind_iter())
+    .bind(deliveries().map(|d| d.id.0).bind_iter())
+    .bind(deliveries().map(|d| d.event.id.0).bind_iter())
+    .bind(failed.iter().map(|(s, _)| s.hook().0).bind_iter())
     .bind(failed.iter().map(|(s, _)| number(s)).bind_iter())
     .bind(failed.iter().map(|(_, reason)| *reason).bind_iter())
     .execute(connection)
@@ -381,14 +386,14 @@ impl Places {
 }
 
 impl Members {
-    fn of(part: &[&Settlement]) -> Self {
+    fn of(part: &[DeliverySettlement<'_>]) -> Self {
         let mut members = Self::default();
         for settlement in part {
-            let Some(fresh) = settlement.leased.fresh else {
+            let Some(fresh) = settlement.request().lease.group_member() else {
                 continue;
             };
-            let token = settlement.leased.token.0;
-            let none = || Places(vec![b'0'; fresh.together as usize]);
+            let token = settlement.request().lease.token.0;
+            let none = || Places(vec![b'0'; fresh.members as usize]);
             let places = members.of_others.entry(token).or_insert_with(none);
             if let Some(bit) = places.0.get_mut(fresh.place as usize) {
                 members.repeated |= *bit == b'1';
@@ -409,33 +414,33 @@ impl Members {
 fn with_settlements<'q>(
     query: Query<'q, Postgres, PgArguments>,
     slot: i16,
-    part: &'q [&Settlement],
+    part: &'q [DeliverySettlement<'q>],
     scrubbed: bool,
 ) -> Query<'q, Postgres, PgArguments> {
-    let next = |s: &&Settlement| match s.step {
+    let next = |s: &DeliverySettlement<'_>| match s.step() {
         Step::Retry(at) => Some(at),
         Step::Failed(_) if s.holds_key() => Some(never()),
         Step::Delivered | Step::Failed(_) => None,
     };
-    let duration_ms = |s: &&Settlement| {
+    let duration_ms = |s: &DeliverySettlement<'_>| {
         let millis = s.attempt.duration.as_millis();
         i32::try_from(millis).unwrap_or(i32::MAX)
     };
-    let status = |s: &&Settlement| {
+    let status = |s: &DeliverySettlement<'_>| {
         let status = s.attempt.outcome.status();
         status.and_then(|status| i16::try_from(status).ok())
     };
-    let error = move |s: &&Settlement| match s.attempt.error() {
+    let error = move |s: &DeliverySettlement<'_>| match s.attempt.error() {
         Some(_) if scrubbed => Some(REFUSED_TEXT.to_owned()),
         error => error,
     };
     query
         .bind(slot)
-        .bind(part.iter().map(|s| s.leased.id.0).bind_iter())
-        .bind(part.iter().map(|s| s.leased.token.0).bind_iter())
-        .bind(part.iter().map(|s| s.leased.day).bind_iter())
-        .bind(part.iter().map(|s| s.leased.event.id.0).bind_iter())
-        .bind(part.iter().map(|s| s.leased.hook.id.0).bind_iter())
+        .bind(part.iter().map(|s| s.delivery.id.0).bind_iter())
+        .bind(part.iter().map(|s| s.request().lease.token.0).bind_iter())
+        .bind(part.iter().map(|s| s.delivery.day).bind_iter())
+        .bind(part.iter().map(|s| s.delivery.event.id.0).bind_iter())
+        .bind(part.iter().map(|s| s.hook().0).bind_iter())
         .bind(part.iter().map(|s| s.attempt.id.0).bind_iter())
         .bind(part.iter().map(|s| number(s)).bind_iter())
         .bind(part.iter().map(|s| s.attempt.at).bind_iter())
@@ -447,17 +452,17 @@ fn with_settlements<'q>(
         .bind(part.iter().map(next).bind_iter())
 }
 
-fn number(settlement: &Settlement) -> i32 {
-    i32::try_from(settlement.leased.attempts.saturating_add(1)).unwrap_or(i32::MAX)
+fn number(settled: &DeliverySettlement<'_>) -> i32 {
+    i32::try_from(settled.number()).unwrap_or(i32::MAX)
 }
 
-fn response(settlement: &Settlement, scrubbed: bool) -> Option<&[u8]> {
-    let response = settlement.attempt.response.as_slice();
+fn response<'a>(settled: &DeliverySettlement<'a>, scrubbed: bool) -> Option<&'a [u8]> {
+    let response = settled.attempt.response.as_slice();
     (!scrubbed && !response.is_empty()).then_some(response)
 }
 
-fn hooks_of(part: &[&Settlement]) -> Vec<Uuid> {
-    let mut hooks: Vec<_> = part.iter().map(|s| s.leased.hook.id.0).collect();
+fn hooks_of(part: &[DeliverySettlement<'_>]) -> Vec<Uuid> {
+    let mut hooks: Vec<_> = part.iter().map(|s| s.hook().0).collect();
     hooks.sort_unstable();
     hooks.dedup();
     hooks

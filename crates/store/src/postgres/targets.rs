@@ -1,7 +1,8 @@
 //! Where deliveries go, if that is kept with their first attempt.
 
 use crate::Result;
-use crate::{Settlement, target};
+use crate::settlement::DeliverySettlement;
+use crate::target;
 use postrider_core::KeyRing;
 use sqlx::PgConnection;
 use sqlx::postgres::PgBindIterExt;
@@ -12,7 +13,7 @@ pub(super) async fn keep_targets(
     connection: &mut PgConnection,
     slot: i16,
     keys: &KeyRing,
-    settled: &[&Settlement],
+    settled: &[DeliverySettlement<'_>],
 ) -> Result<()> {
     let kept = target::to_keep(keys, settled)?;
     if kept.is_empty() {

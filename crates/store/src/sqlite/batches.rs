@@ -2,9 +2,10 @@
 //!
 //! There is one writer, so what is cut in a transaction is cut by it alone.
 
-use super::leases::{Columns, DueRow};
+use super::leases::leased_columns;
 use super::values::{micros, rows};
 use crate::batch::{BatchKey, Candidate, Unit, cut, looked_at};
+use crate::lease::LeasedRow;
 use crate::{LeaseRequest, Result};
 use postrider_core::{Batching, DeliveryId, HookId};
 use sqlx::SqliteConnection;
@@ -19,11 +20,11 @@ pub(super) async fn lease_batches(
     limit: u32,
     batching: &Batching,
     request: &LeaseRequest,
-) -> Result<Vec<DueRow>> {
+) -> Result<Vec<LeasedRow>> {
     let found = due_or_gathering(tx, hook, limit, batching, request).await?;
     let all = found.len() < looked_at(limit, batching) as usize;
     let units = cut(&found, batching.most, limit, all);
-    lease_units(tx, hook, &units, request).await
+    lease_units(tx, &units, request).await
 }
 
 /// What is due of the hook, or may go with what is due, the longest due first.
@@ -83,10 +84,9 @@ async fn due_or_gathering(
 
 async fn lease_units(
     tx: &mut SqliteConnection,
-    hook: HookId,
     units: &[Unit],
     request: &LeaseRequest,
-) -> Result<Vec<DueRow>> {
+) -> Result<Vec<LeasedRow>> {
     let mut deliveries = Vec::new();
     for unit in units {
         match unit {
@@ -100,7 +100,7 @@ async fn lease_units(
     if deliveries.is_empty() {
         return Ok(Vec::new());
     }
-    let leased: Vec<Columns> = sqlx::query_as(
+    let mut leased: Vec<LeasedRow> = sqlx::query_as(concat!(
         "-- postrider: lease_cut
         WITH t (v) AS MATERIALIZED (SELECT value FROM json_each(?1)),
         s AS MATERIALIZED (
@@ -110,49 +110,47 @@ async fn lease_units(
         SET lease_token = ?2, lease_expires_at = ?3, batch_id = coalesce(d.batch_id, s.batch)
         FROM s
         WHERE d.slot = 0 AND d.id IN (SELECT delivery FROM s) AND s.delivery = d.id
-        RETURNING id, day, event_id, attempts, earlier_attempts, next_attempt_at, target,
-            event_seq, batch_id",
-    )
+        RETURNING ",
+        leased_columns!(),
+    ))
     .bind(rows(deliveries))
     .bind(request.token.0)
     .bind(micros(request.until))
     .fetch_all(tx)
     .await?;
-    let leased = leased.into_iter().map(|row| DueRow::of(hook, row));
-    let mut leased: Vec<_> = leased.collect();
-    leased.sort_by_key(|row| (row.next_attempt_at, row.id));
+    leased.sort_by_key(|row| (row.due, row.id));
     Ok(leased)
 }
 
 /// Leases what goes along with these.
 pub(super) async fn lease_along(
     tx: &mut SqliteConnection,
-    due: &mut Vec<DueRow>,
+    due: &mut Vec<LeasedRow>,
     request: &LeaseRequest,
 ) -> Result<()> {
-    let first = due.iter().filter(|row| row.batch == Some(row.id));
-    let hooks: HashMap<_, _> = first.map(|row| (row.id, row.hook)).collect();
-    if hooks.is_empty() {
+    let leaders = rows(
+        due.iter()
+            .filter(|row| row.is_leader())
+            .map(|row| row.id.0.simple()),
+    );
+    if leaders.is_empty() {
         return Ok(());
     }
-    let along: Vec<Columns> = sqlx::query_as(
+    let members: Vec<LeasedRow> = sqlx::query_as(concat!(
         "-- postrider: lease_along
         UPDATE postrider_deliveries INDEXED BY postrider_deliveries_batched
         SET lease_token = ?2, lease_expires_at = ?3
         WHERE slot = 0 AND batch_id IN (SELECT unhex(value) FROM json_each(?1))
             AND batch_id IS NOT NULL AND lease_token IS NULL
-        RETURNING id, day, event_id, attempts, earlier_attempts, next_attempt_at, target,
-            event_seq, batch_id",
-    )
-    .bind(rows(hooks.keys().map(|id| id.0.simple())))
+        RETURNING ",
+        leased_columns!(),
+    ))
+    .bind(leaders)
     .bind(request.token.0)
     .bind(micros(request.until))
     .fetch_all(tx)
     .await?;
-    due.extend(along.into_iter().filter_map(|row| {
-        let batch = DeliveryId(row.8?);
-        Some(DueRow::of(*hooks.get(&batch)?, row))
-    }));
+    due.extend(members);
     Ok(())
 }
 

@@ -1,19 +1,19 @@
-//! How hooks do, written in the transaction that settles their attempts.
+//! The health of hooks, read and written in the transaction that settles their attempts.
 //!
-//! The fail count of a hook is written only when it changes: a hook that always answers has no
-//! row, and none is made for it.
+//! A row is written only when something changes: a hook that always answers has none.
 
 use super::gates::renew_versions;
 use super::hook_history::record;
 use super::hooks::{disable, is_active};
 use super::values::{micros, moment, rows};
 use crate::audit_entry::AuditEntry;
-use crate::batch::once_each;
-use crate::{Disabling, HookPhase, Result, Settlement, Warning};
-use postrider_core::{Health, HealthAction, HookId, Phase, Timestamp, scrub};
+use crate::hook_health::{concerned, decide, is_failing};
+use crate::settlement::DeliverySettlement;
+use crate::{Disabling, HookPhase, Result, Warning};
+use postrider_core::{Health, HookId, Phase, Timestamp};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{FromRow, Row};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 struct HealthRow(HookId, Health);
 
@@ -37,85 +37,48 @@ impl FromRow<'_, SqliteRow> for HealthRow {
     }
 }
 
-/// What the attempts meant for their hooks.
+/// The result for the hooks of a transaction's settlements.
 #[derive(Default)]
-pub(super) struct Weighed {
-    /// Hooks that were disabled.
+pub(super) struct HealthResult {
     pub disabled: Vec<Disabling>,
-    /// Active hooks that are half of the way there.
     pub warned: Vec<Warning>,
-    /// How those stand that were failing or have failed.
-    pub standings: Vec<HookPhase>,
+    pub phases: Vec<HookPhase>,
 }
 
-/// Takes the attempts that took effect into their hooks' health.
+/// Brings the health of the concerned hooks up to date.
 pub(super) async fn update_health(
     tx: &mut SqliteConnection,
-    held: &[&Settlement],
+    effective: &[DeliverySettlement<'_>],
     now: Timestamp,
-) -> Result<Weighed> {
-    let mut by_hook: BTreeMap<HookId, Vec<&Settlement>> = BTreeMap::new();
-    for settlement in once_each(held) {
-        by_hook
-            .entry(settlement.leased.hook.id)
-            .or_default()
-            .push(settlement);
+) -> Result<HealthResult> {
+    let hooks: BTreeSet<_> = effective.iter().map(DeliverySettlement::hook).collect();
+    let known = read(tx, hooks.into_iter()).await?;
+    let concerned = concerned(effective, |hook| known.get(&hook).is_some_and(is_failing));
+    let mut changes = decide(effective, &concerned, &known);
+    for (hook, health) in &changes.changed {
+        write(tx, *hook, health).await?;
     }
-    let known = read(tx, by_hook.keys().copied()).await?;
-    let mut weighed = Weighed::default();
-    let (mut moved, mut entries) = (Vec::new(), Vec::new());
-    for (hook, settlements) in by_hook {
-        let before = known.get(&hook).cloned().unwrap_or_default();
-        let Some((mut health, verdict)) = judge(hook, &before, &settlements) else {
-            continue;
-        };
-        health.last_error = health.last_error.as_deref().map(scrub);
-        if health != before || before.fail_count > 0 || before.phase == Some(Phase::BackedOff) {
-            weighed.standings.push(HookPhase::of(hook, &health));
-        }
-        if health.phase != before.phase {
-            moved.push(hook);
-        }
-        if health != before {
-            write(tx, hook, &health).await?;
-        }
-        match verdict {
-            HealthAction::Disable(reason) if disable(tx, hook, reason, now).await? => {
-                let disabling = Disabling::of(hook, reason, &health);
-                entries.push(AuditEntry::disabled(&disabling));
-                weighed.disabled.push(disabling);
-            }
-            HealthAction::Warn if is_active(tx, hook).await? => {
-                let warning = Warning::of(hook, &health);
-                entries.push(AuditEntry::warned(&warning));
-                weighed.warned.push(warning);
-            }
-            HealthAction::Nothing | HealthAction::Warn | HealthAction::Disable(_) => {}
+    if !changes.moved.is_empty() {
+        let version = renew_versions(tx, &changes.moved).await?;
+        changes.set_version(Some(version));
+    }
+    let mut result = HealthResult::default();
+    for disabling in changes.verdicts {
+        if disable(tx, disabling.hook, disabling.reason, now).await? {
+            result.disabled.push(disabling);
         }
     }
+    for warning in changes.warnings {
+        if is_active(tx, warning.hook).await? {
+            result.warned.push(warning);
+        }
+    }
+    let disabled = result.disabled.iter().map(AuditEntry::disabled);
+    let warned = result.warned.iter().map(AuditEntry::warned);
+    let entries: Vec<_> = disabled.chain(warned).collect();
     record(tx, &entries, now).await?;
-    if !moved.is_empty() {
-        let version = renew_versions(tx, &moved).await?;
-        for standing in &mut weighed.standings {
-            standing.version = Some(version).filter(|_| moved.contains(&standing.hook));
-        }
-    }
-    Ok(weighed)
-}
-
-/// The hook's health after these attempts, taken in the order in which they ended.
-fn judge(
-    hook: HookId,
-    before: &Health,
-    settlements: &[&Settlement],
-) -> Option<(Health, HealthAction)> {
-    let policy = settlements.first()?.policy;
-    let mut observations: Vec<_> = settlements
-        .iter()
-        .map(|settlement| settlement.observation())
-        .collect();
-    observations.sort_by_key(|observation| observation.at);
-    Some(before.after(hook, &observations, &policy))
+    result.phases = changes.phases;
+    Ok(result)
 }
 
 async fn read(

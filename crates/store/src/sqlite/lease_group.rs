@@ -6,7 +6,8 @@
 
 use super::values::{day_number, micros, moment, rows};
 use crate::fan_out::Plan;
-use crate::{FanOutRequest, Result, Settlement};
+use crate::settlement::DeliverySettlement;
+use crate::{FanOutRequest, Result};
 use postrider_core::{DeliveryId, EventId, HookId, LeaseToken, Timestamp};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{FromRow, Row};
@@ -175,13 +176,14 @@ pub(super) async fn keep_started(
 /// holds: of two settlements of one member the first counts.
 pub(super) async fn take_settled(
     tx: &mut SqliteConnection,
-    fresh: &[&Settlement],
+    fresh: &[DeliverySettlement<'_>],
 ) -> Result<HashSet<Uuid>> {
     let mut by_lease: BTreeMap<Uuid, Vec<(Uuid, usize)>> = BTreeMap::new();
-    for leased in fresh.iter().map(|settlement| &settlement.leased) {
-        if let Some(fresh) = leased.fresh {
-            let members = by_lease.entry(leased.token.0).or_default();
-            members.push((leased.id.0, fresh.place as usize));
+    for settled in fresh {
+        let lease = &settled.request().lease;
+        if let Some(member) = lease.group_member() {
+            let members = by_lease.entry(lease.token.0).or_default();
+            members.push((settled.delivery.id.0, member.place as usize));
         }
     }
     let mut held = HashSet::with_capacity(fresh.len());

@@ -7,17 +7,23 @@ use super::SqliteStore;
 use super::batches::{lead, lease_along, lease_batches};
 use super::lease_group::give_back_started;
 use super::order::lease_in_turn;
-use super::values::{day_of, micros, moment, rows};
-use crate::batch::{along, batching_of, together};
-use crate::{DueHook, HookCache, LeaseRequest, Leased, Result, target};
-use chrono::TimeDelta;
+use super::recover;
+use super::values::{day_number, day_of, micros, moment, rows};
+use crate::batch::{along, batching_of};
+use crate::lease::{LeasedEvents, LeasedRow, Unfit, requests};
+use crate::{
+    DueHook, HookRequest, LeaseRequest, Queue, RecoverResult, Result, SettleResult, Settlement,
+    target,
+};
+use async_trait::async_trait;
+use chrono::{NaiveDate, TimeDelta};
 use postrider_core::{
-    DeliveryId, Event, EventId, HookId, HookStatus, KeyRing, LeaseToken, Ordered, Payload,
+    DeliveryId, Event, EventId, HookId, HookStatus, LeaseToken, Ordered, Payload, Schedules,
     Timestamp,
 };
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{FromRow, Row};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tracing::error;
 use uuid::Uuid;
@@ -26,8 +32,9 @@ use uuid::Uuid;
 /// must not stand in the way of those behind it.
 const UNFIT_WAIT: TimeDelta = TimeDelta::hours(1);
 
-impl SqliteStore {
-    pub(super) async fn find_due_hooks(
+#[async_trait]
+impl Queue for SqliteStore {
+    async fn due_hooks(
         &self,
         slot: i16,
         after: Option<HookId>,
@@ -65,7 +72,7 @@ impl SqliteStore {
         Ok(due.collect())
     }
 
-    pub(super) async fn find_slots(&self) -> Result<Vec<i16>> {
+    async fn slots(&self) -> Result<Vec<i16>> {
         let any: bool = sqlx::query_scalar(
             "-- postrider: slots
             SELECT EXISTS (SELECT 1 FROM postrider_deliveries)
@@ -76,7 +83,7 @@ impl SqliteStore {
         Ok(if any { vec![0] } else { vec![] })
     }
 
-    pub(super) async fn take_leases(&self, request: LeaseRequest) -> Result<Vec<Leased>> {
+    async fn lease(&self, request: LeaseRequest) -> Result<Vec<HookRequest>> {
         if request.slot != 0 || request.wanted.is_empty() {
             return Ok(Vec::new());
         }
@@ -99,12 +106,20 @@ impl SqliteStore {
             });
         }
         lease_along(&mut tx, &mut due, &request).await?;
-        let leased = with_events(&mut tx, due, &cache, &request, &self.keys).await?;
+        let events = events_of(&mut tx, &due).await?;
+        let (leased, unfit) = requests(due, &request, &cache, &events, &self.keys);
+        if !unfit.is_empty() {
+            give_back(&mut tx, &request, &unfit).await?;
+        }
         tx.commit().await?;
         Ok(leased)
     }
 
-    pub(super) async fn give_back(
+    async fn settle(&self, now: Timestamp, settlements: &[Settlement]) -> Result<SettleResult> {
+        self.settle_in_parts(now, settlements).await
+    }
+
+    async fn release(
         &self,
         slot: i16,
         token: LeaseToken,
@@ -135,52 +150,41 @@ impl SqliteStore {
         tx.commit().await?;
         Ok(released + members)
     }
+
+    async fn recover(
+        &self,
+        slot: i16,
+        now: Timestamp,
+        limit: u32,
+        schedules: &dyn Schedules,
+    ) -> Result<RecoverResult> {
+        recover::recover(self, slot, now, limit, schedules).await
+    }
 }
 
-/// A delivery that was leased a moment ago, without its event.
-pub(super) struct DueRow {
-    pub id: DeliveryId,
-    pub batch: Option<DeliveryId>,
-    seq: i64,
-    day: i32,
-    event_id: Uuid,
-    pub hook: HookId,
-    attempts: u32,
-    earlier_attempts: u32,
-    pub next_attempt_at: i64,
-    target: Option<String>,
+/// The columns of a delivery that is leased.
+macro_rules! leased_columns {
+    () => {
+        "id, day, event_id, hook_id, event_seq, batch_id, attempts, earlier_attempts,
+            next_attempt_at, target"
+    };
 }
+pub(super) use leased_columns;
 
-/// The columns of a delivery that was leased: id, day, event, attempts, those of earlier rounds,
-/// when it was due, its target, the place of its event, and its batch.
-pub(super) type Columns = (
-    Uuid,
-    i32,
-    Uuid,
-    u32,
-    u32,
-    i64,
-    Option<String>,
-    i64,
-    Option<Uuid>,
-);
-
-impl DueRow {
-    pub(super) fn of(hook: HookId, columns: Columns) -> Self {
-        let (id, day, event_id, attempts, earlier_attempts, next_attempt_at, target, seq, batch) =
-            columns;
-        Self {
-            id: DeliveryId(id),
-            batch: batch.map(DeliveryId),
-            seq,
-            day,
-            event_id,
-            hook,
-            attempts,
-            earlier_attempts,
-            next_attempt_at,
-            target,
-        }
+impl FromRow<'_, SqliteRow> for LeasedRow {
+    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            id: DeliveryId(row.try_get("id")?),
+            day: day_of(row.try_get("day")?),
+            event: EventId(row.try_get("event_id")?),
+            hook: HookId(row.try_get("hook_id")?),
+            event_seq: row.try_get("event_seq")?,
+            batch: row.try_get::<Option<Uuid>, _>("batch_id")?.map(DeliveryId),
+            attempts: row.try_get("attempts")?,
+            earlier_attempts: row.try_get("earlier_attempts")?,
+            due: moment(row.try_get("next_attempt_at")?),
+            target: row.try_get("target")?,
+        })
     }
 }
 
@@ -191,8 +195,8 @@ async fn lease_hook(
     hook: HookId,
     limit: u32,
     request: &LeaseRequest,
-) -> Result<Vec<DueRow>> {
-    let leased: Vec<Columns> = sqlx::query_as(
+) -> Result<Vec<LeasedRow>> {
+    let mut leased: Vec<LeasedRow> = sqlx::query_as(concat!(
         "-- postrider: lease
         UPDATE postrider_deliveries SET lease_token = ?4, lease_expires_at = ?5
         WHERE slot = 0 AND id IN (
@@ -200,9 +204,9 @@ async fn lease_hook(
             WHERE slot = 0 AND hook_id = ?1 AND lease_token IS NULL AND next_attempt_at <= ?2
             ORDER BY next_attempt_at LIMIT ?3
         )
-        RETURNING id, day, event_id, attempts, earlier_attempts, next_attempt_at, target,
-            event_seq, batch_id",
-    )
+        RETURNING ",
+        leased_columns!(),
+    ))
     .bind(hook.0)
     .bind(micros(request.now))
     .bind(limit)
@@ -210,26 +214,17 @@ async fn lease_hook(
     .bind(micros(request.until))
     .fetch_all(tx)
     .await?;
-    let leased = leased.into_iter().map(|row| DueRow::of(hook, row));
-    let mut due: Vec<_> = leased.collect();
-    due.sort_by_key(|row| (row.next_attempt_at, row.id));
-    Ok(due)
+    leased.sort_by_key(|row| (row.due, row.id));
+    Ok(leased)
 }
 
-/// Puts the events to the leased deliveries. Those whose event is gone, or whose target cannot be
-/// opened, lose the lease again.
-async fn with_events(
-    tx: &mut SqliteConnection,
-    due: Vec<DueRow>,
-    cache: &HookCache,
-    request: &LeaseRequest,
-    keys: &KeyRing,
-) -> Result<Vec<Leased>> {
-    let mut days: BTreeMap<i32, Vec<Uuid>> = BTreeMap::new();
-    for row in &due {
-        days.entry(row.day).or_default().push(row.event_id);
+/// Reads the events of leased deliveries, one statement for each day.
+async fn events_of(tx: &mut SqliteConnection, leased: &[LeasedRow]) -> Result<LeasedEvents> {
+    let mut days: BTreeMap<NaiveDate, Vec<Uuid>> = BTreeMap::new();
+    for row in leased {
+        days.entry(row.day).or_default().push(row.event.0);
     }
-    let mut events = HashMap::new();
+    let mut events = LeasedEvents::with_capacity(leased.len());
     for (day, ids) in days {
         let found: Vec<EventRow> = sqlx::query_as(
             "-- postrider: lease_events
@@ -238,48 +233,30 @@ async fn with_events(
             WHERE slot = 0 AND day = ?1 AND id IN (SELECT unhex(value) FROM json_each(?2))
                 AND erased_at IS NULL",
         )
-        .bind(day)
+        .bind(day_number(day))
         .bind(rows(ids.iter().map(|id| id.simple())))
         .fetch_all(&mut *tx)
         .await?;
         events.extend(
             found
                 .into_iter()
-                .map(|row| ((day, row.0.id.0), Arc::new(row.0))),
+                .map(|row| ((day, row.0.id), Arc::new(row.0))),
         );
     }
-    let (mut orphans, mut sealed) = (Vec::new(), Vec::new());
-    let mut leased = Vec::with_capacity(due.len());
-    for row in due {
-        let (Some(event), Some(hook)) = (events.get(&(row.day, row.event_id)), cache.get(row.hook))
-        else {
-            orphans.push(row.id);
-            continue;
-        };
-        let target = match target::open(keys, row.hook, row.target.as_deref()) {
-            Ok(target) => target,
-            Err(error) => {
-                sealed.push((row.id, error));
-                continue;
-            }
-        };
-        let delivery = Leased {
-            slot: 0,
-            id: row.id,
-            day: day_of(row.day),
-            event: event.clone(),
-            hook: hook.clone(),
-            target,
-            attempts: row.attempts,
-            earlier_attempts: row.earlier_attempts,
-            token: request.token,
-            expires_at: request.until,
-            fresh: None,
-            batch: row.batch,
-            companions: Vec::new(),
-        };
-        leased.push((row.seq, delivery));
-    }
+    Ok(events)
+}
+
+/// Gives back the leases of deliveries that cannot be sent.
+async fn give_back(
+    tx: &mut SqliteConnection,
+    request: &LeaseRequest,
+    unfit: &[Unfit],
+) -> Result<()> {
+    let orphans: Vec<_> = unfit
+        .iter()
+        .filter(|unfit| matches!(unfit, Unfit::Event(_)))
+        .map(Unfit::id)
+        .collect();
     if let Some(first) = orphans.first() {
         error!(
             delivery.id = %first,
@@ -287,24 +264,22 @@ async fn with_events(
             orphans.len()
         );
     }
-    target::warn_of_sealed(sealed.iter().map(|(id, error)| (*id, error)));
-    let unfit = orphans.iter().chain(sealed.iter().map(|(id, _)| id));
-    let unfit = rows(unfit.map(|id| id.0.simple()));
-    if !unfit.is_empty() {
-        sqlx::query(
-            "-- postrider: lease_give_back
-            UPDATE postrider_deliveries
-            SET lease_token = NULL, lease_expires_at = NULL, next_attempt_at = ?2,
-                batch_id = NULL
-            WHERE slot = 0 AND id IN (SELECT unhex(value) FROM json_each(?1))",
-        )
-        .bind(unfit)
-        .bind(micros(request.now + UNFIT_WAIT))
-        .execute(&mut *tx)
-        .await?;
-        lead(tx, orphans.iter().map(|id| id.0)).await?;
-    }
-    Ok(together(leased))
+    target::warn_of_sealed(unfit.iter().filter_map(|unfit| match unfit {
+        Unfit::Target(id, error) => Some((*id, error)),
+        Unfit::Hook(_) | Unfit::Event(_) => None,
+    }));
+    sqlx::query(
+        "-- postrider: lease_give_back
+        UPDATE postrider_deliveries
+        SET lease_token = NULL, lease_expires_at = NULL, next_attempt_at = ?2,
+            batch_id = NULL
+        WHERE slot = 0 AND id IN (SELECT unhex(value) FROM json_each(?1))",
+    )
+    .bind(rows(unfit.iter().map(|unfit| unfit.id().0.simple())))
+    .bind(micros(request.now + UNFIT_WAIT))
+    .execute(&mut *tx)
+    .await?;
+    lead(tx, orphans.iter().map(|id| id.0)).await
 }
 
 struct EventRow(Event);

@@ -49,20 +49,13 @@ mod upkeep;
 mod values;
 mod writer;
 
+use crate::Result;
 use crate::hook_cache::LatestHookCache;
 use crate::key_cursors::KeyCursors;
-use crate::{
-    DueHook, EnqueuedOnce, FanOutRequest, FanOutResult, HookCache, Idempotency, LeaseRequest,
-    Leased, Outbox, Peek, Queue, RecoverResult, Result, SettleResult, Settlement,
-};
-use async_trait::async_trait;
 pub(crate) use errors::explain;
-use postrider_core::{
-    DeliveryId, EventId, HookId, KeyRing, LeaseToken, NewEvent, Schedules, Timestamp,
-};
+use postrider_core::KeyRing;
 use sqlx::SqlitePool;
 use std::path::PathBuf;
-use std::sync::Arc;
 use writer::Writer;
 
 /// The store in one SQLite file.
@@ -93,77 +86,5 @@ impl SqliteStore {
             cache: LatestHookCache::default(),
             key_cursors: KeyCursors::default(),
         })
-    }
-}
-
-#[async_trait]
-impl Outbox for SqliteStore {
-    async fn enqueue(&self, events: &[NewEvent]) -> Result<Vec<EventId>> {
-        self.insert_events(events).await
-    }
-
-    async fn enqueue_once(
-        &self,
-        call: &Idempotency,
-        events: &[NewEvent],
-        now: Timestamp,
-    ) -> Result<EnqueuedOnce> {
-        idempotency::enqueue_once(self, call, events, now).await
-    }
-
-    async fn peek(&self) -> Result<Peek> {
-        self.look().await
-    }
-
-    async fn fan_out(&self, request: FanOutRequest) -> Result<FanOutResult> {
-        self.take_batch(request).await
-    }
-
-    fn hook_cache(&self) -> Arc<HookCache> {
-        self.cache.get()
-    }
-}
-
-#[async_trait]
-impl Queue for SqliteStore {
-    async fn slots(&self) -> Result<Vec<i16>> {
-        self.find_slots().await
-    }
-
-    async fn due_hooks(
-        &self,
-        slot: i16,
-        after: Option<HookId>,
-        limit: u32,
-    ) -> Result<Vec<DueHook>> {
-        self.find_due_hooks(slot, after, limit).await
-    }
-
-    async fn lease(&self, request: LeaseRequest) -> Result<Vec<Leased>> {
-        self.take_leases(request).await
-    }
-
-    async fn settle(&self, now: Timestamp, settlements: &[Settlement]) -> Result<SettleResult> {
-        self.settle_batch(now, settlements).await
-    }
-
-    async fn release(
-        &self,
-        slot: i16,
-        token: LeaseToken,
-        deliveries: &[DeliveryId],
-        now: Timestamp,
-    ) -> Result<u32> {
-        self.give_back(slot, token, deliveries, now).await
-    }
-
-    async fn recover(
-        &self,
-        slot: i16,
-        now: Timestamp,
-        limit: u32,
-        schedules: &dyn Schedules,
-    ) -> Result<RecoverResult> {
-        recover::recover(self, slot, now, limit, schedules).await
     }
 }

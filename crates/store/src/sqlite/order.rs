@@ -3,8 +3,9 @@
 //!
 //! There is one writer, so what a transaction sees of a key stays so until its commit.
 
-use super::leases::DueRow;
+use super::leases::leased_columns;
 use super::values::{micros, rows};
+use crate::lease::LeasedRow;
 use crate::order::{Due, First, never, turns};
 use crate::{LeaseRequest, Result};
 use postrider_core::{DeliveryId, HookId, Timestamp};
@@ -23,14 +24,14 @@ pub(super) async fn lease_in_turn(
     hook: HookId,
     limit: u32,
     request: &LeaseRequest,
-) -> Result<Vec<DueRow>> {
+) -> Result<Vec<LeasedRow>> {
     let mut places = BTreeMap::from([(hook, limit)]);
     let mut leased = Vec::new();
     for spare in SPARE {
         let left = places.get(&hook).copied().unwrap_or_default();
         let due = due_in_turn(tx, hook, left.saturating_add(spare), request).await?;
         let turns = turns(due, &mut places);
-        leased.extend(lease_these(tx, hook, &turns.go, request).await?);
+        leased.extend(lease_these(tx, &turns.go, request).await?);
         let stranded = turns.stranded.iter();
         let stranded = stranded.map(|(hook, key)| (*hook, key.as_str()));
         give_turns(tx, stranded.collect(), request.now).await?;
@@ -39,7 +40,7 @@ pub(super) async fn lease_in_turn(
             break;
         }
     }
-    leased.sort_by_key(|row| (row.next_attempt_at, row.id));
+    leased.sort_by_key(|row| (row.due, row.id));
     Ok(leased)
 }
 
@@ -111,29 +112,24 @@ async fn first_of(tx: &mut SqliteConnection, hook: HookId, key: &str) -> Result<
 
 async fn lease_these(
     tx: &mut SqliteConnection,
-    hook: HookId,
     ids: &[DeliveryId],
     request: &LeaseRequest,
-) -> Result<Vec<DueRow>> {
+) -> Result<Vec<LeasedRow>> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let leased = sqlx::query_as(
+    Ok(sqlx::query_as(concat!(
         "-- postrider: lease_first
         UPDATE postrider_deliveries SET lease_token = ?2, lease_expires_at = ?3
         WHERE slot = 0 AND id IN (SELECT unhex(value) FROM json_each(?1))
-        RETURNING id, day, event_id, attempts, earlier_attempts, next_attempt_at, target,
-            event_seq, batch_id",
-    )
+        RETURNING ",
+        leased_columns!(),
+    ))
     .bind(rows(ids.iter().map(|id| id.0.simple())))
     .bind(request.token.0)
     .bind(micros(request.until))
     .fetch_all(tx)
-    .await?;
-    Ok(leased
-        .into_iter()
-        .map(|row| DueRow::of(hook, row))
-        .collect())
+    .await?)
 }
 
 async fn put_behind(tx: &mut SqliteConnection, behind: &[(DeliveryId, DeliveryId)]) -> Result<()> {

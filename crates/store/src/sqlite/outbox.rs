@@ -5,15 +5,20 @@
 //! copied inside the database; it never travels back.
 
 use super::SqliteStore;
+use super::idempotency;
 use super::lease_group::keep_started;
 use super::outbox_rows::{Verdict, kept_id, read_rows};
 use super::values::{day_number, micros, push_number, rows};
 use crate::error::words;
 use crate::fan_out::{OutboxRow, Plan, plan, repeated_in_batch};
-use crate::{Error, FanOutRequest, FanOutResult, Peek, Result};
+use crate::{
+    EnqueuedOnce, Error, FanOutRequest, FanOutResult, HookCache, Idempotency, Outbox, Peek, Result,
+};
+use async_trait::async_trait;
 use postrider_core::{EventId, NewEvent, Timestamp};
 use sqlx::SqliteConnection;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 /// What is to become of the rows of a batch that are covered.
 struct Sorted {
@@ -25,8 +30,9 @@ struct Sorted {
     duplicates: Vec<i64>,
 }
 
-impl SqliteStore {
-    pub(super) async fn insert_events(&self, events: &[NewEvent]) -> Result<Vec<EventId>> {
+#[async_trait]
+impl Outbox for SqliteStore {
+    async fn enqueue(&self, events: &[NewEvent]) -> Result<Vec<EventId>> {
         for event in events {
             event.check()?;
         }
@@ -36,7 +42,16 @@ impl SqliteStore {
         Ok(ids)
     }
 
-    pub(super) async fn look(&self) -> Result<Peek> {
+    async fn enqueue_once(
+        &self,
+        call: &Idempotency,
+        events: &[NewEvent],
+        now: Timestamp,
+    ) -> Result<EnqueuedOnce> {
+        idempotency::enqueue_once(self, call, events, now).await
+    }
+
+    async fn peek(&self) -> Result<Peek> {
         let mut connection = self.readers.acquire().await?;
         let (queued, hooks_version): (bool, i64) = sqlx::query_as(
             "-- postrider: peek
@@ -53,7 +68,7 @@ impl SqliteStore {
 
     /// Fans a batch out. When the database refuses it, half of it, and so on; a row that is
     /// refused alone is moved to `postrider_rejected`.
-    pub(super) async fn take_batch(&self, request: FanOutRequest) -> Result<FanOutResult> {
+    async fn fan_out(&self, request: FanOutRequest) -> Result<FanOutResult> {
         if request.slot != 0 {
             return Ok(FanOutResult::default());
         }
@@ -73,6 +88,12 @@ impl SqliteStore {
         }
     }
 
+    fn hook_cache(&self) -> Arc<HookCache> {
+        self.cache.get()
+    }
+}
+
+impl SqliteStore {
     async fn take_rows(&self, request: &FanOutRequest, max_events: u32) -> Result<FanOutResult> {
         let mut tx = self.writer.begin().await?;
         let Some(head) = Head::read(&mut tx, request, max_events).await? else {
@@ -152,7 +173,7 @@ impl Head {
         request: &FanOutRequest,
         max_events: u32,
     ) -> Result<Option<Self>> {
-        type Columns = (u32, Option<i64>, Option<i64>, i64);
+        type Columns = (u32, Option<i64>, Option<i64>, Option<i64>);
         let (queued, last_seq, bytes, hooks_version): Columns = sqlx::query_as(
             "-- postrider: fan_out_head
             SELECT count(*), max(seq), sum(size), (SELECT hooks_version FROM postrider_meta)
@@ -165,6 +186,8 @@ impl Head {
         let (Some(mut last_seq), Some(bytes)) = (last_seq, bytes) else {
             return Ok(None);
         };
+        // A missing row reads as NULL, which would pass for version 0: no hooks at all.
+        let hooks_version = hooks_version.ok_or(sqlx::Error::RowNotFound)?;
         let max_bytes = i64::try_from(request.max_bytes).unwrap_or(i64::MAX);
         if bytes > max_bytes {
             last_seq = sqlx::query_scalar(

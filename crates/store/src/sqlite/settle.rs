@@ -15,10 +15,10 @@ use super::settle_rows::{
 };
 use super::targets::keep_targets;
 use super::values::{day_number, micros, rows};
-use crate::batch::halves;
 use crate::operational_events::of_settled;
 use crate::order::never;
-use crate::{Error, Result, SettleResult, Settlement, Step};
+use crate::settlement::{DeliverySettlement, halves};
+use crate::{Error, LeaseKind, Result, SettleResult, Settlement, Step};
 use postrider_core::Timestamp;
 use sqlx::SqliteConnection;
 use std::collections::HashSet;
@@ -28,18 +28,19 @@ use uuid::Uuid;
 const REFUSED_TEXT: &str = "the database refused the response text";
 
 impl SqliteStore {
-    pub(super) async fn settle_batch(
+    /// Settles all at once; a part that the database refuses is settled in halves, and a request
+    /// that is refused alone without the response.
+    pub(super) async fn settle_in_parts(
         &self,
         now: Timestamp,
         settlements: &[Settlement],
     ) -> Result<SettleResult> {
         let mut total = SettleResult::default();
         let mut seen = HashSet::with_capacity(settlements.len());
-        let all: Vec<_> = settlements
+        let (all, repeated): (Vec<_>, Vec<_>) = settlements
             .iter()
-            .filter(|settlement| seen.insert(settlement.attempt.id))
-            .collect();
-        total.replayed += count(settlements.len() - all.len());
+            .partition(|settlement| seen.insert(settlement.attempt().id));
+        total.replayed += deliveries_of(&repeated);
         // Depth first and in order, so that a hook's attempts count in theirs.
         let mut parts = vec![all.as_slice()];
         while let Some(part) = parts.pop() {
@@ -79,7 +80,8 @@ impl SqliteStore {
         // A delivery has one lease, so of two settlements under it the first counts.
         let (held, lost): (Vec<_>, Vec<_>) = part
             .iter()
-            .partition::<Vec<&Settlement>, _>(|settlement| fenced.remove(&settlement.leased.id.0));
+            .flat_map(|settlement| settlement.deliveries())
+            .partition(|settled| fenced.remove(&settled.delivery.id.0));
         let attempts = held.iter().map(|s| attempt_row(s, scrub)).collect();
         insert_attempts(&mut tx, attempts, false).await?;
         move_on(&mut tx, &held, now).await?;
@@ -90,21 +92,21 @@ impl SqliteStore {
         let late: Vec<_> = lost.iter().map(|s| attempt_row(s, scrub)).collect();
         let recorded = recorded_before(&mut tx, &late).await?;
         insert_attempts(&mut tx, late, true).await?;
-        let weighed = update_health(&mut tx, &held, now).await?;
-        let (cache, warned) = (self.cache.get(), &weighed.warned);
-        let announcements = of_settled(&cache, &held, warned, &weighed.disabled, now);
+        let health = update_health(&mut tx, &held, now).await?;
+        let (cache, warned) = (self.cache.get(), &health.warned);
+        let announcements = of_settled(&cache, &held, warned, &health.disabled, now);
         announce(&mut tx, &announcements, now).await?;
         tx.commit().await?;
 
         let late = lost.iter().filter(|s| !recorded.contains(&s.attempt.id.0));
         Ok(SettleResult {
             settled: count(held.len()),
-            late: late.map(|settlement| settlement.leased.id).collect(),
+            late: late.map(|settled| settled.delivery.id).collect(),
             replayed: count(recorded.len()),
-            disabled: weighed.disabled,
-            warned: weighed.warned,
-            standings: weighed.standings,
-            scrubbed: if scrub { count(part.len()) } else { 0 },
+            disabled: health.disabled,
+            warned: health.warned,
+            standings: health.phases,
+            scrubbed: if scrub { deliveries_of(part) } else { 0 },
         })
     }
 }
@@ -113,13 +115,13 @@ impl SqliteStore {
 async fn fenced(tx: &mut SqliteConnection, part: &[&Settlement]) -> Result<HashSet<Uuid>> {
     let (fresh, with_rows): (Vec<_>, Vec<_>) = part
         .iter()
-        .partition::<Vec<&Settlement>, _>(|settlement| settlement.leased.fresh.is_some());
+        .flat_map(|settlement| settlement.deliveries())
+        .partition(|settled| settled.request().lease.kind != LeaseKind::Row);
     let mut fenced = take_settled(tx, &fresh).await?;
     let leases = rows(
         with_rows
             .iter()
-            .map(|settlement| &settlement.leased)
-            .map(|leased| (leased.id.0.simple(), leased.token.0.simple())),
+            .map(|s| (s.delivery.id.0.simple(), s.request().lease.token.0.simple())),
     );
     if !leases.is_empty() {
         let held: Vec<Uuid> = sqlx::query_scalar(
@@ -137,38 +139,42 @@ async fn fenced(tx: &mut SqliteConnection, part: &[&Settlement]) -> Result<HashS
 }
 
 /// Ends or reschedules the deliveries that are still leased.
-async fn move_on(tx: &mut SqliteConnection, held: &[&Settlement], now: Timestamp) -> Result<()> {
+async fn move_on(
+    tx: &mut SqliteConnection,
+    held: &[DeliverySettlement<'_>],
+    now: Timestamp,
+) -> Result<()> {
     let (mut done, mut ended) = (Vec::new(), Vec::new());
     let (mut waiting, mut first_waiting) = (Vec::new(), Vec::new());
     let mut holding = Vec::new();
-    for settlement in held {
-        let leased = &settlement.leased;
-        let (id, attempts) = (leased.id.0.simple(), leased.attempts + 1);
-        match (settlement.step, leased.fresh) {
+    for settled in held {
+        let delivery = settled.delivery;
+        let (id, attempts) = (delivery.id.0.simple(), settled.number());
+        match (settled.step(), settled.request().lease.group_member()) {
             (Step::Retry(at), None) => waiting.push((id, micros(at), attempts, 0)),
             (Step::Retry(at), Some(fresh)) => first_waiting.push(WaitingRow {
                 id,
-                day: day_number(leased.day),
-                event_id: leased.event.id.0.simple(),
-                hook_id: leased.hook.id.0.simple(),
+                day: day_number(delivery.day),
+                event_id: delivery.event.id.0.simple(),
+                hook_id: settled.hook().0.simple(),
                 event_seq: fresh.seq,
-                ordering_key: leased.event.ordering_key.as_deref(),
+                ordering_key: delivery.event.ordering_key.as_deref(),
                 attempts,
                 next_attempt_at: micros(at),
             }),
-            (Step::Failed(_), None) if settlement.holds_key() => {
+            (Step::Failed(_), None) if settled.holds_key() => {
                 waiting.push((id, micros(never()), attempts, 0));
                 holding.push(id);
             }
             (Step::Delivered | Step::Failed(_), None) => done.push(id),
             (Step::Delivered | Step::Failed(_), Some(_)) => {}
         }
-        if let Step::Failed(reason) = settlement.step {
+        if let Step::Failed(reason) = settled.step() {
             ended.push(EndedRow {
-                day: day_number(leased.day),
+                day: day_number(delivery.day),
                 delivery_id: id,
-                event_id: leased.event.id.0.simple(),
-                hook_id: leased.hook.id.0.simple(),
+                event_id: delivery.event.id.0.simple(),
+                hook_id: settled.hook().0.simple(),
                 state: "failed",
                 reason: reason.name(),
                 attempts,
@@ -182,15 +188,15 @@ async fn move_on(tx: &mut SqliteConnection, held: &[&Settlement], now: Timestamp
     forget_repeats(tx, holding).await
 }
 
-fn attempt_row(settlement: &Settlement, scrub: bool) -> AttemptRow<'_> {
-    let (leased, attempt) = (&settlement.leased, &settlement.attempt);
+fn attempt_row<'a>(settled: &DeliverySettlement<'a>, scrub: bool) -> AttemptRow<'a> {
+    let (delivery, attempt) = (settled.delivery, settled.attempt);
     AttemptRow {
-        day: day_number(leased.day),
-        delivery_id: leased.id.0,
+        day: day_number(delivery.day),
+        delivery_id: delivery.id.0,
         id: attempt.id.0,
-        event_id: leased.event.id.0,
-        hook_id: leased.hook.id.0,
-        number: leased.attempts + 1,
+        event_id: delivery.event.id.0,
+        hook_id: settled.hook().0,
+        number: settled.number(),
         at: micros(attempt.at),
         duration_ms: u32::try_from(attempt.duration.as_millis()).unwrap_or(u32::MAX),
         outcome: attempt.outcome.name(),
@@ -201,6 +207,12 @@ fn attempt_row(settlement: &Settlement, scrub: bool) -> AttemptRow<'_> {
         },
         response: if scrub { &[] } else { &attempt.response },
     }
+}
+
+/// The number of deliveries in these settlements.
+fn deliveries_of(settlements: &[&Settlement]) -> u32 {
+    let deliveries = settlements.iter().map(|s| s.request.deliveries.count());
+    count(deliveries.sum())
 }
 
 fn count(rows: usize) -> u32 {

@@ -1,7 +1,8 @@
 //! Where deliveries go, if that is kept with their first attempt.
 
 use super::values::rows;
-use crate::{Result, Settlement, target};
+use crate::settlement::DeliverySettlement;
+use crate::{Result, target};
 use postrider_core::KeyRing;
 use sqlx::SqliteConnection;
 
@@ -10,7 +11,7 @@ use sqlx::SqliteConnection;
 pub(super) async fn keep_targets(
     tx: &mut SqliteConnection,
     keys: &KeyRing,
-    settled: &[&Settlement],
+    settled: &[DeliverySettlement<'_>],
 ) -> Result<()> {
     let kept = target::to_keep(keys, settled)?;
     if kept.is_empty() {

@@ -1,6 +1,6 @@
 //! The queue of deliveries: lease, settle, release, recover. Each call names one slot.
 
-use crate::{DueHook, LeaseRequest, Leased, RecoverResult, Result, SettleResult, Settlement};
+use crate::{DueHook, HookRequest, LeaseRequest, RecoverResult, Result, SettleResult, Settlement};
 use async_trait::async_trait;
 use postrider_core::{DeliveryId, HookId, LeaseToken, Schedules, Timestamp};
 
@@ -29,10 +29,10 @@ pub trait Queue: Send + Sync {
     /// Where a hook gets several events in one request, deliveries that were never attempted are
     /// cut into batches as soon as the first of them is due: those that wait for others go too,
     /// each batch of one event type, in the order of insertion, bounded in number and size. What
-    /// was cut comes back as one [`Leased`], and counts as one. It is durable then and stays
+    /// was cut comes back as one [`HookRequest`], and counts as one. It is durable then and stays
     /// together for as long as its deliveries last, whoever leases them and whatever becomes of
     /// the hook; one that a person sends again, or that ends otherwise, leaves the others.
-    async fn lease(&self, request: LeaseRequest) -> Result<Vec<Leased>>;
+    async fn lease(&self, request: LeaseRequest) -> Result<Vec<HookRequest>>;
 
     /// Records attempts and gives their deliveries the next step, under the lease.
     ///

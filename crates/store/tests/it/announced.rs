@@ -2,7 +2,7 @@
 
 use crate::support::drained;
 use postrider_core::{HealthPolicy, HookId, Reason};
-use postrider_store::{HookChange, HookReport, Leased, SettleResult, Settlement, Step};
+use postrider_store::{HookChange, HookReport, HookRequest, SettleResult, Settlement, Step};
 use postrider_tests::{TestStore, conformance, new_hook, policy, refusal};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -70,8 +70,11 @@ async fn a_delivery_that_failed_for_good_is_announced(t: &TestStore) {
     assert_eq!(whom(&told), [(watcher, name), (watcher, name)]);
     let exhausted = payload(&told[0]);
     assert_eq!(exhausted["reason"], "exhausted");
-    assert_eq!(exhausted["delivery_id"], started[0].id.to_string());
-    assert_eq!(exhausted["event_id"], started[0].event.id.to_string());
+    assert_eq!(exhausted["delivery_id"], started[0].first().id.to_string());
+    assert_eq!(
+        exhausted["event_id"],
+        started[0].first().event.id.to_string()
+    );
     assert_eq!(exhausted["event_type"], "work");
     assert_eq!(exhausted["hook_id"], hook.to_string());
     assert_eq!(
@@ -95,7 +98,7 @@ async fn a_delivery_that_lost_its_workers_for_good_is_announced(t: &TestStore) {
     let told = announced(t).await;
     assert_eq!(told.len(), 1);
     let told = payload(&told[0]);
-    assert_eq!(told["delivery_id"], lost.id.to_string());
+    assert_eq!(told["delivery_id"], lost.first().id.to_string());
     assert_eq!(
         (&told["reason"], &told["event_type"]),
         (&"exhausted".into(), &"work".into())
@@ -221,7 +224,12 @@ async fn watching(t: &TestStore, event_type: &str) -> HookReport {
 }
 
 /// Deliveries of events of this type to `hook`, leased since their fan-out.
-async fn started_of(t: &TestStore, hook: HookId, event_type: &str, count: usize) -> Vec<Leased> {
+async fn started_of(
+    t: &TestStore,
+    hook: HookId,
+    event_type: &str,
+    count: usize,
+) -> Vec<HookRequest> {
     t.insert_many(event_type, count).await;
     let mut started = t.fan_out().await.started;
     started.retain(|leased| leased.hook.id == hook);
@@ -235,20 +243,20 @@ async fn change(t: &TestStore, hook: HookId, change: HookChange) {
 }
 
 /// What is announced comes out of the outbox.
-async fn announced(t: &TestStore) -> Vec<Leased> {
+async fn announced(t: &TestStore) -> Vec<HookRequest> {
     let done = drained(t).await;
     assert_eq!(done.rejected, 0);
     done.started
 }
 
-fn whom(leased: &[Leased]) -> Vec<(HookId, &str)> {
+fn whom(leased: &[HookRequest]) -> Vec<(HookId, &str)> {
     let whom = leased.iter();
-    whom.map(|leased| (leased.hook.id, leased.event.event_type.as_str()))
+    whom.map(|leased| (leased.hook.id, leased.first().event.event_type.as_str()))
         .collect()
 }
 
-fn payload(leased: &Leased) -> Value {
-    serde_json::from_str(leased.event.payload.as_str()).unwrap()
+fn payload(leased: &HookRequest) -> Value {
+    serde_json::from_str(leased.first().event.payload.as_str()).unwrap()
 }
 
 fn strictly(settlement: Settlement) -> Settlement {
@@ -259,7 +267,7 @@ fn strictly(settlement: Settlement) -> Settlement {
 }
 
 /// Settles a failure under the strict policy; the delivery is due again at once.
-async fn fail(t: &TestStore, leased: &Leased) -> SettleResult {
+async fn fail(t: &TestStore, leased: &HookRequest) -> SettleResult {
     let settled = t.settle(&[strictly(t.refused(leased, 0))]).await;
     assert_eq!(settled.settled, 1);
     settled

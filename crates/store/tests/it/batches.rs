@@ -1,14 +1,13 @@
 //! Several events in one request: a batch stays together.
 
 use crate::support::ids_of;
-use chrono::TimeDelta;
 use postrider_core::{
     Batches, Batching, DeliveryId, EventId, Hook, HookId, LeaseToken, NewEvent, Ordered, Reason,
-    RetrySchedule, Timestamp,
+    RetrySchedule,
 };
 use postrider_store::{
-    BulkPage, DeliveryState, Discard, FanOutRequest, FanOutResult, HookChange, LeaseRequest,
-    Leased, Redelivery, Retention, Settlement, Step, Store,
+    BulkPage, DeliveryState, Discard, FanOutRequest, FanOutResult, HookChange, HookRequest,
+    LeaseRequest, Redelivery, Retention, Step, Store,
 };
 use postrider_tests::{TestStore, conformance, event, new_hook, refusal};
 use std::collections::BTreeSet;
@@ -62,11 +61,10 @@ async fn a_batch_has_one_type_and_a_limited_size_in_the_order_of_insertion(t: &T
     ];
     assert_eq!(sorted(found), sorted(expected.to_vec()));
     for batch in &batches {
-        assert_eq!(batch.batch, Some(batch.id));
         assert!(
             batch
                 .events()
-                .all(|e| e.event_type == batch.event.event_type)
+                .all(|e| e.event_type == batch.first().event.event_type)
         );
     }
 }
@@ -128,7 +126,11 @@ async fn an_ordered_hook_gets_its_events_one_by_one(t: &TestStore) {
     fan_out(t, 100).await;
     let leased = lease(t, hook, 100, 10).await;
     assert_eq!(leased.len(), 2);
-    assert!(leased.iter().all(|leased| leased.companions.is_empty()));
+    assert!(
+        leased
+            .iter()
+            .all(|leased| leased.deliveries.rest.is_empty())
+    );
 }
 
 #[conformance]
@@ -136,7 +138,10 @@ async fn a_batch_stays_together_when_it_is_released(t: &TestStore) {
     let (hook, ids) = three(t).await;
     let batch = one(lease(t, hook, 3, 1).await);
     let all: Vec<_> = batch.ids().collect();
-    let released = t.store.release(t.slot, batch.token, &all, t.now()).await;
+    let released = t
+        .store
+        .release(t.slot, batch.lease.token, &all, t.now())
+        .await;
     assert_eq!(released.unwrap(), 3);
     assert_still_together(t, hook, &ids).await;
 }
@@ -156,7 +161,7 @@ async fn a_batch_stays_together_when_its_worker_is_lost(t: &TestStore) {
 async fn a_batch_stays_together_when_it_is_retried(t: &TestStore) {
     let (hook, ids) = three(t).await;
     let batch = one(lease(t, hook, 3, 1).await);
-    t.settle(&refused(t, &batch, 60)).await;
+    t.settle(&[t.refused(&batch, 60)]).await;
     t.advance(59);
     assert!(lease(t, hook, 3, 10).await.is_empty(), "not yet");
     t.advance(1);
@@ -191,7 +196,7 @@ async fn losing_three_workers_is_one_attempt_of_the_whole_batch(t: &TestStore) {
 async fn a_failed_batch_is_recorded_for_each_delivery(t: &TestStore) {
     let (hook, ids) = three(t).await;
     let batch = one(lease(t, hook, 3, 1).await);
-    let settled = t.settle(&refused(t, &batch, 60)).await;
+    let settled = t.settle(&[t.refused(&batch, 60)]).await;
     assert_eq!(settled.settled, 3);
     assert_eq!(t.shown(hook).await.fail_count, 1);
     let due = t.now() + Duration::from_secs(60);
@@ -204,16 +209,11 @@ async fn a_failed_batch_is_recorded_for_each_delivery(t: &TestStore) {
     }
     t.advance(60);
     let batch = one(lease(t, hook, 3, 1).await);
-    t.settle(&refused(t, &batch, 60)).await;
+    t.settle(&[t.refused(&batch, 60)]).await;
     assert_eq!(t.shown(hook).await.fail_count, 2);
     t.advance(60);
     let batch = one(lease(t, hook, 3, 1).await);
-    let accepted: Vec<_> = batch
-        .apart()
-        .iter()
-        .map(|leased| t.accepted(leased))
-        .collect();
-    assert_eq!(t.settle(&accepted).await.settled, 3);
+    assert_eq!(t.settle(&[t.accepted(&batch)]).await.settled, 3);
     assert_eq!(t.shown(hook).await.fail_count, 0);
     for id in &ids[..3] {
         let report = t.delivery(DeliveryId::of(*id, hook)).await;
@@ -227,11 +227,9 @@ async fn a_batch_whose_schedule_is_used_up_fails_as_a_whole(t: &TestStore) {
     let (hook, ids) = three(t).await;
     let batch = one(lease(t, hook, 3, 1).await);
     let step = Step::Failed(Reason::Exhausted);
-    let mut exhausting = settlements(t, &batch, step);
-    for settlement in &mut exhausting {
-        settlement.policy.disable_when_exhausted = true;
-    }
-    let settled = t.settle(&exhausting).await;
+    let mut exhausting = t.settlement(&batch, refusal(500), step);
+    exhausting.policy.disable_when_exhausted = true;
+    let settled = t.settle(&[exhausting]).await;
     assert_eq!(settled.disabled.len(), 1);
     assert_eq!(settled.disabled[0].fail_count, 1);
     for id in &ids[..3] {
@@ -247,7 +245,7 @@ async fn a_batch_whose_lease_was_lost_is_late_as_a_whole(t: &TestStore) {
     t.outlive_leases();
     let recovered = t.store.recover(t.slot, t.now(), 10, &schedule()).await;
     assert_eq!(recovered.unwrap().recovered, 3);
-    let settled = t.settle(&refused(t, &late, 60)).await;
+    let settled = t.settle(&[t.refused(&late, 60)]).await;
     assert_eq!((settled.settled, settled.late.len()), (0, 3));
     assert_eq!(t.shown(hook).await.fail_count, 0);
     assert_still_together(t, hook, &ids).await;
@@ -261,16 +259,13 @@ async fn a_refused_response_splits_no_batch(t: &TestStore) {
     assert_eq!(batches.len(), 4);
     let cursed = format!("NEW.response = {}", t.bytes(b"cursed"));
     t.refuse("postrider_attempts", &cursed).await;
-    let mut all: Vec<_> = batches
-        .iter()
-        .flat_map(|batch| refused(t, batch, 60))
-        .collect();
-    all[4].attempt.response = b"cursed".to_vec();
+    let mut all: Vec<_> = batches.iter().map(|batch| t.refused(batch, 60)).collect();
+    all[1].attempts.rest[0].response = b"cursed".to_vec();
     let settled = t.settle(&all).await;
     assert_eq!((settled.settled, settled.scrubbed), (12, 3));
     assert_eq!(t.shown(hook).await.fail_count, 4);
-    for leased in batches[1].clone().apart() {
-        let attempts = t.attempts(leased.id).await;
+    for id in batches[1].ids() {
+        let attempts = t.attempts(id).await;
         assert_eq!(attempts[0].response.clone().unwrap_or_default(), "");
     }
 }
@@ -329,7 +324,7 @@ async fn a_batch_member_whose_event_is_gone_leaves_the_others(t: &TestStore) {
     t.advance(60);
     let batch = one(lease(t, hook, 9, 10).await);
     assert_eq!(events_of(&batch), ids[1..]);
-    t.settle(&refused(t, &batch, 60)).await;
+    t.settle(&[t.refused(&batch, 60)]).await;
     t.advance(60);
     assert_eq!(events_of(&one(lease(t, hook, 9, 10).await)), ids[1..]);
 }
@@ -354,7 +349,7 @@ async fn a_batch_member_whose_event_is_past_leaves_the_others(t: &TestStore) {
         .unwrap();
     let batch = one(lease(t, hook, 100, 1).await);
     assert_eq!(events_of(&batch), [first, rest.clone()].concat());
-    t.settle(&refused(t, &batch, 60)).await;
+    t.settle(&[t.refused(&batch, 60)]).await;
     let keep = Retention {
         events: Duration::from_secs(DAY),
         attempts: Duration::from_secs(DAY),
@@ -454,7 +449,7 @@ async fn several_that_lease_at_once_cut_nothing_twice(t: &TestStore) {
         let (store, request) = (store.clone(), lease_request(t, hook, 10, 3));
         let taken = taken.clone();
         callers.push(tokio::spawn(async move {
-            let mut mine: Vec<Leased> = Vec::new();
+            let mut mine: Vec<HookRequest> = Vec::new();
             // Who finds another one cutting gets nothing, and asks again.
             while taken.load(Ordering::Relaxed) < 400 {
                 let request = LeaseRequest {
@@ -462,7 +457,7 @@ async fn several_that_lease_at_once_cut_nothing_twice(t: &TestStore) {
                     ..request.clone()
                 };
                 let leased = store.lease(request).await.unwrap();
-                let count = leased.iter().flat_map(Leased::ids).count();
+                let count = leased.iter().flat_map(HookRequest::ids).count();
                 taken.fetch_add(count, Ordering::Relaxed);
                 mine.extend(leased);
             }
@@ -473,7 +468,7 @@ async fn several_that_lease_at_once_cut_nothing_twice(t: &TestStore) {
     for caller in callers {
         batches.extend(caller.await.unwrap());
     }
-    let all: Vec<_> = batches.iter().flat_map(Leased::ids).collect();
+    let all: Vec<_> = batches.iter().flat_map(HookRequest::ids).collect();
     let distinct: BTreeSet<_> = all.iter().collect();
     assert_eq!((all.len(), distinct.len()), (400, 400));
     for batch in &batches {
@@ -537,37 +532,24 @@ fn lease_request(t: &TestStore, hook: HookId, most: u32, places: u32) -> LeaseRe
     }
 }
 
-async fn lease(t: &TestStore, hook: HookId, most: u32, places: u32) -> Vec<Leased> {
+async fn lease(t: &TestStore, hook: HookId, most: u32, places: u32) -> Vec<HookRequest> {
     t.own(t.worker, &[hook]).await;
     let request = lease_request(t, hook, most, places);
     t.store.lease(request).await.unwrap()
 }
 
-fn one(leased: Vec<Leased>) -> Leased {
-    let [leased] = <[Leased; 1]>::try_from(leased).expect("one request");
+fn one(leased: Vec<HookRequest>) -> HookRequest {
+    let [leased] = <[HookRequest; 1]>::try_from(leased).expect("one request");
     leased
 }
 
-fn events_of(leased: &Leased) -> Vec<EventId> {
+fn events_of(leased: &HookRequest) -> Vec<EventId> {
     leased.events().map(|event| event.id).collect()
 }
 
 fn sorted(mut all: Vec<Vec<EventId>>) -> Vec<Vec<EventId>> {
     all.sort_unstable();
     all
-}
-
-fn settlements(t: &TestStore, batch: &Leased, step: Step) -> Vec<Settlement> {
-    let apart = batch.clone().apart();
-    apart
-        .iter()
-        .map(|leased| t.settlement(leased, refusal(500), step))
-        .collect()
-}
-
-fn refused(t: &TestStore, batch: &Leased, seconds: i64) -> Vec<Settlement> {
-    let again: Timestamp = t.now() + TimeDelta::seconds(seconds);
-    settlements(t, batch, Step::Retry(again))
 }
 
 /// A hook with three deliveries that go together.
@@ -582,13 +564,13 @@ async fn retried(t: &TestStore, hook: HookId, count: usize) -> Vec<EventId> {
     let ids = insert(t, &vec![event("work"); count], 9).await;
     let batch = one(lease(t, hook, 9, 1).await);
     assert_eq!(events_of(&batch), ids);
-    t.settle(&refused(t, &batch, 60)).await;
+    t.settle(&[t.refused(&batch, 60)]).await;
     ids
 }
 
 /// These go together, also to a worker that has other bounds or knows of no batches, and whatever
 /// else is due.
-async fn assert_still_together(t: &TestStore, hook: HookId, ids: &[EventId]) -> Leased {
+async fn assert_still_together(t: &TestStore, hook: HookId, ids: &[EventId]) -> HookRequest {
     let other: Arc<dyn Store> = t.another().await;
     insert(t, &vec![event("work"); 4], 9).await;
     for batches in [Some(batches(2)), None, Some(batches(9))] {
@@ -597,7 +579,7 @@ async fn assert_still_together(t: &TestStore, hook: HookId, ids: &[EventId]) -> 
             ..lease_request(t, hook, 1, 9)
         };
         let leased = other.lease(request).await.unwrap();
-        assert_eq!(leased.iter().flat_map(Leased::ids).count(), 7);
+        assert_eq!(leased.iter().flat_map(HookRequest::ids).count(), 7);
         let with_first: Vec<_> = leased
             .iter()
             .filter(|leased| leased.ids().any(|id| id == DeliveryId::of(ids[0], hook)))
@@ -606,12 +588,16 @@ async fn assert_still_together(t: &TestStore, hook: HookId, ids: &[EventId]) -> 
         assert_eq!(events_of(&one(with_first)), ids);
         for leased in leased {
             let all: Vec<_> = leased.ids().collect();
-            let released = other.release(t.slot, leased.token, &all, t.now()).await;
+            let released = other
+                .release(t.slot, leased.lease.token, &all, t.now())
+                .await;
             assert_eq!(released.unwrap() as usize, all.len());
         }
     }
     let leased = other.lease(lease_request(t, hook, 9, 9)).await.unwrap();
-    let batch = leased.into_iter().find(|leased| leased.event.id == ids[0]);
+    let batch = leased
+        .into_iter()
+        .find(|leased| leased.first().event.id == ids[0]);
     batch.expect("the batch")
 }
 

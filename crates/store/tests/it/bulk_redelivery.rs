@@ -3,7 +3,7 @@
 use crate::support::drained;
 use postrider_core::{DeliveryId, HookId, Reason};
 use postrider_store::{
-    BulkPage, DeliveryState, Discard, Error, HookChange, Leased, Redelivery, Settlement, Step,
+    BulkPage, DeliveryState, Discard, Error, HookChange, HookRequest, Redelivery, Settlement, Step,
 };
 use postrider_tests::{TestStore, conformance, event, refusal};
 use std::collections::BTreeSet;
@@ -29,7 +29,7 @@ async fn failed_ones_are_due_again_page_by_page(t: &TestStore) {
     );
     let accepted: Vec<_> = again.iter().map(|leased| t.accepted(leased)).collect();
     t.settle(&accepted).await;
-    let report = t.delivery(started[0].id).await;
+    let report = t.delivery(started[0].first().id).await;
     assert_eq!(
         (report.state, report.attempts),
         (DeliveryState::Delivered, 2)
@@ -70,7 +70,7 @@ async fn only_the_selected_state_is_sent_again(t: &TestStore) {
     ])
     .await;
     change(t, hook, HookChange::Pause).await;
-    let bound = started[3].id.event_made_at();
+    let bound = started[3].first().id.event_made_at();
     let discard = Discard {
         hook,
         made_before: Some(bound),
@@ -94,7 +94,7 @@ async fn only_the_selected_state_is_sent_again(t: &TestStore) {
         // What was sent again is held by now, and due already.
         assert_eq!(sent, u32::from(expected.is_some()), "{state:?}");
         if let Some(number) = expected {
-            let report = t.delivery(started[number].id).await;
+            let report = t.delivery(started[number].first().id).await;
             assert_eq!(report.state, DeliveryState::Held, "{state:?}");
             assert_eq!(report.next_attempt_at, Some(t.now()), "{state:?}");
         }
@@ -108,7 +108,7 @@ async fn only_the_selected_period_is_sent_again(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 6).await;
     settle_failed(t, &started).await;
-    let made = |number: usize| Some(started[number].id.event_made_at());
+    let made = |number: usize| Some(started[number].first().id.event_made_at());
     let which = Redelivery {
         since: made(1),
         until: made(4),
@@ -192,7 +192,10 @@ async fn redelivering_for_a_deleted_hook_is_a_conflict(t: &TestStore) {
     let which = meant(hook, DeliveryState::Failed);
     let error = redeliver(t, &which).await.unwrap_err();
     assert!(matches!(error, Error::Conflict(_)), "{error:?}");
-    assert_eq!(t.delivery(started[0].id).await.state, DeliveryState::Failed);
+    assert_eq!(
+        t.delivery(started[0].first().id).await.state,
+        DeliveryState::Failed
+    );
 
     let unknown = meant(HookId(Uuid::from_u128(7)), DeliveryState::Failed);
     let error = redeliver(t, &unknown).await.unwrap_err();
@@ -207,13 +210,16 @@ async fn deliveries_whose_event_is_gone_are_skipped(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 3).await;
     settle_failed(t, &started).await;
-    let gone = t.id(started[1].event.id.0);
+    let gone = t.id(started[1].first().event.id.0);
     t.sql()
         .await
         .run(format!("DELETE FROM postrider_events WHERE id = {gone}"))
         .await;
     assert_eq!(total(t, &meant(hook, DeliveryState::Failed)).await, 2);
-    assert_eq!(t.delivery(started[1].id).await.state, DeliveryState::Failed);
+    assert_eq!(
+        t.delivery(started[1].first().id).await.state,
+        DeliveryState::Failed
+    );
 }
 
 #[conformance]
@@ -267,7 +273,7 @@ async fn several_that_ask_at_once_make_each_delivery_once(t: &TestStore) {
     }
     // One by one beside them; what another has made wait already is only hastened.
     for leased in &started {
-        t.store.redeliver(leased.id, t.now()).await.unwrap();
+        t.store.redeliver(leased.first().id, t.now()).await.unwrap();
     }
     let mut count = 0;
     for caller in callers {
@@ -313,12 +319,12 @@ async fn total(t: &TestStore, which: &Redelivery) -> u32 {
     counts(t, which, 2).await.iter().sum()
 }
 
-fn ids(leased: &[Leased]) -> BTreeSet<DeliveryId> {
-    leased.iter().map(|leased| leased.id).collect()
+fn ids(leased: &[HookRequest]) -> BTreeSet<DeliveryId> {
+    leased.iter().map(|leased| leased.first().id).collect()
 }
 
 /// All of them have used up their attempts.
-async fn settle_failed(t: &TestStore, started: &[Leased]) {
+async fn settle_failed(t: &TestStore, started: &[HookRequest]) {
     let failed = Step::Failed(Reason::Exhausted);
     let settlements: Vec<Settlement> = started
         .iter()

@@ -91,7 +91,10 @@ async fn a_payload_of_the_largest_size_is_kept(t: &TestStore) {
     let started = drained(t).await.started;
     assert_eq!(started.len(), 1);
     assert_eq!(started[0].hook.id, hook);
-    assert_eq!(started[0].event.payload.as_str().len(), PAYLOAD_MAX_BYTES);
+    assert_eq!(
+        started[0].first().event.payload.as_str().len(),
+        PAYLOAD_MAX_BYTES
+    );
 }
 
 #[conformance]
@@ -102,17 +105,21 @@ async fn a_payload_is_kept_byte_for_byte(t: &TestStore) {
     let payload = |report: postrider_store::EventReport| report.payload.unwrap().get().to_owned();
     assert_eq!(payload(t.store.event(id).await.unwrap()), AWKWARD);
     let started = drained(t).await.started;
-    assert_eq!(started[0].event.payload.as_str(), AWKWARD, "at fan-out");
+    assert_eq!(
+        started[0].first().event.payload.as_str(),
+        AWKWARD,
+        "at fan-out"
+    );
     assert_eq!(payload(t.store.event(id).await.unwrap()), AWKWARD);
 
     t.outlive_leases();
-    let (slot, schedule) = (started[0].slot, RetrySchedule::default());
+    let (slot, schedule) = (started[0].lease.slot, RetrySchedule::default());
     t.store.recover(slot, t.now(), 10, &schedule).await.unwrap();
     let mut request = t.lease_request(&[hook]);
     request.slot = slot;
     let leased = t.store.lease(request).await.unwrap();
     assert_eq!(
-        leased[0].event.payload.as_str(),
+        leased[0].first().event.payload.as_str(),
         AWKWARD,
         "at a later lease"
     );
@@ -132,7 +139,10 @@ async fn any_json_is_a_payload(t: &TestStore) {
         .await;
     }
     let started = drained(t).await.started;
-    let seen: Vec<_> = started.iter().map(|l| l.event.payload.as_str()).collect();
+    let seen: Vec<_> = started
+        .iter()
+        .map(|l| l.first().event.payload.as_str())
+        .collect();
     assert_eq!(seen, payloads);
 }
 
@@ -153,7 +163,7 @@ async fn every_field_of_an_event_is_kept(t: &TestStore) {
     assert_eq!(queued.dedup_key, full.dedup_key);
 
     let started = drained(t).await.started;
-    let kept = &started[0].event;
+    let kept = &started[0].first().event;
     assert_eq!(kept.id, id);
     assert_eq!(kept.account, "acme");
     assert_eq!(kept.event_type, "full");
@@ -175,7 +185,7 @@ async fn an_event_without_a_time_happened_when_it_was_inserted(t: &TestStore) {
     let before = t.store.now().await.unwrap();
     t.store.enqueue(&[event("a")]).await.unwrap();
     let after = t.store.now().await.unwrap();
-    let happened = drained(t).await.started[0].event.occurred_at;
+    let happened = drained(t).await.started[0].first().event.occurred_at;
     // SQLite's own clock counts milliseconds.
     let before = before.trunc_subsecs(3);
     assert!(before <= happened && happened <= after, "{happened}");
@@ -198,7 +208,7 @@ async fn a_key_decides_the_slot(t: &TestStore) {
         .await
         .started
         .iter()
-        .map(|leased| (leased.event.id, leased.slot))
+        .map(|leased| (leased.first().event.id, leased.lease.slot))
         .collect();
     seen.sort();
     expected.sort();
@@ -216,9 +226,9 @@ async fn a_key_decides_the_slot_as_soon_as_the_slots_have_grown(t: &TestStore) {
     let ids = t.store.enqueue(&events).await.unwrap();
     let started = drained(t).await.started;
     for (id, event) in ids.iter().zip(&events) {
-        let leased = started.iter().find(|leased| leased.event.id == *id);
+        let leased = started.iter().find(|leased| leased.first().event.id == *id);
         let expected = slot_of(event.slot_key().unwrap(), 32);
-        assert_eq!(leased.map(|leased| leased.slot), Some(expected));
+        assert_eq!(leased.map(|leased| leased.lease.slot), Some(expected));
     }
 }
 
@@ -248,10 +258,10 @@ async fn the_documented_insert_is_enough(t: &TestStore) {
         .await;
     let started = drained(t).await.started;
     assert_eq!(started.len(), 1);
-    assert_eq!(started[0].event.event_type, "invoice.paid");
-    assert_eq!(started[0].event.payload.as_str(), r#"{"id":1}"#);
-    assert_eq!(started[0].event.account, "default");
-    assert_eq!(started[0].event.id.0.get_version_num(), 7);
+    assert_eq!(started[0].first().event.event_type, "invoice.paid");
+    assert_eq!(started[0].first().event.payload.as_str(), r#"{"id":1}"#);
+    assert_eq!(started[0].first().event.account, "default");
+    assert_eq!(started[0].first().event.id.0.get_version_num(), 7);
 }
 
 #[conformance]

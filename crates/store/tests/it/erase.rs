@@ -34,17 +34,17 @@ async fn what_an_event_said_goes_and_what_waits_is_cancelled(t: &TestStore) {
     assert_eq!(report.payload.unwrap().get(), "null");
     assert_eq!(report.erased_at, Some(t.now()));
     assert_eq!(report.event_type, "work");
-    let cancelled = t.delivery(of(refused).id).await;
+    let cancelled = t.delivery(of(refused).first().id).await;
     assert_eq!(cancelled.state, DeliveryState::Cancelled);
     assert_eq!(cancelled.reason.as_deref(), Some("erased"));
     assert_eq!(
-        t.delivery(of(taken).id).await.state,
+        t.delivery(of(taken).first().id).await.state,
         DeliveryState::Delivered
     );
     for leased in &started {
-        let attempts = t.attempts(leased.id).await;
+        let attempts = t.attempts(leased.first().id).await;
         assert!(attempts.iter().all(|attempt| attempt.response.is_none()));
-        let again = t.store.redeliver(leased.id, t.now()).await;
+        let again = t.store.redeliver(leased.first().id, t.now()).await;
         assert!(
             matches!(&again, Err(Error::Conflict(why)) if why.contains("was erased")),
             "{again:?}"
@@ -65,18 +65,18 @@ async fn what_is_being_attempted_is_erased_afterwards(t: &TestStore) {
     let waiting = t.waiting(hook, 1).await;
     let leased = t.lease(&[hook]).await;
     assert_eq!(leased.len(), 1);
-    assert_eq!(leased[0].id, waiting[0]);
+    assert_eq!(leased[0].first().id, waiting[0]);
     for leased in [&started[0], &leased[0]] {
-        let erased = erase(t, leased.event.id).await;
-        assert_eq!(erased.in_flight, [leased.event.id]);
+        let erased = erase(t, leased.first().event.id).await;
+        assert_eq!(erased.in_flight, [leased.first().event.id]);
         assert_eq!(erased.events, 0);
-        let report = t.store.event(leased.event.id).await.unwrap();
+        let report = t.store.event(leased.first().event.id).await.unwrap();
         assert_ne!(report.payload.unwrap().get(), "null");
     }
     t.settle(&[t.refused(&started[0], 60), t.accepted(&leased[0])])
         .await;
     for (leased, cancelled) in [(&started[0], 1), (&leased[0], 0)] {
-        let erased = erase(t, leased.event.id).await;
+        let erased = erase(t, leased.first().event.id).await;
         assert_eq!((erased.events, erased.cancelled), (1, cancelled));
     }
     t.advance(60);
@@ -90,7 +90,7 @@ async fn events_in_flight_are_named_once_in_the_order_of_their_ids(t: &TestStore
         .started(hook, 3)
         .await
         .iter()
-        .map(|l| l.event.id)
+        .map(|l| l.first().event.id)
         .collect();
     ids.sort();
     let named = [ids[2], ids[0], ids[1], ids[0]];
@@ -113,10 +113,10 @@ async fn an_erased_event_is_not_leased(t: &TestStore) {
         .unwrap();
     assert_eq!(recovered.recovered, 1);
     assert!(t.lease(&[hook]).await.is_empty());
-    let erased = erase(t, started[0].event.id).await;
+    let erased = erase(t, started[0].first().event.id).await;
     assert_eq!(erased.cancelled, 1);
     assert_eq!(
-        t.delivery(started[0].id).await.state,
+        t.delivery(started[0].first().id).await.state,
         DeliveryState::Cancelled
     );
 }
@@ -156,7 +156,10 @@ async fn many_are_erased_in_one_call(t: &TestStore) {
     t.settle(&settled).await;
     t.waiting(hook, 20).await;
     let kept = t.waiting(hook, 1).await;
-    let mut ids: Vec<_> = started.iter().map(|leased| leased.event.id).collect();
+    let mut ids: Vec<_> = started
+        .iter()
+        .map(|leased| leased.first().event.id)
+        .collect();
     let others = t.store.deliveries(postrider_store::DeliveryFilter {
         state: Some(DeliveryState::Pending),
         limit: 100,

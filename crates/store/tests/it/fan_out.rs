@@ -28,8 +28,8 @@ async fn each_matching_hook_of_the_account_gets_a_delivery(t: &TestStore) {
     let hooks: BTreeSet<_> = done.started.iter().map(|leased| leased.hook.id).collect();
     assert_eq!(hooks, BTreeSet::from([exact, below, any, several]));
     for leased in &done.started {
-        assert_eq!(leased.id, DeliveryId::of(id, leased.hook.id));
-        assert_eq!(leased.event.id, id);
+        assert_eq!(leased.first().id, DeliveryId::of(id, leased.hook.id));
+        assert_eq!(leased.first().event.id, id);
         assert_eq!((leased.attempts, leased.earlier_attempts), (0, 0));
     }
 }
@@ -61,7 +61,7 @@ async fn a_hook_with_a_filter_gets_only_what_fits(t: &TestStore) {
     assert_eq!(done.filter_problems, 0);
     let made = |hook: HookId| -> Vec<_> {
         let of_hook = done.started.iter().filter(|leased| leased.hook.id == hook);
-        of_hook.map(|leased| leased.event.id).collect()
+        of_hook.map(|leased| leased.first().event.id).collect()
     };
     assert_eq!(made(all), ids);
     assert_eq!(made(large), [ids[1], ids[2]]);
@@ -122,7 +122,7 @@ async fn a_payload_that_no_filter_can_read_fits_none_and_is_counted(t: &TestStor
     let done = t.fan_out().await;
     assert_eq!((done.events, done.rejected), (3, 0));
     assert_eq!((done.deliveries, done.filter_problems), (5, 2));
-    let nested = done.started.iter().filter(|d| d.event.id == ids[1]);
+    let nested = done.started.iter().filter(|d| d.first().event.id == ids[1]);
     let hooks: Vec<_> = nested.map(|leased| leased.hook.id).collect();
     assert_eq!(hooks, [all]);
 }
@@ -148,7 +148,7 @@ async fn a_payload_larger_than_the_hook_takes_makes_no_delivery(t: &TestStore) {
     assert_eq!((done.deliveries, done.filter_problems), (7, 0));
     let made = |hook: HookId| -> Vec<_> {
         let of_hook = done.started.iter().filter(|leased| leased.hook.id == hook);
-        of_hook.map(|leased| leased.event.id).collect()
+        of_hook.map(|leased| leased.first().event.id).collect()
     };
     assert_eq!(made(all), ids);
     assert_eq!(made(small), [ids[0], ids[3]], "bytes, not characters");
@@ -174,8 +174,14 @@ async fn rows_leave_the_outbox_with_their_deliveries(t: &TestStore) {
     assert_eq!((done.events, done.deliveries), (3, 3));
     assert_eq!((done.rejected, done.duplicates), (0, 0));
     for leased in &done.started {
-        assert_eq!((leased.token, leased.expires_at), (token, until));
-        assert_eq!((leased.slot, leased.day), (t.slot, t.now().date_naive()));
+        assert_eq!(
+            (leased.lease.token, leased.lease.expires_at),
+            (token, until)
+        );
+        assert_eq!(
+            (leased.lease.slot, leased.first().day),
+            (t.slot, t.now().date_naive())
+        );
     }
     let mut sql = t.sql().await;
     assert_eq!(sql.number("SELECT count(*) FROM postrider_outbox").await, 0);
@@ -276,7 +282,12 @@ async fn only_what_fits_into_the_room_starts(t: &TestStore) {
 
     let rest = t.lease(&[first, second]).await;
     assert_eq!(rest.len(), 6, "what did not fit is due for anyone");
-    let all: BTreeSet<_> = done.started.iter().chain(&rest).map(|l| l.id).collect();
+    let all: BTreeSet<_> = done
+        .started
+        .iter()
+        .chain(&rest)
+        .map(|l| l.first().id)
+        .collect();
     assert_eq!(all.len(), 10);
 }
 
@@ -430,7 +441,10 @@ async fn a_batch_is_bounded_by_the_bytes_of_its_payloads(t: &TestStore) {
         };
         let done = t.store.fan_out(request).await.unwrap();
         assert_eq!(done.events as usize, done.started.len());
-        let bytes = done.started.iter().map(|d| d.event.payload.as_str().len());
+        let bytes = done
+            .started
+            .iter()
+            .map(|d| d.first().event.payload.as_str().len());
         assert!(bytes.sum::<usize>() <= MAX_BYTES);
         batches.push(done.started);
         if !done.more {
@@ -441,7 +455,7 @@ async fn a_batch_is_bounded_by_the_bytes_of_its_payloads(t: &TestStore) {
     let taken = batches.concat();
     assert_eq!(ids_of(&taken), ids, "each once, in order");
     for (leased, event) in taken.iter().zip(&events) {
-        assert_eq!(leased.event.payload.as_str(), event.payload.get());
+        assert_eq!(leased.first().event.payload.as_str(), event.payload.get());
     }
 }
 
@@ -532,7 +546,7 @@ async fn a_delivery_finds_its_event_on_a_later_day(t: &TestStore) {
     let leased = t.lease(&[hook]).await;
     assert_eq!(ids_of(&leased), [id], "an event of another day");
     assert_eq!(
-        leased[0].day,
+        leased[0].first().day,
         (t.now() - Duration::from_secs(2 * 24 * 3600)).date_naive()
     );
 }

@@ -4,7 +4,7 @@ use crate::support::drained;
 use postrider_core::{
     DeliveryId, HookError, HookId, HookSettings, Outcome, Phase, SettingsChange, WorkerId,
 };
-use postrider_store::{Error, HookChange, HookPhase, Leased, Settlement, Step};
+use postrider_store::{Error, HookChange, HookPhase, HookRequest, Settlement, Step};
 use postrider_tests::{TestStore, conformance, new_hook, refusal};
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ async fn a_hook_that_is_busy_is_left_alone_at_once(t: &TestStore) {
     let busy = Outcome::refused(429, Some(Duration::from_secs(30)));
     let again = Step::Retry(t.now() + Duration::from_secs(300));
     let settlement = t.settlement(&started[0], busy, again);
-    let ended = settlement.attempt.at + settlement.attempt.duration;
+    let ended = settlement.attempts.first.at + settlement.attempts.first.duration;
     t.settle(&[settlement]).await;
     let shown = t.shown(hook).await;
     assert_eq!(shown.phase, Some(Phase::BackedOff));
@@ -106,7 +106,7 @@ async fn enabling_begins_with_a_probe(t: &TestStore) {
     assert_eq!(shown.not_before, Some(t.now()), "at once");
     let id = t.waiting(hook, 1).await[0];
     let probe = t.lease(&[hook]).await.remove(0);
-    assert_eq!(probe.id, id);
+    assert_eq!(probe.first().id, id);
     t.settle(&[t.accepted(&probe)]).await;
     assert_eq!(t.shown(hook).await.phase, Some(Phase::Ramping));
 }
@@ -166,7 +166,7 @@ async fn attempts_settled_out_of_order_undo_nothing(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 4).await;
     let ended = |mut settlement: Settlement, seconds| {
-        settlement.attempt.duration = Duration::from_secs(seconds);
+        settlement.attempts.first.duration = Duration::from_secs(seconds);
         settlement
     };
     t.settle(&[ended(t.refused(&started[0], 10), 1)]).await;
@@ -186,7 +186,7 @@ async fn enabling_forgets_no_success(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 3).await;
     let ended = |mut settlement: Settlement, seconds| {
-        settlement.attempt.duration = Duration::from_secs(seconds);
+        settlement.attempts.first.duration = Duration::from_secs(seconds);
         settlement
     };
     t.settle(&[ended(t.refused(&started[0], 10), 1)]).await;
@@ -315,7 +315,7 @@ async fn waiting(t: &TestStore, hook: HookId, count: usize) -> Vec<DeliveryId> {
 }
 
 /// Settles failures, and tells how the hook then stands.
-async fn fail(t: &TestStore, leased: &[Leased]) -> HookPhase {
+async fn fail(t: &TestStore, leased: &[HookRequest]) -> HookPhase {
     let again = Step::Retry(t.now());
     let settlements: Vec<_> = leased
         .iter()

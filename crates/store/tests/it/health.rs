@@ -1,7 +1,7 @@
 //! A hook's consecutive failures, and how they disable it.
 
-use postrider_core::{DeliveryId, HealthPolicy, HookId, Outcome, Reason};
-use postrider_store::{Disabling, HookChange, Leased, SettleResult, Settlement, Step};
+use postrider_core::{DeliveryId, HealthPolicy, Hook, HookId, Outcome, Reason};
+use postrider_store::{Disabling, HookChange, HookRequest, SettleResult, Settlement, Step};
 use postrider_tests::{TestStore, conformance, event, policy, refusal};
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ async fn the_fail_count_goes_one_two_zero(t: &TestStore) {
     let shown = t.shown(hook).await;
     assert_eq!((shown.fail_count, shown.first_failure_at), (0, None));
     assert_eq!(shown.last_error, None);
-    assert_eq!(t.delivery(leased.id).await.attempts, 3);
+    assert_eq!(t.delivery(leased.first().id).await.attempts, 3);
 }
 
 #[conformance]
@@ -80,7 +80,7 @@ async fn attempts_count_in_the_order_they_ended(t: &TestStore) {
         t.accepted(&started[2]),
     ];
     for (settlement, seconds) in settlements.iter_mut().zip([9, 8, 5]) {
-        settlement.attempt.duration = Duration::from_secs(seconds);
+        settlement.attempts.first.duration = Duration::from_secs(seconds);
     }
     t.settle(&settlements).await;
     let shown = t.shown(hook).await;
@@ -177,13 +177,60 @@ async fn a_success_in_the_same_batch_spares_the_hook(t: &TestStore) {
     t.advance(50);
     let mut failure = t.refused(&started[2], 10);
     failure.policy = strict();
-    failure.attempt.duration = Duration::from_secs(12);
+    failure.attempts.first.duration = Duration::from_secs(12);
     let mut success = t.accepted(&started[3]);
     success.policy = strict();
-    success.attempt.duration = Duration::from_secs(13);
+    success.attempts.first.duration = Duration::from_secs(13);
     let settled = t.settle(&[success, failure]).await;
     assert_eq!(settled.disabled, []);
     assert_eq!(t.shown(hook).await.status, "active");
+}
+
+#[conformance]
+async fn the_policy_of_the_latest_version_decides(t: &TestStore) {
+    for newest_first in [false, true] {
+        let hook = t.hook("work").await;
+        let started = t.started(hook, 4).await;
+        fail(t, &started[0]).await;
+        fail(t, &started[1]).await;
+        t.advance(60);
+        // One was sent by the lenient policy of an older version.
+        let older = t.refused(&started[2], 0);
+        let mut newer = t.refused(&started[3], 0);
+        newer.policy = strict();
+        let mut changed = Hook::clone(&newer.request.hook);
+        changed.version += 1;
+        newer.request.hook = changed.into();
+        let mut settlements = [older, newer];
+        if newest_first {
+            settlements.reverse();
+        }
+        assert_eq!(t.settle(&settlements).await.disabled.len(), 1);
+        t.store.remove_hook(hook, "test", t.now()).await.unwrap();
+    }
+}
+
+#[conformance]
+async fn a_failure_known_too_late_tells_how_the_hook_stands(t: &TestStore) {
+    let hook = t.hook("work").await;
+    let started = t.started(hook, 3).await;
+    fail(t, &started[0]).await;
+    let mut late = t.refused(&started[1], 10);
+    late.attempts.first.duration = Duration::from_secs(1);
+    t.advance(5);
+    t.settle(&[t.accepted(&started[2])]).await;
+    let settled = t.settle(&[late]).await;
+    assert_eq!(
+        t.shown(hook).await.fail_count,
+        0,
+        "the success came after it"
+    );
+    let told: Vec<_> = settled
+        .standings
+        .iter()
+        .map(|s| (s.hook, s.phase))
+        .collect();
+    assert_eq!(told, [(hook, None)]);
 }
 
 #[conformance]
@@ -196,7 +243,7 @@ async fn an_answer_of_410_disables_at_once_as_gone(t: &TestStore) {
     let shown = t.shown(hook).await;
     assert_eq!(shown.status, "disabled");
     assert_eq!(shown.disabled_reason.as_deref(), Some("gone"));
-    let report = t.delivery(leased.id).await;
+    let report = t.delivery(leased.first().id).await;
     assert_eq!(report.reason.as_deref(), Some("gone"));
 
     t.insert(&[event("work")]).await;
@@ -280,7 +327,12 @@ async fn enabling_delivers_what_was_held(t: &TestStore) {
         (shown.disabled_reason, shown.first_failure_at),
         (None, None)
     );
-    let mut leased: Vec<_> = t.lease(&[hook]).await.iter().map(|l| l.id).collect();
+    let mut leased: Vec<_> = t
+        .lease(&[hook])
+        .await
+        .iter()
+        .map(|l| l.first().id)
+        .collect();
     leased.sort();
     assert_eq!(leased, ids, "every one of them");
 }
@@ -295,7 +347,7 @@ async fn a_blocked_address_counts_as_a_failure(t: &TestStore) {
     let settlement = t.settlement(&leased, outcome, Step::Retry(t.now()));
     t.settle(&[settlement]).await;
     assert_eq!(t.shown(hook).await.fail_count, 1);
-    assert_eq!(t.attempts(leased.id).await[0].outcome, "blocked");
+    assert_eq!(t.attempts(leased.first().id).await[0].outcome, "blocked");
 }
 
 #[conformance]
@@ -309,7 +361,7 @@ async fn settling_many_hooks_at_once_does_not_deadlock(t: &TestStore) {
     t.insert_many("work", EVENTS).await;
     let mut started = t.fan_out().await.started;
     assert_eq!(started.len(), HOOKS * EVENTS);
-    started.sort_by_key(|leased| leased.event.id);
+    started.sort_by_key(|leased| leased.first().event.id);
 
     let second = t.another().await;
     let mut callers = Vec::new();
@@ -335,7 +387,7 @@ async fn settling_many_hooks_at_once_does_not_deadlock(t: &TestStore) {
 }
 
 /// Settles a failure under the strict policy; the delivery is due again at once.
-async fn fail(t: &TestStore, leased: &Leased) -> SettleResult {
+async fn fail(t: &TestStore, leased: &HookRequest) -> SettleResult {
     let settlement = Settlement {
         policy: strict(),
         ..t.refused(leased, 0)
@@ -352,7 +404,7 @@ async fn disable(t: &TestStore, hook: HookId) -> Vec<DeliveryId> {
     fail(t, &started[1]).await;
     t.advance(60);
     assert_eq!(fail(t, &started[2]).await.disabled.len(), 1);
-    let mut ids: Vec<_> = started.iter().map(|leased| leased.id).collect();
+    let mut ids: Vec<_> = started.iter().map(|leased| leased.first().id).collect();
     ids.sort();
     ids
 }

@@ -125,7 +125,7 @@ async fn what_is_in_flight_is_not_discarded(t: &TestStore) {
     let in_flight = [t.accepted(&leased[0]), t.accepted(&started[2])];
     assert_eq!(t.settle(&in_flight).await.settled, 2);
     assert_eq!(
-        t.delivery(started[1].id).await.state,
+        t.delivery(started[1].first().id).await.state,
         DeliveryState::Cancelled
     );
 }

@@ -247,7 +247,7 @@ async fn deliveries_of_several_days_are_listed_by_state_page_by_page(t: &TestSto
         let of = |n: usize| {
             started
                 .iter()
-                .filter(move |leased| leased.event.id == ids[n])
+                .filter(move |leased| leased.first().event.id == ids[n])
         };
         let delivered = of(0).map(|leased| t.accepted(leased));
         let failed = Step::Failed(Reason::Exhausted);
@@ -294,21 +294,21 @@ async fn a_removed_hooks_deliveries_can_still_be_looked_up(t: &TestStore) {
     let leased = t.started(hook, 1).await.remove(0);
     t.settle(&[t.accepted(&leased)]).await;
     t.store.remove_hook(hook, "test", t.now()).await.unwrap();
-    let report = t.delivery(leased.id).await;
+    let report = t.delivery(leased.first().id).await;
     assert_eq!(report.state, DeliveryState::Delivered);
     let filter = DeliveryFilter {
-        event: Some(leased.event.id),
+        event: Some(leased.first().event.id),
         ..deliveries()
     };
     let listed = t.store.deliveries(filter).await.unwrap();
-    assert_eq!(delivery_ids(&listed), [leased.id]);
+    assert_eq!(delivery_ids(&listed), [leased.first().id]);
 }
 
 #[conformance]
 async fn attempts_come_in_the_order_they_were_made(t: &TestStore) {
     let hook = t.hook("work").await;
     let mut leased = t.started(hook, 1).await.remove(0);
-    assert!(t.attempts(leased.id).await.is_empty());
+    assert!(t.attempts(leased.first().id).await.is_empty());
     for status in [500, 404, 503] {
         let step = Step::Retry(t.now() + Duration::from_secs(1));
         t.settle(&[t.settlement(&leased, refusal(status), step)])
@@ -318,7 +318,7 @@ async fn attempts_come_in_the_order_they_were_made(t: &TestStore) {
     }
     t.settle(&[t.accepted(&leased)]).await;
     let told: Vec<_> = t
-        .attempts(leased.id)
+        .attempts(leased.first().id)
         .await
         .iter()
         .map(|attempt| (attempt.number, attempt.status))
@@ -336,11 +336,11 @@ async fn attempts_of_one_moment_come_in_the_order_of_their_numbers(t: &TestStore
     let mut leased = t.started(hook, 1).await.remove(0);
     for number in 1..=3 {
         let mut settlement = t.refused(&leased, 0);
-        settlement.attempt.id = AttemptId(Uuid::from_u128(4 - number));
+        settlement.attempts.first.id = AttemptId(Uuid::from_u128(4 - number));
         t.settle(&[settlement]).await;
         leased = t.lease(&[hook]).await.remove(0);
     }
-    let attempts = t.attempts(leased.id).await;
+    let attempts = t.attempts(leased.first().id).await;
     let numbers: Vec<_> = attempts.iter().map(|attempt| attempt.number).collect();
     assert_eq!(numbers, [1, 2, 3]);
 }
@@ -421,9 +421,9 @@ async fn one_in_each_state(t: &TestStore, hook: HookId) -> Vec<(DeliveryState, D
     .await;
     vec![
         (DeliveryState::Pending, waits),
-        (DeliveryState::InFlight, started[0].id),
-        (DeliveryState::Delivered, started[1].id),
-        (DeliveryState::Failed, started[2].id),
+        (DeliveryState::InFlight, started[0].first().id),
+        (DeliveryState::Delivered, started[1].first().id),
+        (DeliveryState::Failed, started[2].first().id),
     ]
 }
 

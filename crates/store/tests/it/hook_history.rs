@@ -4,7 +4,7 @@ use postrider_core::{
     Filter, HealthPolicy, HookId, Reason, SettingsChange, SigningSecret, Timestamp,
 };
 use postrider_store::{
-    Error, HistoryFilter, HookChange, HookChangeReport, Leased, SettleResult, Settlement, Step,
+    Error, HistoryFilter, HookChange, HookChangeReport, HookRequest, SettleResult, Settlement, Step,
 };
 use postrider_tests::{TestStore, conformance, policy, refusal};
 use std::time::Duration;
@@ -322,14 +322,14 @@ fn strictly(settlement: Settlement) -> Settlement {
 }
 
 /// Settles a failure under the strict policy; the delivery is due again at once.
-async fn fail(t: &TestStore, leased: &Leased) -> SettleResult {
+async fn fail(t: &TestStore, leased: &HookRequest) -> SettleResult {
     let settled = t.settle(&[strictly(t.refused(leased, 0))]).await;
     assert_eq!(settled.settled, 1);
     settled
 }
 
 /// Lets the hook of these four fail until it is disabled.
-async fn disable(t: &TestStore, started: &[Leased]) {
+async fn disable(t: &TestStore, started: &[HookRequest]) {
     for leased in &started[..3] {
         fail(t, leased).await;
     }

@@ -296,8 +296,8 @@ async fn what_is_in_flight_ends_as_it_does_when_its_hook_is_paused(t: &TestStore
     let settlements = [t.accepted(&started[0]), t.refused(&started[1], 10)];
     assert_eq!(t.settle(&settlements).await.settled, 2);
     let states = [
-        t.delivery(started[0].id).await.state,
-        t.delivery(started[1].id).await.state,
+        t.delivery(started[0].first().id).await.state,
+        t.delivery(started[1].first().id).await.state,
     ];
     assert_eq!(states, [DeliveryState::Delivered, DeliveryState::Held]);
 }

@@ -2,7 +2,7 @@
 //! separately.
 
 use postrider_core::{DeliveryId, HookId, LeaseToken, Reason, RetrySchedule};
-use postrider_store::{DeliveryFilter, DeliveryState, Error, Leased, SettleResult, Step};
+use postrider_store::{DeliveryFilter, DeliveryState, Error, HookRequest, SettleResult, Step};
 use postrider_tests::{TestStore, conformance, refusal};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -49,7 +49,7 @@ async fn at_the_moment_it_runs_out_a_lease_holds_for_all_or_for_none(t: &TestSto
     for _ in 0..20 {
         let started = t.started(hook, 10).await;
         t.advance(60);
-        assert_eq!(started[0].expires_at, t.now());
+        assert_eq!(started[0].lease.expires_at, t.now());
         let settlements: Vec<_> = started.iter().map(|leased| t.accepted(leased)).collect();
         let settling = {
             let (store, now) = (t.store.clone(), t.now());
@@ -82,7 +82,7 @@ async fn one_given_back_and_delivered_by_another_is_not_made_again(t: &TestStore
     assert_eq!(give_back(t, &started[..4]).await, 4);
     // Another worker delivers one, fails with one, has one in flight, and has not come to one.
     let mut elsewhere = t.lease(&[hook]).await;
-    elsewhere.sort_by_key(|leased| leased.event.id);
+    elsewhere.sort_by_key(|leased| leased.first().event.id);
     let delivered = t.accepted(&elsewhere[0]);
     let failed = t.settlement(&elsewhere[1], refusal(500), Step::Failed(Reason::Exhausted));
     assert_eq!(t.settle(&[delivered, failed]).await.settled, 2);
@@ -92,12 +92,13 @@ async fn one_given_back_and_delivered_by_another_is_not_made_again(t: &TestStore
     assert_eq!(still.len(), 1);
     give_back(t, &elsewhere[2..3]).await;
     let running = t.lease(&[hook]).await;
-    assert_eq!(ids(&running), [elsewhere[2].id]);
+    assert_eq!(ids(&running), [elsewhere[2].first().id]);
     t.advance(31);
     assert_eq!(recover(t, 10).await, 2, "only the rest of the lease");
     let again = t.lease(&[hook]).await;
     assert_eq!(sorted(ids(&again)), sorted(ids(&started[4..])));
-    let states = [&elsewhere[0], &elsewhere[1], &running[0], &still[0]].map(|leased| leased.id);
+    let states =
+        [&elsewhere[0], &elsewhere[1], &running[0], &still[0]].map(|leased| leased.first().id);
     let expected = [
         DeliveryState::Delivered,
         DeliveryState::Failed,
@@ -118,9 +119,12 @@ async fn a_settlement_of_one_given_back_is_late(t: &TestStore) {
     let settled = t
         .settle(&[t.accepted(&started[0]), t.accepted(&started[1])])
         .await;
-    assert_eq!((settled.settled, settled.late), (1, vec![started[0].id]));
     assert_eq!(
-        t.delivery(started[0].id).await.state,
+        (settled.settled, settled.late),
+        (1, vec![started[0].first().id])
+    );
+    assert_eq!(
+        t.delivery(started[0].first().id).await.state,
         DeliveryState::InFlight
     );
     let rest = [t.accepted(&elsewhere), t.accepted(&started[2])];
@@ -135,8 +139,8 @@ async fn only_open_ones_are_given_back(t: &TestStore) {
         .await;
     assert_eq!(give_back(t, &started[..3]).await, 1);
     assert_eq!(give_back(t, &started[..3]).await, 0);
-    assert_eq!(ids(&t.lease(&[hook]).await), [started[2].id]);
-    let due = t.delivery(started[1].id).await.next_attempt_at;
+    assert_eq!(ids(&t.lease(&[hook]).await), [started[2].first().id]);
+    let due = t.delivery(started[1].first().id).await.next_attempt_at;
     assert_eq!(due, Some(t.now() + Duration::from_secs(300)));
 }
 
@@ -151,7 +155,7 @@ async fn one_given_back_and_cancelled_is_not_made_again(t: &TestStore) {
     assert_eq!(recover(t, 10).await, 1);
     assert_eq!(t.store.upkeep(t.now(), 10).await.unwrap().cancelled, 1);
     for leased in &started {
-        let report = t.delivery(leased.id).await;
+        let report = t.delivery(leased.first().id).await;
         assert_eq!(report.state, DeliveryState::Cancelled);
     }
 }
@@ -169,8 +173,8 @@ async fn a_settled_one_never_comes_back(t: &TestStore) {
     let due = t.now() + Duration::from_secs(3_600);
     t.outlive_leases();
     assert_eq!(recover(t, 10).await, 1);
-    assert_eq!(ids(&t.lease(&[hook]).await), [started[3].id]);
-    let states = started.iter().map(|leased| leased.id);
+    assert_eq!(ids(&t.lease(&[hook]).await), [started[3].first().id]);
+    let states = started.iter().map(|leased| leased.first().id);
     let expected = [
         (DeliveryState::Delivered, 1, None),
         (DeliveryState::Failed, 1, None),
@@ -197,11 +201,14 @@ async fn a_retry_outlives_the_lease_it_began_under(t: &TestStore) {
     assert_eq!(t.settle(&[t.refused(&again[0], 5)]).await.settled, 1);
     t.advance(11);
     assert_eq!(recover(t, 10).await, 1, "the one that was never attempted");
-    assert_eq!(t.delivery(again[1].id).await.state, DeliveryState::InFlight);
-    let report = t.delivery(again[0].id).await;
+    assert_eq!(
+        t.delivery(again[1].first().id).await.state,
+        DeliveryState::InFlight
+    );
+    let report = t.delivery(again[0].first().id).await;
     assert_eq!((report.state, report.attempts), (DeliveryState::Pending, 2));
     assert_eq!(t.settle(&[t.accepted(&again[1])]).await.settled, 1);
-    let attempts = t.attempts(again[1].id).await;
+    let attempts = t.attempts(again[1].first().id).await;
     assert_eq!(attempts.len(), 2);
 }
 
@@ -227,9 +234,12 @@ async fn a_batch_settled_before_changes_nothing_while_others_are_open(t: &TestSt
     }
     assert_eq!(t.shown(hook).await.fail_count, counted);
     for leased in &started[..3] {
-        assert_eq!(t.attempts(leased.id).await.len(), 1);
+        assert_eq!(t.attempts(leased.first().id).await.len(), 1);
     }
-    assert_eq!(t.delivery(again.id).await.state, DeliveryState::InFlight);
+    assert_eq!(
+        t.delivery(again.first().id).await.state,
+        DeliveryState::InFlight
+    );
 
     // Together with new ones, too; and what is open then is still known.
     let mut batch = settlements.to_vec();
@@ -250,9 +260,12 @@ async fn a_second_attempt_under_the_lease_is_late(t: &TestStore) {
     t.settle(&[t.accepted(&started[0])]).await;
     for _ in 0..2 {
         let settled = t.settle(&[t.refused(&started[0], 0)]).await;
-        assert_eq!((settled.settled, settled.late), (0, vec![started[0].id]));
+        assert_eq!(
+            (settled.settled, settled.late),
+            (0, vec![started[0].first().id])
+        );
     }
-    let report = t.delivery(started[0].id).await;
+    let report = t.delivery(started[0].first().id).await;
     assert_eq!(
         (report.state, report.attempts),
         (DeliveryState::Delivered, 1)
@@ -267,10 +280,10 @@ async fn a_late_attempt_leaves_it_open(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 2).await;
     let mut late = t.accepted(&started[0]);
-    late.leased.token = LeaseToken::draw(t.now());
-    assert_eq!(t.settle(&[late]).await.late, [started[0].id]);
+    late.request.lease.token = LeaseToken::draw(t.now());
+    assert_eq!(t.settle(&[late]).await.late, [started[0].first().id]);
     assert_eq!(
-        t.delivery(started[0].id).await.state,
+        t.delivery(started[0].first().id).await.state,
         DeliveryState::InFlight
     );
     t.outlive_leases();
@@ -284,9 +297,17 @@ async fn an_open_one_is_not_sent_again(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 3).await;
     t.settle(&[t.accepted(&started[0])]).await;
-    let error = t.store.redeliver(started[1].id, t.now()).await.unwrap_err();
+    let error = t
+        .store
+        .redeliver(started[1].first().id, t.now())
+        .await
+        .unwrap_err();
     assert!(matches!(error, Error::Conflict(_)), "{error:?}");
-    let report = t.store.redeliver(started[0].id, t.now()).await.unwrap();
+    let report = t
+        .store
+        .redeliver(started[0].first().id, t.now())
+        .await
+        .unwrap();
     assert_eq!((report.state, report.attempts), (DeliveryState::Pending, 1));
     let rest = [t.accepted(&started[1]), t.accepted(&started[2])];
     assert_eq!(t.settle(&rest).await.settled, 2, "their lease still holds");
@@ -297,13 +318,17 @@ async fn one_of_several_whose_lease_has_run_out_is_sent_again(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 3).await;
     t.outlive_leases();
-    let report = t.store.redeliver(started[0].id, t.now()).await.unwrap();
+    let report = t
+        .store
+        .redeliver(started[0].first().id, t.now())
+        .await
+        .unwrap();
     assert_eq!((report.state, report.attempts), (DeliveryState::Pending, 0));
     let again = t.lease(&[hook]).await;
-    assert_eq!(ids(&again), [started[0].id]);
+    assert_eq!(ids(&again), [started[0].first().id]);
     assert_eq!(
         t.settle(&[t.accepted(&started[0])]).await.late,
-        [started[0].id]
+        [started[0].first().id]
     );
     assert_eq!(recover(t, 10).await, 2);
     assert_eq!(t.settle(&[t.accepted(&again[0])]).await.settled, 1);
@@ -319,7 +344,7 @@ async fn open_ones_are_listed_as_in_flight(t: &TestStore) {
     assert_eq!(started.len(), 10);
     let settlements: Vec<_> = started
         .iter()
-        .filter(|leased| leased.event.id == events[1])
+        .filter(|leased| leased.first().event.id == events[1])
         .map(|leased| t.accepted(leased))
         .collect();
     assert_eq!(t.settle(&settlements).await.settled, 2);
@@ -374,10 +399,10 @@ async fn open_ones_are_listed_as_in_flight(t: &TestStore) {
     assert!(t.attempts(expected[0]).await.is_empty());
 }
 
-async fn give_back(t: &TestStore, leased: &[Leased]) -> u32 {
+async fn give_back(t: &TestStore, leased: &[HookRequest]) -> u32 {
     let released = t
         .store
-        .release(t.slot, leased[0].token, &ids(leased), t.now())
+        .release(t.slot, leased[0].lease.token, &ids(leased), t.now())
         .await;
     released.unwrap()
 }
@@ -388,8 +413,8 @@ async fn recover(t: &TestStore, limit: u32) -> u32 {
     done.unwrap().recovered
 }
 
-fn ids(leased: &[Leased]) -> Vec<DeliveryId> {
-    leased.iter().map(|leased| leased.id).collect()
+fn ids(leased: &[HookRequest]) -> Vec<DeliveryId> {
+    leased.iter().map(|leased| leased.first().id).collect()
 }
 
 fn sorted(mut ids: Vec<DeliveryId>) -> Vec<DeliveryId> {

@@ -2,7 +2,7 @@
 
 use crate::support::ids_of;
 use postrider_core::{DeliveryId, HookId, LeaseToken, RetrySchedule};
-use postrider_store::{DeliveryState, DueHook, HookChange, LeaseRequest, Leased};
+use postrider_store::{DeliveryState, DueHook, HookChange, HookRequest, LeaseRequest};
 use postrider_tests::{TestStore, conformance, event};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -48,11 +48,14 @@ async fn a_leased_delivery_carries_all_that_an_attempt_needs(t: &TestStore) {
     let request = t.lease_request(&[hook]);
     let (token, until) = (request.token, request.until);
     let leased = t.store.lease(request).await.unwrap().remove(0);
-    assert_eq!((leased.id, leased.slot), (id, t.slot));
-    assert_eq!((leased.token, leased.expires_at), (token, until));
+    assert_eq!((leased.first().id, leased.lease.slot), (id, t.slot));
+    assert_eq!(
+        (leased.lease.token, leased.lease.expires_at),
+        (token, until)
+    );
     assert_eq!((leased.attempts, leased.earlier_attempts), (0, 0));
-    assert_eq!(leased.event.event_type, "work");
-    assert_eq!(leased.event.payload.as_str(), r#"{"of":"work"}"#);
+    assert_eq!(leased.first().event.event_type, "work");
+    assert_eq!(leased.first().event.payload.as_str(), r#"{"of":"work"}"#);
     assert_eq!(leased.hook.url, "https://receiver.example/hook");
     assert!(leased.hook.credentials == registered.credentials);
     assert_eq!(t.delivery(id).await.state, DeliveryState::InFlight);
@@ -110,7 +113,7 @@ async fn no_delivery_is_leased_to_two_callers(t: &TestStore) {
     for caller in callers {
         all.extend(caller.await.unwrap());
     }
-    let distinct: BTreeSet<_> = all.iter().map(|leased| leased.id).collect();
+    let distinct: BTreeSet<_> = all.iter().map(|leased| leased.first().id).collect();
     assert_eq!((all.len(), distinct.len()), (400, 400));
 }
 
@@ -150,8 +153,8 @@ async fn an_expired_lease_is_leased_again_once_recovered(t: &TestStore) {
     assert!(t.lease(&[hook]).await.is_empty(), "not before");
     assert_eq!(recovered(t).await, (1, 0));
     let second = t.lease(&[hook]).await.remove(0);
-    assert_eq!(second.id, first.id);
-    assert_ne!(second.token, first.token);
+    assert_eq!(second.first().id, first.first().id);
+    assert_ne!(second.lease.token, first.lease.token);
     assert_eq!(second.attempts, 0, "no attempt was recorded");
 }
 
@@ -184,7 +187,7 @@ async fn events_of_several_days_are_leased_together(t: &TestStore) {
     }
     let leased = t.lease(&[hook]).await;
     assert_eq!(ids_of(&leased).into_iter().collect::<BTreeSet<_>>(), ids);
-    let days: BTreeSet<_> = leased.iter().map(|leased| leased.day).collect();
+    let days: BTreeSet<_> = leased.iter().map(|leased| leased.first().day).collect();
     assert_eq!(days.len(), 3);
 }
 
@@ -266,14 +269,19 @@ async fn slots_are_those_that_have_deliveries(t: &TestStore) {
 async fn what_is_released_is_due_at_once(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 3).await;
-    let ids: Vec<_> = started.iter().map(|leased| leased.id).collect();
+    let ids: Vec<_> = started.iter().map(|leased| leased.first().id).collect();
     let released = t
         .store
-        .release(t.slot, started[0].token, &ids[..2], t.now())
+        .release(t.slot, started[0].lease.token, &ids[..2], t.now())
         .await
         .unwrap();
     assert_eq!(released, 2);
-    let mut again: Vec<_> = t.lease(&[hook]).await.iter().map(|l| l.id).collect();
+    let mut again: Vec<_> = t
+        .lease(&[hook])
+        .await
+        .iter()
+        .map(|l| l.first().id)
+        .collect();
     again.sort();
     let mut expected = ids[..2].to_vec();
     expected.sort();
@@ -286,15 +294,15 @@ async fn releasing_counts_neither_an_attempt_nor_a_lost_lease(t: &TestStore) {
     let mut leased = t.started(hook, 1).await.remove(0);
     for _ in 0..4 {
         t.store
-            .release(t.slot, leased.token, &[leased.id], t.now())
+            .release(t.slot, leased.lease.token, &[leased.first().id], t.now())
             .await
             .unwrap();
         leased = t.lease(&[hook]).await.remove(0);
     }
     t.outlive_leases();
     assert_eq!(recovered(t).await, (1, 0), "the first loss, not the fifth");
-    assert!(t.attempts(leased.id).await.is_empty());
-    assert_eq!(t.delivery(leased.id).await.attempts, 0);
+    assert!(t.attempts(leased.first().id).await.is_empty());
+    assert_eq!(t.delivery(leased.first().id).await.attempts, 0);
 }
 
 #[conformance]
@@ -302,14 +310,20 @@ async fn under_another_token_nothing_is_released(t: &TestStore) {
     let hook = t.hook("work").await;
     let leased = t.started(hook, 1).await.remove(0);
     let other = LeaseToken::draw(t.now());
-    let released = t.store.release(t.slot, other, &[leased.id], t.now()).await;
+    let released = t
+        .store
+        .release(t.slot, other, &[leased.first().id], t.now())
+        .await;
     assert_eq!(released.unwrap(), 0);
-    assert_eq!(t.delivery(leased.id).await.state, DeliveryState::InFlight);
+    assert_eq!(
+        t.delivery(leased.first().id).await.state,
+        DeliveryState::InFlight
+    );
     let settled = t.settle(&[t.accepted(&leased)]).await;
     assert_eq!(settled.settled, 1);
 }
 
-fn of_hook(leased: &[Leased], hook: HookId) -> usize {
+fn of_hook(leased: &[HookRequest], hook: HookId) -> usize {
     leased
         .iter()
         .filter(|leased| leased.hook.id == hook)

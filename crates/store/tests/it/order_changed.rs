@@ -62,7 +62,7 @@ async fn one_that_holds_its_key_can_be_discarded(t: &TestStore) {
     let events = insert(t, &["a", "a"]).await;
     let head = t.lease(&[hook]).await;
     fail(t, &head[0]).await;
-    let shown = t.store.discard(head[0].id, t.now()).await.unwrap();
+    let shown = t.store.discard(head[0].first().id, t.now()).await.unwrap();
     assert_eq!(
         (shown.state, shown.reason.as_deref(), shown.attempts),
         (DeliveryState::Cancelled, Some("discarded"), 1)
@@ -121,15 +121,15 @@ async fn what_is_in_flight_or_has_ended_cannot_be_discarded(t: &TestStore) {
     let leased = t.lease(&[hook]).await;
     insert(t, &["a"]).await;
     let discard = |id| t.store.discard(id, t.now());
-    let in_flight = discard(leased[0].id).await.unwrap_err();
+    let in_flight = discard(leased[0].first().id).await.unwrap_err();
     assert!(matches!(in_flight, Error::Conflict(_)), "{in_flight}");
     deliver(t, &leased).await;
-    let ended = discard(leased[0].id).await.unwrap_err();
+    let ended = discard(leased[0].first().id).await.unwrap_err();
     assert!(ended.to_string().contains("has ended"), "{ended}");
     t.hook("other").await;
     t.insert_many("other", 1).await;
     let started = drained(t).await.started;
-    let in_flight = discard(started[0].id).await.unwrap_err();
+    let in_flight = discard(started[0].first().id).await.unwrap_err();
     assert!(in_flight.to_string().contains("in flight"), "{in_flight}");
     let unknown = DeliveryId::of(t.next_id(), hook);
     let unknown = discard(unknown).await.unwrap_err();
@@ -183,14 +183,20 @@ async fn a_repeat_waits_for_none_and_holds_up_none(t: &TestStore) {
     let first = t.lease(&[hook]).await;
     deliver(t, &first).await;
     let second = t.lease(&[hook]).await;
-    t.store.redeliver(first[0].id, t.now()).await.unwrap();
+    t.store
+        .redeliver(first[0].first().id, t.now())
+        .await
+        .unwrap();
     let repeat = t.lease(&[hook]).await;
     assert_eq!(ids_of(&repeat), [events[0]], "the second is on its way");
     fail(t, &repeat[0]).await;
     assert_eq!(left(t).await, 2, "it is over");
     deliver(t, &second).await;
     assert_eq!(ids_of(&t.lease(&[hook]).await), [events[2]]);
-    assert_eq!(t.delivery(first[0].id).await.state, DeliveryState::Failed);
+    assert_eq!(
+        t.delivery(first[0].first().id).await.state,
+        DeliveryState::Failed
+    );
 }
 
 #[conformance]
@@ -234,8 +240,14 @@ async fn a_hook_may_stop_being_ordered(t: &TestStore) {
     upkeep(t).await;
     let rest = BTreeSet::from([events[1], events[3], events[4]]);
     assert_eq!(of(&t.lease(&[hook]).await), rest);
-    assert_eq!(t.delivery(first[0].id).await.state, DeliveryState::Failed);
-    t.store.redeliver(first[0].id, t.now()).await.unwrap();
+    assert_eq!(
+        t.delivery(first[0].first().id).await.state,
+        DeliveryState::Failed
+    );
+    t.store
+        .redeliver(first[0].first().id, t.now())
+        .await
+        .unwrap();
     assert_eq!(ids_of(&t.lease(&[hook]).await), [events[0]]);
 }
 
@@ -248,7 +260,10 @@ async fn a_hook_that_begins_to_skip_unblocks_held_keys(t: &TestStore) {
     set(t, hook, None, Some(Some(OnFailure::Skip))).await;
     upkeep(t).await;
     assert_eq!(ids_of(&t.lease(&[hook]).await), [events[1]]);
-    assert_eq!(t.delivery(first[0].id).await.state, DeliveryState::Failed);
+    assert_eq!(
+        t.delivery(first[0].first().id).await.state,
+        DeliveryState::Failed
+    );
 }
 
 #[conformance]

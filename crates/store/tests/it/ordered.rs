@@ -6,7 +6,7 @@ use postrider_core::{
     DeliveryId, EventId, HookId, HookSettings, NewEvent, OnFailure, Ordered, Reason, RetrySchedule,
     WorkerId,
 };
-use postrider_store::{Backend, DeliveryFilter, DeliveryState, Leased, Settlement, Step};
+use postrider_store::{Backend, DeliveryFilter, DeliveryState, HookRequest, Settlement, Step};
 use postrider_tests::{TestStore, conformance, event, new_hook, refusal};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -89,7 +89,10 @@ async fn a_hook_that_skips_goes_on(t: &TestStore) {
     let events = insert(t, &["a", "a"]).await;
     let first = t.lease(&[hook]).await;
     fail(t, &first[0]).await;
-    assert_eq!(t.delivery(first[0].id).await.state, DeliveryState::Failed);
+    assert_eq!(
+        t.delivery(first[0].first().id).await.state,
+        DeliveryState::Failed
+    );
     assert_eq!(ids_of(&t.lease(&[hook]).await), [events[1]]);
 }
 
@@ -112,7 +115,7 @@ async fn what_is_given_back_keeps_its_place(t: &TestStore) {
     let hook = ordered(t, OnFailure::Hold).await;
     let events = insert(t, &["a", "a"]).await;
     let first = t.lease(&[hook]).await;
-    let (token, ids) = (first[0].token, [first[0].id]);
+    let (token, ids) = (first[0].lease.token, [first[0].first().id]);
     let released = t.store.release(t.slot, token, &ids, t.now()).await;
     assert_eq!(released.unwrap(), 1);
     assert_eq!(ids_of(&t.lease(&[hook]).await), [events[0]]);
@@ -127,7 +130,7 @@ async fn a_late_settlement_unblocks_nothing(t: &TestStore) {
     recover(t).await;
     let again = t.lease(&[hook]).await;
     let settled = t.settle(&[t.accepted(&lost[0])]).await;
-    assert_eq!(settled.late, [lost[0].id]);
+    assert_eq!(settled.late, [lost[0].first().id]);
     let failed = t.settlement(&lost[0], refusal(500), Step::Failed(Reason::Exhausted));
     assert_eq!(t.settle(&[failed]).await.late.len(), 1);
     assert_eq!(t.lease(&[hook]).await.len(), 0);
@@ -289,8 +292,8 @@ async fn turns_are_given_however_fan_out_and_settling_race(t: &TestStore) {
             tokio::join!(t.settle(one), t.settle(other));
             for leased in leased {
                 count += 1;
-                let key = leased.event.ordering_key.clone().unwrap();
-                seen.entry(key).or_default().push(leased.event.id);
+                let key = leased.first().event.ordering_key.clone().unwrap();
+                seen.entry(key).or_default().push(leased.first().event.id);
             }
         }
         seen
@@ -371,18 +374,18 @@ pub async fn insert(t: &TestStore, keys: &[&str]) -> Vec<EventId> {
     events
 }
 
-pub fn of(leased: &[Leased]) -> BTreeSet<EventId> {
+pub fn of(leased: &[HookRequest]) -> BTreeSet<EventId> {
     ids_of(leased).into_iter().collect()
 }
 
-pub async fn deliver(t: &TestStore, leased: &[Leased]) {
+pub async fn deliver(t: &TestStore, leased: &[HookRequest]) {
     let settlements: Vec<_> = leased.iter().map(|leased| t.accepted(leased)).collect();
     let settled = t.settle(&settlements).await;
     assert_eq!(settled.settled as usize, leased.len());
 }
 
 /// The receiver refused it for the last time.
-pub async fn fail(t: &TestStore, leased: &Leased) {
+pub async fn fail(t: &TestStore, leased: &HookRequest) {
     let failed: Settlement = t.settlement(leased, refusal(500), Step::Failed(Reason::Exhausted));
     assert_eq!(t.settle(&[failed]).await.settled, 1);
 }

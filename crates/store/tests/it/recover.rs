@@ -2,7 +2,7 @@
 
 use chrono::SubsecRound;
 use postrider_core::{DeliveryId, HookId, HookSettings, RetrySchedule, Span, Timestamp};
-use postrider_store::{DeliveryState, HookChange, HookReport, Leased, RecoverResult};
+use postrider_store::{DeliveryState, HookChange, HookReport, HookRequest, RecoverResult};
 use postrider_tests::{TestStore, conformance, new_hook};
 
 #[conformance]
@@ -11,7 +11,10 @@ async fn a_lease_that_has_not_ended_is_left_alone(t: &TestStore) {
     let leased = t.started(hook, 1).await.remove(0);
     t.advance(30);
     assert_eq!(recover(t).await, RecoverResult::default());
-    assert_eq!(t.delivery(leased.id).await.state, DeliveryState::InFlight);
+    assert_eq!(
+        t.delivery(leased.first().id).await.state,
+        DeliveryState::InFlight
+    );
 }
 
 #[conformance]
@@ -25,9 +28,17 @@ async fn exactly_what_was_not_settled_comes_back(t: &TestStore) {
     t.settle(&settlements).await;
     t.outlive_leases();
     assert_eq!(recover(t).await.recovered, 4);
-    let mut again: Vec<_> = t.lease(&[hook]).await.iter().map(|l| l.id).collect();
+    let mut again: Vec<_> = t
+        .lease(&[hook])
+        .await
+        .iter()
+        .map(|l| l.first().id)
+        .collect();
     again.sort();
-    let mut expected: Vec<_> = started[6..].iter().map(|leased| leased.id).collect();
+    let mut expected: Vec<_> = started[6..]
+        .iter()
+        .map(|leased| leased.first().id)
+        .collect();
     expected.sort();
     assert_eq!(again, expected);
 }
@@ -69,7 +80,7 @@ async fn two_that_recover_at_once_share_the_work(t: &TestStore) {
 #[conformance]
 async fn the_third_loss_in_a_row_is_an_attempt(t: &TestStore) {
     let hook = t.hook("work").await;
-    let id = t.started(hook, 1).await[0].id;
+    let id = t.started(hook, 1).await[0].first().id;
     lose_three_workers(t, hook).await;
 
     let attempts = t.attempts(id).await;
@@ -111,7 +122,7 @@ async fn an_attempt_resets_the_count_of_losses(t: &TestStore) {
     t.outlive_leases();
     assert_eq!(recover(t).await.worker_lost, 1);
     let numbers: Vec<_> = t
-        .attempts(leased.id)
+        .attempts(leased.first().id)
         .await
         .iter()
         .map(|a| a.number)
@@ -123,7 +134,7 @@ async fn an_attempt_resets_the_count_of_losses(t: &TestStore) {
 async fn a_hooks_own_schedule_counts(t: &TestStore) {
     let own = RetrySchedule::new(vec![Span::secs(7_000)]);
     let hook = hook_with_schedule(t, own.clone()).await;
-    let id = t.started(hook.id, 1).await[0].id;
+    let id = t.started(hook.id, 1).await[0].first().id;
     lose_three_workers(t, hook.id).await;
     let expected = micros(t.now() + own.delay_after(id, 1).unwrap());
     assert_eq!(t.delivery(id).await.next_attempt_at, Some(expected));
@@ -132,7 +143,7 @@ async fn a_hooks_own_schedule_counts(t: &TestStore) {
 #[conformance]
 async fn a_lost_worker_uses_up_the_schedule_too(t: &TestStore) {
     let hook = hook_with_schedule(t, RetrySchedule::new(Vec::new())).await;
-    let id: DeliveryId = t.started(hook.id, 1).await[0].id;
+    let id: DeliveryId = t.started(hook.id, 1).await[0].first().id;
     lose_three_workers(t, hook.id).await;
     let report = t.delivery(id).await;
     assert_eq!(report.state, DeliveryState::Failed);
@@ -144,21 +155,24 @@ async fn a_lost_worker_uses_up_the_schedule_too(t: &TestStore) {
 #[conformance]
 async fn a_lost_lease_of_a_hook_not_active_comes_back_held(t: &TestStore) {
     let hook = t.hook("work").await;
-    let leased: Leased = t.started(hook, 1).await.remove(0);
+    let leased: HookRequest = t.started(hook, 1).await.remove(0);
     t.store
         .change_hook(hook, HookChange::Pause, "test", t.now())
         .await
         .unwrap();
     t.outlive_leases();
     assert_eq!(recover(t).await.recovered, 1);
-    assert_eq!(t.delivery(leased.id).await.state, DeliveryState::Held);
+    assert_eq!(
+        t.delivery(leased.first().id).await.state,
+        DeliveryState::Held
+    );
 }
 
 #[conformance]
 async fn a_lost_delivery_whose_event_is_gone_is_not_announced(t: &TestStore) {
     let hook = hook_with_schedule(t, RetrySchedule::new(Vec::new())).await;
     t.hook("postrider.delivery.failed").await;
-    let id = t.started(hook.id, 1).await[0].id;
+    let id = t.started(hook.id, 1).await[0].first().id;
     for _ in 0..2 {
         t.outlive_leases();
         assert_eq!(recover(t).await.recovered, 1);

@@ -12,10 +12,10 @@ async fn a_redelivered_waiting_delivery_is_due_now_and_restarts_its_schedule(t: 
     let leased = t.started(hook, 1).await.remove(0);
     t.settle(&[t.refused(&leased, 3_600)]).await;
     t.advance(10);
-    let report = t.store.redeliver(leased.id, t.now()).await.unwrap();
+    let report = t.store.redeliver(leased.first().id, t.now()).await.unwrap();
     assert_eq!(
         (report.id, report.state),
-        (leased.id, DeliveryState::Pending)
+        (leased.first().id, DeliveryState::Pending)
     );
     assert_eq!(report.next_attempt_at, Some(t.now()));
     let again = t.lease(&[hook]).await.remove(0);
@@ -28,12 +28,12 @@ async fn one_that_failed_is_sent_again(t: &TestStore) {
     let leased = t.started(hook, 1).await.remove(0);
     let step = Step::Failed(Reason::Exhausted);
     t.settle(&[t.settlement(&leased, refusal(500), step)]).await;
-    again(t, leased.id).await;
-    let report = t.delivery(leased.id).await;
+    again(t, leased.first().id).await;
+    let report = t.delivery(leased.first().id).await;
     assert_eq!(report.state, DeliveryState::Delivered);
     assert_eq!((report.attempts, report.reason), (2, None));
     let numbers: Vec<_> = t
-        .attempts(leased.id)
+        .attempts(leased.first().id)
         .await
         .iter()
         .map(|a| a.number)
@@ -46,10 +46,10 @@ async fn one_that_was_delivered_is_sent_again(t: &TestStore) {
     let hook = t.hook("work").await;
     let leased = t.started(hook, 1).await.remove(0);
     t.settle(&[t.accepted(&leased)]).await;
-    again(t, leased.id).await;
-    assert_eq!(t.attempts(leased.id).await.len(), 2);
-    again(t, leased.id).await;
-    let report = t.delivery(leased.id).await;
+    again(t, leased.first().id).await;
+    assert_eq!(t.attempts(leased.first().id).await.len(), 2);
+    again(t, leased.first().id).await;
+    let report = t.delivery(leased.first().id).await;
     assert_eq!(
         (report.state, report.attempts),
         (DeliveryState::Delivered, 3)
@@ -61,7 +61,7 @@ async fn one_that_is_sent_again_is_listed_once(t: &TestStore) {
     let hook = t.hook("work").await;
     let leased = t.started(hook, 1).await.remove(0);
     t.settle(&[t.accepted(&leased)]).await;
-    t.store.redeliver(leased.id, t.now()).await.unwrap();
+    t.store.redeliver(leased.first().id, t.now()).await.unwrap();
     for state in [None, Some(DeliveryState::Pending)] {
         let filter = DeliveryFilter {
             state,
@@ -70,7 +70,7 @@ async fn one_that_is_sent_again_is_listed_once(t: &TestStore) {
         };
         let listed = t.store.deliveries(filter).await.unwrap();
         let listed: Vec<_> = listed.iter().map(|d| (d.id, d.state)).collect();
-        assert_eq!(listed, [(leased.id, DeliveryState::Pending)]);
+        assert_eq!(listed, [(leased.first().id, DeliveryState::Pending)]);
     }
     let delivered = DeliveryFilter {
         state: Some(DeliveryState::Delivered),
@@ -86,11 +86,11 @@ async fn one_that_fails_again_keeps_its_latest_reason(t: &TestStore) {
     let leased = t.started(hook, 1).await.remove(0);
     let step = Step::Failed(Reason::Exhausted);
     t.settle(&[t.settlement(&leased, refusal(500), step)]).await;
-    t.store.redeliver(leased.id, t.now()).await.unwrap();
+    t.store.redeliver(leased.first().id, t.now()).await.unwrap();
     let leased = t.lease(&[hook]).await.remove(0);
     let step = Step::Failed(Reason::Gone);
     t.settle(&[t.settlement(&leased, refusal(410), step)]).await;
-    let report = t.delivery(leased.id).await;
+    let report = t.delivery(leased.first().id).await;
     assert_eq!(report.state, DeliveryState::Failed);
     assert_eq!(report.reason.as_deref(), Some("gone"));
     assert_eq!(report.attempts, 2);
@@ -100,7 +100,11 @@ async fn one_that_fails_again_keeps_its_latest_reason(t: &TestStore) {
 async fn one_in_flight_is_a_conflict(t: &TestStore) {
     let hook = t.hook("work").await;
     let leased = t.started(hook, 1).await.remove(0);
-    let error = t.store.redeliver(leased.id, t.now()).await.unwrap_err();
+    let error = t
+        .store
+        .redeliver(leased.first().id, t.now())
+        .await
+        .unwrap_err();
     assert!(matches!(error, Error::Conflict(_)), "{error:?}");
     let settled = t.settle(&[t.accepted(&leased)]).await;
     assert_eq!(settled.settled, 1, "its lease still holds");
@@ -111,9 +115,9 @@ async fn one_whose_lease_has_run_out_is_sent_again(t: &TestStore) {
     let hook = t.hook("work").await;
     let lost = t.started(hook, 1).await.remove(0);
     t.outlive_leases();
-    t.store.redeliver(lost.id, t.now()).await.unwrap();
+    t.store.redeliver(lost.first().id, t.now()).await.unwrap();
     let leased = t.lease(&[hook]).await.remove(0);
-    assert_eq!(t.settle(&[t.accepted(&lost)]).await.late, [lost.id]);
+    assert_eq!(t.settle(&[t.accepted(&lost)]).await.late, [lost.first().id]);
     assert_eq!(t.settle(&[t.accepted(&leased)]).await.settled, 1);
 }
 
@@ -130,7 +134,11 @@ async fn one_whose_hook_was_deleted_is_a_conflict(t: &TestStore) {
     .await;
     t.store.remove_hook(hook, "test", t.now()).await.unwrap();
     for leased in &started {
-        let error = t.store.redeliver(leased.id, t.now()).await.unwrap_err();
+        let error = t
+            .store
+            .redeliver(leased.first().id, t.now())
+            .await
+            .unwrap_err();
         assert!(matches!(error, Error::Conflict(_)), "{error:?}");
     }
 }
@@ -144,7 +152,7 @@ async fn one_of_a_paused_hook_is_held(t: &TestStore) {
         .change_hook(hook, HookChange::Pause, "test", t.now())
         .await
         .unwrap();
-    let report = t.store.redeliver(leased.id, t.now()).await.unwrap();
+    let report = t.store.redeliver(leased.first().id, t.now()).await.unwrap();
     assert_eq!(report.state, DeliveryState::Held);
     assert!(t.lease(&[hook]).await.is_empty());
 }
@@ -180,7 +188,7 @@ async fn several_that_ask_at_once_make_one_delivery(t: &TestStore) {
     let mut callers = Vec::new();
     for leased in &started {
         for store in [&t.store, &second, &t.store, &second] {
-            let (store, id, now) = (store.clone(), leased.id, t.now());
+            let (store, id, now) = (store.clone(), leased.first().id, t.now());
             callers.push(tokio::spawn(async move { store.redeliver(id, now).await }));
         }
     }
@@ -210,7 +218,7 @@ async fn one_that_ends_meanwhile_is_found(t: &TestStore) {
             tokio::spawn(async move { store.settle(now, &[settlement]).await })
         };
         let asking = [&t.store, &second].map(|store| {
-            let (store, id, now) = (store.clone(), leased.id, t.now());
+            let (store, id, now) = (store.clone(), leased.first().id, t.now());
             tokio::spawn(async move { store.redeliver(id, now).await })
         });
         assert_eq!(settling.await.unwrap().unwrap().settled, 1);
@@ -223,7 +231,7 @@ async fn one_that_ends_meanwhile_is_found(t: &TestStore) {
         }
         // Whoever asked before the end was told of a conflict; whoever asked after it made
         // the delivery wait again, with its attempt counted.
-        let report = t.delivery(leased.id).await;
+        let report = t.delivery(leased.first().id).await;
         assert_eq!(report.state == DeliveryState::Pending, sent_again);
         assert_eq!(report.attempts, 1);
     }
@@ -253,7 +261,11 @@ async fn one_whose_event_is_gone_is_a_conflict(t: &TestStore) {
         .await;
     t.sql().await.run("DELETE FROM postrider_events").await;
     for leased in &started {
-        let error = t.store.redeliver(leased.id, t.now()).await.unwrap_err();
+        let error = t
+            .store
+            .redeliver(leased.first().id, t.now())
+            .await
+            .unwrap_err();
         assert!(matches!(error, Error::Conflict(_)), "{error:?}");
     }
 }
@@ -267,7 +279,7 @@ async fn again(t: &TestStore, id: DeliveryId) {
     assert_eq!(report.next_attempt_at, Some(t.now()));
     assert_eq!(report.reason, None);
     let leased = t.lease(&[report.hook_id]).await.remove(0);
-    assert_eq!((leased.id, leased.attempts), (id, before));
+    assert_eq!((leased.first().id, leased.attempts), (id, before));
     assert_eq!(leased.earlier_attempts, before);
     let settled = t.settle(&[t.accepted(&leased)]).await;
     assert_eq!(settled.settled, 1);

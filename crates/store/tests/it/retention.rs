@@ -20,13 +20,13 @@ async fn a_day_goes_when_its_last_moment_is_past(t: &TestStore) {
     t.advance(KEPT * DAY + 14 * 3600 - 1);
     assert_eq!(prune(t).await, Pruned::default());
     assert_eq!(
-        t.delivery(started[0].id).await.state,
+        t.delivery(started[0].first().id).await.state,
         DeliveryState::Delivered
     );
     t.advance(1);
     assert_eq!(prune(t).await.days, [first]);
-    gone(t, started[0].event.id).await;
-    let unknown = t.store.delivery(started[0].id).await;
+    gone(t, started[0].first().event.id).await;
+    let unknown = t.store.delivery(started[0].first().id).await;
     assert!(
         matches!(unknown, Err(Error::NotFound { .. })),
         "{unknown:?}"
@@ -81,7 +81,7 @@ async fn what_had_not_ended_is_ended_as_expired(t: &TestStore) {
     let ids = [
         DeliveryId::of(waiting[0], held),
         DeliveryId::of(waiting[1], delayed),
-        started[0].id,
+        started[0].first().id,
     ];
     past(t).await;
     // Some of the next days stay as they are.
@@ -155,12 +155,12 @@ async fn an_event_is_kept_while_a_delivery_of_its_lease_group_is_in_flight(t: &T
     past(t).await;
     assert!(prune(t).await.waiting.is_some());
     assert_eq!(
-        t.store.event(started[0].event.id).await.unwrap().id,
-        started[0].event.id
+        t.store.event(started[0].first().event.id).await.unwrap().id,
+        started[0].first().event.id
     );
     t.settle(&[t.accepted(&started[0])]).await;
     assert_eq!(prune(t).await.days.len(), 1);
-    gone(t, started[0].event.id).await;
+    gone(t, started[0].first().event.id).await;
 }
 
 #[conformance]
@@ -233,7 +233,7 @@ async fn attempts_may_go_before_their_events(t: &TestStore) {
     live(t, 4).await;
     let pruned = t.store.prune(&keep, t.now(), 100).await.unwrap();
     assert_eq!(pruned, Pruned::default());
-    assert_eq!(t.attempts(other.id).await.len(), 2);
+    assert_eq!(t.attempts(other.first().id).await.len(), 2);
     live(t, 4).await;
     // The server may be looking after the table at this moment: then it goes a little later.
     let mut gone = (0, 0);
@@ -244,13 +244,16 @@ async fn attempts_may_go_before_their_events(t: &TestStore) {
     })
     .await;
     assert_eq!(gone, (1, 0));
-    assert!(t.attempts(other.id).await.is_empty());
-    assert_eq!(t.store.event(one.event.id).await.unwrap().id, one.event.id);
+    assert!(t.attempts(other.first().id).await.is_empty());
+    assert_eq!(
+        t.store.event(one.first().event.id).await.unwrap().id,
+        one.first().event.id
+    );
     // What is sent later still finds capacity for its attempt.
     t.advance(15 * DAY);
     let again = t.lease(&[hook]).await;
     t.settle(&[t.accepted(&again[0])]).await;
-    let attempts = t.attempts(other.id).await;
+    let attempts = t.attempts(other.first().id).await;
     assert_eq!(attempts.iter().map(|a| a.number).collect::<Vec<_>>(), [3]);
 }
 
@@ -280,7 +283,7 @@ async fn a_jump_of_the_clock_by_a_day_takes_a_day(t: &TestStore) {
         upkeep(t).await;
         let started = t.started(hook, 1).await;
         t.settle(&[t.accepted(&started[0])]).await;
-        events.push(started[0].event.id);
+        events.push(started[0].first().event.id);
         t.advance(DAY);
     }
     let first = t.now() - Duration::from_secs(4 * DAY);
@@ -333,7 +336,7 @@ async fn a_clock_that_jumps_by_a_year_takes_nothing_for_a_day(t: &TestStore) {
     assert_eq!(prune(t).await, Pruned::default());
     assert_eq!(t.delivery(delivery).await.state, DeliveryState::Held);
     assert_eq!(
-        t.delivery(started[0].id).await.state,
+        t.delivery(started[0].first().id).await.state,
         DeliveryState::Delivered
     );
     insert(t, keyed).await;
@@ -491,7 +494,7 @@ async fn a_late_attempt_of_a_day_that_is_gone_stops_no_other(t: &TestStore) {
         .await;
     assert_eq!(settled.settled, 1);
     assert_eq!(
-        t.delivery(started[0].id).await.state,
+        t.delivery(started[0].first().id).await.state,
         DeliveryState::Delivered
     );
 }

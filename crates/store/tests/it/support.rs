@@ -1,7 +1,7 @@
 //! Steps that several cases share.
 
 use postrider_core::EventId;
-use postrider_store::{FanOutRequest, FanOutResult, Leased};
+use postrider_store::{FanOutRequest, FanOutResult, HookRequest};
 use postrider_tests::TestStore;
 
 /// Fans out every slot until the outbox is empty, as a worker does.
@@ -28,6 +28,9 @@ pub async fn drained(t: &TestStore) -> FanOutResult {
 }
 
 /// The events of these deliveries, in their order.
-pub fn ids_of(leased: &[Leased]) -> Vec<EventId> {
-    leased.iter().map(|leased| leased.event.id).collect()
+pub fn ids_of(leased: &[HookRequest]) -> Vec<EventId> {
+    leased
+        .iter()
+        .map(|leased| leased.first().event.id)
+        .collect()
 }

@@ -4,7 +4,7 @@ use postrider_core::{
     DeliveryId, HookEdit, HookId, HookTarget, KeyRing, OnFailure, Ordered, Reason, RetrySchedule,
 };
 use postrider_store::{
-    BulkPage, DeliveryState, HookChange, Leased, Redelivery, Settlement, Step, Store,
+    BulkPage, DeliveryState, HookChange, HookRequest, Redelivery, Settlement, Step, Store,
 };
 use postrider_tests::{TestStore, conformance, event, new_hook, refusal};
 use std::time::Duration;
@@ -19,7 +19,11 @@ async fn a_retry_goes_where_the_attempts_before_it_went(t: &TestStore) {
     point(t, hook, "second").await;
     t.advance(60);
     let again = t.lease(&[hook]).await;
-    let of = |n: usize| again.iter().find(|leased| leased.id == started[n].id);
+    let of = |n: usize| {
+        again
+            .iter()
+            .find(|leased| leased.first().id == started[n].first().id)
+    };
     let (kept, not) = (of(0).unwrap(), of(1).unwrap());
     assert_eq!(kept.target.as_deref(), Some(&target("first", kept)));
     assert_eq!(kept.hook.url, url("second"));
@@ -34,7 +38,7 @@ async fn a_retry_goes_where_the_attempts_before_it_went(t: &TestStore) {
     let again = t.lease(&[hook]).await.remove(0);
     assert_eq!(again.target.as_deref(), Some(&target("first", &again)));
     t.settle(&[keeping(t.accepted(&again))]).await;
-    let state = t.delivery(again.id).await.state;
+    let state = t.delivery(again.first().id).await.state;
     assert_eq!(state, DeliveryState::Delivered);
 }
 
@@ -56,7 +60,10 @@ async fn it_is_kept_when_given_back_and_when_workers_are_lost(t: &TestStore) {
     let hook = hook_at(t, "first").await;
     let id = retried(t, hook).await;
     let leased = t.lease(&[hook]).await.remove(0);
-    let released = t.store.release(t.slot, leased.token, &[id], t.now()).await;
+    let released = t
+        .store
+        .release(t.slot, leased.lease.token, &[id], t.now())
+        .await;
     assert_eq!(released.unwrap(), 1);
     assert_eq!(leased_target(t, hook).await.as_deref(), Some("first"));
     let schedule = RetrySchedule::default();
@@ -79,7 +86,7 @@ async fn a_late_settlement_keeps_none(t: &TestStore) {
     let recovered = t.store.recover(t.slot, t.now(), 10, &schedule).await;
     assert_eq!(recovered.unwrap().recovered, 1);
     let settled = t.settle(&[keeping(t.refused(&leased, 0))]).await;
-    assert_eq!(settled.late, [leased.id]);
+    assert_eq!(settled.late, [leased.first().id]);
     point(t, hook, "second").await;
     assert_eq!(leased_target(t, hook).await, None);
 }
@@ -107,11 +114,11 @@ async fn one_that_is_sent_again_goes_where_the_hook_points(t: &TestStore) {
         t.settle(&[keeping(t.settlement(&leased, refusal(500), step))])
             .await;
         match many {
-            false => drop(t.store.redeliver(leased.id, t.now()).await.unwrap()),
+            false => drop(t.store.redeliver(leased.first().id, t.now()).await.unwrap()),
             true => send_many(t, hook, DeliveryState::Failed).await,
         }
         let again = t.lease(&[hook]).await.remove(0);
-        assert_eq!((again.id, again.target), (leased.id, None));
+        assert_eq!((again.first().id, again.target), (leased.first().id, None));
         t.store.remove_hook(hook, "test", t.now()).await.unwrap();
     }
 }
@@ -131,7 +138,7 @@ async fn held_ones_that_are_sent_again_go_where_the_hook_points(t: &TestStore) {
     send_many(t, hook, DeliveryState::Held).await;
     change(t, hook, HookChange::Enable).await;
     let leased = t.lease(&[hook]).await.remove(0);
-    assert_eq!((leased.id, leased.target), (id, None));
+    assert_eq!((leased.first().id, leased.target), (id, None));
 }
 
 #[conformance]
@@ -211,7 +218,7 @@ fn url(name: &str) -> String {
 }
 
 /// Where the hook of this delivery pointed when it was called so.
-fn target(name: &str, leased: &Leased) -> HookTarget {
+fn target(name: &str, leased: &HookRequest) -> HookTarget {
     let mut target = HookTarget::of(&leased.hook);
     target.url = url(name);
     target.credentials.token = Some(name.into());
@@ -243,7 +250,7 @@ fn keeping(settlement: Settlement) -> Settlement {
 async fn retried(t: &TestStore, hook: HookId) -> DeliveryId {
     let leased = t.started(hook, 1).await.remove(0);
     t.settle(&[keeping(t.refused(&leased, 0))]).await;
-    leased.id
+    leased.first().id
 }
 
 /// Leases the one delivery of `hook`, and tells the secret of its target.
@@ -252,7 +259,7 @@ async fn leased_target(t: &TestStore, hook: HookId) -> Option<String> {
     leased.target?.credentials.token.clone()
 }
 
-async fn lease_from(t: &TestStore, store: &dyn Store, hook: HookId) -> Vec<Leased> {
+async fn lease_from(t: &TestStore, store: &dyn Store, hook: HookId) -> Vec<HookRequest> {
     store.lease(t.lease_request(&[hook])).await.unwrap()
 }
 

@@ -53,7 +53,7 @@ async fn what_is_in_flight_is_cancelled_when_it_comes_back(t: &TestStore) {
     t.settle(&[t.accepted(&started[0]), t.refused(&started[1], 60)])
         .await;
     assert_eq!(all_cancelled(t, 100).await, 1);
-    let report = t.delivery(started[1].id).await;
+    let report = t.delivery(started[1].first().id).await;
     assert_eq!(
         (report.state, report.attempts),
         (DeliveryState::Cancelled, 1)
@@ -66,9 +66,9 @@ async fn what_is_in_flight_is_cancelled_when_it_comes_back(t: &TestStore) {
         .await
         .unwrap();
     assert_eq!(all_cancelled(t, 100).await, 1);
-    let report = t.delivery(started[2].id).await;
+    let report = t.delivery(started[2].first().id).await;
     assert_eq!(report.state, DeliveryState::Cancelled);
-    let report = t.delivery(started[0].id).await;
+    let report = t.delivery(started[0].first().id).await;
     assert_eq!(report.state, DeliveryState::Delivered);
 }
 
@@ -128,10 +128,13 @@ async fn works(t: &TestStore, hook: HookId) {
     ];
     assert_eq!(t.settle(&settlements).await.settled, 2);
     assert_eq!(
-        t.delivery(started[0].id).await.state,
+        t.delivery(started[0].first().id).await.state,
         DeliveryState::Delivered
     );
-    assert_eq!(t.delivery(started[1].id).await.state, DeliveryState::Failed);
+    assert_eq!(
+        t.delivery(started[1].first().id).await.state,
+        DeliveryState::Failed
+    );
 }
 
 async fn upkeep(t: &TestStore, limit: u32) -> Upkeep {

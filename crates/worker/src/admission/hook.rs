@@ -7,7 +7,7 @@ use super::record::RecentRecord;
 use super::window::LeaseWindow;
 use crate::tuning::AdmissionTuning;
 use postrider_core::{Hook, HookId, HookStatus, Phase, Timestamp};
-use postrider_store::{HookPhase, Leased};
+use postrider_store::{HookPhase, HookRequest};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 /// The admission of one hook.
 #[derive(Debug)]
 pub(super) struct HookAdmission {
-    pub(super) waiting: VecDeque<Leased>,
+    pub(super) waiting: VecDeque<HookRequest>,
     pub(super) in_flight: u32,
     pub(super) turn: Turn,
     /// The places of this hook count as those of slow hooks.
@@ -217,7 +217,7 @@ impl HookAdmission {
     // ---- what happens to it
 
     /// Queues a delivery of this hook, which is backed off after this many failures in a row.
-    pub(super) fn push(&mut self, delivery: Leased, back_off_after: u32, now: Instant) {
+    pub(super) fn push(&mut self, delivery: HookRequest, back_off_after: u32, now: Instant) {
         if let Some(gate) = &mut self.gate {
             gate.leased();
         }
@@ -227,7 +227,7 @@ impl HookAdmission {
     }
 
     /// Takes the next delivery, in flight from here on.
-    pub(super) fn start(&mut self, now: Instant) -> Option<Leased> {
+    pub(super) fn start(&mut self, now: Instant) -> Option<HookRequest> {
         let delivery = self.waiting.pop_front()?;
         if self.in_flight == 0 {
             self.moved_at = now;
@@ -336,7 +336,7 @@ impl HookAdmission {
 /// What is no longer this worker's to do for one hook.
 #[derive(Debug, Default)]
 pub(super) struct RevokedOfHook {
-    pub(super) deliveries: Vec<Leased>,
+    pub(super) deliveries: Vec<HookRequest>,
     /// The hook needs no owner any more.
     pub(super) gate: bool,
 }

@@ -47,7 +47,7 @@ pub(crate) use attempt_end::AttemptEnd;
 use blocked::Blocked;
 pub(crate) use hook::{OwnedHook, RecordedAttempts};
 use postrider_core::{Hook, HookId, MonotonicClock, Timestamp};
-use postrider_store::{Capacity, HookCache, HookPhase, Leased};
+use postrider_store::{Capacity, HookCache, HookPhase, HookRequest};
 use state::AdmissionState;
 pub(crate) use state::Revoked;
 use std::collections::HashMap;
@@ -95,7 +95,7 @@ impl Admission {
     }
 
     /// Queues what was leased.
-    pub(crate) fn push(&self, leased: Vec<Leased>) {
+    pub(crate) fn push(&self, leased: Vec<HookRequest>) {
         self.update(|state, now| {
             for delivery in leased {
                 let back_off_after = Policy::back_off_after(&delivery.hook, self.back_off_after);
@@ -106,7 +106,7 @@ impl Admission {
 
     /// The next delivery to send, in turn over the hooks, counted as in flight until
     /// [`ended`](Self::ended); `None` when none may start now.
-    pub(crate) fn try_next(&self) -> Option<Leased> {
+    pub(crate) fn try_next(&self) -> Option<HookRequest> {
         let (delivery, is_low) = self.update(|state, now| {
             let delivery = state.start_next(now)?;
             Some((delivery, state.is_low()))
@@ -118,7 +118,7 @@ impl Admission {
     }
 
     /// Waits for the next delivery to send; `None` once the queue is closed.
-    pub(crate) async fn next(&self) -> Option<Leased> {
+    pub(crate) async fn next(&self) -> Option<HookRequest> {
         loop {
             if self.lock().is_closed() {
                 // Pass it on, so that every sender learns it.
@@ -192,7 +192,7 @@ impl Admission {
     }
 
     /// Ends [`next`](Self::next) for every sender, and hands back what was not started.
-    pub(crate) fn close(&self) -> Vec<Leased> {
+    pub(crate) fn close(&self) -> Vec<HookRequest> {
         let unstarted = self.update(|state, _| state.close());
         self.startable.notify_one();
         unstarted

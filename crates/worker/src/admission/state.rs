@@ -14,7 +14,7 @@ use super::concurrency_limit::ConcurrencyLimit;
 use super::hook::{HookAdmission, RecentAnswer, RecordedAttempts, Turn};
 use crate::tuning::Tuning;
 use postrider_core::{Hook, HookId, Timestamp};
-use postrider_store::{HookCache, HookPhase, Leased};
+use postrider_store::{HookCache, HookPhase, HookRequest};
 use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
 
@@ -58,7 +58,7 @@ pub(super) struct AdmissionState {
 #[derive(Debug, Default)]
 pub(crate) struct Revoked {
     /// Deliveries that are to be given back.
-    pub(crate) deliveries: Vec<Leased>,
+    pub(crate) deliveries: Vec<HookRequest>,
     /// Hooks that need no owner any more.
     pub(crate) gates: Vec<HookId>,
 }
@@ -106,7 +106,7 @@ impl AdmissionState {
     }
 
     /// Starts the next delivery in turn over the hooks; `None` when none may start.
-    pub(super) fn start_next(&mut self, now: Instant) -> Option<Leased> {
+    pub(super) fn start_next(&mut self, now: Instant) -> Option<HookRequest> {
         while let Some(id) = self.turns.pop_front() {
             match self.may_start(id, now) {
                 Ok(()) => {
@@ -131,7 +131,7 @@ impl AdmissionState {
     }
 
     /// Starts a delivery of a hook that may, and gives the hook its next turn.
-    fn start(&mut self, id: HookId, now: Instant) -> Option<Leased> {
+    fn start(&mut self, id: HookId, now: Instant) -> Option<HookRequest> {
         let hook = self.hooks.get_mut(&id)?;
         let places = hook.slow_places(now, &self.tuning.admission);
         let delivery = hook.start(now)?;
@@ -235,7 +235,7 @@ impl AdmissionState {
     // ---- what happens to hooks
 
     /// Queues a delivery. Its hook is backed off after this many failures in a row.
-    pub(super) fn push(&mut self, delivery: Leased, back_off_after: u32, now: Instant) {
+    pub(super) fn push(&mut self, delivery: HookRequest, back_off_after: u32, now: Instant) {
         let id = delivery.hook.id;
         self.queued += 1;
         self.queued_bytes += delivery.payload_bytes();
@@ -330,7 +330,7 @@ impl AdmissionState {
     }
 
     /// Ends every wait, and hands back what was not started.
-    pub(super) fn close(&mut self) -> Vec<Leased> {
+    pub(super) fn close(&mut self) -> Vec<HookRequest> {
         self.closed = true;
         self.turns.clear();
         self.parked.clear();

@@ -4,7 +4,7 @@ use super::Dispatcher;
 use super::sizes::{BATCH_BYTES, fan_out_size};
 use super::state::StepResult;
 use postrider_core::LeaseToken;
-use postrider_store::{FanOutRequest, Leased, Peek, Result};
+use postrider_store::{FanOutRequest, HookRequest, Peek, Result};
 use std::collections::HashMap;
 use std::time::Instant;
 
@@ -80,7 +80,7 @@ impl Dispatcher {
     /// runs, another worker may back a hook off, and a queue full of its deliveries would start
     /// at once. So after a long call the hooks are read once more, and the deliveries of those
     /// that have become gated are given back.
-    pub(super) async fn queue(&mut self, leased: Vec<Leased>, began: Instant) -> Result<()> {
+    pub(super) async fn queue(&mut self, leased: Vec<HookRequest>, began: Instant) -> Result<()> {
         let took = self.monotonic.instant() - began;
         if leased.is_empty() || took <= self.tuning.current_within {
             self.admission.push(leased);

@@ -2,7 +2,7 @@
 
 use crate::tuning::DispatchTuning;
 use postrider_core::{HookId, Timestamp};
-use postrider_store::{HookCache, Leased, Result};
+use postrider_store::{HookCache, HookRequest, Result};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -47,11 +47,11 @@ impl DispatchState {
 
     /// Remembers how large payloads are, so that a batch of large ones stays small. A large
     /// average is forgotten slowly: the next batch may be as large.
-    pub(super) fn note_sizes(&mut self, leased: &[Leased]) {
+    pub(super) fn note_sizes(&mut self, leased: &[HookRequest]) {
         if leased.is_empty() {
             return;
         }
-        let bytes: usize = leased.iter().map(Leased::payload_bytes).sum();
+        let bytes: usize = leased.iter().map(HookRequest::payload_bytes).sum();
         let average = bytes as u64 / leased.len() as u64;
         self.payload_bytes = average.max(self.payload_bytes * 7 / 8).max(1);
     }

@@ -3,7 +3,7 @@
 use super::{Metrics, NO_STATUS};
 use crate::watchdog::Standstill;
 use postrider_core::Outcome;
-use postrider_store::{FanOutResult, Leased, PoolGauge, RecoverResult};
+use postrider_store::{FanOutResult, HookRequest, PoolGauge, RecoverResult};
 use std::time::Duration;
 use tracing::{info, warn};
 
@@ -105,9 +105,9 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn observe_lease(&self, leased: &[Leased]) {
+    pub(crate) fn observe_lease(&self, leased: &[HookRequest]) {
         let rows = self.batch_rows.with_label_values(&["lease"]);
-        rows.observe(leased.iter().flat_map(Leased::ids).count() as f64);
+        rows.observe(leased.iter().flat_map(HookRequest::ids).count() as f64);
     }
 
     pub(crate) fn observe_recovery(&self, result: &RecoverResult) {

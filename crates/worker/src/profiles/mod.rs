@@ -19,7 +19,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use postrider_core::{AliasForm, Event, Hook, Outcome, Signer, Timestamp};
-use postrider_store::Companion;
+use postrider_store::Delivery;
 use std::time::Duration;
 
 /// A delivery format and its policy.
@@ -88,8 +88,8 @@ pub struct Sending<'a> {
     pub hook: &'a Hook,
     /// What.
     pub event: &'a Event,
-    /// What else goes in the same request, after it, if the profile batches.
-    pub companions: &'a [Companion],
+    /// The other deliveries of the same request, after it; none unless the profile batches.
+    pub others: &'a [Delivery],
     /// The delivery's first attempt is 1.
     pub number: u32,
     /// When.
@@ -97,10 +97,10 @@ pub struct Sending<'a> {
 }
 
 impl Sending<'_> {
-    /// All that goes in the request, in its order.
+    /// The events of the request, in their order.
     pub fn events(&self) -> impl Iterator<Item = &Event> {
-        let companions = self.companions.iter().map(|companion| &*companion.event);
-        std::iter::once(self.event).chain(companions)
+        let others = self.others.iter().map(|delivery| &*delivery.event);
+        std::iter::once(self.event).chain(others)
     }
 }
 

@@ -4,7 +4,7 @@ use crate::admission::{Admission, AttemptEnd};
 use crate::send::{Sender, Sent};
 use futures_util::FutureExt;
 use postrider_core::HookId;
-use postrider_store::Leased;
+use postrider_store::HookRequest;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -17,7 +17,7 @@ pub(super) async fn send_until_closed(
     sent: mpsc::Sender<Sent>,
 ) {
     while let Some(leased) = admission.next().await {
-        let delivery = leased.id;
+        let delivery = leased.first().id;
         let sending = AssertUnwindSafe(send_one(&admission, &sender, leased));
         match sending.catch_unwind().await {
             Ok(result) => {
@@ -36,7 +36,7 @@ pub(super) async fn send_until_closed(
 }
 
 /// Attempts one delivery that [`Admission`] has started.
-pub(super) async fn send_one(admission: &Admission, sender: &Sender, leased: Leased) -> Sent {
+pub(super) async fn send_one(admission: &Admission, sender: &Sender, leased: HookRequest) -> Sent {
     let mut in_flight = InFlight {
         admission,
         hook: leased.hook.id,
@@ -48,9 +48,8 @@ pub(super) async fn send_one(admission: &Admission, sender: &Sender, leased: Lea
     }
     let result = sender.send(leased).await;
     match &result {
-        Sent::Settle(settlements) => {
-            let outcome = settlements.first().map(|first| &first.attempt.outcome);
-            in_flight.end = outcome.map_or(AttemptEnd::Unsent, AttemptEnd::of);
+        Sent::Settle(settlement) => {
+            in_flight.end = AttemptEnd::of(&settlement.attempt().outcome);
         }
         Sent::CannotSend(leased) => admission.shut_out(&leased.hook),
         Sent::GiveBack(_) | Sent::NotTried(_) => {}

@@ -10,8 +10,8 @@ mod sharing;
 
 use super::SqliteStore;
 use crate::{
-    Capacity, Database, FanOutRequest, FanOutResult, Hooks, LeaseRequest, Leased, Outbox,
-    Settlement, Step,
+    Capacity, Database, FanOutRequest, FanOutResult, HookRequest, Hooks, LeaseRequest, OneOrMore,
+    Outbox, Settlement, Step,
 };
 use chrono::{DateTime, TimeDelta};
 use postrider_core::{
@@ -137,17 +137,17 @@ fn lease(hook: HookId, limit: u32, now: Timestamp) -> LeaseRequest {
     }
 }
 
-fn accepted(leased: &Leased) -> Settlement {
+fn accepted(leased: &HookRequest) -> Settlement {
     Settlement {
-        attempt: Attempt {
+        attempts: OneOrMore::one(Attempt {
             id: AttemptId::draw(now()),
             number: leased.attempts + 1,
             at: now(),
             duration: Duration::from_millis(20),
             outcome: Outcome::Accepted { status: 200 },
             response: Vec::new(),
-        },
-        leased: leased.clone(),
+        }),
+        request: leased.clone(),
         step: Step::Delivered,
         policy: policy(),
         keeps_target: false,

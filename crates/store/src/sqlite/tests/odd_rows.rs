@@ -73,5 +73,5 @@ async fn times_are_taken_as_applications_write_them() {
     assert!(file.store.lease(early).await.unwrap().is_empty());
     let leased = file.store.lease(lease(hook, 1, ten)).await.unwrap();
     let occurred_at = "2027-01-15T06:00:00.500Z".parse::<Timestamp>().unwrap();
-    assert_eq!(leased[0].event.occurred_at, occurred_at);
+    assert_eq!(leased[0].first().event.occurred_at, occurred_at);
 }

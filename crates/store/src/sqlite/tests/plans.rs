@@ -69,7 +69,13 @@ async fn every_statement_uses_an_index() {
         .flat_map(|(file, source)| statements(file, source));
     let all: Vec<_> = all.collect();
     for (name, statement) in &all {
-        let plan = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}")))
+        // Columns that a macro names are no part of the literal, and of no plan.
+        let returned = match statement.trim_end().ends_with("RETURNING") {
+            true => "id",
+            false => "",
+        };
+        let explain = format!("EXPLAIN QUERY PLAN {statement}{returned}");
+        let plan = sqlx::query(AssertSqlSafe(explain))
             .fetch_all(&mut connection)
             .await
             .unwrap_or_else(|error| panic!("{name}: {error}"));
