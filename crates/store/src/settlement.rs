@@ -1,5 +1,6 @@
 //! Settlements: the result of a request, and what its deliveries and its hook become.
 
+use crate::row_state::RowState;
 use crate::{Delivery, HookCache, HookRequest, LeaseKind, OneOrMore};
 use postrider_core::{
     Attempt, DeliveryId, DisabledReason, Health, HealthPolicy, HookId, HookTarget, Observation,
@@ -100,6 +101,16 @@ impl<'a> DeliverySettlement<'a> {
 
     pub(crate) fn step(&self) -> Step {
         self.settlement.step
+    }
+
+    /// The state of the delivery's row from now on; `None` if it leaves the queue. The row itself
+    /// tells whether one that waits is in a batch.
+    pub(crate) fn next_state(&self) -> Option<RowState> {
+        match self.step() {
+            Step::Retry(at) => Some(RowState::Waiting { at }),
+            Step::Failed(_) if self.holds_key() => Some(RowState::HoldsKey),
+            Step::Delivered | Step::Failed(_) => None,
+        }
     }
 
     /// The number of this attempt, from 1.

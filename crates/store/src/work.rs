@@ -102,8 +102,8 @@ pub struct FanOutResult {
     pub started: Vec<HookRequest>,
     /// Hooks that have deliveries due at once which did not fit into the capacity.
     pub waiting: Vec<HookId>,
-    /// Hooks that have deliveries which wait for others to go with, and until when.
-    pub gathering: Vec<(HookId, Timestamp)>,
+    /// Hooks with deliveries that wait to go in a batch, and when the first of their windows ends.
+    pub batching: Vec<(HookId, Timestamp)>,
     /// Whether the outbox may hold more rows for this slot.
     pub more: bool,
 }

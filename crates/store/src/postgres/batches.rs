@@ -1,7 +1,7 @@
-//! Batches: cut by a lease, leased as a whole, and told who stands for them.
+//! Batches: cut by a lease, leased as a whole, and given a new leader.
 //!
-//! Who has the row of a batch's first delivery has all of it: locks are taken in that order. One
-//! worker at a time cuts the deliveries of a hook, so that its batches are as full as they can
+//! The lock of the leader's row is taken before those of the members: who has it has the batch.
+//! One worker at a time cuts the deliveries of a hook, so that its batches are as full as they can
 //! be.
 
 use super::health::make_durable;
@@ -16,43 +16,9 @@ use sqlx::{PgConnection, Row};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use uuid::Uuid;
 
-/// When the deliveries of a batch are due that are not its first, in SQL:
-/// [`along`](crate::batch::along).
-macro_rules! along {
-    () => {
-        "'9999-12-30 00:00:00Z'::timestamptz"
-    };
-}
-pub(super) use along;
-
-/// Lets a delivery `$of` wait until `$at`, as a part of its batch if it has one.
-macro_rules! waits_until {
-    ($of:literal, $at:literal) => {
-        concat!(
-            "next_attempt_at = CASE WHEN ",
-            $of,
-            "batch_id <> ",
-            $of,
-            "id THEN ",
-            super::batches::along!(),
-            " ELSE ",
-            $at,
-            " END,
-             turn_at = CASE WHEN ",
-            $of,
-            "batch_id <> ",
-            $of,
-            "id THEN ",
-            $at,
-            " END"
-        )
-    };
-}
-pub(super) use waits_until;
-
-/// Leases from hooks that get several events in one request: what was cut before or goes by
-/// itself, and new batches. Tells the version of the hooks that decided, unless nothing was
-/// leased.
+/// Leases from hooks whose deliveries are batched: new batches, leaders of earlier ones, and
+/// deliveries that are in none. The number is the version of the hooks at that time, `None` if
+/// nothing was leased.
 pub(super) async fn take_batches(
     connection: &mut PgConnection,
     request: &LeaseRequest,
@@ -63,8 +29,8 @@ pub(super) async fn take_batches(
     if wanted.is_empty() {
         return Ok((None, Vec::new()));
     }
-    let mut found = due_or_gathering(connection, request, &wanted).await?;
-    tell_apart(connection, request.slot, &mut found).await?;
+    let mut found = due_or_batching(connection, request, &wanted).await?;
+    read_batch_keys(connection, request.slot, &mut found).await?;
     let mut units = Vec::new();
     for (hook, (places, batching)) in &wanted {
         let Some(of_hook) = found.remove(hook) else {
@@ -99,21 +65,22 @@ async fn begin_cutting(
     Ok(hooks.into_iter().collect())
 }
 
-/// A delivery that may go, and where its event stands.
+/// A delivery that may be leased, and the key of its event.
 struct Found {
     candidate: Candidate,
     day: NaiveDate,
     event: Uuid,
 }
 
-/// What is due of these hooks, or may go with what is due, locked, the longest due first.
-async fn due_or_gathering(
+/// Deliveries of these hooks that are due or may go in a batch with one that is, locked, the longest
+/// due first.
+async fn due_or_batching(
     connection: &mut PgConnection,
     request: &LeaseRequest,
     wanted: &BTreeMap<HookId, (u32, Batching)>,
 ) -> Result<HashMap<HookId, Vec<Found>>> {
     let rows = sqlx::query(
-        "-- postrider: lease_gathered
+        "-- postrider: lease_batching
         WITH owned AS MATERIALIZED (
             SELECT hook_id FROM postrider_gates
             WHERE hook_id = ANY($2) AND owner = $6 AND until > $5
@@ -179,8 +146,8 @@ async fn due_or_gathering(
     Ok(found)
 }
 
-/// Reads what decides which deliveries go together; one whose event is gone goes with none.
-async fn tell_apart(
+/// Reads the batch keys of the candidates; one whose event is gone goes in no batch.
+async fn read_batch_keys(
     connection: &mut PgConnection,
     slot: i16,
     found: &mut HashMap<HookId, Vec<Found>>,
@@ -226,7 +193,8 @@ async fn tell_apart(
     Ok(())
 }
 
-/// Leases these, whose rows are locked. What is cut now stays cut, whatever becomes of the server.
+/// Leases these, whose rows are locked. The commit of a cut is durable: a batch that was sent must be
+/// known after a crash.
 async fn lease_units(
     connection: &mut PgConnection,
     request: &LeaseRequest,
@@ -270,8 +238,8 @@ async fn lease_units(
     read_leased(&rows)
 }
 
-/// Leases what goes along with these.
-pub(super) async fn take_along(
+/// Leases the members of the batches whose leaders were taken.
+pub(super) async fn take_batch_members(
     connection: &mut PgConnection,
     request: &LeaseRequest,
     taken: &mut Vec<LeasedRow>,
@@ -282,7 +250,7 @@ pub(super) async fn take_along(
         return Ok(());
     }
     let rows = sqlx::query(concat!(
-        "-- postrider: lease_along
+        "-- postrider: lease_batch_members
         UPDATE postrider_deliveries SET lease_token = $3, lease_expires_at = $4
         WHERE slot = $1 AND batch_id = ANY($2) AND batch_id IS NOT NULL AND lease_token IS NULL
         RETURNING ",
@@ -294,12 +262,12 @@ pub(super) async fn take_along(
     .bind(request.until)
     .fetch_all(connection)
     .await?;
-    let (_, along) = read_leased(&rows)?;
-    taken.extend(along);
+    let (_, members) = read_leased(&rows)?;
+    taken.extend(members);
     Ok(())
 }
 
-/// Takes deliveries out of their batches, which are leased, and lets them be.
+/// Takes deliveries out of their batches, which are leased.
 pub(super) async fn leave(
     connection: &mut PgConnection,
     slot: i16,
@@ -314,16 +282,20 @@ pub(super) async fn leave(
     .bind(leaving)
     .execute(&mut *connection)
     .await?;
-    lead(connection, slot, leaving).await
+    replace_leaders(connection, slot, leaving).await
 }
 
-/// These deliveries have gone or left their batches: where one of them was the first, the next
-/// one stands for the rest.
-pub(super) async fn lead(connection: &mut PgConnection, slot: i16, left: &[Uuid]) -> Result<()> {
+/// Where one of these deliveries, which have ended or left their batches, was a leader, the first
+/// remaining member becomes the leader.
+pub(super) async fn replace_leaders(
+    connection: &mut PgConnection,
+    slot: i16,
+    left: &[Uuid],
+) -> Result<()> {
     if left.is_empty() {
         return Ok(());
     }
-    // Who goes at the same moment is waited for, and stands for nothing.
+    // Locked: a member that is just leaving is waited for, and does not become the leader.
     let rest: Vec<(Uuid, Uuid)> = sqlx::query_as(
         "-- postrider: batch_rest
         SELECT batch_id, id FROM postrider_deliveries
@@ -344,7 +316,8 @@ pub(super) async fn lead(connection: &mut PgConnection, slot: i16, left: &[Uuid]
         UPDATE postrider_deliveries AS d
         SET batch_id = f.id,
             next_attempt_at = CASE WHEN d.id = f.id THEN coalesce(d.turn_at, d.next_attempt_at)
-                                   ELSE d.next_attempt_at END
+                                   ELSE d.next_attempt_at END,
+            turn_at = CASE WHEN d.id = f.id THEN NULL ELSE d.turn_at END
         FROM unnest($2::uuid[], $3::uuid[]) AS f (batch_id, id)
         WHERE d.slot = $1 AND d.batch_id = f.batch_id AND d.batch_id IS NOT NULL",
     )
@@ -356,14 +329,17 @@ pub(super) async fn lead(connection: &mut PgConnection, slot: i16, left: &[Uuid]
     Ok(())
 }
 
-/// The same of deliveries of any slots.
-pub(super) async fn lead_rest(connection: &mut PgConnection, left: &[(i16, Uuid)]) -> Result<()> {
+/// [`replace_leaders`] for deliveries of several slots.
+pub(super) async fn replace_leaders_of(
+    connection: &mut PgConnection,
+    left: &[(i16, Uuid)],
+) -> Result<()> {
     let mut by_slot: BTreeMap<i16, Vec<Uuid>> = BTreeMap::new();
     for (slot, id) in left {
         by_slot.entry(*slot).or_default().push(*id);
     }
     for (slot, left) in by_slot {
-        lead(connection, slot, &left).await?;
+        replace_leaders(connection, slot, &left).await?;
     }
     Ok(())
 }

@@ -6,10 +6,11 @@
 //! outdated estimate can turn into a walk over all of them.
 
 use super::PostgresStore;
-use super::batches::{leave, take_along, take_batches, waits_until};
+use super::batches::{leave, take_batch_members, take_batches};
 use super::lease_group;
 use super::order::take_in_turn;
 use super::recover;
+use super::row_state::waits_until;
 use crate::Result;
 use crate::batch::take_batched;
 use crate::lease::{LeasedEvents, LeasedRow, Unfit, requests};
@@ -29,8 +30,8 @@ use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 use uuid::Uuid;
 
-/// How long a delivery is left alone whose event is gone, or whose target cannot be opened: it
-/// must not stand in the way of those behind it.
+/// The wait of a delivery whose event is gone, or whose target cannot be opened: the next ones of
+/// its hook must not wait for it.
 const UNFIT_WAIT: TimeDelta = TimeDelta::hours(1);
 
 #[async_trait]
@@ -76,8 +77,8 @@ impl Queue for PostgresStore {
     async fn slots(&self) -> Result<Vec<i16>> {
         let slots = sqlx::query_scalar(
             "-- postrider: slots
-            -- Backwards: those that stand are mostly the newest, behind all that are dead. Leases
-            -- are few, and not in the order of their slots.
+            -- Backwards: the live rows are mostly the newest, and the dead ones come before them.
+            -- Leases are few, and not in the order of their slots.
             WITH RECURSIVE occupied AS (
                 (SELECT slot FROM postrider_deliveries ORDER BY slot DESC, id DESC LIMIT 1)
                 UNION ALL
@@ -130,9 +131,9 @@ impl Queue for PostgresStore {
             version = version.or(decided);
             taken.extend(in_batches);
         }
-        take_along(&mut tx, request, &mut taken).await?;
+        take_batch_members(&mut tx, request, &mut taken).await?;
         let Some(version) = version else {
-            // Deliveries may have been put behind others.
+            // Deliveries may have been blocked.
             tx.commit().await?;
             return Ok(Vec::new());
         };

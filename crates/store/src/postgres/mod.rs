@@ -41,6 +41,7 @@ mod prune;
 mod recover;
 mod recovery;
 mod registered;
+mod row_state;
 mod schema;
 mod settle;
 mod settle_rows;

@@ -1,11 +1,12 @@
 //! Ordered hooks: only the first delivery of each key is leased, and what ends it gives the next
 //! its turn in the same transaction.
 //!
-//! A delivery is put behind the first of its key under a lock of that first one, so that it cannot
-//! end in between and leave the other behind for ever. Whose turn it is shows in the rows alone:
-//! it does not matter which worker asks, or what one that died knew.
+//! A delivery is blocked by the first of its key under a lock of that first one, which cannot end
+//! in between and leave the other blocked for ever. The rows alone tell whose turn it is: it does
+//! not matter which worker asks, or what one that died knew.
 
 use super::leases::{read_leased, taken_columns};
+use super::row_state::no_time;
 use crate::lease::LeasedRow;
 use crate::order::{Due, First, Turns, turns};
 use crate::{LeaseRequest, Result};
@@ -19,14 +20,6 @@ use uuid::Uuid;
 const ROUNDS: usize = 4;
 /// How many more than can go are looked at, at first and then.
 const SPARE: [i64; ROUNDS] = [16, 1_000, 1_000, 1_000];
-
-/// When what is behind, or holds its key, is due, in SQL: [`never`](crate::order::never).
-macro_rules! never {
-    () => {
-        "'9999-12-31 00:00:00Z'::timestamptz"
-    };
-}
-pub(super) use never;
 
 /// Takes the right to fan out a slot; `false` when another worker has it. With it events come in
 /// the order of `seq` over all workers. It lasts as long as the transaction.
@@ -53,7 +46,7 @@ pub(super) async fn take_in_turn(
         let due = due_in_turn(connection, request, &places, spare).await?;
         let Turns {
             go,
-            behind,
+            blocked,
             stranded,
         } = turns(due, &mut places);
         if !go.is_empty() {
@@ -65,10 +58,10 @@ pub(super) async fn take_in_turn(
             let keys = stranded.iter().map(|(hook, key)| (*hook, key.as_str()));
             give_turns(connection, request.slot, keys.collect(), request.now).await?;
         }
-        if behind.is_empty() {
+        if blocked.is_empty() {
             break;
         }
-        put_behind(connection, request.slot, &behind).await?;
+        block(connection, request.slot, &blocked).await?;
         places.retain(|_, left| *left > 0);
         if places.is_empty() {
             break;
@@ -113,7 +106,7 @@ async fn due_in_turn(
                 LIMIT 1) IS NOT NULL
         FROM due LEFT JOIN LATERAL (
             SELECT id, turn_at IS NOT NULL AND next_attempt_at >= ",
-        never!(),
+        no_time!(),
         " AS stranded
             FROM postrider_deliveries AS f
             WHERE f.slot = $1 AND f.hook_id = due.hook_id AND f.ordering_key = due.ordering_key
@@ -179,15 +172,14 @@ async fn lease_these(
     read_leased(&rows)
 }
 
-/// Puts deliveries, whose rows are locked, behind others that are still there and stay until the
-/// end of the transaction. What has ended or is just changing has nobody behind it: they are
-/// looked at again.
-async fn put_behind(
+/// Blocks deliveries, whose rows are locked, by the first of their key, given second. A first that
+/// has ended or is locked by another transaction blocks none: the next round examines them again.
+async fn block(
     connection: &mut PgConnection,
     slot: i16,
-    behind: &[(DeliveryId, DeliveryId)],
+    blocked: &[(DeliveryId, DeliveryId)],
 ) -> Result<()> {
-    let firsts: BTreeSet<_> = behind.iter().map(|(_, first)| first.0).collect();
+    let firsts: BTreeSet<_> = blocked.iter().map(|(_, first)| first.0).collect();
     let there: HashSet<Uuid> = sqlx::query_scalar(
         "-- postrider: lease_before
         SELECT d.id FROM unnest($2::uuid[]) AS i (id) CROSS JOIN LATERAL (
@@ -201,15 +193,15 @@ async fn put_behind(
     .await?
     .into_iter()
     .collect();
-    let waiting = behind.iter().filter(|(_, first)| there.contains(&first.0));
+    let waiting = blocked.iter().filter(|(_, first)| there.contains(&first.0));
     let waiting: Vec<_> = waiting.map(|(id, _)| id.0).collect();
     if waiting.is_empty() {
         return Ok(());
     }
     sqlx::query(concat!(
-        "-- postrider: lease_behind
+        "-- postrider: lease_block
         UPDATE postrider_deliveries SET turn_at = next_attempt_at, next_attempt_at = ",
-        never!(),
+        no_time!(),
         " WHERE slot = $1 AND ctid = ANY(ARRAY(
             SELECT d.place FROM unnest($2::uuid[]) AS i (id) CROSS JOIN LATERAL (
                 SELECT ctid AS place FROM postrider_deliveries
@@ -224,8 +216,8 @@ async fn put_behind(
     Ok(())
 }
 
-/// Gives the first delivery of each of these keys its turn, if it is behind: it is due from now on,
-/// unless it is to wait for longer anyway.
+/// Gives the first delivery of each of these keys its turn, if it is blocked: it is due from now on,
+/// or later at its own time.
 pub(super) async fn give_turns(
     connection: &mut PgConnection,
     slot: i16,
@@ -240,7 +232,7 @@ pub(super) async fn give_turns(
         UPDATE postrider_deliveries
         SET next_attempt_at = greatest(turn_at, $4), turn_at = NULL
         WHERE slot = $1 AND turn_at IS NOT NULL AND next_attempt_at >= ",
-        never!(),
+        no_time!(),
         " AND ctid = ANY(ARRAY(
             SELECT first.place
             FROM unnest($2::uuid[], $3::text[]) AS k (hook_id, ordering_key)

@@ -150,7 +150,7 @@ async fn write_batch(
         rejected,
         filter_problems: sorted.plan.filter_problems,
         waiting: sorted.plan.waiting(request.now),
-        gathering: sorted.plan.gathering(),
+        batching: sorted.plan.batching(),
         more: sorted.more,
         started: sorted.plan.started(request),
     })
@@ -376,13 +376,13 @@ async fn keep(
             .map(|d| d.event.ordering_key.as_deref())
             .bind_iter(),
     )
-    .bind(waiting().map(|d| d.next_attempt_at).bind_iter())
+    .bind(waiting().map(|d| d.columns().next_attempt_at).bind_iter())
     .bind(request.token.0)
     .bind(request.until)
     .bind(starting().map(|d| d.id.0).bind_iter())
     .bind(starting().map(|d| d.event.id.0).bind_iter())
     .bind(starting().map(|d| d.hook.id.0).bind_iter())
-    .bind(waiting().map(|d| d.turn_at).bind_iter())
+    .bind(waiting().map(|d| d.columns().turn_at).bind_iter())
     .execute(connection)
     .await?;
     Ok(())

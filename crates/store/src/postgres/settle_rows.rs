@@ -1,11 +1,9 @@
 //! The rows that settling writes: attempts, what waits, and what has ended.
 
-use super::batches::along;
 use super::lease_group::finish;
-use super::order::never;
+use super::row_state::{no_time, with_leader};
 use crate::Result;
 use crate::Step;
-use crate::order::never;
 use crate::settlement::DeliverySettlement;
 use postrider_core::Timestamp;
 use sqlx::postgres::{PgArguments, PgBindIterExt, PgRow};
@@ -177,7 +175,7 @@ pub(super) async fn settle_rows<'a>(
     scrubbed: bool,
     written: &mut Written<'a>,
 ) -> Result<()> {
-    // One that has failed for good and holds its key waits for ever; a repeat has none to hold.
+    // One that has failed for good and holds its key has no time; a repeat has no key to hold.
     let query = sqlx::query(concat!(
         "-- postrider: settle_rows
         WITH input AS MATERIALIZED (
@@ -186,15 +184,15 @@ pub(super) async fn settle_rows<'a>(
         "
         ), found AS MATERIALIZED (
             SELECT i.id, i.token, i.number, d.place,
-                   d.is_along AND i.next_attempt_at < ",
-        never!(),
-        " AS is_along,
+                   d.is_member AND i.next_attempt_at < ",
+        no_time!(),
+        " AS is_member,
                    CASE WHEN i.next_attempt_at < ",
-        never!(),
+        no_time!(),
         " OR d.ordering_key IS NOT NULL THEN i.next_attempt_at END AS next_attempt_at
             FROM input AS i CROSS JOIN LATERAL (
                 SELECT ctid AS place, lease_token, ordering_key,
-                       coalesce(batch_id <> id, false) AS is_along
+                       coalesce(batch_id <> id, false) AS is_member
                 FROM postrider_deliveries
                 WHERE slot = $1 AND id = i.delivery_id LIMIT 1
             ) AS d
@@ -206,16 +204,16 @@ pub(super) async fn settle_rows<'a>(
             RETURNING f.id
         ), waiting AS (
             UPDATE postrider_deliveries AS d
-            SET next_attempt_at = CASE WHEN f.is_along THEN ",
-        along!(),
+            SET next_attempt_at = CASE WHEN f.is_member THEN ",
+        with_leader!(),
         " ELSE f.next_attempt_at END,
-                turn_at = CASE WHEN f.is_along THEN f.next_attempt_at END,
+                turn_at = CASE WHEN f.is_member THEN f.next_attempt_at END,
                 attempts = f.number, lost_leases = 0, lease_token = NULL, lease_expires_at = NULL,
                 batch_id = CASE WHEN f.next_attempt_at < ",
-        never!(),
+        no_time!(),
         " THEN d.batch_id END,
                 holds_key = f.next_attempt_at >= ",
-        never!(),
+        no_time!(),
         "
             FROM found AS f
             WHERE d.slot = $1 AND d.ctid = f.place AND d.lease_token = f.token
@@ -417,10 +415,9 @@ fn with_settlements<'q>(
     part: &'q [DeliverySettlement<'q>],
     scrubbed: bool,
 ) -> Query<'q, Postgres, PgArguments> {
-    let next = |s: &DeliverySettlement<'_>| match s.step() {
-        Step::Retry(at) => Some(at),
-        Step::Failed(_) if s.holds_key() => Some(never()),
-        Step::Delivered | Step::Failed(_) => None,
+    let next_attempt_at = |s: &DeliverySettlement<'_>| {
+        let state = s.next_state()?;
+        Some(state.columns(s.delivery.id).next_attempt_at)
     };
     let duration_ms = |s: &DeliverySettlement<'_>| {
         let millis = s.attempt.duration.as_millis();
@@ -449,7 +446,7 @@ fn with_settlements<'q>(
         .bind(part.iter().map(status).bind_iter())
         .bind(part.iter().map(error).bind_iter())
         .bind(part.iter().map(move |s| response(s, scrubbed)).bind_iter())
-        .bind(part.iter().map(next).bind_iter())
+        .bind(part.iter().map(next_attempt_at).bind_iter())
 }
 
 fn number(settled: &DeliverySettlement<'_>) -> i32 {

@@ -1,4 +1,4 @@
-//! Batches: cut by a lease, leased as a whole, and told who stands for them.
+//! Batches: cut by a lease, leased as a whole, and given a new leader.
 //!
 //! There is one writer, so what is cut in a transaction is cut by it alone.
 
@@ -12,8 +12,8 @@ use sqlx::SqliteConnection;
 use std::collections::HashMap;
 use uuid::Uuid;
 
-/// Leases from a hook that gets several events in one request: what was cut before or goes by
-/// itself, and new batches.
+/// Leases from a hook whose deliveries are batched: new batches, leaders of earlier ones, and
+/// deliveries that are in none.
 pub(super) async fn lease_batches(
     tx: &mut SqliteConnection,
     hook: HookId,
@@ -21,14 +21,14 @@ pub(super) async fn lease_batches(
     batching: &Batching,
     request: &LeaseRequest,
 ) -> Result<Vec<LeasedRow>> {
-    let found = due_or_gathering(tx, hook, limit, batching, request).await?;
+    let found = due_or_batching(tx, hook, limit, batching, request).await?;
     let all = found.len() < looked_at(limit, batching) as usize;
     let units = cut(&found, batching.most, limit, all);
     lease_units(tx, &units, request).await
 }
 
-/// What is due of the hook, or may go with what is due, the longest due first.
-async fn due_or_gathering(
+/// Deliveries of the hook that are due or may go in a batch with one that is, the longest due first.
+async fn due_or_batching(
     tx: &mut SqliteConnection,
     hook: HookId,
     limit: u32,
@@ -45,7 +45,7 @@ async fn due_or_gathering(
         Option<i64>,
     );
     let found: Vec<Columns> = sqlx::query_as(
-        "-- postrider: lease_gathered
+        "-- postrider: lease_batching
         SELECT due.id, due.event_seq, due.next_attempt_at <= ?2, due.fresh, e.event_type, e.headers,
             length(CAST(e.payload AS BLOB))
         FROM (
@@ -122,8 +122,8 @@ async fn lease_units(
     Ok(leased)
 }
 
-/// Leases what goes along with these.
-pub(super) async fn lease_along(
+/// Leases the members of the batches whose leaders are leased.
+pub(super) async fn lease_batch_members(
     tx: &mut SqliteConnection,
     due: &mut Vec<LeasedRow>,
     request: &LeaseRequest,
@@ -137,7 +137,7 @@ pub(super) async fn lease_along(
         return Ok(());
     }
     let members: Vec<LeasedRow> = sqlx::query_as(concat!(
-        "-- postrider: lease_along
+        "-- postrider: lease_batch_members
         UPDATE postrider_deliveries INDEXED BY postrider_deliveries_batched
         SET lease_token = ?2, lease_expires_at = ?3
         WHERE slot = 0 AND batch_id IN (SELECT unhex(value) FROM json_each(?1))
@@ -154,9 +154,9 @@ pub(super) async fn lease_along(
     Ok(())
 }
 
-/// These deliveries have gone or left their batches: where one of them was the first, the next
-/// one stands for the rest.
-pub(super) async fn lead(
+/// Where one of these deliveries, which have ended or left their batches, was a leader, the first
+/// remaining member becomes the leader.
+pub(super) async fn replace_leaders(
     tx: &mut SqliteConnection,
     left: impl IntoIterator<Item = Uuid>,
 ) -> Result<()> {
@@ -188,7 +188,8 @@ pub(super) async fn lead(
         UPDATE postrider_deliveries AS d INDEXED BY postrider_deliveries_batched
         SET batch_id = s.first,
             next_attempt_at = CASE WHEN d.id = s.first
-                THEN coalesce(d.turn_at, d.next_attempt_at) ELSE d.next_attempt_at END
+                THEN coalesce(d.turn_at, d.next_attempt_at) ELSE d.next_attempt_at END,
+            turn_at = CASE WHEN d.id = s.first THEN NULL ELSE d.turn_at END
         FROM s
         WHERE d.slot = 0 AND d.batch_id IN (SELECT batch FROM s) AND d.batch_id IS NOT NULL
             AND s.batch = d.batch_id",

@@ -4,13 +4,14 @@
 //! that its cost does not depend on how much waits.
 
 use super::SqliteStore;
-use super::batches::{lead, lease_along, lease_batches};
+use super::batches::{lease_batch_members, lease_batches, replace_leaders};
 use super::lease_group::give_back_started;
 use super::order::lease_in_turn;
 use super::recover;
 use super::values::{day_number, day_of, micros, moment, rows};
-use crate::batch::{along, batching_of};
+use crate::batch::batching_of;
 use crate::lease::{LeasedEvents, LeasedRow, Unfit, requests};
+use crate::row_state::WITH_LEADER;
 use crate::{
     DueHook, HookRequest, LeaseRequest, Queue, RecoverResult, Result, SettleResult, Settlement,
     target,
@@ -28,8 +29,8 @@ use std::sync::Arc;
 use tracing::error;
 use uuid::Uuid;
 
-/// How long a delivery is left alone whose event is gone, or whose target cannot be opened: it
-/// must not stand in the way of those behind it.
+/// The wait of a delivery whose event is gone, or whose target cannot be opened: the next ones of
+/// its hook must not wait for it.
 const UNFIT_WAIT: TimeDelta = TimeDelta::hours(1);
 
 #[async_trait]
@@ -105,7 +106,7 @@ impl Queue for SqliteStore {
                 (None, None) => lease_hook(&mut tx, *hook, *limit, &request).await?,
             });
         }
-        lease_along(&mut tx, &mut due, &request).await?;
+        lease_batch_members(&mut tx, &mut due, &request).await?;
         let events = events_of(&mut tx, &due).await?;
         let (leased, unfit) = requests(due, &request, &cache, &events, &self.keys);
         if !unfit.is_empty() {
@@ -142,7 +143,7 @@ impl Queue for SqliteStore {
         .bind(rows(deliveries.iter().map(|id| id.0.simple())))
         .bind(token.0)
         .bind(micros(now))
-        .bind(micros(along()))
+        .bind(micros(WITH_LEADER))
         .execute(&mut *tx)
         .await?;
         let released = u32::try_from(released.rows_affected()).unwrap_or(u32::MAX);
@@ -279,7 +280,7 @@ async fn give_back(
     .bind(micros(request.now + UNFIT_WAIT))
     .execute(&mut *tx)
     .await?;
-    lead(tx, orphans.iter().map(|id| id.0)).await
+    replace_leaders(tx, orphans.iter().map(|id| id.0)).await
 }
 
 struct EventRow(Event);

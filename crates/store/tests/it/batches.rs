@@ -31,7 +31,7 @@ async fn deliveries_wait_for_others_as_long_as_the_window(t: &TestStore) {
     assert!(done.started.iter().all(|leased| leased.hook.id == other));
     assert_eq!(done.started.len(), 2, "no other hook waits");
     let until = t.now() + Duration::from_secs(WINDOW);
-    assert_eq!(done.gathering, [(hook, until)]);
+    assert_eq!(done.batching, [(hook, until)]);
     assert_eq!(done.waiting, []);
 
     t.advance(3);
