@@ -247,7 +247,8 @@ async fn events_of(tx: &mut SqliteConnection, leased: &[LeasedRow]) -> Result<Le
     Ok(events)
 }
 
-/// Gives back the leases of deliveries that cannot be sent.
+/// Gives back the leases of deliveries that cannot be sent. One whose event is gone leaves its
+/// batch; the others stay in theirs.
 async fn give_back(
     tx: &mut SqliteConnection,
     request: &LeaseRequest,
@@ -269,15 +270,28 @@ async fn give_back(
         Unfit::Target(id, error) => Some((*id, error)),
         Unfit::Hook(_) | Unfit::Event(_) => None,
     }));
+    let later = request.now + UNFIT_WAIT;
+    let given_back = unfit.iter().map(|unfit| {
+        let due = if unfit.stays() { later } else { request.now };
+        let leaves_batch = matches!(unfit, Unfit::Event(_));
+        (unfit.id().0.simple(), micros(due), leaves_batch)
+    });
     sqlx::query(
         "-- postrider: lease_give_back
-        UPDATE postrider_deliveries
-        SET lease_token = NULL, lease_expires_at = NULL, next_attempt_at = ?2,
-            batch_id = NULL
-        WHERE slot = 0 AND id IN (SELECT unhex(value) FROM json_each(?1))",
+        WITH t (v) AS MATERIALIZED (SELECT value FROM json_each(?1)),
+        s AS MATERIALIZED (
+            SELECT unhex(v ->> 0) AS id, v ->> 1 AS due, v ->> 2 AS leaves_batch FROM t
+        )
+        UPDATE postrider_deliveries AS d
+        SET lease_token = NULL, lease_expires_at = NULL,
+            next_attempt_at = CASE WHEN d.batch_id <> d.id AND NOT s.leaves_batch THEN ?2
+                ELSE s.due END,
+            turn_at = CASE WHEN d.batch_id <> d.id AND NOT s.leaves_batch THEN s.due END,
+            batch_id = CASE WHEN NOT s.leaves_batch THEN d.batch_id END
+        FROM s WHERE d.slot = 0 AND d.id IN (SELECT id FROM s) AND s.id = d.id",
     )
-    .bind(rows(unfit.iter().map(|unfit| unfit.id().0.simple())))
-    .bind(micros(request.now + UNFIT_WAIT))
+    .bind(rows(given_back))
+    .bind(micros(WITH_LEADER))
     .execute(&mut *tx)
     .await?;
     replace_leaders(tx, orphans.iter().map(|id| id.0)).await
