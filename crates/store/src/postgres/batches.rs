@@ -79,6 +79,8 @@ async fn due_or_batching(
     request: &LeaseRequest,
     wanted: &BTreeMap<HookId, (u32, Batching)>,
 ) -> Result<HashMap<HookId, Vec<Found>>> {
+    // Due rows by the index of waiting rows; those in their batch window as far as the window can
+    // reach. Not more rows than fill the wanted requests.
     let rows = sqlx::query(
         "-- postrider: lease_batching
         WITH owned AS MATERIALIZED (
@@ -86,8 +88,8 @@ async fn due_or_batching(
             WHERE hook_id = ANY($2) AND owner = $6 AND until > $5
             FOR SHARE
         )
-        SELECT d.hook_id, d.id, d.day, d.event_id, d.event_seq, d.next_attempt_at <= $5,
-               d.batch_id IS NULL AND d.attempts = 0 AND d.lost_leases = 0
+        SELECT d.hook_id, d.id, d.day, d.event_id, d.event_seq, d.next_attempt_at <= $5 AS is_due,
+               d.batch_id IS NULL AND d.attempts = 0 AND d.lost_leases = 0 AS is_fresh
         FROM unnest($2::uuid[], $3::bigint[], $4::timestamptz[])
             AS wanted (hook_id, deliveries, until)
         JOIN postrider_hooks AS h
@@ -107,40 +109,40 @@ async fn due_or_batching(
            OR wanted.hook_id IN (SELECT hook_id FROM owned)
         ORDER BY d.hook_id, d.next_attempt_at, d.event_seq",
     )
-    .bind(request.slot)
-    .bind(wanted.keys().map(|hook| hook.0).bind_iter())
+    .bind(request.slot) // $1 slot
+    .bind(wanted.keys().map(|hook| hook.0).bind_iter()) // $2 hook_id
     .bind(
         wanted
             .values()
             .map(|(places, batching)| i64::from(looked_at(*places, batching)))
             .bind_iter(),
-    )
+    ) // $3 deliveries
     .bind(
         wanted
             .values()
             .map(|(_, batching)| request.now + batching.window)
             .bind_iter(),
-    )
-    .bind(request.now)
-    .bind(request.worker.0)
+    ) // $4 until
+    .bind(request.now) // $5 now
+    .bind(request.worker.0) // $6 worker
     .fetch_all(connection)
     .await?;
     let mut found: HashMap<HookId, Vec<Found>> = HashMap::new();
     for row in rows {
-        let is_fresh: bool = row.try_get(6)?;
+        let is_fresh: bool = row.try_get("is_fresh")?;
         let candidate = Candidate {
-            id: DeliveryId(row.try_get(1)?),
-            seq: row.try_get(4)?,
-            due: row.try_get(5)?,
+            id: DeliveryId(row.try_get("id")?),
+            seq: row.try_get("event_seq")?,
+            due: row.try_get("is_due")?,
             fresh: is_fresh.then(BatchKey::default),
         };
         found
-            .entry(HookId(row.try_get(0)?))
+            .entry(HookId(row.try_get("hook_id")?))
             .or_default()
             .push(Found {
                 candidate,
-                day: row.try_get(2)?,
-                event: row.try_get(3)?,
+                day: row.try_get("day")?,
+                event: row.try_get("event_id")?,
             });
     }
     Ok(found)
@@ -175,11 +177,11 @@ async fn read_batch_keys(
         .bind(ids.into_iter().bind_iter())
         .try_map(|row: PgRow| {
             let fresh = BatchKey {
-                event_type: row.try_get(1)?,
-                headers: row.try_get(2)?,
-                bytes: row.try_get::<i64, _>(3)?.unsigned_abs(),
+                event_type: row.try_get("event_type")?,
+                headers: row.try_get("headers")?,
+                bytes: row.try_get::<i64, _>("bytes")?.unsigned_abs(),
             };
-            Ok((row.try_get(0)?, fresh))
+            Ok((row.try_get("id")?, fresh))
         })
         .fetch_all(&mut *connection)
         .await?;
@@ -213,6 +215,8 @@ async fn lease_units(
     if deliveries.iter().any(|(_, batch)| batch.is_some()) {
         make_durable(connection).await?;
     }
+    // The rows are locked, so the primary key finds them where they are. One that is in a batch
+    // keeps it: coalesce.
     let rows = sqlx::query(concat!(
         "-- postrider: lease_cut
         UPDATE postrider_deliveries
@@ -228,11 +232,11 @@ async fn lease_units(
         RETURNING ",
         taken_columns!(),
     ))
-    .bind(request.slot)
-    .bind(deliveries.iter().map(|(id, _)| *id).bind_iter())
-    .bind(deliveries.iter().map(|(_, batch)| *batch).bind_iter())
-    .bind(request.token.0)
-    .bind(request.until)
+    .bind(request.slot) // $1 slot
+    .bind(deliveries.iter().map(|(id, _)| *id).bind_iter()) // $2 delivery
+    .bind(deliveries.iter().map(|(_, batch)| *batch).bind_iter()) // $3 batch
+    .bind(request.token.0) // $4 token
+    .bind(request.until) // $5 expires_at
     .fetch_all(connection)
     .await?;
     read_leased(&rows)
@@ -256,10 +260,10 @@ pub(super) async fn take_batch_members(
         RETURNING ",
         taken_columns!(),
     ))
-    .bind(request.slot)
-    .bind(batches)
-    .bind(request.token.0)
-    .bind(request.until)
+    .bind(request.slot) // $1 slot
+    .bind(batches) // $2 batches
+    .bind(request.token.0) // $3 token
+    .bind(request.until) // $4 expires_at
     .fetch_all(connection)
     .await?;
     let (_, members) = read_leased(&rows)?;
@@ -321,9 +325,9 @@ pub(super) async fn replace_leaders(
         FROM unnest($2::uuid[], $3::uuid[]) AS f (batch_id, id)
         WHERE d.slot = $1 AND d.batch_id = f.batch_id AND d.batch_id IS NOT NULL",
     )
-    .bind(slot)
-    .bind(firsts.keys().copied().bind_iter())
-    .bind(firsts.values().copied().bind_iter())
+    .bind(slot) // $1 slot
+    .bind(firsts.keys().copied().bind_iter()) // $2 batch_id
+    .bind(firsts.values().copied().bind_iter()) // $3 id
     .execute(connection)
     .await?;
     Ok(())

@@ -258,9 +258,9 @@ fn wanted(request: &LeaseRequest, cache: &HookCache) -> BTreeMap<HookId, u32> {
 /// What is read of a delivery that is leased, and the version of the hooks.
 macro_rules! taken_columns {
     () => {
-        "id, day, event_id, hook_id, attempts, earlier_attempts, next_attempt_at,
-                  (SELECT hooks_version FROM postrider_meta WHERE singleton), target,
-                  event_seq, batch_id"
+        "id, day, event_id, hook_id, event_seq, batch_id, attempts, earlier_attempts,
+                  next_attempt_at, target,
+                  (SELECT hooks_version FROM postrider_meta WHERE singleton) AS hooks_version"
     };
 }
 pub(super) use taken_columns;
@@ -268,19 +268,22 @@ pub(super) use taken_columns;
 /// The rows that a statement leased, the longest due first, and the version of the hooks that
 /// decided; `None` if it leased none.
 pub(super) fn read_leased(rows: &[PgRow]) -> Result<(Option<i64>, Vec<LeasedRow>)> {
-    let version = rows.first().map(|row| row.try_get(7)).transpose()?;
+    let version = rows
+        .first()
+        .map(|row| row.try_get("hooks_version"))
+        .transpose()?;
     let leased = rows.iter().map(|row| {
         Ok(LeasedRow {
-            id: DeliveryId(row.try_get(0)?),
-            day: row.try_get(1)?,
-            event: EventId(row.try_get(2)?),
-            hook: HookId(row.try_get(3)?),
-            attempts: row.try_get::<i32, _>(4)?.unsigned_abs(),
-            earlier_attempts: row.try_get::<i32, _>(5)?.unsigned_abs(),
-            due: row.try_get(6)?,
-            target: row.try_get(8)?,
-            event_seq: row.try_get(9)?,
-            batch: row.try_get::<Option<Uuid>, _>(10)?.map(DeliveryId),
+            id: DeliveryId(row.try_get("id")?),
+            day: row.try_get("day")?,
+            event: EventId(row.try_get("event_id")?),
+            hook: HookId(row.try_get("hook_id")?),
+            event_seq: row.try_get("event_seq")?,
+            batch: row.try_get::<Option<Uuid>, _>("batch_id")?.map(DeliveryId),
+            attempts: row.try_get::<i32, _>("attempts")?.unsigned_abs(),
+            earlier_attempts: row.try_get::<i32, _>("earlier_attempts")?.unsigned_abs(),
+            due: row.try_get("next_attempt_at")?,
+            target: row.try_get("target")?,
         })
     });
     let mut leased = leased.collect::<Result<Vec<_>>>()?;
@@ -296,6 +299,9 @@ async fn take(
     wanted: &BTreeMap<HookId, u32>,
     from: &[Option<Timestamp>],
 ) -> Result<(Option<i64>, Vec<LeasedRow>)> {
+    // A step for each wanted hook along the index of waiting rows, which stops at its places. A row
+    // that another worker is just leasing is skipped, not waited for. Rows are changed at the ctid
+    // where they were locked: no plan can look for them again.
     let rows = sqlx::query(concat!(
         "-- postrider: lease
         WITH owned AS MATERIALIZED (
@@ -326,14 +332,14 @@ async fn take(
         RETURNING ",
         taken_columns!(),
     ))
-    .bind(request.slot)
-    .bind(wanted.keys().map(|hook| hook.0).bind_iter())
-    .bind(wanted.values().map(|places| i64::from(*places)).bind_iter())
-    .bind(request.now)
-    .bind(request.token.0)
-    .bind(request.until)
-    .bind(request.worker.0)
-    .bind(from)
+    .bind(request.slot) // $1 slot
+    .bind(wanted.keys().map(|hook| hook.0).bind_iter()) // $2 hook_id
+    .bind(wanted.values().map(|places| i64::from(*places)).bind_iter()) // $3 places
+    .bind(request.now) // $4 now
+    .bind(request.token.0) // $5 token
+    .bind(request.until) // $6 expires_at
+    .bind(request.worker.0) // $7 worker
+    .bind(from) // $8 due_cursor
     .fetch_all(connection)
     .await?;
     read_leased(&rows)
@@ -367,15 +373,15 @@ async fn events_of(
         .fetch_all(&mut *connection)
         .await?;
         for row in &rows {
-            let id = EventId(row.try_get(0)?);
+            let id = EventId(row.try_get("id")?);
             let event = Event {
                 id,
-                account: row.try_get(1)?,
-                event_type: row.try_get(2)?,
-                payload: Payload::from_checked(row.try_get::<&str, _>(3)?),
-                ordering_key: row.try_get(4)?,
-                headers: row.try_get(5)?,
-                occurred_at: row.try_get(6)?,
+                account: row.try_get("account")?,
+                event_type: row.try_get("event_type")?,
+                payload: Payload::from_checked(row.try_get::<&str, _>("payload")?),
+                ordering_key: row.try_get("ordering_key")?,
+                headers: row.try_get("headers")?,
+                occurred_at: row.try_get("occurred_at")?,
             };
             events.insert((day, id), Arc::new(event));
         }
@@ -415,16 +421,16 @@ async fn give_back(
         ) AS found
         WHERE d.slot = $1 AND d.ctid = found.place AND d.lease_token = $2",
     ))
-    .bind(request.slot)
-    .bind(request.token.0)
-    .bind(unfit.iter().map(|unfit| unfit.id().0).bind_iter())
+    .bind(request.slot) // $1 slot
+    .bind(request.token.0) // $2 token
+    .bind(unfit.iter().map(|unfit| unfit.id().0).bind_iter()) // $3 id
     .bind(
         unfit
             .iter()
             .map(|unfit| unfit.stays().then_some(later))
             .bind_iter(),
-    )
-    .bind(request.now)
+    ) // $4 later
+    .bind(request.now) // $5 now
     .execute(connection)
     .await?;
     Ok(())

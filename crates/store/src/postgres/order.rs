@@ -77,6 +77,8 @@ async fn due_in_turn(
     places: &BTreeMap<HookId, u32>,
     spare: i64,
 ) -> Result<Vec<Due>> {
+    // The first of a key is the one with the lowest event_seq: one step along the index of keys
+    // for each due row, however many deliveries the key has.
     let due = sqlx::query(concat!(
         "-- postrider: lease_in_turn
         WITH owned AS MATERIALIZED (
@@ -98,12 +100,12 @@ async fn due_in_turn(
             ) AS d
             WHERE wanted.hook_id IN (SELECT hook_id FROM owned)
         )
-        SELECT due.id, due.hook_id, due.ordering_key, first.id, first.stranded,
+        SELECT due.id, due.hook_id, due.ordering_key, first.id AS first_id, first.stranded,
                (SELECT l.ordering_key FROM postrider_deliveries AS l
                 WHERE l.slot = $1 AND l.hook_id = due.hook_id
                   AND l.ordering_key = due.ordering_key
                   AND l.ordering_key IS NOT NULL AND l.lease_token IS NOT NULL
-                LIMIT 1) IS NOT NULL
+                LIMIT 1) IS NOT NULL AS busy
         FROM due LEFT JOIN LATERAL (
             SELECT id, turn_at IS NOT NULL AND next_attempt_at >= ",
         no_time!(),
@@ -114,29 +116,29 @@ async fn due_in_turn(
             ORDER BY event_seq LIMIT 1
         ) AS first ON true",
     ))
-    .bind(request.slot)
-    .bind(places.keys().map(|hook| hook.0).bind_iter())
-    .bind(places.values().map(|places| i64::from(*places)).bind_iter())
-    .bind(request.now)
-    .bind(request.worker.0)
-    .bind(spare)
+    .bind(request.slot) // $1 slot
+    .bind(places.keys().map(|hook| hook.0).bind_iter()) // $2 hook_id
+    .bind(places.values().map(|places| i64::from(*places)).bind_iter()) // $3 places
+    .bind(request.now) // $4 now
+    .bind(request.worker.0) // $5 worker
+    .bind(spare) // $6 spare
     .try_map(|row: PgRow| {
-        let first: Option<Uuid> = row.try_get(3)?;
-        let key: Option<String> = row.try_get(2)?;
+        let first: Option<Uuid> = row.try_get("first_id")?;
+        let key: Option<String> = row.try_get("ordering_key")?;
         let key = match key.zip(first) {
             None => None,
             Some((key, first)) => {
                 let first = First {
                     id: DeliveryId(first),
-                    stranded: row.try_get(4)?,
-                    busy: row.try_get(5)?,
+                    stranded: row.try_get("stranded")?,
+                    busy: row.try_get("busy")?,
                 };
                 Some((key, first))
             }
         };
         Ok(Due {
-            id: DeliveryId(row.try_get(0)?),
-            hook: HookId(row.try_get(1)?),
+            id: DeliveryId(row.try_get("id")?),
+            hook: HookId(row.try_get("hook_id")?),
             key,
         })
     })
@@ -163,10 +165,10 @@ async fn lease_these(
         RETURNING ",
         taken_columns!(),
     ))
-    .bind(request.slot)
-    .bind(ids.iter().map(|id| id.0).bind_iter())
-    .bind(request.token.0)
-    .bind(request.until)
+    .bind(request.slot) // $1 slot
+    .bind(ids.iter().map(|id| id.0).bind_iter()) // $2 id
+    .bind(request.token.0) // $3 token
+    .bind(request.until) // $4 expires_at
     .fetch_all(connection)
     .await?;
     read_leased(&rows)
@@ -198,6 +200,7 @@ async fn block(
     if waiting.is_empty() {
         return Ok(());
     }
+    // turn_at has the due time from now on: see `RowState::Blocked`.
     sqlx::query(concat!(
         "-- postrider: lease_block
         UPDATE postrider_deliveries SET turn_at = next_attempt_at, next_attempt_at = ",
@@ -227,6 +230,8 @@ pub(super) async fn give_turns(
     if keys.is_empty() {
         return Ok(());
     }
+    // Only the first of each key, and only if it is blocked: one that was leased or became due
+    // meanwhile stays as it is.
     sqlx::query(concat!(
         "-- postrider: give_turns
         UPDATE postrider_deliveries
@@ -244,10 +249,10 @@ pub(super) async fn give_turns(
             ) AS first
         ))",
     ))
-    .bind(slot)
-    .bind(keys.iter().map(|(hook, _)| hook.0).bind_iter())
-    .bind(keys.iter().map(|(_, key)| *key).bind_iter())
-    .bind(now)
+    .bind(slot) // $1 slot
+    .bind(keys.iter().map(|(hook, _)| hook.0).bind_iter()) // $2 hook_id
+    .bind(keys.iter().map(|(_, key)| *key).bind_iter()) // $3 ordering_key
+    .bind(now) // $4 now
     .execute(connection)
     .await?;
     Ok(())

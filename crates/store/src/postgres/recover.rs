@@ -174,22 +174,22 @@ async fn record_lost(
         SELECT $1, day, id, attempt_id, event_id, hook_id, number, $2, 0, $11, $12, false
         FROM input",
     ))
-    .bind(slot)
-    .bind(now)
-    .bind(leases().map(|lease| lease.id.0).bind_iter())
-    .bind(leases().map(|lease| lease.day).bind_iter())
-    .bind(leases().map(|lease| lease.event.0).bind_iter())
-    .bind(leases().map(|lease| lease.hook.0).bind_iter())
-    .bind(leases().map(|_| AttemptId::draw(now).0).bind_iter())
-    .bind(leases().map(number).bind_iter())
-    .bind(lost.iter().map(next_attempt_at).bind_iter())
+    .bind(slot) // $1 slot
+    .bind(now) // $2 now
+    .bind(leases().map(|lease| lease.id.0).bind_iter()) // $3 id
+    .bind(leases().map(|lease| lease.day).bind_iter()) // $4 day
+    .bind(leases().map(|lease| lease.event.0).bind_iter()) // $5 event_id
+    .bind(leases().map(|lease| lease.hook.0).bind_iter()) // $6 hook_id
+    .bind(leases().map(|_| AttemptId::draw(now).0).bind_iter()) // $7 attempt_id
+    .bind(leases().map(number).bind_iter()) // $8 number
+    .bind(lost.iter().map(next_attempt_at).bind_iter()) // $9 next_attempt_at
     .bind(
         steps()
             .map(|step| step.failed.map(Reason::name))
             .bind_iter(),
-    )
-    .bind(outcome.name())
-    .bind(outcome.to_string())
+    ) // $10 reason
+    .bind(outcome.name()) // $11 outcome
+    .bind(outcome.to_string()) // $12 error
     .execute(&mut *connection)
     .await?;
     give_turns(connection, slot, freed_keys(lost), now).await?;

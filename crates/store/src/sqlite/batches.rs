@@ -8,7 +8,8 @@ use crate::batch::{BatchKey, Candidate, Unit, cut, looked_at};
 use crate::lease::LeasedRow;
 use crate::{LeaseRequest, Result};
 use postrider_core::{Batching, DeliveryId, HookId};
-use sqlx::SqliteConnection;
+use sqlx::Row;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use std::collections::HashMap;
 use uuid::Uuid;
 
@@ -35,19 +36,10 @@ async fn due_or_batching(
     batching: &Batching,
     request: &LeaseRequest,
 ) -> Result<Vec<Candidate>> {
-    type Columns = (
-        Uuid,
-        i64,
-        bool,
-        bool,
-        Option<String>,
-        Option<String>,
-        Option<i64>,
-    );
-    let found: Vec<Columns> = sqlx::query_as(
+    let candidates = sqlx::query(
         "-- postrider: lease_batching
-        SELECT due.id, due.event_seq, due.next_attempt_at <= ?2, due.fresh, e.event_type, e.headers,
-            length(CAST(e.payload AS BLOB))
+        SELECT due.id, due.event_seq, due.next_attempt_at <= ?2 AS is_due, e.event_type, e.headers,
+            length(CAST(e.payload AS BLOB)) AS bytes
         FROM (
             SELECT id, day, event_id, event_seq, next_attempt_at,
                 batch_id IS NULL AND attempts = 0 AND lost_leases = 0 AS fresh
@@ -65,21 +57,28 @@ async fn due_or_batching(
     .bind(micros(request.now))
     .bind(micros(request.now + batching.window))
     .bind(looked_at(limit, batching))
+    .try_map(|row: SqliteRow| candidate(&row))
     .fetch_all(tx)
     .await?;
-    let candidates = found.into_iter().map(
-        |(id, seq, due, is_fresh, event_type, headers, bytes)| Candidate {
-            id: DeliveryId(id),
-            seq,
-            due,
-            fresh: event_type.filter(|_| is_fresh).map(|event_type| BatchKey {
-                event_type,
-                headers,
-                bytes: bytes.unwrap_or_default().unsigned_abs(),
-            }),
-        },
-    );
-    Ok(candidates.collect())
+    Ok(candidates)
+}
+
+/// Only deliveries that may be cut are joined with their events.
+fn candidate(row: &SqliteRow) -> sqlx::Result<Candidate> {
+    let fresh = match row.try_get("event_type")? {
+        None => None,
+        Some(event_type) => Some(BatchKey {
+            event_type,
+            headers: row.try_get("headers")?,
+            bytes: row.try_get::<i64, _>("bytes")?.unsigned_abs(),
+        }),
+    };
+    Ok(Candidate {
+        id: DeliveryId(row.try_get("id")?),
+        seq: row.try_get("event_seq")?,
+        due: row.try_get("is_due")?,
+        fresh,
+    })
 }
 
 async fn lease_units(

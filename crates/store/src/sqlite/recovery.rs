@@ -127,10 +127,7 @@ impl DeliveryStatements for SqliteConnection {
         for group in Started::all(self).await? {
             let member = group.open_members().find(|member| member.id == row.id);
             if let Some(member) = member {
-                return Ok(match take_out(self, group.token, member, now).await? {
-                    true => GroupMembership::MadeDue,
-                    false => GroupMembership::InFlight,
-                });
+                return take_out(self, group.token, member, now).await;
             }
         }
         Ok(GroupMembership::None)
