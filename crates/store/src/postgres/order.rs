@@ -5,7 +5,7 @@
 //! end in between and leave the other behind for ever. Whose turn it is shows in the rows alone:
 //! it does not matter which worker asks, or what one that died knew.
 
-use super::leases::{read_leased, taken_columns};
+use super::leased_rows::{read_leased, taken_columns};
 use crate::lease::LeasedRow;
 use crate::order::{Due, First, Turns, turns};
 use crate::{LeaseRequest, Result};
