@@ -2,7 +2,7 @@
 
 use crate::batch::along;
 use crate::order::{BEHIND, never};
-use crate::stored_row::StoredRow;
+use crate::stored_row::{StoredRow, WrittenRow};
 use crate::{
     AttemptReport, DeliveryReport, DeliveryState, EventReport, EventState, RejectedReport,
 };
@@ -118,7 +118,7 @@ pub(crate) fn delivery_reports(
 }
 
 /// Reads an event as it is shown, from any of the three tables it may be in.
-pub(crate) fn event_report(row: &impl StoredRow) -> sqlx::Result<EventReport> {
+pub(crate) fn event_report(row: &impl WrittenRow) -> sqlx::Result<EventReport> {
     let name = row.text("state")?;
     let payload = row.lossy_text_or_null("payload")?;
     Ok(EventReport {
@@ -137,7 +137,7 @@ pub(crate) fn event_report(row: &impl StoredRow) -> sqlx::Result<EventReport> {
 }
 
 /// Reads an attempt as it is shown.
-pub(crate) fn attempt_report(row: &impl StoredRow) -> sqlx::Result<AttemptReport> {
+pub(crate) fn attempt_report(row: &impl WrittenRow) -> sqlx::Result<AttemptReport> {
     let status = row.number_or_null("status")?;
     Ok(AttemptReport {
         id: AttemptId(row.uuid("id")?),
@@ -153,7 +153,7 @@ pub(crate) fn attempt_report(row: &impl StoredRow) -> sqlx::Result<AttemptReport
 }
 
 /// Reads a rejected row as it is shown.
-pub(crate) fn rejected_report(row: &impl StoredRow) -> sqlx::Result<RejectedReport> {
+pub(crate) fn rejected_report(row: &impl WrittenRow) -> sqlx::Result<RejectedReport> {
     Ok(RejectedReport {
         id: EventId(row.uuid("id")?),
         reason: row.text("reason")?,

@@ -49,7 +49,10 @@ fn statements(file: &str, source: &'static str) -> Vec<(&'static str, &'static s
         let (statement, after) = statement.split_once('"').expect("the end of the literal");
         let before = source[..at].trim_end();
         let plain = match before.ends_with("concat!(") {
-            true => after.split_whitespace().take(3).eq([",", "leased_columns!(),", "))"]),
+            true => after
+                .split_whitespace()
+                .take(3)
+                .eq([",", "leased_columns!(),", "))"]),
             false => !before.ends_with(['#', '!']),
         };
         assert!(
