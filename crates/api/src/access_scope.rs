@@ -2,7 +2,7 @@
 //!
 //! What lies beyond is not there: it is not found, so that nobody learns that it exists.
 
-use crate::problem::{Kind, Problem};
+use crate::problem::{Kind, Problem, not_found};
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 use postrider_core::{DeliveryId, EventId, HookId, Key, KeyScope};
@@ -83,11 +83,6 @@ impl<T: Named> Id<T> {
     pub(crate) fn known(self) -> Result<T, Problem> {
         self.0.map_err(|text| not_found(T::WHAT, &text))
     }
-}
-
-/// There is no such thing, or not for this caller.
-pub(crate) fn not_found(what: &str, id: &str) -> Problem {
-    Problem::new(Kind::NotFound, format!("There is no {what} {id}."))
 }
 
 impl<S: Send + Sync, T: Named> FromRequestParts<S> for Id<T> {

@@ -1,13 +1,13 @@
 //! `/v1/deliveries`: looking at deliveries and their attempts, sending them again, and giving them
 //! up.
 
-use crate::access_scope::{Id, Reach, not_found};
-use crate::api::Shared;
+use crate::access_scope::{Id, Reach};
 use crate::attempt_body::AttemptBody;
 use crate::page::{Listing, Page, PageOf};
 use crate::params::Params;
-use crate::problem::Problem;
+use crate::problem::{Problem, not_found};
 use crate::request::Caller;
+use crate::state::ApiState;
 use axum::Json;
 use axum::extract::State;
 use postrider_core::{DeliveryId, EventId, HookId, Key, Timestamp};
@@ -19,7 +19,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 /// The routes.
-pub(crate) fn routes() -> OpenApiRouter<Arc<Shared>> {
+pub(crate) fn routes() -> OpenApiRouter<Arc<ApiState>> {
     OpenApiRouter::new()
         .routes(routes!(list_deliveries))
         .routes(routes!(show_delivery))
@@ -100,7 +100,7 @@ struct Attempts {
     responses((status = 200, description = "A page of deliveries.", body = Page<DeliveryBody>))
 )]
 async fn list_deliveries(
-    State(api): State<Arc<Shared>>,
+    State(api): State<Arc<ApiState>>,
     mut params: Params,
     caller: Caller,
 ) -> Result<Json<Page<DeliveryBody>>, Problem> {
@@ -139,7 +139,7 @@ async fn list_deliveries(
     responses((status = 200, description = "The delivery.", body = DeliveryBody))
 )]
 async fn show_delivery(
-    State(api): State<Arc<Shared>>,
+    State(api): State<Arc<ApiState>>,
     id: Id<DeliveryId>,
     caller: Caller,
 ) -> Result<Json<DeliveryBody>, Problem> {
@@ -155,7 +155,7 @@ async fn show_delivery(
     responses((status = 200, description = "The attempts, in the order they were made.", body = Attempts))
 )]
 async fn list_attempts(
-    State(api): State<Arc<Shared>>,
+    State(api): State<Arc<ApiState>>,
     id: Id<DeliveryId>,
     caller: Caller,
 ) -> Result<Json<Attempts>, Problem> {
@@ -175,7 +175,7 @@ async fn list_attempts(
     responses((status = 200, description = "The delivery as it now is.", body = DeliveryBody))
 )]
 async fn redeliver(
-    State(api): State<Arc<Shared>>,
+    State(api): State<Arc<ApiState>>,
     id: Id<DeliveryId>,
     caller: Caller,
 ) -> Result<Json<DeliveryBody>, Problem> {
@@ -195,7 +195,7 @@ async fn redeliver(
     responses((status = 200, description = "The delivery as it now is.", body = DeliveryBody))
 )]
 async fn discard(
-    State(api): State<Arc<Shared>>,
+    State(api): State<Arc<ApiState>>,
     id: Id<DeliveryId>,
     caller: Caller,
 ) -> Result<Json<DeliveryBody>, Problem> {
@@ -204,7 +204,7 @@ async fn discard(
     Ok(Json(api.told(discarded)?.into()))
 }
 
-impl Shared {
+impl ApiState {
     /// The delivery of this id, if the caller reaches it.
     async fn delivery_of(&self, key: &Key, id: Id<DeliveryId>) -> Result<DeliveryReport, Problem> {
         let reach = Reach::of(key)?;

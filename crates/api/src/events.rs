@@ -2,14 +2,14 @@
 //!
 //! The hard rule: a publisher is told of success only after the commit that holds its events.
 
-use crate::access_scope::{Id, Reach, not_found};
-use crate::api::Shared;
+use crate::access_scope::{Id, Reach};
 use crate::event_body::{EventBody, event_of, events_of};
 use crate::idempotency;
 use crate::page::{Listing, Page, PageOf};
 use crate::params::Params;
-use crate::problem::{Fault, Problem};
+use crate::problem::{Fault, Problem, not_found};
 use crate::request::{BATCH_MAX_BYTES, Call, Caller};
+use crate::state::ApiState;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -22,7 +22,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 /// The routes.
-pub(crate) fn routes() -> OpenApiRouter<Arc<Shared>> {
+pub(crate) fn routes() -> OpenApiRouter<Arc<ApiState>> {
     OpenApiRouter::new()
         .routes(routes!(publish_event, list_events))
         .routes(routes!(publish_events))
@@ -40,7 +40,7 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<Shared>> {
     request_body = ref("#/components/schemas/NewEvent"),
     responses((status = 202, description = "It is recorded.", body = ref("#/components/schemas/Published")))
 )]
-async fn publish_event(State(api): State<Arc<Shared>>, call: Call) -> Result<Published, Problem> {
+async fn publish_event(State(api): State<Arc<ApiState>>, call: Call) -> Result<Published, Problem> {
     let mut event = event_of(call.text()?, &call.key)?;
     event.check()?;
     event.check_due(api.clock.now(), api.keep_events)?;
@@ -71,7 +71,7 @@ async fn publish_event(State(api): State<Arc<Shared>>, call: Call) -> Result<Pub
     responses((status = 202, description = "They are recorded.", body = ref("#/components/schemas/PublishedEvents")))
 )]
 async fn publish_events(
-    State(api): State<Arc<Shared>>,
+    State(api): State<Arc<ApiState>>,
     call: Call<BATCH_MAX_BYTES>,
 ) -> Result<PublishedTogether, Problem> {
     let now = api.clock.now();
@@ -110,7 +110,7 @@ async fn publish_events(
     responses((status = 200, description = "A page of events.", body = Page<EventBody>))
 )]
 async fn list_events(
-    State(api): State<Arc<Shared>>,
+    State(api): State<Arc<ApiState>>,
     mut params: Params,
     caller: Caller,
 ) -> Result<Json<Page<EventBody>>, Problem> {
@@ -140,7 +140,7 @@ async fn list_events(
     responses((status = 200, description = "The event.", body = EventBody))
 )]
 async fn show_event(
-    State(api): State<Arc<Shared>>,
+    State(api): State<Arc<ApiState>>,
     id: Id<EventId>,
     caller: Caller,
 ) -> Result<Json<EventBody>, Problem> {

@@ -6,11 +6,11 @@
 //! deliveries become due at that moment.
 
 use crate::access_scope::{Id, Reach};
-use crate::api::Shared;
 use crate::hooks::by;
 use crate::json_fields::Fields;
 use crate::problem::Problem;
 use crate::request::{Call, OptionalCall};
+use crate::state::ApiState;
 use axum::Json;
 use axum::extract::State;
 use base64::Engine;
@@ -48,7 +48,7 @@ const AGAIN: [DeliveryState; 5] = [
 ];
 
 /// The routes.
-pub(crate) fn routes() -> OpenApiRouter<Arc<Shared>> {
+pub(crate) fn routes() -> OpenApiRouter<Arc<ApiState>> {
     OpenApiRouter::new()
         .routes(routes!(redeliver_many))
         .routes(routes!(discard_held))
@@ -83,7 +83,7 @@ struct Walk {
     responses((status = 200, description = "How many are sent again.", body = Done))
 )]
 async fn redeliver_many(
-    State(api): State<Arc<Shared>>,
+    State(api): State<Arc<ApiState>>,
     id: Id<HookId>,
     call: Call,
 ) -> Result<Json<Done>, Problem> {
@@ -122,7 +122,7 @@ async fn redeliver_many(
     responses((status = 200, description = "How many were discarded.", body = Done))
 )]
 async fn discard_held(
-    State(api): State<Arc<Shared>>,
+    State(api): State<Arc<ApiState>>,
     id: Id<HookId>,
     OptionalCall(call): OptionalCall,
 ) -> Result<Json<Done>, Problem> {

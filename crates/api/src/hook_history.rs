@@ -1,11 +1,11 @@
 //! `/v1/hooks/{id}/history`: what happened to a hook, and by whom.
 
 use crate::access_scope::Id;
-use crate::api::Shared;
 use crate::page::{Listing, Page, PageOf};
 use crate::params::Params;
 use crate::problem::Problem;
 use crate::request::Caller;
+use crate::state::ApiState;
 use axum::Json;
 use axum::extract::State;
 use postrider_core::{HookId, Timestamp};
@@ -18,7 +18,7 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 /// The routes.
-pub(crate) fn routes() -> OpenApiRouter<Arc<Shared>> {
+pub(crate) fn routes() -> OpenApiRouter<Arc<ApiState>> {
     OpenApiRouter::new().routes(routes!(list_history))
 }
 
@@ -77,7 +77,7 @@ impl From<HookChangeReport> for EntryBody {
     responses((status = 200, description = "A page of changes.", body = Page<EntryBody>))
 )]
 async fn list_history(
-    State(api): State<Arc<Shared>>,
+    State(api): State<Arc<ApiState>>,
     id: Id<HookId>,
     mut params: Params,
     caller: Caller,

@@ -3,15 +3,15 @@
 //! What a caller may not see is not found. A hook's account never changes, so whether a caller
 //! reaches it is asked once, before the call that changes it.
 
-use crate::access_scope::{Id, Reach, not_found};
-use crate::api::Shared;
+use crate::access_scope::{Id, Reach};
 use crate::attempt_body::AttemptBody;
 use crate::hook_body::{self, HookBody};
 use crate::hook_log::{changes_state, tell_removed, tell_state};
 use crate::page::{Listing, Page, PageOf};
 use crate::params::Params;
-use crate::problem::{Kind, Problem};
+use crate::problem::{Kind, Problem, not_found};
 use crate::request::{Call, Caller, OptionalCall};
+use crate::state::ApiState;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -26,7 +26,7 @@ use utoipa_axum::routes;
 const SIGNING: &str = "standard";
 
 /// The routes.
-pub(crate) fn routes() -> OpenApiRouter<Arc<Shared>> {
+pub(crate) fn routes() -> OpenApiRouter<Arc<ApiState>> {
     OpenApiRouter::new()
         .routes(routes!(create_hook, list_hooks))
         .routes(routes!(show_hook, edit_hook, delete_hook))
@@ -48,7 +48,7 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<Shared>> {
         headers(("location" = String, description = "Where the hook is."))
     ))
 )]
-async fn create_hook(State(api): State<Arc<Shared>>, call: Call) -> Result<Response, Problem> {
+async fn create_hook(State(api): State<Arc<ApiState>>, call: Call) -> Result<Response, Problem> {
     let reach = Reach::of(&call.key)?;
     let hook = hook_body::new_hook(call.text()?, &reach)?;
     let (by, now) = (by(&call.key), api.clock.now());
@@ -69,7 +69,7 @@ async fn create_hook(State(api): State<Arc<Shared>>, call: Call) -> Result<Respo
     responses((status = 200, description = "A page of hooks.", body = Page<HookBody>))
 )]
 async fn list_hooks(
-    State(api): State<Arc<Shared>>,
+    State(api): State<Arc<ApiState>>,
     mut params: Params,
     caller: Caller,
 ) -> Result<Json<Page<HookBody>>, Problem> {
@@ -94,7 +94,7 @@ async fn list_hooks(
     responses((status = 200, description = "The hook.", body = HookBody))
 )]
 async fn show_hook(
-    State(api): State<Arc<Shared>>,
+    State(api): State<Arc<ApiState>>,
     id: Id<HookId>,
     caller: Caller,
 ) -> Result<Json<HookBody>, Problem> {
@@ -114,7 +114,7 @@ async fn show_hook(
     responses((status = 200, description = "The hook as it now is.", body = HookBody))
 )]
 async fn edit_hook(
-    State(api): State<Arc<Shared>>,
+    State(api): State<Arc<ApiState>>,
     id: Id<HookId>,
     call: Call,
 ) -> Result<Json<HookBody>, Problem> {
@@ -134,7 +134,7 @@ async fn edit_hook(
     responses((status = 200, description = "The hook as it was.", body = HookBody))
 )]
 async fn delete_hook(
-    State(api): State<Arc<Shared>>,
+    State(api): State<Arc<ApiState>>,
     id: Id<HookId>,
     caller: Caller,
 ) -> Result<Json<HookBody>, Problem> {
@@ -154,7 +154,7 @@ async fn delete_hook(
     responses((status = 200, description = "The hook as it now is.", body = HookBody))
 )]
 async fn pause_hook(
-    State(api): State<Arc<Shared>>,
+    State(api): State<Arc<ApiState>>,
     id: Id<HookId>,
     caller: Caller,
 ) -> Result<Json<HookBody>, Problem> {
@@ -170,7 +170,7 @@ async fn pause_hook(
     responses((status = 200, description = "The hook as it now is.", body = HookBody))
 )]
 async fn enable_hook(
-    State(api): State<Arc<Shared>>,
+    State(api): State<Arc<ApiState>>,
     id: Id<HookId>,
     caller: Caller,
 ) -> Result<Json<HookBody>, Problem> {
@@ -186,7 +186,7 @@ async fn enable_hook(
     responses((status = 200, description = "The hook as it now is.", body = HookBody))
 )]
 async fn disable_hook(
-    State(api): State<Arc<Shared>>,
+    State(api): State<Arc<ApiState>>,
     id: Id<HookId>,
     caller: Caller,
 ) -> Result<Json<HookBody>, Problem> {
@@ -204,7 +204,7 @@ async fn disable_hook(
     responses((status = 200, description = "What came of it.", body = AttemptBody))
 )]
 async fn test_hook(
-    State(api): State<Arc<Shared>>,
+    State(api): State<Arc<ApiState>>,
     id: Id<HookId>,
     caller: Caller,
 ) -> Result<Json<AttemptBody>, Problem> {
@@ -236,7 +236,7 @@ async fn test_hook(
     responses((status = 200, description = "The hook, with its new secret.", body = HookBody))
 )]
 async fn rotate_secret(
-    State(api): State<Arc<Shared>>,
+    State(api): State<Arc<ApiState>>,
     id: Id<HookId>,
     OptionalCall(call): OptionalCall,
 ) -> Result<Json<HookBody>, Problem> {
@@ -262,7 +262,7 @@ pub(crate) fn by(key: &Key) -> String {
     format!("api {}", key.id)
 }
 
-impl Shared {
+impl ApiState {
     /// The hook of this id, if the caller reaches it.
     pub(crate) async fn hook_of(&self, key: &Key, id: Id<HookId>) -> Result<HookReport, Problem> {
         let reach = Reach::of(key)?;

@@ -3,10 +3,10 @@
 //! Such a call has a commit of its own, and so does a batch. A few of them are made at a time,
 //! so that they keep no connection of the database from single events.
 
-use crate::api::Shared;
 use crate::problem::{Fault, Kind, Problem};
 use crate::publisher::PublishError;
 use crate::request::Call;
+use crate::state::ApiState;
 use axum::http::{HeaderName, HeaderValue};
 use postrider_core::{EventId, NewEvent};
 use postrider_store::{EnqueuedOnce, Error, Idempotency};
@@ -58,7 +58,7 @@ fn key_of(value: &HeaderValue) -> Option<&str> {
     (fits && text.bytes().all(|byte| byte.is_ascii_graphic())).then_some(text)
 }
 
-impl Shared {
+impl ApiState {
     /// Commits events together.
     pub(crate) async fn publish_together(
         &self,

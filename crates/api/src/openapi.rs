@@ -4,13 +4,12 @@
 //! A route cannot be without its part of the document: both are one. What all routes have in
 //! common, such as their refusals, is added here once.
 
-use crate::api::Shared;
 use crate::problem::{Document, Fault};
+use crate::state::{ApiState, Pages};
 use crate::{docs_page, event_body, hook_body, hook_bulk, webhooks};
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use utoipa::PartialSchema;
@@ -27,14 +26,8 @@ each delivery. Every call but those of this document needs a key (`postrider key
 Whatever is refused is answered by a problem document (RFC 9457) whose `detail` says what to do. \
 A key of one account sees what is of that account; anything else is not found.";
 
-/// The document and the page, as they are answered.
-pub(crate) struct Pages {
-    document: Bytes,
-    page: Bytes,
-}
-
 /// The routes.
-pub(crate) fn routes() -> OpenApiRouter<Arc<Shared>> {
+pub(crate) fn routes() -> OpenApiRouter<Arc<ApiState>> {
     OpenApiRouter::new()
         .routes(routes!(openapi_document))
         .routes(routes!(docs))
@@ -45,7 +38,7 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<Shared>> {
     get, path = "/openapi.json", tag = "About", security(()),
     responses((status = 200, description = "The API as OpenAPI 3.1.", body = Object))
 )]
-async fn openapi_document(State(api): State<Arc<Shared>>) -> Response {
+async fn openapi_document(State(api): State<Arc<ApiState>>) -> Response {
     let kind = (header::CONTENT_TYPE, "application/json");
     ([kind], api.pages.document.clone()).into_response()
 }
@@ -55,7 +48,7 @@ async fn openapi_document(State(api): State<Arc<Shared>>) -> Response {
     get, path = "/docs", tag = "About", security(()),
     responses((status = 200, description = "The API, to be read.", body = String, content_type = "text/html"))
 )]
-async fn docs(State(api): State<Arc<Shared>>) -> Response {
+async fn docs(State(api): State<Arc<ApiState>>) -> Response {
     let headers = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
         (header::CONTENT_SECURITY_POLICY, PAGE_POLICY),
@@ -63,14 +56,12 @@ async fn docs(State(api): State<Arc<Shared>>) -> Response {
     (headers, api.pages.page.clone()).into_response()
 }
 
-impl Pages {
-    /// The pages of these routes.
-    pub(crate) fn of(routes: &OpenApi) -> Self {
-        let document = document(routes);
-        Self {
-            document: document.to_string().into(),
-            page: docs_page::page(&document).into(),
-        }
+/// The document of these routes, and the page that shows it.
+pub(crate) fn pages(routes: &OpenApi) -> Pages {
+    let document = document(routes);
+    Pages {
+        document: document.to_string().into(),
+        page: docs_page::page(&document).into(),
     }
 }
 

@@ -4,7 +4,6 @@
 //! concerns a part of the body is named by its JSON pointer (RFC 6901). Nothing here repeats a
 //! payload or a token, or tells how the database is reached.
 
-use crate::access_scope::not_found;
 use crate::publisher::PublishError;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -227,6 +226,11 @@ impl Fault {
 }
 
 /// What is wrong with an event, by its place in the body.
+/// The problem of a resource that does not exist, or that is outside the caller's scope.
+pub(crate) fn not_found(what: &str, id: &str) -> Problem {
+    Problem::new(Kind::NotFound, format!("There is no {what} {id}."))
+}
+
 impl From<&EventError> for Fault {
     fn from(error: &EventError) -> Self {
         let pointer = match error {

@@ -3,9 +3,9 @@
 //! Nothing of a body is kept before its sender is known, and what all bodies together may take
 //! of memory is bounded: further requests wait until others are answered.
 
-use crate::api::Shared;
 use crate::limits::Calls;
 use crate::problem::{Kind, Problem, unavailable};
+use crate::state::ApiState;
 use crate::traces::Followed;
 use axum::body::{Body, HttpBody};
 use axum::extract::{FromRequest, Request};
@@ -65,10 +65,10 @@ impl<const MAX: usize> Call<MAX> {
     }
 }
 
-impl FromRequest<Arc<Shared>> for Caller {
+impl FromRequest<Arc<ApiState>> for Caller {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, shared: &Arc<Shared>) -> Result<Self, Problem> {
+    async fn from_request(request: Request, shared: &Arc<ApiState>) -> Result<Self, Problem> {
         let (head, body) = request.into_parts();
         let key = admit(&head.headers, shared, Calls::Managing).await;
         drain(body).await;
@@ -76,10 +76,10 @@ impl FromRequest<Arc<Shared>> for Caller {
     }
 }
 
-impl<const MAX: usize> FromRequest<Arc<Shared>> for Call<MAX> {
+impl<const MAX: usize> FromRequest<Arc<ApiState>> for Call<MAX> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, shared: &Arc<Shared>) -> Result<Self, Problem> {
+    async fn from_request(request: Request, shared: &Arc<ApiState>) -> Result<Self, Problem> {
         let (head, mut body) = request.into_parts();
         let taken_in = take_in(head, &mut body, shared).await;
         if taken_in.is_err() {
@@ -89,10 +89,10 @@ impl<const MAX: usize> FromRequest<Arc<Shared>> for Call<MAX> {
     }
 }
 
-impl FromRequest<Arc<Shared>> for OptionalCall {
+impl FromRequest<Arc<ApiState>> for OptionalCall {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, shared: &Arc<Shared>) -> Result<Self, Problem> {
+    async fn from_request(request: Request, shared: &Arc<ApiState>) -> Result<Self, Problem> {
         if !request.body().is_end_stream() {
             return Ok(Self(Call::from_request(request, shared).await?));
         }
@@ -110,7 +110,7 @@ impl FromRequest<Arc<Shared>> for OptionalCall {
 async fn take_in<const MAX: usize>(
     mut head: Parts,
     body: &mut Body,
-    shared: &Shared,
+    shared: &ApiState,
 ) -> Result<Call<MAX>, Problem> {
     let headers = head.headers;
     let followed = head.extensions.remove();
@@ -156,14 +156,14 @@ async fn take_in<const MAX: usize>(
 }
 
 /// The caller's key, if it may call now.
-async fn admit(headers: &HeaderMap, shared: &Shared, calls: Calls) -> Result<Arc<Key>, Problem> {
+async fn admit(headers: &HeaderMap, shared: &ApiState, calls: Calls) -> Result<Arc<Key>, Problem> {
     let key = authenticate(headers, shared).await?;
     shared.limits.admit(key.id, calls, shared.clock.now())?;
     Ok(key)
 }
 
 /// The caller's key, by the bearer token (RFC 6750).
-async fn authenticate(headers: &HeaderMap, shared: &Shared) -> Result<Arc<Key>, Problem> {
+async fn authenticate(headers: &HeaderMap, shared: &ApiState) -> Result<Arc<Key>, Problem> {
     let Some(value) = headers.get(header::AUTHORIZATION) else {
         return Err(Problem::unauthorized(
             "There is no key: send the header Authorization: Bearer pr_…; postrider key create \
