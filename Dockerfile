@@ -20,6 +20,7 @@ COPY migrations migrations
 COPY tests/Cargo.toml tests/Cargo.toml
 COPY tests/src tests/src
 COPY tests/it tests/it
+COPY tests/macros tests/macros
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --release --locked --package postrider --features "$FEATURES" \

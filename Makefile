@@ -1,17 +1,17 @@
-# What a developer runs by hand. `make help` lists it; the work is done by scripts/.
+# Commands for developers. `make help` lists them; scripts/ does the work.
 
-# The PostgreSQL to test with: 15, 18, or the URL of a server's superuser.
+# The PostgreSQL to test with: 15, 18, or the URL of a server with a superuser.
 PG ?= 15
 
 .PHONY: help test test-all fmt lint doc deny
 
-help: ## Say what there is.
+help: ## List the commands.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
 
-test: ## Run every test; installs what is missing. PG=18 or PG=postgres://… picks the server.
+test: ## Run every test; installs missing tools. PG=18 or PG=postgres://… chooses the server.
 	scripts/test "$(PG)"
 
-test-all: ## Run every test on PostgreSQL 15 and 18, and those of PostgreSQL once more with 8 slots.
+test-all: ## Run every test on PostgreSQL 15 and 18, and PostgreSQL's tests again with 8 slots.
 	unset POSTRIDER_TEST_POSTGRES; scripts/test 15
 	unset POSTRIDER_TEST_POSTGRES; scripts/test 18
 	unset POSTRIDER_TEST_POSTGRES; POSTRIDER_TEST_SLOTS=8 scripts/test 15 \

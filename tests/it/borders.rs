@@ -1,11 +1,16 @@
-//! The borders between the crates, as `Cargo.toml` draws them.
+//! The borders between the crates, as `Cargo.toml` draws them, and the bounds within each crate:
+//! how far files may import in circles, how large a trait may be, and that documentation says
+//! something.
 //!
 //! Arrows: core ← producer ← store ← {worker, api} ← {otel, compat, bench} ← cli. The cli depends
 //! on otel through a feature only. The tables below list all that each crate may use: of this
 //! workspace, and of the libraries that belong to one layer.
 
+use crate::doc_texts::empty_docs;
+use crate::import_graph::ImportGraph;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::Command;
 
 /// The crates of this workspace that each crate may use.
@@ -68,8 +73,14 @@ const LAYER_LIBRARIES: &[(&str, &[&str])] = &[
 /// Libraries that would give the core input or output.
 const NOT_IN_THE_CORE: &[&str] = &["tokio", "sqlx", "reqwest", "hyper", "axum", "tracing"];
 
-/// The black-box tests may use everything.
-const TESTS: &str = "postrider-tests";
+/// The most files of a crate that may import from each other in a circle.
+const CIRCLE_MAX: usize = 3;
+
+/// The most methods that a trait may have.
+const TRAIT_METHODS_MAX: usize = 12;
+
+/// The black-box tests may use everything; their macros, nothing.
+const TESTS: &[&str] = &["postrider-tests", "postrider-test-macros"];
 
 #[derive(Deserialize)]
 struct Metadata {
@@ -95,7 +106,7 @@ struct Dependency {
 fn each_crate_uses_only_the_crates_below_it() {
     let allowed: BTreeMap<_, _> = ALLOWED.iter().copied().collect();
     for (package, dependencies) in workspace() {
-        if package == TESTS {
+        if TESTS.contains(&package.as_str()) {
             continue;
         }
         let Some(allowed) = allowed.get(package.as_str()) else {
@@ -116,7 +127,7 @@ fn a_layers_library_is_used_by_that_layer_only() {
     for (package, dependencies) in workspace() {
         for (library, users) in LAYER_LIBRARIES {
             assert!(
-                package == TESTS
+                TESTS.contains(&package.as_str())
                     || users.contains(&package.as_str())
                     || !dependencies.iter().any(|name| name == library),
                 "{package} must not depend on {library}: only {} may",
@@ -150,6 +161,133 @@ fn the_binary_depends_on_opentelemetry_through_a_feature_only() {
     assert!(!binary.features.contains_key("default"));
 }
 
+#[test]
+fn no_circle_of_imports_has_more_than_three_files() {
+    let mut circles = Vec::new();
+    for (name, graph) in sources() {
+        for circle in graph.circles() {
+            if circle.len() > CIRCLE_MAX {
+                let files: Vec<_> = circle.iter().map(|file| file.to_string_lossy()).collect();
+                circles.push(format!("{name}, {}: {}", circle.len(), files.join(", ")));
+            }
+        }
+    }
+    assert!(
+        circles.is_empty(),
+        "these files import from each other in a circle, more than {CIRCLE_MAX} of them; move what \
+         they share into a file that imports none of them:\n{}",
+        circles.join("\n")
+    );
+}
+
+#[test]
+fn no_trait_has_more_than_twelve_methods() {
+    let mut large = Vec::new();
+    for (name, graph) in sources() {
+        for (file, tokens) in graph.files() {
+            for (item, count) in traits(tokens) {
+                if count > TRAIT_METHODS_MAX {
+                    large.push(format!("{name}, {}: {item} has {count}", file.display()));
+                }
+            }
+        }
+    }
+    assert!(
+        large.is_empty(),
+        "these traits have more than {TRAIT_METHODS_MAX} methods; split them by what callers \
+         need:\n{}",
+        large.join("\n")
+    );
+}
+
+#[test]
+fn the_documentation_of_public_items_says_something() {
+    let mut empty = Vec::new();
+    for (name, graph) in sources() {
+        for (file, tokens) in graph.files() {
+            let docs = empty_docs(tokens).into_iter();
+            empty.extend(
+                docs.map(|(item, doc)| format!("{name}, {}: {item}: {doc}", file.display())),
+            );
+        }
+    }
+    assert!(
+        empty.is_empty(),
+        "these doc comments only repeat a name; give the unit, the range, the meaning of None or \
+         the source, or make the item private:\n{}",
+        empty.join("\n")
+    );
+}
+
+#[test]
+fn public_items_without_documentation_are_warned_of_in_every_crate() {
+    let workspace = manifest("Cargo.toml");
+    let lint = workspace["workspace"]["lints"]["rust"]["missing_docs"].as_str();
+    assert_eq!(lint, Some("warn"), "missing_docs in [workspace.lints.rust]");
+    for name in folders() {
+        let manifest = manifest(&format!("crates/{name}/Cargo.toml"));
+        let inherited = manifest["lints"]["workspace"].as_bool();
+        assert_eq!(
+            inherited,
+            Some(true),
+            "[lints] workspace = true in crates/{name}"
+        );
+    }
+}
+
+/// The traits in the tokens of a file, and the numbers of their methods.
+fn traits(tokens: &[String]) -> Vec<(&str, usize)> {
+    let is_trait = |at: &usize| tokens[*at] == "trait";
+    let declared = (0..tokens.len()).filter(is_trait);
+    declared
+        .map(|at| (tokens[at + 1].as_str(), methods(&tokens[at..])))
+        .collect()
+}
+
+/// The number of methods in the first block of these tokens.
+fn methods(tokens: &[String]) -> usize {
+    let (mut depth, mut count) = (0_u32, 0);
+    for token in tokens.iter().skip_while(|token| *token != "{") {
+        match token.as_str() {
+            "{" => depth += 1,
+            "}" if depth == 1 => return count,
+            "}" => depth -= 1,
+            "fn" if depth == 1 => count += 1,
+            _ => {}
+        }
+    }
+    count
+}
+
+/// The sources of each crate under `crates`, by the name of its folder.
+fn sources() -> Vec<(String, ImportGraph)> {
+    let graph = |name: String| {
+        let graph = ImportGraph::read(&root().join("crates").join(&name).join("src"));
+        (name, graph)
+    };
+    folders().into_iter().map(graph).collect()
+}
+
+/// The names of the folders under `crates`.
+fn folders() -> Vec<String> {
+    let crates = std::fs::read_dir(root().join("crates")).expect("read the folder of the crates");
+    let folders = crates.map(|entry| entry.expect("a folder").file_name());
+    let mut names: Vec<_> = folders
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+fn manifest(path: &str) -> toml::Table {
+    let text = std::fs::read_to_string(root().join(path)).expect("read a manifest");
+    text.parse().expect("parse a manifest")
+}
+
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
 /// The packages of the workspace and their dependencies, without development dependencies.
 fn workspace() -> BTreeMap<String, Vec<String>> {
     packages()
@@ -170,7 +308,7 @@ fn packages() -> Vec<Package> {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version", "1", "--no-deps"])
         .arg("--manifest-path")
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
+        .arg(root().join("Cargo.toml"))
         .output()
         .expect("run cargo metadata");
     assert!(output.status.success(), "{output:?}");

@@ -3,7 +3,8 @@
 use postrider_core::EventId;
 use postrider_store::{Backend, DeliveryState};
 use postrider_tests::{
-    Answer, Postrider, Receiver, Server, TestApp, ended, event, eventually, on_both, psql, value_of,
+    Answer, Postrider, Receiver, Server, TestApp, ended, event, eventually, longest_wait, on_both,
+    psql, value_of,
 };
 use std::collections::BTreeSet;
 
@@ -163,7 +164,7 @@ async fn a_delivery_that_was_lost_with_three_workers_waits_by_its_schedule(backe
     assert_eq!(outcomes, ["worker_lost"]);
     assert_eq!(app.shown(hook).await.fail_count, 0, "it is not the hook's");
 
-    app.advance(6);
+    app.advance(longest_wait(1));
     app.tick().await;
     assert_eq!(receiver.count(), 4);
     assert_eq!(

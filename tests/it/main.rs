@@ -1,4 +1,8 @@
 //! Postrider from outside: what the whole workspace and the built programs must keep.
+#![deny(
+    dead_code,
+    reason = "a story that `on_both!` does not list would never run"
+)]
 
 mod addresses;
 mod api_batch;
@@ -18,11 +22,15 @@ mod dashboards;
 mod databases;
 mod deliver;
 mod deployed;
+mod doc_texts;
+mod documents;
 mod drain;
 mod filters;
 mod health;
 mod held;
 mod hook_history;
+mod import_graph;
+mod imports;
 mod incident;
 mod kept_targets;
 mod logs;
@@ -51,6 +59,7 @@ mod retention;
 mod retention_load;
 mod retry;
 mod rolling;
+mod rust_tokens;
 mod share;
 mod solapi;
 mod solapi_hooks;

@@ -6,7 +6,8 @@ use postrider_core::{
 };
 use postrider_store::{Backend, DeliveryState};
 use postrider_tests::{
-    Answer, Postrider, Process, Received, Receiver, TestApp, eventually, hook_to, on_both, value_of,
+    Answer, Postrider, Process, Received, Receiver, TestApp, eventually, hook_to, longest_wait,
+    on_both, value_of,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -181,7 +182,7 @@ async fn a_head_that_is_tried_again_holds_up_its_key_alone(backend: Backend) {
     app.tick().await;
     assert_eq!(came(&receiver, "a"), [0]);
     assert_eq!(receiver.count(), 3);
-    app.advance(6);
+    app.advance(longest_wait(1));
     app.tick().await;
     assert_eq!(came(&receiver, "a"), [0, 0, 1]);
     assert_eq!(app.left().await, 0);

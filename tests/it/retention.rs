@@ -48,7 +48,7 @@ async fn an_event_is_erased_by_its_id(backend: Backend) {
     app.tick().await;
     let id = event.to_string();
     let refused = postrider.run(&["event", "erase", &id]).await.refused();
-    assert!(refused.contains("say --yes"), "{refused}");
+    assert!(refused.contains("add --yes"), "{refused}");
     let erased = postrider.json(&["event", "erase", &id, "--yes"]).await;
     assert_eq!(erased["events"], 1, "{erased}");
     let shown = postrider.json(&["event", "show", &id]).await;

@@ -2,7 +2,7 @@
 
 use postrider_core::{RetrySchedule, Span};
 use postrider_store::{Backend, DeliveryState};
-use postrider_tests::{Answer, Receiver, TestApp, on_both};
+use postrider_tests::{Answer, Receiver, TestApp, longest_wait, on_both};
 use postrider_worker::HookDefaults;
 
 on_both!(
@@ -12,11 +12,6 @@ on_both!(
     a_receiver_that_is_gone_fails_its_delivery_and_gets_no_more,
     a_receiver_that_does_not_listen_is_tried_again,
 );
-
-/// Longer than the first wait of the default schedule, 5 s, with its jitter.
-const FIRST_WAIT: u64 = 6;
-/// The same for the second, 5 min.
-const SECOND_WAIT: u64 = 331;
 
 async fn a_receiver_that_fails_twice_gets_the_same_request_three_times(backend: Backend) {
     let app = TestApp::on(backend).await;
@@ -34,17 +29,18 @@ async fn a_receiver_that_fails_twice_gets_the_same_request_three_times(backend: 
     assert_eq!(app.shown(hook).await.fail_count, 1);
     let delivery = app.delivery(event, hook).await;
     assert_eq!(delivery.state, DeliveryState::Pending);
-    let wait = (delivery.next_attempt_at.unwrap() - app.now()).as_seconds_f64();
-    assert!((4.4..5.6).contains(&wait), "{wait}");
+    let wait = RetrySchedule::default().delay_after(delivery.id, 1);
+    let next = delivery.next_attempt_at.unwrap() - app.now();
+    assert_eq!(next.to_std().ok(), wait);
 
-    app.advance(FIRST_WAIT);
+    app.advance(longest_wait(1));
     app.tick().await;
     let shown = app.shown(hook).await;
     assert_eq!(shown.fail_count, 2);
     assert_eq!(shown.last_error.as_deref(), Some("answered 503"));
     assert!(shown.first_failure_at.is_some());
 
-    app.advance(SECOND_WAIT);
+    app.advance(longest_wait(2));
     app.tick().await;
     let shown = app.shown(hook).await;
     assert_eq!((shown.fail_count, shown.first_failure_at), (0, None));

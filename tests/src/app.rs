@@ -1,23 +1,12 @@
 //! A store and a worker in this process, with a clock that stands still until it is moved.
 
-use crate::{Connection, Receiver, TestDatabase, eventually, start};
-use postrider_core::{
-    Clock, DeliveryId, EventId, HookCredentials, HookId, HookSettings, KeyRing, NewEvent, NewHook,
-    SigningSecret, TestClock, Timestamp,
-};
-use postrider_store::{
-    AttemptReport, Backend, DatabaseSettings, DeliveryFilter, DeliveryReport, DeliveryState,
-    HookReport, Store, open,
-};
+use crate::fixtures::{RETENTION, event, hook_to};
+use crate::{Receiver, TestStore, eventually};
+use postrider_core::{DeliveryId, EventId, HookId, NewEvent};
+use postrider_store::{AttemptReport, Backend, DeliveryFilter, DeliveryReport, DeliveryState};
 use postrider_worker::{AttemptTraces, HookDefaults, Metrics, Worker, WorkerParts, WorkerSettings};
+use std::ops::Deref;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// The key that seals the secrets of a test, in this process and in those it starts.
-pub const KEY: &str = "cG9zdHJpZGVyIHRlc3RzOiAzMiBieXRlcyBvZiBrZXk=";
-
-/// How long the events of a test are kept.
-const KEEP_EVENTS: Duration = Duration::from_secs(30 * 24 * 3600);
 
 const LEFT: &str = "SELECT (SELECT count(*) FROM postrider_outbox) \
                     + (SELECT count(*) FROM postrider_deliveries)
@@ -27,18 +16,22 @@ const LEFT: &str = "SELECT (SELECT count(*) FROM postrider_outbox) \
 pub const LEASED: &str = "SELECT (SELECT count(*) FROM postrider_deliveries WHERE lease_token IS NOT NULL) \
                           + (SELECT coalesce(sum(open), 0) FROM postrider_leases)";
 
-/// A store, a worker and a clock of their own.
+/// A worker on a [`TestStore`], whose clock and steps it shares.
 pub struct TestApp {
     /// The worker.
     pub worker: Worker,
-    /// The store.
-    pub store: Arc<dyn Store>,
-    /// What the worker goes by.
-    pub clock: Arc<TestClock>,
-    /// What the worker counts.
+    /// The worker's metrics.
     pub metrics: Arc<Metrics>,
-    /// Last, so that it goes last.
-    pub database: TestDatabase,
+    /// Last, so that its database is dropped last.
+    base: TestStore,
+}
+
+impl Deref for TestApp {
+    type Target = TestStore;
+
+    fn deref(&self) -> &TestStore {
+        &self.base
+    }
 }
 
 impl TestApp {
@@ -68,29 +61,23 @@ impl TestApp {
         settings: WorkerSettings,
         traces: Option<Arc<dyn AttemptTraces>>,
     ) -> Self {
-        let database = TestDatabase::migrated(backend).await;
-        let url = database.url().to_owned();
-        let keys = KeyRing::new([KEY]).expect("a key");
-        let store = open(&DatabaseSettings { url }, keys).await.expect("open");
-        let clock = Arc::new(TestClock::at(start()));
+        let base = TestStore::on(backend).await;
         let metrics = Arc::new(Metrics::new());
         settings.check().expect("settings that can be used");
         hooks.check().expect("settings that can be used");
         let worker = Worker::new(WorkerParts {
-            store: store.clone(),
-            clock: clock.clone(),
+            store: base.store.clone(),
+            clock: base.clock.clone(),
             settings,
             hooks,
-            keep_events: KEEP_EVENTS,
+            keep_events: RETENTION,
             metrics: metrics.clone(),
             traces,
         });
         Self {
             worker: worker.expect("make a worker"),
-            store,
-            clock,
             metrics,
-            database,
+            base,
         }
     }
 
@@ -99,15 +86,9 @@ impl TestApp {
         self.register(hook_to(&receiver.url())).await.id
     }
 
-    /// Registers a hook.
-    pub async fn register(&self, hook: NewHook) -> HookReport {
-        let registered = self.store.create_hook(hook, "test", self.now()).await;
-        registered.expect("register the hook")
-    }
-
     /// Inserts an event of this type.
     pub async fn enqueue(&self, event_type: &str) -> EventId {
-        self.enqueue_all(&[crate::event(event_type)]).await[0]
+        self.enqueue_all(&[event(event_type)]).await[0]
     }
 
     /// Inserts events.
@@ -121,31 +102,14 @@ impl TestApp {
         while self.worker.tick().await.expect("do what there is to do") > 0 {}
     }
 
-    /// The present moment.
-    pub fn now(&self) -> Timestamp {
-        self.clock.now()
-    }
-
-    /// Moves the clock.
-    pub fn advance(&self, seconds: u64) {
-        self.clock.advance(Duration::from_secs(seconds));
-    }
-
-    /// The hook as it is.
-    pub async fn shown(&self, hook: HookId) -> HookReport {
-        self.store.hook(hook).await.expect("find the hook")
-    }
-
     /// The delivery of an event to a hook.
     pub async fn delivery(&self, event: EventId, hook: HookId) -> DeliveryReport {
-        let id = DeliveryId::of(event, hook);
-        self.store.delivery(id).await.expect("find the delivery")
+        self.base.delivery(DeliveryId::of(event, hook)).await
     }
 
     /// The attempts to deliver an event to a hook.
     pub async fn attempts(&self, event: EventId, hook: HookId) -> Vec<AttemptReport> {
-        let id = DeliveryId::of(event, hook);
-        self.store.attempts(id).await.expect("find the attempts")
+        self.base.attempts(DeliveryId::of(event, hook)).await
     }
 
     /// How many deliveries to a hook are in this state, up to 1,000.
@@ -182,11 +146,6 @@ impl TestApp {
     pub fn metric(&self, name: &str) -> f64 {
         value_of(&self.metrics.encode(), name)
     }
-
-    /// A connection for raw SQL.
-    pub async fn sql(&self) -> Connection {
-        self.database.connect().await
-    }
 }
 
 /// The default settings, with leave to call this machine.
@@ -195,20 +154,6 @@ fn local() -> WorkerSettings {
     WorkerSettings {
         allow_addresses: allow_addresses.map(|range| range.expect("a range")).into(),
         ..WorkerSettings::default()
-    }
-}
-
-/// A hook of the account `default` for every event.
-pub fn hook_to(url: &str) -> NewHook {
-    NewHook {
-        alias: None,
-        account: "default".into(),
-        url: url.into(),
-        events: vec!["*".parse().expect("a pattern")],
-        profile: "standard".into(),
-        settings: HookSettings::default(),
-        credentials: HookCredentials::signed_with(SigningSecret::generate()),
-        at_most: None,
     }
 }
 

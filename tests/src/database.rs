@@ -4,7 +4,7 @@
 //! process holds it; names have a random end, so that several test binaries can share a server.
 //! On SQLite it is a file in a temporary folder.
 
-use crate::{Connection, store::start};
+use crate::{Connection, start};
 use postrider_core::{KeyRing, LeaseToken};
 use postrider_store::{Backend, DatabaseSettings, open};
 use std::path::PathBuf;

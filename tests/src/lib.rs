@@ -8,6 +8,7 @@ mod api;
 mod app;
 mod connection;
 mod database;
+mod fixtures;
 mod grafana;
 mod http;
 mod on_both;
@@ -23,11 +24,15 @@ mod tools;
 mod wait;
 
 pub use api::Caller;
-pub use app::{KEY, LEASED, TestApp, hook_to, value_of};
+pub use app::{LEASED, TestApp, value_of};
 pub use connection::Connection;
 pub use database::{TestDatabase, slots};
+pub use fixtures::{
+    KEY, event, hook_to, longest_wait, new_hook, policy, refusal, start, stored_hook,
+};
 pub use grafana::{Dashboard, Panel, Rule, Selectors, dashboards, our_names, rules, selectors};
 pub use http::Reply;
+pub use postrider_test_macros::conformance;
 pub use process::Process;
 pub use program::{Ended, Postrider};
 pub use raw::{Authority, Manner, RawReceiver};
@@ -35,7 +40,7 @@ pub use receiver::{Answer, PATIENCE, Received, Receiver};
 pub use registrant::{Registrant, now_outside};
 pub use rule_time::Watch;
 pub use server::{Frozen, Server};
-pub use store::{TestStore, event, new_hook, policy, refusal, start};
+pub use store::TestStore;
 pub use tools::{
     ended, ended_within, node, project, prometheus, psql, python, python_module, script,
 };

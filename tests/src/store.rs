@@ -4,12 +4,11 @@
 //! Events are put into the outbox by bare SQL, in one slot, under ids that grow: what a case
 //! then sees is the store's doing.
 
+use crate::fixtures::{RETENTION, event, keys, new_hook, policy, refusal, start};
 use crate::{Connection, TestDatabase, slots};
-use chrono::TimeZone;
 use postrider_core::{
-    Attempt, AttemptId, Clock, DeliveryId, EventId, HealthPolicy, HookCredentials, HookId,
-    HookSettings, KeyRing, LeaseToken, NewEvent, NewHook, Outcome, SigningSecret, TestClock,
-    Timestamp, WorkerId,
+    Attempt, AttemptId, Clock, DeliveryId, EventId, HookId, KeyRing, LeaseToken, NewEvent, NewHook,
+    Outcome, TestClock, Timestamp, WorkerId,
 };
 use postrider_store::{
     AttemptReport, Backend, Capacity, DatabaseSettings, DeliveryReport, FanOutRequest,
@@ -28,44 +27,16 @@ const LEASE: Duration = Duration::from_secs(60);
 /// How long the worker of a test owns a gated hook.
 const OWNED: Duration = Duration::from_secs(10);
 
-/// How long the events of a test may wait for `deliver_after`.
-const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
-
-/// The moment at which a test's clock starts.
-pub fn start() -> Timestamp {
-    chrono::Utc
-        .with_ymd_and_hms(2026, 3, 2, 10, 0, 0)
-        .single()
-        .expect("a moment")
-}
-
-/// An event of the account `default`.
-pub fn event(event_type: &str) -> NewEvent {
-    NewEvent::new(event_type, &serde_json::json!({ "of": event_type })).expect("a payload")
-}
-
-/// The policy a hook has without settings of its own.
-pub fn policy() -> HealthPolicy {
-    HealthPolicy {
-        back_off_after: 5,
-        back_off_max: Duration::from_secs(900),
-        disable_after_failures: 20,
-        disable_after: Duration::from_secs(24 * 3600),
-        disable_when_exhausted: false,
-    }
-}
-
 /// A store on a database of its own.
 pub struct TestStore {
     /// The store.
     pub store: Arc<dyn Store>,
-    /// The clock that the steps below go by.
-    pub clock: TestClock,
+    /// The clock of the steps below.
+    pub clock: Arc<TestClock>,
     /// The slot that events are inserted into: the last.
     pub slot: i16,
     /// The worker as which the steps below are taken.
     pub worker: WorkerId,
-    keys: KeyRing,
     drawn: AtomicI64,
     /// Last, so that it goes last.
     pub database: TestDatabase,
@@ -75,13 +46,11 @@ impl TestStore {
     /// A store on a migrated database.
     pub async fn on(backend: Backend) -> Self {
         let database = TestDatabase::migrated(backend).await;
-        let keys = KeyRing::new([KeyRing::generate_key().as_str()]).expect("a key");
         Self {
-            store: opened(database.url(), &keys).await,
-            clock: TestClock::at(start()),
+            store: opened(database.url(), &keys()).await,
+            clock: Arc::new(TestClock::at(start())),
             slot: i16::try_from(slots(backend) - 1).expect("a slot"),
             worker: WorkerId::draw(start()),
-            keys,
             drawn: AtomicI64::new(0),
             database,
         }
@@ -94,7 +63,7 @@ impl TestStore {
 
     /// The same database opened again, as another process does.
     pub async fn another(&self) -> Arc<dyn Store> {
-        opened(self.database.url(), &self.keys).await
+        opened(self.database.url(), &keys()).await
     }
 
     /// The same database opened with these keys.
@@ -379,28 +348,6 @@ impl TestStore {
     pub async fn refuse(&self, table: &str, condition: &str) {
         self.database.refuse(table, condition).await;
     }
-}
-
-/// A hook with a fresh secret.
-pub fn new_hook(account: &str, patterns: &[&str]) -> NewHook {
-    NewHook {
-        alias: None,
-        account: account.into(),
-        url: "https://receiver.example/hook".into(),
-        events: patterns
-            .iter()
-            .map(|pattern| pattern.parse().expect("a pattern"))
-            .collect(),
-        profile: "standard".into(),
-        settings: HookSettings::default(),
-        credentials: HookCredentials::signed_with(SigningSecret::generate()),
-        at_most: None,
-    }
-}
-
-/// The receiver answered with this status.
-pub fn refusal(status: u16) -> Outcome {
-    Outcome::refused(status, None)
 }
 
 async fn opened(url: &str, keys: &KeyRing) -> Arc<dyn Store> {

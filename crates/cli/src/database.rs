@@ -1,19 +1,18 @@
 //! Opening the database for a command.
 //!
-//! SQLite is made and migrated by whoever opens it; PostgreSQL only by `postrider migrate`,
-//! because there other processes may be at work on it.
+//! A command that opens SQLite creates and migrates it. PostgreSQL is only migrated by `postrider
+//! migrate`, because other processes may be working on it.
 
-use crate::config::Settings;
+use crate::config::{Settings, sqlite_file};
 use crate::failure::Result;
 use crate::output::notice;
-use crate::secrets::{Need, key_ring, would_make_key_file};
+use crate::secrets::{Need, key_ring, would_create_key_file};
 use postrider_core::{DeliveryId, EventId, HookId, LeaseToken};
 use postrider_store::{Backend, SchemaState, Store};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tracing::debug;
 
-/// Opens the database, ready for use.
+/// Opens the database and checks that its tables can be used; migrates SQLite.
 pub async fn open(settings: &Settings, need: Need) -> Result<Arc<dyn Store>> {
     let store = connect(settings, need).await?;
     let state = store.schema().await?;
@@ -32,8 +31,8 @@ pub async fn open(settings: &Settings, need: Need) -> Result<Arc<dyn Store>> {
     Ok(store)
 }
 
-/// Shows that the database takes writes, by one that changes nothing: a worker that cannot
-/// record what it did must not begin.
+/// Checks that the database accepts writes, with one that changes nothing: a worker that cannot
+/// record its attempts must not start.
 pub async fn try_write(store: &dyn Store) -> Result<()> {
     let now = store.now().await?;
     let nothing = DeliveryId::of(EventId::draw(now), HookId::draw(now));
@@ -43,14 +42,14 @@ pub async fn try_write(store: &dyn Store) -> Result<()> {
     Ok(())
 }
 
-/// Opens the database without a look at its tables.
+/// Opens the database without checking its tables.
 pub async fn connect(settings: &Settings, need: Need) -> Result<Arc<dyn Store>> {
     let new_file = match settings.backend()? {
         Backend::Sqlite => sqlite_file(&settings.database.url).filter(|path| !path.exists()),
         Backend::Postgres => None,
     };
-    if would_make_key_file(settings, need)? {
-        // First the database: what cannot be opened gets no key beside it.
+    if would_create_key_file(settings, need)? {
+        // Open the database first: one that cannot be opened gets no key file.
         let keys = key_ring(settings, Need::Nothing)?;
         let store = postrider_store::open(&settings.database, keys).await?;
         store.close().await;
@@ -61,32 +60,4 @@ pub async fn connect(settings: &Settings, need: Need) -> Result<Arc<dyn Store>> 
         notice(format_args!("Created {}.", path.display()));
     }
     Ok(store)
-}
-
-/// The file that a `sqlite:` URL names; `None` for a database in memory.
-pub fn sqlite_file(url: &str) -> Option<PathBuf> {
-    let rest = url
-        .strip_prefix("sqlite://")
-        .or_else(|| url.strip_prefix("sqlite:"))?;
-    let path = rest.split('?').next().unwrap_or(rest);
-    let in_memory = path.is_empty() || path == ":memory:" || rest.contains("mode=memory");
-    (!in_memory).then(|| Path::new(path).to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_file_of_a_sqlite_url() {
-        for (url, file) in [
-            ("sqlite://postrider.db", Some("postrider.db")),
-            ("sqlite:postrider.db", Some("postrider.db")),
-            ("sqlite:///var/lib/p.db?mode=rwc", Some("/var/lib/p.db")),
-            ("sqlite::memory:", None),
-            ("sqlite://", None),
-        ] {
-            assert_eq!(sqlite_file(url), file.map(PathBuf::from), "{url}");
-        }
-    }
 }

@@ -1,25 +1,25 @@
-//! How the program fails: one line on standard error, and an exit code that tells whose move
-//! it is. Nothing is dumped, and nothing here knows a secret.
+//! How the program fails: one line on standard error, and an exit code that distinguishes wrong
+//! arguments from other failures. Error texts never contain a secret.
 
 use anyhow::Error;
 use std::fmt;
 use std::process::ExitCode;
 
-/// What commands return.
+/// The result of a command.
 pub type Result<T> = anyhow::Result<T>;
 
-/// The arguments or the configuration cannot be used: exit code 2, like the arguments that the
-/// command line parser refuses.
+/// The arguments or the configuration cannot be used: exit code 2, as for arguments that the parser
+/// of the command line refuses.
 #[derive(Debug)]
 pub struct Misuse(String);
 
-/// The command has said all there is to say, and failed: exit code 1, nothing more printed.
+/// The command failed and has already printed why: exit code 1, and nothing more is printed.
 #[derive(Debug)]
 pub struct Silent;
 
 impl Misuse {
-    /// A sentence that says what to change.
-    #[expect(clippy::new_ret_no_self, reason = "it is only ever wanted as an error")]
+    /// An error with a text that says what is wrong and what to change.
+    #[expect(clippy::new_ret_no_self, reason = "it is only ever used as an error")]
     pub fn new(sentence: impl Into<String>) -> Error {
         Error::new(Self(sentence.into()))
     }
@@ -41,9 +41,9 @@ impl fmt::Display for Silent {
 
 impl std::error::Error for Silent {}
 
-/// Prints the error and gives the exit code: 2 for misuse, else 1.
+/// Prints the error and returns the exit code: 2 for [`Misuse`], otherwise 1.
 pub fn report(error: &Error) -> ExitCode {
-    // The reader of our output has gone, as in `postrider event list | head`.
+    // The reader of standard output has closed it, as in `postrider event list | head`.
     if is_broken_pipe(error) {
         return ExitCode::SUCCESS;
     }
@@ -57,7 +57,7 @@ pub fn report(error: &Error) -> ExitCode {
     }
 }
 
-/// The error, its causes where they say something new, and what to do where only we know.
+/// The error in one sentence, with its causes as far as they add something, and advice.
 pub fn sentence(error: &Error) -> String {
     let mut text = error.to_string();
     for cause in error.chain().skip(1) {
@@ -72,7 +72,7 @@ pub fn sentence(error: &Error) -> String {
     }
 }
 
-/// What to do about a refusal of PostgreSQL's, which says only what it refused.
+/// What to do when PostgreSQL denies something; its own text only says what it denied.
 fn advice(error: &Error, text: &str) -> Option<&'static str> {
     let store_error = error.downcast_ref::<postrider_store::Error>()?;
     match store_error {

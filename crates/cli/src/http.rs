@@ -1,13 +1,13 @@
-//! A question to a Postrider process over HTTP, as it goes over the wire.
+//! A minimal HTTP client for the probes of a Postrider process.
 
 use std::io::{Error, ErrorKind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// The status and the body that `GET path` gets from `address`, which is `host:port`.
+/// Status and body of `GET path` from `address`, which is `host:port`.
 pub async fn get(address: &str, path: &str) -> std::io::Result<(u16, String)> {
     let mut stream = TcpStream::connect(address).await?;
-    // HTTP 1.0: the answer ends with the connection.
+    // In HTTP/1.0 the end of the connection is the end of the answer.
     let request = format!("GET {path} HTTP/1.0\r\nhost: {address}\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();

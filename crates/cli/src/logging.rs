@@ -1,20 +1,23 @@
-//! Logs: sentences with fields, on standard error.
+//! Starts the log: sentences with fields, on standard error.
 
 use crate::failure::{Misuse, Result};
 use tracing_subscriber::EnvFilter;
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Sentences, one a line
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object a line
     Json,
 }
 
-/// Starts logging. `POSTRIDER_LOG`, else `RUST_LOG`, says what is logged, such as `debug` or
-/// `warn,postrider_worker=debug`; else it is everything from `default` on.
+/// Starts logging. The filter is the value of `POSTRIDER_LOG`, or of `RUST_LOG`, or `default`; for
+/// example `debug` or `warn,postrider_worker=debug`.
+///
+/// # Errors
+/// [`Misuse`] when the filter cannot be parsed.
 pub fn start(format: LogFormat, default: &str) -> Result<()> {
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let filter = match ["POSTRIDER_LOG", "RUST_LOG"]
@@ -29,8 +32,8 @@ pub fn start(format: LogFormat, default: &str) -> Result<()> {
             ))
         })?,
     };
-    // Nobody may read what is logged any more: that must stop nothing, and a complaint about it
-    // would go to the same place, and panic.
+    // Standard error may be closed. Logging must then not fail: an internal error of the subscriber
+    // would be written to standard error as well, and panic.
     let lines = tracing_subscriber::fmt()
         .log_internal_errors(false)
         .with_env_filter(filter)

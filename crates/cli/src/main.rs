@@ -1,7 +1,7 @@
 //! The `postrider` binary: configuration, logging, shutdown and commands.
 //!
-//! Everything it does to the database goes through [`postrider_store::Store`]; standard output
-//! holds results, standard error everything else.
+//! It uses the database through [`postrider_store::Store`] only. Results go to standard output,
+//! everything else to standard error.
 
 mod cli;
 mod clock;
@@ -9,6 +9,7 @@ mod commands;
 mod config;
 mod database;
 mod failure;
+mod globals;
 mod http;
 mod logging;
 mod output;

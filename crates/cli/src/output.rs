@@ -1,7 +1,7 @@
-//! What goes to standard output, and in which form.
+//! Writing results to standard output, and everything else to standard error.
 //!
-//! With `--json` standard output holds results and nothing else: one object, or one object a
-//! line for listings. Everything said beside a result goes to standard error.
+//! With `--json` standard output holds results only: one object, or for listings one object a
+//! line.
 
 use crate::failure::Result;
 use postrider_core::Timestamp;
@@ -9,24 +9,24 @@ use serde::Serialize;
 use std::fmt;
 use std::io::{IsTerminal, Write};
 
-/// How results are written.
+/// Writes results to standard output as JSON or as text.
 #[derive(Clone, Copy, Debug)]
 pub struct Output {
     json: bool,
 }
 
 impl Output {
-    /// JSON for programs, or text for people.
+    /// Writes JSON if `json`, otherwise text.
     pub fn new(json: bool) -> Self {
         Self { json }
     }
 
-    /// Whether results are for programs.
+    /// Whether it writes JSON.
     pub fn is_json(self) -> bool {
         self.json
     }
 
-    /// Writes one result: as an object on a line, or as `human` says it.
+    /// Writes one result: as a JSON object on a line, or as the text of `human`.
     pub fn result<T: Serialize + ?Sized>(
         self,
         value: &T,
@@ -39,7 +39,7 @@ impl Output {
         self.text(text)
     }
 
-    /// Writes an object a line.
+    /// Writes each row as a JSON object on a line.
     pub fn lines<T: Serialize>(self, rows: &[T]) -> Result<()> {
         let mut out = std::io::stdout().lock();
         for row in rows {
@@ -49,7 +49,7 @@ impl Output {
         Ok(out.flush()?)
     }
 
-    /// Writes text as it is.
+    /// Writes text and a line break.
     pub fn text(self, text: impl fmt::Display) -> Result<()> {
         let mut out = std::io::stdout().lock();
         writeln!(out, "{text}")?;
@@ -57,28 +57,28 @@ impl Output {
     }
 }
 
-/// Says something beside the result, on standard error.
+/// Writes a line to standard error.
 pub fn notice(text: impl fmt::Display) {
-    // Standard error that cannot be written to leaves nobody to tell.
+    // When standard error cannot be written to, there is no other place to report it.
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// Whether a question could be asked and answered.
+/// Whether a question can be asked and answered: standard input and error are a terminal.
 pub fn at_a_terminal() -> bool {
     std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
 }
 
-/// A moment for people: RFC 3339 in UTC, to the second.
+/// A time as text: RFC 3339 in UTC, to the second.
 pub fn moment(at: Timestamp) -> String {
     at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }
 
-/// The same where there may be none.
+/// A time as text, or `otherwise` for `None`.
 pub fn moment_or(at: Option<Timestamp>, otherwise: &str) -> String {
     at.map_or_else(|| otherwise.to_owned(), moment)
 }
 
-/// Lines of names and values, the values in a column.
+/// Lines of names and values, the values aligned in a column.
 pub fn fields(fields: &[(&str, String)]) -> String {
     let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     let lines: Vec<_> = fields
@@ -88,7 +88,7 @@ pub fn fields(fields: &[(&str, String)]) -> String {
     lines.join("\n")
 }
 
-/// A table without lines, its columns two blanks apart.
+/// A table without borders; its columns are two blanks apart.
 pub fn table<const N: usize>(
     header: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
@@ -106,7 +106,7 @@ pub fn table<const N: usize>(
     table.trim_fmt()
 }
 
-/// The beginning of a text on one line.
+/// The first `max_chars` characters of a text, on one line.
 pub fn shortened(text: &str, max_chars: usize) -> String {
     let mut chars = text.chars();
     let mut short: String = chars.by_ref().take(max_chars).collect();
@@ -116,7 +116,7 @@ pub fn shortened(text: &str, max_chars: usize) -> String {
     printable(&short)
 }
 
-/// Text without control characters: what a stranger sent must not steer a terminal.
+/// Text without control characters, so that text of others cannot control the terminal.
 pub fn printable(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn text_for_people_is_short_and_steers_no_terminal() {
+    fn shown_text_is_short_and_cannot_control_the_terminal() {
         assert_eq!(shortened("abc", 3), "abc");
         assert_eq!(shortened("äbcd", 3), "äbc…");
         assert_eq!(printable("a\u{1b}[31mb"), "a [31mb");

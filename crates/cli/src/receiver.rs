@@ -1,7 +1,8 @@
-//! A receiver of webhooks: verifies what arrives, answers as told, and counts repeats.
+//! A receiver of webhooks for `listen` and `demo`: verifies signatures, answers as configured, and
+//! counts repeats.
 //!
-//! A request whose signature does not verify is answered 401 and counts for nothing, whatever
-//! the receiver was told to answer: that is what a receiver owes its application.
+//! A request whose signature does not verify is answered 401 and not counted, whatever the
+//! configured answer is. A real receiver must do the same.
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
@@ -13,29 +14,29 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// The largest body that is read.
+/// The largest body that is accepted, in bytes.
 pub const BODY_MAX_BYTES: usize = 1024 * 1024;
 
-/// How far a request's timestamp may be from this machine's clock (Standard Webhooks).
+/// How far the timestamp of a request may differ from this machine's clock (Standard Webhooks).
 const TOLERANCE_SECONDS: u64 = 5 * 60;
 
-/// How many ids are remembered to tell repeats.
+/// Number of ids stored to recognise repeats.
 const REMEMBERED_IDS: usize = 100_000;
 
-/// How a receiver answers.
+/// The answers of a receiver.
 #[derive(Clone, Debug)]
 pub struct Answers {
-    /// The status of a request that is not failed on purpose.
+    /// The status for requests that are not failed on purpose.
     pub status: StatusCode,
-    /// So many requests are failed first, whatever their ids …
+    /// Number of requests that are failed first, whatever their ids.
     pub fail_first: u64,
-    /// … with this status.
+    /// The status for these.
     pub failure: StatusCode,
-    /// How long each answer takes.
+    /// The delay before each answer.
     pub delay: Duration,
 }
 
-/// One request that arrived.
+/// A request that arrived.
 #[derive(Clone, Debug, Serialize)]
 pub struct Arrival {
     /// When it arrived.
@@ -45,40 +46,40 @@ pub struct Arrival {
     pub id: Option<String>,
     /// `webhook-timestamp`, in seconds since 1970.
     pub timestamp: Option<i64>,
-    /// Whether a secret verifies it; `null` when the receiver was given none.
+    /// Whether one of the secrets verifies it; `None` when the receiver has none.
     pub verified: Option<bool>,
-    /// Why it does not verify.
+    /// Why it does not verify; `None` if it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
-    /// How often this id had arrived before.
+    /// Number of earlier arrivals with this id.
     pub repeat: u32,
     /// The status it was answered with.
     pub status_answered: u16,
-    /// The headers, their names in lower case.
+    /// The headers; names in lower case, repeated ones joined by commas.
     pub headers: BTreeMap<String, String>,
-    /// The body; bytes that are not UTF-8 are replaced.
+    /// The body; invalid UTF-8 is replaced.
     pub body: String,
 }
 
-/// A receiver. Answers of clones are counted together.
+/// A receiver. Clones share their state.
 #[derive(Clone)]
 pub struct Receiver(Arc<Inner>);
 
 struct Inner {
     secrets: Vec<String>,
     clock: fn() -> Timestamp,
-    state: Mutex<Current>,
+    state: Mutex<ReceiverState>,
     on_arrival: Box<dyn Fn(Arrival) + Send + Sync>,
 }
 
-struct Current {
+struct ReceiverState {
     answers: Answers,
     requests: u64,
-    seen: Seen,
+    seen: SeenIds,
 }
 
 impl Answers {
-    /// Every request is accepted at once.
+    /// Accepts every request without delay.
     pub fn accepting() -> Self {
         Self {
             status: StatusCode::OK,
@@ -90,18 +91,18 @@ impl Answers {
 }
 
 impl Receiver {
-    /// A receiver that verifies with any of `secrets`, and hands each arrival to `on_arrival`
-    /// before it is answered.
+    /// A receiver that verifies with any of `secrets` and passes each arrival to `on_arrival` before
+    /// it answers.
     pub fn new(
         secrets: Vec<String>,
         answers: Answers,
         clock: fn() -> Timestamp,
         on_arrival: impl Fn(Arrival) + Send + Sync + 'static,
     ) -> Self {
-        let state = Mutex::new(Current {
+        let state = Mutex::new(ReceiverState {
             answers,
             requests: 0,
-            seen: Seen::default(),
+            seen: SeenIds::default(),
         });
         Self(Arc::new(Inner {
             secrets,
@@ -111,19 +112,19 @@ impl Receiver {
         }))
     }
 
-    /// Answers like this from now on.
+    /// Replaces the answers and starts to count anew.
     pub fn answer_with(&self, answers: Answers) {
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.answers = answers;
         state.requests = 0;
     }
 
-    /// Routes that take every path and method.
+    /// A router that accepts every path and method.
     pub fn router(&self) -> Router {
         Router::new().fallback(receive).with_state(self.clone())
     }
 
-    /// What came, judged, and how long its answer takes.
+    /// The arrival with its answer, and the delay before it.
     fn judge(&self, headers: &HeaderMap, body: &[u8]) -> (Arrival, Duration) {
         let inner = &self.0;
         let at = (inner.clock)();
@@ -174,7 +175,7 @@ async fn receive(State(receiver): State<Receiver>, request: Request<Body>) -> Re
     }
 }
 
-/// Whether any secret verifies the request; `None` without secrets.
+/// Checks the signature with each secret; `None` without secrets.
 fn check_signature(
     secrets: &[String],
     headers: &HeaderMap,
@@ -200,8 +201,8 @@ fn check_signature(
         let away = now.timestamp().abs_diff(seconds);
         if away > TOLERANCE_SECONDS {
             return Err(format!(
-                "webhook-timestamp is {away} s away from this machine's clock; at most \
-                 {TOLERANCE_SECONDS} are allowed"
+                "webhook-timestamp differs from this machine's clock by {away} s; at most \
+                 {TOLERANCE_SECONDS} s are allowed"
             ));
         }
         let fits = |secret: &String| verify(secret, id, timestamp, body, signature).is_ok();
@@ -226,15 +227,15 @@ fn readable(headers: &HeaderMap) -> BTreeMap<String, String> {
     readable
 }
 
-/// How often each id arrived; the oldest are forgotten.
+/// Numbers of arrivals by id; the oldest ids are dropped.
 #[derive(Default)]
-struct Seen {
+struct SeenIds {
     counts: HashMap<String, u32>,
     order: VecDeque<String>,
 }
 
-impl Seen {
-    /// How often `id` was counted before; counts it.
+impl SeenIds {
+    /// Counts an arrival of `id` and returns the number of earlier ones.
     fn count(&mut self, id: &str) -> u32 {
         if let Some(count) = self.counts.get_mut(id) {
             *count += 1;
@@ -292,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_verify_is_refused() {
+    fn an_unverified_request_is_answered_401() {
         let secret = SigningSecret::generate();
         let receiver = receiver(&[&secret], Answers::accepting());
         let mut unsigned = signed(&secret, "a", NOW, b"body");
@@ -316,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_secret_nothing_is_claimed() {
+    fn without_a_secret_nothing_is_verified() {
         let receiver = receiver(&[], Answers::accepting());
         let (arrival, _) = receiver.judge(&HeaderMap::new(), b"\xff");
         assert_eq!((arrival.verified, arrival.status_answered), (None, 200));
@@ -324,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_requests_fail_as_told() {
+    fn the_first_requests_fail_as_configured() {
         let failing = Answers {
             fail_first: 2,
             failure: StatusCode::SERVICE_UNAVAILABLE,
@@ -348,8 +349,8 @@ mod tests {
     }
 
     #[test]
-    fn only_so_many_ids_are_remembered() {
-        let mut seen = Seen::default();
+    fn the_oldest_ids_are_dropped() {
+        let mut seen = SeenIds::default();
         for n in 0..=REMEMBERED_IDS {
             seen.count(&n.to_string());
         }

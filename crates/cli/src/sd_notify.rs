@@ -1,13 +1,13 @@
-//! Tells systemd how the service stands, if it asks to be told (`Type=notify`).
+//! Notifies systemd of the state of the service (`Type=notify`).
 //!
-//! The protocol is a datagram of `NAME=value` lines to the socket that `NOTIFY_SOCKET` names.
-//! What cannot be told is left: a service must not fail for that.
+//! The protocol is a datagram of `NAME=value` lines to the socket that `NOTIFY_SOCKET` names. A
+//! notification that cannot be sent is dropped: the service must not fail because of it.
 
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 use tracing::debug;
 
-/// Whoever started this process, if it wants to be told.
+/// The service manager that started this process, if it wants notifications.
 #[derive(Debug)]
 pub struct Supervisor {
     socket: Option<(UnixDatagram, SocketAddr)>,
@@ -15,7 +15,7 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// As the environment says.
+    /// The service manager that the environment names, if any.
     pub fn from_environment() -> Self {
         let path = std::env::var("NOTIFY_SOCKET").ok();
         let micros = std::env::var("WATCHDOG_USEC").ok();
@@ -25,54 +25,54 @@ impl Supervisor {
         }
     }
 
-    /// The service does its work from now on.
+    /// Notifies that the service is ready.
     pub fn ready(&self) {
-        self.tell("READY=1");
+        self.notify("READY=1");
     }
 
-    /// The service is about to end.
+    /// Notifies that the service is stopping.
     pub fn stopping(&self) {
-        self.tell("STOPPING=1");
+        self.notify("STOPPING=1");
     }
 
-    /// Shows that the process lives, as often as the supervisor asks for, until dropped. A
-    /// process whose tasks are no longer run says nothing, and is restarted.
+    /// Sends watchdog notifications as often as the service manager requires, until it is dropped.
+    /// When the runtime no longer runs tasks they stop, and the service is restarted.
     pub async fn keep_alive(&self) {
         let Some(watchdog) = self.watchdog else {
             return std::future::pending().await;
         };
         loop {
-            self.tell("WATCHDOG=1");
+            self.notify("WATCHDOG=1");
             tokio::time::sleep(watchdog / 3).await;
         }
     }
 
-    fn tell(&self, state: &str) {
+    fn notify(&self, state: &str) {
         if let Some((socket, address)) = &self.socket
             && let Err(error) = socket.send_to_addr(state.as_bytes(), address)
         {
-            debug!("Could not tell the supervisor {state}: {error}");
+            debug!("Could not notify the service manager of {state}: {error}");
         }
     }
 }
 
 fn socket(path: &str) -> Option<(UnixDatagram, SocketAddr)> {
     let address = match path.strip_prefix('@') {
-        Some(name) => without_file(name),
+        Some(name) => abstract_socket(name),
         None => SocketAddr::from_pathname(path),
     };
     Some((UnixDatagram::unbound().ok()?, address.ok()?))
 }
 
-/// A name that began with `@` is no file. Only Linux has such sockets, and systemd.
+/// The address of an abstract socket, whose name began with `@`. Only Linux has these.
 #[cfg(target_os = "linux")]
-fn without_file(name: &str) -> std::io::Result<SocketAddr> {
+fn abstract_socket(name: &str) -> std::io::Result<SocketAddr> {
     use std::os::linux::net::SocketAddrExt;
     SocketAddr::from_abstract_name(name)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn without_file(_: &str) -> std::io::Result<SocketAddr> {
+fn abstract_socket(_: &str) -> std::io::Result<SocketAddr> {
     Err(std::io::ErrorKind::Unsupported.into())
 }
 
@@ -86,25 +86,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_supervisor_hears_how_the_service_stands() {
+    fn the_service_manager_is_notified_of_ready_and_stopping() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
-        let listening = UnixDatagram::bind(&path).unwrap();
+        let listener = UnixDatagram::bind(&path).unwrap();
         let supervisor = Supervisor {
             socket: socket(path.to_str().unwrap()),
             watchdog: None,
         };
         supervisor.ready();
         supervisor.stopping();
-        let mut heard = [0; 64];
+        let mut received = [0; 64];
         for expected in ["READY=1", "STOPPING=1"] {
-            let length = listening.recv(&mut heard).unwrap();
-            assert_eq!(&heard[..length], expected.as_bytes());
+            let length = listener.recv(&mut received).unwrap();
+            assert_eq!(&received[..length], expected.as_bytes());
         }
     }
 
     #[test]
-    fn nobody_who_listens_is_no_trouble() {
+    fn a_missing_socket_is_no_failure() {
         let supervisor = Supervisor {
             socket: socket("/nowhere/at/all"),
             watchdog: None,

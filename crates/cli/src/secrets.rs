@@ -1,10 +1,9 @@
-//! The keys of stored secrets: from the configuration, or from a file beside the database.
+//! The keys that seal stored secrets: from the configuration, or from a file beside the database.
 //!
-//! The file is made at first need, readable by its owner alone, and never overwritten: a key
-//! that was lost cannot be had again, and what it sealed cannot be opened.
+//! The file is created when it is first needed, readable by its owner only, and never overwritten:
+//! secrets sealed with a lost key cannot be opened again.
 
-use crate::config::Settings;
-use crate::database::sqlite_file;
+use crate::config::{Settings, sqlite_file};
 use crate::failure::{Misuse, Result};
 use crate::output::notice;
 use anyhow::Context;
@@ -13,24 +12,27 @@ use postrider_store::Backend;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-/// What a command does with secrets.
+/// Whether a command needs a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// It only reads what is no secret: it works without a key.
+    /// It neither stores nor uses secrets, and works without a key.
     Nothing,
-    /// It stores or uses secrets: it is refused without a key.
+    /// It stores or uses secrets, and is refused without a key.
     Secrets,
 }
 
-/// The keys for this database. With [`Need::Secrets`] and SQLite a key file is made if there
-/// is none; with PostgreSQL the command is refused.
+/// The keys for the configured database. With [`Need::Secrets`] and no key, a key file is created
+/// for SQLite.
+///
+/// # Errors
+/// [`Misuse`] with [`Need::Secrets`] and no key for PostgreSQL; other errors for an unreadable file.
 pub fn key_ring(settings: &Settings, need: Need) -> Result<KeyRing> {
     let configured = &settings.secrets;
     let file = key_file(settings)?;
     let mut keys: Vec<String> = configured.key.iter().cloned().collect();
     if let Some(path) = &file {
-        let make = need == Need::Secrets && keys.is_empty();
-        keys.extend(read_or_make(path, make)?);
+        let create = need == Need::Secrets && keys.is_empty();
+        keys.extend(read_or_create(path, create)?);
     }
     if keys.is_empty() && need == Need::Secrets {
         return Err(Misuse::new(SealError::NoKey.to_string()));
@@ -47,13 +49,13 @@ pub fn key_ring(settings: &Settings, need: Need) -> Result<KeyRing> {
     })
 }
 
-/// Whether [`key_ring`] would make SQLite's key file.
-pub fn would_make_key_file(settings: &Settings, need: Need) -> Result<bool> {
+/// Whether [`key_ring`] would create SQLite's key file.
+pub fn would_create_key_file(settings: &Settings, need: Need) -> Result<bool> {
     let missing = key_file(settings)?.is_some_and(|path| !path.exists());
     Ok(missing && need == Need::Secrets && settings.secrets.key.is_none())
 }
 
-/// Where SQLite's key file is, whether or not it exists.
+/// The path of SQLite's key file, whether or not it exists; `None` for other databases.
 pub fn key_file(settings: &Settings) -> Result<Option<PathBuf>> {
     Ok(match settings.backend()? {
         Backend::Postgres => None,
@@ -64,34 +66,36 @@ pub fn key_file(settings: &Settings) -> Result<Option<PathBuf>> {
     })
 }
 
-fn read_or_make(path: &Path, make: bool) -> Result<Option<String>> {
+fn read_or_create(path: &Path, create: bool) -> Result<Option<String>> {
     match std::fs::read_to_string(path) {
         Ok(key) => return Ok(Some(key.trim().to_owned())),
         Err(error) if error.kind() != ErrorKind::NotFound => {
             return Err(error).with_context(|| format!("cannot read {}", path.display()));
         }
-        Err(_) if !make => return Ok(None),
+        Err(_) if !create => return Ok(None),
         Err(_) => {}
     }
-    if make_file(path).with_context(|| format!("cannot make the key file {}", path.display()))? {
+    if create_file(path)
+        .with_context(|| format!("cannot create the key file {}", path.display()))?
+    {
         notice(format_args!(
             "Created {}: it opens the stored secrets, so keep a backup of it with the database.",
             path.display()
         ));
     }
-    // Read, not remembered: another process may have been first.
+    // Read it again: another process may have created it first.
     let key =
         std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     Ok(Some(key.trim().to_owned()))
 }
 
-/// Makes the file with a new key in it, whole or not at all; `false` when another was first.
-fn make_file(path: &Path) -> std::io::Result<bool> {
+/// Creates the file with a new key, atomically; `false` when it exists already.
+fn create_file(path: &Path) -> std::io::Result<bool> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    // Temporary files are readable by their owner alone.
+    // Temporary files are readable by their owner only.
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     writeln!(file, "{}", KeyRing::generate_key())?;
     file.as_file().sync_all()?;
@@ -114,14 +118,14 @@ mod tests {
     }
 
     #[test]
-    fn sqlite_makes_its_key_once_and_for_its_owner_alone() {
+    fn sqlite_creates_its_key_once_and_for_its_owner_only() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let database = folder.path().join("a.db");
         let settings = settings(&format!("sqlite://{}", database.display()));
         assert!(key_ring(&settings, Need::Nothing).unwrap().is_empty());
-        let made = key_ring(&settings, Need::Secrets).unwrap();
-        let sealed = made.seal("hook", Uuid::nil(), b"secret").unwrap();
+        let created = key_ring(&settings, Need::Secrets).unwrap();
+        let sealed = created.seal("hook", Uuid::nil(), b"secret").unwrap();
         let read = key_ring(&settings, Need::Nothing).unwrap();
         assert_eq!(read.open("hook", Uuid::nil(), &sealed).unwrap(), b"secret");
         let mode = std::fs::metadata(folder.path().join("a.db.key"))
@@ -137,12 +141,12 @@ mod tests {
         let path = folder.path().join("a.db.key");
         let made: usize = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..8)
-                .map(|_| scope.spawn(|| usize::from(make_file(&path).unwrap())))
+                .map(|_| scope.spawn(|| usize::from(create_file(&path).unwrap())))
                 .collect();
             threads.into_iter().map(|t| t.join().unwrap()).sum()
         });
         assert_eq!(made, 1);
-        assert!(read_or_make(&path, false).unwrap().is_some());
+        assert!(read_or_create(&path, false).unwrap().is_some());
     }
 
     #[test]

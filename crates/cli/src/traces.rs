@@ -1,12 +1,12 @@
-//! Traces of `serve`: as the variables of OpenTelemetry say, in a binary that was built with the
-//! feature `otel`; else none.
+//! Traces of `serve`, configured by the environment variables of OpenTelemetry. Only a binary built
+//! with the feature `otel` has them.
 
 use crate::failure::Result;
 use postrider_api::PublishTraces;
 use postrider_worker::AttemptTraces;
 use std::sync::Arc;
 
-/// What follows the process in traces, if anything does.
+/// The exporter of traces, if there is one.
 #[derive(Default)]
 pub struct Traces {
     #[cfg(feature = "otel")]
@@ -15,10 +15,10 @@ pub struct Traces {
 
 #[cfg(feature = "otel")]
 impl Traces {
-    /// What the environment asks for. Must be called in the runtime.
+    /// Starts the exporter that the environment configures. Must be called inside the runtime.
     ///
     /// # Errors
-    /// When it says what cannot be used.
+    /// When a variable has a value that cannot be used.
     pub fn start() -> Result<Self> {
         use crate::failure::Misuse;
         let settings = postrider_otel::TraceSettings::of(|name| std::env::var(name).ok());
@@ -35,19 +35,19 @@ impl Traces {
         Ok(Self { recorded })
     }
 
-    /// What follows attempts.
+    /// Traces of attempts; `None` when none are exported.
     pub fn attempts(&self) -> Option<Arc<dyn AttemptTraces>> {
         let recorded = self.recorded.as_ref();
         recorded.map(postrider_otel::Traces::attempts)
     }
 
-    /// What follows publishing.
+    /// Traces of publishing; `None` when none are exported.
     pub fn publishing(&self) -> Option<Arc<dyn PublishTraces>> {
         let recorded = self.recorded.as_ref();
         recorded.map(postrider_otel::Traces::publishing)
     }
 
-    /// Exports what is left, for a few seconds at most.
+    /// Exports the remaining spans, for a few seconds at most.
     pub async fn finish(self) {
         if let Some(recorded) = self.recorded {
             recorded.finish().await;
@@ -57,10 +57,10 @@ impl Traces {
 
 #[cfg(not(feature = "otel"))]
 impl Traces {
-    /// None; says so where the environment names a collector.
+    /// Starts nothing. Logs that traces are missing when the environment names a collector.
     ///
     /// # Errors
-    /// None.
+    /// Never; the same signature as with the feature.
     pub fn start() -> Result<Self> {
         let names = [
             "OTEL_EXPORTER_OTLP_ENDPOINT",
@@ -75,16 +75,16 @@ impl Traces {
         Ok(Self {})
     }
 
-    /// What follows attempts: nothing.
+    /// Always `None`.
     pub fn attempts(&self) -> Option<Arc<dyn AttemptTraces>> {
         None
     }
 
-    /// What follows publishing: nothing.
+    /// Always `None`.
     pub fn publishing(&self) -> Option<Arc<dyn PublishTraces>> {
         None
     }
 
-    /// Has nothing to do.
+    /// Does nothing.
     pub async fn finish(self) {}
 }

@@ -1,16 +1,13 @@
 //! What it costs to find the hooks that an event is for.
 //!
-//! `cargo bench -p postrider-store --bench cache`; with `-- --test` each runs once.
+//! `cargo bench -p postrider-store --bench book`; with `-- --test` each runs once.
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use postrider_core::{
-    EventPattern, Hook, HookCredentials, HookId, HookSettings, HookStatus, SigningSecret, Timestamp,
-};
+use postrider_core::{EventPattern, Hook, HookId};
 use postrider_store::HookCache;
+use postrider_tests::stored_hook;
 use std::hint::black_box;
 use uuid::Uuid;
-
-const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
 /// The `number`-th hook of the account; of every ten hooks one asks for `invoice.*`.
 fn hook(number: u32) -> Hook {
@@ -19,21 +16,8 @@ fn hook(number: u32) -> Hook {
         other => EventPattern::Exactly(format!("order.{other}")),
     };
     Hook {
-        id: HookId(Uuid::from_u128(number.into())),
-        alias: None,
-        account: "default".into(),
-        url: "https://example.com/webhooks/inbox".into(),
         events: vec![events],
-        profile: "standard".into(),
-        status: HookStatus::Active,
-        disabled: None,
-        phase: None,
-        settings: HookSettings::default(),
-        credentials: HookCredentials::signed_with(SigningSecret::generate()),
-        locked: false,
-        created_at: NOW,
-        updated_at: NOW,
-        version: 1,
+        ..stored_hook(HookId(Uuid::from_u128(number.into())))
     }
 }
 

@@ -1,30 +1,35 @@
-//! An entry in the history of a hook, before it is written.
+//! An entry in the history of a hook: before it is written, and as it is shown.
 
-use crate::{Disabling, Warning};
+use crate::stored_row::StoredRow;
+use crate::{Disabling, HookChangeReport, Warning};
 use postrider_core::{DisabledReason, HookAction, HookId, HookStatus, OURSELVES, scrub};
 
-/// So many entries of each hook are kept.
+/// Number of entries that are kept of each hook, the newest.
 pub(crate) const ENTRIES_KEPT: i64 = 500;
 
-/// What happened to a hook.
+/// An entry in the history of a hook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AuditEntry {
     pub hook: HookId,
     pub action: HookAction,
+    /// [`OURSELVES`], or the interface that a person used.
     pub actor: String,
+    /// Why the hook was disabled, or the names of what was changed.
     pub reason: Option<String>,
+    /// The hook's failures in a row until then.
     pub fail_count: u32,
     pub last_error: Option<String>,
+    /// Number of deliveries that were discarded.
     pub deliveries: Option<u32>,
 }
 
-/// What a person's change was.
-pub(crate) struct Made {
+/// What a person did to a hook.
+pub(crate) struct AuditAction {
     pub action: HookAction,
     pub reason: Option<String>,
 }
 
-impl Made {
+impl AuditAction {
     pub(crate) fn of(action: HookAction) -> Self {
         Self {
             action,
@@ -54,7 +59,7 @@ impl Made {
 }
 
 impl AuditEntry {
-    /// An entry without anything but who did what.
+    /// An entry without reason, failures and deliveries.
     pub(crate) fn new(hook: HookId, action: HookAction, actor: &str) -> Self {
         Self {
             hook,
@@ -67,7 +72,7 @@ impl AuditEntry {
         }
     }
 
-    /// We disabled the hook.
+    /// Postrider disabled the hook.
     pub(crate) fn disabled(disabling: &Disabling) -> Self {
         Self {
             reason: Some(disabling.reason.name().to_owned()),
@@ -77,7 +82,7 @@ impl AuditEntry {
         }
     }
 
-    /// We warned of the hook.
+    /// Postrider warned that the hook keeps failing.
     pub(crate) fn warned(warning: &Warning) -> Self {
         Self {
             fail_count: warning.fail_count,
@@ -85,4 +90,19 @@ impl AuditEntry {
             ..Self::new(warning.hook, HookAction::Warned, OURSELVES)
         }
     }
+}
+
+/// Reads an entry as it is shown.
+pub(crate) fn hook_change_report(row: &impl StoredRow) -> sqlx::Result<HookChangeReport> {
+    let deliveries = row.number_or_null("deliveries")?;
+    Ok(HookChangeReport {
+        number: row.number("number")?,
+        at: row.time("at")?,
+        action: row.text("action")?,
+        actor: row.text("actor")?,
+        reason: row.text_or_null("reason")?,
+        fail_count: row.count("fail_count")?,
+        last_error: row.text_or_null("last_error")?,
+        deliveries: deliveries.map(|count| u32::try_from(count).unwrap_or_default()),
+    })
 }

@@ -1,21 +1,24 @@
-//! What both stores do alike with credentials of registrants.
+//! Credentials of registrants: how their proof is stored, and how one is found.
 
+use crate::key_row::access;
+use crate::stored_row::StoredRow;
 use crate::{Error, Result};
 use postrider_core::{
-    KeyId, NewCredential, PasswordHash, Proof, SealError, SharedSecret, TokenHash,
+    AccessChange, Credential, KeyId, KeyRing, NewCredential, PasswordHash, Proof, RegistrantStatus,
+    SealError, SharedSecret, TokenHash,
 };
 
-/// What sealed secrets of credentials are bound to beside their row.
+/// The purpose that the secrets of credentials are sealed for.
 pub(crate) const PURPOSE: &str = "credential";
 
-/// What a caller of a compatible API shows, as far as it tells who calls.
+/// What a caller of a compatible API presents to be recognised.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CredentialQuery {
     /// An API key or a user.
     Id {
         /// The compatible API, by its profile.
         system: String,
-        /// The id.
+        /// The API key or the user name.
         id: String,
     },
     /// A token.
@@ -25,13 +28,6 @@ pub enum CredentialQuery {
         /// The token's hash, [`TokenHash::of_registrant`].
         hash: TokenHash,
     },
-}
-
-/// How a proof stands in its row.
-pub(crate) struct Stored {
-    pub hash: Option<TokenHash>,
-    pub public_id: Option<String>,
-    pub proof: Option<String>,
 }
 
 impl CredentialQuery {
@@ -57,19 +53,31 @@ impl CredentialQuery {
     }
 }
 
-impl Stored {
+/// The columns that hold the proof of a credential.
+pub(crate) struct StoredProof {
+    pub hash: Option<TokenHash>,
+    pub public_id: Option<String>,
+    /// A sealed secret or the slow hash of a password.
+    pub proof: Option<String>,
+}
+
+impl StoredProof {
     /// The proof of a new credential, its secret sealed.
-    pub fn of(
+    pub(crate) fn of(
         new: &NewCredential,
-        seal: impl FnOnce(&[u8]) -> std::result::Result<String, SealError>,
-    ) -> Result<Self> {
+        id: KeyId,
+        keys: &KeyRing,
+    ) -> std::result::Result<Self, SealError> {
         let by_id = |id: &str, proof: String| Self {
             hash: None,
             public_id: Some(id.to_owned()),
             proof: Some(proof),
         };
         Ok(match &new.proof {
-            Proof::Secret { id, secret } => by_id(id, seal(secret.reveal())?),
+            Proof::Secret {
+                id: api_key,
+                secret,
+            } => by_id(api_key, keys.seal(PURPOSE, id.0, secret.reveal())?),
             Proof::Password { user, hash } => by_id(user, hash.text().to_owned()),
             Proof::Token(hash) => Self {
                 hash: Some(*hash),
@@ -78,40 +86,70 @@ impl Stored {
             },
         })
     }
-}
 
-/// The proof that is stored, its secret opened.
-pub(crate) fn opened(
-    stored: Stored,
-    open: impl FnOnce(&str) -> std::result::Result<Vec<u8>, SealError>,
-) -> Result<Proof> {
-    match stored {
-        // The slow hash of a password says so by how it begins; nothing sealed begins like it.
-        Stored {
-            public_id: Some(user),
-            proof: Some(proof),
-            ..
-        } if proof.starts_with('$') => Ok(Proof::Password {
-            user,
-            hash: PasswordHash::stored(proof),
-        }),
-        Stored {
-            public_id: Some(id),
-            proof: Some(proof),
-            ..
-        } => Ok(Proof::Secret {
-            id,
-            secret: SharedSecret::new(open(&proof)?),
-        }),
-        Stored {
-            hash: Some(hash), ..
-        } => Ok(Proof::Token(hash)),
-        Stored { .. } => Err(SealError::Damaged.into()),
+    fn open(self, id: KeyId, keys: &KeyRing) -> std::result::Result<Proof, SealError> {
+        match (self.public_id, self.proof, self.hash) {
+            // The slow hash of a password begins with `$`; nothing sealed does.
+            (Some(user), Some(proof), _) if proof.starts_with('$') => Ok(Proof::Password {
+                user,
+                hash: PasswordHash::stored(proof),
+            }),
+            (Some(api_key), Some(proof), _) => Ok(Proof::Secret {
+                id: api_key,
+                secret: SharedSecret::new(keys.open(PURPOSE, id.0, &proof)?),
+            }),
+            (_, _, Some(hash)) => Ok(Proof::Token(hash)),
+            _ => Err(SealError::Damaged),
+        }
     }
 }
 
-/// Another credential is recognised by the same.
-pub(crate) fn taken(new: &NewCredential) -> Error {
+/// The columns that a change of access writes. `None` leaves one as it is.
+pub(crate) struct AccessPatch {
+    pub may_read: Option<bool>,
+    pub may_write: Option<bool>,
+    pub account_active: Option<bool>,
+    pub member_active: Option<bool>,
+    pub verified: Option<bool>,
+}
+
+impl From<AccessChange> for AccessPatch {
+    fn from(change: AccessChange) -> Self {
+        let is_active =
+            |status: Option<RegistrantStatus>| status.map(|s| s == RegistrantStatus::Active);
+        Self {
+            may_read: change.permission.map(|(read, _)| read),
+            may_write: change.permission.map(|(_, write)| write),
+            account_active: is_active(change.account_status),
+            member_active: is_active(change.member_status),
+            verified: change.verified,
+        }
+    }
+}
+
+/// Reads the credential that a query has found.
+pub(crate) fn credential(
+    row: &impl StoredRow,
+    query: &CredentialQuery,
+    keys: &KeyRing,
+) -> Result<Credential> {
+    let id = KeyId(row.uuid("id")?);
+    let stored = StoredProof {
+        hash: query.hash(),
+        public_id: row.text_or_null("public_id")?,
+        proof: row.text_or_null("proof")?,
+    };
+    Ok(Credential {
+        id,
+        account: row.text("account")?,
+        proof: stored.open(id, keys)?,
+        access: access(row)?,
+        last_used_at: row.time_or_null("last_used_at")?,
+    })
+}
+
+/// Another credential of the system has the same proof.
+pub(crate) fn credential_exists(new: &NewCredential) -> Error {
     let what = match &new.proof {
         Proof::Secret { id, .. } => format!("the API key {id:?}"),
         Proof::Password { user, .. } => format!("the user {user:?}"),
@@ -123,8 +161,8 @@ pub(crate) fn taken(new: &NewCredential) -> Error {
     ))
 }
 
-/// There is no credential of this id; keys of Postrider's own API are none.
-pub(crate) fn no_credential(id: KeyId) -> Error {
+/// There is no credential of this id. Keys of Postrider's own API are none.
+pub(crate) fn credential_not_found(id: KeyId) -> Error {
     Error::NotFound {
         what: "credential of a registrant",
         id: id.to_string(),

@@ -121,6 +121,14 @@ impl From<MigrateError> for Error {
     }
 }
 
+/// There is no hook of this id, or it was deleted.
+pub(crate) fn hook_not_found(id: HookId) -> Error {
+    Error::NotFound {
+        what: "hook",
+        id: id.to_string(),
+    }
+}
+
 /// The hook has settings that only a newer version knows: changing one would lose the others.
 pub(crate) fn not_understood(hook: HookId) -> Error {
     Error::Conflict(format!(

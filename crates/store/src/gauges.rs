@@ -141,6 +141,18 @@ pub struct PoolGauge {
     pub max: u32,
 }
 
+impl PoolGauge {
+    pub(crate) fn of<DB: sqlx::Database>(pool: &'static str, connections: &sqlx::Pool<DB>) -> Self {
+        let idle = u32::try_from(connections.num_idle()).unwrap_or(u32::MAX);
+        Self {
+            pool,
+            used: connections.size().saturating_sub(idle),
+            idle,
+            max: connections.options().get_max_connections(),
+        }
+    }
+}
+
 impl Waiting {
     /// So many, the first of them since then.
     pub(crate) fn since(count: i64, first: Option<Timestamp>, now: Timestamp) -> Self {

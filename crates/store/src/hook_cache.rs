@@ -2,31 +2,55 @@
 
 use postrider_core::{Hook, HookId, OPERATIONAL_TYPES};
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// All hooks that are not deleted, by id and by account.
 ///
-/// A cache is immutable; a store that finds a newer version in the database makes a new one
-/// from it. A fan-out reads the version in the statement that reads the outbox rows, so it
+/// A cache is immutable: a store that finds a newer version in the database derives a new cache
+/// from this one. A fan-out reads the version in the statement that reads the outbox rows, so it
 /// never matches a row against hooks older than the row.
 #[derive(Clone, Debug, Default)]
 pub struct HookCache {
     version: i64,
     hooks: HashMap<HookId, Arc<Hook>>,
     by_account: HashMap<String, Vec<HookId>>,
-    /// Hooks that ask for events of our own, by account; nearly always there are none.
+    /// Hooks that ask for operational events, by account; nearly always there are none.
     watching: HashMap<String, Vec<HookId>>,
-    /// How many of them are ordered.
+    /// Number of hooks that are ordered.
     ordered: usize,
 }
 
 /// One change to a cache.
 #[derive(Clone, Debug)]
 pub(crate) enum HookUpdate {
-    /// The hook was made or changed.
+    /// The hook was created or changed.
     Put(Arc<Hook>),
     /// The hook was deleted.
     Gone(HookId),
+}
+
+/// The place where a store keeps its latest cache.
+#[derive(Debug, Default)]
+pub(crate) struct LatestHookCache(RwLock<Arc<HookCache>>);
+
+impl LatestHookCache {
+    pub(crate) fn get(&self) -> Arc<HookCache> {
+        let latest = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        latest.clone()
+    }
+
+    /// Keeps `cache` if its version is newer than that of the one that is kept.
+    pub(crate) fn advance(&self, cache: &Arc<HookCache>) {
+        let mut latest = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if latest.version() < cache.version() {
+            *latest = cache.clone();
+        }
+    }
+
+    /// Keeps `cache` whatever its version is.
+    pub(crate) fn replace(&self, cache: &Arc<HookCache>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = cache.clone();
+    }
 }
 
 impl HookCache {
@@ -42,7 +66,7 @@ impl HookCache {
         self.version
     }
 
-    /// One hook.
+    /// The hook of this id, unless it is deleted.
     pub fn get(&self, id: HookId) -> Option<&Arc<Hook>> {
         self.hooks.get(&id)
     }
@@ -52,18 +76,18 @@ impl HookCache {
         self.ordered > 0
     }
 
-    /// How many hooks there are.
+    /// Number of hooks.
     pub fn len(&self) -> usize {
         self.hooks.len()
     }
 
-    /// Whether there are none.
+    /// Whether there is no hook.
     pub fn is_empty(&self) -> bool {
         self.hooks.is_empty()
     }
 
-    /// The hooks of `account` that an event of this type is for, in the order of their ids;
-    /// their filters are not asked.
+    /// The hooks of `account` that ask for events of this type, in the order of their ids.
+    /// Payload filters are not evaluated.
     pub fn matching<'a>(
         &'a self,
         account: &str,
@@ -77,12 +101,12 @@ impl HookCache {
             .filter(move |hook| hook.takes_deliveries() && hook.matches(event_type))
     }
 
-    /// Whether any hook asks for events of our own.
+    /// Whether any hook asks for operational events.
     pub(crate) fn is_any_account_watched(&self) -> bool {
         !self.watching.is_empty()
     }
 
-    /// Whether a hook of the account other than `about` takes events of ours of this type.
+    /// Whether a hook of the account other than `about` takes operational events of this type.
     pub(crate) fn is_watched(&self, account: &str, event_type: &str, about: HookId) -> bool {
         let watching = self.watching.get(account).into_iter().flatten();
         watching
@@ -91,7 +115,7 @@ impl HookCache {
             .any(|hook| hook.takes_deliveries() && hook.matches(event_type))
     }
 
-    /// Forgets that a hook asks for events of our own.
+    /// Forgets that a hook asks for operational events.
     fn forget_watching(&mut self, account: &str, id: HookId) {
         if let Some(watching) = self.watching.get_mut(account) {
             watching.retain(|other| *other != id);

@@ -14,6 +14,10 @@ mod error;
 mod fan_out;
 mod gauges;
 mod hook_cache;
+mod hook_change;
+mod hook_row;
+mod idempotency;
+mod key_row;
 mod migrations;
 mod open;
 mod operational_events;
@@ -21,8 +25,10 @@ mod order;
 pub mod postgres;
 mod report;
 mod retention;
+mod schema_state;
 pub mod sqlite;
 mod store;
+mod stored_row;
 mod target;
 mod transfer;
 mod work;
@@ -36,13 +42,14 @@ pub use gauges::{
     GAUGES_COUNTED, GaugeSample, Gauges, HookCounts, PartitionGauge, PoolGauge, SnapshotGauge,
     TableGauge, Waiting,
 };
-pub use migrations::{MIGRATIONS, Migrated, SCHEMA_LEVEL, SchemaState};
+pub use migrations::{MIGRATIONS, Migrated, SCHEMA_LEVEL};
 pub use open::{Backend, DatabaseSettings, open};
 pub use report::{
     AttemptReport, DeliveryReport, DeliveryState, EventReport, EventState, HookChangeReport,
     HookReport, KeyReport, RegisteredHook, RegistrantReport, RejectedReport,
 };
 pub use retention::{Erased, Pruned, Retention};
+pub use schema_state::SchemaState;
 pub use store::{
     Credentials, Database, DeliveryFilter, EnqueuedOnce, EventFilter, Gates, History,
     HistoryFilter, HookChange, HookFilter, Hooks, IDEMPOTENCY_KEPT, Idempotency, KeyFilter, Keys,

@@ -1,25 +1,28 @@
-//! Events of our own: which are made of what has happened, and for whom.
+//! Operational events: which ones follow from settlements and changes of hooks.
 //!
-//! They never feed on themselves. A failed delivery of an event of ours makes no other; a
-//! warning that only such deliveries brought about is not announced; and a hook never gets what
-//! is about itself. What remains needs a delivery of the application's or a person's hand each
-//! time. Nothing is made where no other hook of the account asks for it.
+//! They never cause each other. A failed delivery of an operational event causes no other; a
+//! warning that only such deliveries brought about is not announced; a hook never gets an event
+//! about itself. Each of the others needs a delivery of an application's event, or an action of a
+//! person. None is created where no other hook of the account asks for it.
 
+use crate::hook_change::HookFailures;
+use crate::hook_row::HookRow;
 use crate::{Disabling, HookCache, Settlement, Step, Warning};
 use postrider_core::{
-    DELIVERY_FAILED, DeliveryId, DeliveryNotice, EventId, EventType, HOOK_DISABLED, HOOK_WARNING,
-    Hook, HookId, HookNotice, OURSELVES, Outcome, Reason, Timestamp, url_without_credentials,
+    DELIVERY_FAILED, DeliveryId, DeliveryNotice, DisabledReason, EventId, EventType, HOOK_DISABLED,
+    HOOK_ENABLED, HOOK_WARNING, Hook, HookAction, HookId, HookNotice, HookStatus, OURSELVES,
+    Outcome, Reason, Timestamp, url_without_credentials,
 };
 use serde::Serialize;
 use std::collections::HashMap;
 
-/// An event of ours on its way to the outbox.
+/// An operational event on its way to the outbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OperationalEvent {
     pub account: String,
     pub event_type: &'static str,
     pub payload: String,
-    /// The hook that it is about, which does not get it.
+    /// The hook that the event is about, and which does not get it.
     pub about: HookId,
 }
 
@@ -33,14 +36,14 @@ impl OperationalEvent {
         Self {
             account: account.to_owned(),
             event_type,
-            // Names and text alone: there is nothing in it that JSON does not know.
+            // It has names and texts only, which JSON can always represent.
             payload: serde_json::to_string(notice).unwrap_or_else(|_| "{}".into()),
             about,
         }
     }
 }
 
-/// What is announced of settlements that took effect, and of what they did to their hooks.
+/// The events of settlements that took effect, and of the warnings and disablings they caused.
 pub(crate) fn of_settled(
     cache: &HookCache,
     effective: &[&Settlement],
@@ -51,9 +54,9 @@ pub(crate) fn of_settled(
     if !cache.is_any_account_watched() {
         return Vec::new();
     }
-    let mut announcements = failed_deliveries(cache, effective, now);
+    let mut events = failed_deliveries(cache, effective, now);
     if warned.is_empty() && disabled.is_empty() {
-        return announcements;
+        return events;
     }
     let hooks: HashMap<HookId, &Hook> = effective
         .iter()
@@ -61,7 +64,7 @@ pub(crate) fn of_settled(
         .collect();
     for warning in warned {
         if let Some(hook) = hooks.get(&warning.hook)
-            && has_failed_in_earnest(effective, hook.id)
+            && has_application_failure(effective, hook.id)
             && cache.is_watched(&hook.account, HOOK_WARNING, hook.id)
         {
             let notice = HookNotice {
@@ -72,7 +75,7 @@ pub(crate) fn of_settled(
                 ..notice_of(hook.id, &hook.url, OURSELVES, now)
             };
             let made = OperationalEvent::new(&hook.account, HOOK_WARNING, hook.id, &notice);
-            announcements.push(made);
+            events.push(made);
         }
     }
     for disabling in disabled {
@@ -87,10 +90,10 @@ pub(crate) fn of_settled(
                 ..notice_of(hook.id, &hook.url, OURSELVES, now)
             };
             let made = OperationalEvent::new(&hook.account, HOOK_DISABLED, hook.id, &notice);
-            announcements.push(made);
+            events.push(made);
         }
     }
-    announcements
+    events
 }
 
 /// A delivery that failed for good because its worker was lost again and again.
@@ -103,7 +106,7 @@ pub(crate) struct LostDelivery {
     pub attempts: u32,
 }
 
-/// What is announced of deliveries that were lost for good.
+/// The events of deliveries that were lost for good.
 pub(crate) fn of_lost(
     cache: &HookCache,
     lost: impl IntoIterator<Item = LostDelivery>,
@@ -137,8 +140,33 @@ pub(crate) fn of_lost(
     announced.collect()
 }
 
+/// The event of a person's change of a hook, if it is one that is announced.
+pub(crate) fn of_status_change(
+    before: &HookRow,
+    action: HookAction,
+    failures: &HookFailures,
+    by: &str,
+    now: Timestamp,
+) -> Option<OperationalEvent> {
+    let was_active = before.status() == Some(HookStatus::Active);
+    let (event_type, reason) = match action {
+        HookAction::Enabled if !was_active => (HOOK_ENABLED, None),
+        HookAction::Disabled => (HOOK_DISABLED, Some(DisabledReason::Manual.name())),
+        _ => return None,
+    };
+    let notice = HookNotice {
+        reason,
+        fail_count: failures.count,
+        first_failure_at: failures.first_at,
+        last_error: failures.last_error.clone(),
+        ..notice_of(before.id, &before.url, by, now)
+    };
+    let event = OperationalEvent::new(&before.account, event_type, before.id, &notice);
+    Some(event)
+}
+
 /// A notice of a hook without failures.
-pub(crate) fn notice_of(hook: HookId, url: &str, by: &str, now: Timestamp) -> HookNotice {
+fn notice_of(hook: HookId, url: &str, by: &str, now: Timestamp) -> HookNotice {
     HookNotice {
         hook_id: hook,
         url: url_without_credentials(url),
@@ -188,8 +216,8 @@ fn failed_deliveries(
     failed.collect()
 }
 
-/// Whether a delivery of the application's is among what failed of this hook.
-fn has_failed_in_earnest(effective: &[&Settlement], hook: HookId) -> bool {
+/// Whether a delivery of an application's event is among the failures of this hook.
+fn has_application_failure(effective: &[&Settlement], hook: HookId) -> bool {
     effective.iter().any(|settlement| {
         settlement.leased.hook.id == hook
             && settlement.attempt.outcome.is_hook_failure()

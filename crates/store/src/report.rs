@@ -1,4 +1,4 @@
-//! What people and programs are shown: the JSON of the command line and the API.
+//! The JSON that the command line and the API show.
 
 use postrider_core::{
     Access, AttemptId, DeliveryId, EventId, Filter, Hook, HookId, HookSettings, KeyId,
@@ -10,100 +10,100 @@ use serde_json::value::RawValue;
 /// A hook as it is shown. The secret is shown at creation and rotation only.
 #[derive(Clone, Debug, Serialize)]
 pub struct HookReport {
-    /// Its id.
+    /// The id that Postrider gave it.
     pub id: HookId,
-    /// The id under which its profile's own API knows it, if the profile has one.
+    /// The id that its profile's own API shows, if the profile has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alias: Option<String>,
-    /// Whose events it gets.
+    /// The account whose events it receives.
     pub account: String,
-    /// Where its deliveries go.
+    /// The URL that its deliveries are sent to.
     pub url: String,
-    /// Which events it asks for.
+    /// The patterns of event types it asks for, also those that this binary cannot read.
     pub events: Vec<String>,
-    /// Which payloads of these; all when there is none.
+    /// The filter on payloads; `None` lets all of them through.
     pub filter: Option<Filter>,
     /// The delivery format and policy.
     pub profile: String,
-    /// The signing secret, only in the answer that made it.
+    /// The signing secret, only in the answer that creates it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
-    /// `active`, `paused` or `disabled`.
+    /// `active`, `paused` or `disabled`. A status that this binary does not know is `paused`.
     pub status: String,
     /// Failed attempts in a row.
     pub fail_count: u32,
-    /// When the first of them failed.
+    /// Time of the first of them.
     pub first_failure_at: Option<Timestamp>,
-    /// How the last of them failed.
+    /// The error of the last of them.
     pub last_error: Option<String>,
-    /// Whether it is held back because of its failures.
+    /// Whether it is backed off, or ramping up again, because of its failures.
     pub phase: Option<Phase>,
-    /// While it is backed off: nothing is sent before then.
+    /// While it is backed off: time of the next probe.
     pub not_before: Option<Timestamp>,
-    /// Requests in flight to it at most, over all workers, if it sets that.
+    /// Its limit of requests in flight over all workers, if it has one of its own.
     pub in_flight: Option<u32>,
-    /// Requests to it in a time at most, if it sets that.
+    /// Its limit of requests in a time, if it has one of its own.
     pub rate: Option<Rate>,
-    /// Whether it gets the events of one key in their order, one at a time: `key`.
+    /// `key`: it receives the events of one ordering key in their order, one at a time.
     pub ordered: Option<Ordered>,
-    /// What becomes of the events behind one that has failed for good, if it is ordered.
+    /// If it is ordered: what happens to the successors of an event that has failed for good.
     pub on_failure: Option<OnFailure>,
     /// Why it is disabled: `failures`, `gone` or `manual`.
     pub disabled_reason: Option<String>,
-    /// When it was disabled.
+    /// Time at which it was disabled; if that is unknown, of its latest change.
     pub disabled_at: Option<Timestamp>,
-    /// By whom: `postrider` or a person's way in.
+    /// `postrider`, or the interface that a person used.
     pub disabled_by: Option<String>,
-    /// When it was last sent to, within about a second, if its profile keeps that.
+    /// Start of its latest attempt, within about a second, if its profile records that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latest_sent_at: Option<Timestamp>,
-    /// The HTTP status of the answer; none where there was no answer.
+    /// The HTTP status of the latest answer; `None` if there was no answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latest_status: Option<u16>,
-    /// Deliveries that wait for it to become active; counted up to 10,000.
+    /// Deliveries that wait for it to become active, counted up to 10,000.
     pub held: u32,
-    /// When the event of the oldest of them was made: of the hundred that are due longest.
+    /// Time of the oldest event among the hundred of them that are due longest.
     pub oldest_held_at: Option<Timestamp>,
-    /// What else it sets for itself.
+    /// Its other settings.
     pub settings: HookSettings,
-    /// When it was registered.
+    /// Time of its registration.
     pub created_at: Timestamp,
-    /// When it was last changed.
+    /// Time of its latest change.
     pub updated_at: Timestamp,
 }
 
 /// A hook as its profile's own API shows it.
 #[derive(Clone, Debug)]
 pub struct RegisteredHook {
-    /// The hook, its credentials opened.
+    /// The hook with its credentials.
     pub hook: Hook,
     /// Failed attempts in a row.
     pub fail_count: u32,
-    /// When it was last sent to, within about a second, if its profile keeps that.
+    /// Start of its latest attempt, within about a second, if its profile records that.
     pub latest_sent_at: Option<Timestamp>,
-    /// The HTTP status of the answer; none where there was no answer.
+    /// The HTTP status of the latest answer; `None` if there was no answer.
     pub latest_status: Option<u16>,
 }
 
-/// What happened to a hook.
+/// An entry in the history of a hook.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct HookChangeReport {
-    /// Its place among all changes of hooks; those of one hook grow.
+    /// Grows with every change of any hook; the cursor of a listing.
     pub number: i64,
-    /// When.
+    /// Time of the change.
     pub at: Timestamp,
-    /// What: `created`, `changed`, `paused`, `enabled`, `disabled`, `secret_rotated`,
+    /// `created`, `changed`, `paused`, `enabled`, `disabled`, `secret_rotated`,
     /// `removed`, `warned` or `discarded`.
     pub action: String,
-    /// By whom: `postrider`, or a person's way in, such as `cli`.
+    /// `postrider`, or the interface that a person used, such as `cli`.
     pub actor: String,
-    /// Why it was disabled, or which settings were changed.
+    /// Why it was disabled, or the names of the settings that were changed.
     pub reason: Option<String>,
     /// Its failures in a row until then.
     pub fail_count: u32,
-    /// How the last of them failed.
+    /// The error of the last of them.
     pub last_error: Option<String>,
-    /// How many deliveries were discarded.
+    /// Number of deliveries that were discarded.
     pub deliveries: Option<u32>,
 }
 
@@ -259,31 +259,31 @@ pub struct RejectedReport {
     pub event_type: Option<String>,
 }
 
-/// A key of the API as it is shown. Its token is not: nobody knows it any more.
+/// A key of the API, or a credential of a registrant, as it is shown. Its token is not stored
+/// and cannot be shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct KeyReport {
-    /// Its id.
+    /// The id that Postrider gave it.
     pub id: KeyId,
-    /// What it is good for: `admin`, `account`, `publish`, or `register` for a credential of a
-    /// registrant.
+    /// `admin`, `account`, `publish`, or `register` for a credential of a registrant.
     pub scope: String,
-    /// In which account; `null` for all of them.
+    /// The account it is limited to; `null` for none.
     pub account: Option<String>,
-    /// What people call it.
+    /// A name for people.
     pub name: Option<String>,
-    /// What more there is to a credential of a registrant.
+    /// Further fields of a credential of a registrant.
     #[serde(flatten)]
     pub registrant: Option<RegistrantReport>,
-    /// When it was made.
+    /// Time of its creation.
     pub created_at: Timestamp,
-    /// When it was last used, within about a minute.
+    /// Time of its latest use, within about a minute.
     pub last_used_at: Option<Timestamp>,
-    /// When it was revoked.
+    /// Time at which it was revoked.
     pub revoked_at: Option<Timestamp>,
 }
 
 impl KeyReport {
-    /// A key that was just made.
+    /// A key that was just created.
     pub(crate) fn of_new(id: KeyId, key: &NewKey, now: Timestamp) -> Self {
         Self {
             id,
@@ -297,7 +297,7 @@ impl KeyReport {
         }
     }
 
-    /// A credential of a registrant that was just made.
+    /// A credential of a registrant that was just created.
     pub(crate) fn of_credential(id: KeyId, new: &NewCredential, now: Timestamp) -> Self {
         let public_id = match &new.proof {
             Proof::Secret { id, .. } => Some(id.clone()),
@@ -321,13 +321,13 @@ impl KeyReport {
     }
 }
 
-/// What more there is to a credential of a registrant: for which compatible API it is, and what
-/// its holder may do.
+/// The fields that a credential of a registrant has beside those of a key: its compatible API,
+/// and what its holder may do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RegistrantReport {
     /// The compatible API, by its profile.
     pub r#for: String,
-    /// The API key or the user; `null` where a token alone shows who calls.
+    /// The API key or the user; `null` for a token.
     pub public_id: Option<String>,
     /// `read`, `write`, both or none.
     pub permission: Vec<&'static str>,
@@ -335,7 +335,7 @@ pub struct RegistrantReport {
     pub account_status: RegistrantStatus,
     /// `active` or `inactive`.
     pub member_status: RegistrantStatus,
-    /// Whether the account has shown whose it is.
+    /// Whether the owner of the account was verified.
     pub verified: bool,
 }
 

@@ -1,7 +1,7 @@
-//! `postrider bench`: gives the benchmark this program to measure, and reports how it ended.
+//! `postrider bench`: passes this program to the benchmark, and reports how it ended.
 
-use crate::cli::Globals;
 use crate::failure::{Misuse, Result, Silent, sentence};
+use crate::globals::Globals;
 use postrider_bench::{Bench, Completion, Host, Unusable};
 
 /// Runs the command.

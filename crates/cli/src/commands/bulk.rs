@@ -1,24 +1,24 @@
-//! What is done to many deliveries at once: page by page, and told while it goes on.
+//! Changing many deliveries of a hook page by page, with progress.
 
 use crate::failure::Result;
 use crate::output::notice;
 use postrider_store::{BulkPage, BulkPageResult};
 use std::time::{Duration, Instant};
 
-/// Deliveries that one call of the store looks at: few enough to keep nobody waiting.
+/// Deliveries in one call of the store: few enough that its transaction blocks nobody for long.
 const PAGE: u32 = 1_000;
 
-/// How often is told how far it is.
-const TELL_EVERY: Duration = Duration::from_secs(2);
+/// How often progress is printed.
+const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 
-/// Walks to the end, and returns how many deliveries were changed. `done` says what was done
-/// with them, in one word.
+/// Calls `step` for each page, and returns the number of changed deliveries. `done` is the participle
+/// of the progress lines, such as `discarded`.
 pub async fn walk(
     done: &str,
     mut step: impl AsyncFnMut(BulkPage) -> std::result::Result<BulkPageResult, postrider_store::Error>,
 ) -> Result<u64> {
     let mut page = BulkPage::first(PAGE);
-    let (mut count, mut told) = (0, Instant::now());
+    let (mut count, mut last_line) = (0, Instant::now());
     loop {
         let result = step(page).await?;
         count += u64::from(result.count);
@@ -26,8 +26,8 @@ pub async fn walk(
         if page.after.is_none() {
             return Ok(count);
         }
-        if told.elapsed() >= TELL_EVERY {
-            told = Instant::now();
+        if last_line.elapsed() >= PROGRESS_EVERY {
+            last_line = Instant::now();
             notice(format_args!("{count} {done} so far …"));
         }
     }

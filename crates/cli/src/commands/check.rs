@@ -1,29 +1,29 @@
-//! `postrider check`: what would keep Postrider from working, said before it does.
+//! `postrider check`: finds what would prevent Postrider from working.
 //!
-//! Changes nothing: it neither makes nor migrates a database.
+//! Changes nothing: it neither creates nor migrates a database.
 
 use super::check_database::diagnose;
-use crate::cli::Globals;
+use super::check_report::CheckReport;
 use crate::clock::wall_clock;
-use crate::config::Settings;
-use crate::database::{connect, sqlite_file, try_write};
+use crate::config::{Settings, sqlite_file};
+use crate::database::{connect, try_write};
 use crate::failure::{self, Result, Silent};
-use crate::output::{Output, moment, shortened};
+use crate::globals::Globals;
+use crate::output::{moment, shortened};
 use crate::secrets::{Need, key_file};
 use clap::Args;
 use postrider_core::SealError;
 use postrider_store::{Backend, Error, HookFilter, SchemaState, Store};
-use serde::Serialize;
 use std::path::Path;
 use std::time::Duration;
 
-/// How far the clocks may be apart before it is worth a word.
+/// A larger difference between the clocks is a warning.
 const SKEW: Duration = Duration::from_secs(2);
 
-/// How many hooks' secrets are tried.
+/// Number of hooks whose secrets are opened.
 const HOOKS_TRIED: u32 = 200;
 
-/// How many rejected outbox rows are shown.
+/// Number of rejected outbox rows that are listed.
 const REJECTED_SHOWN: u32 = 10;
 
 /// Check the configuration and the database.
@@ -33,29 +33,10 @@ const REJECTED_SHOWN: u32 = 10;
 #[derive(Debug, Args)]
 pub struct Check {}
 
-/// How a check ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Status {
-    Ok,
-    Warning,
-    Problem,
-}
-
-#[derive(Serialize)]
-struct Line<'a> {
-    check: &'a str,
-    status: Status,
-    message: &'a str,
-}
-
 impl Check {
     /// Runs the command.
     pub async fn run(self, globals: &Globals) -> Result<()> {
-        let mut report = Report {
-            output: globals.output(),
-            problems: 0,
-        };
+        let mut report = CheckReport::new(globals.output());
         match globals.settings() {
             Err(error) => report.problem("configuration", failure::sentence(&error))?,
             Ok(settings) => {
@@ -63,50 +44,14 @@ impl Check {
                 database(&mut report, &settings).await?;
             }
         }
-        match report.problems {
-            0 => Ok(()),
-            _ => Err(Silent.into()),
+        match report.has_problems() {
+            false => Ok(()),
+            true => Err(Silent.into()),
         }
     }
 }
 
-pub(super) struct Report {
-    output: Output,
-    problems: u32,
-}
-
-impl Report {
-    pub(super) fn ok(&mut self, check: &str, message: impl AsRef<str>) -> Result<()> {
-        self.line(check, Status::Ok, message.as_ref())
-    }
-
-    pub(super) fn warning(&mut self, check: &str, message: impl AsRef<str>) -> Result<()> {
-        self.line(check, Status::Warning, message.as_ref())
-    }
-
-    pub(super) fn problem(&mut self, check: &str, message: impl AsRef<str>) -> Result<()> {
-        self.problems += 1;
-        self.line(check, Status::Problem, message.as_ref())
-    }
-
-    fn line(&mut self, check: &str, status: Status, message: &str) -> Result<()> {
-        let line = Line {
-            check,
-            status,
-            message,
-        };
-        self.output.result(&line, || {
-            let status = match status {
-                Status::Ok => "ok",
-                Status::Warning => "warning",
-                Status::Problem => "problem",
-            };
-            format!("{status:8} {check:14} {message}")
-        })
-    }
-}
-
-fn configuration(report: &mut Report, settings: &Settings) -> Result<()> {
+fn configuration(report: &mut CheckReport, settings: &Settings) -> Result<()> {
     report.ok("configuration", "can be used")?;
     let waits = settings.hooks.retry_schedule.delays();
     let longest: Duration = waits.iter().map(|span| span.get()).sum();
@@ -115,7 +60,7 @@ fn configuration(report: &mut Report, settings: &Settings) -> Result<()> {
         report.warning(
             "configuration",
             format!(
-                "retention.events ({kept}) is shorter than hooks.retry_schedule in all ({}): \
+                "retention.events ({kept}) is shorter than the sum of hooks.retry_schedule ({}): \
                  deliveries expire before their last attempt",
                 postrider_core::Span::from(longest)
             ),
@@ -126,8 +71,8 @@ fn configuration(report: &mut Report, settings: &Settings) -> Result<()> {
             report.warning(
                 "configuration",
                 format!(
-                    "worker.allow_addresses holds {network}: hooks may reach every address of \
-                     your own network; list only what they must reach"
+                    "worker.allow_addresses contains {network}: hooks may reach every address of \
+                     your network; list only what they must reach"
                 ),
             )?;
         }
@@ -135,10 +80,10 @@ fn configuration(report: &mut Report, settings: &Settings) -> Result<()> {
     Ok(())
 }
 
-async fn database(report: &mut Report, settings: &Settings) -> Result<()> {
+async fn database(report: &mut CheckReport, settings: &Settings) -> Result<()> {
     let file = sqlite_file(&settings.database.url);
     if let Some(path) = file.filter(|path| !path.exists()) {
-        return to_be_made(report, &path);
+        return missing_file(report, &path);
     }
     let store = match connect(settings, Need::Nothing).await {
         Ok(store) => store,
@@ -152,8 +97,8 @@ async fn database(report: &mut Report, settings: &Settings) -> Result<()> {
     }
 }
 
-/// A SQLite database that does not exist yet.
-fn to_be_made(report: &mut Report, path: &Path) -> Result<()> {
+/// Checks the folder of a SQLite database that does not exist yet.
+fn missing_file(report: &mut CheckReport, path: &Path) -> Result<()> {
     let shown = path.display();
     let folder = path
         .parent()
@@ -162,18 +107,18 @@ fn to_be_made(report: &mut Report, path: &Path) -> Result<()> {
         Some(folder) => report.problem(
             "database",
             format!(
-                "{shown} cannot be made: there is no folder {}",
+                "{shown} cannot be created: there is no folder {}",
                 folder.display()
             ),
         ),
         None => report.ok(
             "database",
-            format!("{shown} does not exist yet: the first command that needs it makes it"),
+            format!("{shown} does not exist yet: the first command that needs it creates it"),
         ),
     }
 }
 
-async fn opened(report: &mut Report, settings: &Settings, store: &dyn Store) -> Result<()> {
+async fn opened(report: &mut CheckReport, settings: &Settings, store: &dyn Store) -> Result<()> {
     let before = wall_clock();
     let now = match store.now().await {
         Ok(now) => now,
@@ -201,7 +146,7 @@ async fn opened(report: &mut Report, settings: &Settings, store: &dyn Store) -> 
         return Ok(());
     }
     match try_write(store).await {
-        Ok(()) => report.ok("writing", "the database takes writes")?,
+        Ok(()) => report.ok("writing", "the database accepts writes")?,
         Err(error) => report.problem("writing", failure::sentence(&error))?,
     }
     secrets(report, settings, store).await?;
@@ -209,14 +154,14 @@ async fn opened(report: &mut Report, settings: &Settings, store: &dyn Store) -> 
     diagnose(report, store, now).await
 }
 
-/// Whether the tables can be used.
-async fn tables(report: &mut Report, settings: &Settings, store: &dyn Store) -> Result<bool> {
+/// Checks the migrations; returns whether the tables can be used.
+async fn tables(report: &mut CheckReport, settings: &Settings, store: &dyn Store) -> Result<bool> {
     let state = store.schema().await?;
-    let by_itself = settings.backend()? == Backend::Sqlite
+    let is_automatic = settings.backend()? == Backend::Sqlite
         && matches!(state, SchemaState::Empty | SchemaState::Behind { .. });
     match (state.problem(), state) {
-        _ if by_itself => {
-            report.ok("migrations", "missing: the next command makes them")?;
+        _ if is_automatic => {
+            report.ok("migrations", "missing: the next command applies them")?;
             Ok(false)
         }
         (Some(problem), _) => {
@@ -234,7 +179,7 @@ async fn tables(report: &mut Report, settings: &Settings, store: &dyn Store) -> 
     }
 }
 
-async fn secrets(report: &mut Report, settings: &Settings, store: &dyn Store) -> Result<()> {
+async fn secrets(report: &mut CheckReport, settings: &Settings, store: &dyn Store) -> Result<()> {
     let file = key_file(settings)?.filter(|path| path.exists());
     if let Some(path) = &file {
         check_mode(report, path)?;
@@ -245,23 +190,23 @@ async fn secrets(report: &mut Report, settings: &Settings, store: &dyn Store) ->
         ..HookFilter::default()
     };
     let hooks = store.hooks(filter).await?;
-    let (mut closed, mut why) = (0_u32, None);
+    let (mut sealed, mut why) = (0_u32, None);
     for hook in &hooks {
         match store.hook_with_credentials(hook.id).await {
             Ok(hook) if !hook.locked => {}
-            Ok(_) => closed += 1,
+            Ok(_) => sealed += 1,
             Err(Error::Seal(error)) => {
-                closed += 1;
+                sealed += 1;
                 why.get_or_insert(error.to_string());
             }
-            // Deleted meanwhile.
+            // The hook was deleted meanwhile.
             Err(Error::NotFound { .. }) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    if closed > 0 {
+    if sealed > 0 {
         let why = why.unwrap_or_else(|| "their key is not configured".into());
-        let count = format!("{closed} of {} hooks tried", hooks.len());
+        let count = format!("{sealed} of {} tested hooks", hooks.len());
         return report.problem(
             "secrets",
             format!("the secrets of {count} cannot be opened, so nothing is sent to them: {why}"),
@@ -272,21 +217,21 @@ async fn secrets(report: &mut Report, settings: &Settings, store: &dyn Store) ->
         (None, Some(path), _) => report.ok("secrets", format!("key file {}", path.display())),
         (None, None, Backend::Sqlite) => report.ok(
             "secrets",
-            "no key yet: one is made in a file when the first hook is registered",
+            "no key yet: a key file is created when the first hook is registered",
         ),
         (None, None, Backend::Postgres) => report.problem("secrets", SealError::NoKey.to_string()),
     }
 }
 
 #[cfg(unix)]
-fn check_mode(report: &mut Report, path: &Path) -> Result<()> {
+fn check_mode(report: &mut CheckReport, path: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
-    let others = std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o077 != 0);
-    match others {
+    let is_open = std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o077 != 0);
+    match is_open {
         true => report.warning(
             "secrets",
             format!(
-                "others than its owner can read {}: chmod 600 it",
+                "other users can read {}: run chmod 600 on it",
                 path.display()
             ),
         ),
@@ -295,11 +240,11 @@ fn check_mode(report: &mut Report, path: &Path) -> Result<()> {
 }
 
 #[cfg(not(unix))]
-fn check_mode(_: &mut Report, _: &Path) -> Result<()> {
+fn check_mode(_: &mut CheckReport, _: &Path) -> Result<()> {
     Ok(())
 }
 
-async fn rejected(report: &mut Report, store: &dyn Store) -> Result<()> {
+async fn rejected(report: &mut CheckReport, store: &dyn Store) -> Result<()> {
     let rows = store.rejected(REJECTED_SHOWN + 1).await?;
     if rows.is_empty() {
         return report.ok("outbox", "no rejected rows");
@@ -318,7 +263,10 @@ async fn rejected(report: &mut Report, store: &dyn Store) -> Result<()> {
         )?;
     }
     if rows.len() > REJECTED_SHOWN as usize {
-        report.warning("outbox", "more rows were rejected: see postrider_rejected")?;
+        report.warning(
+            "outbox",
+            "more rows were rejected: see the table postrider_rejected",
+        )?;
     }
     Ok(())
 }

@@ -1,34 +1,38 @@
-//! What `postrider check` says of the database beyond that it can be used: partitions, dead rows
-//! and what keeps them, grants, sizes.
+//! The checks of `postrider check` inside the database: partitions, old transactions, dead rows,
+//! grants, sizes.
 
-use super::check::Report;
+use super::check_report::CheckReport;
 use crate::failure::Result;
 use crate::output::moment;
 use postrider_core::Timestamp;
 use postrider_store::{Diagnostics, Producer, Store};
 use std::time::Duration;
 
-/// A transaction that is open for longer is worth a word.
+/// A transaction that is open for longer is a warning.
 const LONG: Duration = Duration::from_secs(300);
 
-/// So many dead rows in a table that is a queue are worth a word.
+/// More dead rows in a queue table are a warning.
 const MANY_DEAD: u64 = 200_000;
 
-/// The tables that rows pass through.
+/// The tables that serve as queues.
 const QUEUES: [&str; 3] = [
     "postrider_outbox",
     "postrider_deliveries",
     "postrider_leases",
 ];
 
-/// A log of so many bytes is not being written back.
+/// A longer write-ahead log is a warning, in bytes.
 const LONG_LOG: u64 = 512 << 20;
 
-/// So many tables are named with their sizes.
+/// Number of tables that are listed with their sizes.
 const SHOWN: usize = 4;
 
-/// Says what the database tells about itself.
-pub(super) async fn diagnose(report: &mut Report, store: &dyn Store, now: Timestamp) -> Result<()> {
+/// Reports the diagnostics of the database.
+pub(super) async fn diagnose(
+    report: &mut CheckReport,
+    store: &dyn Store,
+    now: Timestamp,
+) -> Result<()> {
     let found = store.diagnostics(now).await?;
     partitions(report, &found)?;
     snapshots(report, &found)?;
@@ -37,34 +41,34 @@ pub(super) async fn diagnose(report: &mut Report, store: &dyn Store, now: Timest
     sizes(report, &found)
 }
 
-fn partitions(report: &mut Report, found: &Diagnostics) -> Result<()> {
+fn partitions(report: &mut CheckReport, found: &Diagnostics) -> Result<()> {
     if let [first, ..] = found.foreign_partitions.as_slice() {
         report.warning(
             "partitions",
             format!(
-                "{} made by hand, such as {first}: Postrider neither lists what is in them nor \
-                 takes it away when it is past its retention, and beside a default partition \
-                 nothing can go; move their rows away and drop them",
+                "{} created by hand, such as {first}: Postrider neither lists nor prunes their \
+                 rows, and beside a default partition it cannot prune at all; move their rows \
+                 away and drop them",
                 found.foreign_partitions.len()
             ),
         )?;
     }
     match found.missing_partitions.as_slice() {
         [] if found.unused.is_some() => Ok(()),
-        [] => report.ok("partitions", "there for today and the next days"),
+        [] => report.ok("partitions", "exist for today and the next days"),
         [first, rest @ ..] => report.warning(
             "partitions",
             format!(
-                "{first} is missing, and {} more: without them nothing can be fanned out on that \
-                 day. A worker makes them ahead while it runs; if one does, see what its log \
-                 says. `postrider migrate` makes them too",
+                "{first} is missing, and {} more: without them no event of that day can be fanned \
+                 out. A running worker creates them in advance; if one is running, see its log. \
+                 `postrider migrate` creates them too",
                 rest.len()
             ),
         ),
     }
 }
 
-fn snapshots(report: &mut Report, found: &Diagnostics) -> Result<()> {
+fn snapshots(report: &mut CheckReport, found: &Diagnostics) -> Result<()> {
     if found.unused.is_some() {
         return Ok(());
     }
@@ -76,29 +80,29 @@ fn snapshots(report: &mut Report, found: &Diagnostics) -> Result<()> {
             report.warning(
                 "transactions",
                 format!(
-                    "{} keeps an old state of the database{since}: dead rows cannot be cleaned \
-                     up and history cannot go; {}",
+                    "{} holds an old snapshot of the database{since}: dead rows cannot be \
+                     vacuumed and history cannot be pruned; {}",
                     old.what, old.remedy
                 ),
             )
         }
         _ if !found.sees_all_sessions => report.ok(
             "transactions",
-            "none of this role's is open for long (to look at those of others, \
+            "none of this role is open for long (to see those of other roles, \
              GRANT pg_read_all_stats to it)",
         ),
         _ => report.ok("transactions", "none is open for long"),
     }
 }
 
-fn dead_rows(report: &mut Report, found: &Diagnostics) -> Result<()> {
+fn dead_rows(report: &mut CheckReport, found: &Diagnostics) -> Result<()> {
     if let Some(unused) = found.unused {
         return match unused.log > LONG_LOG {
             true => report.warning(
                 "log",
                 format!(
-                    "the write-ahead log beside the file has grown to {}: some process reads \
-                     without end; end it, then the log shrinks",
+                    "the write-ahead log beside the file has grown to {}: a process keeps a read \
+                     transaction open; end it, and the log shrinks",
                     size(unused.log)
                 ),
             ),
@@ -115,8 +119,8 @@ fn dead_rows(report: &mut Report, found: &Diagnostics) -> Result<()> {
         report.warning(
             "dead rows",
             format!(
-                "{} has {} dead rows, which make looking for work slower: see that autovacuum is \
-                 on and that no transaction stays open, or run VACUUM {}",
+                "{} has {} dead rows, which slow down finding work: check that autovacuum is on \
+                 and that no transaction stays open, or run VACUUM {}",
                 table.name, table.dead_rows, table.name
             ),
         )?;
@@ -127,13 +131,13 @@ fn dead_rows(report: &mut Report, found: &Diagnostics) -> Result<()> {
     }
 }
 
-fn grants(report: &mut Report, found: &Diagnostics) -> Result<()> {
+fn grants(report: &mut CheckReport, found: &Diagnostics) -> Result<()> {
     if found.unused.is_some() {
         return Ok(());
     }
     let mut fine = true;
     for producer in &found.producers {
-        for problem in wrong(producer) {
+        for problem in grant_problems(producer) {
             fine = false;
             report.warning("grants", problem)?;
         }
@@ -148,8 +152,8 @@ fn grants(report: &mut Report, found: &Diagnostics) -> Result<()> {
     }
 }
 
-/// What is wrong with what a role may do.
-fn wrong(producer: &Producer) -> Vec<String> {
+/// The problems with the grants of a role.
+fn grant_problems(producer: &Producer) -> Vec<String> {
     let role = &producer.role;
     let mut problems = Vec::new();
     if !producer.uses_schema {
@@ -158,7 +162,7 @@ fn wrong(producer: &Producer) -> Vec<String> {
              to it"
         ));
     }
-    // A role that sets no keys or times needs no right to.
+    // The other columns are optional: a role that never sets them needs no grant.
     let needed = ["event_type", "payload"];
     let missing = producer.missing.iter().map(String::as_str);
     let missing: Vec<_> = missing.filter(|column| needed.contains(column)).collect();
@@ -172,7 +176,7 @@ fn wrong(producer: &Producer) -> Vec<String> {
     }
     if !producer.excess.is_empty() {
         problems.push(format!(
-            "role {role} may set {} of the outbox, which are Postrider's to set: REVOKE INSERT ON \
+            "role {role} may set {} of the outbox, which only Postrider may set: REVOKE INSERT ON \
              postrider_outbox from it and grant the documented columns only",
             producer.excess.join(", ")
         ));
@@ -180,7 +184,7 @@ fn wrong(producer: &Producer) -> Vec<String> {
     problems
 }
 
-fn sizes(report: &mut Report, found: &Diagnostics) -> Result<()> {
+fn sizes(report: &mut CheckReport, found: &Diagnostics) -> Result<()> {
     let total: u64 = found.tables.iter().map(|table| table.bytes).sum();
     let largest = found.tables.iter().take(SHOWN);
     let largest: Vec<_> = largest
@@ -192,11 +196,11 @@ fn sizes(report: &mut Report, found: &Diagnostics) -> Result<()> {
     };
     report.ok(
         "size",
-        format!("{} in all: {}{free}", size(total), largest.join(", ")),
+        format!("{} in total: {}{free}", size(total), largest.join(", ")),
     )
 }
 
-/// Bytes for people.
+/// A number of bytes with a binary unit.
 fn size(bytes: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB"];
     let (mut value, mut unit) = (bytes as f64, 0);
@@ -215,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_for_people() {
+    fn sizes_have_binary_units() {
         for (bytes, text) in [
             (0, "0 B"),
             (1023, "1023 B"),
@@ -234,11 +238,13 @@ mod tests {
             excess: excess.iter().map(ToString::to_string).collect(),
             uses_schema: true,
         };
-        assert!(wrong(&role(&[], &[])).is_empty());
-        assert!(wrong(&role(&["headers", "dedup_key"], &[])).is_empty());
-        let [problem] = wrong(&role(&["payload"], &[])).try_into().unwrap();
+        assert!(grant_problems(&role(&[], &[])).is_empty());
+        assert!(grant_problems(&role(&["headers", "dedup_key"], &[])).is_empty());
+        let [problem] = grant_problems(&role(&["payload"], &[])).try_into().unwrap();
         assert!(problem.contains("GRANT INSERT (payload)"), "{problem}");
-        let [problem] = wrong(&role(&[], &["id", "created_at"])).try_into().unwrap();
+        let [problem] = grant_problems(&role(&[], &["id", "created_at"]))
+            .try_into()
+            .unwrap();
         assert!(problem.contains("may set id, created_at"), "{problem}");
     }
 }

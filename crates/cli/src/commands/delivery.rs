@@ -1,44 +1,44 @@
-//! `postrider delivery …`.
+//! `postrider delivery`: listing, showing, sending again and discarding deliveries.
 
 use super::delivery_many::Redeliver;
 use super::paging::{Listing, SHOWN};
 use super::show;
 use super::value_parsers::id;
-use crate::cli::Globals;
 use crate::database;
 use crate::failure::Result;
+use crate::globals::Globals;
 use crate::secrets::Need;
 use clap::{Args, Subcommand};
 use postrider_core::{DeliveryId, EventId, HookId};
 use postrider_store::{AttemptReport, DeliveryFilter, DeliveryReport, DeliveryState, Store};
 use serde::Serialize;
 
-/// Look at deliveries, send them again, give them up.
+/// Show deliveries, send them again, or discard them.
 #[derive(Debug, Subcommand)]
 pub enum DeliveryCommand {
-    List(List),
+    List(ListDeliveries),
     /// Show one delivery and its attempts
-    Show(One),
+    Show(OneDelivery),
     Redeliver(Redeliver),
-    /// Give one delivery up: one that waits, or one that failed and holds up those of its key
-    Discard(One),
+    /// Discard one delivery: a pending one, or a failed one that blocks later ones of its key
+    Discard(OneDelivery),
 }
 
-/// List deliveries, newest first: those that wait, are in flight, or have ended.
+/// List deliveries, newest first: pending, in flight and ended ones.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   postrider delivery list --state failed
   postrider delivery list --hook 0193a5c8-… --json
   postrider delivery list --event 0193a5c9-…")]
-pub struct List {
-    /// Only to this hook
+pub struct ListDeliveries {
+    /// Only deliveries to this hook
     #[arg(long, value_name = "ID", value_parser = id::<HookId>)]
     hook: Option<HookId>,
-    /// Only of this event
+    /// Only deliveries of this event
     #[arg(long, value_name = "ID", value_parser = id::<EventId>)]
     event: Option<EventId>,
-    /// Only in this state
+    /// Only deliveries in this state
     #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(DeliveryState::ALL.map(DeliveryState::name)))]
     state: Option<String>,
     /// At most this many [default: 100; with --json all]
@@ -48,7 +48,7 @@ pub struct List {
 
 /// One delivery.
 #[derive(Debug, Args)]
-pub struct One {
+pub struct OneDelivery {
     /// The delivery's id
     #[arg(value_parser = id::<DeliveryId>)]
     id: DeliveryId,
@@ -56,7 +56,7 @@ pub struct One {
 
 /// A delivery and its attempts.
 #[derive(Serialize)]
-struct WithHistory {
+struct DeliveryWithHistory {
     #[serde(flatten)]
     delivery: DeliveryReport,
     history: Vec<AttemptReport>,
@@ -69,8 +69,8 @@ impl DeliveryCommand {
         let store = database::open(&globals.settings()?, Need::Nothing).await?;
         match self {
             Self::List(list) => list.run(globals, store.as_ref()).await?,
-            Self::Show(One { id }) => {
-                let shown = WithHistory {
+            Self::Show(OneDelivery { id }) => {
+                let shown = DeliveryWithHistory {
                     delivery: store.delivery(id).await?,
                     history: store.attempts(id).await?,
                 };
@@ -83,7 +83,7 @@ impl DeliveryCommand {
                 })?;
             }
             Self::Redeliver(command) => command.run(globals, store.as_ref()).await?,
-            Self::Discard(One { id }) => {
+            Self::Discard(OneDelivery { id }) => {
                 let report = store.discard(id, store.now().await?).await?;
                 output.result(&report, || {
                     format!(
@@ -98,7 +98,7 @@ impl DeliveryCommand {
     }
 }
 
-impl List {
+impl ListDeliveries {
     async fn run(self, globals: &Globals, store: &dyn Store) -> Result<()> {
         let state = self.state.as_deref().and_then(DeliveryState::from_name);
         let listing = Listing {

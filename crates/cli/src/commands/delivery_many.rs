@@ -2,17 +2,17 @@
 
 use super::bulk::{deliveries, walk};
 use super::value_parsers::{Past, id};
-use crate::cli::Globals;
 use crate::failure::Result;
+use crate::globals::Globals;
 use clap::Args;
 use postrider_core::{DeliveryId, EventPattern, HookId};
 use postrider_store::{DeliveryState, Redelivery, Store};
 use serde::Serialize;
 
-/// Send deliveries again, now and with their schedules begun anew: one, or many of a hook.
+/// Send deliveries again, with a new retry schedule: one delivery, or many of a hook.
 ///
-/// Receivers see the same webhook-id as before. Of many, those that are pending or in flight
-/// are left alone. What belongs to a hook that is not active goes out when it is.
+/// Receivers see the same webhook-id as before. With --hook, pending deliveries and those in flight
+/// are skipped. Deliveries of a hook that is not active are sent when it is enabled.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -32,14 +32,14 @@ pub struct Redeliver {
     many: Many,
 }
 
-/// Which deliveries of a hook.
+/// The selection of deliveries of a hook.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Many deliveries")]
 struct Many {
-    /// Those of this hook
+    /// Deliveries of this hook
     #[arg(long, value_name = "ID", value_parser = id::<HookId>, requires = "since")]
     hook: Option<HookId>,
-    /// Those in this state
+    /// Deliveries in this state
     #[arg(
         long,
         default_value = "failed",
@@ -47,18 +47,18 @@ struct Many {
         value_parser = ["failed", "cancelled", "expired", "delivered", "held"]
     )]
     state: String,
-    /// Those of events from this moment on, or not older than this
+    /// Deliveries of events since this time, or not older than this duration
     #[arg(long, value_name = "TIME|DURATION", value_parser = Past::parse, requires = "hook")]
     since: Option<Past>,
-    /// Those of events before this moment, or older than this
+    /// Deliveries of events before this time, or older than this duration
     #[arg(long, value_name = "TIME|DURATION", value_parser = Past::parse, requires = "hook")]
     until: Option<Past>,
-    /// Those of events of this type ("invoice.paid"), or below this prefix ("invoice.*")
+    /// Deliveries of events of this type ("invoice.paid") or prefix ("invoice.*")
     #[arg(long, value_name = "PATTERN", requires = "hook")]
     event_type: Option<EventPattern>,
 }
 
-/// How many deliveries are sent again.
+/// Number of deliveries that are sent again.
 #[derive(Serialize)]
 struct Redelivered<'a> {
     hook_id: HookId,
@@ -83,7 +83,7 @@ async fn one(globals: &Globals, store: &dyn Store, id: DeliveryId) -> Result<()>
     let report = store.redeliver(id, store.now().await?).await?;
     globals.output().result(&report, || match report.state {
         DeliveryState::Held => format!(
-            "Delivery {id} goes out as soon as its hook is active: postrider hook enable {}",
+            "Delivery {id} is sent when its hook is enabled: postrider hook enable {}",
             report.hook_id
         ),
         _ => format!("Delivery {id} is due now."),
@@ -93,9 +93,9 @@ async fn one(globals: &Globals, store: &dyn Store, id: DeliveryId) -> Result<()>
 impl Many {
     async fn run(&self, globals: &Globals, store: &dyn Store, hook: HookId) -> Result<()> {
         let now = store.now().await?;
-        let which = Redelivery {
+        let selection = Redelivery {
             hook,
-            // The argument takes names of states alone.
+            // The parser of the argument accepts names of states only.
             state: DeliveryState::from_name(&self.state).unwrap_or(DeliveryState::Failed),
             since: self.since.map(|since| since.from(now)),
             until: self.until.map(|until| until.from(now)),
@@ -104,8 +104,8 @@ impl Many {
         let redelivered = Redelivered {
             hook_id: hook,
             state: &self.state,
-            redelivered: walk("are sent again", async |page| {
-                store.redeliver_many(&which, page, now).await
+            redelivered: walk("queued again", async |page| {
+                store.redeliver_many(&selection, page, now).await
             })
             .await?,
         };
@@ -113,11 +113,14 @@ impl Many {
         globals.output().result(&redelivered, || {
             let count = deliveries(redelivered.redelivered);
             match (redelivered.redelivered, status.as_str()) {
-                (0, _) => format!("No {} deliveries of hook {hook} are meant.", self.state),
+                (0, _) => format!(
+                    "Hook {hook} has no {} deliveries in that range.",
+                    self.state
+                ),
                 (_, "active") => format!("Due now: {count} of hook {hook}."),
                 (_, status) => format!(
-                    "Held until hook {hook}, which is {status}, is active: {count}. Go on with: \
-                     postrider hook enable {hook}"
+                    "Held until hook {hook}, which is {status}, is enabled: {count}. Enable it \
+                     with: postrider hook enable {hook}"
                 ),
             }
         })

@@ -1,11 +1,11 @@
-//! `postrider demo`: the main job in front of the reader, in one process and without traces.
+//! `postrider demo`: shows the main job in one process and leaves nothing behind.
 //!
-//! Every step waits for what it says to have happened, never for a length of time; a step that
-//! does not happen ends the demo with an error.
+//! Every step waits for an observed result, never for a fixed time. A step without its result ends
+//! the demo with an error.
 
-use crate::cli::Globals;
 use crate::clock::wall_clock;
 use crate::failure::Result;
+use crate::globals::Globals;
 use crate::output::Output;
 use crate::receiver::{Answers, Arrival, Receiver};
 use anyhow::{Context, anyhow};
@@ -27,58 +27,58 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 
-/// A step that takes longer has gone wrong.
+/// A step that takes longer has failed.
 const STEP_MAX: Duration = Duration::from_secs(15);
 
-/// How often the database is asked whether a step has happened.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How often the database is polled for the result of a step.
+const POLL_EVERY: Duration = Duration::from_millis(20);
 
 /// The wait between attempts in the demo.
 const RETRY: Span = Span::secs(1);
 
-/// A hook that fails so often, for so long, is disabled in the demo.
+/// A hook is disabled in the demo after this many failures in a row over this time.
 const DISABLE_AFTER_FAILURES: u32 = 3;
 const DISABLE_AFTER: Span = Span::millis(1_500);
 
-/// See the main job at work, in half a minute and without traces.
+/// Watch the main job at work for half a minute; nothing is left behind.
 ///
-/// Runs on a SQLite database in a temporary folder, with receivers of its own, all in this
-/// process: events arrive signed, a receiver fails and recovers, another goes on failing and
-/// its hook is disabled, is enabled again and catches up. Reads no configuration.
+/// Runs in one process, with a SQLite database in a temporary folder and its own receivers: events
+/// arrive signed; one receiver fails and recovers; another keeps failing, its hook is disabled, then
+/// enabled again, and catches up. Reads no configuration.
 #[derive(Debug, Args)]
 pub struct Demo {}
 
 impl Demo {
     /// Runs the command.
     pub async fn run(self, globals: &Globals) -> Result<()> {
-        let tell = Teller(globals.output());
-        let stage = Stage::set(tell).await?;
+        let narrator = Narrator(globals.output());
+        let setup = DemoSetup::start(narrator).await?;
         let outcome = tokio::select! {
-            outcome = stage.play() => outcome,
+            outcome = setup.play() => outcome,
             _ = tokio::signal::ctrl_c() => Err(anyhow!("stopped before the end")),
         };
-        stage.clear().await;
+        setup.stop().await;
         outcome?;
-        tell.end()
+        narrator.end()
     }
 }
 
-/// A receiver with a name, its hook, and what it got.
+/// A receiver with a name, its hook, and its arrivals.
 struct Shop {
     name: &'static str,
     url: String,
     hook: HookId,
     receiver: Receiver,
-    got: Arc<Got>,
+    arrived: Arc<Arrivals>,
 }
 
 #[derive(Default)]
-struct Got {
+struct Arrivals {
     arrivals: Mutex<Vec<Arrival>>,
     changed: Notify,
 }
 
-impl Got {
+impl Arrivals {
     fn push(&self, arrival: Arrival) {
         self.arrivals
             .lock()
@@ -87,7 +87,7 @@ impl Got {
         self.changed.notify_waiters();
     }
 
-    /// Whether every request carried the same id and the same body.
+    /// Whether all requests had the same id and body.
     fn is_one_message(&self) -> bool {
         let arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
         arrivals
@@ -95,7 +95,7 @@ impl Got {
             .all(|two| two[0].id == two[1].id && two[0].body == two[1].body)
     }
 
-    /// How many requests came, and how many of them were verified and accepted.
+    /// Number of requests, and of those that were verified and accepted.
     fn counts(&self) -> (usize, usize) {
         let arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
         let good = |a: &&Arrival| a.verified == Some(true) && a.status_answered == 200;
@@ -103,9 +103,9 @@ impl Got {
     }
 }
 
-/// Everything the demo consists of.
-struct Stage {
-    tell: Teller,
+/// The running parts of the demo.
+struct DemoSetup {
+    narrator: Narrator,
     folder: TempDir,
     store: Arc<dyn Store>,
     shops: [Shop; 3],
@@ -114,12 +114,12 @@ struct Stage {
     servers: JoinSet<()>,
 }
 
-impl Stage {
-    async fn set(tell: Teller) -> Result<Self> {
+impl DemoSetup {
+    async fn start(narrator: Narrator) -> Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("postrider-demo-")
             .tempdir()
-            .context("cannot make a temporary folder")?;
+            .context("cannot create a temporary folder")?;
         let database = DatabaseSettings {
             url: format!("sqlite://{}", folder.path().join("demo.db").display()),
         };
@@ -143,7 +143,7 @@ impl Stage {
         let stop = shutdown.clone();
         let worker = tokio::spawn(async move { worker.run(stop).await });
         Ok(Self {
-            tell,
+            narrator,
             folder,
             store,
             shops,
@@ -153,85 +153,92 @@ impl Stage {
         })
     }
 
-    /// The story.
+    /// Runs the steps.
     async fn play(&self) -> Result<()> {
         let [bakery, florist, grocer] = &self.shops;
-        let tell = self.tell;
-        tell.plain(
+        let narrator = self.narrator;
+        narrator.plain(
             "Postrider delivers webhooks from an outbox table in your own database.\n\
              This demo runs in one process, on a SQLite database in a temporary folder.",
         )?;
-        tell.step("Three receivers, and a hook for each")?;
-        tell.detail(format!("bakery   {}  accepts everything", bakery.url))?;
-        tell.detail(format!(
+        narrator.step("Three receivers, and a hook for each")?;
+        narrator.detail(format!("bakery   {}  accepts everything", bakery.url))?;
+        narrator.detail(format!(
             "florist  {}  will fail twice, then recover",
             florist.url
         ))?;
-        tell.detail(format!("grocer   {}  is broken", grocer.url))?;
-        tell.detail("Each hook has its own secret; the receivers verify every signature with it.")?;
-
-        tell.step("Your application inserts an event, in its own transaction")?;
-        tell.detail("INSERT INTO postrider_outbox (event_type, payload) VALUES ('order.paid', '{\"order\":1}')")?;
-        self.send(1..=1).await?;
-        self.until("the bakery has its order", || bakery.got.counts() == (1, 1))
-            .await?;
-        tell.done("The bakery has it: signed, verified, at the first attempt.")?;
-
-        tell.step("A receiver fails and recovers")?;
-        tell.detail(
-            "The florist answers 503. Its delivery waits and is tried again, here after 1 s.",
+        narrator.detail(format!("grocer   {}  is broken", grocer.url))?;
+        narrator.detail(
+            "Each hook has its own secret; the receivers verify every signature with it.",
         )?;
+
+        narrator.step("Your application inserts an event, in its own transaction")?;
+        narrator.detail("INSERT INTO postrider_outbox (event_type, payload) VALUES ('order.paid', '{\"order\":1}')")?;
+        self.send(1..=1).await?;
+        self.until("the bakery has its order", || {
+            bakery.arrived.counts() == (1, 1)
+        })
+        .await?;
+        narrator.done("The bakery has received it: signed and verified, at the first attempt.")?;
+
+        narrator.step("A receiver fails and recovers")?;
+        narrator
+            .detail("The florist answers 503. Its delivery is retried, in this demo after 1 s.")?;
         self.until("the florist has its order", || {
-            florist.got.counts() == (3, 1)
+            florist.arrived.counts() == (3, 1)
         })
         .await?;
         self.until_hook(florist, "is healthy", |hook| hook.fail_count == 0)
             .await?;
-        if !florist.got.is_one_message() {
+        if !florist.arrived.is_one_message() {
             return Err(anyhow!(
                 "the florist's three requests were not the same message"
             ));
         }
-        tell.done("The florist took it at the third attempt, with the same webhook-id and body. Its fail count is back at 0.")?;
+        narrator.done("The florist accepted it at the third attempt, with the same webhook-id and body. Its fail count is 0 again.")?;
 
-        tell.step("Another goes on failing, and its hook is disabled")?;
-        tell.detail("The grocer answers 500 again and again. In earnest a hook is disabled after 20 failures")?;
-        tell.detail("in a row over 24 h; here after 3 over 1.5 s.")?;
+        narrator.step("A receiver keeps failing, and its hook is disabled")?;
+        narrator.detail(
+            "The grocer always answers 500. By default a hook is disabled after 20 failures",
+        )?;
+        narrator.detail("in a row over 24 h; in this demo after 3 over 1.5 s.")?;
         let disabled = self
             .until_hook(grocer, "is disabled", |hook| hook.status == "disabled")
             .await?;
-        tell.done(format!(
+        narrator.done(format!(
             "The grocer's hook is disabled: {} failures in a row, the last one: {}.",
             disabled.fail_count,
             disabled.last_error.as_deref().unwrap_or("unknown")
         ))?;
 
-        tell.step("Four more orders come in")?;
+        narrator.step("Four more orders come in")?;
         self.send(2..=5).await?;
         self.until("the healthy receivers have them", || {
-            bakery.got.counts().1 == 5 && florist.got.counts().1 == 5
+            bakery.arrived.counts().1 == 5 && florist.arrived.counts().1 == 5
         })
         .await?;
-        tell.done(
-            "The bakery and the florist have them at once: one broken receiver slows nobody down.",
+        narrator.done(
+            "The bakery and the florist have received them at once: a broken receiver slows no other down.",
         )?;
         self.until_hook(grocer, "holds five deliveries", |hook| hook.held == 5)
             .await?;
-        tell.done("The grocer's 5 deliveries are held. Nothing is lost.")?;
+        narrator.done("The grocer's 5 deliveries are held. Nothing is lost.")?;
 
-        tell.step("The grocer is mended and its hook enabled: postrider hook enable ID")?;
+        narrator.step("The grocer is repaired and its hook enabled: postrider hook enable ID")?;
         grocer.receiver.answer_with(Answers::accepting());
         let now = self.store.now().await?;
         self.store
             .change_hook(grocer.hook, HookChange::Enable, "demo", now)
             .await?;
-        self.until("the grocer has caught up", || grocer.got.counts().1 == 5)
-            .await?;
+        self.until("the grocer has caught up", || {
+            grocer.arrived.counts().1 == 5
+        })
+        .await?;
         self.until_hook(grocer, "holds nothing", |hook| {
             hook.held == 0 && hook.fail_count == 0
         })
         .await?;
-        tell.done("The grocer has caught up: all 5 orders, every signature verified.")
+        narrator.done("The grocer has caught up: all 5 orders, every signature verified.")
     }
 
     async fn send(&self, orders: std::ops::RangeInclusive<u32>) -> Result<()> {
@@ -243,14 +250,14 @@ impl Stage {
         Ok(())
     }
 
-    /// Waits for something that shows in what the receivers got.
+    /// Waits for a condition on the arrivals.
     async fn until(&self, what: &str, happened: impl Fn() -> bool) -> Result<()> {
         let waiting = async {
             loop {
                 let changes = self
                     .shops
                     .each_ref()
-                    .map(|shop| shop.got.changed.notified());
+                    .map(|shop| shop.arrived.changed.notified());
                 if happened() {
                     return;
                 }
@@ -261,7 +268,7 @@ impl Stage {
         in_time.map_err(|_| too_late(what))
     }
 
-    /// Waits for something that shows in the hook's row.
+    /// Waits for a condition on the stored hook, and returns it.
     async fn until_hook(
         &self,
         shop: &Shop,
@@ -274,7 +281,7 @@ impl Stage {
                 if happened(&hook) {
                     return anyhow::Ok(hook);
                 }
-                tokio::time::sleep(LOOK_EVERY).await;
+                tokio::time::sleep(POLL_EVERY).await;
             }
         };
         let in_time = tokio::time::timeout(STEP_MAX, waiting).await;
@@ -282,23 +289,25 @@ impl Stage {
     }
 
     /// Stops everything and removes the folder.
-    async fn clear(mut self) {
+    async fn stop(mut self) {
         self.shutdown.drain.cancel();
         self.shutdown.cut.cancel();
-        // Its end was asked for; how it ended changes nothing any more.
+        // The worker was asked to stop; its result no longer matters.
         let _ = self.worker.await;
         self.servers.shutdown().await;
         self.store.close().await;
         if let Err(error) = self.folder.close() {
-            crate::output::notice(format_args!("The temporary folder remains: {error}"));
+            crate::output::notice(format_args!(
+                "The temporary folder could not be removed: {error}"
+            ));
         }
     }
 }
 
 fn too_late(what: &str) -> anyhow::Error {
     anyhow!(
-        "the demo waited {} s for this and it did not happen: {what}; POSTRIDER_LOG=debug \
-         postrider demo shows more",
+        "the demo waited {} s in vain until {what}; POSTRIDER_LOG=debug postrider demo shows \
+         more",
         STEP_MAX.as_secs()
     )
 }
@@ -311,7 +320,7 @@ fn failing(status: u16, times: u64) -> Answers {
     }
 }
 
-/// Opens a receiver and registers a hook for it.
+/// Starts a receiver and registers a hook for it.
 async fn shop(
     name: &'static str,
     answers: Answers,
@@ -323,14 +332,14 @@ async fn shop(
         .context("cannot listen on 127.0.0.1")?;
     let url = format!("http://{}/{name}", listener.local_addr()?);
     let secret = SigningSecret::generate();
-    let got = Arc::new(Got::default());
+    let arrived = Arc::new(Arrivals::default());
     let receiver = Receiver::new(vec![secret.verification_key()], answers, wall_clock, {
-        let got = got.clone();
-        move |arrival| got.push(arrival)
+        let arrived = arrived.clone();
+        move |arrival| arrived.push(arrival)
     });
     let router = receiver.router();
     servers.spawn(async move {
-        // Serving only ends when the demo does.
+        // It serves until the demo stops it.
         let _ = axum::serve(listener, router).await;
     });
     let hook = NewHook {
@@ -352,7 +361,7 @@ async fn shop(
         url,
         hook,
         receiver,
-        got,
+        arrived,
     })
 }
 
@@ -380,17 +389,17 @@ async fn worker(store: Arc<dyn Store>) -> Result<Worker> {
     .context("the HTTP client cannot be set up")
 }
 
-/// Tells the story: as text, or an object for each thing said.
+/// Prints the steps: as text, or as one JSON object a line.
 #[derive(Clone, Copy)]
-struct Teller(Output);
+struct Narrator(Output);
 
 #[derive(Serialize)]
-struct Said<'a> {
+struct DemoLine<'a> {
     kind: &'a str,
     text: &'a str,
 }
 
-impl Teller {
+impl Narrator {
     fn plain(self, text: impl AsRef<str>) -> Result<()> {
         self.say("plain", "", text.as_ref())
     }
@@ -409,14 +418,16 @@ impl Teller {
 
     fn say(self, kind: &str, before: &str, text: &str) -> Result<()> {
         self.0
-            .result(&Said { kind, text }, || format!("{before}{text}"))
+            .result(&DemoLine { kind, text }, || format!("{before}{text}"))
     }
 
     fn end(self) -> Result<()> {
         let me = std::env::args()
             .next()
             .unwrap_or_else(|| "postrider".into());
-        self.step("That was all; the temporary folder is gone. Try it yourself, in this order:")?;
+        self.step(
+            "The demo is over and its temporary folder removed. Try it yourself, in this order:",
+        )?;
         for (command, comment) in [
             (
                 "hook add --url http://127.0.0.1:9000 --event 'order.*'",

@@ -1,12 +1,12 @@
-//! `postrider event erase` and `postrider account erase`: what events said goes.
+//! `postrider event erase` and `postrider account erase`: erasing the contents of events.
 
-use super::hook::confirmed;
+use super::confirm::{agreed, confirmed, unchanged};
 use super::show;
 use super::value_parsers::id;
-use crate::cli::Globals;
 use crate::database;
-use crate::failure::{Misuse, Result};
-use crate::output::{at_a_terminal, notice};
+use crate::failure::Result;
+use crate::globals::Globals;
+use crate::output::notice;
 use crate::secrets::Need;
 use clap::{Args, Subcommand};
 use indicatif::ProgressBar;
@@ -17,51 +17,52 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Events in one transaction.
-const AT_ONCE: u32 = 100;
+const BATCH: u32 = 100;
 
-/// How long is waited for attempts to end, and how often is looked.
-const PATIENCE: Duration = Duration::from_secs(90);
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// How long the command waits for attempts in flight to end.
+const IN_FLIGHT_MAX: Duration = Duration::from_secs(90);
+/// How often it checks them.
+const CHECK_EVERY: Duration = Duration::from_millis(500);
 
-/// Erase what one event said.
+/// Erase the contents of one event.
 ///
-/// Its payload becomes null; its headers and what receivers answered go. Deliveries of it that
-/// wait are cancelled, with the reason erased. An event in the outbox is taken out of it. Cannot
-/// be undone. Asks first when it is called at a terminal, and needs --yes elsewhere.
+/// Its payload becomes null; its headers and the answers of receivers are deleted. Its pending
+/// deliveries are cancelled with the reason erased. An event in the outbox is removed from it. Cannot
+/// be undone. Asks for confirmation at a terminal, and needs --yes elsewhere.
 #[derive(Debug, Args)]
 pub struct EraseEvent {
-    /// The event's id: what receivers see as webhook-id
+    /// The event's id, which receivers see as webhook-id
     #[arg(value_parser = id::<EventId>)]
     id: EventId,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
 }
 
-/// Erase what the events of an account said.
+/// Erase the contents of an account's events.
 #[derive(Debug, Subcommand)]
 pub enum AccountCommand {
     Erase(EraseAccount),
 }
 
-/// Erase what all events of an account said.
+/// Erase the contents of all events of an account.
 ///
-/// Payloads become null; headers and what receivers answered go. Deliveries that wait are
-/// cancelled, with the reason erased. Events in the outbox are taken out of it. Hooks and keys of
-/// the account stay. Cannot be undone. Asks first when it is called at a terminal, and needs
-/// --yes elsewhere. It may be interrupted and run again.
+/// Payloads become null; headers and the answers of receivers are deleted. Pending deliveries are
+/// cancelled with the reason erased. Events in the outbox are removed from it. Hooks and keys of the
+/// account stay. Cannot be undone. Asks for confirmation at a terminal, and needs --yes elsewhere. It
+/// may be interrupted and run again.
 #[derive(Debug, Args)]
 pub struct EraseAccount {
     /// The account
     name: String,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
 }
 
-/// What went, in all.
+/// Number of erased things of each kind.
 #[derive(Debug, Default, Serialize)]
-struct Total {
+struct ErasedTotal {
     events: u64,
     queued: u64,
     rejected: u64,
@@ -69,7 +70,7 @@ struct Total {
     responses: u64,
 }
 
-impl Total {
+impl ErasedTotal {
     fn add(&mut self, erased: &Erased) {
         self.events += u64::from(erased.events);
         self.queued += u64::from(erased.queued);
@@ -78,9 +79,9 @@ impl Total {
         self.responses += u64::from(erased.responses);
     }
 
-    fn said(&self) -> String {
+    fn sentence(&self) -> String {
         format!(
-            "Erased {} events, {} rejected rows and {} responses; took {} events out of the \
+            "Erased {} events, {} rejected rows and {} responses; removed {} events from the \
              outbox and cancelled {} deliveries.",
             self.events, self.rejected, self.responses, self.queued, self.cancelled
         )
@@ -92,20 +93,20 @@ impl EraseEvent {
     pub async fn run(self, globals: &Globals) -> Result<()> {
         let store = database::open(&globals.settings()?, Need::Nothing).await?;
         let event = store.event(self.id).await?;
-        let question = || {
+        let question = async || {
             notice(show::event(&event));
-            confirmed("Erase for good what this event said? [y/N] ")
+            confirmed("Erase the contents of this event for good? [y/N] ")
         };
-        if !agreed(self.yes, question)? {
+        if !agreed(self.yes, "erasing", question).await? {
             store.close().await;
-            notice("Nothing was changed.");
+            unchanged();
             return Ok(());
         }
-        let mut total = Total::default();
+        let mut total = ErasedTotal::default();
         let left = erase(store.as_ref(), &[self.id], &mut total).await?;
         finish(store.as_ref(), left, &mut total).await?;
         store.close().await;
-        globals.output().result(&total, || total.said())
+        globals.output().result(&total, || total.sentence())
     }
 }
 
@@ -121,26 +122,26 @@ impl AccountCommand {
 impl EraseAccount {
     async fn run(self, globals: &Globals) -> Result<()> {
         let store = database::open(&globals.settings()?, Need::Nothing).await?;
-        let question = || {
+        let question = async || {
             let name = &self.name;
             confirmed(&format!(
-                "Erase for good what all events of the account {name} said? [y/N] "
+                "Erase the contents of all events of the account {name} for good? [y/N] "
             ))
         };
-        if !agreed(self.yes, question)? {
+        if !agreed(self.yes, "erasing", question).await? {
             store.close().await;
-            notice("Nothing was changed.");
+            unchanged();
             return Ok(());
         }
         let progress = ProgressBar::new_spinner();
         progress.enable_steady_tick(Duration::from_millis(100));
-        let (mut total, mut left) = (Total::default(), Vec::new());
+        let (mut total, mut left) = (ErasedTotal::default(), Vec::new());
         let (mut before, mut seen) = (None, 0);
         loop {
             let filter = EventFilter {
                 account: Some(self.name.clone()),
                 before,
-                limit: AT_ONCE,
+                limit: BATCH,
                 ..EventFilter::default()
             };
             let page = store.events(filter).await?;
@@ -152,7 +153,7 @@ impl EraseAccount {
             progress.set_message(format!("{seen} events"));
         }
         loop {
-            let rejected = store.erase_rejected(&self.name, AT_ONCE).await?;
+            let rejected = store.erase_rejected(&self.name, BATCH).await?;
             total.rejected += u64::from(rejected);
             if rejected == 0 {
                 break;
@@ -161,43 +162,36 @@ impl EraseAccount {
         progress.finish_and_clear();
         finish(store.as_ref(), left, &mut total).await?;
         store.close().await;
-        globals.output().result(&total, || total.said())
+        globals.output().result(&total, || total.sentence())
     }
 }
 
-/// Whether it is really meant: asked at a terminal, said elsewhere.
-fn agreed(yes: bool, question: impl FnOnce() -> Result<bool>) -> Result<bool> {
-    match (yes, at_a_terminal()) {
-        (true, _) => Ok(true),
-        (false, true) => question(),
-        (false, false) => Err(Misuse::new(
-            "erasing cannot be undone: say --yes to do it without being asked",
-        )),
-    }
-}
-
-/// Erases a few events; returns those that are being attempted.
-async fn erase(store: &dyn Store, ids: &[EventId], total: &mut Total) -> Result<Vec<EventId>> {
+/// Erases a batch of events; returns those with an attempt in flight, which are not erased.
+async fn erase(
+    store: &dyn Store,
+    ids: &[EventId],
+    total: &mut ErasedTotal,
+) -> Result<Vec<EventId>> {
     let erased = store.erase(ids, store.now().await?).await?;
     total.add(&erased);
     Ok(erased.in_flight)
 }
 
-/// Erases what was being attempted, as the attempts end.
-async fn finish(store: &dyn Store, mut left: Vec<EventId>, total: &mut Total) -> Result<()> {
-    let began = Instant::now();
+/// Erases the events with attempts in flight when these end.
+async fn finish(store: &dyn Store, mut left: Vec<EventId>, total: &mut ErasedTotal) -> Result<()> {
+    let started = Instant::now();
     while !left.is_empty() {
-        if began.elapsed() > PATIENCE {
+        if started.elapsed() > IN_FLIGHT_MAX {
             anyhow::bail!(
-                "{} events are still being attempted, {} among them, and were left as they are: \
-                 run the same again in a minute",
+                "{} events still have attempts in flight, {} among them, and were not erased: run \
+                 the command again in a minute",
                 left.len(),
                 left[0]
             );
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
+        tokio::time::sleep(CHECK_EVERY).await;
         let mut still = Vec::new();
-        for ids in left.chunks(AT_ONCE as usize) {
+        for ids in left.chunks(BATCH as usize) {
             still.extend(erase(store, ids, total).await?);
         }
         left = still;

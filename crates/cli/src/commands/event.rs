@@ -1,27 +1,27 @@
-//! `postrider event …`.
+//! `postrider event`: sending, listing, showing and erasing events.
 
 use super::erase::EraseEvent;
-use super::event_file::{self, FileArgs};
+use super::event_file::{self, FileArgs, check_deliver_after};
 use super::paging::{Listing, SHOWN};
 use super::show;
 use super::value_parsers::{Moment, id, text_argument};
-use crate::cli::Globals;
 use crate::config::Settings;
 use crate::database;
 use crate::failure::{Misuse, Result};
+use crate::globals::Globals;
 use crate::secrets::Need;
 use clap::{Args, Subcommand};
 use postrider_core::{EventId, NewEvent, Timestamp};
 use postrider_store::{EventFilter, EventReport};
 use serde::Serialize;
 
-/// Send events and look at them.
+/// Send and show events.
 #[derive(Debug, Subcommand)]
 pub enum EventCommand {
     Send(Box<Send>),
-    List(List),
+    List(ListEvents),
     /// Show one event with its payload
-    Show(One),
+    Show(OneEvent),
     Erase(EraseEvent),
 }
 
@@ -44,9 +44,9 @@ Examples:
 A file has one event a line: {\"event_type\": \"invoice.paid\", \"payload\": {\"id\": 1}}, optionally
 with account, ordering_key, dedup_key, deliver_after, occurred_at and headers. Lines are sent in
 order, up to 500 in a transaction. A line that cannot be sent ends the command: the lines before
-it are committed, and --from-line goes on from there once it is mended.")]
+it are committed. Correct it and continue with --from-line.")]
 pub struct Send {
-    /// What happened, such as invoice.paid
+    /// The event type, such as invoice.paid
     #[arg(
         long = "type",
         value_name = "TYPE",
@@ -62,19 +62,19 @@ pub struct Send {
         conflicts_with = "file"
     )]
     payload: Option<String>,
-    /// Whose hooks it is for; with --file, for lines that do not say
+    /// The account whose hooks receive it; with --file, for lines without an account
     #[arg(long, default_value = "default")]
     account: String,
-    /// Events of one key reach ordered hooks in their order
+    /// Ordered hooks receive the events of one key in order
     #[arg(long, value_name = "KEY", conflicts_with = "file")]
     ordering_key: Option<String>,
     /// A second event of the account with this key is dropped
     #[arg(long, value_name = "KEY", conflicts_with = "file")]
     dedup_key: Option<String>,
-    /// Not before: 2030-01-31T18:00:00Z, or a duration from now such as 10m
+    /// Deliver not before this time: 2030-01-31T18:00:00Z, or a duration from now such as 10m
     #[arg(long, value_name = "TIME", conflicts_with = "file", value_parser = Moment::parse)]
     deliver_after: Option<Moment>,
-    /// When it happened: 2030-01-31T18:00:00Z; now unless given
+    /// When it happened: 2030-01-31T18:00:00Z [default: now]
     #[arg(long, value_name = "TIME", conflicts_with = "file", value_parser = Moment::parse)]
     occurred_at: Option<Moment>,
     /// A file of events.
@@ -82,13 +82,13 @@ pub struct Send {
     file: FileArgs,
 }
 
-/// List events, newest first, those in the outbox included.
+/// List events, newest first, including those in the outbox.
 #[derive(Debug, Args)]
-pub struct List {
-    /// Only this account's
+pub struct ListEvents {
+    /// Only events of this account
     #[arg(long)]
     account: Option<String>,
-    /// Only this exact type
+    /// Only events of this exact type
     #[arg(long = "type", value_name = "TYPE")]
     event_type: Option<String>,
     /// At most this many [default: 100; with --json all]
@@ -98,8 +98,8 @@ pub struct List {
 
 /// One event.
 #[derive(Debug, Args)]
-pub struct One {
-    /// The event's id: what receivers see as webhook-id
+pub struct OneEvent {
+    /// The event's id, which receivers see as webhook-id
     #[arg(value_parser = id::<EventId>)]
     id: EventId,
 }
@@ -116,7 +116,7 @@ impl EventCommand {
             Self::Send(command) => command.run(globals).await,
             Self::List(command) => command.run(globals).await,
             Self::Erase(command) => command.run(globals).await,
-            Self::Show(One { id }) => {
+            Self::Show(OneEvent { id }) => {
                 let store = database::open(&globals.settings()?, Need::Nothing).await?;
                 let report = store.event(id).await?;
                 store.close().await;
@@ -140,13 +140,13 @@ impl Send {
         let id = ids
             .first()
             .copied()
-            .ok_or_else(|| anyhow::anyhow!("the database took the event but gave it no id"))?;
+            .ok_or_else(|| anyhow::anyhow!("the database accepted the event but returned no id"))?;
         globals
             .output()
             .result(&Sent { id }, || format!("Sent event {id}."))
     }
 
-    /// The event without its times, checked.
+    /// The checked event, without its times.
     fn event(&self) -> Result<NewEvent> {
         let payload = text_argument(self.payload.as_deref().unwrap_or_default())?;
         let event_type = self.event_type.as_deref().unwrap_or_default();
@@ -166,22 +166,11 @@ impl Send {
     }
 }
 
-/// An event that would only be due when its history is gone would be rejected at fan-out.
-pub(super) fn check_deliver_after(
-    event: &NewEvent,
-    settings: &Settings,
-    now: Timestamp,
-) -> std::result::Result<(), String> {
-    event
-        .check_due(now, settings.retention.events)
-        .map_err(|error| error.to_string())
-}
-
 fn refused(error: postrider_core::EventError) -> anyhow::Error {
     Misuse::new(error.to_string())
 }
 
-impl List {
+impl ListEvents {
     async fn run(self, globals: &Globals) -> Result<()> {
         let store = database::open(&globals.settings()?, Need::Nothing).await?;
         let listing = Listing {
@@ -193,7 +182,7 @@ impl List {
                 (None, None) => {
                     "No events. Send one: postrider event send --type TYPE --payload JSON"
                 }
-                _ => "No such events.",
+                _ => "No matching events.",
             },
         };
         let page = async |before, limit| {

@@ -1,14 +1,12 @@
 //! `postrider event send --file`: one event a line, in batches.
 //!
-//! Lines are sent in their order and stop at the first that cannot be sent: everything before
-//! it is committed, it and everything after it is not. So a line number is all that is needed
-//! to go on.
+//! Lines are sent in order up to the first that cannot be sent: all lines before it are committed,
+//! it and the lines after it are not. A line number is therefore enough to continue.
 
-use super::event::check_deliver_after;
-use crate::cli::Globals;
 use crate::config::Settings;
 use crate::database;
 use crate::failure::Result;
+use crate::globals::Globals;
 use crate::secrets::Need;
 use anyhow::{Context, anyhow};
 use clap::Args;
@@ -19,13 +17,13 @@ use serde_json::value::RawValue;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 
-/// Events in one transaction at most …
+/// The most events in one transaction.
 const BATCH_EVENTS: usize = 500;
 
-/// … and bytes of them, so that large payloads do not fill the memory.
+/// The most bytes of payloads in one transaction, which bounds the memory.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
 
-/// The longest line: the largest payload with capacity for the other fields.
+/// The longest line in bytes: the largest payload and space for the other fields.
 const LINE_MAX_BYTES: usize = PAYLOAD_MAX_BYTES + 128 * 1024;
 
 /// A file of events.
@@ -34,16 +32,16 @@ pub struct FileArgs {
     /// Send the events of a file, one a line; - for standard input
     #[arg(long)]
     file: Option<String>,
-    /// Go on from this line of the file
+    /// Start at this line of the file
     #[arg(long, value_name = "N", default_value_t = 1, requires = "file",
           value_parser = clap::value_parser!(u64).range(1..))]
     from_line: u64,
 }
 
-/// One line.
+/// One line of the file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Line {
+struct EventLine {
     event_type: String,
     payload: Box<RawValue>,
     account: Option<String>,
@@ -60,7 +58,7 @@ struct SentFile {
 }
 
 impl FileArgs {
-    /// Whether there is a file to send.
+    /// Whether `--file` is given.
     pub fn is_given(&self) -> bool {
         self.file.is_some()
     }
@@ -81,7 +79,7 @@ pub async fn send(
         event.check().map_err(|error| error.to_string())?;
         check_deliver_after(event, settings, now)
     };
-    // Reading blocks this thread, which has nothing else to do meanwhile.
+    // Reading blocks this thread, which has no other work.
     let lines = Lines::new(progress.wrap_read(reader), account, args.from_line);
     let mut batches = Batches { lines, check };
     let mut sent = 0;
@@ -111,6 +109,17 @@ pub async fn send(
     globals.output().result(&SentFile { sent }, said)
 }
 
+/// Checks that the event is due before its history is pruned; otherwise fan-out would reject it.
+pub(super) fn check_deliver_after(
+    event: &NewEvent,
+    settings: &Settings,
+    now: Timestamp,
+) -> std::result::Result<(), String> {
+    event
+        .check_due(now, settings.retention.events)
+        .map_err(|error| error.to_string())
+}
+
 fn open(name: &str) -> Result<(Box<dyn Read>, ProgressBar)> {
     if name == "-" {
         let style = ProgressStyle::with_template("{spinner} {bytes} {msg}")?;
@@ -131,8 +140,8 @@ fn open(name: &str) -> Result<(Box<dyn Read>, ProgressBar)> {
 fn bad_line(name: &str, line: u64, problem: &str, sent: u64) -> anyhow::Error {
     let name = if name == "-" { "standard input" } else { name };
     anyhow!(
-        "{name}, line {line}: {problem}; {} before it, nothing from line {line} on: mend it and \
-         go on with --from-line {line}",
+        "{name}, line {line}: {problem}; {} before it, none from line {line} on: correct it and \
+         continue with --from-line {line}",
         count_sent(sent)
     )
 }
@@ -141,13 +150,13 @@ fn not_committed(error: postrider_store::Error, sent: u64, first: u64) -> anyhow
     let doubt = match error.is_passing() {
         // The connection may have broken while the commit was under way.
         true => {
-            " (the batch from that line on may have been committed if the connection broke \
-                  in that very moment: `postrider event list` shows it)"
+            " (if the connection broke during the commit, the batch from that line on may be \
+             committed: see `postrider event list`)"
         }
         false => "",
     };
     anyhow!(
-        "{error}; {}: go on with --from-line {first}{doubt}",
+        "{error}; {}: continue with --from-line {first}{doubt}",
         count_sent(sent)
     )
 }
@@ -163,12 +172,12 @@ fn count_sent(sent: u64) -> String {
 /// Events for one transaction.
 #[derive(Default)]
 struct Batch {
-    /// The line of the first of them; `None` when there are none.
+    /// The line of the first event; `None` without events.
     first_line: Option<u64>,
     events: Vec<NewEvent>,
 }
 
-/// Why there is nothing more to send.
+/// Why no more events follow.
 #[derive(Debug, PartialEq, Eq)]
 enum End {
     OfFile,
@@ -181,7 +190,7 @@ struct Batches<R, C> {
 }
 
 impl<R: Read, C: Fn(&NewEvent) -> std::result::Result<(), String>> Batches<R, C> {
-    /// The next events, and why there are no more after them.
+    /// The next batch, and why no more events follow it; `None` while more may follow.
     fn next(&mut self) -> (Batch, Option<End>) {
         let mut batch = Batch::default();
         let mut bytes = 0;
@@ -204,7 +213,7 @@ impl<R: Read, C: Fn(&NewEvent) -> std::result::Result<(), String>> Batches<R, C>
     }
 }
 
-/// The events of a file with their line numbers; empty lines are passed over.
+/// The events of a file with their line numbers; empty lines are skipped.
 struct Lines<R> {
     reader: BufReader<R>,
     account: String,
@@ -224,7 +233,7 @@ impl<R: Read> Lines<R> {
         }
     }
 
-    /// Reads one line into `text`; `false` at the end of the file.
+    /// Reads a line into `text`; `false` at the end of the file.
     fn read(&mut self) -> std::result::Result<bool, String> {
         self.text.clear();
         self.line += 1;
@@ -243,14 +252,14 @@ impl<R: Read> Lines<R> {
     }
 
     fn parse(&self) -> std::result::Result<NewEvent, String> {
-        let line: Line = serde_json::from_slice(&self.text).map_err(|error| {
+        let line: EventLine = serde_json::from_slice(&self.text).map_err(|error| {
             let what = match error.classify() {
                 serde_json::error::Category::Data => "not an event",
                 _ => "not valid JSON",
             };
             format!(
-                "{what}: {}; a line reads {{\"event_type\": \"invoice.paid\", \"payload\": {{…}}}}",
-                without_place(&error)
+                "{what}: {}; write a line as {{\"event_type\": \"invoice.paid\", \"payload\": {{…}}}}",
+                without_line(&error)
             )
         })?;
         let payload = String::from(Box::<str>::from(line.payload));
@@ -282,8 +291,8 @@ impl<R: Read> Iterator for Lines<R> {
     }
 }
 
-/// The parser counts lines too, and only ever sees one.
-fn without_place(error: &serde_json::Error) -> String {
+/// The text of a parser error with the column only: the parser sees one line, so its line is 1.
+fn without_line(error: &serde_json::Error) -> String {
     let text = error.to_string();
     match text.rsplit_once(" at line ") {
         Some((what, _)) => format!("{what} at column {}", error.column()),
@@ -325,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn every_field_is_read() {
+    fn all_fields_are_read() {
         let text = r#"{"payload":1,"event_type":"a","account":"acme","ordering_key":"o","dedup_key":"d","deliver_after":"2030-01-31T18:00:00Z","occurred_at":"2020-01-31T18:00:00+01:00","headers":{"x":"y"}}"#;
         let (_, event) = Lines::new(text.as_bytes(), "default", 1).next().unwrap();
         let event = event.unwrap();
@@ -347,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_event_is_said_with_its_line() {
+    fn an_invalid_line_is_reported_with_its_number() {
         let good = "{\"event_type\":\"a\",\"payload\":1}";
         for (bad, expected) in [
             ("{\"event_type\":\"a\",\"payload\":", "not valid JSON"),
@@ -371,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_end_fills_no_memory() {
+    fn an_endless_line_does_not_fill_the_memory() {
         let reader = std::io::repeat(b' ');
         let mut lines = Lines::new(reader, "default", 1);
         let (line, event) = lines.next().unwrap();

@@ -1,20 +1,21 @@
-//! `postrider health`: asks the process on this machine how it is, for container platforms.
+//! `postrider health`: asks the process on this machine whether it is ready, for container health
+//! checks.
 
-use crate::cli::Globals;
 use crate::failure::{Result, Silent};
+use crate::globals::Globals;
 use crate::http;
 use clap::Args;
 use serde::Serialize;
 use std::time::Duration;
 
-/// How long the process may take to answer. `/readyz` itself waits 2 s for the database.
-const PATIENCE: Duration = Duration::from_secs(4);
+/// How long the process may take to answer; `/readyz` itself waits 2 s for the database.
+const TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Ask the process that runs here whether it is ready.
+/// Ask the process on this machine whether it is ready.
 ///
-/// Asks /readyz on metrics.listen (or /livez), as the configuration and the environment of this
-/// command have it. Exit code 0 when the answer is yes, 1 when it is no or there is none. Meant
-/// for the health checks of containers, which need no other program then.
+/// Requests /readyz (or /livez) at metrics.listen of this command's configuration. Exit code 0 when
+/// the process is ready, 1 when it is not or does not answer. Meant for the health checks of
+/// containers, which then need no other program.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -22,16 +23,16 @@ Examples:
   postrider health --live
   POSTRIDER_METRICS__LISTEN=127.0.0.1:9999 postrider health")]
 pub struct Health {
-    /// Ask whether it is alive instead
+    /// Ask whether it is alive instead of ready
     #[arg(long)]
     live: bool,
 }
 
 #[derive(Serialize)]
-struct Told<'a> {
+struct HealthAnswer<'a> {
     ok: bool,
     url: &'a str,
-    /// What it said, or why there was no answer.
+    /// The body of the answer, or why there was none.
     answer: &'a str,
 }
 
@@ -43,14 +44,14 @@ impl Health {
         let address = reachable(&settings.metrics.listen);
         let (ok, answer) = ask(&address, path).await;
         let url = format!("http://{address}{path}");
-        let told = Told {
+        let shown = HealthAnswer {
             ok,
             url: &url,
             answer: answer.trim_end(),
         };
         globals
             .output()
-            .result(&told, || format!("{}: {}", told.url, told.answer))?;
+            .result(&shown, || format!("{}: {}", shown.url, shown.answer))?;
         match ok {
             true => Ok(()),
             false => Err(Silent.into()),
@@ -59,15 +60,15 @@ impl Health {
 }
 
 async fn ask(address: &str, path: &str) -> (bool, String) {
-    match tokio::time::timeout(PATIENCE, http::get(address, path)).await {
+    match tokio::time::timeout(TIMEOUT, http::get(address, path)).await {
         Ok(Ok((status, answer))) => (status == 200, answer),
         Ok(Err(error)) => (false, format!("no answer: {error}")),
-        Err(_) => (false, format!("no answer within {} s", PATIENCE.as_secs())),
+        Err(_) => (false, format!("no answer within {} s", TIMEOUT.as_secs())),
     }
 }
 
-/// Where a process that listens on this address is reached from this machine: one that listens
-/// on all addresses listens on the loopback too.
+/// The address at which a process that listens on `listen` can be reached from this machine: the
+/// loopback if it listens on all addresses.
 fn reachable(listen: &str) -> String {
     for (all, loopback) in [("0.0.0.0:", "127.0.0.1:"), ("[::]:", "[::1]:")] {
         if let Some(port) = listen.strip_prefix(all) {
@@ -82,7 +83,7 @@ mod tests {
     use super::reachable;
 
     #[test]
-    fn who_listens_everywhere_is_asked_here() {
+    fn a_process_on_all_addresses_is_asked_at_the_loopback() {
         for (listen, asked) in [
             ("0.0.0.0:9464", "127.0.0.1:9464"),
             ("[::]:9464", "[::1]:9464"),

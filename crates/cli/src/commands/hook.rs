@@ -1,13 +1,14 @@
 //! `postrider hook …`.
 
+use super::confirm::{confirmed, unchanged};
 use super::hook_limits::LimitFlags;
 use super::hook_profile;
 use super::paging::Listing;
 use super::show;
-use super::value_parsers::{Moment, header_argument, id, text_argument};
-use crate::cli::Globals;
+use super::value_parsers::{Moment, header_argument, id, signing_secret};
 use crate::database;
 use crate::failure::{Misuse, Result};
+use crate::globals::{ACTOR, Globals};
 use crate::output::{at_a_terminal, notice};
 use crate::secrets::Need;
 use clap::builder::PossibleValuesParser;
@@ -21,9 +22,6 @@ use postrider_store::{HookChange, HookFilter, HookReport};
 use postrider_worker::{AddressGuard, PROFILES, Profile, WorkerSettings};
 use std::net::{IpAddr, Ipv4Addr};
 use url::Host;
-
-/// Who changed a hook, as it is recorded.
-pub(super) const BY: &str = "cli";
 
 /// Register, list and change hooks.
 #[derive(Debug, Subcommand)]
@@ -202,7 +200,7 @@ impl Add {
         let now = store.now().await?;
         let profile = Profile::named(&hook.profile);
         hook.alias = profile.and_then(|profile| Some(profile.alias?.draw(now)));
-        let mut report = store.create_hook(hook, BY, now).await?;
+        let mut report = store.create_hook(hook, ACTOR, now).await?;
         store.close().await;
         report.secret = secret.as_ref().map(SigningSecret::reveal);
         if let Some(address) = blocked(&report.url, &settings.worker) {
@@ -214,11 +212,7 @@ impl Add {
             ));
         }
         globals.output().result(&report, || {
-            let shown = format!(
-                "RegisteredHook hook {}.\n{}",
-                report.id,
-                show::hook(&report)
-            );
+            let shown = format!("Registered hook {}.\n{}", report.id, show::hook(&report));
             match &secret {
                 Some(secret) => format!("{shown}\n\n{}", secret_once(secret)),
                 None => shown,
@@ -295,11 +289,13 @@ impl Remove {
             notice(show::hook(&hook));
             if !confirmed("Delete this hook and cancel its deliveries? [y/N] ")? {
                 store.close().await;
-                notice("Nothing was changed.");
+                unchanged();
                 return Ok(());
             }
         }
-        let report = store.remove_hook(self.id, BY, store.now().await?).await?;
+        let report = store
+            .remove_hook(self.id, ACTOR, store.now().await?)
+            .await?;
         store.close().await;
         globals.output().result(&report, || {
             format!(
@@ -319,7 +315,7 @@ impl RotateSecret {
             secret: secret.clone(),
             overlap_until: Moment::In(self.overlap).from(now),
         };
-        let mut report = store.change_hook(self.id, change, BY, now).await?;
+        let mut report = store.change_hook(self.id, change, ACTOR, now).await?;
         store.close().await;
         report.secret = Some(secret.reveal());
         globals.output().result(&report, || {
@@ -339,26 +335,12 @@ impl RotateSecret {
 async fn change(globals: &Globals, id: HookId, change: HookChange) -> Result<()> {
     let store = database::open(&globals.settings()?, Need::Nothing).await?;
     let report = store
-        .change_hook(id, change, BY, store.now().await?)
+        .change_hook(id, change, ACTOR, store.now().await?)
         .await?;
     store.close().await;
-    globals.output().result(&report, || said(&report))
-}
-
-/// How a hook stands now, in a sentence.
-pub(super) fn said(report: &HookReport) -> String {
-    let held = match report.held {
-        0 => String::new(),
-        1 => " 1 delivery is held for it.".into(),
-        held => format!(" {held} deliveries are held for it."),
-    };
-    match report.status.as_str() {
-        "active" => format!("Hook {} is active.", report.id),
-        status => format!(
-            "Hook {} is {status}.{held} Go on with: postrider hook enable {}",
-            report.id, report.id
-        ),
-    }
+    globals
+        .output()
+        .result(&report, || show::hook_status(&report))
 }
 
 /// The address that the URL names as such, if workers with these settings would not call it.
@@ -385,15 +367,6 @@ fn profiles() -> PossibleValuesParser {
     PossibleValuesParser::new(PROFILES.iter().map(|profile| profile.name))
 }
 
-pub(super) fn signing_secret(argument: Option<&str>) -> Result<SigningSecret> {
-    match argument {
-        None => Ok(SigningSecret::generate()),
-        Some(argument) => text_argument(argument)?
-            .parse()
-            .map_err(|error: postrider_core::SecretError| Misuse::new(error.to_string())),
-    }
-}
-
 fn secret_once(secret: &SigningSecret) -> String {
     let revealed = secret.reveal();
     let public = secret.verification_key();
@@ -402,17 +375,6 @@ fn secret_once(secret: &SigningSecret) -> String {
         false => format!("\nFor the receiver to verify with: {public}"),
     };
     format!("Secret, shown this once: {revealed}{for_receiver}")
-}
-
-/// Asks at the terminal.
-pub(super) fn confirmed(question: &str) -> Result<bool> {
-    use std::io::Write;
-    let mut out = std::io::stderr();
-    write!(out, "{question}")?;
-    out.flush()?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 #[cfg(test)]

@@ -1,23 +1,23 @@
-//! `postrider hook enable` and `postrider hook discard`: what becomes of what is held.
+//! `postrider hook enable` and `postrider hook discard`: sending or discarding held deliveries.
 
 use super::bulk::{deliveries, walk};
-use super::hook::{BY, confirmed, said};
+use super::confirm::{agreed, confirmed, unchanged};
 use super::show;
-use super::value_parsers::id;
-use crate::cli::Globals;
+use super::value_parsers::{Past, id};
 use crate::database;
-use crate::failure::{Misuse, Result};
-use crate::output::{at_a_terminal, notice};
+use crate::failure::Result;
+use crate::globals::{ACTOR, Globals};
+use crate::output::notice;
 use crate::secrets::Need;
 use clap::Args;
 use postrider_core::{HookId, Span};
 use postrider_store::{Discard, HookChange, HookReport, Store};
 use serde::Serialize;
 
-/// Let a hook's deliveries go on, and forget its failures.
+/// Send a hook's deliveries again, and reset its fail count.
 ///
-/// What is held goes on, beginning with a single request, unless it is to be discarded first:
-/// --discard-held gives it up for good, or the part of it that is older than --older-than.
+/// Held deliveries are sent, starting with a single request. With --discard-held they are discarded
+/// for good before, or only those older than --older-than.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -27,22 +27,21 @@ pub struct Enable {
     /// The hook's id
     #[arg(value_parser = id::<HookId>)]
     id: HookId,
-    /// Discard what is held before
+    /// Discard held deliveries before
     #[arg(long)]
     discard_held: bool,
-    /// Discard only deliveries of events that are older than this
+    /// Discard only deliveries of events older than this
     #[arg(long, value_name = "DURATION", requires = "discard_held")]
     older_than: Option<Span>,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long, requires = "discard_held")]
     yes: bool,
 }
 
-/// Give up what is held for a hook that is not active.
+/// Discard the held deliveries of a hook that is not active.
 ///
-/// Cannot be undone: the deliveries end as cancelled, with the reason discarded, and are listed
-/// so. New ones are held as before. Asks first when it is called at a terminal, and needs --yes
-/// elsewhere.
+/// Cannot be undone: the deliveries are cancelled with the reason discarded. New ones are held as
+/// before. Asks for confirmation at a terminal, and needs --yes elsewhere.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -52,22 +51,22 @@ pub struct DiscardHeld {
     /// The hook's id
     #[arg(value_parser = id::<HookId>)]
     id: HookId,
-    /// Only deliveries of events that are older than this
+    /// Only deliveries of events older than this
     #[arg(long, value_name = "DURATION")]
     older_than: Option<Span>,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
 }
 
-/// How many deliveries were given up.
+/// Number of discarded deliveries.
 #[derive(Serialize)]
 struct Discarded {
     hook_id: HookId,
     discarded: u64,
 }
 
-/// The hook after it was enabled, and how many deliveries were given up before.
+/// The hook after it was enabled, and the number of deliveries discarded before.
 #[derive(Serialize)]
 struct Enabled {
     #[serde(flatten)]
@@ -81,25 +80,27 @@ impl Enable {
     pub async fn run(self, globals: &Globals) -> Result<()> {
         let store = database::open(&globals.settings()?, Need::Nothing).await?;
         let mut discarded = None;
-        // A hook that is active holds nothing.
+        // An active hook has no held deliveries.
         if self.discard_held && store.hook(self.id).await?.status != "active" {
-            if !agreed(store.as_ref(), self.id, self.yes).await? {
-                return unchanged(store.as_ref()).await;
+            if !discard_agreed(store.as_ref(), self.id, self.yes).await? {
+                store.close().await;
+                unchanged();
+                return Ok(());
             }
             discarded = Some(discard(store.as_ref(), self.id, self.older_than).await?);
         }
         let change = HookChange::Enable;
-        let hook = store.change_hook(self.id, change, BY, store.now().await?);
+        let hook = store.change_hook(self.id, change, ACTOR, store.now().await?);
         let enabled = Enabled {
             hook: hook.await?,
             discarded,
         };
         store.close().await;
         globals.output().result(&enabled, || {
-            let said = said(&enabled.hook);
+            let status = show::hook_status(&enabled.hook);
             match enabled.discarded {
-                Some(count) => format!("Discarded {}. {said}", deliveries(count)),
-                None => said,
+                Some(count) => format!("Discarded {}. {status}", deliveries(count)),
+                None => status,
             }
         })
     }
@@ -109,8 +110,10 @@ impl DiscardHeld {
     /// Runs the command.
     pub async fn run(self, globals: &Globals) -> Result<()> {
         let store = database::open(&globals.settings()?, Need::Nothing).await?;
-        if !agreed(store.as_ref(), self.id, self.yes).await? {
-            return unchanged(store.as_ref()).await;
+        if !discard_agreed(store.as_ref(), self.id, self.yes).await? {
+            store.close().await;
+            unchanged();
+            return Ok(());
         }
         let discarded = Discarded {
             hook_id: self.id,
@@ -124,35 +127,23 @@ impl DiscardHeld {
     }
 }
 
-/// Whether it is really meant: asked at a terminal, said elsewhere.
-async fn agreed(store: &dyn Store, id: HookId, yes: bool) -> Result<bool> {
-    if yes {
-        return Ok(true);
-    }
-    if !at_a_terminal() {
-        return Err(Misuse::new(
-            "discarding deliveries cannot be undone: say --yes to do it without being asked",
-        ));
-    }
-    notice(show::hook(&store.hook(id).await?));
-    confirmed("Give up for good what is held for this hook, as far as it is meant? [y/N] ")
-}
-
-async fn unchanged(store: &dyn Store) -> Result<()> {
-    store.close().await;
-    notice("Nothing was changed.");
-    Ok(())
+async fn discard_agreed(store: &dyn Store, id: HookId, yes: bool) -> Result<bool> {
+    agreed(yes, "discarding deliveries", async || {
+        notice(show::hook(&store.hook(id).await?));
+        confirmed("Discard the held deliveries of this hook? [y/N] ")
+    })
+    .await
 }
 
 async fn discard(store: &dyn Store, hook: HookId, older_than: Option<Span>) -> Result<u64> {
     let now = store.now().await?;
-    let which = Discard {
+    let selection = Discard {
         hook,
-        made_before: older_than.map(|span| super::value_parsers::Past::Ago(span).from(now)),
-        by: BY.into(),
+        made_before: older_than.map(|span| Past::Ago(span).from(now)),
+        by: ACTOR.into(),
     };
     walk("discarded", async |page| {
-        store.discard_held(&which, page, now).await
+        store.discard_held(&selection, page, now).await
     })
     .await
 }

@@ -1,12 +1,11 @@
 //! `postrider hook change`.
 
-use super::hook::BY;
 use super::hook_limits::LimitFlags;
 use super::show;
 use super::value_parsers::id;
-use crate::cli::Globals;
 use crate::database;
 use crate::failure::{Misuse, Result};
+use crate::globals::{ACTOR, Globals};
 use crate::secrets::Need;
 use clap::Args;
 use postrider_core::{Filter, HookId, SettingsChange};
@@ -72,7 +71,7 @@ impl Change {
         }
         let store = database::open(&globals.settings()?, Need::Nothing).await?;
         let (change, now) = (HookChange::Set(change), store.now().await?);
-        let report = store.change_hook(self.id, change, BY, now).await?;
+        let report = store.change_hook(self.id, change, ACTOR, now).await?;
         store.close().await;
         globals.output().result(&report, || {
             format!("Changed hook {}.\n{}", report.id, show::hook(&report))

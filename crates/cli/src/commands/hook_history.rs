@@ -1,23 +1,23 @@
-//! `postrider hook show` and `postrider hook history`: a hook, and what happened to it.
+//! `postrider hook show` and `postrider hook history`: a hook and its changes.
 
 use super::paging::{Listing, SHOWN};
 use super::show;
 use super::value_parsers::id;
-use crate::cli::Globals;
 use crate::database;
 use crate::failure::Result;
+use crate::globals::Globals;
 use crate::secrets::Need;
 use clap::Args;
 use postrider_core::HookId;
 use postrider_store::{HistoryFilter, HookChangeReport, HookReport};
 use serde::Serialize;
 
-/// How many changes are shown with a hook.
+/// Number of changes that are shown with a hook.
 const SHOWN_WITH_HOOK: u32 = 20;
 
-/// Show what happened to a hook, newest first: who changed it, when and why.
+/// Show the changes of a hook, newest first: who changed it, when and why.
 ///
-/// Also for hooks that were deleted. The newest 500 changes of a hook are kept.
+/// Also works for deleted hooks. The newest 500 changes of a hook are kept.
 #[derive(Debug, Args)]
 pub struct History {
     /// The hook's id
@@ -30,7 +30,7 @@ pub struct History {
 
 /// A hook and its latest changes, the newest last.
 #[derive(Serialize)]
-struct WithHistory {
+struct HookWithHistory {
     #[serde(flatten)]
     hook: HookReport,
     history: Vec<HookChangeReport>,
@@ -47,7 +47,7 @@ pub async fn show(globals: &Globals, id: HookId) -> Result<()> {
     let mut history = store.hook_history(id, filter).await?;
     store.close().await;
     history.reverse();
-    let shown = WithHistory { hook, history };
+    let shown = HookWithHistory { hook, history };
     globals.output().result(&shown, || {
         format!(
             "{}\n\n{}",
@@ -66,7 +66,7 @@ impl History {
             limit: self.limit,
             shown: SHOWN,
             human: show::changes,
-            none: "Nothing is recorded of this hook.",
+            none: "No changes of this hook are recorded.",
         };
         let page = async |before, limit| {
             let filter = HistoryFilter { before, limit };

@@ -1,13 +1,12 @@
-//! What `hook add` takes for a profile: its kind of secret, and the settings that only it knows.
+//! The arguments of `hook add` that depend on the profile: its secret and its own settings.
 
-use super::hook::signing_secret;
-use super::value_parsers::text_argument;
+use super::value_parsers::{signing_secret, text_argument};
 use crate::failure::{Misuse, Result};
 use postrider_core::{BasicAuth, HookCredentials, sha1_hex};
 use postrider_worker::{Profile, SecretUse, SettingValues};
 use serde_json::{Map, Value};
 
-/// The credentials of a hook of this profile with this secret.
+/// The credentials of a hook of this profile, from the argument `--secret`.
 pub(super) fn credentials(profile: &Profile, secret: Option<&str>) -> Result<HookCredentials> {
     if profile.secret == SecretUse::Signs {
         return Ok(HookCredentials::signed_with(signing_secret(secret)?));
@@ -15,7 +14,7 @@ pub(super) fn credentials(profile: &Profile, secret: Option<&str>) -> Result<Hoo
     let Some(secret) = secret else {
         return Ok(HookCredentials::default());
     };
-    // A file ends with a line break that is no part of the secret.
+    // A file ends with a line break that is not part of the secret.
     let text = text_argument(secret)?;
     let text = text.trim_end_matches(['\r', '\n']);
     let token = match profile.secret {
@@ -34,7 +33,7 @@ pub(super) fn credentials(profile: &Profile, secret: Option<&str>) -> Result<Hoo
     })
 }
 
-/// `USER:PASSWORD`. They are not repeated in an error.
+/// Parses `USER:PASSWORD`. Errors do not repeat it.
 pub(super) fn basic(argument: &str) -> Result<BasicAuth> {
     let text = text_argument(argument)?;
     match text.trim_end_matches(['\r', '\n']).split_once(':') {
@@ -46,7 +45,7 @@ pub(super) fn basic(argument: &str) -> Result<BasicAuth> {
     }
 }
 
-/// What `--set` sets, if the profile knows it.
+/// The settings of `--set`, checked against those of the profile.
 pub(super) fn settings(profile: &Profile, set: &[String]) -> Result<Map<String, Value>> {
     let mut settings = Map::new();
     for text in set {
@@ -59,11 +58,11 @@ pub(super) fn settings(profile: &Profile, set: &[String]) -> Result<Map<String, 
         let Some(known) = known else {
             let names: Vec<_> = profile.settings.iter().map(|known| known.name).collect();
             let names = match names.is_empty() {
-                true => "nothing".into(),
+                true => "no settings".into(),
                 false => names.join(", "),
             };
             return Err(Misuse::new(format!(
-                "--set {name}: hooks of the profile {} set {names}",
+                "--set {name}: hooks of the profile {} have {names}",
                 profile.name
             )));
         };
@@ -77,7 +76,7 @@ pub(super) fn settings(profile: &Profile, set: &[String]) -> Result<Map<String, 
     Ok(settings)
 }
 
-/// What to write instead of `value`, if the setting does not take it.
+/// What to write instead of `value`; `None` if the setting accepts it.
 fn objection(values: SettingValues, value: &str) -> Option<String> {
     match values {
         SettingValues::Text => None,
@@ -98,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_what_the_profile_makes_of_it() {
+    fn each_profile_uses_the_secret_in_its_own_way() {
         let token = |name, secret| credentials(profile(name), secret).unwrap().token;
         assert_eq!(
             token("solapi", Some("secretKey")).unwrap(),
@@ -122,22 +121,22 @@ mod tests {
     }
 
     #[test]
-    fn only_what_a_profile_knows_can_be_set() {
+    fn only_settings_of_the_profile_can_be_set() {
         let set = |name, text: &str| settings(profile(name), &[text.to_owned()]);
         let format = set("solapi", "format=envelope").unwrap();
         assert_eq!(format.get("format"), Some(&Value::from("envelope")));
         assert!(set("misskey", "name=a=b").is_ok());
         assert!(set("solapi", "batch=100").is_ok());
-        for (name, text, told) in [
+        for (name, text, expected) in [
             ("solapi", "format=xml", "flat or envelope"),
             ("solapi", "colour=red", "format, batch, event_id, name"),
             ("solapi", "batch=0", "a number from 1 to 100"),
             ("solapi", "batch=101", "a number from 1 to 100"),
-            ("standard", "format=flat", "set nothing"),
+            ("standard", "format=flat", "have no settings"),
             ("thulium", "format", "NAME=VALUE"),
         ] {
             let problem = set(name, text).unwrap_err().to_string();
-            assert!(problem.contains(told), "{problem}");
+            assert!(problem.contains(expected), "{problem}");
         }
     }
 }

@@ -1,11 +1,11 @@
-//! `postrider hook test`.
+//! `postrider hook test`: sends a test event to a hook.
 
 use super::show;
 use super::value_parsers::id;
-use crate::cli::Globals;
 use crate::config::Settings;
 use crate::database;
 use crate::failure::{Result, Silent};
+use crate::globals::Globals;
 use crate::output::{notice, shortened};
 use crate::secrets::Need;
 use anyhow::Context;
@@ -15,11 +15,11 @@ use postrider_store::AttemptReport;
 use postrider_worker::{AddressGuard, Client, DatabaseClock, Metrics, Sender};
 use std::sync::Arc;
 
-/// Send a hook a test event now, and show how it answers.
+/// Send a test event to a hook now, and show the answer.
 ///
 /// The request is made by this command, signed like any delivery, with an event of the type
 /// postrider.test. Nothing is recorded and no failure is counted, whatever the hook's status.
-/// Exit code 0 when the receiver accepts it, else 1.
+/// Exit code 0 when the receiver accepts it, otherwise 1.
 #[derive(Debug, Args)]
 pub struct Test {
     /// The hook's id
@@ -38,20 +38,20 @@ impl Test {
         let attempt = sender.send_test(&hook).await?;
         store.close().await;
         let accepted = attempt.outcome.is_accepted();
-        let report = reported(attempt);
+        let report = report_of(attempt);
         globals.output().result(&report, || {
-            let verdict = match (&report.error, accepted) {
+            let result = match (&report.error, accepted) {
                 (Some(error), false) => format!("Not accepted: {}.", shortened(error, 500)),
                 _ => "Accepted.".to_owned(),
             };
             format!(
-                "{}\n\n{verdict}",
+                "{}\n\n{result}",
                 show::attempts(std::slice::from_ref(&report))
             )
         })?;
         if accepted && hook.status == HookStatus::Disabled {
             notice(format_args!(
-                "Hook {} accepts again and is disabled: let its deliveries go on with\n  postrider hook enable {}",
+                "Hook {} accepts events again but is disabled: enable it with\n  postrider hook enable {}",
                 hook.id, hook.id
             ));
         }
@@ -62,7 +62,7 @@ impl Test {
     }
 }
 
-/// What sends test events.
+/// A sender of test events.
 pub(super) fn sender(
     settings: &Settings,
     clock: Arc<DatabaseClock>,
@@ -79,7 +79,7 @@ pub(super) fn sender(
     ))
 }
 
-fn reported(attempt: Attempt) -> AttemptReport {
+fn report_of(attempt: Attempt) -> AttemptReport {
     let body = String::from_utf8_lossy(&attempt.response);
     AttemptReport {
         id: attempt.id,

@@ -1,12 +1,12 @@
-//! `postrider key …`: keys of the API, and credentials of registrants for the compatible ones.
+//! `postrider key`: API keys, and credentials of registrants for the compatibility APIs.
 
-use super::key_access::{Change, Granted};
+use super::key_access::{ChangeKey, Granted};
 use super::paging::Listing;
 use super::show;
 use super::value_parsers::{id, text_argument};
-use crate::cli::Globals;
 use crate::database;
 use crate::failure::{Misuse, Result};
+use crate::globals::Globals;
 use crate::output::fields;
 use crate::secrets::Need;
 use clap::builder::PossibleValuesParser;
@@ -17,23 +17,22 @@ use postrider_store::{KeyFilter, KeyReport};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// Make, change, list and revoke keys of the API and credentials of registrants.
+/// Create, change, list and revoke API keys and credentials of registrants.
 #[derive(Debug, Subcommand)]
 pub enum KeyCommand {
     Create(Box<Create>),
-    Change(Change),
-    /// List keys and credentials, oldest first, revoked ones included
+    Change(ChangeKey),
+    /// List keys and credentials, oldest first, including revoked ones
     List,
     Revoke(Revoke),
 }
 
-/// Make a key and print what its holder is given, once.
+/// Create a key and print it for its holder, once.
 ///
-/// With --scope it is a key of Postrider's own API, and what is printed is a token, to be sent as
-/// `Authorization: Bearer pr_…`. With --for it is a credential of a registrant who knows the API
-/// of another system: an API key and a secret (solapi), a user and a password (thulium), or a
-/// token (misskey). Tokens and passwords are stored as hashes only; what was lost is replaced by
-/// a new key.
+/// With --scope it is a key of Postrider's own API, and a token is printed, to be sent as
+/// `Authorization: Bearer pr_…`. With --for it is a credential of a registrant for the API of
+/// another system: an API key and a secret (solapi), a user and a password (thulium), or a token
+/// (misskey). Tokens and passwords are stored as hashes only; replace a lost one by a new key.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -45,10 +44,10 @@ Examples:
   postrider key create --for misskey --account 9vaew1esmfme0001 --permission read
   postrider key create --for thulium --account acme --public-id api_user --secret @password.txt")]
 pub struct Create {
-    /// What a key of Postrider's own API is good for
+    /// The permissions of a key of Postrider's own API
     #[arg(long, value_enum, required_unless_present = "dialect")]
     scope: Option<Scope>,
-    /// Make a credential for the API of this system instead
+    /// Create a credential for the API of this system instead
     #[arg(
         long = "for",
         value_name = "SYSTEM",
@@ -57,16 +56,16 @@ pub struct Create {
         requires = "account"
     )]
     dialect: Option<String>,
-    /// In this account only; needed with --for and with the scope account, not possible with admin
+    /// Limit it to this account; required with --for and --scope account, not allowed with admin
     #[arg(long)]
     account: Option<String>,
-    /// What people call it
+    /// A name to recognise it
     #[arg(long)]
     name: Option<String>,
-    /// With --for: the API key or user that its holder has already, instead of a new one
+    /// With --for: the API key or user that its holder already has, instead of a new one
     #[arg(long, requires = "dialect", value_name = "TEXT")]
     public_id: Option<String>,
-    /// With --for: the secret, password or token that its holder has already (@FILE or @- reads
+    /// With --for: the secret, password or token that its holder already has (@FILE or @- reads
     /// it)
     #[arg(long, requires = "dialect", value_name = "TEXT")]
     secret: Option<String>,
@@ -74,7 +73,7 @@ pub struct Create {
     granted: Granted,
 }
 
-/// What a key is good for.
+/// The scope of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Scope {
     /// Everything, in every account
@@ -85,7 +84,7 @@ enum Scope {
     Publish,
 }
 
-/// Revoke a key or a credential, for good.
+/// Revoke a key or a credential for good.
 ///
 /// Every process refuses it within a second.
 #[derive(Debug, Args)]
@@ -95,12 +94,12 @@ pub struct Revoke {
     id: KeyId,
 }
 
-/// A key as it is shown when it is made.
+/// A new key.
 #[derive(Serialize)]
 struct Created<'a> {
     #[serde(flatten)]
     made: &'a KeyReport,
-    /// What its holder is given.
+    /// The values for its holder, by name.
     #[serde(flatten)]
     given: BTreeMap<&'static str, &'a str>,
 }
@@ -158,7 +157,7 @@ impl Create {
         };
         globals.output().result(&created, || {
             format!(
-                "Made key {}.\n{}\n\nToken, shown this once: {}",
+                "Created key {}.\n{}\n\nToken, shown this once: {}",
                 made.id,
                 show::key(&made),
                 token.reveal()
@@ -171,7 +170,7 @@ impl Create {
         let secret = self.secret.as_deref().map(text_argument).transpose()?;
         let issued = (dialect.issue)(Brought {
             public_id: self.public_id.clone(),
-            // A file ends with a line break that is no part of the secret.
+            // A file ends with a line break that is not part of the secret.
             secret: secret.map(|text| text.trim_end_matches(['\r', '\n']).to_owned()),
         });
         let issued = issued.map_err(|error| Misuse::new(error.to_string()))?;
@@ -200,7 +199,7 @@ impl Create {
                 .map(|(name, value)| (*name, value.clone()))
                 .collect();
             format!(
-                "Made a credential for {}: {}.\n{}\n\nFor its holder, shown this once:\n{}",
+                "Created a credential for {}: {}.\n{}\n\nFor its holder, shown this once:\n{}",
                 dialect.name,
                 made.id,
                 show::key(&made),
@@ -217,7 +216,7 @@ async fn list(globals: &Globals) -> Result<()> {
         limit: None,
         shown: u32::MAX,
         human: show::keys,
-        none: "No keys. Make one: postrider key create --scope publish",
+        none: "No keys. Create one: postrider key create --scope publish",
     };
     let page = async |after, limit| Ok(store.keys(KeyFilter { after, limit }).await?);
     listing.write(|key: &KeyReport| key.id, page).await?;

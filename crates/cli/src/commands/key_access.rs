@@ -1,14 +1,14 @@
-//! What a registrant may do, as the command line says it.
+//! The options of `key create` and `key change` that set the access of a registrant.
 
-use crate::cli::Globals;
 use crate::commands::value_parsers::id;
 use crate::database;
 use crate::failure::{Misuse, Result};
+use crate::globals::Globals;
 use crate::secrets::Need;
 use clap::{Args, ValueEnum};
 use postrider_core::{Access, AccessChange, KeyId, RegistrantStatus};
 
-/// What a registrant may do with hooks.
+/// An access right to hooks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Permission {
     /// See them
@@ -17,42 +17,42 @@ pub enum Permission {
     Write,
 }
 
-/// Whether an account, or a member of it, may act.
+/// The status of an account or of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Status {
-    /// It may
+pub enum StatusArg {
+    /// May act
     Active,
-    /// It is suspended, or not yet let in
+    /// Is suspended or not yet admitted
     Inactive,
 }
 
-/// What is granted to a registrant; what is left out is not withheld.
+/// The access granted to a registrant; options that are left out grant everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 pub struct Granted {
-    /// What its holder may do with hooks; repeat it for both, which is also the default
+    /// Access to hooks; repeat it for both, which is the default
     #[arg(long, value_enum)]
     permission: Vec<Permission>,
-    /// Whether its account may act
+    /// Status of its account
     #[arg(long, value_enum)]
-    account_status: Option<Status>,
-    /// Whether its holder may act in its account
+    account_status: Option<StatusArg>,
+    /// Status of its holder in the account
     #[arg(long, value_enum)]
-    member_status: Option<Status>,
-    /// Whether its account has shown whose it is
+    member_status: Option<StatusArg>,
+    /// Whether the identity of its account is verified
     #[arg(long, value_name = "true|false")]
     verified: Option<bool>,
 }
 
-/// Change what a registrant may do.
+/// Change the access of a registrant.
 ///
-/// Only credentials made with --for have permissions and statuses. What is not named stays. The
-/// next request sees the change.
+/// Only credentials created with --for have permissions and statuses. Options that are left out
+/// change nothing. The change applies from the next request.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   postrider key change 0193a5c8-… --permission read
   postrider key change 0193a5c8-… --account-status inactive")]
-pub struct Change {
+pub struct ChangeKey {
     /// The credential's id
     #[arg(value_parser = id::<KeyId>)]
     id: KeyId,
@@ -61,12 +61,12 @@ pub struct Change {
 }
 
 impl Granted {
-    /// Whether nothing is said.
+    /// Whether no option is given.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// What a new credential may do.
+    /// The access of a new credential.
     pub fn access(&self) -> Access {
         let change = self.change();
         let full = Access::default();
@@ -85,15 +85,15 @@ impl Granted {
         AccessChange {
             permission: (!self.permission.is_empty())
                 .then(|| (has(Permission::Read), has(Permission::Write))),
-            account_status: self.account_status.map(Status::standing),
-            member_status: self.member_status.map(Status::standing),
+            account_status: self.account_status.map(StatusArg::status),
+            member_status: self.member_status.map(StatusArg::status),
             verified: self.verified,
         }
     }
 }
 
-impl Status {
-    fn standing(self) -> RegistrantStatus {
+impl StatusArg {
+    fn status(self) -> RegistrantStatus {
         match self {
             Self::Active => RegistrantStatus::Active,
             Self::Inactive => RegistrantStatus::Inactive,
@@ -101,13 +101,13 @@ impl Status {
     }
 }
 
-impl Change {
+impl ChangeKey {
     /// Runs the command.
     pub async fn run(self, globals: &Globals) -> Result<()> {
         let change = self.granted.change();
         if change.is_empty() {
             return Err(Misuse::new(
-                "there is nothing to change: give --permission, --account-status, \
+                "nothing to change: add --permission, --account-status, \
                  --member-status or --verified",
             ));
         }
@@ -129,12 +129,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_named_is_not_withheld() {
+    fn options_that_are_left_out_grant_everything() {
         assert!(Granted::default().access().is_full());
         assert!(Granted::default().change().is_empty());
         let granted = Granted {
             permission: vec![Permission::Read],
-            member_status: Some(Status::Inactive),
+            member_status: Some(StatusArg::Inactive),
             verified: Some(false),
             ..Granted::default()
         };

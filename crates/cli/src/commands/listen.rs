@@ -1,9 +1,9 @@
-//! `postrider listen`: a receiver to try things with.
+//! `postrider listen`: a receiver for experiments.
 
 use super::value_parsers::text_argument;
-use crate::cli::Globals;
 use crate::clock::wall_clock;
 use crate::failure::{Misuse, Result};
+use crate::globals::Globals;
 use crate::output::{Output, moment, notice, printable, shortened};
 use crate::receiver::{Answers, Arrival, Receiver};
 use anyhow::Context;
@@ -18,16 +18,17 @@ use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+/// Number of characters of a body that are shown.
 const BODY_CHARS: usize = 160;
 
 /// Receive webhooks: verify signatures and print what arrives.
 ///
-/// Takes every path and method. With --secret a request whose Standard Webhooks signature does
-/// not fit, or whose timestamp is more than 5 minutes off, is answered 401 and not counted. Ends
+/// Accepts every path and method. With --secret, a request whose Standard Webhooks signature does
+/// not match, or whose timestamp is more than 5 minutes off, is answered 401 and not counted. Ends
 /// on Ctrl-C.
 ///
 /// With --json each arrival is one object a line: id, timestamp, verified (null without
-/// --secret), repeat (how often the id had arrived before), status_answered, headers, body.
+/// --secret), repeat (number of earlier arrivals of the id), status_answered, headers, body.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -41,17 +42,17 @@ Examples:
 Workers call local addresses only if allowed:
   POSTRIDER_WORKER__ALLOW_ADDRESSES=127.0.0.0/8,::1/128 postrider serve")]
 pub struct Listen {
-    /// Where to listen; port 0 takes a free one
+    /// Address to listen on; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9000")]
     listen: String,
     /// Verify with this secret (whsec_…, or whpk_… for ed25519); @FILE keeps it off the command
-    /// line; may be repeated, one of them must fit
+    /// line; may be repeated, one of them must match
     #[arg(long = "secret", value_name = "SECRET")]
     secrets: Vec<String>,
-    /// Answer with this status; with --fail-first only to the requests that fail
+    /// Answer with this status; with --fail-first only the requests that fail
     #[arg(long, value_name = "CODE", value_parser = clap::value_parser!(u16).range(200..=599))]
     status: Option<u16>,
-    /// Wait so long before each answer
+    /// Delay before each answer
     #[arg(long, value_name = "DURATION", default_value = "0s")]
     delay: Span,
     /// Fail the first N requests, whatever their ids, with 500 or --status; then accept
@@ -93,21 +94,22 @@ impl Listen {
     }
 
     fn answers(&self) -> Result<Answers> {
-        let told = self.status.map(StatusCode::from_u16).transpose()?;
-        let status = match told {
+        let given = self.status.map(StatusCode::from_u16).transpose()?;
+        let status = match given {
             Some(status) if self.fail_first == 0 => status,
             _ => StatusCode::OK,
         };
         Ok(Answers {
             status,
             fail_first: self.fail_first,
-            failure: told.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            failure: given.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
             delay: self.delay.get(),
         })
     }
 }
 
-/// A secret to verify with: checked, so that a slip is not taken for a forged signature.
+/// The key of a `--secret` argument, checked so that a typing error does not look like a forged
+/// signature.
 fn verification_key(argument: &str) -> Result<String> {
     let text = text_argument(argument)?.trim().to_owned();
     if let Some(public) = text.strip_prefix("whpk_") {
@@ -131,11 +133,11 @@ async fn ended(done: CancellationToken) {
     }
 }
 
-/// Prints arrivals, and ends the command when enough were accepted or nobody reads any more.
+/// Prints arrivals, and ends the command when enough were accepted or standard output is closed.
 #[derive(Clone)]
-struct Printer(Arc<Printed>);
+struct Printer(Arc<PrinterState>);
 
-struct Printed {
+struct PrinterState {
     output: Output,
     enough: Option<u64>,
     accepted: AtomicU64,
@@ -145,7 +147,7 @@ struct Printed {
 
 impl Printer {
     fn new(output: Output, enough: Option<u64>, done: CancellationToken) -> Self {
-        Self(Arc::new(Printed {
+        Self(Arc::new(PrinterState {
             output,
             enough,
             accepted: AtomicU64::new(0),
@@ -156,7 +158,7 @@ impl Printer {
 
     fn print(&self, arrival: &Arrival) {
         let inner = &self.0;
-        if let Err(error) = inner.output.result(arrival, || said(arrival)) {
+        if let Err(error) = inner.output.result(arrival, || sentence(arrival)) {
             *inner.failure.lock().unwrap_or_else(|e| e.into_inner()) = Some(error);
             inner.done.cancel();
             return;
@@ -177,14 +179,14 @@ impl Printer {
     }
 }
 
-/// The parts of an envelope that are worth a headline.
+/// The field of an envelope that is shown.
 #[derive(Deserialize)]
 struct Envelope {
     #[serde(rename = "type")]
     event_type: String,
 }
 
-fn said(arrival: &Arrival) -> String {
+fn sentence(arrival: &Arrival) -> String {
     let envelope = serde_json::from_str::<Envelope>(&arrival.body).ok();
     let what = envelope.map_or("no event type".into(), |envelope| {
         printable(&envelope.event_type)
@@ -212,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_in_the_secret_is_refused_without_being_repeated() {
+    fn a_malformed_secret_is_refused_without_being_repeated() {
         let problem = verification_key("whsec_hunter2").unwrap_err().to_string();
         assert!(problem.starts_with("--secret: "), "{problem}");
         assert!(!problem.contains("hunter2"), "{problem}");
@@ -221,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn arrivals_read_as_sentences_and_steer_no_terminal() {
+    fn arrivals_are_sentences_that_cannot_control_the_terminal() {
         let arrival = Arrival {
             at: Default::default(),
             id: Some("a\u{1b}[2J".into()),
@@ -234,7 +236,7 @@ mod tests {
             body: "{\"type\":\"invoice.paid\"}".into(),
         };
         assert_eq!(
-            said(&arrival),
+            sentence(&arrival),
             "1970-01-01T00:00:00Z  invoice.paid  unverified, answered 200, arrival 2 of this \
              id\n  webhook-id a [2J\n  {\"type\":\"invoice.paid\"}"
         );

@@ -1,13 +1,13 @@
-//! `postrider metrics`: the catalogue of what is served under `/metrics`.
+//! `postrider metrics`: the catalogue of the metrics under `/metrics`.
 
-use crate::cli::Globals;
 use crate::failure::Result;
+use crate::globals::Globals;
 use clap::Args;
 use postrider_worker::{Entry, Kind, MetricOf, Metrics};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// List every metric there is: name, kind, unit, labels, what it tells.
+/// List all metrics: name, kind, unit, labels and meaning.
 ///
 /// Prints the document docs/metrics.md; with --json one object for each metric. Needs no
 /// database.
@@ -15,13 +15,13 @@ use std::collections::BTreeMap;
 pub struct MetricsCommand {}
 
 #[derive(Serialize)]
-struct Described<'a> {
+struct MetricLine<'a> {
     name: &'a str,
     kind: &'static str,
     unit: &'static str,
-    /// Labels, each with the values that are known beforehand.
+    /// Labels, each with its fixed values.
     labels: BTreeMap<&'static str, &'a [String]>,
-    /// Whether every process shows the same, so that it must not be added up.
+    /// Whether every process shows the same value, which must not be summed.
     of_database: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     buckets: Option<&'a [f64]>,
@@ -43,14 +43,14 @@ impl MetricsCommand {
     }
 }
 
-fn described(entry: &Entry) -> Described<'_> {
+fn described(entry: &Entry) -> MetricLine<'_> {
     let (kind, buckets) = match &entry.kind {
         Kind::Counter => ("counter", None),
         Kind::Gauge => ("gauge", None),
         Kind::Histogram(buckets) => ("histogram", Some(buckets.as_slice())),
     };
     let labels = entry.labels.iter();
-    Described {
+    MetricLine {
         name: &entry.name,
         kind,
         unit: entry.unit(),

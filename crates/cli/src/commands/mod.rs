@@ -1,9 +1,11 @@
-//! The commands, a file for each group.
+//! The commands, one file for each group.
 
 pub mod bench;
 mod bulk;
 pub mod check;
 mod check_database;
+mod check_report;
+mod confirm;
 pub mod delivery;
 mod delivery_many;
 pub mod demo;

@@ -1,35 +1,35 @@
 //! Listings of any length, read page by page.
 //!
-//! Programs get every row, each page written as soon as it is read; people get the newest few
-//! and are told so.
+//! With `--json` every row is written, each page as soon as it is read. As text only the first rows
+//! are shown, with a notice when there are more.
 
 use crate::failure::Result;
 use crate::output::{Output, notice};
 use serde::Serialize;
 
-/// How many rows people are shown unless they ask for more.
+/// Number of rows shown as text without `--limit`.
 pub const SHOWN: u32 = 100;
 
-/// How many rows are read at a time.
+/// Number of rows read at a time.
 const PAGE: u32 = 500;
 
-/// A listing to be made.
+/// A listing.
 pub struct Listing<'a, T> {
-    /// Where it goes.
+    /// How it is written.
     pub output: Output,
-    /// At most this many rows, as asked.
+    /// The most rows, from `--limit`.
     pub limit: Option<u32>,
-    /// At most this many for people who did not ask.
+    /// The most rows as text without `--limit`.
     pub shown: u32,
-    /// How rows look to people.
+    /// Formats the rows as text.
     pub human: fn(&[T]) -> String,
-    /// What to say when there are none.
+    /// The notice when there are no rows.
     pub none: &'a str,
 }
 
 impl<T: Serialize> Listing<'_, T> {
-    /// Writes what `fetch` gives: pages of at most so many rows, each after the key of the last
-    /// row before it.
+    /// Writes the pages that `fetch` returns. Its arguments are the key of the last row of the page
+    /// before and the most rows of a page.
     pub async fn write<K>(
         self,
         key: impl Fn(&T) -> K,

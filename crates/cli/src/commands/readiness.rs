@@ -1,4 +1,4 @@
-//! What `serve` tells of itself: its metrics, and whether it is ready.
+//! The metrics and readiness of `serve`.
 
 use async_trait::async_trait;
 use axum::Router;
@@ -14,60 +14,60 @@ use tokio_util::sync::CancellationToken;
 /// How long `/readyz` waits for the database.
 const READY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A worker that has not looked for work with success for so long, and some polls, does not move.
+/// A worker stands still when no search for work has succeeded for this long and three polls.
 const NO_LOOK_MAX: Duration = Duration::from_secs(10);
 
-/// Nor does one that has done nothing for so long, and two requests, although there was work
-/// that it may do.
+/// A worker stands still when it has had startable work but done nothing for this long and two
+/// request timeouts.
 const NO_WORK_MAX: Duration = Duration::from_secs(30);
 
-/// What is looked at when somebody asks.
+/// The parts of the process that are observed.
 #[derive(Clone)]
-pub struct Watched {
-    /// Where everything is.
+pub struct Observed {
+    /// The store, for its pools and the state of its tables.
     pub store: Arc<dyn Store>,
-    /// What is counted.
+    /// The metrics to encode.
     pub metrics: Arc<Metrics>,
-    /// Whether the worker moves, if there is one.
+    /// Progress of the worker; `None` in a process without one.
     pub progress: Option<Arc<Progress>>,
-    /// Ends the process.
+    /// Cancelled when the process drains.
     pub drain: CancellationToken,
 }
 
-/// Counts what the API answers.
-pub struct Counted(pub Arc<Metrics>);
+/// Counts the answers of the API.
+pub struct AnswerCounter(pub Arc<Metrics>);
 
-/// What makes this process ready.
-pub struct Ready {
-    watched: Watched,
+/// Checks whether this process is ready.
+pub struct ReadinessCheck {
+    observed: Observed,
     no_look_max: Duration,
     no_work_max: Duration,
 }
 
-impl Watched {
+impl Observed {
     /// The route of `/metrics`.
     pub fn routes(&self) -> Router {
-        let watched = self.clone();
+        let observed = self.clone();
         let encode = move || {
-            let watched = watched.clone();
+            let observed = observed.clone();
             async move {
                 let kind = (header::CONTENT_TYPE, "text/plain; version=0.0.4");
-                ([kind], watched.encode())
+                ([kind], observed.encode())
             }
         };
         Router::new().route("/metrics", get(encode))
     }
 
-    /// What `/readyz` asks.
-    pub fn readiness(&self, worker: &WorkerSettings) -> Ready {
-        Ready {
-            watched: self.clone(),
+    /// The check behind `/readyz`.
+    pub fn readiness(&self, worker: &WorkerSettings) -> ReadinessCheck {
+        ReadinessCheck {
+            observed: self.clone(),
             no_look_max: NO_LOOK_MAX + 3 * worker.poll_interval.get(),
             no_work_max: NO_WORK_MAX + 2 * worker.request_timeout.get(),
         }
     }
 
-    /// All metrics, with those that are looked up only when they are asked for.
+    /// All metrics as text, after updating those that are sampled on request.
     fn encode(&self) -> String {
         self.metrics.show_pools(&self.store.pools());
         if let Some(progress) = &self.progress {
@@ -77,20 +77,20 @@ impl Watched {
     }
 }
 
-impl Observer for Counted {
+impl Observer for AnswerCounter {
     fn answered(&self, route: &str, method: &str, status: &str, took: Duration) {
         self.0.http_answered(route, method, status, took);
     }
 }
 
 #[async_trait]
-impl Readiness for Ready {
+impl Readiness for ReadinessCheck {
     async fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        if self.watched.drain.is_cancelled() {
+        if self.observed.drain.is_cancelled() {
             problems.push("draining".into());
         }
-        match tokio::time::timeout(READY_TIMEOUT, self.watched.store.schema()).await {
+        match tokio::time::timeout(READY_TIMEOUT, self.observed.store.schema()).await {
             Err(_) => problems.push(format!(
                 "the database did not answer within {} s",
                 READY_TIMEOUT.as_secs()
@@ -98,19 +98,19 @@ impl Readiness for Ready {
             Ok(Err(error)) => problems.push(error.to_string()),
             Ok(Ok(state)) => problems.extend(state.problem()),
         }
-        if let Some(progress) = &self.watched.progress {
+        if let Some(progress) = &self.observed.progress {
             problems.extend(self.standstill(progress.standstill()));
         }
         problems
     }
 }
 
-impl Ready {
-    /// What is wrong with a worker that has been standing still for so long.
+impl ReadinessCheck {
+    /// The problem of a worker that stands still; `None` if it does not.
     fn standstill(&self, still: Standstill) -> Option<String> {
         if still.no_look > self.no_look_max {
             return Some(format!(
-                "the worker has not looked for work for {} s: its log says why",
+                "the worker has not looked for work for {} s: see its log",
                 still.no_look.as_secs()
             ));
         }
@@ -129,18 +129,18 @@ mod tests {
     use postrider_store::DatabaseSettings;
 
     #[tokio::test]
-    async fn a_worker_is_unready_when_it_stands_still_for_long() {
+    async fn a_worker_that_stands_still_is_not_ready() {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}/postrider.db", folder.path().display());
         let settings = DatabaseSettings { url };
         let store = postrider_store::open(&settings, Default::default()).await;
-        let watched = Watched {
+        let observed = Observed {
             store: store.unwrap(),
             metrics: Arc::new(Metrics::new()),
             progress: None,
             drain: CancellationToken::new(),
         };
-        let ready = watched.readiness(&WorkerSettings::default());
+        let ready = observed.readiness(&WorkerSettings::default());
         let still = |no_look, no_work| {
             ready.standstill(Standstill {
                 no_look: Duration::from_secs(no_look),
@@ -148,9 +148,9 @@ mod tests {
             })
         };
         assert_eq!(still(0, 0), None);
-        // Requests may take 15 s, and nothing else may be free to start meanwhile.
+        // Requests may take 15 s, and meanwhile no other delivery may be startable.
         assert_eq!(still(9, 59), None);
-        let looks = "the worker has not looked for work for 11 s: its log says why";
+        let looks = "the worker has not looked for work for 11 s: see its log";
         assert_eq!(still(11, 0).as_deref(), Some(looks));
         let works = "the worker has done nothing for 61 s although work is due";
         assert_eq!(still(0, 61).as_deref(), Some(works));

@@ -1,14 +1,14 @@
-//! `postrider serve`: the worker pool, the HTTP interface, and their end.
+//! `postrider serve`: runs the worker and the HTTP interfaces until a signal stops them.
 //!
-//! The first signal drains: nothing more is leased, what is in flight is finished and
-//! recorded. The second, or the deadline, cuts; what is cut is repeated by the next worker.
+//! The first signal drains: nothing more is leased, and attempts in flight are finished and recorded.
+//! The second signal, or the deadline, cuts them; the next worker repeats what was cut.
 
 use super::hook_test;
-use super::readiness::{Counted, Watched};
-use crate::cli::Globals;
+use super::readiness::{AnswerCounter, Observed};
 use crate::config::Settings;
 use crate::database::{self, try_write};
 use crate::failure::{Result, Silent};
+use crate::globals::Globals;
 use crate::sd_notify::Supervisor;
 use crate::secrets::Need;
 use crate::traces::Traces;
@@ -32,43 +32,44 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-/// How much longer than the longest request a drain may take.
+/// How much longer than `worker.request_timeout` a drain may take.
 const DRAIN_MARGIN: Duration = Duration::from_secs(5);
 
-/// How long requests get to be answered at the end, and after a cut.
+/// How long the API may take to answer the remaining requests at the end.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
+/// The same after a cut.
 const LAST_ANSWERS_CUT: Duration = Duration::from_secs(1);
 
-/// Deliver, and take events over HTTP: run the worker pool and the API until stopped.
+/// Deliver events and accept them over HTTP: run the worker and the API until stopped.
 ///
-/// Opens metrics.listen with /metrics, /livez and /readyz in every role, and api.listen with the
-/// API and the two probes in the roles all and api. SIGTERM or Ctrl-C drains: nothing new is
-/// started, what is in flight is finished and recorded, at most worker.request_timeout and 5 s;
-/// then the API answers what it has accepted and closes. A second signal cuts; what is cut is
-/// delivered again, and the exit code is 1.
+/// Serves /metrics, /livez and /readyz on metrics.listen in every role, and the API and the two
+/// probes on api.listen in the roles all and api. SIGTERM or Ctrl-C drains: nothing new is started;
+/// attempts in flight are finished and recorded, for at most worker.request_timeout and 5 s; then
+/// the API answers the requests it has accepted and closes. A second signal cuts the attempts in
+/// flight; they are repeated later, and the exit code is 1.
 ///
-/// Says on standard output where it listens and when it is ready; with --json one object:
-/// ready, role, database, metrics, api.
+/// Prints its addresses on standard output when it is ready; with --json one object: ready, role,
+/// database, metrics, api.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   postrider serve
   postrider serve --role worker --database postgres://postrider@db/app
   postrider serve --role api --database postgres://postrider@db/app
-  POSTRIDER_WORKER__ALLOW_ADDRESSES=127.0.0.0/8,::1/128 postrider serve    try with local receivers
+  POSTRIDER_WORKER__ALLOW_ADDRESSES=127.0.0.0/8,::1/128 postrider serve    with local receivers
 
-PostgreSQL takes any number of worker processes, SQLite one for each file.")]
+PostgreSQL allows any number of worker processes, SQLite one for each file.")]
 pub struct Serve {
-    /// What this process does
+    /// The role of this process
     #[arg(long, value_enum, default_value_t = Role::All)]
     role: Role,
 }
 
-/// What a process does.
+/// The role of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Role {
-    /// Everything
+    /// Deliver and serve the API
     All,
     /// Deliver
     Worker,
@@ -76,7 +77,7 @@ enum Role {
     Api,
 }
 
-/// What is said when the process is ready.
+/// The announcement of a process that is ready.
 #[derive(Serialize)]
 struct Started {
     ready: bool,
@@ -93,16 +94,16 @@ impl Serve {
         let settings = globals.settings()?;
         let traces = Traces::start()?;
         let signals = Signals::new()?;
-        let works = self.role != Role::Api;
-        // Without a key the API still takes events; what concerns secrets it refuses.
+        let delivers = self.role != Role::Api;
+        // Without a key the API still accepts events, and refuses requests that need secrets.
         let keyless = settings.backend()? == Backend::Postgres && settings.secrets.key.is_none();
-        let need = match works || !keyless {
+        let need = match delivers || !keyless {
             true => Need::Secrets,
             false => Need::Nothing,
         };
         let store = database::open(&settings, need).await?;
         try_write(store.as_ref()).await?;
-        let claim = match works {
+        let claim = match delivers {
             true => store.claim_worker().await?,
             false => WorkerClaim::default(),
         };
@@ -145,7 +146,7 @@ impl Serve {
                 traces,
             )?),
         };
-        let keeper = Pruner {
+        let pruner = Pruner {
             store: store.clone(),
             clock: clock.clone(),
             keep: settings.retention.keep(),
@@ -159,16 +160,16 @@ impl Serve {
             api: api_listener.as_ref().map(url_of).transpose()?,
         };
         let shutdown = Shutdown::default();
-        let watched = Watched {
+        let observed = Observed {
             store: store.clone(),
             metrics: metrics.clone(),
             progress: worker.as_ref().map(Worker::progress),
             drain: shutdown.drain.clone(),
         };
-        let readiness: Arc<dyn Readiness> = Arc::new(watched.readiness(&settings.worker));
+        let readiness: Arc<dyn Readiness> = Arc::new(observed.readiness(&settings.worker));
         let closed = CancellationToken::new();
         let mut servers = JoinSet::new();
-        let metrics_router = watched.routes().merge(probes(readiness.clone()));
+        let metrics_router = observed.routes().merge(probes(readiness.clone()));
         servers.spawn(answer(metrics_listener, metrics_router, closed.clone()));
         let mut api = None;
         if let Some(listener) = api_listener {
@@ -183,13 +184,13 @@ impl Serve {
                     Backend::Sqlite => 1,
                 },
                 published: Arc::new(move || waker.iter().for_each(Waker::wake)),
-                tests: Arc::new(Tests(tests)),
+                tests: Arc::new(TestEvents(tests)),
                 limits: ApiLimits {
                     publishing: settings.api.publish_limit,
                     managing: settings.api.rate_limit,
                 },
                 cors_origins: settings.api.cors_origins.clone(),
-                observer: Arc::new(Counted(metrics)),
+                observer: Arc::new(AnswerCounter(metrics)),
                 traces: traces.publishing(),
                 dialects: settings.dialects(),
             });
@@ -204,19 +205,19 @@ impl Serve {
         let signals = tokio::spawn(signals);
         globals
             .output()
-            .result(&started, || said(&started, settings))?;
+            .result(&started, || sentence(&started, settings))?;
         supervisor.ready();
         let _alive =
             AbortOnDropHandle::new(tokio::spawn(async move { supervisor.keep_alive().await }));
         let was_cut = match worker {
             Some(worker) => {
                 let drain = shutdown.drain.clone();
-                tokio::spawn(async move { keeper.run(drain).await });
+                tokio::spawn(async move { pruner.run(drain).await });
                 let drained = worker.run(shutdown).await;
                 info!(
                     released = drained.released,
                     cut = drained.cut,
-                    "Stopped: {} unstarted leases given back, {} requests cut",
+                    "Stopped: {} unstarted leases released, {} requests cut",
                     drained.released,
                     drained.cut
                 );
@@ -271,7 +272,7 @@ async fn bind(section: &str, address: &str) -> Result<TcpListener> {
         let variable = format!("POSTRIDER_{}__LISTEN", section.to_uppercase());
         let advice = match error.kind() {
             ErrorKind::AddrInUse => format!(
-                "another process listens there, perhaps another postrider: stop it, or set \
+                "another process, perhaps another postrider, listens on it: stop it, or set \
                  {section}.listen ({variable}) to another port"
             ),
             _ => {
@@ -286,7 +287,7 @@ fn url_of(listener: &TcpListener) -> Result<String> {
     Ok(format!("http://{}", listener.local_addr()?))
 }
 
-fn said(started: &Started, settings: &Settings) -> String {
+fn sentence(started: &Started, settings: &Settings) -> String {
     let mut lines = vec![format!("Database: {}.", started.database)];
     lines.push(format!(
         "Metrics and health on {} (/metrics, /livez, /readyz).",
@@ -308,11 +309,11 @@ fn said(started: &Started, settings: &Settings) -> String {
     lines.join("\n")
 }
 
-/// Sends the test events that the API is asked for.
-struct Tests(Sender);
+/// Sends test events for the API.
+struct TestEvents(Sender);
 
 #[async_trait]
-impl TestSender for Tests {
+impl TestSender for TestEvents {
     async fn send_test(&self, hook: &Hook) -> std::result::Result<Attempt, String> {
         let attempt = self.0.send_test(hook).await;
         attempt.map_err(|error| error.to_string())
@@ -329,7 +330,7 @@ impl TestSender for Tests {
     }
 }
 
-/// SIGTERM and SIGINT, heard from the beginning on.
+/// SIGTERM and SIGINT, received from its creation on.
 struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
@@ -350,19 +351,19 @@ impl Signals {
         }
     }
 
-    /// Drains at the first signal, cuts at the second or after `deadline`.
-    async fn obey(mut self, shutdown: Shutdown, deadline: Duration, told: Arc<Supervisor>) {
+    /// Drains at the first signal, and cuts at the second or after `deadline`.
+    async fn obey(mut self, shutdown: Shutdown, deadline: Duration, supervisor: Arc<Supervisor>) {
         self.next().await;
         shutdown.drain.cancel();
-        told.stopping();
+        supervisor.stopping();
         info!(
-            "Draining: finishing what is in flight, for at most {} s; a second signal cuts it",
+            "Draining: finishing attempts in flight, for at most {} s; a second signal cuts them",
             deadline.as_secs()
         );
         tokio::select! {
-            () = self.next() => warn!("Cut by a second signal; what was in flight is repeated"),
+            () = self.next() => warn!("Cut by a second signal; attempts in flight will be repeated"),
             () = tokio::time::sleep(deadline) => {
-                warn!("Cut at the deadline; what was in flight is repeated");
+                warn!("Cut at the deadline; attempts in flight will be repeated");
             }
         }
         shutdown.cut.cancel();

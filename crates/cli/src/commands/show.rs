@@ -88,6 +88,22 @@ fn order(after_failure: OnFailure) -> String {
     }
 }
 
+/// The status of a hook and the number of its held deliveries, in a sentence.
+pub fn hook_status(report: &HookReport) -> String {
+    let held = match report.held {
+        0 => String::new(),
+        1 => " 1 delivery is held for it.".into(),
+        held => format!(" {held} deliveries are held for it."),
+    };
+    match report.status.as_str() {
+        "active" => format!("Hook {} is active.", report.id),
+        status => format!(
+            "Hook {} is {status}.{held} Enable it with: postrider hook enable {}",
+            report.id, report.id
+        ),
+    }
+}
+
 /// Many hooks.
 pub fn hooks(hooks: &[HookReport]) -> String {
     let rows = hooks.iter().map(|hook| {

@@ -1,19 +1,19 @@
-//! Reading arguments that are more than a word.
+//! Parsers of argument values.
 
 use crate::failure::{Misuse, Result};
 use anyhow::Context;
 use chrono::TimeDelta;
-use postrider_core::{Span, SpanError, Timestamp};
+use postrider_core::{SecretError, SigningSecret, Span, SpanError, Timestamp};
 use std::io::Read;
 use std::str::FromStr;
 
-/// An id, as every listing prints it.
+/// Parses an id as listings print it.
 pub fn id<T: FromStr>(text: &str) -> std::result::Result<T, String> {
     text.parse()
         .map_err(|_| "not an id: write it as a listing prints it, 0193a5c8-…".to_owned())
 }
 
-/// An argument's text: itself, the content of a file (`@FILE`) or of standard input (`@-`).
+/// The text of an argument: itself, or the content of a file (`@FILE`) or of standard input (`@-`).
 pub fn text_argument(argument: &str) -> Result<String> {
     match argument.strip_prefix('@') {
         None => Ok(argument.to_owned()),
@@ -29,17 +29,17 @@ pub fn text_argument(argument: &str) -> Result<String> {
     }
 }
 
-/// A moment on a command line.
+/// A time in the future: absolute, or a duration from now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
-    /// This one.
+    /// An absolute time, which may also be past.
     At(Timestamp),
-    /// So long from now.
+    /// A duration from now.
     In(Span),
 }
 
 impl Moment {
-    /// Reads RFC 3339, or a duration.
+    /// Parses RFC 3339 or a duration.
     pub fn parse(text: &str) -> std::result::Result<Self, String> {
         if let Ok(at) = chrono::DateTime::parse_from_rfc3339(text) {
             return Ok(Self::At(at.to_utc()));
@@ -52,7 +52,7 @@ impl Moment {
         })
     }
 
-    /// The moment, seen from `now`; the end of time when it is too far away.
+    /// The absolute time, given `now`; the latest possible one if it is out of range.
     pub fn from(self, now: Timestamp) -> Timestamp {
         match self {
             Self::At(at) => at,
@@ -64,29 +64,29 @@ impl Moment {
     }
 }
 
-/// A moment in the past on a command line.
+/// A time in the past: absolute, or a duration before now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Past {
-    /// This one.
+    /// An absolute time.
     At(Timestamp),
-    /// So long ago.
+    /// A duration before now.
     Ago(Span),
 }
 
 impl Past {
-    /// Reads RFC 3339, or a duration.
+    /// Parses RFC 3339 or a duration.
     pub fn parse(text: &str) -> std::result::Result<Self, String> {
         match Moment::parse(text) {
             Ok(Moment::At(at)) => Ok(Self::At(at)),
             Ok(Moment::In(span)) => Ok(Self::Ago(span)),
             Err(_) => Err(
-                "write it as 2026-01-31T18:00:00Z, or as a duration until now such as 3d"
+                "write it as 2026-01-31T18:00:00Z, or as a duration before now such as 3d"
                     .to_owned(),
             ),
         }
     }
 
-    /// The moment, seen from `now`; the beginning of time when it is too far away.
+    /// The absolute time, given `now`; 1970 if it is out of range.
     pub fn from(self, now: Timestamp) -> Timestamp {
         match self {
             Self::At(at) => at,
@@ -98,7 +98,17 @@ impl Past {
     }
 }
 
-/// `NAME=VALUE`. The value may be a secret, so it is not repeated in an error.
+/// The signing secret of a `--secret` argument; a new one without it.
+pub fn signing_secret(argument: Option<&str>) -> Result<SigningSecret> {
+    match argument {
+        None => Ok(SigningSecret::generate()),
+        Some(argument) => text_argument(argument)?
+            .parse()
+            .map_err(|error: SecretError| Misuse::new(error.to_string())),
+    }
+}
+
+/// Parses `NAME=VALUE`. Errors do not repeat the value, which may be a secret.
 pub fn header_argument(text: &str) -> Result<(String, String)> {
     match text.split_once('=') {
         Some((name, value)) => Ok((name.trim().to_owned(), value.to_owned())),
@@ -114,7 +124,7 @@ mod tests {
     use chrono::{TimeZone, Utc};
 
     #[test]
-    fn a_moment_is_absolute_or_from_now() {
+    fn a_time_is_absolute_or_from_now() {
         let now = Utc.timestamp_opt(1_700_000_000, 0).unwrap();
         let parse = |text| Moment::parse(text).map(|moment| moment.from(now));
         assert_eq!(parse("10m"), Ok(now + TimeDelta::minutes(10)));
@@ -127,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_in_the_past_is_absolute_or_until_now() {
+    fn a_time_in_the_past_is_absolute_or_before_now() {
         let now = Utc.timestamp_opt(1_700_000_000, 0).unwrap();
         let parse = |text| Past::parse(text).map(|moment| moment.from(now));
         assert_eq!(parse("10m"), Ok(now - TimeDelta::minutes(10)));

@@ -1,13 +1,13 @@
-//! Which sections and keys there are, and what to say about one there is not.
+//! The sections and keys that exist, and the error for one that does not.
 
 use super::Settings;
 use crate::failure::{Misuse, Result};
 use std::collections::BTreeMap;
 
 /// The known keys by section.
-pub struct Known(BTreeMap<String, Vec<String>>);
+pub struct KnownKeys(BTreeMap<String, Vec<String>>);
 
-impl Known {
+impl KnownKeys {
     /// The sections and keys of [`Settings`].
     pub fn new() -> Self {
         let keys = |section: &serde_json::Value| {
@@ -23,7 +23,7 @@ impl Known {
         )
     }
 
-    /// Whether there is such a key.
+    /// Whether the section has the key.
     pub fn has(&self, section: &str, key: &str) -> bool {
         self.0
             .get(section)
@@ -37,7 +37,7 @@ impl Known {
             .flat_map(|(section, keys)| keys.iter().map(move |key| format!("{section}.{key}")))
     }
 
-    /// Refuses a section that does not exist.
+    /// Refuses an unknown section; `origin` names the file or variable.
     pub fn check_section(&self, origin: &str, section: &str) -> Result<()> {
         if self.0.contains_key(section) {
             return Ok(());
@@ -50,7 +50,7 @@ impl Known {
             .collect();
         let advice = match nearest(section, self.0.keys()) {
             _ if !homes.is_empty() => {
-                format!("it is a key and stands under {}", homes.join(" or "))
+                format!("it is a key: write it under {}", homes.join(" or "))
             }
             Some(known) => format!("did you mean [{known}]?"),
             None => format!("the sections are {}", list(self.0.keys())),
@@ -60,7 +60,7 @@ impl Known {
         )))
     }
 
-    /// Refuses a key that does not exist, and its section if that does not.
+    /// Refuses an unknown key or section; `origin` names the file or variable.
     pub fn check_key(&self, origin: &str, section: &str, key: &str) -> Result<()> {
         self.check_section(origin, section)?;
         if self.has(section, key) {
@@ -70,7 +70,7 @@ impl Known {
         let advice = match nearest(key, keys.clone()) {
             Some(known) => format!("did you mean \"{section}.{known}\"?"),
             None if keys.clone().next().is_none() => format!("[{section}] has no keys"),
-            None => format!("[{section}] knows {}", list(keys)),
+            None => format!("the keys of [{section}] are {}", list(keys)),
         };
         Err(Misuse::new(format!(
             "{origin}: unknown key \"{section}.{key}\"; {advice}"
@@ -82,7 +82,7 @@ fn list<'a>(names: impl Iterator<Item = &'a String>) -> String {
     names.map(String::as_str).collect::<Vec<_>>().join(", ")
 }
 
-/// The name that `text` most likely means, if any is close.
+/// The name most similar to `text`, if one is similar enough.
 fn nearest<'a>(text: &str, names: impl Iterator<Item = &'a String>) -> Option<&'a String> {
     names
         .map(|name| (strsim::normalized_damerau_levenshtein(text, name), name))
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     fn problem(section: &str, key: &str) -> String {
-        Known::new()
+        KnownKeys::new()
             .check_key("postrider.toml", section, key)
             .unwrap_err()
             .to_string()
@@ -131,12 +131,12 @@ mod tests {
             "worker.poll_interval",
             "worker.request_timeout",
         ];
-        let known: Vec<_> = Known::new().paths().collect();
+        let known: Vec<_> = KnownKeys::new().paths().collect();
         for path in documented {
             assert!(known.iter().any(|known| known == path), "{path}");
         }
         assert!(
-            Known::new()
+            KnownKeys::new()
                 .check_section("postrider.toml", "thulium")
                 .is_ok()
         );
@@ -150,10 +150,10 @@ mod tests {
         );
         assert_eq!(
             problem("database", "pool_size"),
-            "postrider.toml: unknown key \"database.pool_size\"; [database] knows url"
+            "postrider.toml: unknown key \"database.pool_size\"; the keys of [database] are url"
         );
         assert!(problem("workers", "lease").ends_with("did you mean [worker]?"));
-        assert!(problem("concurrency", "").ends_with("stands under [worker]"));
+        assert!(problem("concurrency", "").ends_with("write it under [worker]"));
         assert!(problem("zebra", "x").contains("the sections are api, database, "));
         assert!(problem("thulium", "x").ends_with("[thulium] has no keys"));
     }

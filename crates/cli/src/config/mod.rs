@@ -1,9 +1,11 @@
-//! The configuration: what can be set, where it may stand, and the rules across sections.
+//! The configuration: its sections, its sources, and the rules across sections.
 //!
-//! Later sources win: `postrider.toml`, then `DATABASE_URL`, then `POSTRIDER_SECTION__KEY`,
-//! then flags. A key nobody knows and a contradiction stop the program before it does
-//! anything, with a sentence that says what to change.
+//! Later sources win: `postrider.toml`, then `DATABASE_URL`, then `POSTRIDER_SECTION__KEY`, then
+//! flags. An unknown key or a contradiction stops the program at its start, with a text that says
+//! what to change.
 
+#[cfg(test)]
+mod documented;
 mod known_keys;
 mod sections;
 mod sources;
@@ -19,24 +21,25 @@ use postrider_api::DialectSettings;
 use postrider_store::{Backend, DatabaseSettings};
 use postrider_worker::{HookDefaults, ProfileOptions, WorkerSettings};
 use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
 
-/// Every section. The known keys are read off its default, so a key added here is known.
+/// All sections. The known keys are derived from the default value, so a new field is known.
 #[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Where everything is kept.
+    /// The database that holds everything.
     pub database: DatabaseSettings,
     /// The management API.
     pub api: ApiSettings,
-    /// Metrics and health.
+    /// The listener of metrics and health.
     pub metrics: MetricsSettings,
-    /// How a worker works.
+    /// Limits and times of a worker.
     pub worker: WorkerSettings,
-    /// What holds for every hook that does not say otherwise.
+    /// Defaults for hooks without a value of their own.
     pub hooks: HookDefaults,
     /// How long history is kept.
     pub retention: RetentionSettings,
-    /// The keys of stored secrets.
+    /// The keys that seal stored secrets.
     pub secrets: SecretsSettings,
     /// The SOLAPI dialect.
     pub solapi: SolapiSettings,
@@ -66,8 +69,7 @@ impl Settings {
         self.misskey.check().map_err(Misuse::new)
     }
 
-    /// What holds for hooks that do not say otherwise, with what single profiles are configured
-    /// with.
+    /// Defaults for hooks without a value of their own, with the options of the profiles.
     pub fn hook_defaults(&self) -> HookDefaults {
         HookDefaults {
             profiles: ProfileOptions {
@@ -78,7 +80,7 @@ impl Settings {
         }
     }
 
-    /// What the compatible APIs are told.
+    /// Configuration of the compatibility APIs.
     pub fn dialects(&self) -> DialectSettings {
         DialectSettings {
             solapi_events: self.solapi.entries(),
@@ -86,8 +88,36 @@ impl Settings {
         }
     }
 
-    /// Which database the URL names.
+    /// The kind of database that the URL names.
     pub fn backend(&self) -> Result<Backend> {
         Backend::of(&self.database.url).map_err(|error| Misuse::new(error.to_string()))
+    }
+}
+
+/// The file that a `sqlite:` URL names; `None` for a database in memory or another URL.
+pub fn sqlite_file(url: &str) -> Option<PathBuf> {
+    let rest = url
+        .strip_prefix("sqlite://")
+        .or_else(|| url.strip_prefix("sqlite:"))?;
+    let path = rest.split('?').next().unwrap_or(rest);
+    let in_memory = path.is_empty() || path == ":memory:" || rest.contains("mode=memory");
+    (!in_memory).then(|| Path::new(path).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_of_a_sqlite_url() {
+        for (url, file) in [
+            ("sqlite://postrider.db", Some("postrider.db")),
+            ("sqlite:postrider.db", Some("postrider.db")),
+            ("sqlite:///var/lib/p.db?mode=rwc", Some("/var/lib/p.db")),
+            ("sqlite::memory:", None),
+            ("sqlite://", None),
+        ] {
+            assert_eq!(sqlite_file(url), file.map(PathBuf::from), "{url}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The sections that belong to the binary itself, each with its defaults and its own checks.
+//! The sections defined by the binary itself, each with its defaults and checks.
 
 use postrider_api::EventEntry;
 use postrider_core::{KeyRing, Rate, Span};
@@ -7,28 +7,28 @@ use postrider_worker::{MisskeyOptions, SolapiOptions};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
-/// How long history is kept by default.
+/// The default retention.
 const MONTH: Span = Span::secs(30 * 24 * 3600);
 
-/// A value cannot be used; the sentence says what to change.
+/// The result of a check; the error says which value is wrong and what to change.
 type Checked = Result<(), String>;
 
-/// Publishing calls a second: more than a process takes in.
+/// Publishing calls per second; more than one process can handle.
 const PUBLISH_LIMIT: u32 = 50_000;
-/// Other calls a second.
+/// Other calls per second.
 const RATE_LIMIT: u32 = 200;
 
 /// The section `[api]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ApiSettings {
-    /// Where the management API listens.
+    /// Address of the management API, as `host:port`.
     pub listen: String,
-    /// How often a key may publish events through one process.
+    /// Limit of publishing calls of one key in one process.
     pub publish_limit: Rate,
-    /// How often a key may make other calls of one process.
+    /// Limit of other calls of one key in one process.
     pub rate_limit: Rate,
-    /// The web origins whose pages may call the API from a browser.
+    /// Web origins whose pages may call the API from a browser.
     pub cors_origins: Vec<String>,
 }
 
@@ -36,7 +36,7 @@ pub struct ApiSettings {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MetricsSettings {
-    /// Where `/metrics`, `/livez` and `/readyz` are served, in every role.
+    /// Address of `/metrics`, `/livez` and `/readyz`, as `host:port`; used in every role.
     pub listen: String,
 }
 
@@ -46,7 +46,7 @@ pub struct MetricsSettings {
 pub struct RetentionSettings {
     /// How long events and their deliveries are kept.
     pub events: Span,
-    /// How long attempts are kept; without it as long as events, and 30 days at most.
+    /// How long attempts are kept; if `None`, as long as events but at most 30 days.
     pub attempts: Option<Span>,
 }
 
@@ -56,24 +56,24 @@ pub struct RetentionSettings {
 pub struct SecretsSettings {
     /// The key that seals secrets: 32 bytes in base64.
     pub key: Option<String>,
-    /// Keys that only open what they sealed before.
+    /// Earlier keys, which only open secrets.
     pub previous_keys: Vec<String>,
 }
 
-/// The longest time that a report waits for others.
+/// The longest batch window.
 const BATCH_WINDOW_MAX: Span = Span::secs(3600);
 
 /// The section `[solapi]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SolapiSettings {
-    /// The events that can be registered for.
+    /// The events that registrants can choose.
     pub events: Vec<SolapiEvent>,
-    /// How long a report waits for others to go with; with 0s each goes by itself.
+    /// How long a report is held back for its batch to fill; with 0s reports are not batched.
     pub batch_window: Span,
 }
 
-/// An entry of `solapi.events`: an event type, or the id and name under which it is known.
+/// An entry of `solapi.events`: an event type, or one with an id and a name of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum SolapiEvent {
@@ -81,11 +81,11 @@ pub enum SolapiEvent {
     Type(String),
     /// An event type with an id and a name of its own.
     Named {
-        /// The id, as clients register it.
+        /// The id that clients register.
         id: String,
-        /// The name, as clients are shown it.
+        /// The name that clients see.
         name: String,
-        /// The event type.
+        /// The event type of the outbox.
         event_type: String,
     },
 }
@@ -99,10 +99,10 @@ pub struct ThuliumSettings {}
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MisskeySettings {
-    /// The server that receivers are told of: in the body's `server` and in `X-Misskey-Host`.
-    /// Unless set, the address on which the API listens.
+    /// URL of the server, as receivers see it in `server` of the body and in `X-Misskey-Host`; if
+    /// `None`, the address of the API.
     pub server_url: Option<String>,
-    /// How many hooks an account may have.
+    /// The most hooks of one account.
     pub webhook_limit: u32,
 }
 
@@ -135,7 +135,7 @@ impl Default for RetentionSettings {
 }
 
 impl Default for SolapiSettings {
-    /// The events that SOLAPI has now, and the one id that it documents.
+    /// The current events of SOLAPI, and the one id that it documents.
     fn default() -> Self {
         let types = ["SINGLE-REPORT", "GROUP-REPORT", "FAX-RECEIVE"];
         let mut events = types.map(|name| SolapiEvent::Type(name.into())).to_vec();
@@ -174,7 +174,7 @@ impl MetricsSettings {
 }
 
 impl RetentionSettings {
-    /// How long attempts are kept.
+    /// How long attempts are kept, by default or as set.
     pub fn attempts(&self) -> Span {
         self.attempts
             .unwrap_or_else(|| match self.events.get() < MONTH.get() {
@@ -183,7 +183,7 @@ impl RetentionSettings {
             })
     }
 
-    /// How long what is kept, for the store.
+    /// The retention of events and attempts, for the store.
     pub fn keep(&self) -> Retention {
         Retention {
             events: self.events.get(),
@@ -201,8 +201,8 @@ impl RetentionSettings {
         }
         if attempts.get() > self.events.get() {
             return Err(format!(
-                "retention.attempts ({attempts}) is longer than retention.events ({}), with which \
-                 attempts go: set it to at most that, or keep events for longer",
+                "retention.attempts ({attempts}) is longer than retention.events ({}), and \
+                 attempts are pruned with their events: shorten it, or keep events for longer",
                 self.events
             ));
         }
@@ -230,7 +230,7 @@ impl SecretsSettings {
 }
 
 impl SolapiSettings {
-    /// The events as registrants choose from them.
+    /// The events as the API lists them.
     pub(super) fn entries(&self) -> Vec<EventEntry> {
         let entry = |event: &SolapiEvent| match event {
             SolapiEvent::Type(name) => EventEntry {
@@ -251,7 +251,7 @@ impl SolapiSettings {
         self.events.iter().map(entry).collect()
     }
 
-    /// How reports go together.
+    /// The options of the profile.
     pub(super) fn options(&self) -> SolapiOptions {
         SolapiOptions {
             batch_window: self.batch_window.get(),
@@ -261,8 +261,8 @@ impl SolapiSettings {
     pub(super) fn check(&self) -> Checked {
         match self.batch_window > BATCH_WINDOW_MAX {
             true => Err(format!(
-                "solapi.batch_window ({}) must be at most {BATCH_WINDOW_MAX}: every report may \
-                 come that much later",
+                "solapi.batch_window ({}) must be at most {BATCH_WINDOW_MAX}: it may delay every \
+                 report by that much",
                 self.batch_window
             )),
             false => Ok(()),
@@ -271,7 +271,7 @@ impl SolapiSettings {
 }
 
 impl MisskeySettings {
-    /// What deliveries say of the server; `listen` is where the API listens.
+    /// The options of the profile; `listen` is the address of the API.
     pub(super) fn options(&self, listen: &str) -> MisskeyOptions {
         let server = self.server_url.clone();
         let server = server.unwrap_or_else(|| format!("http://{listen}"));
@@ -291,19 +291,19 @@ impl MisskeySettings {
     }
 }
 
-/// Whether two listeners would want the same port; port 0 is any free one.
+/// Whether two listeners have the same address; port 0 means any free port and never conflicts.
 pub(super) fn same_address(one: &str, other: &str) -> bool {
     one == other && !one.ends_with(":0")
 }
 
-/// An origin as browsers send it.
+/// Checks that `text` is an origin as browsers send it.
 fn check_origin(text: &str) -> Checked {
     let origin = url::Url::parse(text).ok().map(|url| url.origin());
     let plain = origin.filter(|origin| is_web_url(text) && origin.ascii_serialization() == text);
     match plain {
         Some(_) => Ok(()),
         None => Err(format!(
-            "api.cors_origins has {text:?}, which is no origin: write scheme, host and port as \
+            "api.cors_origins has {text:?}, which is not an origin: write scheme, host and port as \
              browsers do, such as \"https://app.example.com\" or \"http://localhost:3000\", \
              without a path and without *"
         )),

@@ -1,7 +1,7 @@
-//! Where settings come from, and how the sources are laid over each other.
+//! The sources of settings, and how they override each other.
 
 use super::Settings;
-use super::known_keys::Known;
+use super::known_keys::KnownKeys;
 use crate::failure::{Misuse, Result};
 use config::{Config, ConfigError, Environment, File, FileFormat};
 use std::collections::HashMap;
@@ -23,26 +23,26 @@ const LISTS: [(&str, &str); 5] = [
 /// The configuration file.
 #[derive(Clone, Debug)]
 pub enum ConfigFile {
-    /// This one, which must be there.
+    /// A file that must exist.
     Named(PathBuf),
-    /// This one if it is there.
+    /// A file that may be missing.
     IfPresent(PathBuf),
 }
 
-/// Everything that settings are read from, handed in so that a test owns it.
+/// The sources of settings, passed in so that a test can provide them.
 #[derive(Clone, Debug)]
 pub struct Sources {
-    /// The configuration file.
+    /// The file, in TOML.
     pub file: ConfigFile,
-    /// The environment.
+    /// Environment variables: names and values.
     pub environment: Vec<(String, String)>,
-    /// `--database`.
+    /// The value of `--database`, which overrides `database.url`.
     pub database: Option<String>,
 }
 
 /// Reads, checks and combines the sources.
 pub fn load(sources: &Sources) -> Result<Settings> {
-    let known = Known::new();
+    let known = KnownKeys::new();
     let mut builder = Config::builder();
     if let Some((name, text)) = read_file(&sources.file)? {
         check_file(&known, &name, &text)?;
@@ -74,8 +74,7 @@ pub fn load(sources: &Sources) -> Result<Settings> {
     Ok(settings)
 }
 
-/// Says which key cannot be used and why. The value of a key that may hold a secret is not
-/// repeated.
+/// The error for a key that cannot be used. It does not repeat values that may hold a secret.
 fn unusable(error: ConfigError) -> anyhow::Error {
     let (key, why) = match error {
         ConfigError::At {
@@ -93,8 +92,8 @@ fn unusable(error: ConfigError) -> anyhow::Error {
     };
     if key.starts_with("secrets.") || key.starts_with("database.") {
         return Misuse::new(format!(
-            "{key}: the value is of the wrong kind: previous_keys takes a list of texts, the \
-             others a text"
+            "{key}: the value has the wrong type: previous_keys takes a list of strings, the \
+             others take a string"
         ));
     }
     let hint = match key.starts_with("worker.allow_addresses") {
@@ -119,9 +118,9 @@ fn read_file(file: &ConfigFile) -> Result<Option<(String, String)>> {
     }
 }
 
-/// Refuses what is not TOML or holds unknown keys. The line itself is not repeated: it may
-/// hold a secret.
-fn check_file(known: &Known, name: &str, text: &str) -> Result<()> {
+/// Refuses a file that is not TOML or has unknown keys. The error does not repeat the line, which
+/// may hold a secret.
+fn check_file(known: &KnownKeys, name: &str, text: &str) -> Result<()> {
     let table: toml::Table = toml::from_str(text).map_err(|error| {
         let before = error.span().and_then(|span| text.get(..span.start));
         let line = before.map_or(1, |before| before.matches('\n').count() + 1);
@@ -144,14 +143,14 @@ fn check_file(known: &Known, name: &str, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// What the environment sets: plain values by variable name, lists by path.
+/// The settings in the environment: plain values by variable name, lists by path.
 #[derive(Default)]
 struct FromEnvironment {
     plain: HashMap<String, String>,
     lists: Vec<(String, Vec<String>)>,
 }
 
-fn read_environment(known: &Known, variables: &[(String, String)]) -> Result<FromEnvironment> {
+fn read_environment(known: &KnownKeys, variables: &[(String, String)]) -> Result<FromEnvironment> {
     let mut read = FromEnvironment::default();
     let mut named: HashMap<String, &str> = HashMap::new();
     for (name, value) in variables {
@@ -174,7 +173,7 @@ fn read_environment(known: &Known, variables: &[(String, String)]) -> Result<Fro
             read.lists
                 .push((path, entries.map(str::to_owned).collect()));
         } else if !value.is_empty() {
-            // An empty variable is how compose files and shells leave one out.
+            // Compose files and shells write an empty variable for one that is not set.
             read.plain.insert(variable.plain_name(), value);
         }
     }
@@ -197,7 +196,7 @@ struct Variable {
 
 impl Variable {
     /// `None` when the name is not of the form `POSTRIDER_SECTION__KEY`.
-    fn parse(known: &Known, name: &str) -> Result<Option<Self>> {
+    fn parse(known: &KnownKeys, name: &str) -> Result<Option<Self>> {
         let Some((section, key)) = name
             .strip_prefix(PREFIX)
             .and_then(|rest| rest.split_once(BETWEEN_SECTION_AND_KEY))
@@ -231,9 +230,9 @@ impl Variable {
     }
 }
 
-/// `POSTRIDER_DATABASE_URL` would be passed over in silence, and is an easy slip. Other names
-/// with one underscore are not ours to judge: container platforms make some up.
-fn refuse_single_underscore(known: &Known, name: &str) -> Result<()> {
+/// Refuses names such as `POSTRIDER_DATABASE_URL`, which would be ignored and are an easy mistake.
+/// Other names with one underscore are ignored, because container platforms define some.
+fn refuse_single_underscore(known: &KnownKeys, name: &str) -> Result<()> {
     let Some(rest) = name.strip_prefix(PREFIX) else {
         return Ok(());
     };
@@ -312,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_at_all_gives_the_defaults() {
+    fn without_any_source_the_defaults_apply() {
         let settings = Case::new().load();
         assert_eq!(settings.database.url, "sqlite://postrider.db");
         assert_eq!(settings.worker.concurrency, 256);
@@ -331,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_speaks_text_and_comma_separated_lists() {
+    fn the_environment_holds_strings_and_comma_separated_lists() {
         let settings = Case::new()
             .env("POSTRIDER_WORKER__CONCURRENCY", "12")
             .env("POSTRIDER_WORKER__REQUEST_TIMEOUT", "3s")
@@ -355,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_can_stand_in_a_file_of_its_own() {
+    fn a_value_can_be_read_from_a_file() {
         let key = postrider_core::KeyRing::generate_key();
         let case = Case::new().env_file("POSTRIDER_SECRETS__KEY_FILE", &format!("{key}\n"));
         assert_eq!(case.load().secrets.key.as_deref(), Some(key.as_str()));
@@ -369,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_keys_are_refused_wherever_they_stand() {
+    fn unknown_keys_are_refused_in_every_source() {
         let table = [
             (
                 Case::new().file("[worker]\nconcurency = 3"),
@@ -377,7 +376,7 @@ mod tests {
             ),
             (
                 Case::new().file("concurrency = 3"),
-                "unknown section \"concurrency\"; it is a key and stands under [worker]",
+                "unknown section \"concurrency\"; it is a key: write it under [worker]",
             ),
             (
                 Case::new().file("worker = 3"),
@@ -399,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_that_are_not_settings_are_left_alone() {
+    fn variables_that_are_not_settings_are_ignored() {
         Case::new()
             .env("POSTRIDER_LOG", "debug")
             .env("POSTRIDER_PORT", "tcp://10.0.0.1:80")
@@ -438,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_in_the_wrong_form_is_not_repeated() {
+    fn a_secret_of_the_wrong_type_is_not_repeated() {
         let problem = Case::new()
             .file("[secrets]\nprevious_keys = \"hunter2\"")
             .problem();
@@ -466,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn a_named_file_must_be_there() {
+    fn a_named_file_must_exist() {
         let mut case = Case::new();
         case.0.file = ConfigFile::Named("/nowhere/postrider.toml".into());
         assert!(case.problem().contains("/nowhere/postrider.toml"));

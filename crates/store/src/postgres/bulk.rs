@@ -4,8 +4,8 @@
 //! cost does not depend on the backlog or on what is asked for.
 
 use super::history::Extent;
-use super::hooks::not_found;
 use crate::Result;
+use crate::error::hook_not_found;
 use crate::{BulkCursor, BulkPage, DeliveryState, Redelivery};
 use chrono::NaiveDate;
 use postrider_core::{DeliveryId, HookId, Timestamp};
@@ -68,7 +68,7 @@ pub(super) async fn hold_hook(connection: &mut PgConnection, id: HookId) -> Resu
     .bind(id.0)
     .fetch_optional(connection)
     .await?;
-    let (is_active, is_deleted) = row.ok_or_else(|| not_found(id))?;
+    let (is_active, is_deleted) = row.ok_or_else(|| hook_not_found(id))?;
     Ok(HookState {
         is_active,
         is_deleted,

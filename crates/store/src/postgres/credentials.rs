@@ -1,25 +1,22 @@
-//! Credentials of registrants: made, changed, found by what a caller shows; and the signatures
-//! they have shown.
+//! Credentials of registrants, and the signatures they have presented.
 //!
 //! A secret that signs is sealed, bound to its row.
 
 use super::PostgresStore;
-use super::keys::{access_from, key_columns, report_from};
-use crate::Result;
-use crate::credential::{PURPOSE, Stored, no_credential, opened, taken};
-use crate::{CredentialQuery, KeyReport};
+use crate::credential::{
+    AccessPatch, StoredProof, credential, credential_exists, credential_not_found,
+};
+use crate::key_row::{key_columns, key_report};
+use crate::{CredentialQuery, Credentials, KeyReport, Result};
+use async_trait::async_trait;
 use postrider_core::{AccessChange, Credential, KeyId, NewCredential, RegistrantStatus, Timestamp};
-use sqlx::Row;
 
-impl PostgresStore {
-    pub(super) async fn create_credential(
-        &self,
-        new: &NewCredential,
-        now: Timestamp,
-    ) -> Result<KeyReport> {
+#[async_trait]
+impl Credentials for PostgresStore {
+    async fn create_credential(&self, new: NewCredential, now: Timestamp) -> Result<KeyReport> {
         new.check()?;
         let id = KeyId::draw(now);
-        let stored = Stored::of(new, |secret| self.keys.seal(PURPOSE, id.0, secret))?;
+        let stored = StoredProof::of(&new, id, &self.keys)?;
         let access = &new.access;
         let inserted = sqlx::query(
             "-- postrider: create_credential
@@ -45,19 +42,14 @@ impl PostgresStore {
         .execute(&self.calm)
         .await?;
         match inserted.rows_affected() {
-            0 => Err(taken(new)),
-            _ => Ok(KeyReport::of_credential(id, new, now)),
+            0 => Err(credential_exists(&new)),
+            _ => Ok(KeyReport::of_credential(id, &new, now)),
         }
     }
 
-    pub(super) async fn change_credential(
-        &self,
-        id: KeyId,
-        change: AccessChange,
-    ) -> Result<KeyReport> {
-        let active =
-            |standing: Option<RegistrantStatus>| standing.map(|s| s == RegistrantStatus::Active);
-        let rows = sqlx::query(concat!(
+    async fn change_credential(&self, id: KeyId, change: AccessChange) -> Result<KeyReport> {
+        let patch = AccessPatch::from(change);
+        let row = sqlx::query(concat!(
             "-- postrider: change_credential
             UPDATE postrider_keys SET
                 may_read = coalesce($2, may_read),
@@ -70,23 +62,18 @@ impl PostgresStore {
             key_columns!(),
         ))
         .bind(id.0)
-        .bind(change.permission.map(|(read, _)| read))
-        .bind(change.permission.map(|(_, write)| write))
-        .bind(active(change.account_status))
-        .bind(active(change.member_status))
-        .bind(change.verified)
-        .fetch_all(&self.calm)
+        .bind(patch.may_read)
+        .bind(patch.may_write)
+        .bind(patch.account_active)
+        .bind(patch.member_active)
+        .bind(patch.verified)
+        .fetch_optional(&self.calm)
         .await?;
-        match rows.first() {
-            Some(row) => Ok(report_from(row)?),
-            None => Err(no_credential(id)),
-        }
+        let row = row.ok_or_else(|| credential_not_found(id))?;
+        Ok(key_report(&row)?)
     }
 
-    pub(super) async fn find_credential(
-        &self,
-        query: &CredentialQuery,
-    ) -> Result<Option<Credential>> {
+    async fn find_credential(&self, query: CredentialQuery) -> Result<Option<Credential>> {
         let row = sqlx::query(
             "-- postrider: find_credential
             SELECT id, account, hash, public_id, proof, may_read, may_write, account_active,
@@ -99,24 +86,11 @@ impl PostgresStore {
         .bind(query.hash().map(|hash| hash.0.to_vec()))
         .fetch_optional(&self.calm)
         .await?;
-        let Some(row) = row else { return Ok(None) };
-        let id = KeyId(row.try_get("id")?);
-        let stored = Stored {
-            hash: query.hash(),
-            public_id: row.try_get("public_id")?,
-            proof: row.try_get("proof")?,
-        };
-        let proof = opened(stored, |sealed| self.keys.open(PURPOSE, id.0, sealed))?;
-        Ok(Some(Credential {
-            id,
-            account: row.try_get("account")?,
-            proof,
-            access: access_from(&row)?,
-            last_used_at: row.try_get("last_used_at")?,
-        }))
+        row.map(|row| credential(&row, &query, &self.keys))
+            .transpose()
     }
 
-    pub(super) async fn take_signature(
+    async fn take_signature(
         &self,
         key: KeyId,
         signature: &[u8],
@@ -127,12 +101,15 @@ impl PostgresStore {
             "-- postrider: take_signature
             WITH outlived AS (
                 DELETE FROM postrider_signatures WHERE (key_id, signature) IN (
-                    SELECT key_id, signature FROM postrider_signatures WHERE until < $3
+                    SELECT key_id, signature FROM postrider_signatures
+                    WHERE until < $3 AND (key_id, signature) <> ($1, $2)
                     ORDER BY until LIMIT 16 FOR UPDATE SKIP LOCKED
                 )
             )
-            INSERT INTO postrider_signatures (key_id, signature, until) VALUES ($1, $2, $4)
-            ON CONFLICT DO NOTHING",
+            INSERT INTO postrider_signatures AS known (key_id, signature, until)
+            VALUES ($1, $2, $4)
+            ON CONFLICT (key_id, signature) DO UPDATE SET until = excluded.until
+            WHERE known.until < $3",
         )
         .bind(key.0)
         .bind(signature)

@@ -6,11 +6,10 @@ use super::PostgresStore;
 use super::batches::lead_rest;
 use super::bulk::{Seen, add_companions, go_by_indexes, hold_hook, waiting};
 use super::hook_history::record;
-use super::hooks::not_found;
 use super::order::give_turns;
 use crate::Result;
 use crate::audit_entry::AuditEntry;
-use crate::error::nothing_held;
+use crate::error::{hook_not_found, nothing_held};
 use crate::{BulkPage, BulkPageResult, Discard};
 use postrider_core::{HookAction, Reason, Timestamp};
 use sqlx::PgConnection;
@@ -29,7 +28,7 @@ impl PostgresStore {
         go_by_indexes(&mut tx).await?;
         let hook = hold_hook(&mut tx, which.hook).await?;
         if hook.is_deleted {
-            return Err(not_found(which.hook));
+            return Err(hook_not_found(which.hook));
         }
         if hook.is_active {
             return Err(nothing_held(which.hook));

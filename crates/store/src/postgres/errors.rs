@@ -1,7 +1,7 @@
-//! What PostgreSQL reports, as the error that says what the caller does next.
+//! PostgreSQL's errors as errors of the store.
 //!
-//! Only a code that blames the data itself may become [`Error::Refused`]: fan-out and settle take
-//! such data out of their way, so anything doubtful must not be one.
+//! Only a code that blames the data itself may become [`Error::Refused`]: fan-out and settling
+//! reject or shorten such data, so a doubtful code must not.
 
 use crate::Error;
 use sqlx::error::DatabaseError;
@@ -36,8 +36,8 @@ pub(crate) fn explain(error: sqlx::Error) -> Error {
     }
 }
 
-/// Whether the code is one that a connection through a pooler in transaction mode ends with: a
-/// startup parameter that it does not pass on, or a prepared statement of another client.
+/// Whether the code is one that a connection through a pooler in transaction mode fails with: for
+/// a startup parameter that it does not pass on, or a prepared statement of another client.
 pub(super) fn is_of_pooler(code: &str) -> bool {
     matches!(code, "08P01" | "42P05" | "26000")
 }

@@ -1,27 +1,24 @@
-//! Which worker alone starts the deliveries of a hook that is held back or has limits.
+//! Ownership of gated hooks: which one worker starts their deliveries.
 //!
-//! The fence is the owner in the row, not the time: a lease looks at it under a lock that
-//! whoever takes over waits for.
+//! The owner in the row is the fence, not the time. A lease reads it under a lock that the next
+//! owner waits for.
 
 use super::PostgresStore;
 use super::health::renew_versions;
-use crate::Result;
-use crate::{OwnershipAnswer, OwnershipRequest};
+use crate::{Gates, OwnershipAnswer, OwnershipRequest, Result};
+use async_trait::async_trait;
 use postrider_core::{HookId, Timestamp, WorkerId};
 use sqlx::postgres::PgBindIterExt;
 use uuid::Uuid;
 
-impl PostgresStore {
-    pub(super) async fn own_gates(
-        &self,
-        request: &OwnershipRequest,
-    ) -> Result<Vec<OwnershipAnswer>> {
+#[async_trait]
+impl Gates for PostgresStore {
+    async fn own_gates(&self, request: OwnershipRequest) -> Result<Vec<OwnershipAnswer>> {
         if request.hooks.is_empty() {
             return Ok(Vec::new());
         }
         let mut hooks: Vec<_> = request.hooks.iter().map(|hook| hook.0).collect();
-        // In order, so that two who ask for the same hooks wait for each other and never in a
-        // circle.
+        // In order, so that two workers that ask for the same hooks do not deadlock.
         hooks.sort_unstable();
         let rows: Vec<(Uuid, bool, Option<Timestamp>)> = sqlx::query_as(
             "-- postrider: own_gates
@@ -59,7 +56,7 @@ impl PostgresStore {
         Ok(answers.collect())
     }
 
-    pub(super) async fn disown_gates(&self, worker: WorkerId, hooks: &[HookId]) -> Result<()> {
+    async fn disown_gates(&self, worker: WorkerId, hooks: &[HookId]) -> Result<()> {
         sqlx::query(
             "-- postrider: disown_gates
             DELETE FROM postrider_gates WHERE owner = $1 AND hook_id = ANY($2)",
@@ -71,7 +68,7 @@ impl PostgresStore {
         Ok(())
     }
 
-    pub(super) async fn end_ramps(&self, hooks: &[HookId]) -> Result<()> {
+    async fn end_ramps(&self, hooks: &[HookId]) -> Result<()> {
         let mut tx = self.hot.begin().await?;
         let ended: Vec<Uuid> = sqlx::query_scalar(
             "-- postrider: end_ramps

@@ -10,8 +10,8 @@ use super::upkeep::PARTITIONED;
 use crate::Error;
 use crate::Result;
 use crate::gauges::{
-    GAUGES_COUNTED, GaugeSample, Gauges, HookCounts, PartitionGauge, PoolGauge, SnapshotGauge,
-    TAKING_MAX, TableGauge, Waiting, capped, claimed_until, furthest, is_due, next_at,
+    GAUGES_COUNTED, GaugeSample, Gauges, HookCounts, PartitionGauge, SnapshotGauge, TAKING_MAX,
+    TableGauge, Waiting, capped, claimed_until, furthest, is_due, next_at,
 };
 use chrono::{NaiveDate, NaiveTime};
 use postrider_core::Timestamp;
@@ -58,15 +58,6 @@ impl PostgresStore {
         Ok(Some(GaugeSample { at: now, gauges }))
     }
 
-    pub(super) fn pools(&self) -> Vec<PoolGauge> {
-        let pools = [
-            ("hot", &self.hot),
-            ("intake", &self.intake),
-            ("calm", &self.calm),
-        ];
-        pools.map(|(name, pool)| gauge_of(name, pool)).into()
-    }
-
     async fn sample(&self, now: Timestamp) -> Result<Gauges> {
         let mut gauges = Gauges::default();
         let mut connection = self.hot.acquire().await?;
@@ -80,16 +71,6 @@ impl PostgresStore {
         gauges.snapshot = Some(sample_snapshot(&mut connection).await?);
         sample_history(&mut connection, now, &mut gauges).await?;
         Ok(gauges)
-    }
-}
-
-fn gauge_of(pool: &'static str, connections: &PgPool) -> PoolGauge {
-    let idle = u32::try_from(connections.num_idle()).unwrap_or(u32::MAX);
-    PoolGauge {
-        pool,
-        used: connections.size().saturating_sub(idle),
-        idle,
-        max: connections.options().get_max_connections(),
     }
 }
 

@@ -1,76 +1,53 @@
-//! What happened to hooks: written by the transaction in which it happens, and read again.
+//! The history of hooks, written by the transaction that makes the change.
 //!
-//! The entries of a hook are in the order of what they tell: whoever changes a hook's status
-//! holds the row with the version of the hooks, and draws the number after that.
+//! The entries of a hook are in the order of its changes: a transaction that changes a hook's
+//! status holds the row with the version of the hooks, and draws the entry's number after that.
 
-use super::PostgresStore;
-use crate::Result;
-use crate::audit_entry::{AuditEntry, ENTRIES_KEPT};
-use crate::{Error, HistoryFilter, HookChangeReport};
+use crate::audit_entry::{AuditEntry, ENTRIES_KEPT, hook_change_report};
+use crate::error::hook_not_found;
+use crate::{HistoryFilter, HookChangeReport, Result};
 use postrider_core::{HookId, Timestamp};
-use sqlx::postgres::{PgBindIterExt, PgRow};
-use sqlx::{PgConnection, Row};
+use sqlx::postgres::PgBindIterExt;
+use sqlx::{PgConnection, PgPool};
 
-impl PostgresStore {
-    pub(super) async fn hook_history(
-        &self,
-        id: HookId,
-        filter: HistoryFilter,
-    ) -> Result<Vec<HookChangeReport>> {
-        let entries = sqlx::query(
-            "-- postrider: hook_history
-            SELECT number, at, action, actor, reason, fail_count, last_error, deliveries
-            FROM postrider_hook_history
-            WHERE hook_id = $1 AND number < $2
-            ORDER BY number DESC LIMIT $3",
-        )
-        .bind(id.0)
-        .bind(filter.before.unwrap_or(i64::MAX))
-        .bind(i64::from(filter.limit))
-        .try_map(|row: PgRow| report_from(&row))
-        .fetch_all(&self.calm)
-        .await?;
-        if entries.is_empty() && filter.before.is_none() {
-            self.require_known(id).await?;
-        }
-        Ok(entries)
+/// Reads the history of a hook, newest first. A hook that was deleted has one too.
+pub(super) async fn hook_history(
+    pool: &PgPool,
+    id: HookId,
+    filter: HistoryFilter,
+) -> Result<Vec<HookChangeReport>> {
+    let rows = sqlx::query(
+        "-- postrider: hook_history
+        SELECT number, at, action, actor, reason, fail_count, last_error, deliveries
+        FROM postrider_hook_history
+        WHERE hook_id = $1 AND number < $2
+        ORDER BY number DESC LIMIT $3",
+    )
+    .bind(id.0)
+    .bind(filter.before.unwrap_or(i64::MAX))
+    .bind(i64::from(filter.limit))
+    .fetch_all(pool)
+    .await?;
+    if rows.is_empty() && filter.before.is_none() && !is_known(pool, id).await? {
+        return Err(hook_not_found(id));
     }
-
-    /// A hook that was ever registered; deleted ones count.
-    async fn require_known(&self, id: HookId) -> Result<()> {
-        let known: bool = sqlx::query_scalar(
-            "-- postrider: hook_known
-            SELECT EXISTS (SELECT FROM postrider_hooks WHERE id = $1)",
-        )
-        .bind(id.0)
-        .fetch_one(&self.calm)
-        .await?;
-        match known {
-            true => Ok(()),
-            false => Err(Error::NotFound {
-                what: "hook",
-                id: id.to_string(),
-            }),
-        }
-    }
+    let reports = rows.iter().map(hook_change_report);
+    Ok(reports.collect::<sqlx::Result<_>>()?)
 }
 
-fn report_from(row: &PgRow) -> std::result::Result<HookChangeReport, sqlx::Error> {
-    Ok(HookChangeReport {
-        number: row.try_get("number")?,
-        at: row.try_get("at")?,
-        action: row.try_get("action")?,
-        actor: row.try_get("actor")?,
-        reason: row.try_get("reason")?,
-        fail_count: row.try_get::<i32, _>("fail_count")?.unsigned_abs(),
-        last_error: row.try_get("last_error")?,
-        deliveries: row
-            .try_get::<Option<i32>, _>("deliveries")?
-            .map(i32::unsigned_abs),
-    })
+/// Whether there is or was a hook of this id.
+async fn is_known(pool: &PgPool, id: HookId) -> Result<bool> {
+    let known = sqlx::query_scalar(
+        "-- postrider: hook_known
+        SELECT EXISTS (SELECT FROM postrider_hooks WHERE id = $1)",
+    )
+    .bind(id.0)
+    .fetch_one(pool)
+    .await?;
+    Ok(known)
 }
 
-/// Writes entries into the history of their hooks, and takes away what is beyond the newest.
+/// Writes entries into the history of their hooks, and deletes all but the newest of each hook.
 pub(super) async fn record(
     connection: &mut PgConnection,
     entries: &[AuditEntry],

@@ -1,19 +1,16 @@
 //! Calls that publish events once, however often they are made.
 //!
-//! Whoever records a call first holds its row until the events are committed with it: another
-//! with the same key waits for that, and then finds what became of the first.
+//! The first call holds the row of its key until its events are committed. Another call with the
+//! same key waits for that, and then reads the result of the first.
 
 use super::PostgresStore;
-use crate::Result;
-use crate::{EnqueuedOnce, Error, IDEMPOTENCY_KEPT, Idempotency};
+use crate::idempotency::{FORGOTTEN_AT_ONCE, answer_to_repeat};
+use crate::{EnqueuedOnce, Error, IDEMPOTENCY_KEPT, Idempotency, Result};
 use postrider_core::{EventId, NewEvent, Timestamp};
 use postrider_producer::postgres::enqueue_many;
 use sqlx::PgConnection;
 use sqlx::postgres::PgBindIterExt;
 use uuid::Uuid;
-
-/// Calls forgotten at a time.
-const FORGOTTEN: i64 = 100_000;
 
 impl PostgresStore {
     pub(super) async fn enqueue_once(
@@ -44,7 +41,7 @@ impl PostgresStore {
         Ok(EnqueuedOnce::Now(ids))
     }
 
-    /// What became of the call that was first.
+    /// The result of the first call with this key.
     async fn recorded(&self, call: &Idempotency) -> Result<EnqueuedOnce> {
         let found: Option<(Vec<u8>, Vec<Uuid>)> = sqlx::query_as(
             "-- postrider: idempotency_recorded
@@ -54,20 +51,17 @@ impl PostgresStore {
         .bind(&call.key)
         .fetch_optional(&self.intake)
         .await?;
-        match found {
-            Some((digest, ids)) if digest == call.digest => {
-                let ids = ids.into_iter().map(EventId);
-                Ok(EnqueuedOnce::Before(ids.collect()))
-            }
-            Some(_) => Ok(EnqueuedOnce::Mismatch),
-            None => Err(Error::Conflict(
+        let (digest, ids) = found.ok_or_else(|| {
+            Error::Conflict(
                 "the call with this key was forgotten in this moment: make it again".into(),
-            )),
-        }
+            )
+        })?;
+        let events = ids.into_iter().map(EventId).collect();
+        Ok(answer_to_repeat(call, &digest, events))
     }
 }
 
-/// Records a call, unless it is on record.
+/// Records a call. `false`: its key is on record.
 async fn record(connection: &mut PgConnection, call: &Idempotency, now: Timestamp) -> Result<bool> {
     let recorded = sqlx::query(
         "-- postrider: idempotency
@@ -86,7 +80,7 @@ async fn record(connection: &mut PgConnection, call: &Idempotency, now: Timestam
     Ok(recorded.rows_affected() > 0)
 }
 
-/// Forgets calls that are too old.
+/// Deletes calls that are older than [`IDEMPOTENCY_KEPT`].
 pub(super) async fn forget_calls(connection: &mut PgConnection, now: Timestamp) -> Result<()> {
     sqlx::query(
         "-- postrider: forget_calls
@@ -96,7 +90,7 @@ pub(super) async fn forget_calls(connection: &mut PgConnection, now: Timestamp) 
         ))",
     )
     .bind(now - IDEMPOTENCY_KEPT)
-    .bind(FORGOTTEN)
+    .bind(FORGOTTEN_AT_ONCE)
     .execute(connection)
     .await?;
     Ok(())

@@ -87,15 +87,15 @@ impl PostgresStore {
     }
 
     pub(super) async fn lease(&self, request: &LeaseRequest) -> Result<Vec<Leased>> {
-        let wanted = wanted(request, &self.current_book());
+        let wanted = wanted(request, &self.cache.get());
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
-        let mut cache = self.current_book();
+        let mut cache = self.cache.get();
         let is_unknown = |(hook, _): &(HookId, u32)| cache.get(*hook).is_none();
         if request.batches.is_some() && request.wanted.iter().any(is_unknown) {
             let mut connection = self.hot.acquire().await?;
-            cache = self.refresh_book(&mut connection).await?;
+            cache = self.refresh_hooks(&mut connection).await?;
         }
         let is_ordered = |hook: &HookId| {
             let hook = cache.get(*hook);
@@ -128,7 +128,7 @@ impl PostgresStore {
             tx.commit().await?;
             return Ok(Vec::new());
         };
-        let cache = self.book_at(&mut tx, version).await?;
+        let cache = self.hooks_at(&mut tx, version).await?;
         let events = events_of(&mut tx, request.slot, &taken).await?;
         let (leased, unfit): (Vec<_>, Vec<_>) = taken
             .into_iter()

@@ -1,16 +1,15 @@
 //! The store on PostgreSQL.
 //!
-//! The hot path has connections of its own, whose commits do not wait for the disk: a crash of
-//! the database may take the last of them back, which repeats deliveries and loses none.
-//! Everything else commits durably; events that come in have connections of their own too, so
-//! that no listing keeps them waiting. Connections start with settings of their own and prepare
-//! statements, so a pooler in transaction mode must not stand in between; `errors` says so
-//! when one does.
+//! There are three pools of connections. Commits of the hot path do not wait for the disk: a
+//! crash of the database may undo the last of them, which repeats deliveries and loses none. All
+//! other commits are durable. Incoming events have a pool of their own, so that no listing delays
+//! them. Connections start with their own settings and prepare statements, so Postrider cannot
+//! connect through a pooler in transaction mode; `errors` recognises one.
 
-mod aliases;
 mod batches;
 mod bulk;
 mod credentials;
+mod database;
 mod deliveries;
 mod diagnostics;
 mod discard;
@@ -23,8 +22,9 @@ mod gates;
 mod gauges;
 mod health;
 mod history;
+mod hook_cache;
 mod hook_history;
-mod hook_rows;
+mod hook_statements;
 mod hooks;
 mod idempotency;
 mod keys;
@@ -52,15 +52,13 @@ mod upkeep;
 mod values;
 
 use crate::error::words;
+use crate::hook_cache::LatestHookCache;
 use crate::{
-    AttemptReport, BulkPage, BulkPageResult, CredentialQuery, Credentials, Database,
-    DeliveryFilter, DeliveryReport, Diagnostics, Discard, DueHook, EnqueuedOnce, Erased, Error,
-    EventFilter, EventReport, FanOutRequest, FanOutResult, Gates, GaugeSample, History,
-    HistoryFilter, HookCache, HookChange, HookChangeReport, HookFilter, HookReport, Hooks,
-    Idempotency, KeyFilter, KeyReport, Keys, LatestAnswer, LeaseRequest, Leased, Maintenance,
-    Migrated, Monitoring, Outbox, OwnershipAnswer, OwnershipRequest, Peek, PoolGauge, Pruned,
-    Queue, RecoverResult, Recovery, Redelivery, RegisteredFilter, RegisteredHook, RejectedReport,
-    Result, Retention, SchemaState, SettleResult, Settlement, Upkeep,
+    AttemptReport, BulkPage, BulkPageResult, DeliveryFilter, DeliveryReport, Diagnostics, Discard,
+    DueHook, EnqueuedOnce, Erased, Error, EventFilter, EventReport, FanOutRequest, FanOutResult,
+    GaugeSample, History, HookCache, Idempotency, LeaseRequest, Leased, Maintenance, Monitoring,
+    Outbox, Peek, Pruned, Queue, RecoverResult, Recovery, Redelivery, RejectedReport, Result,
+    Retention, SettleResult, Settlement, Upkeep,
 };
 use async_trait::async_trait;
 use chrono::NaiveDate;
@@ -68,14 +66,13 @@ use due_cursor::DueCursor;
 pub(crate) use errors::explain;
 use outbox_cursor::OutboxCursor;
 use postrider_core::{
-    AccessChange, Credential, DeliveryId, EventId, Hook, HookId, Key, KeyId, KeyRing, LeaseToken,
-    NewCredential, NewEvent, NewHook, NewKey, Schedules, Timestamp, TokenHash, WorkerId,
+    DeliveryId, EventId, HookId, KeyRing, LeaseToken, NewEvent, Schedules, Timestamp,
 };
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool};
 use std::collections::{BTreeSet, HashMap};
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const HOT_CONNECTIONS: u32 = 8;
@@ -84,7 +81,7 @@ const CALM_CONNECTIONS: u32 = 6;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const OLDEST_SERVER: u32 = 15;
 
-/// Guard rails of every connection: whatever hangs is cut, and tried again.
+/// Timeouts of the hot connections: a statement that hangs is cancelled, and tried again.
 const HOT_LIMITS: [(&str, &str); 3] = [
     ("statement_timeout", "30s"),
     ("lock_timeout", "5s"),
@@ -96,9 +93,9 @@ const CALM_LIMITS: [(&str, &str); 3] = [
     ("idle_in_transaction_session_timeout", "60s"),
 ];
 
-/// The hot statements are made for one plan each: through an index, in its order, and from
-/// there to the rows by their place. The tables are empty in one moment and hold a backlog in
-/// the next, so that neither statistics nor costs may talk the planner into anything else.
+/// Each hot statement is written for one plan: along an index, in its order, to the rows. The
+/// tables are empty at one moment and hold a backlog at the next, so the planner must not choose
+/// another plan because of statistics or costs.
 const HOT_PLANS: [(&str, &str); 8] = [
     ("synchronous_commit", "off"),
     ("plan_cache_mode", "force_generic_plan"),
@@ -110,25 +107,25 @@ const HOT_PLANS: [(&str, &str); 8] = [
     ("cpu_tuple_cost", "0.001"),
 ];
 
-/// What takes events in is the same each time. Planning it anew, with the functions in the
-/// defaults of the outbox, would cost more than a small batch does.
+/// Statements that take events in are always the same. Planning one again, with the functions in
+/// the defaults of the outbox, would cost more than a small batch.
 const INTAKE_PLANS: [(&str, &str); 2] = [("plan_cache_mode", "force_generic_plan"), ("jit", "off")];
 
-/// The others differ from call to call, and are planned for what they ask.
+/// The other statements differ from call to call, and are planned for their parameters.
 const CALM_PLANS: [(&str, &str); 2] = [("plan_cache_mode", "force_custom_plan"), ("jit", "off")];
 
 /// The store on PostgreSQL.
 pub struct PostgresStore {
     /// Fan-out, lease, settle, release, recover and peek.
     hot: PgPool,
-    /// Events, and the keys of those who bring them.
+    /// Inserting events, and finding the keys of the callers.
     intake: PgPool,
     /// Everything else.
     calm: PgPool,
     options: PgConnectOptions,
     place: String,
     keys: KeyRing,
-    cache: RwLock<Arc<HookCache>>,
+    cache: LatestHookCache,
     /// Days whose partitions are known to exist.
     days: Mutex<BTreeSet<NaiveDate>>,
     /// From where on the outbox is read.
@@ -140,10 +137,11 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
-    /// Connects once, to tell at once what is wrong with the URL or the server.
+    /// Connects once, so that a wrong URL or server is reported at once.
     ///
     /// # Errors
-    /// When the server cannot be reached, does not let us in, or is not one we can use.
+    /// [`Database`](Error::Database): the server cannot be reached, refuses the connection, or is
+    /// not one that Postrider can use.
     pub async fn connect(url: &str, keys: KeyRing) -> Result<Self> {
         let mut options = PgConnectOptions::from_str(url).map_err(|error| {
             Error::Database(format!("the database URL cannot be used: {error}"))
@@ -169,23 +167,16 @@ impl PostgresStore {
             options,
             place,
             keys,
-            cache: RwLock::default(),
+            cache: LatestHookCache::default(),
             days: Mutex::default(),
             outbox_cursor: Mutex::default(),
             looked_over: Mutex::default(),
             due_cursor: Mutex::default(),
         })
     }
-
-    fn current_book(&self) -> Arc<HookCache> {
-        self.cache
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
 }
 
-/// The database in words, without its password.
+/// A phrase that names the database, without its password.
 fn place(options: &PgConnectOptions) -> String {
     let database = options.get_database().unwrap_or(options.get_username());
     let (host, port) = (options.get_host(), options.get_port());
@@ -230,7 +221,7 @@ async fn check_server(options: &PgConnectOptions, place: &str) -> Result<()> {
              with ENCODING 'UTF8'"
         )));
     }
-    // The server notices by itself if saying goodbye fails.
+    // If closing fails, the server notices the end of the connection anyway.
     connection.close().await.ok();
     Ok(())
 }
@@ -251,35 +242,6 @@ fn cannot_connect(place: &str, options: &PgConnectOptions, error: &sqlx::Error) 
         "cannot connect to the {place} ({}): {hint}",
         words(error)
     ))
-}
-
-#[async_trait]
-impl Database for PostgresStore {
-    async fn now(&self) -> Result<Timestamp> {
-        Ok(self.now().await?)
-    }
-
-    async fn schema(&self) -> Result<SchemaState> {
-        Ok(self.schema().await?)
-    }
-
-    async fn migrate(&self, slots: Option<u16>, now: Timestamp) -> Result<Migrated> {
-        Ok(self.migrate(slots, now).await?)
-    }
-
-    fn describe(&self) -> String {
-        self.place.clone()
-    }
-
-    fn pools(&self) -> Vec<PoolGauge> {
-        self.pools()
-    }
-
-    async fn close(&self) {
-        self.hot.close().await;
-        self.intake.close().await;
-        self.calm.close().await;
-    }
 }
 
 #[async_trait]
@@ -306,7 +268,7 @@ impl Outbox for PostgresStore {
     }
 
     fn hook_cache(&self) -> Arc<HookCache> {
-        self.current_book()
+        self.cache.get()
     }
 }
 
@@ -351,118 +313,6 @@ impl Queue for PostgresStore {
         schedules: &dyn Schedules,
     ) -> Result<RecoverResult> {
         Ok(self.recover(slot, now, limit, schedules).await?)
-    }
-}
-
-#[async_trait]
-impl Gates for PostgresStore {
-    async fn own_gates(&self, request: OwnershipRequest) -> Result<Vec<OwnershipAnswer>> {
-        Ok(self.own_gates(&request).await?)
-    }
-
-    async fn disown_gates(&self, worker: WorkerId, hooks: &[HookId]) -> Result<()> {
-        Ok(self.disown_gates(worker, hooks).await?)
-    }
-
-    async fn end_ramps(&self, hooks: &[HookId]) -> Result<()> {
-        Ok(self.end_ramps(hooks).await?)
-    }
-}
-
-#[async_trait]
-impl Hooks for PostgresStore {
-    async fn create_hook(&self, hook: NewHook, by: &str, now: Timestamp) -> Result<HookReport> {
-        Ok(self.create_hook(&hook, by, now).await?)
-    }
-
-    async fn change_hook(
-        &self,
-        id: HookId,
-        change: HookChange,
-        by: &str,
-        now: Timestamp,
-    ) -> Result<HookReport> {
-        Ok(self.change_hook(id, change, by, now).await?)
-    }
-
-    async fn remove_hook(&self, id: HookId, by: &str, now: Timestamp) -> Result<HookReport> {
-        Ok(self.remove_hook(id, by, now).await?)
-    }
-
-    async fn hook(&self, id: HookId) -> Result<HookReport> {
-        Ok(self.hook(id).await?)
-    }
-
-    async fn hook_with_credentials(&self, id: HookId) -> Result<Hook> {
-        Ok(self.hook_with_credentials(id).await?)
-    }
-
-    async fn hooks(&self, filter: HookFilter) -> Result<Vec<HookReport>> {
-        Ok(self.hooks(&filter).await?)
-    }
-
-    async fn hook_history(
-        &self,
-        id: HookId,
-        filter: HistoryFilter,
-    ) -> Result<Vec<HookChangeReport>> {
-        Ok(self.hook_history(id, filter).await?)
-    }
-
-    async fn registered(&self, filter: RegisteredFilter) -> Result<Vec<RegisteredHook>> {
-        Ok(self.registered(&filter).await?)
-    }
-
-    async fn note_latest(&self, latest: &[LatestAnswer]) -> Result<()> {
-        Ok(self.note_latest(latest).await?)
-    }
-}
-
-#[async_trait]
-impl Keys for PostgresStore {
-    async fn create_key(&self, key: NewKey, hash: TokenHash, now: Timestamp) -> Result<KeyReport> {
-        Ok(self.create_key(&key, hash, now).await?)
-    }
-
-    async fn keys(&self, filter: KeyFilter) -> Result<Vec<KeyReport>> {
-        Ok(self.keys(&filter).await?)
-    }
-
-    async fn revoke_key(&self, id: KeyId, now: Timestamp) -> Result<KeyReport> {
-        Ok(self.revoke_key(id, now).await?)
-    }
-
-    async fn find_key(&self, hash: TokenHash) -> Result<Option<Key>> {
-        Ok(self.find_key(hash).await?)
-    }
-
-    async fn keys_used(&self, used: &[(KeyId, Timestamp)]) -> Result<()> {
-        Ok(self.keys_used(used).await?)
-    }
-}
-
-#[async_trait]
-impl Credentials for PostgresStore {
-    async fn create_credential(&self, new: NewCredential, now: Timestamp) -> Result<KeyReport> {
-        Ok(self.create_credential(&new, now).await?)
-    }
-
-    async fn change_credential(&self, id: KeyId, change: AccessChange) -> Result<KeyReport> {
-        Ok(self.change_credential(id, change).await?)
-    }
-
-    async fn find_credential(&self, query: CredentialQuery) -> Result<Option<Credential>> {
-        Ok(self.find_credential(&query).await?)
-    }
-
-    async fn take_signature(
-        &self,
-        key: KeyId,
-        signature: &[u8],
-        now: Timestamp,
-        until: Timestamp,
-    ) -> Result<bool> {
-        Ok(self.take_signature(key, signature, now, until).await?)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Events of our own go into the outbox, in the transaction of what they tell.
+//! Operational events: inserted into the outbox by the transaction that they report.
 
 use crate::Result;
 use crate::operational_events::OperationalEvent;
@@ -6,14 +6,14 @@ use postrider_core::{HookId, Timestamp, patterns_matching};
 use sqlx::PgConnection;
 use sqlx::postgres::PgBindIterExt;
 
-/// Puts events of ours into the outbox, into this slot.
+/// Inserts operational events into this slot of the outbox.
 pub(super) async fn announce(
     connection: &mut PgConnection,
     slot: i16,
-    announcements: &[OperationalEvent],
+    events: &[OperationalEvent],
     now: Timestamp,
 ) -> Result<()> {
-    if announcements.is_empty() {
+    if events.is_empty() {
         return Ok(());
     }
     sqlx::query(
@@ -27,16 +27,16 @@ pub(super) async fn announce(
     )
     .bind(slot)
     .bind(now)
-    .bind(announcements.iter().map(|a| a.account.as_str()).bind_iter())
-    .bind(announcements.iter().map(|a| a.event_type).bind_iter())
-    .bind(announcements.iter().map(|a| a.payload.as_str()).bind_iter())
-    .bind(announcements.iter().map(|a| a.about.0).bind_iter())
+    .bind(events.iter().map(|a| a.account.as_str()).bind_iter())
+    .bind(events.iter().map(|a| a.event_type).bind_iter())
+    .bind(events.iter().map(|a| a.payload.as_str()).bind_iter())
+    .bind(events.iter().map(|a| a.about.0).bind_iter())
     .execute(connection)
     .await?;
     Ok(())
 }
 
-/// Whether a hook of the account other than `about` takes events of ours of this type.
+/// Whether a hook of the account other than `about` takes operational events of this type.
 pub(super) async fn is_watched(
     connection: &mut PgConnection,
     account: &str,

@@ -39,7 +39,7 @@ impl PostgresStore {
             .stretch_of(request.slot, Instant::now());
         loop {
             let mut tx = self.hot.begin().await?;
-            let in_order = self.current_book().has_ordered();
+            let in_order = self.cache.get().has_ordered();
             if in_order && !hold_order(&mut tx, request.slot).await? {
                 tx.rollback().await?;
                 return Ok(FanOutResult::default());

@@ -89,11 +89,11 @@ impl PostgresStore {
         let Some(first) = rows.first() else {
             return Ok(Batch {
                 rows: Vec::new(),
-                cache: self.current_book(),
+                cache: self.cache.get(),
                 more: false,
             });
         };
-        let cache = self.book_at(connection, first.try_get(12)?).await?;
+        let cache = self.hooks_at(connection, first.try_get(12)?).await?;
         let locked = rows.len();
         let rows = with_payloads(connection, request, rows).await?;
         Ok(Batch {

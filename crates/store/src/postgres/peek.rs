@@ -27,7 +27,7 @@ impl PostgresStore {
         outbox.extend(self.search(&mut connection).await?);
         outbox.sort_unstable();
         outbox.dedup();
-        self.book_at(&mut connection, hooks_version).await?;
+        self.hooks_at(&mut connection, hooks_version).await?;
         Ok(Peek {
             outbox,
             hooks_version,

@@ -61,7 +61,7 @@ impl PostgresStore {
             make_due(&mut tx, slot, now, &recovered).await?;
         }
         if !lost.is_empty() {
-            let cache = self.refresh_book(&mut tx).await?;
+            let cache = self.refresh_hooks(&mut tx).await?;
             freed = record_lost(&mut tx, slot, now, &lost, &cache, schedules).await?;
         }
         give_turns(&mut tx, slot, freed, now).await?;

@@ -1,51 +1,62 @@
-//! Hooks as a profile's own API shows them: by their aliases, with what they were given.
+//! Hooks as their profile's own API shows them: by alias, with credentials and the latest answer.
 
-use super::PostgresStore;
-use super::hook_rows::{hook_columns, hook_from, open};
-use crate::Result;
-use crate::{RegisteredFilter, RegisteredHook};
-use sqlx::Row;
-use sqlx::postgres::PgRow;
+use super::hook_cache::hook_columns;
+use crate::hook_row::registered_hook;
+use crate::{LatestAnswer, RegisteredFilter, RegisteredHook, Result};
+use postrider_core::KeyRing;
+use sqlx::PgPool;
+use sqlx::postgres::PgBindIterExt;
 
-impl PostgresStore {
-    pub(super) async fn registered(
-        &self,
-        filter: &RegisteredFilter,
-    ) -> Result<Vec<RegisteredHook>> {
-        let rows = sqlx::query(concat!(
-            "-- postrider: registered
-            SELECT ",
-            hook_columns!(),
-            ", coalesce(health.fail_count, 0) AS fail_count, latest.at AS latest_sent_at,
-               latest.status AS latest_status
-            FROM postrider_hooks AS h
-            LEFT JOIN postrider_hook_health AS health ON health.hook_id = h.id
-            LEFT JOIN postrider_hook_latest AS latest ON latest.hook_id = h.id
-            WHERE h.account = $1 AND h.profile = $2 AND h.deleted_at IS NULL
-              AND h.alias IS NOT NULL AND ($3::text IS NULL OR h.alias = $3)
-              AND ($4::text IS NULL OR h.alias <= $4)
-            ORDER BY h.alias DESC LIMIT $5",
-        ))
-        .bind(&filter.account)
-        .bind(&filter.profile)
-        .bind(&filter.only)
-        .bind(&filter.up_to)
-        .bind(i64::from(filter.limit))
-        .fetch_all(&self.calm)
-        .await?;
-        rows.iter().map(|row| self.registered_from(row)).collect()
+/// Reads hooks with their credentials, the last alias first.
+pub(super) async fn registered(
+    pool: &PgPool,
+    keys: &KeyRing,
+    filter: &RegisteredFilter,
+) -> Result<Vec<RegisteredHook>> {
+    let rows = sqlx::query(concat!(
+        "-- postrider: registered
+        SELECT ",
+        hook_columns!(),
+        ", health.fail_count, latest.at AS latest_sent_at,
+           latest.status AS latest_status
+        FROM postrider_hooks AS h
+        LEFT JOIN postrider_hook_health AS health ON health.hook_id = h.id
+        LEFT JOIN postrider_hook_latest AS latest ON latest.hook_id = h.id
+        WHERE h.account = $1 AND h.profile = $2 AND h.deleted_at IS NULL
+          AND h.alias IS NOT NULL AND ($3::text IS NULL OR h.alias = $3)
+          AND ($4::text IS NULL OR h.alias <= $4)
+        ORDER BY h.alias DESC LIMIT $5",
+    ))
+    .bind(&filter.account)
+    .bind(&filter.profile)
+    .bind(&filter.only)
+    .bind(&filter.up_to)
+    .bind(i64::from(filter.limit))
+    .fetch_all(pool)
+    .await?;
+    rows.iter().map(|row| registered_hook(row, keys)).collect()
+}
+
+/// Records the latest answers of hooks, where they are newer than those on record.
+pub(super) async fn note_latest(pool: &PgPool, latest: &[LatestAnswer]) -> Result<()> {
+    if latest.is_empty() {
+        return Ok(());
     }
-
-    fn registered_from(&self, row: &PgRow) -> Result<RegisteredHook> {
-        let mut hook = hook_from(row)?;
-        hook.credentials = open(&self.keys, hook.id, row.try_get("credentials")?)?;
-        let fail_count: i32 = row.try_get("fail_count")?;
-        let latest_status: Option<i16> = row.try_get("latest_status")?;
-        Ok(RegisteredHook {
-            hook,
-            fail_count: u32::try_from(fail_count).unwrap_or_default(),
-            latest_sent_at: row.try_get("latest_sent_at")?,
-            latest_status: latest_status.and_then(|status| u16::try_from(status).ok()),
-        })
-    }
+    let status =
+        |latest: &LatestAnswer| latest.status.and_then(|status| i16::try_from(status).ok());
+    sqlx::query(
+        "-- postrider: note_latest
+        INSERT INTO postrider_hook_latest AS known (hook_id, at, status)
+        SELECT DISTINCT ON (hook_id) hook_id, at, status
+        FROM unnest($1::uuid[], $2::timestamptz[], $3::smallint[]) AS l (hook_id, at, status)
+        ORDER BY hook_id, at DESC
+        ON CONFLICT (hook_id) DO UPDATE SET at = excluded.at, status = excluded.status
+        WHERE known.at <= excluded.at",
+    )
+    .bind(latest.iter().map(|latest| latest.hook.0).bind_iter())
+    .bind(latest.iter().map(|latest| latest.at).bind_iter())
+    .bind(latest.iter().map(status).bind_iter())
+    .execute(pool)
+    .await?;
+    Ok(())
 }

@@ -1,41 +1,20 @@
-//! Makes the tables, and tells where a database stands.
+//! Creating and updating the tables, and reading their state.
 //!
-//! Migrations run on a connection of their own under a lock of the whole database: the one
-//! place that needs a session, and therefore a direct connection.
+//! Migrations run on a connection of their own under a lock of the whole database. This is the
+//! one place that needs a session, and therefore a direct connection.
 
 use super::PostgresStore;
-use crate::{Error, MIGRATIONS, Migrated, Result, SCHEMA_LEVEL, SchemaState};
+use crate::migrations::Migration as KnownMigration;
+use crate::schema_state::{
+    AppliedMigration, META_TABLE, MIGRATIONS_TABLE, SchemaFacts, SchemaMeta,
+};
+use crate::stored_row::StoredRow;
+use crate::{Error, MIGRATIONS, Migrated, Result, SchemaState};
 use postrider_core::Timestamp;
 use sqlx::migrate::{Migrate, Migration, MigrationType, Migrator};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, SqlSafeStr};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, SqlSafeStr};
 use std::borrow::Cow;
-use std::collections::HashMap;
-
-const MIGRATIONS_TABLE: &str = "postrider_migrations";
-
-/// Tables without which nothing works.
-const TABLES: [&str; 20] = [
-    "postrider_meta",
-    "postrider_moves",
-    "postrider_outbox",
-    "postrider_rejected",
-    "postrider_dedup",
-    "postrider_hooks",
-    "postrider_aliases",
-    "postrider_hook_health",
-    "postrider_hook_history",
-    "postrider_hook_latest",
-    "postrider_gates",
-    "postrider_gauges",
-    "postrider_idempotency",
-    "postrider_keys",
-    "postrider_signatures",
-    "postrider_events",
-    "postrider_deliveries",
-    "postrider_leases",
-    "postrider_attempts",
-    "postrider_ended",
-];
+use std::collections::HashSet;
 
 /// A migration waits for another one to finish, but not for ever for an application's lock.
 const MIGRATION_LIMITS: [(&str, &str); 3] = [
@@ -44,47 +23,36 @@ const MIGRATION_LIMITS: [(&str, &str); 3] = [
     ("idle_in_transaction_session_timeout", "0"),
 ];
 
-impl PostgresStore {
-    pub(super) async fn now(&self) -> Result<Timestamp> {
-        let now = sqlx::query_scalar(
-            "-- postrider: now
-            SELECT clock_timestamp()",
-        )
-        .fetch_one(&self.calm)
-        .await?;
-        Ok(now)
+/// Creates or updates the tables, and spreads the outbox over `slots`.
+pub(super) async fn migrate(
+    store: &PostgresStore,
+    slots: Option<u16>,
+    now: Timestamp,
+) -> Result<Migrated> {
+    if let Some(slots) = slots
+        && !(1..=1024).contains(&slots)
+    {
+        return Err(conflict(format!(
+            "there can be 1 to 1024 slots, not {slots}"
+        )));
     }
-
-    pub(super) async fn schema(&self) -> Result<SchemaState> {
-        state(&mut *self.calm.acquire().await?).await
-    }
-
-    pub(super) async fn migrate(&self, slots: Option<u16>, now: Timestamp) -> Result<Migrated> {
-        if let Some(slots) = slots
-            && !(1..=1024).contains(&slots)
-        {
-            return Err(conflict(format!(
-                "there can be 1 to 1024 slots, not {slots}"
-            )));
-        }
-        let options = self.options.clone().options(MIGRATION_LIMITS);
-        let mut connection = PgConnection::connect_with(&options).await?;
-        // Dropping the connection gives the lock back too, whatever happens below.
-        connection.lock().await?;
-        let applied = apply(&mut connection).await?;
-        let slots = match slots {
-            Some(slots) => spread(&mut connection, slots).await?,
-            None => current_slots(&mut connection).await?,
-        };
-        self.make_partitions(&mut connection, now).await?;
-        connection.unlock().await?;
-        connection.close().await?;
-        Ok(Migrated {
-            applied,
-            total: MIGRATIONS.len(),
-            slots,
-        })
-    }
+    let options = store.options.clone().options(MIGRATION_LIMITS);
+    let mut connection = PgConnection::connect_with(&options).await?;
+    // Dropping the connection releases the lock too, whatever happens below.
+    connection.lock().await?;
+    let applied = apply(&mut connection).await?;
+    let slots = match slots {
+        Some(slots) => spread(&mut connection, slots).await?,
+        None => current_slots(&mut connection).await?,
+    };
+    store.make_partitions(&mut connection, now).await?;
+    connection.unlock().await?;
+    connection.close().await?;
+    Ok(Migrated {
+        applied,
+        total: MIGRATIONS.len(),
+        slots,
+    })
 }
 
 fn conflict(text: String) -> Error {
@@ -103,8 +71,8 @@ fn migrator() -> Migrator {
     });
     let mut migrator = Migrator::with_migrations(migrations.collect());
     migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
-    // A newer binary may have been here; `oldest_binary` says whether that matters. The lock
-    // is ours already.
+    // A newer binary may have migrated the database; `oldest_binary` says whether that matters.
+    // `migrate` holds the lock already.
     migrator.set_ignore_missing(true).set_locking(false);
     migrator
 }
@@ -122,29 +90,43 @@ async fn apply(connection: &mut PgConnection) -> Result<Vec<String>> {
     Ok(new.map(|migration| migration.name.to_owned()).collect())
 }
 
-async fn state(connection: &mut PgConnection) -> Result<SchemaState> {
+/// The state of the database.
+pub(super) async fn state(connection: &mut PgConnection) -> Result<SchemaState> {
     loop {
-        let recorded = recorded(connection).await?;
-        let present: Vec<String> = sqlx::query_scalar(
-            "-- postrider: schema_tables
-            SELECT name FROM unnest($1::text[]) AS name WHERE to_regclass(name) IS NOT NULL",
-        )
-        .bind([MIGRATIONS_TABLE].iter().chain(&TABLES).collect::<Vec<_>>())
-        .fetch_all(&mut *connection)
-        .await?;
-        let has = |table: &str| present.iter().any(|name| name == table);
-        // Another process has begun to migrate between the two looks: look again.
-        if recorded.is_none() && has(MIGRATIONS_TABLE) {
+        let applied = applied(connection).await?;
+        let tables = tables(connection).await?;
+        // Another process has begun to migrate between the two statements: read both again.
+        if applied.is_none() && tables.contains(MIGRATIONS_TABLE) {
             continue;
         }
-        return judge(connection, recorded, has).await;
+        let meta = match tables.contains(META_TABLE) {
+            true => meta(connection).await?,
+            false => None,
+        };
+        let facts = SchemaFacts {
+            tables,
+            applied: applied.unwrap_or_default(),
+            meta,
+        };
+        return Ok(facts.state(|migration| migration.postgres));
     }
 }
 
-/// What the migrations table holds: version to success and checksum. `None` without a table.
-type Recorded = Option<HashMap<i64, (bool, Vec<u8>)>>;
+async fn tables(connection: &mut PgConnection) -> Result<HashSet<String>> {
+    let known = MIGRATIONS.iter().map(|migration| migration.postgres);
+    let known = known.flat_map(KnownMigration::tables_of);
+    let tables = sqlx::query_scalar(
+        "-- postrider: schema_tables
+        SELECT name FROM unnest($1::text[]) AS name WHERE to_regclass(name) IS NOT NULL",
+    )
+    .bind(known.chain([MIGRATIONS_TABLE]).collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await?;
+    Ok(tables.into_iter().collect())
+}
 
-async fn recorded(connection: &mut PgConnection) -> Result<Recorded> {
+/// The migrations on record; `None` if there is no table for them.
+async fn applied(connection: &mut PgConnection) -> Result<Option<Vec<AppliedMigration>>> {
     let exists: bool = sqlx::query_scalar(
         "-- postrider: schema_migrations
         SELECT to_regclass($1) IS NOT NULL",
@@ -157,70 +139,40 @@ async fn recorded(connection: &mut PgConnection) -> Result<Recorded> {
     }
     let rows: Vec<(i64, bool, Vec<u8>)> = sqlx::query_as(
         "-- postrider: schema_applied
-        SELECT version, success, checksum FROM postrider_migrations",
+        SELECT version, success, checksum FROM postrider_migrations ORDER BY version",
     )
     .fetch_all(connection)
     .await?;
-    let rows = rows.into_iter();
-    Ok(Some(
-        rows.map(|(version, success, checksum)| (version, (success, checksum)))
-            .collect(),
-    ))
+    let migrator = migrator();
+    let is_altered = |version, checksum: &[u8]| {
+        let mut known = migrator.iter();
+        known.any(|known| known.version == version && *known.checksum != *checksum)
+    };
+    let applied = rows.into_iter().map(|(version, success, checksum)| {
+        let problem = match (success, is_altered(version, &checksum)) {
+            (false, _) => Some("was begun and not finished"),
+            (true, true) => Some("is not the one this binary knows"),
+            (true, false) => None,
+        };
+        AppliedMigration { version, problem }
+    });
+    Ok(Some(applied.collect()))
 }
 
-async fn judge(
-    connection: &mut PgConnection,
-    recorded: Recorded,
-    has: impl Fn(&str) -> bool,
-) -> Result<SchemaState> {
-    let damaged = |what: String| Ok(SchemaState::Damaged(what));
-    let missing = TABLES.iter().find(|table| !has(table));
-    let made = TABLES.iter().find(|table| has(table));
-    let Some(recorded) = recorded.filter(|rows| !rows.is_empty()) else {
-        return match made {
-            None => Ok(SchemaState::Empty),
-            Some(table) => damaged(format!(
-                "{table} is there, {MIGRATIONS_TABLE} tells nothing of it"
-            )),
-        };
-    };
-    if let Some(table) = missing {
-        return damaged(format!("{table} is missing"));
-    }
-    type Meta = (i32, i16, Option<String>, Option<String>);
-    let (oldest_binary, slots, moved_to, moving_from): Meta = sqlx::query_as(
+async fn meta(connection: &mut PgConnection) -> Result<Option<SchemaMeta>> {
+    let row = sqlx::query(
         "-- postrider: schema_meta
         SELECT oldest_binary, slots, moved_to, moving_from FROM postrider_meta WHERE singleton",
     )
-    .fetch_one(connection)
+    .fetch_optional(connection)
     .await?;
-    if oldest_binary > SCHEMA_LEVEL {
-        return Ok(SchemaState::TooNew { oldest_binary });
-    }
-    if let Some((version, _)) = recorded.iter().find(|(_, (success, _))| !success) {
-        return damaged(format!("migration {version} was begun and not finished"));
-    }
-    let mut applied = 0;
-    for migration in migrator().iter() {
-        match recorded.get(&migration.version) {
-            None => {}
-            Some((_, checksum)) if *checksum == *migration.checksum => applied += 1,
-            Some(_) => {
-                return damaged(format!(
-                    "migration {} is not the one this binary knows",
-                    migration.version
-                ));
-            }
-        }
-    }
-    Ok(match (moved_to, moving_from) {
-        (Some(to), _) => SchemaState::Moved { to },
-        (None, Some(from)) => SchemaState::Moving { from },
-        _ if applied == MIGRATIONS.len() => SchemaState::Current {
-            slots: u16::try_from(slots).unwrap_or(1),
-        },
-        _ => SchemaState::Behind { applied },
-    })
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some(SchemaMeta {
+        oldest_binary: row.try_get("oldest_binary")?,
+        slots: u16::try_from(row.number("slots")?).unwrap_or(1),
+        moved_to: row.try_get("moved_to")?,
+        moving_from: row.try_get("moving_from")?,
+    }))
 }
 
 async fn current_slots(connection: &mut PgConnection) -> Result<u16> {

@@ -86,7 +86,7 @@ impl PostgresStore {
             settled.late = late.map(|settlement| settlement.leased.id).collect();
         }
         keep_targets(&mut tx, slot, &self.keys, &written.effective).await?;
-        let cache = self.current_book();
+        let cache = self.cache.get();
         let freed = written.effective.iter().filter_map(|s| s.freed_key(&cache));
         give_turns(&mut tx, slot, freed.collect(), now).await?;
         settled.settled = count(written.effective.len());
@@ -98,7 +98,7 @@ impl PostgresStore {
             settled.warned = warn(&mut tx, now, weighed.warnings).await?;
         }
         let announcements = of_settled(
-            &self.current_book(),
+            &self.cache.get(),
             &written.effective,
             &settled.warned,
             &settled.disabled,

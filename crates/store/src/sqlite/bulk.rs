@@ -3,8 +3,8 @@
 //! A page looks at so many rows of an index and no more, whatever is meant of them, so that its
 //! cost does not depend on the backlog or on what is asked for.
 
-use super::hooks::not_found;
 use super::values::{micros, moment, rows};
+use crate::error::hook_not_found;
 use crate::{BulkCursor, BulkPage, DeliveryState, Redelivery, Result};
 use postrider_core::{DeliveryId, HookId, Timestamp};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
@@ -67,7 +67,7 @@ pub(super) async fn hold_hook(tx: &mut SqliteConnection, id: HookId) -> Result<H
     .bind(id.0)
     .fetch_optional(tx)
     .await?;
-    let (is_active, is_deleted) = row.ok_or_else(|| not_found(id))?;
+    let (is_active, is_deleted) = row.ok_or_else(|| hook_not_found(id))?;
     Ok(HookState {
         is_active,
         is_deleted,

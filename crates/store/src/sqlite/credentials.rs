@@ -1,25 +1,23 @@
-//! Credentials of registrants: made, changed, found by what a caller shows; and the signatures
-//! they have shown.
+//! Credentials of registrants, and the signatures they have presented.
 //!
 //! A secret that signs is sealed, bound to its row.
 
 use super::SqliteStore;
-use super::keys::{ReportRow, access_from, key_columns};
-use super::values::{micros, moment};
-use crate::credential::{PURPOSE, Stored, no_credential, opened, taken};
-use crate::{CredentialQuery, KeyReport, Result};
+use super::values::micros;
+use crate::credential::{
+    AccessPatch, StoredProof, credential, credential_exists, credential_not_found,
+};
+use crate::key_row::{key_columns, key_report};
+use crate::{CredentialQuery, Credentials, KeyReport, Result};
+use async_trait::async_trait;
 use postrider_core::{AccessChange, Credential, KeyId, NewCredential, RegistrantStatus, Timestamp};
-use sqlx::Row;
 
-impl SqliteStore {
-    pub(super) async fn insert_credential(
-        &self,
-        new: &NewCredential,
-        now: Timestamp,
-    ) -> Result<KeyReport> {
+#[async_trait]
+impl Credentials for SqliteStore {
+    async fn create_credential(&self, new: NewCredential, now: Timestamp) -> Result<KeyReport> {
         new.check()?;
         let id = KeyId::draw(now);
-        let stored = Stored::of(new, |secret| self.keys.seal(PURPOSE, id.0, secret))?;
+        let stored = StoredProof::of(&new, id, &self.keys)?;
         let access = &new.access;
         let mut tx = self.writer.begin().await?;
         let inserted = sqlx::query(
@@ -47,20 +45,15 @@ impl SqliteStore {
         .await?;
         tx.commit().await?;
         match inserted.rows_affected() {
-            0 => Err(taken(new)),
-            _ => Ok(KeyReport::of_credential(id, new, now)),
+            0 => Err(credential_exists(&new)),
+            _ => Ok(KeyReport::of_credential(id, &new, now)),
         }
     }
 
-    pub(super) async fn update_credential(
-        &self,
-        id: KeyId,
-        change: AccessChange,
-    ) -> Result<KeyReport> {
-        let active =
-            |standing: Option<RegistrantStatus>| standing.map(|s| s == RegistrantStatus::Active);
+    async fn change_credential(&self, id: KeyId, change: AccessChange) -> Result<KeyReport> {
+        let patch = AccessPatch::from(change);
         let mut tx = self.writer.begin().await?;
-        let found: Option<ReportRow> = sqlx::query_as(concat!(
+        let row = sqlx::query(concat!(
             "-- postrider: change_credential
             UPDATE postrider_keys SET
                 may_read = coalesce(?2, may_read),
@@ -73,21 +66,19 @@ impl SqliteStore {
             key_columns!(),
         ))
         .bind(id.0)
-        .bind(change.permission.map(|(read, _)| read))
-        .bind(change.permission.map(|(_, write)| write))
-        .bind(active(change.account_status))
-        .bind(active(change.member_status))
-        .bind(change.verified)
+        .bind(patch.may_read)
+        .bind(patch.may_write)
+        .bind(patch.account_active)
+        .bind(patch.member_active)
+        .bind(patch.verified)
         .fetch_optional(&mut *tx)
         .await?;
         tx.commit().await?;
-        found.map(|row| row.0).ok_or_else(|| no_credential(id))
+        let row = row.ok_or_else(|| credential_not_found(id))?;
+        Ok(key_report(&row)?)
     }
 
-    pub(super) async fn credential_of(
-        &self,
-        query: &CredentialQuery,
-    ) -> Result<Option<Credential>> {
+    async fn find_credential(&self, query: CredentialQuery) -> Result<Option<Credential>> {
         let row = sqlx::query(
             "-- postrider: find_credential
             SELECT id, account, hash, public_id, proof, may_read, may_write, account_active,
@@ -100,25 +91,11 @@ impl SqliteStore {
         .bind(query.hash().map(|hash| hash.0.to_vec()))
         .fetch_optional(&self.readers)
         .await?;
-        let Some(row) = row else { return Ok(None) };
-        let id = KeyId(row.try_get("id")?);
-        let stored = Stored {
-            hash: query.hash(),
-            public_id: row.try_get("public_id")?,
-            proof: row.try_get("proof")?,
-        };
-        let proof = opened(stored, |sealed| self.keys.open(PURPOSE, id.0, sealed))?;
-        let last_used_at: Option<i64> = row.try_get("last_used_at")?;
-        Ok(Some(Credential {
-            id,
-            account: row.try_get("account")?,
-            proof,
-            access: access_from(&row)?,
-            last_used_at: last_used_at.map(moment),
-        }))
+        row.map(|row| credential(&row, &query, &self.keys))
+            .transpose()
     }
 
-    pub(super) async fn note_signature(
+    async fn take_signature(
         &self,
         key: KeyId,
         signature: &[u8],
@@ -139,11 +116,13 @@ impl SqliteStore {
         let inserted = sqlx::query(
             "-- postrider: take_signature
             INSERT INTO postrider_signatures (key_id, signature, until) VALUES (?1, ?2, ?3)
-            ON CONFLICT DO NOTHING",
+            ON CONFLICT (key_id, signature) DO UPDATE SET until = excluded.until
+            WHERE until < ?4",
         )
         .bind(key.0)
         .bind(signature)
         .bind(micros(until))
+        .bind(micros(now))
         .execute(&mut *tx)
         .await?;
         tx.commit().await?;

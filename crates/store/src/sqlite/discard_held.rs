@@ -4,12 +4,11 @@ use super::SqliteStore;
 use super::batches::lead;
 use super::bulk::{Seen, add_companions, hold_hook, waiting};
 use super::hook_history::record;
-use super::hooks::not_found;
 use super::order::give_turns;
 use super::settle_rows::{EndedRow, delete_deliveries, insert_ended};
 use super::values::micros;
 use crate::audit_entry::AuditEntry;
-use crate::error::nothing_held;
+use crate::error::{hook_not_found, nothing_held};
 use crate::{BulkPage, BulkPageResult, Discard, Result};
 use postrider_core::{HookAction, Reason, Timestamp};
 use sqlx::SqliteConnection;
@@ -25,7 +24,7 @@ impl SqliteStore {
         let mut tx = self.writer.begin().await?;
         let hook = hold_hook(&mut tx, which.hook).await?;
         if hook.is_deleted {
-            return Err(not_found(which.hook));
+            return Err(hook_not_found(which.hook));
         }
         if hook.is_active {
             return Err(nothing_held(which.hook));

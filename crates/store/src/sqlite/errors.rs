@@ -1,8 +1,7 @@
-//! What SQLite reports, as the error that says what the caller does next. The one place that
-//! reads its codes.
+//! SQLite's errors as errors of the store. This is the only place that reads their codes.
 //!
-//! An error that is not known to be the data's fault counts as passing: mistaking a fault of ours
-//! for a bad row would empty the outbox into `postrider_rejected`.
+//! An error that is not known to be the fault of the data counts as temporary: mistaking another
+//! fault for a bad row would empty the outbox into `postrider_rejected`.
 
 use crate::Error;
 use sqlx::error::DatabaseError;
@@ -34,7 +33,7 @@ pub(crate) fn explain(error: sqlx::Error) -> Error {
     }
 }
 
-/// Whether the file stayed locked by others for as long as we waited.
+/// Whether other connections kept the file locked until the time to wait was over.
 pub(super) fn is_busy(error: &sqlx::Error) -> bool {
     // BUSY, LOCKED
     error
@@ -43,7 +42,7 @@ pub(super) fn is_busy(error: &sqlx::Error) -> bool {
         .is_some_and(|code| matches!(code, 5 | 6))
 }
 
-/// SQLite's primary result code, without the bits of the extended one.
+/// SQLite's primary result code, without the bits of the extended code.
 fn primary_code(refusal: &dyn DatabaseError) -> Option<i32> {
     let code = refusal.code()?.parse::<i32>().ok()?;
     Some(code & 0xff)

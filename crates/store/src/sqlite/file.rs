@@ -1,4 +1,4 @@
-//! From a URL to the file, and how every connection to it is set up.
+//! The database file: its path from a URL, and the options of connections to it.
 
 use super::errors::is_busy;
 use super::writer::LOOK_AGAIN;
@@ -15,17 +15,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// How long is waited for a lock that another process holds.
+/// Longest wait for a lock that another process holds.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How many reads run side by side.
+/// Largest number of reads at a time.
 const READERS: u32 = 4;
 
 /// The size to which the write-ahead log is cut back after a checkpoint, in bytes.
 const JOURNAL_SIZE_LIMIT: &str = "67108864";
 
-/// The path in `sqlite://relative.db`, `sqlite:///absolute/path.db` or `sqlite:path.db`. It is
-/// taken as it stands: no parameters, no escapes.
+/// The path in `sqlite://relative.db`, `sqlite:///absolute/path.db` or `sqlite:path.db`. It has
+/// no parameters and no escapes.
 pub(super) fn path_of(url: &str) -> Result<PathBuf> {
     let rest = url.strip_prefix("sqlite:").unwrap_or(url);
     let path = rest.strip_prefix("//").unwrap_or(rest);
@@ -48,10 +48,10 @@ pub(super) fn path_of(url: &str) -> Result<PathBuf> {
     }
 }
 
-/// Opens the file for writing, makes it if it is missing, and returns its path without links.
+/// Opens the file for writing, creates it if it is missing, and returns its path without links.
 ///
-/// The first connection sets what stays in the file: the write-ahead log, and for a new file
-/// the way free pages are given back.
+/// The first connection sets what is stored in the file: the write-ahead log, and for a new file
+/// the way free pages are released.
 pub(super) async fn open(path: &Path) -> Result<(PathBuf, SqliteConnection)> {
     check(path)?;
     let options = writer_options(path)
@@ -67,8 +67,8 @@ pub(super) async fn open(path: &Path) -> Result<(PathBuf, SqliteConnection)> {
     Ok((path, connection))
 }
 
-/// Connects, waiting for others as long as for any lock. Neither a change of the journal mode
-/// nor a file that its last user is just closing makes SQLite wait by itself.
+/// Connects, waiting for other connections as long as for any lock. SQLite itself does not wait
+/// for a change of the journal mode, nor for the last connection to close the file.
 pub(super) async fn connect(options: &SqliteConnectOptions) -> Result<SqliteConnection> {
     let asked = Instant::now();
     loop {
@@ -81,7 +81,7 @@ pub(super) async fn connect(options: &SqliteConnectOptions) -> Result<SqliteConn
     }
 }
 
-/// How every connection to the file is set up.
+/// Options of every connection to the file.
 fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
@@ -94,7 +94,7 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .disable_statement_logging()
 }
 
-/// How the connection that writes is set up.
+/// Options of the connection that writes.
 pub(super) fn writer_options(path: &Path) -> SqliteConnectOptions {
     options(path).busy_timeout(LOOK_AGAIN)
 }
@@ -111,7 +111,7 @@ pub(super) fn readers(path: &Path) -> SqlitePool {
         .connect_lazy_with(options(path).pragma("query_only", "ON"))
 }
 
-/// Says what is wrong with the path before SQLite does, which only knows that it "cannot open".
+/// Finds out what is wrong with the path, where SQLite would say "unable to open" only.
 fn check(path: &Path) -> Result<()> {
     let shown = path.display();
     let folder = match path.parent() {
@@ -148,7 +148,7 @@ fn check(path: &Path) -> Result<()> {
     }
 }
 
-/// Names the path, and for what is denied also what to do.
+/// Adds the path to an error, and what to do if access was denied.
 fn refined(path: &Path, error: Error) -> Error {
     let shown = path.display();
     match error {

@@ -1,21 +1,19 @@
-//! Gated hooks in one file: the one worker process owns whatever it asks for, and no row says
-//! so.
+//! Ownership of gated hooks: the one worker process owns every hook it asks for, without a row.
 
 use super::SqliteStore;
 use super::hooks::next_version;
 use super::values::{moment, rows};
-use crate::{OwnershipAnswer, OwnershipRequest, Result};
-use postrider_core::HookId;
+use crate::{Gates, OwnershipAnswer, OwnershipRequest, Result};
+use async_trait::async_trait;
+use postrider_core::{HookId, WorkerId};
 use sqlx::SqliteConnection;
 use std::collections::HashMap;
 use uuid::Uuid;
 
-impl SqliteStore {
-    pub(super) async fn answer_gates(
-        &self,
-        request: OwnershipRequest,
-    ) -> Result<Vec<OwnershipAnswer>> {
-        let held: Vec<(Uuid, i64)> = sqlx::query_as(
+#[async_trait]
+impl Gates for SqliteStore {
+    async fn own_gates(&self, request: OwnershipRequest) -> Result<Vec<OwnershipAnswer>> {
+        let backed_off: Vec<(Uuid, i64)> = sqlx::query_as(
             "-- postrider: own_gates
             SELECT hook_id, not_before FROM postrider_hook_health
             WHERE hook_id IN (SELECT unhex(value) FROM json_each(?1)) AND not_before IS NOT NULL",
@@ -23,16 +21,20 @@ impl SqliteStore {
         .bind(rows(request.hooks.iter().map(|hook| hook.0.simple())))
         .fetch_all(&self.readers)
         .await?;
-        let held: HashMap<_, _> = held.into_iter().collect();
+        let backed_off: HashMap<_, _> = backed_off.into_iter().collect();
         let answers = request.hooks.into_iter().map(|hook| OwnershipAnswer {
             hook,
             owned: true,
-            not_before: held.get(&hook.0).copied().map(moment),
+            not_before: backed_off.get(&hook.0).copied().map(moment),
         });
         Ok(answers.collect())
     }
 
-    pub(super) async fn ramps_ended(&self, hooks: &[HookId]) -> Result<()> {
+    async fn disown_gates(&self, _: WorkerId, _: &[HookId]) -> Result<()> {
+        Ok(())
+    }
+
+    async fn end_ramps(&self, hooks: &[HookId]) -> Result<()> {
         let mut tx = self.writer.begin().await?;
         let ended: Vec<Uuid> = sqlx::query_scalar(
             "-- postrider: end_ramps
@@ -51,8 +53,8 @@ impl SqliteStore {
     }
 }
 
-/// Lets the worker know of hooks whose phase has changed: they get a new version, which is
-/// returned.
+/// Gives a new version to hooks whose phase has changed, so that the worker learns of it.
+/// Returns the version.
 pub(super) async fn renew_versions(tx: &mut SqliteConnection, hooks: &[HookId]) -> Result<i64> {
     let version = next_version(tx).await?;
     sqlx::query(

@@ -8,8 +8,8 @@ use super::SqliteStore;
 use super::values::{day_of, micros, moment, parse_time};
 use crate::Result;
 use crate::gauges::{
-    GAUGES_COUNTED, GaugeSample, Gauges, HookCounts, PoolGauge, Waiting, capped, claimed_until,
-    furthest, is_due, next_at,
+    GAUGES_COUNTED, GaugeSample, Gauges, HookCounts, Waiting, capped, claimed_until, furthest,
+    is_due, next_at,
 };
 use chrono::NaiveTime;
 use postrider_core::Timestamp;
@@ -31,16 +31,6 @@ impl SqliteStore {
         let next = next_at(now, begun.elapsed());
         self.keep_gauges(now, next, &gauges).await?;
         Ok(Some(GaugeSample { at: now, gauges }))
-    }
-
-    pub(super) fn reader_pool(&self) -> Vec<PoolGauge> {
-        let idle = u32::try_from(self.readers.num_idle()).unwrap_or(u32::MAX);
-        vec![PoolGauge {
-            pool: "readers",
-            used: self.readers.size().saturating_sub(idle),
-            idle,
-            max: self.readers.options().get_max_connections(),
-        }]
     }
 
     async fn kept_gauges(&self) -> Result<Option<Kept>> {

@@ -1,74 +1,50 @@
-//! What happened to hooks: written by the transaction in which it happens, and read again.
+//! The history of hooks, written by the transaction that makes the change.
 
-use super::SqliteStore;
-use super::values::{micros, moment, rows};
-use crate::audit_entry::{AuditEntry, ENTRIES_KEPT};
-use crate::{Error, HistoryFilter, HookChangeReport, Result};
+use super::values::{micros, rows};
+use crate::audit_entry::{AuditEntry, ENTRIES_KEPT, hook_change_report};
+use crate::error::hook_not_found;
+use crate::{HistoryFilter, HookChangeReport, Result};
 use postrider_core::{HookId, Timestamp};
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{FromRow, Row};
+use sqlx::{SqliteConnection, SqlitePool};
 
-impl SqliteStore {
-    pub(super) async fn list_changes(
-        &self,
-        id: HookId,
-        filter: HistoryFilter,
-    ) -> Result<Vec<HookChangeReport>> {
-        let found: Vec<ChangeRow> = sqlx::query_as(
-            "-- postrider: hook_history
-            SELECT number, at, action, actor, reason, fail_count, last_error, deliveries
-            FROM postrider_hook_history
-            WHERE hook_id = ?1 AND number < ?2
-            ORDER BY number DESC LIMIT ?3",
-        )
-        .bind(id.0)
-        .bind(filter.before.unwrap_or(i64::MAX))
-        .bind(filter.limit)
-        .fetch_all(&self.readers)
-        .await?;
-        if found.is_empty() && filter.before.is_none() {
-            self.require_known(id).await?;
-        }
-        Ok(found.into_iter().map(|row| row.0).collect())
+/// Reads the history of a hook, newest first. A hook that was deleted has one too.
+pub(super) async fn hook_history(
+    pool: &SqlitePool,
+    id: HookId,
+    filter: HistoryFilter,
+) -> Result<Vec<HookChangeReport>> {
+    let rows = sqlx::query(
+        "-- postrider: hook_history
+        SELECT number, at, action, actor, reason, fail_count, last_error, deliveries
+        FROM postrider_hook_history
+        WHERE hook_id = ?1 AND number < ?2
+        ORDER BY number DESC LIMIT ?3",
+    )
+    .bind(id.0)
+    .bind(filter.before.unwrap_or(i64::MAX))
+    .bind(filter.limit)
+    .fetch_all(pool)
+    .await?;
+    if rows.is_empty() && filter.before.is_none() && !is_known(pool, id).await? {
+        return Err(hook_not_found(id));
     }
-
-    /// A hook that was ever registered; deleted ones count.
-    async fn require_known(&self, id: HookId) -> Result<()> {
-        let known: bool = sqlx::query_scalar(
-            "-- postrider: hook_known
-            SELECT EXISTS (SELECT 1 FROM postrider_hooks WHERE id = ?1)",
-        )
-        .bind(id.0)
-        .fetch_one(&self.readers)
-        .await?;
-        match known {
-            true => Ok(()),
-            false => Err(Error::NotFound {
-                what: "hook",
-                id: id.to_string(),
-            }),
-        }
-    }
+    let reports = rows.iter().map(hook_change_report);
+    Ok(reports.collect::<sqlx::Result<_>>()?)
 }
 
-struct ChangeRow(HookChangeReport);
-
-impl FromRow<'_, SqliteRow> for ChangeRow {
-    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
-        Ok(Self(HookChangeReport {
-            number: row.try_get("number")?,
-            at: moment(row.try_get("at")?),
-            action: row.try_get("action")?,
-            actor: row.try_get("actor")?,
-            reason: row.try_get("reason")?,
-            fail_count: row.try_get("fail_count")?,
-            last_error: row.try_get("last_error")?,
-            deliveries: row.try_get("deliveries")?,
-        }))
-    }
+/// Whether there is or was a hook of this id.
+async fn is_known(pool: &SqlitePool, id: HookId) -> Result<bool> {
+    let known = sqlx::query_scalar(
+        "-- postrider: hook_known
+        SELECT EXISTS (SELECT 1 FROM postrider_hooks WHERE id = ?1)",
+    )
+    .bind(id.0)
+    .fetch_one(pool)
+    .await?;
+    Ok(known)
 }
 
-/// Writes entries into the history of their hooks, and takes away what is beyond the newest.
+/// Writes entries into the history of their hooks, and deletes all but the newest of each hook.
 pub(super) async fn record(
     tx: &mut SqliteConnection,
     entries: &[AuditEntry],

@@ -1,19 +1,17 @@
 //! Calls that publish events once, however often they are made.
 //!
-//! There is one writer: a second call with the same key finds what became of the first.
+//! There is one writer: a second call with the same key reads the result of the first.
 
 use super::SqliteStore;
 use super::values::micros;
+use crate::idempotency::{FORGOTTEN_AT_ONCE, answer_to_repeat};
 use crate::{EnqueuedOnce, IDEMPOTENCY_KEPT, Idempotency, Result};
 use postrider_core::{EventId, NewEvent, Timestamp};
 use sqlx::SqliteConnection;
 use uuid::Uuid;
 
-/// Calls forgotten at a time.
-const FORGOTTEN: i64 = 100_000;
-
 impl SqliteStore {
-    pub(super) async fn insert_once(
+    pub(super) async fn enqueue_once(
         &self,
         call: &Idempotency,
         events: &[NewEvent],
@@ -47,7 +45,7 @@ impl SqliteStore {
         Ok(EnqueuedOnce::Now(ids))
     }
 
-    /// Forgets calls that are too old.
+    /// Deletes calls that are older than [`IDEMPOTENCY_KEPT`].
     pub(super) async fn forget_calls(&self, now: Timestamp) -> Result<()> {
         let oldest = micros(now - IDEMPOTENCY_KEPT);
         let found: bool = sqlx::query_scalar(
@@ -69,14 +67,14 @@ impl SqliteStore {
             )",
         )
         .bind(oldest)
-        .bind(FORGOTTEN)
+        .bind(FORGOTTEN_AT_ONCE)
         .execute(&mut *tx)
         .await?;
         tx.commit().await
     }
 }
 
-/// What became of the call that was first, if it is on record.
+/// The result of the first call with this key, if it is on record.
 async fn recorded(
     tx: &mut SqliteConnection,
     call: &Idempotency,
@@ -92,13 +90,9 @@ async fn recorded(
     .bind(micros(now - IDEMPOTENCY_KEPT))
     .fetch_optional(tx)
     .await?;
-    Ok(found.map(|(digest, ids)| match digest == call.digest {
-        true => {
-            let ids = ids
-                .chunks_exact(16)
-                .filter_map(|id| Uuid::from_slice(id).ok());
-            EnqueuedOnce::Before(ids.map(EventId).collect())
-        }
-        false => EnqueuedOnce::Mismatch,
+    Ok(found.map(|(digest, ids)| {
+        let ids = ids.chunks_exact(16);
+        let ids = ids.filter_map(|id| Uuid::from_slice(id).ok());
+        answer_to_repeat(call, &digest, ids.map(EventId).collect())
     }))
 }

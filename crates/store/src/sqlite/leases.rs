@@ -81,7 +81,7 @@ impl SqliteStore {
             return Ok(Vec::new());
         }
         let mut tx = self.writer.begin().await?;
-        let cache = self.fresh_book(&mut tx).await?;
+        let cache = self.refresh_hooks(&mut tx).await?;
         let mut due = Vec::new();
         for (hook, limit) in &request.wanted {
             let known = cache.get(*hook);

@@ -1,13 +1,14 @@
-//! The store in one SQLite file: everything in one process and one file, nothing to install.
+//! The store in one SQLite file, for one worker process.
 //!
-//! One connection writes, in short transactions that take the right to write before they look
-//! (`writer.rs`); a few read beside it. The hard rule: a commit is on the disk when it returns.
+//! One connection writes, in short transactions that take the right to write before they read
+//! (`writer.rs`). A few others read beside it. The hard rule: a commit is on the disk when it
+//! returns.
 
-mod aliases;
 mod attempt_rows;
 mod batches;
 mod bulk;
 mod credentials;
+mod database;
 mod deliveries;
 mod diagnostics;
 mod discard;
@@ -19,8 +20,9 @@ mod gates;
 mod gauges;
 mod health;
 mod history;
+mod hook_cache;
 mod hook_history;
-mod hook_rows;
+mod hook_statements;
 mod hooks;
 mod idempotency;
 mod keys;
@@ -48,47 +50,44 @@ mod upkeep;
 mod values;
 mod writer;
 
+use crate::hook_cache::LatestHookCache;
 use crate::{
-    AttemptReport, BulkPage, BulkPageResult, CredentialQuery, Credentials, Database,
-    DeliveryFilter, DeliveryReport, Diagnostics, Discard, DueHook, EnqueuedOnce, Erased,
-    EventFilter, EventReport, FanOutRequest, FanOutResult, Gates, GaugeSample, History,
-    HistoryFilter, HookCache, HookChange, HookChangeReport, HookFilter, HookReport, Hooks,
-    Idempotency, KeyFilter, KeyReport, Keys, LatestAnswer, LeaseRequest, Leased, Maintenance,
-    Migrated, Monitoring, Outbox, OwnershipAnswer, OwnershipRequest, Peek, PoolGauge, Pruned,
-    Queue, RecoverResult, Recovery, Redelivery, RegisteredFilter, RegisteredHook, RejectedReport,
-    Result, Retention, SchemaState, SettleResult, Settlement, Upkeep, WorkerClaim,
+    AttemptReport, BulkPage, BulkPageResult, DeliveryFilter, DeliveryReport, Diagnostics, Discard,
+    DueHook, EnqueuedOnce, Erased, EventFilter, EventReport, FanOutRequest, FanOutResult,
+    GaugeSample, History, HookCache, Idempotency, LeaseRequest, Leased, Maintenance, Monitoring,
+    Outbox, Peek, Pruned, Queue, RecoverResult, Recovery, Redelivery, RejectedReport, Result,
+    Retention, SettleResult, Settlement, Upkeep,
 };
 use async_trait::async_trait;
 pub(crate) use errors::explain;
 use postrider_core::{
-    AccessChange, Credential, DeliveryId, EventId, Hook, HookId, Key, KeyId, KeyRing, LeaseToken,
-    NewCredential, NewEvent, NewHook, NewKey, Schedules, Timestamp, TokenHash, WorkerId,
+    DeliveryId, EventId, HookId, KeyRing, LeaseToken, NewEvent, Schedules, Timestamp,
 };
 use sqlx::SqlitePool;
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex};
 use writer::Writer;
 
 /// The store in one SQLite file.
 #[derive(Debug)]
 pub struct SqliteStore {
-    /// Without links, so that all processes mean the same file.
+    /// Without links, so that all processes use the same path.
     path: PathBuf,
     writer: Writer,
     readers: SqlitePool,
     keys: KeyRing,
-    cache: RwLock<Arc<HookCache>>,
+    cache: LatestHookCache,
     /// Up to which key the turns of a hook were last looked over.
     looked_over: Mutex<HashMap<HookId, String>>,
 }
 
 impl SqliteStore {
     /// Opens the file that `url` names (`sqlite://relative.db`, `sqlite:///absolute/path.db`),
-    /// and makes it if it is missing. Its folder must be there.
+    /// and creates it if it is missing. Its folder must exist.
     ///
     /// # Errors
-    /// When the URL names no file, or the file cannot be used; the error says what to do.
+    /// The URL names no file, or the file cannot be used; the error says what to do.
     pub async fn open(url: &str, keys: KeyRing) -> Result<Self> {
         let (path, connection) = file::open(&file::path_of(url)?).await?;
         Ok(Self {
@@ -96,47 +95,9 @@ impl SqliteStore {
             readers: file::readers(&path),
             path,
             keys,
-            cache: RwLock::default(),
+            cache: LatestHookCache::default(),
             looked_over: Mutex::default(),
         })
-    }
-}
-
-#[async_trait]
-impl Database for SqliteStore {
-    async fn now(&self) -> Result<Timestamp> {
-        let micros: i64 = sqlx::query_scalar(
-            "-- postrider: now
-            SELECT CAST(round(unixepoch('now', 'subsec') * 1000) AS INTEGER) * 1000",
-        )
-        .fetch_one(&self.readers)
-        .await?;
-        Ok(values::moment(micros))
-    }
-
-    async fn schema(&self) -> Result<SchemaState> {
-        self.read_schema().await
-    }
-
-    async fn migrate(&self, slots: Option<u16>, now: Timestamp) -> Result<Migrated> {
-        self.make_schema(slots, now).await
-    }
-
-    fn describe(&self) -> String {
-        format!("the SQLite file {}", self.path.display())
-    }
-
-    fn pools(&self) -> Vec<PoolGauge> {
-        self.reader_pool()
-    }
-
-    async fn claim_worker(&self) -> Result<WorkerClaim> {
-        self.lock_worker()
-    }
-
-    async fn close(&self) {
-        self.writer.close().await;
-        self.readers.close().await;
     }
 }
 
@@ -152,7 +113,7 @@ impl Outbox for SqliteStore {
         events: &[NewEvent],
         now: Timestamp,
     ) -> Result<EnqueuedOnce> {
-        self.insert_once(call, events, now).await
+        self.enqueue_once(call, events, now).await
     }
 
     async fn peek(&self) -> Result<Peek> {
@@ -164,7 +125,7 @@ impl Outbox for SqliteStore {
     }
 
     fn hook_cache(&self) -> Arc<HookCache> {
-        self.current_book()
+        self.cache.get()
     }
 }
 
@@ -209,118 +170,6 @@ impl Queue for SqliteStore {
         schedules: &dyn Schedules,
     ) -> Result<RecoverResult> {
         self.recover_lost(slot, now, limit, schedules).await
-    }
-}
-
-#[async_trait]
-impl Gates for SqliteStore {
-    async fn own_gates(&self, request: OwnershipRequest) -> Result<Vec<OwnershipAnswer>> {
-        self.answer_gates(request).await
-    }
-
-    async fn disown_gates(&self, _: WorkerId, _: &[HookId]) -> Result<()> {
-        Ok(())
-    }
-
-    async fn end_ramps(&self, hooks: &[HookId]) -> Result<()> {
-        self.ramps_ended(hooks).await
-    }
-}
-
-#[async_trait]
-impl Hooks for SqliteStore {
-    async fn create_hook(&self, hook: NewHook, by: &str, now: Timestamp) -> Result<HookReport> {
-        self.insert_hook(hook, by, now).await
-    }
-
-    async fn change_hook(
-        &self,
-        id: HookId,
-        change: HookChange,
-        by: &str,
-        now: Timestamp,
-    ) -> Result<HookReport> {
-        self.update_hook(id, change, by, now).await
-    }
-
-    async fn remove_hook(&self, id: HookId, by: &str, now: Timestamp) -> Result<HookReport> {
-        self.delete_hook(id, by, now).await
-    }
-
-    async fn hook(&self, id: HookId) -> Result<HookReport> {
-        self.find_hook(id).await
-    }
-
-    async fn hook_with_credentials(&self, id: HookId) -> Result<Hook> {
-        self.open_hook(id).await
-    }
-
-    async fn hooks(&self, filter: HookFilter) -> Result<Vec<HookReport>> {
-        self.list_hooks(filter).await
-    }
-
-    async fn hook_history(
-        &self,
-        id: HookId,
-        filter: HistoryFilter,
-    ) -> Result<Vec<HookChangeReport>> {
-        self.list_changes(id, filter).await
-    }
-
-    async fn registered(&self, filter: RegisteredFilter) -> Result<Vec<RegisteredHook>> {
-        self.list_registered(&filter).await
-    }
-
-    async fn note_latest(&self, latest: &[LatestAnswer]) -> Result<()> {
-        self.record_latest(latest).await
-    }
-}
-
-#[async_trait]
-impl Keys for SqliteStore {
-    async fn create_key(&self, key: NewKey, hash: TokenHash, now: Timestamp) -> Result<KeyReport> {
-        self.insert_key(&key, hash, now).await
-    }
-
-    async fn keys(&self, filter: KeyFilter) -> Result<Vec<KeyReport>> {
-        self.list_keys(filter).await
-    }
-
-    async fn revoke_key(&self, id: KeyId, now: Timestamp) -> Result<KeyReport> {
-        self.end_key(id, now).await
-    }
-
-    async fn find_key(&self, hash: TokenHash) -> Result<Option<Key>> {
-        self.key_of(hash).await
-    }
-
-    async fn keys_used(&self, used: &[(KeyId, Timestamp)]) -> Result<()> {
-        self.note_uses(used).await
-    }
-}
-
-#[async_trait]
-impl Credentials for SqliteStore {
-    async fn create_credential(&self, new: NewCredential, now: Timestamp) -> Result<KeyReport> {
-        self.insert_credential(&new, now).await
-    }
-
-    async fn change_credential(&self, id: KeyId, change: AccessChange) -> Result<KeyReport> {
-        self.update_credential(id, change).await
-    }
-
-    async fn find_credential(&self, query: CredentialQuery) -> Result<Option<Credential>> {
-        self.credential_of(&query).await
-    }
-
-    async fn take_signature(
-        &self,
-        key: KeyId,
-        signature: &[u8],
-        now: Timestamp,
-        until: Timestamp,
-    ) -> Result<bool> {
-        self.note_signature(key, signature, now, until).await
     }
 }
 

@@ -1,4 +1,4 @@
-//! Events of our own go into the outbox, in the transaction of what they tell.
+//! Operational events: inserted into the outbox by the transaction that they report.
 
 use super::values::rows;
 use crate::Result;
@@ -6,13 +6,13 @@ use crate::operational_events::OperationalEvent;
 use postrider_core::{HookId, Timestamp, patterns_matching};
 use sqlx::SqliteConnection;
 
-/// Puts events of ours into the outbox.
+/// Inserts operational events into the outbox.
 pub(super) async fn announce(
     tx: &mut SqliteConnection,
-    announcements: &[OperationalEvent],
+    events: &[OperationalEvent],
     now: Timestamp,
 ) -> Result<()> {
-    if announcements.is_empty() {
+    if events.is_empty() {
         return Ok(());
     }
     sqlx::query(
@@ -21,12 +21,12 @@ pub(super) async fn announce(
         INSERT INTO postrider_outbox (account, event_type, payload, occurred_at, about_hook)
         SELECT v ->> 0, v ->> 1, v ->> 2, ?2, v ->> 3 FROM s ORDER BY n",
     )
-    .bind(rows(announcements.iter().map(|announcement| {
+    .bind(rows(events.iter().map(|event| {
         (
-            &announcement.account,
-            announcement.event_type,
-            &announcement.payload,
-            announcement.about,
+            &event.account,
+            event.event_type,
+            &event.payload,
+            event.about,
         )
     })))
     .bind(now.to_rfc3339())
@@ -35,14 +35,14 @@ pub(super) async fn announce(
     Ok(())
 }
 
-/// Whether a hook of the account other than `about` takes events of ours of this type.
+/// Whether a hook of the account other than `about` takes operational events of this type.
 pub(super) async fn is_watched(
     tx: &mut SqliteConnection,
     account: &str,
     event_type: &str,
     about: HookId,
 ) -> Result<bool> {
-    sqlx::query_scalar(
+    let watched = sqlx::query_scalar(
         "-- postrider: is_watched
         SELECT EXISTS (
             SELECT 1 FROM postrider_hooks AS h
@@ -56,6 +56,6 @@ pub(super) async fn is_watched(
     .bind(about.0)
     .bind(rows(patterns_matching(event_type)))
     .fetch_one(tx)
-    .await
-    .map_err(Into::into)
+    .await?;
+    Ok(watched)
 }

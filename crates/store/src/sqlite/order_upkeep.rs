@@ -48,7 +48,7 @@ impl SqliteStore {
         }
         let mut more = false;
         let mut tx = self.writer.begin().await?;
-        let cache = self.fresh_book(&mut tx).await?;
+        let cache = self.refresh_hooks(&mut tx).await?;
         for hook in hooks.into_iter().map(HookId) {
             // What belongs to deleted hooks is cancelled.
             let Some(known) = cache.get(hook) else {

@@ -44,7 +44,7 @@ impl SqliteStore {
         )
         .fetch_one(&mut *connection)
         .await?;
-        self.refresh_book(&mut connection, hooks_version).await?;
+        self.hooks_at(&mut connection, hooks_version).await?;
         Ok(Peek {
             outbox: if queued { vec![0] } else { vec![] },
             hooks_version,
@@ -78,7 +78,7 @@ impl SqliteStore {
         let Some(head) = Head::read(&mut tx, request, max_events).await? else {
             return Ok(FanOutResult::default());
         };
-        let cache = self.refresh_book(&mut tx, head.hooks_version).await?;
+        let cache = self.hooks_at(&mut tx, head.hooks_version).await?;
         let batch = read_rows(&mut tx, head.last_seq, request.now, request.deliver_before).await?;
         let read = batch.len();
         let mut sorted = sort(&mut tx, batch, request).await?;

@@ -53,7 +53,7 @@ impl SqliteStore {
         .fetch_all(&mut *tx)
         .await?;
         add_companions(&mut tx, now, &mut lost).await?;
-        let cache = self.fresh_book(&mut tx).await?;
+        let cache = self.refresh_hooks(&mut tx).await?;
         let (mut waiting, mut attempts, mut ended) = (Vec::new(), Vec::new(), Vec::new());
         let (mut gone, mut freed, mut failed) = (Vec::new(), Vec::new(), Vec::new());
         for row in &lost {

@@ -84,14 +84,14 @@ impl SqliteStore {
         insert_attempts(&mut tx, attempts, false).await?;
         move_on(&mut tx, &held, now).await?;
         keep_targets(&mut tx, &self.keys, &held).await?;
-        let cache = self.current_book();
+        let cache = self.cache.get();
         let freed = held.iter().filter_map(|s| s.freed_key(&cache));
         give_turns(&mut tx, freed.collect(), now).await?;
         let late: Vec<_> = lost.iter().map(|s| attempt_row(s, scrub)).collect();
         let recorded = recorded_before(&mut tx, &late).await?;
         insert_attempts(&mut tx, late, true).await?;
         let weighed = update_health(&mut tx, &held, now).await?;
-        let (cache, warned) = (self.current_book(), &weighed.warned);
+        let (cache, warned) = (self.cache.get(), &weighed.warned);
         let announcements = of_settled(&cache, &held, warned, &weighed.disabled, now);
         announce(&mut tx, &announcements, now).await?;
         tx.commit().await?;

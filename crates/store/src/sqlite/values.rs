@@ -1,16 +1,46 @@
-//! How our types are written in the tables, and how many of them travel in one parameter.
+//! How values are written in the tables, and how a batch of rows is passed as one parameter.
 //!
-//! A batch goes to the database as one parameter: one trip to the connection's thread for a
-//! batch, not one for each row. Where every delivery passes, it is a blob of fields of fixed
-//! width that the statement takes apart with `substr`, ids as they are and numbers in decimal.
-//! Everywhere else it is a JSON array for `json_each`. Ids in it are hexadecimal and go through
-//! `unhex`; `MATERIALIZED` makes SQLite write each element out once, not once for every value
-//! that is taken from it.
+//! One parameter costs one trip to the connection's thread for the whole batch. On the path of
+//! every delivery it is a blob of fields of fixed width, which the statement splits with
+//! `substr`: ids as bytes, numbers in decimal. Everywhere else it is a JSON array for
+//! `json_each`. Its ids are hexadecimal, for `unhex`. `MATERIALIZED` makes SQLite expand each
+//! element once, and not once for every value taken from it.
 
+use crate::stored_row::StoredRow;
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, SubsecRound};
 use postrider_core::Timestamp;
 use serde::Serialize;
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
 use sqlx::types::Json;
+use uuid::Uuid;
+
+impl StoredRow for SqliteRow {
+    fn text_or_null(&self, column: &str) -> sqlx::Result<Option<String>> {
+        self.try_get(column)
+    }
+
+    fn uuid_or_null(&self, column: &str) -> sqlx::Result<Option<Uuid>> {
+        self.try_get(column)
+    }
+
+    fn time_or_null(&self, column: &str) -> sqlx::Result<Option<Timestamp>> {
+        Ok(self.try_get::<Option<i64>, _>(column)?.map(moment))
+    }
+
+    fn number_or_null(&self, column: &str) -> sqlx::Result<Option<i64>> {
+        self.try_get(column)
+    }
+
+    fn flag(&self, column: &str) -> sqlx::Result<bool> {
+        self.try_get(column)
+    }
+
+    fn texts(&self, column: &str) -> sqlx::Result<Vec<String>> {
+        let text: String = self.try_get(column)?;
+        Ok(serde_json::from_str(&text).unwrap_or_else(|_| vec![text]))
+    }
+}
 
 /// A batch of rows, as one parameter.
 pub(super) fn rows<T: Serialize>(rows: impl IntoIterator<Item = T>) -> Json<Vec<T>> {
@@ -60,8 +90,8 @@ pub(super) fn push_padded<const WIDTH: usize>(blob: &mut Vec<u8>, text: &str) {
     blob.resize(blob.len() + WIDTH.saturating_sub(text.len()), b' ');
 }
 
-/// A time that an application wrote: RFC 3339, or a date with or without a time of day, which
-/// is UTC unless an offset follows. Years other than 1 to 9999 are none.
+/// A time that an application wrote: RFC 3339, or a date with or without a time of day, in UTC
+/// unless an offset follows. `None` if it is no time, or its year is not 1 to 9999.
 pub(super) fn parse_time(text: &str) -> Option<Timestamp> {
     parse_any_time(text).filter(|at| (1..=9999).contains(&at.year()))
 }

@@ -1,17 +1,16 @@
-//! The one connection that writes, and the turns it takes with the applications.
+//! The one connection that writes, and how it shares the file with applications.
 //!
-//! SQLite lets one connection write at a time, and others wait by asking again: after 1, 2, 5,
-//! 10, 15, 20, 25, 25, 25, 50 and 50 ms, then every 100 ms until their own busy timeout. There
-//! is no queue, so a writer that begins again at once could keep them waiting for ever.
-//! Therefore a transaction that held the file for some time leaves it alone for a third of
-//! that before the next one begins: an application that asks finds it free one time in four
-//! even when we never run out of work, and idle time in between counts as leaving it alone.
-//! With the usual 5 s of patience that is sixty chances; to miss them all is one case in thirty
-//! million.
+//! SQLite lets one connection write at a time. Others wait by trying again: after 1, 2, 5, 10,
+//! 15, 20, 25, 25, 25, 50 and 50 ms, then every 100 ms until their own busy timeout. There is no
+//! queue, so a writer that begins again at once could starve them. Therefore the writer rests
+//! after each transaction, for a third of the time that it held the file. Idle time counts as
+//! rest. An application that tries finds the file free one time in four, even if the writer
+//! always has work. Within the usual timeout of 5 s it tries sixty times; all of them fail in one
+//! case of thirty million.
 //!
-//! The other way round, an application that commits in a tight loop leaves gaps of less than a
-//! millisecond, which SQLite's own waiting would miss for seconds. Therefore we ask every
-//! millisecond or two.
+//! Conversely, an application that commits in a tight loop leaves gaps of less than a
+//! millisecond, which SQLite's own waiting would miss for seconds. Therefore the writer tries
+//! every millisecond or two.
 
 use super::errors::is_busy;
 use super::file::{BUSY_TIMEOUT, connect};
@@ -23,55 +22,57 @@ use std::time::Duration;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep};
 
-/// SQLite's own waiting on the connection that writes: it looks at once, after 1 ms and after
-/// 3 ms. Then we ask again.
+/// The busy timeout of the connection that writes: SQLite tries at once, after 1 ms and after
+/// 3 ms. Then [`Writer::begin`] tries again.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(3);
 
-/// The file is left alone for this part of the time that a transaction held it.
+/// The rest after a transaction is its duration divided by this.
 const REST_PART: u32 = 3;
 
-/// Less than this is saved up: a timer is not finer.
+/// A shorter rest is added to the next one: a timer is not finer.
 const SHORTEST_REST: Duration = Duration::from_millis(2);
 
-/// No application waits longer than this between two looks.
+/// An application tries at least this often.
 const LONGEST_REST: Duration = Duration::from_millis(100);
 
 /// The one connection that writes.
 #[derive(Debug)]
 pub(super) struct Writer {
     options: SqliteConnectOptions,
-    place: Mutex<Place>,
+    state: Mutex<WriterState>,
 }
 
 #[derive(Debug)]
-struct Place {
+struct WriterState {
     connection: Option<SqliteConnection>,
     closed: bool,
-    /// For how long the file is still to be left alone, as of `released_at`.
+    /// The rest that was still due at `released_at`.
     owed: Duration,
     released_at: Instant,
 }
 
-/// A transaction that may write. Dropped without a commit, it is rolled back by closing its
-/// connection, wherever it stopped; so a call that is given up leaves nothing open, and a
-/// transaction that SQLite ended by itself, because the disk was full, nothing in doubt.
+/// A transaction that may write.
+///
+/// If it is dropped without a commit, its connection is closed, which rolls it back. A call that
+/// is cancelled therefore leaves no transaction open, and one that SQLite ended itself, because
+/// the disk was full, leaves no doubt.
 pub(super) struct Writing<'a> {
     connection: SqliteConnection,
-    turn: Turn<'a>,
+    turn: WriteTurn<'a>,
 }
 
-/// The right to write. When it is dropped, the time it took is owed to the applications.
-struct Turn<'a> {
-    place: MutexGuard<'a, Place>,
+/// The right to write. When it is dropped, a rest becomes due.
+struct WriteTurn<'a> {
+    state: MutexGuard<'a, WriterState>,
     began: Instant,
 }
 
 impl Writer {
-    /// A writer that has its first connection already, and makes others with these options.
+    /// A writer with a first connection; others are opened with these options.
     pub(super) fn new(connection: SqliteConnection, options: SqliteConnectOptions) -> Self {
         Self {
             options,
-            place: Mutex::new(Place {
+            state: Mutex::new(WriterState {
                 connection: Some(connection),
                 closed: false,
                 owed: Duration::ZERO,
@@ -80,21 +81,21 @@ impl Writer {
         }
     }
 
-    /// Begins a transaction that may write. Callers are served in the order in which they ask.
-    /// The applications' commits are waited for now, never in the middle.
+    /// Begins a transaction that may write. Callers are served in the order of their calls. Other
+    /// writers are waited for here, never within the transaction.
     pub(super) async fn begin(&self) -> Result<Writing<'_>> {
-        let mut place = self.place.lock().await;
-        if place.closed {
+        let mut state = self.state.lock().await;
+        if state.closed {
             return Err(Error::Unavailable(sqlx::Error::PoolClosed));
         }
-        let owed = place.owed.saturating_sub(place.released_at.elapsed());
+        let owed = state.owed.saturating_sub(state.released_at.elapsed());
         if owed >= SHORTEST_REST {
             sleep(owed).await;
-            place.owed = Duration::ZERO;
+            state.owed = Duration::ZERO;
         } else {
-            place.owed = owed;
+            state.owed = owed;
         }
-        let mut connection = match place.connection.take() {
+        let mut connection = match state.connection.take() {
             Some(connection) => connection,
             None => connect(&self.options).await?,
         };
@@ -110,26 +111,26 @@ impl Writer {
         let began = Instant::now();
         Ok(Writing {
             connection,
-            turn: Turn { place, began },
+            turn: WriteTurn { state, began },
         })
     }
 
-    /// Waits for the transaction in progress, then closes for good.
+    /// Waits for the transaction in progress, then closes the connection for good.
     pub(super) async fn close(&self) {
-        let mut place = self.place.lock().await;
-        place.closed = true;
-        if let Some(connection) = place.connection.take() {
-            // Nothing is open in it; what could fail here is tidying up.
+        let mut state = self.state.lock().await;
+        state.closed = true;
+        if let Some(connection) = state.connection.take() {
+            // No transaction is open; only the clean-up could fail here.
             let _ = connection.close().await;
         }
     }
 }
 
 impl Writing<'_> {
-    /// Makes the changes last: they are on the disk when this returns.
+    /// Commits. The changes are on the disk when this returns.
     pub(super) async fn commit(mut self) -> Result<()> {
         sqlx::query("COMMIT").execute(&mut self.connection).await?;
-        self.turn.place.connection = Some(self.connection);
+        self.turn.state.connection = Some(self.connection);
         Ok(())
     }
 }
@@ -148,10 +149,10 @@ impl DerefMut for Writing<'_> {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for WriteTurn<'_> {
     fn drop(&mut self) {
         let rest = self.began.elapsed() / REST_PART;
-        self.place.owed = (self.place.owed + rest).min(LONGEST_REST);
-        self.place.released_at = Instant::now();
+        self.state.owed = (self.state.owed + rest).min(LONGEST_REST);
+        self.state.released_at = Instant::now();
     }
 }

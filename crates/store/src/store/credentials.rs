@@ -4,25 +4,40 @@ use crate::{CredentialQuery, KeyReport, Result};
 use async_trait::async_trait;
 use postrider_core::{AccessChange, Credential, KeyId, NewCredential, Timestamp};
 
-/// Credentials of registrants of the compatible APIs.
+/// Credentials of registrants of the compatible APIs. They are listed and revoked like
+/// [`Keys`](crate::Keys).
 #[async_trait]
 pub trait Credentials: Send + Sync {
-    /// Makes a credential of a registrant, which is found by what it shows from now on. Its
-    /// secret, if it has one, is sealed. One that breaks a bound is refused; one that shows what
-    /// another of the same system shows that is not revoked, is a conflict. Keys and credentials
-    /// are listed and revoked together.
+    /// Creates a credential of a registrant. Its secret, if it has one, is sealed.
+    ///
+    /// # Errors
+    /// - [`Credential`](crate::Error::Credential): a field breaks a bound.
+    /// - [`Conflict`](crate::Error::Conflict): another credential of the system, which is not
+    ///   revoked, has the same API key, user or token.
+    /// - [`Seal`](crate::Error::Seal): there is no key to seal the secret with.
     async fn create_credential(&self, new: NewCredential, now: Timestamp) -> Result<KeyReport>;
 
-    /// Changes what a registrant may do. Keys of Postrider's own API are not found.
+    /// Changes what a registrant may do.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::Error::NotFound): there is no such credential. Keys of Postrider's
+    /// own API are none.
     async fn change_credential(&self, id: KeyId, change: AccessChange) -> Result<KeyReport>;
 
-    /// The credential of whoever shows this; none if there is no such credential or it is
-    /// revoked.
+    /// Returns the credential that a caller has presented. `None`: there is no such credential,
+    /// or it is revoked.
+    ///
+    /// # Errors
+    /// [`Seal`](crate::Error::Seal): its secret cannot be opened with the keys at hand.
     async fn find_credential(&self, query: CredentialQuery) -> Result<Option<Credential>>;
 
-    /// Takes a signature under a key once: `false` when it was taken before. It is remembered,
-    /// whatever restarts, at least until the given moment; those whose moment has passed are
-    /// forgotten bit by bit.
+    /// Accepts a signature under a key once. `false`: it was accepted before.
+    ///
+    /// The signature is remembered in the database until the given moment, and may be accepted
+    /// again after it. Each call deletes a few signatures whose moment has passed.
+    ///
+    /// # Errors
+    /// Those of every method.
     async fn take_signature(
         &self,
         key: KeyId,

@@ -7,37 +7,49 @@ use postrider_core::Timestamp;
 /// The database itself: its clock, its tables, its connections.
 #[async_trait]
 pub trait Database: Send + Sync {
-    /// The database's clock.
+    /// Reads the database's clock.
+    ///
+    /// # Errors
+    /// Those of every method.
     async fn now(&self) -> Result<Timestamp>;
 
-    /// Where the database stands between no tables and too new for this binary.
+    /// Reads the state of the tables, between none and too new for this binary.
+    ///
+    /// # Errors
+    /// Those of every method.
     async fn schema(&self) -> Result<SchemaState>;
 
-    /// Makes or updates the tables, and spreads the outbox over `slots` (PostgreSQL only).
+    /// Creates or updates the tables, and spreads the outbox over `slots` (PostgreSQL only).
+    /// Creates the partitions of today and the next days.
     ///
-    /// May be repeated and run by several processes at once: one does the work, the others
-    /// wait and find it done. A database too new for this binary is refused. Slots only grow,
-    /// and not while the outbox holds rows with keys. Partitions for today and the next days
-    /// are made.
+    /// May be repeated and run by several processes at once: one does the work, and the others
+    /// wait and find it done. The number of slots only grows, and not while the outbox holds
+    /// rows with keys.
+    ///
+    /// # Errors
+    /// - [`Schema`](crate::Error::Schema): the database is damaged or too new for this binary.
+    /// - [`Conflict`](crate::Error::Conflict): the number of slots cannot be set as things are.
     async fn migrate(&self, slots: Option<u16>, now: Timestamp) -> Result<Migrated>;
 
-    /// A sentence naming the database for people, without its password.
+    /// A phrase that names the database for people, without its password.
     fn describe(&self) -> String;
 
-    /// How many connections of this store are in use. Asks nothing of the database.
+    /// Connections of this store, by pool. Makes no query.
     fn pools(&self) -> Vec<PoolGauge>;
 
-    /// Takes the right to work on this database, held until the claim is dropped.
+    /// Takes the right to run a worker on this database, until the claim is dropped. The command
+    /// line and applications need none.
     ///
-    /// PostgreSQL gives it to any number of workers. SQLite gives it to one process, because
-    /// its workers could only wait for each other; others get [`Error::Conflict`], which says
-    /// what to do. Command line and applications need no claim.
+    /// PostgreSQL grants it to any number of workers. SQLite grants it to one process, because
+    /// several workers could only wait for each other.
     ///
-    /// [`Error::Conflict`]: crate::Error::Conflict
+    /// # Errors
+    /// - [`Conflict`](crate::Error::Conflict): another process has it (SQLite only).
+    /// - [`Denied`](crate::Error::Denied): the lock file cannot be written (SQLite only).
     async fn claim_worker(&self) -> Result<WorkerClaim> {
         Ok(WorkerClaim::default())
     }
 
-    /// Closes every connection; calls after this fail.
+    /// Closes every connection. Later calls fail.
     async fn close(&self);
 }

@@ -4,21 +4,32 @@ use crate::{OwnershipAnswer, OwnershipRequest, Result};
 use async_trait::async_trait;
 use postrider_core::{HookId, WorkerId};
 
-/// Ownership of gated hooks.
+/// Ownership of gated hooks: hooks that are backed off or ramping up, or have limits or an order,
+/// so that one worker alone starts their deliveries.
 #[async_trait]
 pub trait Gates: Send + Sync {
-    /// Makes a worker the owner of gated hooks, or lets it stay so; an answer for each hook
-    /// asked for.
+    /// Makes a worker the owner of gated hooks, or prolongs its ownership. Returns one answer
+    /// for each hook.
     ///
-    /// A hook has one owner at a time. It stays the owner's until the time that was given,
-    /// however often others ask; then it is whose who asks first. Nobody becomes the owner of a
-    /// hook that is backed off before it may be probed, but an owner may stay. A store that
-    /// gives the right to work to one process only lets that one own all it asks for.
+    /// A hook has one owner at a time, until the time that was granted. After that the first
+    /// worker to ask becomes the owner. A hook that is backed off gets no new owner before it may
+    /// be probed; its present owner may prolong. SQLite, which has one worker process, grants
+    /// every request.
+    ///
+    /// # Errors
+    /// Those of every method.
     async fn own_gates(&self, request: OwnershipRequest) -> Result<Vec<OwnershipAnswer>>;
 
-    /// Gives up the ownership of these hooks, where the worker has it.
+    /// Ends the ownership of those of these hooks that the worker owns.
+    ///
+    /// # Errors
+    /// Those of every method.
     async fn disown_gates(&self, worker: WorkerId, hooks: &[HookId]) -> Result<()>;
 
-    /// These hooks have ramped up: they are held back no more, unless they have failed since.
+    /// Ends the phase of those of these hooks that are ramping up. Hooks that have failed since
+    /// stay backed off.
+    ///
+    /// # Errors
+    /// Those of every method.
     async fn end_ramps(&self, hooks: &[HookId]) -> Result<()>;
 }

@@ -11,25 +11,26 @@ use postrider_core::{
 pub enum HookChange {
     /// Hold its deliveries.
     Pause,
-    /// Let its deliveries go on; its failures are forgotten.
+    /// Set the status to active and the fail count to 0. Held deliveries continue, beginning
+    /// with a probe.
     Enable,
-    /// Hold its deliveries, and say that a person did it.
+    /// Hold its deliveries, with the reason `manual`.
     Disable,
-    /// Change what it sets for itself.
+    /// Change its settings.
     Set(SettingsChange),
     /// Change what it was registered with.
     Edit(Box<HookEdit>),
-    /// Sign with this secret from now on; the one before signs too until the given moment.
+    /// Sign with a new secret.
     Rotate {
         /// The new secret.
         secret: SigningSecret,
-        /// Until when the old one signs too.
+        /// The old secret signs too until this time.
         overlap_until: Timestamp,
     },
 }
 
 impl HookChange {
-    /// Whether the hook's failures are forgotten with it.
+    /// Whether the change sets the hook's fail count to 0.
     pub(crate) fn forgets_failures(&self) -> bool {
         match self {
             Self::Enable => true,
@@ -42,28 +43,28 @@ impl HookChange {
 /// Which hooks to list.
 #[derive(Clone, Debug, Default)]
 pub struct HookFilter {
-    /// Only this account's.
+    /// Only hooks of this account.
     pub account: Option<String>,
-    /// Only those of this profile.
+    /// Only hooks of this profile.
     pub profile: Option<String>,
-    /// Only hooks registered after this one (by id, which sorts by time).
+    /// Only hooks registered after this one, by id, which sorts by time.
     pub after: Option<HookId>,
-    /// At most this many.
+    /// Largest number of hooks returned.
     pub limit: u32,
 }
 
 /// Which hooks to show as a profile's own API shows them.
 #[derive(Clone, Debug, Default)]
 pub struct RegisteredFilter {
-    /// This account's.
+    /// The account.
     pub account: String,
-    /// Those of this profile.
+    /// The profile.
     pub profile: String,
-    /// Only the one with this alias.
+    /// Only the hook with this alias.
     pub only: Option<String>,
-    /// Only those whose alias is this one or sorts before it, byte by byte.
+    /// Only hooks whose alias is this one or sorts before it, byte by byte.
     pub up_to: Option<String>,
-    /// At most this many.
+    /// Largest number of hooks returned.
     pub limit: u32,
 }
 
@@ -72,40 +73,57 @@ pub struct RegisteredFilter {
 pub struct HistoryFilter {
     /// Only changes before the one of this number.
     pub before: Option<i64>,
-    /// At most this many.
+    /// Largest number of changes returned.
     pub limit: u32,
 }
 
 /// The latest answer of a hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LatestAnswer {
-    /// Which hook.
+    /// The hook that answered.
     pub hook: HookId,
-    /// When the attempt started.
+    /// Start of the attempt.
     pub at: Timestamp,
-    /// The HTTP status, if there was an answer.
+    /// The HTTP status; `None` if there was no answer.
     pub status: Option<u16>,
 }
 
 /// Hooks: registration, changes, history.
+///
+/// A locked hook is one whose credentials cannot be opened, or which a newer version wrote in a
+/// way that this binary cannot read. Its deliveries are made, and wait. An unknown status is
+/// shown as `paused`.
 #[async_trait]
 pub trait Hooks: Send + Sync {
-    /// Registers a hook. Its credentials are sealed. An alias that a hook of the profile has, or
-    /// has had, is a conflict; a number that is drawn as an alias is never drawn again. Of calls
-    /// at the same time no more succeed than `at_most` allows.
+    /// Registers a hook and returns it with its signing secret. Credentials are sealed. A number
+    /// that is drawn as an alias is never drawn again. Of concurrent calls no more succeed than
+    /// `at_most` allows.
     ///
-    /// `by` names the way in, such as `cli`, here and in every change: each is recorded in the
-    /// hook's history by the transaction that makes it.
+    /// `by` names the interface that was used, such as `cli`, here and in every change. The
+    /// transaction that makes a change records it in the hook's history.
+    ///
+    /// # Errors
+    /// - [`Hook`](crate::Error::Hook): a field breaks a bound, or the account has `at_most`
+    ///   hooks of the profile.
+    /// - [`Conflict`](crate::Error::Conflict): a hook of the profile has or had the alias.
+    /// - [`Seal`](crate::Error::Seal): there is no key to seal the credentials with.
     async fn create_hook(&self, hook: NewHook, by: &str, now: Timestamp) -> Result<HookReport>;
 
-    /// Changes a hook and returns it as it then is. Pausing a hook that is paused, or disabling
-    /// one that is disabled, changes nothing and is not recorded. That a hook was disabled, or
-    /// is active again, is announced by an event of our own where another hook asks for it.
-    /// Enabling sets the fail count to 0; its held deliveries go on, beginning with a probe.
-    /// What a changed filter asks for decides about events that are fanned out later; deliveries
-    /// that were made stay. Limits that let nothing through, and a change of settings that a
-    /// newer version wrote, are refused. An edit is made as a whole or not at all; deliveries
-    /// that wait go to the new URL, with the new credentials, unless a target was kept with them.
+    /// Changes a hook and returns it as it then is, with its signing secret if that is new.
+    ///
+    /// Pausing a paused hook, or disabling a disabled one, changes nothing and is not recorded.
+    /// If the hook is disabled or active again, an operational event says so, where another
+    /// hook of the account asks for it. A changed filter decides about events that are fanned
+    /// out later; existing deliveries stay. An edit is made as a whole or not at all. Waiting
+    /// deliveries go to the new URL with the new credentials, unless a target was kept with them.
+    ///
+    /// # Errors
+    /// - [`NotFound`](crate::Error::NotFound): the hook is unknown or deleted.
+    /// - [`Hook`](crate::Error::Hook): a field breaks a bound, or a limit would let nothing
+    ///   through.
+    /// - [`Conflict`](crate::Error::Conflict): a newer version wrote settings that would be
+    ///   overwritten.
+    /// - [`Seal`](crate::Error::Seal): changed credentials cannot be opened or sealed.
     async fn change_hook(
         &self,
         id: HookId,
@@ -114,33 +132,53 @@ pub trait Hooks: Send + Sync {
         now: Timestamp,
     ) -> Result<HookReport>;
 
-    /// Deletes a hook: no delivery is made for it from now on, and what it has is cancelled by
-    /// upkeep. Returns it as it was.
+    /// Deletes a hook and returns it as it was. No further delivery is made for it, and upkeep
+    /// cancels those that exist.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::Error::NotFound): the hook is unknown or deleted.
     async fn remove_hook(&self, id: HookId, by: &str, now: Timestamp) -> Result<HookReport>;
 
-    /// One hook. Deleted ones are not found.
+    /// Returns one hook.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::Error::NotFound): the hook is unknown or deleted.
     async fn hook(&self, id: HookId) -> Result<HookReport>;
 
-    /// One hook with its credentials opened.
+    /// Returns one hook with its credentials.
+    ///
+    /// # Errors
+    /// - [`NotFound`](crate::Error::NotFound): the hook is unknown or deleted.
+    /// - [`Seal`](crate::Error::Seal): its credentials cannot be opened with the keys at hand.
     async fn hook_with_credentials(&self, id: HookId) -> Result<Hook>;
 
-    /// Hooks in the order of their ids.
+    /// Lists hooks in the order of their ids, without deleted ones.
+    ///
+    /// # Errors
+    /// Those of every method.
     async fn hooks(&self, filter: HookFilter) -> Result<Vec<HookReport>>;
 
-    /// What happened to a hook, newest first, also when it was deleted. The newest 500 changes
+    /// Lists the changes of a hook, newest first, also if it was deleted. The newest 500 changes
     /// of a hook are kept.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::Error::NotFound): there was never such a hook.
     async fn hook_history(
         &self,
         id: HookId,
         filter: HistoryFilter,
     ) -> Result<Vec<HookChangeReport>>;
 
-    /// Hooks of an account as the profile's own API shows them, with their credentials opened;
-    /// those whose alias sorts last, byte by byte, come first. Those of other accounts, and
-    /// deleted ones, are not among them.
+    /// Lists hooks of an account as their profile's own API shows them, with their credentials.
+    /// They are sorted by alias, byte by byte, the last first. Deleted hooks are left out.
+    ///
+    /// # Errors
+    /// [`Seal`](crate::Error::Seal): the credentials of one of them cannot be opened.
     async fn registered(&self, filter: RegisteredFilter) -> Result<Vec<RegisteredHook>>;
 
-    /// Records when hooks were last sent to and what they answered, where that is newer than
-    /// what is recorded.
+    /// Records the latest answers of hooks, where they are newer than those on record.
+    ///
+    /// # Errors
+    /// Those of every method.
     async fn note_latest(&self, latest: &[LatestAnswer]) -> Result<()>;
 }

@@ -6,6 +6,10 @@
 //! Methods that change anything are one transaction each: after an error nothing of the call has
 //! happened, except where the connection broke during the commit; calling again is then safe.
 //! `now` always comes from the caller's clock.
+//!
+//! Every method that returns a result may fail with [`Unavailable`](crate::Error::Unavailable),
+//! [`Denied`](crate::Error::Denied), [`Schema`](crate::Error::Schema) or
+//! [`Database`](crate::Error::Database). The errors under a method are those it has besides.
 
 mod credentials;
 mod database;

@@ -4,10 +4,11 @@ use postrider_core::{BasicAuth, Hook, HookEdit, HookError, HookId, HookStatus, N
 use postrider_store::{
     Error, HookChange, HookFilter, HookReport, LatestAnswer, RegisteredFilter, RegisteredHook,
 };
-use postrider_tests::{TestStore, new_hook};
+use postrider_tests::{TestStore, conformance, new_hook};
 use serde_json::json;
 
-pub async fn a_hook_is_found_by_its_alias_in_its_account_only(t: &TestStore) {
+#[conformance]
+async fn a_hook_is_found_by_its_alias_in_its_account_only(t: &TestStore) {
     let made = t.register(known_as("solapi", "acme", "WH1")).await;
     t.register(known_as("misskey", "acme", "WH2")).await;
     let found = by_alias(t, "solapi", "acme", "WH1").await.unwrap();
@@ -24,7 +25,8 @@ pub async fn a_hook_is_found_by_its_alias_in_its_account_only(t: &TestStore) {
     assert!(by_alias(t, "solapi", "acme", "WH1").await.is_none());
 }
 
-pub async fn hooks_are_shown_with_what_they_were_given_the_last_alias_first(t: &TestStore) {
+#[conformance]
+async fn hooks_are_shown_with_what_they_were_given_the_last_alias_first(t: &TestStore) {
     let mut made = Vec::new();
     // Byte by byte: capitals before small letters, whatever the language of the database says.
     for alias in ["a1", "B2", "b1", "b2"] {
@@ -76,7 +78,8 @@ pub async fn hooks_are_shown_with_what_they_were_given_the_last_alias_first(t: &
     );
 }
 
-pub async fn an_alias_is_given_once_in_its_profile(t: &TestStore) {
+#[conformance]
+async fn an_alias_is_given_once_in_its_profile(t: &TestStore) {
     let first = t.register(known_as("solapi", "acme", "same")).await;
     t.register(known_as("misskey", "acme", "same")).await;
     let again = || {
@@ -96,7 +99,8 @@ pub async fn an_alias_is_given_once_in_its_profile(t: &TestStore) {
     assert_eq!(listed(t, Some("solapi")).await, []);
 }
 
-pub async fn numbers_count_up_in_their_profile_and_are_never_drawn_again(t: &TestStore) {
+#[conformance]
+async fn numbers_count_up_in_their_profile_and_are_never_drawn_again(t: &TestStore) {
     let numbered = |profile: &str| NewHook {
         alias: Some(NewAlias::NextNumber),
         ..known_as(profile, "acme", "")
@@ -113,7 +117,8 @@ pub async fn numbers_count_up_in_their_profile_and_are_never_drawn_again(t: &Tes
     assert_eq!(aliases, ["1", "2", "3", "1"]);
 }
 
-pub async fn of_calls_at_once_no_more_succeed_than_the_account_may_have(t: &TestStore) {
+#[conformance]
+async fn of_calls_at_once_no_more_succeed_than_the_account_may_have(t: &TestStore) {
     t.register(known_as("solapi", "acme", "not counted")).await;
     let calls = (0..6).map(|n| {
         let hook = NewHook {
@@ -134,7 +139,8 @@ pub async fn of_calls_at_once_no_more_succeed_than_the_account_may_have(t: &Test
     assert_eq!((made, refused), (2, 4));
 }
 
-pub async fn hooks_of_one_profile_are_listed(t: &TestStore) {
+#[conformance]
+async fn hooks_of_one_profile_are_listed(t: &TestStore) {
     t.hook("*").await;
     let ours = t.register(known_as("solapi", "acme", "a")).await;
     t.register(known_as("solapi", "other", "b")).await;
@@ -149,7 +155,8 @@ pub async fn hooks_of_one_profile_are_listed(t: &TestStore) {
     assert_eq!(of_acme[0].id, ours.id);
 }
 
-pub async fn an_edit_changes_what_it_names_and_nothing_else(t: &TestStore) {
+#[conformance]
+async fn an_edit_changes_what_it_names_and_nothing_else(t: &TestStore) {
     let mut hook = known_as("solapi", "acme", "a");
     hook.credentials.token = Some("old".into());
     hook.settings.profile = serde_json::from_value(json!({"event_id": "E", "name": "n"})).unwrap();
@@ -196,7 +203,8 @@ pub async fn an_edit_changes_what_it_names_and_nothing_else(t: &TestStore) {
     assert_eq!(opened.url, "https://other.example/x");
 }
 
-pub async fn an_edit_is_made_as_a_whole_or_not_at_all(t: &TestStore) {
+#[conformance]
+async fn an_edit_is_made_as_a_whole_or_not_at_all(t: &TestStore) {
     let made = t.register(known_as("misskey", "acme", "a")).await;
     let plain = t.hook("*").await;
     let broken = HookEdit {
@@ -225,7 +233,8 @@ pub async fn an_edit_is_made_as_a_whole_or_not_at_all(t: &TestStore) {
     assert!(changed.events.is_empty(), "its own API may ask for nothing");
 }
 
-pub async fn activating_by_an_edit_forgets_failures(t: &TestStore) {
+#[conformance]
+async fn activating_by_an_edit_forgets_failures(t: &TestStore) {
     let hook = t.hook("work").await;
     let leased = t.started(hook, 1).await.remove(0);
     t.settle(&[t.refused(&leased, 10)]).await;
@@ -239,7 +248,8 @@ pub async fn activating_by_an_edit_forgets_failures(t: &TestStore) {
     assert_eq!((active.fail_count, active.status.as_str()), (0, "active"));
 }
 
-pub async fn the_latest_answer_is_kept_whatever_the_order(t: &TestStore) {
+#[conformance]
+async fn the_latest_answer_is_kept_whatever_the_order(t: &TestStore) {
     let hook = t.hook("*").await;
     assert_eq!(t.shown(hook).await.latest_sent_at, None);
     let early = t.now();

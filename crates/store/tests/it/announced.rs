@@ -3,7 +3,7 @@
 use crate::support::drained;
 use postrider_core::{HealthPolicy, HookId, Reason};
 use postrider_store::{HookChange, HookReport, Leased, SettleResult, Settlement, Step};
-use postrider_tests::{TestStore, new_hook, policy, refusal};
+use postrider_tests::{TestStore, conformance, new_hook, policy, refusal};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,7 +17,8 @@ fn strict() -> HealthPolicy {
     }
 }
 
-pub async fn a_warning_and_a_disabling_reach_those_who_ask_for_them(t: &TestStore) {
+#[conformance]
+async fn a_warning_and_a_disabling_reach_those_who_ask_for_them(t: &TestStore) {
     let hook = t.hook("work").await;
     let by_prefix = t.hook("postrider.*").await;
     let by_name = t.hook("postrider.hook.disabled").await;
@@ -52,7 +53,8 @@ pub async fn a_warning_and_a_disabling_reach_those_who_ask_for_them(t: &TestStor
     assert_eq!(payload(&disabled[0])["fail_count"], 4);
 }
 
-pub async fn a_delivery_that_failed_for_good_is_announced(t: &TestStore) {
+#[conformance]
+async fn a_delivery_that_failed_for_good_is_announced(t: &TestStore) {
     let hook = t.hook("work").await;
     let watcher = t.hook("postrider.delivery.failed").await;
     let started = t.started(hook, 3).await;
@@ -79,7 +81,8 @@ pub async fn a_delivery_that_failed_for_good_is_announced(t: &TestStore) {
     assert_eq!(payload(&told[1])["reason"], "gone");
 }
 
-pub async fn a_delivery_that_lost_its_workers_for_good_is_announced(t: &TestStore) {
+#[conformance]
+async fn a_delivery_that_lost_its_workers_for_good_is_announced(t: &TestStore) {
     let hook = t.hook("work").await;
     t.hook("postrider.delivery.failed").await;
     let lost = t.started(hook, 1).await.remove(0);
@@ -99,7 +102,8 @@ pub async fn a_delivery_that_lost_its_workers_for_good_is_announced(t: &TestStor
     );
 }
 
-pub async fn a_person_who_disables_and_enables_is_announced(t: &TestStore) {
+#[conformance]
+async fn a_person_who_disables_and_enables_is_announced(t: &TestStore) {
     let hook = t.hook("work").await;
     let watcher = t.hook("postrider.hook.*").await;
     change(t, hook, HookChange::Disable).await;
@@ -119,7 +123,8 @@ pub async fn a_person_who_disables_and_enables_is_announced(t: &TestStore) {
     assert_eq!(payload(&told[0])["reason"], Value::Null);
 }
 
-pub async fn nothing_is_made_where_nobody_asks_for_it(t: &TestStore) {
+#[conformance]
+async fn nothing_is_made_where_nobody_asks_for_it(t: &TestStore) {
     let hook = t.hook("work").await;
     t.hook("*").await;
     t.hook_of("another", "postrider.*").await;
@@ -137,7 +142,8 @@ pub async fn nothing_is_made_where_nobody_asks_for_it(t: &TestStore) {
     change(t, hook, HookChange::Enable).await;
 }
 
-pub async fn a_hook_never_gets_what_is_about_itself(t: &TestStore) {
+#[conformance]
+async fn a_hook_never_gets_what_is_about_itself(t: &TestStore) {
     let hook = watching(t, "work").await.id;
     let other = t.hook("postrider.*").await;
     let started = started_of(t, hook, "work", 4).await;
@@ -160,7 +166,8 @@ pub async fn a_hook_never_gets_what_is_about_itself(t: &TestStore) {
     assert_eq!(drained(t).await.events, 0);
 }
 
-pub async fn failures_of_our_own_events_make_no_others(t: &TestStore) {
+#[conformance]
+async fn failures_of_our_own_events_make_no_others(t: &TestStore) {
     let (one, two) = (watching(t, "one").await.id, watching(t, "two").await.id);
     // The first goes wrong in earnest: the second is told.
     let started = started_of(t, one, "one", 2).await;
@@ -183,14 +190,16 @@ pub async fn failures_of_our_own_events_make_no_others(t: &TestStore) {
     assert!(announced(t).await.is_empty());
 }
 
-pub async fn our_own_types_are_refused_from_applications(t: &TestStore) {
+#[conformance]
+async fn our_own_types_are_refused_from_applications(t: &TestStore) {
     t.hook("postrider.*").await;
     t.insert_many("postrider.hook.disabled", 2).await;
     let done = drained(t).await;
     assert_eq!((done.events, done.rejected), (0, 2));
 }
 
-pub async fn hundreds_are_announced_by_one_settlement(t: &TestStore) {
+#[conformance]
+async fn hundreds_are_announced_by_one_settlement(t: &TestStore) {
     let hook = t.hook("work").await;
     let watcher = t.hook("postrider.delivery.failed").await;
     let started = t.started(hook, 600).await;

@@ -10,7 +10,7 @@ use postrider_store::{
     BulkPage, DeliveryState, Discard, FanOutRequest, FanOutResult, HookChange, LeaseRequest,
     Leased, Redelivery, Retention, Settlement, Step, Store,
 };
-use postrider_tests::{TestStore, event, new_hook, refusal};
+use postrider_tests::{TestStore, conformance, event, new_hook, refusal};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,7 +20,8 @@ use std::time::Duration;
 const WINDOW: u64 = 5;
 const DAY: u64 = 24 * 3600;
 
-pub async fn deliveries_wait_for_others_as_long_as_the_window(t: &TestStore) {
+#[conformance]
+async fn deliveries_wait_for_others_as_long_as_the_window(t: &TestStore) {
     let (hook, other) = (t.hook("work").await, t.hook("work").await);
     let only = Arc::new(Of {
         hook: Some(hook),
@@ -45,7 +46,8 @@ pub async fn deliveries_wait_for_others_as_long_as_the_window(t: &TestStore) {
     assert_eq!(events_of(&batch), [ids, later].concat());
 }
 
-pub async fn a_batch_has_one_type_and_so_many_in_the_order_of_insertion(t: &TestStore) {
+#[conformance]
+async fn a_batch_has_one_type_and_so_many_in_the_order_of_insertion(t: &TestStore) {
     let hook = t.hook("*").await;
     let mut events = vec![event("a"); 5];
     events.splice(1..1, vec![event("b"); 2]);
@@ -69,7 +71,8 @@ pub async fn a_batch_has_one_type_and_so_many_in_the_order_of_insertion(t: &Test
     }
 }
 
-pub async fn a_batch_counts_as_one(t: &TestStore) {
+#[conformance]
+async fn a_batch_counts_as_one(t: &TestStore) {
     let hook = t.hook("work").await;
     let ids = insert(t, &vec![event("work"); 7], 3).await;
     assert_eq!(events_of(&one(lease(t, hook, 3, 1).await)), ids[..3]);
@@ -78,7 +81,8 @@ pub async fn a_batch_counts_as_one(t: &TestStore) {
     assert!(lease(t, hook, 3, 1).await.is_empty());
 }
 
-pub async fn events_with_other_headers_go_in_another_batch(t: &TestStore) {
+#[conformance]
+async fn events_with_other_headers_go_in_another_batch(t: &TestStore) {
     let hook = t.hook("work").await;
     let mut events = vec![event("work"); 3];
     events[1].headers = Some(r#"{"x-part":"1"}"#.into());
@@ -91,7 +95,8 @@ pub async fn events_with_other_headers_go_in_another_batch(t: &TestStore) {
     );
 }
 
-pub async fn large_payloads_make_small_batches(t: &TestStore) {
+#[conformance]
+async fn large_payloads_make_small_batches(t: &TestStore) {
     let hook = t.hook("work").await;
     let mut large = event("work");
     large.payload = serde_json::value::to_raw_value(&"x".repeat(500 * 1024)).unwrap();
@@ -101,7 +106,8 @@ pub async fn large_payloads_make_small_batches(t: &TestStore) {
     assert_eq!(found, [ids[..2].to_vec(), ids[2..].to_vec()]);
 }
 
-pub async fn deliver_after_is_waited_for_by_each(t: &TestStore) {
+#[conformance]
+async fn deliver_after_is_waited_for_by_each(t: &TestStore) {
     let hook = t.hook("work").await;
     let at = t.now() + Duration::from_secs(WINDOW + 2);
     let events = [event("work"), event("work").deliver_after(at)];
@@ -113,7 +119,8 @@ pub async fn deliver_after_is_waited_for_by_each(t: &TestStore) {
     assert_eq!(events_of(&one(lease(t, hook, 100, 10).await)), ids[1..]);
 }
 
-pub async fn an_ordered_hook_gets_its_events_one_by_one(t: &TestStore) {
+#[conformance]
+async fn an_ordered_hook_gets_its_events_one_by_one(t: &TestStore) {
     let mut ordered = new_hook("default", &["work"]);
     ordered.settings.ordered = Some(Ordered::Key);
     let hook = t.register(ordered).await.id;
@@ -124,7 +131,8 @@ pub async fn an_ordered_hook_gets_its_events_one_by_one(t: &TestStore) {
     assert!(leased.iter().all(|leased| leased.companions.is_empty()));
 }
 
-pub async fn what_was_cut_stays_together_when_it_is_given_back(t: &TestStore) {
+#[conformance]
+async fn what_was_cut_stays_together_when_it_is_given_back(t: &TestStore) {
     let (hook, ids) = three(t).await;
     let batch = one(lease(t, hook, 3, 1).await);
     let all: Vec<_> = batch.ids().collect();
@@ -133,7 +141,8 @@ pub async fn what_was_cut_stays_together_when_it_is_given_back(t: &TestStore) {
     assert_still_together(t, hook, &ids).await;
 }
 
-pub async fn what_was_cut_stays_together_when_its_worker_is_lost(t: &TestStore) {
+#[conformance]
+async fn what_was_cut_stays_together_when_its_worker_is_lost(t: &TestStore) {
     let (hook, ids) = three(t).await;
     one(lease(t, hook, 3, 1).await);
     t.outlive_leases();
@@ -143,7 +152,8 @@ pub async fn what_was_cut_stays_together_when_its_worker_is_lost(t: &TestStore) 
     assert_still_together(t, hook, &ids).await;
 }
 
-pub async fn what_was_cut_stays_together_when_it_is_tried_again(t: &TestStore) {
+#[conformance]
+async fn what_was_cut_stays_together_when_it_is_tried_again(t: &TestStore) {
     let (hook, ids) = three(t).await;
     let batch = one(lease(t, hook, 3, 1).await);
     t.settle(&refused(t, &batch, 60)).await;
@@ -154,7 +164,8 @@ pub async fn what_was_cut_stays_together_when_it_is_tried_again(t: &TestStore) {
     assert_eq!((again.attempts, again.earlier_attempts), (1, 0));
 }
 
-pub async fn losing_three_workers_is_one_attempt_of_the_whole_batch(t: &TestStore) {
+#[conformance]
+async fn losing_three_workers_is_one_attempt_of_the_whole_batch(t: &TestStore) {
     let (hook, ids) = three(t).await;
     for _ in 0..3 {
         one(lease(t, hook, 3, 1).await);
@@ -176,7 +187,8 @@ pub async fn losing_three_workers_is_one_attempt_of_the_whole_batch(t: &TestStor
     assert_still_together(t, hook, &ids).await;
 }
 
-pub async fn a_batch_fails_once_and_each_delivery_tells_it(t: &TestStore) {
+#[conformance]
+async fn a_batch_fails_once_and_each_delivery_tells_it(t: &TestStore) {
     let (hook, ids) = three(t).await;
     let batch = one(lease(t, hook, 3, 1).await);
     let settled = t.settle(&refused(t, &batch, 60)).await;
@@ -210,7 +222,8 @@ pub async fn a_batch_fails_once_and_each_delivery_tells_it(t: &TestStore) {
     }
 }
 
-pub async fn a_batch_whose_schedule_is_used_up_fails_as_a_whole(t: &TestStore) {
+#[conformance]
+async fn a_batch_whose_schedule_is_used_up_fails_as_a_whole(t: &TestStore) {
     let (hook, ids) = three(t).await;
     let batch = one(lease(t, hook, 3, 1).await);
     let step = Step::Failed(Reason::Exhausted);
@@ -227,7 +240,8 @@ pub async fn a_batch_whose_schedule_is_used_up_fails_as_a_whole(t: &TestStore) {
     }
 }
 
-pub async fn a_batch_whose_lease_was_lost_is_late_as_a_whole(t: &TestStore) {
+#[conformance]
+async fn a_batch_whose_lease_was_lost_is_late_as_a_whole(t: &TestStore) {
     let (hook, ids) = three(t).await;
     let late = one(lease(t, hook, 3, 1).await);
     t.outlive_leases();
@@ -239,7 +253,8 @@ pub async fn a_batch_whose_lease_was_lost_is_late_as_a_whole(t: &TestStore) {
     assert_still_together(t, hook, &ids).await;
 }
 
-pub async fn what_the_database_refuses_of_one_splits_no_batch(t: &TestStore) {
+#[conformance]
+async fn what_the_database_refuses_of_one_splits_no_batch(t: &TestStore) {
     let hook = t.hook("work").await;
     insert(t, &vec![event("work"); 12], 3).await;
     let batches = lease(t, hook, 3, 10).await;
@@ -260,7 +275,8 @@ pub async fn what_the_database_refuses_of_one_splits_no_batch(t: &TestStore) {
     }
 }
 
-pub async fn one_that_is_sent_again_leaves_the_others(t: &TestStore) {
+#[conformance]
+async fn one_that_is_sent_again_leaves_the_others(t: &TestStore) {
     for place in [1, 0] {
         let hook = t.hook("work").await;
         let ids = retried(t, hook, 3).await;
@@ -275,7 +291,8 @@ pub async fn one_that_is_sent_again_leaves_the_others(t: &TestStore) {
     }
 }
 
-pub async fn one_that_is_given_up_leaves_the_others(t: &TestStore) {
+#[conformance]
+async fn one_that_is_given_up_leaves_the_others(t: &TestStore) {
     for place in [2, 0] {
         let hook = t.hook("work").await;
         let ids = retried(t, hook, 3).await;
@@ -289,7 +306,8 @@ pub async fn one_that_is_given_up_leaves_the_others(t: &TestStore) {
     }
 }
 
-pub async fn one_whose_event_is_erased_leaves_the_others(t: &TestStore) {
+#[conformance]
+async fn one_whose_event_is_erased_leaves_the_others(t: &TestStore) {
     let hook = t.hook("work").await;
     let ids = retried(t, hook, 4).await;
     let erased = t.store.erase(&[ids[0], ids[2]], t.now()).await.unwrap();
@@ -302,7 +320,8 @@ pub async fn one_whose_event_is_erased_leaves_the_others(t: &TestStore) {
     assert_eq!(erased.in_flight, [ids[3]]);
 }
 
-pub async fn one_whose_event_is_gone_leaves_the_others(t: &TestStore) {
+#[conformance]
+async fn one_whose_event_is_gone_leaves_the_others(t: &TestStore) {
     let hook = t.hook("work").await;
     let ids = retried(t, hook, 3).await;
     let gone = format!("DELETE FROM postrider_events WHERE id = {}", t.id(ids[0].0));
@@ -315,7 +334,8 @@ pub async fn one_whose_event_is_gone_leaves_the_others(t: &TestStore) {
     assert_eq!(events_of(&one(lease(t, hook, 9, 10).await)), ids[1..]);
 }
 
-pub async fn one_whose_event_is_past_leaves_the_others(t: &TestStore) {
+#[conformance]
+async fn one_whose_event_is_past_leaves_the_others(t: &TestStore) {
     let hook = t.hook("work").await;
     let first = t.insert(&[event("work")]).await;
     fan_out(t, 100).await;
@@ -345,7 +365,8 @@ pub async fn one_whose_event_is_past_leaves_the_others(t: &TestStore) {
     assert_eq!(events_of(&one(lease(t, hook, 100, 10).await)), rest);
 }
 
-pub async fn held_batches_are_given_up_whatever_the_pages(t: &TestStore) {
+#[conformance]
+async fn held_batches_are_given_up_whatever_the_pages(t: &TestStore) {
     let hook = t.hook("work").await;
     let ids = retried(t, hook, 7).await;
     t.store
@@ -374,7 +395,8 @@ pub async fn held_batches_are_given_up_whatever_the_pages(t: &TestStore) {
     }
 }
 
-pub async fn held_batches_are_sent_again_whatever_the_pages(t: &TestStore) {
+#[conformance]
+async fn held_batches_are_sent_again_whatever_the_pages(t: &TestStore) {
     let hook = t.hook("work").await;
     let ids = retried(t, hook, 7).await;
     let change = |change| t.store.change_hook(hook, change, "test", t.now());
@@ -406,7 +428,8 @@ pub async fn held_batches_are_sent_again_whatever_the_pages(t: &TestStore) {
     assert_eq!(leased, ids.into_iter().collect());
 }
 
-pub async fn batches_of_a_deleted_hook_are_cancelled(t: &TestStore) {
+#[conformance]
+async fn batches_of_a_deleted_hook_are_cancelled(t: &TestStore) {
     let hook = t.hook("work").await;
     retried(t, hook, 5).await;
     t.store.remove_hook(hook, "test", t.now()).await.unwrap();
@@ -419,7 +442,8 @@ pub async fn batches_of_a_deleted_hook_are_cancelled(t: &TestStore) {
     assert!(t.store.slots().await.unwrap().is_empty());
 }
 
-pub async fn several_that_lease_at_once_cut_nothing_twice(t: &TestStore) {
+#[conformance]
+async fn several_that_lease_at_once_cut_nothing_twice(t: &TestStore) {
     let hook = t.hook("work").await;
     insert(t, &vec![event("work"); 400], 10).await;
     let second = t.another().await;

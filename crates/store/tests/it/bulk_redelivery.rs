@@ -5,12 +5,13 @@ use postrider_core::{DeliveryId, HookId, Reason};
 use postrider_store::{
     BulkPage, DeliveryState, Discard, Error, HookChange, Leased, Redelivery, Settlement, Step,
 };
-use postrider_tests::{TestStore, event, refusal};
+use postrider_tests::{TestStore, conformance, event, refusal};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use uuid::Uuid;
 
-pub async fn failed_ones_are_due_again_page_by_page(t: &TestStore) {
+#[conformance]
+async fn failed_ones_are_due_again_page_by_page(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 7).await;
     settle_failed(t, &started).await;
@@ -36,7 +37,8 @@ pub async fn failed_ones_are_due_again_page_by_page(t: &TestStore) {
     assert_eq!(counts(t, &meant(hook, DeliveryState::Failed), 3).await, [0]);
 }
 
-pub async fn delivered_ones_are_sent_again_under_the_same_id(t: &TestStore) {
+#[conformance]
+async fn delivered_ones_are_sent_again_under_the_same_id(t: &TestStore) {
     let (hook, other) = (t.hook("work").await, t.hook("work").await);
     t.insert_many("work", 5).await;
     let started = t.fan_out().await.started;
@@ -56,7 +58,8 @@ pub async fn delivered_ones_are_sent_again_under_the_same_id(t: &TestStore) {
     assert_eq!(again.len(), 5);
 }
 
-pub async fn only_the_state_that_is_meant_is_sent_again(t: &TestStore) {
+#[conformance]
+async fn only_the_state_that_is_meant_is_sent_again(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 5).await;
     t.settle(&[
@@ -100,7 +103,8 @@ pub async fn only_the_state_that_is_meant_is_sent_again(t: &TestStore) {
     assert_eq!(settled.settled, 1, "what is in flight is left alone");
 }
 
-pub async fn only_the_time_that_is_meant_is_sent_again(t: &TestStore) {
+#[conformance]
+async fn only_the_time_that_is_meant_is_sent_again(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 6).await;
     settle_failed(t, &started).await;
@@ -115,7 +119,8 @@ pub async fn only_the_time_that_is_meant_is_sent_again(t: &TestStore) {
     assert_eq!(ids(&again), ids(&started[1..4]));
 }
 
-pub async fn only_the_types_that_are_meant_are_sent_again(t: &TestStore) {
+#[conformance]
+async fn only_the_types_that_are_meant_are_sent_again(t: &TestStore) {
     let hook = t.hook("*").await;
     let names = ["order.paid", "order.sent", "invoice.paid", "order"];
     t.insert(&names.map(event)).await;
@@ -130,7 +135,8 @@ pub async fn only_the_types_that_are_meant_are_sent_again(t: &TestStore) {
     assert_eq!(total(t, &below("*")).await, 1);
 }
 
-pub async fn those_of_another_hook_are_left_alone(t: &TestStore) {
+#[conformance]
+async fn those_of_another_hook_are_left_alone(t: &TestStore) {
     let (hook, other) = (t.hook("work").await, t.hook("work").await);
     t.insert_many("work", 3).await;
     let started = t.fan_out().await.started;
@@ -141,7 +147,8 @@ pub async fn those_of_another_hook_are_left_alone(t: &TestStore) {
     assert!(again.iter().all(|leased| leased.hook.id == hook));
 }
 
-pub async fn held_ones_begin_their_schedules_anew_each_once(t: &TestStore) {
+#[conformance]
+async fn held_ones_begin_their_schedules_anew_each_once(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 5).await;
     let refused: Vec<_> = started
@@ -167,7 +174,8 @@ pub async fn held_ones_begin_their_schedules_anew_each_once(t: &TestStore) {
     assert_eq!(total(t, &meant(hook, DeliveryState::Held)).await, 0);
 }
 
-pub async fn what_is_on_its_way_cannot_be_asked_for(t: &TestStore) {
+#[conformance]
+async fn what_is_on_its_way_cannot_be_asked_for(t: &TestStore) {
     let hook = t.hook("work").await;
     for state in [DeliveryState::Pending, DeliveryState::InFlight] {
         let error = redeliver(t, &meant(hook, state)).await.unwrap_err();
@@ -175,7 +183,8 @@ pub async fn what_is_on_its_way_cannot_be_asked_for(t: &TestStore) {
     }
 }
 
-pub async fn those_of_a_deleted_hook_are_a_conflict(t: &TestStore) {
+#[conformance]
+async fn those_of_a_deleted_hook_are_a_conflict(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 1).await;
     settle_failed(t, &started).await;
@@ -193,7 +202,8 @@ pub async fn those_of_a_deleted_hook_are_a_conflict(t: &TestStore) {
     );
 }
 
-pub async fn those_whose_event_is_gone_are_passed_over(t: &TestStore) {
+#[conformance]
+async fn those_whose_event_is_gone_are_passed_over(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 3).await;
     settle_failed(t, &started).await;
@@ -206,7 +216,8 @@ pub async fn those_whose_event_is_gone_are_passed_over(t: &TestStore) {
     assert_eq!(t.delivery(started[1].id).await.state, DeliveryState::Failed);
 }
 
-pub async fn those_of_several_days_are_sent_again(t: &TestStore) {
+#[conformance]
+async fn those_of_several_days_are_sent_again(t: &TestStore) {
     let hook = t.hook("work").await;
     let mut started = t.started(hook, 2).await;
     settle_failed(t, &started).await;
@@ -224,7 +235,8 @@ pub async fn those_of_several_days_are_sent_again(t: &TestStore) {
     assert_eq!(ids(&t.lease(&[hook]).await), ids(&started));
 }
 
-pub async fn several_that_ask_at_once_make_each_delivery_once(t: &TestStore) {
+#[conformance]
+async fn several_that_ask_at_once_make_each_delivery_once(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 60).await;
     let (failed, delivered) = started.split_at(30);

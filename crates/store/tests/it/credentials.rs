@@ -5,11 +5,12 @@ use postrider_core::{
     PasswordHash, Proof, RegistrantStatus, SharedSecret, TokenHash,
 };
 use postrider_store::{CredentialQuery, Error, KeyFilter, KeyReport};
-use postrider_tests::TestStore;
+use postrider_tests::{TestStore, conformance};
 use std::time::Duration;
 use uuid::Uuid;
 
-pub async fn a_registrant_is_found_by_what_it_shows(t: &TestStore) {
+#[conformance]
+async fn a_registrant_is_found_by_what_it_shows(t: &TestStore) {
     let signing = credential("one", signing("NCSKEY", "s3cr3t"));
     let hash = PasswordHash::stored("$argon2id$x");
     let basic = credential("two", password("api 'ü' user", hash));
@@ -39,7 +40,8 @@ pub async fn a_registrant_is_found_by_what_it_shows(t: &TestStore) {
     }
 }
 
-pub async fn the_secret_of_a_registrant_is_sealed(t: &TestStore) {
+#[conformance]
+async fn the_secret_of_a_registrant_is_sealed(t: &TestStore) {
     let first = made(t, credential("one", signing("A", "first secret"))).await;
     let second = made(t, credential("one", signing("B", "second secret"))).await;
     let mut sql = t.sql().await;
@@ -64,7 +66,8 @@ pub async fn the_secret_of_a_registrant_is_sealed(t: &TestStore) {
     assert!(matches!(unopened, Err(Error::Seal(_))), "{unopened:?}");
 }
 
-pub async fn a_credential_that_breaks_a_bound_is_refused(t: &TestStore) {
+#[conformance]
+async fn a_credential_that_breaks_a_bound_is_refused(t: &TestStore) {
     let broken = NewCredential {
         account: String::new(),
         ..credential("one", signing("A", "s"))
@@ -77,7 +80,8 @@ pub async fn a_credential_that_breaks_a_bound_is_refused(t: &TestStore) {
     );
 }
 
-pub async fn what_a_registrant_shows_is_its_own_until_it_is_revoked(t: &TestStore) {
+#[conformance]
+async fn what_a_registrant_shows_is_its_own_until_it_is_revoked(t: &TestStore) {
     let first = made(t, credential("one", signing("A", "s"))).await;
     let again = credential("one", signing("A", "other"));
     let refused = t.store.create_credential(again.clone(), t.now()).await;
@@ -93,7 +97,8 @@ pub async fn what_a_registrant_shows_is_its_own_until_it_is_revoked(t: &TestStor
     assert!(shown(t, first.id).await.revoked_at.is_some());
 }
 
-pub async fn a_registrant_may_do_what_was_last_said(t: &TestStore) {
+#[conformance]
+async fn a_registrant_may_do_what_was_last_said(t: &TestStore) {
     let id = made(t, credential("one", signing("A", "s"))).await.id;
     let access = async || {
         let found = t.store.find_credential(by_id("one", "A")).await;
@@ -125,7 +130,8 @@ pub async fn a_registrant_may_do_what_was_last_said(t: &TestStore) {
     assert_eq!(access().await, expected);
 }
 
-pub async fn only_credentials_of_registrants_are_changed(t: &TestStore) {
+#[conformance]
+async fn only_credentials_of_registrants_are_changed(t: &TestStore) {
     let key = NewKey {
         scope: postrider_core::KeyScope::Admin,
         account: None,
@@ -146,13 +152,15 @@ pub async fn only_credentials_of_registrants_are_changed(t: &TestStore) {
     }
 }
 
-pub async fn a_registrants_token_is_no_key_of_our_api(t: &TestStore) {
+#[conformance]
+async fn a_registrants_token_is_no_key_of_our_api(t: &TestStore) {
     let hash = KeyToken::generate().hash();
     made(t, credential("one", Proof::Token(hash))).await;
     assert_eq!(t.store.find_key(hash).await.unwrap(), None);
 }
 
-pub async fn a_signature_is_taken_once(t: &TestStore) {
+#[conformance]
+async fn a_signature_is_taken_once(t: &TestStore) {
     let (one, other) = (KeyId::draw(t.now()), KeyId::draw(t.now()));
     let until = t.now() + Duration::from_secs(900);
     let take = async |store: &dyn postrider_store::Store, key, signature: &[u8]| {
@@ -172,7 +180,8 @@ pub async fn a_signature_is_taken_once(t: &TestStore) {
     );
 }
 
-pub async fn of_several_that_show_one_signature_at_once_one_is_taken(t: &TestStore) {
+#[conformance]
+async fn of_several_that_show_one_signature_at_once_one_is_taken(t: &TestStore) {
     let key = KeyId::draw(t.now());
     let mut taking = Vec::new();
     for _ in 0..8 {
@@ -188,7 +197,8 @@ pub async fn of_several_that_show_one_signature_at_once_one_is_taken(t: &TestSto
     assert_eq!(taken, 1);
 }
 
-pub async fn signatures_whose_moment_has_passed_are_forgotten(t: &TestStore) {
+#[conformance]
+async fn signatures_whose_moment_has_passed_are_forgotten(t: &TestStore) {
     let key = KeyId::draw(t.now());
     let take = async |number: u32| {
         let until = t.now() + Duration::from_secs(900);
@@ -214,6 +224,23 @@ pub async fn signatures_whose_moment_has_passed_are_forgotten(t: &TestStore) {
         assert!(take(number).await);
     }
     assert_eq!(kept().await, 3);
+}
+
+#[conformance]
+async fn a_signature_may_be_taken_again_when_its_moment_has_passed(t: &TestStore) {
+    let key = KeyId::draw(t.now());
+    let take = async || {
+        let until = t.now() + Duration::from_secs(900);
+        let taken = t.store.take_signature(key, b"one", t.now(), until).await;
+        taken.unwrap()
+    };
+    assert!(take().await);
+    t.advance(900);
+    assert!(!take().await, "until then it is known");
+    t.advance(1);
+    assert!(take().await);
+    t.advance(900);
+    assert!(!take().await, "it is known again");
 }
 
 async fn made(t: &TestStore, new: NewCredential) -> KeyReport {

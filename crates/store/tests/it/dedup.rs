@@ -3,9 +3,10 @@
 use crate::support::ids_of;
 use postrider_core::LeaseToken;
 use postrider_store::{Error, FanOutRequest};
-use postrider_tests::{TestStore, event};
+use postrider_tests::{TestStore, conformance, event};
 
-pub async fn a_repeat_in_the_same_batch_is_dropped(t: &TestStore) {
+#[conformance]
+async fn a_repeat_in_the_same_batch_is_dropped(t: &TestStore) {
     t.hook("*").await;
     let keyed = || event("a").dedup_key("k");
     let ids = t.insert(&[keyed(), event("b"), keyed(), keyed()]).await;
@@ -18,7 +19,8 @@ pub async fn a_repeat_in_the_same_batch_is_dropped(t: &TestStore) {
     ));
 }
 
-pub async fn a_repeat_in_a_later_batch_is_dropped(t: &TestStore) {
+#[conformance]
+async fn a_repeat_in_a_later_batch_is_dropped(t: &TestStore) {
     t.hook("*").await;
     t.insert(&[event("a").dedup_key("k")]).await;
     assert_eq!(t.fan_out().await.events, 1);
@@ -30,7 +32,8 @@ pub async fn a_repeat_in_a_later_batch_is_dropped(t: &TestStore) {
     assert_eq!(done.started.len(), 1);
 }
 
-pub async fn accounts_do_not_share_keys(t: &TestStore) {
+#[conformance]
+async fn accounts_do_not_share_keys(t: &TestStore) {
     t.hook("*").await;
     t.hook_of("acme", "*").await;
     t.hook_of("later", "*").await;
@@ -43,7 +46,8 @@ pub async fn accounts_do_not_share_keys(t: &TestStore) {
     assert_eq!((done.events, done.duplicates), (1, 0));
 }
 
-pub async fn events_without_a_key_are_never_repeats(t: &TestStore) {
+#[conformance]
+async fn events_without_a_key_are_never_repeats(t: &TestStore) {
     t.insert_many("a", 2).await;
     t.fan_out().await;
     t.insert_many("a", 2).await;
@@ -51,7 +55,8 @@ pub async fn events_without_a_key_are_never_repeats(t: &TestStore) {
     assert_eq!((done.events, done.duplicates), (2, 0));
 }
 
-pub async fn what_is_left_for_the_next_batch_is_judged_there(t: &TestStore) {
+#[conformance]
+async fn what_is_left_for_the_next_batch_is_judged_there(t: &TestStore) {
     for _ in 0..4 {
         t.hook("*").await;
     }
@@ -71,7 +76,8 @@ pub async fn what_is_left_for_the_next_batch_is_judged_there(t: &TestStore) {
     assert_eq!(t.store.rejected(10).await.unwrap().len(), 1);
 }
 
-pub async fn of_two_workers_with_the_same_key_one_delivers(t: &TestStore) {
+#[conformance]
+async fn of_two_workers_with_the_same_key_one_delivers(t: &TestStore) {
     t.hook("*").await;
     let events: Vec<_> = (0..100)
         .map(|number| event("a").dedup_key(format!("k{}", number % 10)))

@@ -1,9 +1,10 @@
 //! What a database tells about itself.
 
 use postrider_store::{Backend, Diagnostics, OUTBOX_COLUMNS, Producer};
-use postrider_tests::TestStore;
+use postrider_tests::{TestStore, conformance};
 
-pub async fn a_database_that_is_well_has_nothing_to_tell(t: &TestStore) {
+#[conformance]
+async fn a_database_that_is_well_has_nothing_to_tell(t: &TestStore) {
     let found = diagnose(t).await;
     assert!(found.missing_partitions.is_empty());
     assert!(
@@ -15,7 +16,8 @@ pub async fn a_database_that_is_well_has_nothing_to_tell(t: &TestStore) {
     assert_eq!(found.unused.is_some(), t.backend() == Backend::Sqlite);
 }
 
-pub async fn missing_partitions_are_named(t: &TestStore) {
+#[conformance(postgres)]
+async fn missing_partitions_are_named(t: &TestStore) {
     let mut sql = t.sql().await;
     sql.run("DROP TABLE postrider_attempts_20260304").await;
     let found = diagnose(t).await;
@@ -24,7 +26,8 @@ pub async fn missing_partitions_are_named(t: &TestStore) {
     assert!(diagnose(t).await.missing_partitions.is_empty());
 }
 
-pub async fn a_transaction_that_stays_open_is_named(t: &TestStore) {
+#[conformance(postgres)]
+async fn a_transaction_that_stays_open_is_named(t: &TestStore) {
     let mut sql = t.sql().await;
     sql.run(
         "SET application_name = 'nightly report'; BEGIN ISOLATION LEVEL REPEATABLE READ; \
@@ -37,7 +40,8 @@ pub async fn a_transaction_that_stays_open_is_named(t: &TestStore) {
     assert!(old.since.is_some());
 }
 
-pub async fn what_roles_may_insert_is_told(t: &TestStore) {
+#[conformance(postgres)]
+async fn what_roles_may_insert_is_told(t: &TestStore) {
     let name = |role: &str| format!("{role}_{}", t.worker.0.simple());
     let (right, wrong) = (name("right"), name("wrong"));
     let columns = OUTBOX_COLUMNS.join(", ");

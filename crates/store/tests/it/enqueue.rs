@@ -4,14 +4,15 @@ use crate::support::{drained, ids_of};
 use chrono::SubsecRound;
 use postrider_core::{EventError, NewEvent, PAYLOAD_MAX_BYTES, RetrySchedule, slot_of};
 use postrider_store::{Backend, Error, EventState, HookChange};
-use postrider_tests::{TestStore, event, slots};
+use postrider_tests::{TestStore, conformance, event, slots};
 use std::time::Duration;
 
 /// JSON that a database would like to tidy up.
 const AWKWARD: &str = "{\"b\": 1.0,  \"a\":\"\\u0000\",\n\"b\":2,\"big\":1e999,\"half\":\"\\ud800\",\
                        \"ü\":\"€\\ud83d\\ude00'\\\"\"}";
 
-pub async fn ids_come_back_in_the_order_of_the_events(t: &TestStore) {
+#[conformance]
+async fn ids_come_back_in_the_order_of_the_events(t: &TestStore) {
     let events: Vec<_> = (0..50).map(|n| event(&format!("type-{n}"))).collect();
     let ids = t.store.enqueue(&events).await.unwrap();
     assert_eq!(ids.len(), 50);
@@ -22,7 +23,8 @@ pub async fn ids_come_back_in_the_order_of_the_events(t: &TestStore) {
     }
 }
 
-pub async fn all_events_of_a_call_are_inserted_or_none(t: &TestStore) {
+#[conformance]
+async fn all_events_of_a_call_are_inserted_or_none(t: &TestStore) {
     t.refuse("postrider_outbox", "NEW.event_type = 'cursed'")
         .await;
     let error = t
@@ -42,7 +44,8 @@ pub async fn all_events_of_a_call_are_inserted_or_none(t: &TestStore) {
     assert!(t.store.peek().await.unwrap().outbox.is_empty());
 }
 
-pub async fn an_insert_that_fails_at_its_commit_is_told(t: &TestStore) {
+#[conformance(postgres)]
+async fn an_insert_that_fails_at_its_commit_is_told(t: &TestStore) {
     let mut sql = t.sql().await;
     sql.run(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS \
@@ -59,7 +62,8 @@ pub async fn an_insert_that_fails_at_its_commit_is_told(t: &TestStore) {
     assert!(t.store.peek().await.unwrap().outbox.is_empty());
 }
 
-pub async fn a_broken_bound_is_refused_before_anything_is_written(t: &TestStore) {
+#[conformance]
+async fn a_broken_bound_is_refused_before_anything_is_written(t: &TestStore) {
     let large = NewEvent::new("large", &"x".repeat(PAYLOAD_MAX_BYTES)).unwrap();
     let mut malformed = event("headers");
     malformed.headers = Some("[]".into());
@@ -78,7 +82,8 @@ pub async fn a_broken_bound_is_refused_before_anything_is_written(t: &TestStore)
     assert!(t.store.peek().await.unwrap().outbox.is_empty());
 }
 
-pub async fn a_payload_of_the_largest_size_is_kept(t: &TestStore) {
+#[conformance]
+async fn a_payload_of_the_largest_size_is_kept(t: &TestStore) {
     let hook = t.hook("*").await;
     let text = "x".repeat(PAYLOAD_MAX_BYTES - 2);
     let largest = NewEvent::new("largest", &text).unwrap();
@@ -89,7 +94,8 @@ pub async fn a_payload_of_the_largest_size_is_kept(t: &TestStore) {
     assert_eq!(started[0].event.payload.as_str().len(), PAYLOAD_MAX_BYTES);
 }
 
-pub async fn a_payload_is_kept_byte_for_byte(t: &TestStore) {
+#[conformance]
+async fn a_payload_is_kept_byte_for_byte(t: &TestStore) {
     let hook = t.hook("*").await;
     let awkward = NewEvent::from_json("awkward", AWKWARD.into()).unwrap();
     let id = t.store.enqueue(&[awkward]).await.unwrap()[0];
@@ -112,7 +118,8 @@ pub async fn a_payload_is_kept_byte_for_byte(t: &TestStore) {
     );
 }
 
-pub async fn any_json_is_a_payload(t: &TestStore) {
+#[conformance]
+async fn any_json_is_a_payload(t: &TestStore) {
     t.hook("*").await;
     let payloads = ["null", "7", "\"x\"", "[]", "  { }\n\t"];
     let mut sql = t.sql().await;
@@ -129,7 +136,8 @@ pub async fn any_json_is_a_payload(t: &TestStore) {
     assert_eq!(seen, payloads);
 }
 
-pub async fn every_field_of_an_event_is_kept(t: &TestStore) {
+#[conformance]
+async fn every_field_of_an_event_is_kept(t: &TestStore) {
     t.hook_of("acme", "*").await;
     let happened = t.now() - Duration::from_micros(1_500_001);
     let mut full = event("full")
@@ -161,7 +169,8 @@ pub async fn every_field_of_an_event_is_kept(t: &TestStore) {
     assert_eq!(report.dedup_key, full.dedup_key);
 }
 
-pub async fn an_event_without_a_time_happened_when_it_was_inserted(t: &TestStore) {
+#[conformance]
+async fn an_event_without_a_time_happened_when_it_was_inserted(t: &TestStore) {
     t.hook("*").await;
     let before = t.store.now().await.unwrap();
     t.store.enqueue(&[event("a")]).await.unwrap();
@@ -172,7 +181,8 @@ pub async fn an_event_without_a_time_happened_when_it_was_inserted(t: &TestStore
     assert!(before <= happened && happened <= after, "{happened}");
 }
 
-pub async fn a_key_decides_the_slot(t: &TestStore) {
+#[conformance]
+async fn a_key_decides_the_slot(t: &TestStore) {
     t.hook("*").await;
     let mut expected = Vec::new();
     for number in 0..20 {
@@ -195,7 +205,8 @@ pub async fn a_key_decides_the_slot(t: &TestStore) {
     assert_eq!(seen, expected);
 }
 
-pub async fn a_key_decides_the_slot_as_soon_as_the_slots_have_grown(t: &TestStore) {
+#[conformance(postgres)]
+async fn a_key_decides_the_slot_as_soon_as_the_slots_have_grown(t: &TestStore) {
     let keyed = |n| event("a").ordering_key(format!("customer-{n}"));
     t.store.enqueue(&[event("a")]).await.unwrap();
     drained(t).await;
@@ -211,7 +222,8 @@ pub async fn a_key_decides_the_slot_as_soon_as_the_slots_have_grown(t: &TestStor
     }
 }
 
-pub async fn thousands_of_events_fit_into_one_call(t: &TestStore) {
+#[conformance]
+async fn thousands_of_events_fit_into_one_call(t: &TestStore) {
     t.hook("*").await;
     let ids = t.store.enqueue(&vec![event("a"); 5_000]).await.unwrap();
     let mut seen = ids_of(&drained(t).await.started);
@@ -221,12 +233,14 @@ pub async fn thousands_of_events_fit_into_one_call(t: &TestStore) {
     assert_eq!(seen, expected);
 }
 
-pub async fn no_events_are_no_work(t: &TestStore) {
+#[conformance]
+async fn no_events_are_no_work(t: &TestStore) {
     assert!(t.store.enqueue(&[]).await.unwrap().is_empty());
     assert!(t.store.peek().await.unwrap().outbox.is_empty());
 }
 
-pub async fn the_documented_insert_is_enough(t: &TestStore) {
+#[conformance]
+async fn the_documented_insert_is_enough(t: &TestStore) {
     t.hook("*").await;
     t.sql()
         .await
@@ -240,7 +254,8 @@ pub async fn the_documented_insert_is_enough(t: &TestStore) {
     assert_eq!(started[0].event.id.0.get_version_num(), 7);
 }
 
-pub async fn the_outbox_refuses_what_is_no_payload(t: &TestStore) {
+#[conformance]
+async fn the_outbox_refuses_what_is_no_payload(t: &TestStore) {
     let mut sql = t.sql().await;
     let insert = |payload: &str| {
         format!("INSERT INTO postrider_outbox (event_type, payload) VALUES ('a', '{payload}')")
@@ -255,7 +270,8 @@ pub async fn the_outbox_refuses_what_is_no_payload(t: &TestStore) {
     assert!(t.store.peek().await.unwrap().outbox.is_empty());
 }
 
-pub async fn peek_names_the_slots_that_have_rows(t: &TestStore) {
+#[conformance]
+async fn peek_names_the_slots_that_have_rows(t: &TestStore) {
     assert!(t.store.peek().await.unwrap().outbox.is_empty());
     t.insert_many("a", 3).await;
     assert_eq!(t.store.peek().await.unwrap().outbox, [t.slot]);
@@ -263,7 +279,8 @@ pub async fn peek_names_the_slots_that_have_rows(t: &TestStore) {
     assert!(t.store.peek().await.unwrap().outbox.is_empty());
 }
 
-pub async fn the_version_grows_with_every_change_of_a_hook(t: &TestStore) {
+#[conformance]
+async fn the_version_grows_with_every_change_of_a_hook(t: &TestStore) {
     let watcher = t.another().await;
     let mut last = watcher.peek().await.unwrap().hooks_version;
     let hook = t.hook("*").await;
@@ -293,7 +310,8 @@ pub async fn the_version_grows_with_every_change_of_a_hook(t: &TestStore) {
     }
 }
 
-pub async fn what_breaks_a_bound_is_named(t: &TestStore) {
+#[conformance]
+async fn what_breaks_a_bound_is_named(t: &TestStore) {
     let error = t.store.enqueue(&[event("")]).await.unwrap_err();
     assert!(
         matches!(error, Error::Event(EventError::TypeEmpty)),

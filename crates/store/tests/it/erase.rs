@@ -2,9 +2,10 @@
 
 use postrider_core::{DeliveryId, EventId, RetrySchedule};
 use postrider_store::{DeliveryState, Erased, Error};
-use postrider_tests::{TestStore, event};
+use postrider_tests::{TestStore, conformance, event};
 
-pub async fn what_an_event_said_goes_and_what_waits_is_cancelled(t: &TestStore) {
+#[conformance]
+async fn what_an_event_said_goes_and_what_waits_is_cancelled(t: &TestStore) {
     let (taken, refused) = (t.hook("work").await, t.hook("work").await);
     let mut said = event("work");
     said.headers = Some(r#"{"x-name":"Ada"}"#.into());
@@ -57,7 +58,8 @@ pub async fn what_an_event_said_goes_and_what_waits_is_cancelled(t: &TestStore) 
     assert_eq!(erase(t, id).await, Erased::default(), "once is enough");
 }
 
-pub async fn what_is_being_attempted_is_erased_afterwards(t: &TestStore) {
+#[conformance]
+async fn what_is_being_attempted_is_erased_afterwards(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 1).await;
     let waiting = t.waiting(hook, 1).await;
@@ -81,7 +83,8 @@ pub async fn what_is_being_attempted_is_erased_afterwards(t: &TestStore) {
     assert!(t.lease(&[hook]).await.is_empty());
 }
 
-pub async fn an_erased_event_is_not_leased(t: &TestStore) {
+#[conformance]
+async fn an_erased_event_is_not_leased(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 1).await;
     let mut sql = t.sql().await;
@@ -103,7 +106,8 @@ pub async fn an_erased_event_is_not_leased(t: &TestStore) {
     );
 }
 
-pub async fn an_event_in_the_outbox_is_taken_out_of_it(t: &TestStore) {
+#[conformance]
+async fn an_event_in_the_outbox_is_taken_out_of_it(t: &TestStore) {
     t.hook("work").await;
     let ids = t.insert_many("work", 2).await;
     assert_eq!(erase(t, ids[0]).await.queued, 1);
@@ -113,7 +117,8 @@ pub async fn an_event_in_the_outbox_is_taken_out_of_it(t: &TestStore) {
     assert!(t.store.event(ids[1]).await.is_ok());
 }
 
-pub async fn what_rejected_rows_said_goes_by_event_and_by_account(t: &TestStore) {
+#[conformance]
+async fn what_rejected_rows_said_goes_by_event_and_by_account(t: &TestStore) {
     let ids = t.insert_many("postrider.ours", 3).await;
     t.fan_out().await;
     assert_eq!(t.store.rejected(10).await.unwrap().len(), 3);
@@ -128,7 +133,8 @@ pub async fn what_rejected_rows_said_goes_by_event_and_by_account(t: &TestStore)
     }
 }
 
-pub async fn many_are_erased_in_one_call(t: &TestStore) {
+#[conformance]
+async fn many_are_erased_in_one_call(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 20).await;
     let settled: Vec<_> = started.iter().map(|leased| t.accepted(leased)).collect();

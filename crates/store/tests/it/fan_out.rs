@@ -3,11 +3,12 @@
 use crate::support::ids_of;
 use postrider_core::{DeliveryId, EventId, HookId, LeaseToken, NewEvent, NewHook, SettingsChange};
 use postrider_store::{Capacity, DeliveryState, EventState, FanOutRequest, HookChange};
-use postrider_tests::{TestStore, event, new_hook};
+use postrider_tests::{TestStore, conformance, event, new_hook};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-pub async fn each_matching_hook_of_the_account_gets_a_delivery(t: &TestStore) {
+#[conformance]
+async fn each_matching_hook_of_the_account_gets_a_delivery(t: &TestStore) {
     let exact = t.hook("invoice.paid").await;
     let below = t.hook("invoice.*").await;
     let any = t.hook("*").await;
@@ -33,7 +34,8 @@ pub async fn each_matching_hook_of_the_account_gets_a_delivery(t: &TestStore) {
     }
 }
 
-pub async fn a_hook_with_a_filter_gets_only_what_fits(t: &TestStore) {
+#[conformance]
+async fn a_hook_with_a_filter_gets_only_what_fits(t: &TestStore) {
     let all = t.hook("*").await;
     let large = t.register(filtered("amount >= 100")).await.id;
     let euros = r#"currency == "EUR" && !exists(test)"#;
@@ -67,7 +69,8 @@ pub async fn a_hook_with_a_filter_gets_only_what_fits(t: &TestStore) {
     assert_eq!(made(of_type), [ids[2]], "the pattern decides too");
 }
 
-pub async fn a_changed_filter_decides_about_events_read_later(t: &TestStore) {
+#[conformance]
+async fn a_changed_filter_decides_about_events_read_later(t: &TestStore) {
     let hook = t.register(filtered("n == 1")).await.id;
     let change = async |filter: Option<&str>| {
         let change = HookChange::Set(SettingsChange {
@@ -103,7 +106,8 @@ pub async fn a_changed_filter_decides_about_events_read_later(t: &TestStore) {
     assert_eq!(kept.state, DeliveryState::InFlight);
 }
 
-pub async fn a_payload_that_no_filter_can_read_fits_none_and_is_counted(t: &TestStore) {
+#[conformance]
+async fn a_payload_that_no_filter_can_read_fits_none_and_is_counted(t: &TestStore) {
     let all = t.hook("*").await;
     t.register(filtered("!exists(a)")).await;
     t.register(filtered("a == 1")).await;
@@ -133,7 +137,8 @@ fn with_payload(event_type: &str, payload: &str) -> NewEvent {
     NewEvent::from_json(event_type, payload.into()).unwrap()
 }
 
-pub async fn rows_leave_the_outbox_with_their_deliveries(t: &TestStore) {
+#[conformance]
+async fn rows_leave_the_outbox_with_their_deliveries(t: &TestStore) {
     let hook = t.hook("*").await;
     let ids = t.insert_many("a", 3).await;
     let request = t.request();
@@ -155,7 +160,8 @@ pub async fn rows_leave_the_outbox_with_their_deliveries(t: &TestStore) {
     assert_eq!((again.events, again.more), (0, false));
 }
 
-pub async fn what_was_rolled_back_is_never_delivered(t: &TestStore) {
+#[conformance]
+async fn what_was_rolled_back_is_never_delivered(t: &TestStore) {
     t.hook("*").await;
     let mut sql = t.sql().await;
     let insert = t.insertion(&[t.next_id()], &[event("a")]);
@@ -165,7 +171,8 @@ pub async fn what_was_rolled_back_is_never_delivered(t: &TestStore) {
     assert_eq!(t.fan_out().await.events, 1);
 }
 
-pub async fn a_transaction_still_open_delays_only_its_own_rows(t: &TestStore) {
+#[conformance(postgres)]
+async fn a_transaction_still_open_delays_only_its_own_rows(t: &TestStore) {
     t.hook("*").await;
     let early = t.next_id();
     let mut sql = t.sql().await;
@@ -177,7 +184,8 @@ pub async fn a_transaction_still_open_delays_only_its_own_rows(t: &TestStore) {
     assert_eq!(ids_of(&t.fan_out().await.started), [early]);
 }
 
-pub async fn a_hook_made_just_before_the_event_gets_it(t: &TestStore) {
+#[conformance]
+async fn a_hook_made_just_before_the_event_gets_it(t: &TestStore) {
     t.hook("*").await;
     t.insert_many("a", 1).await;
     t.fan_out().await;
@@ -193,7 +201,8 @@ pub async fn a_hook_made_just_before_the_event_gets_it(t: &TestStore) {
     assert!(t.store.hook_cache().get(hook.id).is_some());
 }
 
-pub async fn a_hook_removed_elsewhere_gets_nothing_more(t: &TestStore) {
+#[conformance]
+async fn a_hook_removed_elsewhere_gets_nothing_more(t: &TestStore) {
     let hook = t.hook("*").await;
     t.insert_many("a", 1).await;
     assert_eq!(t.fan_out().await.deliveries, 1);
@@ -207,7 +216,8 @@ pub async fn a_hook_removed_elsewhere_gets_nothing_more(t: &TestStore) {
     assert_eq!((done.events, done.deliveries), (1, 0));
 }
 
-pub async fn an_event_for_no_hook_is_kept(t: &TestStore) {
+#[conformance]
+async fn an_event_for_no_hook_is_kept(t: &TestStore) {
     let id = t.insert(&[event("a")]).await[0];
     let done = t.fan_out().await;
     assert_eq!((done.events, done.deliveries), (1, 0));
@@ -216,7 +226,8 @@ pub async fn an_event_for_no_hook_is_kept(t: &TestStore) {
     assert_eq!(report.fanned_out_at, Some(t.now()));
 }
 
-pub async fn only_what_fits_into_the_room_starts(t: &TestStore) {
+#[conformance]
+async fn only_what_fits_into_the_room_starts(t: &TestStore) {
     let (first, second) = (t.hook("*").await, t.hook("*").await);
     t.insert_many("a", 5).await;
     let mut capacity = Capacity::new(4, 3);
@@ -242,7 +253,8 @@ pub async fn only_what_fits_into_the_room_starts(t: &TestStore) {
     assert_eq!(all.len(), 10);
 }
 
-pub async fn the_room_of_each_hook_is_its_own(t: &TestStore) {
+#[conformance]
+async fn the_room_of_each_hook_is_its_own(t: &TestStore) {
     let (full, free) = (t.hook("*").await, t.hook("*").await);
     t.insert_many("a", 3).await;
     let mut capacity = Capacity::new(100, 100);
@@ -257,7 +269,8 @@ pub async fn the_room_of_each_hook_is_its_own(t: &TestStore) {
     assert_eq!(done.waiting, [full]);
 }
 
-pub async fn deliver_after_is_waited_for(t: &TestStore) {
+#[conformance]
+async fn deliver_after_is_waited_for(t: &TestStore) {
     let hook = t.hook("*").await;
     let at = t.now() + Duration::from_secs(90);
     let id = t.insert(&[event("a").deliver_after(at)]).await[0];
@@ -272,7 +285,8 @@ pub async fn deliver_after_is_waited_for(t: &TestStore) {
     assert_eq!(t.lease(&[hook]).await.len(), 1);
 }
 
-pub async fn deliver_after_beyond_the_retention_is_rejected(t: &TestStore) {
+#[conformance]
+async fn deliver_after_beyond_the_retention_is_rejected(t: &TestStore) {
     t.hook("*").await;
     let request = t.request();
     let too_late = request.deliver_before + Duration::from_secs(1);
@@ -284,7 +298,8 @@ pub async fn deliver_after_beyond_the_retention_is_rejected(t: &TestStore) {
     assert_eq!(t.store.rejected(10).await.unwrap()[0].id, ids[0]);
 }
 
-pub async fn a_paused_hook_gets_deliveries_that_are_held(t: &TestStore) {
+#[conformance]
+async fn a_paused_hook_gets_deliveries_that_are_held(t: &TestStore) {
     let hook = t.hook("*").await;
     t.store
         .change_hook(hook, HookChange::Pause, "test", t.now())
@@ -304,7 +319,8 @@ pub async fn a_paused_hook_gets_deliveries_that_are_held(t: &TestStore) {
     assert_eq!(t.lease(&[hook]).await.len(), 1);
 }
 
-pub async fn events_are_taken_in_the_order_of_insertion(t: &TestStore) {
+#[conformance]
+async fn events_are_taken_in_the_order_of_insertion(t: &TestStore) {
     let hook = t.hook("*").await;
     let mut ids: Vec<EventId> = (0..30).map(|_| t.next_id()).collect();
     ids.reverse();
@@ -323,7 +339,8 @@ pub async fn events_are_taken_in_the_order_of_insertion(t: &TestStore) {
     assert_eq!(seen, ids, "by seq, not by id");
 }
 
-pub async fn a_full_batch_says_that_there_may_be_more(t: &TestStore) {
+#[conformance]
+async fn a_full_batch_says_that_there_may_be_more(t: &TestStore) {
     t.insert_many("a", 5).await;
     let request = || FanOutRequest {
         max_events: 3,
@@ -335,7 +352,8 @@ pub async fn a_full_batch_says_that_there_may_be_more(t: &TestStore) {
     assert_eq!((second.events, second.more), (2, false));
 }
 
-pub async fn a_batch_is_bounded_by_its_deliveries(t: &TestStore) {
+#[conformance]
+async fn a_batch_is_bounded_by_its_deliveries(t: &TestStore) {
     for _ in 0..4 {
         t.hook("*").await;
     }
@@ -362,7 +380,8 @@ pub async fn a_batch_is_bounded_by_its_deliveries(t: &TestStore) {
     );
 }
 
-pub async fn a_batch_is_bounded_by_the_bytes_of_its_payloads(t: &TestStore) {
+#[conformance]
+async fn a_batch_is_bounded_by_the_bytes_of_its_payloads(t: &TestStore) {
     const MAX_BYTES: usize = 250_000;
     t.hook("*").await;
     // Among small ones: large ones that compress to almost nothing, and ones that do not.
@@ -399,7 +418,8 @@ pub async fn a_batch_is_bounded_by_the_bytes_of_its_payloads(t: &TestStore) {
     }
 }
 
-pub async fn a_payload_larger_than_the_bound_is_taken_alone(t: &TestStore) {
+#[conformance]
+async fn a_payload_larger_than_the_bound_is_taken_alone(t: &TestStore) {
     t.hook("*").await;
     let large = NewEvent::new("work", &noise(300_000)).unwrap();
     let ids = t.insert(&[large.clone(), event("work"), large]).await;
@@ -414,7 +434,8 @@ pub async fn a_payload_larger_than_the_bound_is_taken_alone(t: &TestStore) {
     }
 }
 
-pub async fn no_row_is_taken_by_two_callers(t: &TestStore) {
+#[conformance]
+async fn no_row_is_taken_by_two_callers(t: &TestStore) {
     t.hook("*").await;
     let ids: BTreeSet<_> = t.insert_many("a", 400).await.into_iter().collect();
     let second = t.another().await;
@@ -448,7 +469,8 @@ pub async fn no_row_is_taken_by_two_callers(t: &TestStore) {
     assert_eq!(seen.into_iter().collect::<BTreeSet<_>>(), ids);
 }
 
-pub async fn only_the_named_slot_is_worked_on(t: &TestStore) {
+#[conformance]
+async fn only_the_named_slot_is_worked_on(t: &TestStore) {
     t.hook("*").await;
     t.insert_many("a", 2).await;
     let request = FanOutRequest {
@@ -460,7 +482,8 @@ pub async fn only_the_named_slot_is_worked_on(t: &TestStore) {
     assert_eq!(t.fan_out().await.events, 2);
 }
 
-pub async fn thousands_of_deliveries_come_of_one_batch(t: &TestStore) {
+#[conformance]
+async fn thousands_of_deliveries_come_of_one_batch(t: &TestStore) {
     let mut last = t.hook("*").await;
     for _ in 1..10 {
         last = t.hook("*").await;
@@ -473,7 +496,8 @@ pub async fn thousands_of_deliveries_come_of_one_batch(t: &TestStore) {
     assert_eq!(of_last.count(), 1_000);
 }
 
-pub async fn a_delivery_finds_its_event_on_a_later_day(t: &TestStore) {
+#[conformance]
+async fn a_delivery_finds_its_event_on_a_later_day(t: &TestStore) {
     let hook = t.hook("*").await;
     let id = t.insert(&[event("a")]).await[0];
     t.fan_out_without_room().await;

@@ -5,10 +5,11 @@ use postrider_core::{
     DeliveryId, HookError, HookId, HookSettings, Outcome, Phase, SettingsChange, WorkerId,
 };
 use postrider_store::{Error, HookChange, HookPhase, Leased, Settlement, Step};
-use postrider_tests::{TestStore, new_hook, refusal};
+use postrider_tests::{TestStore, conformance, new_hook, refusal};
 use std::time::Duration;
 
-pub async fn fan_out_starts_nothing_of_a_gated_hook(t: &TestStore) {
+#[conformance]
+async fn fan_out_starts_nothing_of_a_gated_hook(t: &TestStore) {
     let (limited, free) = (limited(t).await, t.hook("work").await);
     t.insert_many("work", 3).await;
     let done = t.fan_out().await;
@@ -19,7 +20,8 @@ pub async fn fan_out_starts_nothing_of_a_gated_hook(t: &TestStore) {
     assert_eq!(t.lease(&[limited]).await.len(), 3);
 }
 
-pub async fn failures_in_a_row_back_a_hook_off(t: &TestStore) {
+#[conformance]
+async fn failures_in_a_row_back_a_hook_off(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 6).await;
     fail(t, &started[..4]).await;
@@ -46,7 +48,8 @@ pub async fn failures_in_a_row_back_a_hook_off(t: &TestStore) {
     assert_eq!(t.store.peek().await.unwrap().hooks_version, version + 1);
 }
 
-pub async fn a_hook_that_is_busy_is_left_alone_at_once(t: &TestStore) {
+#[conformance]
+async fn a_hook_that_is_busy_is_left_alone_at_once(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 1).await;
     let busy = Outcome::refused(429, Some(Duration::from_secs(30)));
@@ -60,7 +63,8 @@ pub async fn a_hook_that_is_busy_is_left_alone_at_once(t: &TestStore) {
     assert_eq!(shown.fail_count, 1);
 }
 
-pub async fn a_probe_that_is_taken_lets_the_hook_ramp_up(t: &TestStore) {
+#[conformance]
+async fn a_probe_that_is_taken_lets_the_hook_ramp_up(t: &TestStore) {
     let hook = t.hook("work").await;
     backed_off(t, hook).await;
     t.advance(2);
@@ -82,14 +86,16 @@ pub async fn a_probe_that_is_taken_lets_the_hook_ramp_up(t: &TestStore) {
     assert_eq!(t.store.peek().await.unwrap().hooks_version, version + 1);
 }
 
-pub async fn a_ramp_that_failed_meanwhile_does_not_end(t: &TestStore) {
+#[conformance]
+async fn a_ramp_that_failed_meanwhile_does_not_end(t: &TestStore) {
     let hook = t.hook("work").await;
     backed_off(t, hook).await;
     t.store.end_ramps(&[hook]).await.unwrap();
     assert_eq!(t.shown(hook).await.phase, Some(Phase::BackedOff));
 }
 
-pub async fn enabling_begins_with_a_probe(t: &TestStore) {
+#[conformance]
+async fn enabling_begins_with_a_probe(t: &TestStore) {
     let hook = t.hook("work").await;
     let change = |change| t.store.change_hook(hook, change, "test", t.now());
     let shown = change(HookChange::Enable).await.unwrap();
@@ -105,7 +111,8 @@ pub async fn enabling_begins_with_a_probe(t: &TestStore) {
     assert_eq!(t.shown(hook).await.phase, Some(Phase::Ramping));
 }
 
-pub async fn limits_are_set_and_taken_back(t: &TestStore) {
+#[conformance]
+async fn limits_are_set_and_taken_back(t: &TestStore) {
     let hook = t.hook("work").await;
     let set = |limits| {
         t.store
@@ -151,7 +158,8 @@ pub async fn limits_are_set_and_taken_back(t: &TestStore) {
     assert_eq!(unowned.len(), 1, "it is gated no more");
 }
 
-pub async fn attempts_settled_out_of_order_undo_nothing(t: &TestStore) {
+#[conformance]
+async fn attempts_settled_out_of_order_undo_nothing(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 4).await;
     let ended = |mut settlement: Settlement, seconds| {
@@ -170,9 +178,28 @@ pub async fn attempts_settled_out_of_order_undo_nothing(t: &TestStore) {
     assert_eq!(t.shown(hook).await.fail_count, 1);
 }
 
+#[conformance]
+async fn enabling_forgets_no_success(t: &TestStore) {
+    let hook = t.hook("work").await;
+    let started = t.started(hook, 3).await;
+    let ended = |mut settlement: Settlement, seconds| {
+        settlement.attempt.duration = Duration::from_secs(seconds);
+        settlement
+    };
+    t.settle(&[ended(t.refused(&started[0], 10), 1)]).await;
+    t.settle(&[ended(t.accepted(&started[1]), 5)]).await;
+    let enable = HookChange::Enable;
+    let enabled = t.store.change_hook(hook, enable, "test", t.now()).await;
+    assert_eq!(enabled.unwrap().fail_count, 0);
+    t.settle(&[ended(t.refused(&started[2], 10), 4)]).await;
+    let shown = t.shown(hook).await;
+    assert_eq!(shown.fail_count, 0, "it failed before it was taken");
+}
+
 // ---- several workers
 
-pub async fn a_gated_hook_gives_nothing_to_a_worker_that_does_not_own_it(t: &TestStore) {
+#[conformance(postgres)]
+async fn a_gated_hook_gives_nothing_to_a_worker_that_does_not_own_it(t: &TestStore) {
     let hook = limited(t).await;
     waiting(t, hook, 2).await;
     assert!(
@@ -196,7 +223,8 @@ pub async fn a_gated_hook_gives_nothing_to_a_worker_that_does_not_own_it(t: &Tes
     assert_eq!(t.store.lease(request).await.unwrap().len(), 2);
 }
 
-pub async fn a_hook_has_one_owner_until_its_time_has_run_out(t: &TestStore) {
+#[conformance(postgres)]
+async fn a_hook_has_one_owner_until_its_time_has_run_out(t: &TestStore) {
     let hook = limited(t).await;
     let [one, other] = [(); 2].map(|()| WorkerId::draw(t.now()));
     assert!(t.own(one, &[hook]).await[0].owned);
@@ -210,7 +238,8 @@ pub async fn a_hook_has_one_owner_until_its_time_has_run_out(t: &TestStore) {
     assert!(!t.own(one, &[hook]).await[0].owned);
 }
 
-pub async fn of_many_that_ask_at_once_one_owns_each_hook(t: &TestStore) {
+#[conformance(postgres)]
+async fn of_many_that_ask_at_once_one_owns_each_hook(t: &TestStore) {
     let mut hooks = Vec::new();
     for _ in 0..8 {
         hooks.push(limited(t).await);
@@ -239,7 +268,8 @@ pub async fn of_many_that_ask_at_once_one_owns_each_hook(t: &TestStore) {
     assert_eq!(owned, hooks.len());
 }
 
-pub async fn what_is_disowned_is_free_at_once(t: &TestStore) {
+#[conformance(postgres)]
+async fn what_is_disowned_is_free_at_once(t: &TestStore) {
     let hook = limited(t).await;
     let [one, other] = [(); 2].map(|()| WorkerId::draw(t.now()));
     t.own(one, &[hook]).await;
@@ -252,7 +282,8 @@ pub async fn what_is_disowned_is_free_at_once(t: &TestStore) {
     assert!(t.own(other, &[hook]).await[0].owned);
 }
 
-pub async fn nobody_owns_a_hook_before_it_may_be_probed(t: &TestStore) {
+#[conformance(postgres)]
+async fn nobody_owns_a_hook_before_it_may_be_probed(t: &TestStore) {
     let hook = t.hook("work").await;
     let not_before = backed_off(t, hook).await.not_before;
     let answer = t.own(t.worker, &[hook]).await.remove(0);

@@ -2,10 +2,11 @@
 
 use postrider_core::{HookId, HookSettings, NewHook, Ordered};
 use postrider_store::{Backend, GAUGES_COUNTED, GaugeSample, Gauges, HookChange, HookCounts};
-use postrider_tests::{TestStore, event, new_hook};
+use postrider_tests::{TestStore, conformance, event, new_hook};
 use std::time::Duration;
 
-pub async fn an_empty_database_has_nothing_that_waits(t: &TestStore) {
+#[conformance]
+async fn an_empty_database_has_nothing_that_waits(t: &TestStore) {
     let told = gauges(t).await;
     let nothing = Gauges::default();
     assert_eq!((told.outbox, told.due), (nothing.outbox, nothing.due));
@@ -15,7 +16,8 @@ pub async fn an_empty_database_has_nothing_that_waits(t: &TestStore) {
     assert!(told.database_bytes > 0);
 }
 
-pub async fn what_waits_is_told_by_how_it_waits(t: &TestStore) {
+#[conformance]
+async fn what_waits_is_told_by_how_it_waits(t: &TestStore) {
     let (free, paused) = (t.hook("work").await, t.hook("held").await);
     let limited = t.register(limited("gated")).await.id;
     let now = t.now();
@@ -56,7 +58,8 @@ pub async fn what_waits_is_told_by_how_it_waits(t: &TestStore) {
     assert_eq!((told.leased, told.gated.count), (5, 0));
 }
 
-pub async fn a_hook_with_any_limit_or_an_order_is_gated(t: &TestStore) {
+#[conformance]
+async fn a_hook_with_any_limit_or_an_order_is_gated(t: &TestStore) {
     let none = HookSettings::default;
     for settings in [
         HookSettings {
@@ -83,7 +86,8 @@ pub async fn a_hook_with_any_limit_or_an_order_is_gated(t: &TestStore) {
     assert_eq!((told.gated.count, told.due.count), (3, 1));
 }
 
-pub async fn the_oldest_row_of_the_outbox_tells_its_age(t: &TestStore) {
+#[conformance]
+async fn the_oldest_row_of_the_outbox_tells_its_age(t: &TestStore) {
     t.insert_many("work", 2).await;
     let old = match t.backend() {
         Backend::Postgres => "created_at = '2026-03-02 09:59:00Z'",
@@ -96,7 +100,8 @@ pub async fn the_oldest_row_of_the_outbox_tells_its_age(t: &TestStore) {
     assert_eq!((told.outbox.count, told.outbox.oldest_seconds), (2, 60.0));
 }
 
-pub async fn hooks_are_counted_as_they_stand(t: &TestStore) {
+#[conformance]
+async fn hooks_are_counted_as_they_stand(t: &TestStore) {
     let hook = t.hook("work").await;
     let others = [t.hook("a").await, t.hook("b").await, t.hook("c").await];
     change(t, others[0], HookChange::Pause).await;
@@ -125,7 +130,8 @@ pub async fn hooks_are_counted_as_they_stand(t: &TestStore) {
     assert_eq!((hooks.backed_off, hooks.ramping), (0, 1));
 }
 
-pub async fn counts_end(t: &TestStore) {
+#[conformance]
+async fn counts_end(t: &TestStore) {
     let hook = t.hook("work").await;
     for _ in 0..5 {
         t.waiting(hook, 1_000).await;
@@ -152,7 +158,8 @@ pub async fn counts_end(t: &TestStore) {
     assert_eq!((told.due.count, told.held.count), (0, GAUGES_COUNTED));
 }
 
-pub async fn a_sample_serves_all_for_ten_seconds(t: &TestStore) {
+#[conformance]
+async fn a_sample_serves_all_for_ten_seconds(t: &TestStore) {
     let other = t.another().await;
     let first = sampled(t).await;
     assert_eq!(first.at, t.now());
@@ -166,7 +173,8 @@ pub async fn a_sample_serves_all_for_ten_seconds(t: &TestStore) {
     assert_eq!(sampled(t).await, second);
 }
 
-pub async fn while_one_takes_a_sample_others_are_given_the_one_before(t: &TestStore) {
+#[conformance]
+async fn while_one_takes_a_sample_others_are_given_the_one_before(t: &TestStore) {
     let due_at = |t: &TestStore, seconds| {
         let at = t.now() + Duration::from_secs(seconds);
         match t.backend() {
@@ -194,7 +202,8 @@ pub async fn while_one_takes_a_sample_others_are_given_the_one_before(t: &TestSt
     assert_eq!(sampled(t).await.at, t.now());
 }
 
-pub async fn several_may_ask_at_once(t: &TestStore) {
+#[conformance]
+async fn several_may_ask_at_once(t: &TestStore) {
     let second = t.another().await;
     for _ in 0..3 {
         let mut callers = Vec::new();
@@ -212,7 +221,8 @@ pub async fn several_may_ask_at_once(t: &TestStore) {
     }
 }
 
-pub async fn a_sample_that_cannot_be_read_is_none(t: &TestStore) {
+#[conformance]
+async fn a_sample_that_cannot_be_read_is_none(t: &TestStore) {
     sampled(t).await;
     let odd = "UPDATE postrider_gauges SET sample = '7'";
     t.sql().await.run(odd).await;
@@ -220,7 +230,8 @@ pub async fn a_sample_that_cannot_be_read_is_none(t: &TestStore) {
     assert_eq!(next(t).await.outbox.count, 0);
 }
 
-pub async fn connections_are_told_by_their_pools(t: &TestStore) {
+#[conformance]
+async fn connections_are_told_by_their_pools(t: &TestStore) {
     t.store.now().await.unwrap();
     let pools = t.store.pools();
     assert!(!pools.is_empty());
@@ -233,7 +244,8 @@ pub async fn connections_are_told_by_their_pools(t: &TestStore) {
     assert!(pools.iter().any(|pool| pool.used + pool.idle > 0));
 }
 
-pub async fn tables_and_their_dead_rows_are_told(t: &TestStore) {
+#[conformance(postgres)]
+async fn tables_and_their_dead_rows_are_told(t: &TestStore) {
     t.insert_many("work", 500).await;
     let mut sql = t.sql().await;
     sql.run("DELETE FROM postrider_outbox").await;
@@ -249,7 +261,8 @@ pub async fn tables_and_their_dead_rows_are_told(t: &TestStore) {
     assert!(history.bytes > 0, "{history:?}");
 }
 
-pub async fn a_transaction_left_open_is_told(t: &TestStore) {
+#[conformance(postgres)]
+async fn a_transaction_left_open_is_told(t: &TestStore) {
     let mut idle = t.sql().await;
     idle.run("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1 FROM postrider_meta")
         .await;
@@ -262,7 +275,8 @@ pub async fn a_transaction_left_open_is_told(t: &TestStore) {
     assert!(free.transactions < held.transactions, "{free:?}");
 }
 
-pub async fn partitions_are_told(t: &TestStore) {
+#[conformance(postgres)]
+async fn partitions_are_told(t: &TestStore) {
     t.advance(24 * 3_600);
     let told = gauges(t).await;
     let days: Vec<_> = told

@@ -2,7 +2,7 @@
 
 use postrider_core::{DeliveryId, HealthPolicy, HookId, Outcome, Reason};
 use postrider_store::{Disabling, HookChange, Leased, SettleResult, Settlement, Step};
-use postrider_tests::{TestStore, event, policy, refusal};
+use postrider_tests::{TestStore, conformance, event, policy, refusal};
 use std::time::Duration;
 
 /// Three failures in a row that span a minute.
@@ -14,7 +14,8 @@ fn strict() -> HealthPolicy {
     }
 }
 
-pub async fn the_fail_count_goes_one_two_zero(t: &TestStore) {
+#[conformance]
+async fn the_fail_count_goes_one_two_zero(t: &TestStore) {
     let hook = t.hook("work").await;
     let mut leased = t.started(hook, 1).await.remove(0);
     let first_failure = t.now() + Duration::from_millis(20);
@@ -34,7 +35,8 @@ pub async fn the_fail_count_goes_one_two_zero(t: &TestStore) {
     assert_eq!(t.delivery(leased.id).await.attempts, 3);
 }
 
-pub async fn a_success_that_finds_no_failures_writes_no_health(t: &TestStore) {
+#[conformance]
+async fn a_success_that_finds_no_failures_writes_no_health(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 5).await;
     t.forbid_changes_of("postrider_hook_health").await;
@@ -43,7 +45,8 @@ pub async fn a_success_that_finds_no_failures_writes_no_health(t: &TestStore) {
     assert_eq!((settled.settled, settled.scrubbed), (5, 0));
 }
 
-pub async fn a_success_after_a_reset_writes_no_health(t: &TestStore) {
+#[conformance]
+async fn a_success_after_a_reset_writes_no_health(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 3).await;
     t.settle(&[t.refused(&started[0], 10)]).await;
@@ -53,7 +56,8 @@ pub async fn a_success_after_a_reset_writes_no_health(t: &TestStore) {
     assert_eq!((settled.settled, settled.scrubbed), (1, 0));
 }
 
-pub async fn settling_never_writes_the_hook_itself(t: &TestStore) {
+#[conformance]
+async fn settling_never_writes_the_hook_itself(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 3).await;
     t.forbid_changes_of("postrider_hooks").await;
@@ -66,7 +70,8 @@ pub async fn settling_never_writes_the_hook_itself(t: &TestStore) {
     assert_eq!((settled.settled, settled.scrubbed), (3, 0));
 }
 
-pub async fn attempts_count_in_the_order_they_ended(t: &TestStore) {
+#[conformance]
+async fn attempts_count_in_the_order_they_ended(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 3).await;
     let mut settlements = [
@@ -84,7 +89,8 @@ pub async fn attempts_count_in_the_order_they_ended(t: &TestStore) {
     assert_eq!(shown.first_failure_at, Some(first_failure));
 }
 
-pub async fn failures_are_each_hooks_own(t: &TestStore) {
+#[conformance]
+async fn failures_are_each_hooks_own(t: &TestStore) {
     let (failing, healthy) = (t.hook("*").await, t.hook("*").await);
     t.insert_many("a", 4).await;
     let started = t.fan_out().await.started;
@@ -100,7 +106,8 @@ pub async fn failures_are_each_hooks_own(t: &TestStore) {
     assert_eq!(t.shown(healthy).await.fail_count, 0);
 }
 
-pub async fn count_and_span_together_disable(t: &TestStore) {
+#[conformance]
+async fn count_and_span_together_disable(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 3).await;
     assert_eq!(fail(t, &started[0]).await.disabled, []);
@@ -127,7 +134,8 @@ pub async fn count_and_span_together_disable(t: &TestStore) {
     assert_eq!(shown.held, 3, "its deliveries are held, not lost");
 }
 
-pub async fn the_count_without_the_span_disables_nothing(t: &TestStore) {
+#[conformance]
+async fn the_count_without_the_span_disables_nothing(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 50).await;
     let policy = HealthPolicy {
@@ -148,7 +156,8 @@ pub async fn the_count_without_the_span_disables_nothing(t: &TestStore) {
     assert_eq!((shown.fail_count, shown.status.as_str()), (50, "active"));
 }
 
-pub async fn the_span_without_the_count_disables_nothing(t: &TestStore) {
+#[conformance]
+async fn the_span_without_the_count_disables_nothing(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 2).await;
     fail(t, &started[0]).await;
@@ -159,7 +168,8 @@ pub async fn the_span_without_the_count_disables_nothing(t: &TestStore) {
     assert_eq!(t.shown(hook).await.status, "active");
 }
 
-pub async fn a_success_in_the_same_batch_spares_the_hook(t: &TestStore) {
+#[conformance]
+async fn a_success_in_the_same_batch_spares_the_hook(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 4).await;
     fail(t, &started[0]).await;
@@ -176,7 +186,8 @@ pub async fn a_success_in_the_same_batch_spares_the_hook(t: &TestStore) {
     assert_eq!(t.shown(hook).await.status, "active");
 }
 
-pub async fn an_answer_of_410_disables_at_once_as_gone(t: &TestStore) {
+#[conformance]
+async fn an_answer_of_410_disables_at_once_as_gone(t: &TestStore) {
     let hook = t.hook("work").await;
     let leased = t.started(hook, 1).await.remove(0);
     let settlement = t.settlement(&leased, refusal(410), Step::Failed(Reason::Gone));
@@ -197,7 +208,8 @@ pub async fn an_answer_of_410_disables_at_once_as_gone(t: &TestStore) {
     );
 }
 
-pub async fn a_hook_disabled_for_failures_still_gets_deliveries(t: &TestStore) {
+#[conformance]
+async fn a_hook_disabled_for_failures_still_gets_deliveries(t: &TestStore) {
     let hook = t.hook("work").await;
     disable(t, hook).await;
     t.insert(&[event("work")]).await;
@@ -205,7 +217,8 @@ pub async fn a_hook_disabled_for_failures_still_gets_deliveries(t: &TestStore) {
     assert_eq!((done.deliveries, done.started.len()), (1, 0));
 }
 
-pub async fn a_hook_is_disabled_once(t: &TestStore) {
+#[conformance]
+async fn a_hook_is_disabled_once(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 12).await;
     fail(t, &started[0]).await;
@@ -235,7 +248,8 @@ pub async fn a_hook_is_disabled_once(t: &TestStore) {
     assert_eq!((shown.fail_count, shown.status.as_str()), (12, "disabled"));
 }
 
-pub async fn only_an_active_hook_is_disabled(t: &TestStore) {
+#[conformance]
+async fn only_an_active_hook_is_disabled(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 3).await;
     t.store
@@ -250,7 +264,8 @@ pub async fn only_an_active_hook_is_disabled(t: &TestStore) {
     assert_eq!(t.shown(hook).await.status, "paused");
 }
 
-pub async fn enabling_delivers_what_was_held(t: &TestStore) {
+#[conformance]
+async fn enabling_delivers_what_was_held(t: &TestStore) {
     let hook = t.hook("work").await;
     let ids = disable(t, hook).await;
     t.advance(3600);
@@ -270,7 +285,8 @@ pub async fn enabling_delivers_what_was_held(t: &TestStore) {
     assert_eq!(leased, ids, "every one of them");
 }
 
-pub async fn a_blocked_address_counts_as_a_failure(t: &TestStore) {
+#[conformance]
+async fn a_blocked_address_counts_as_a_failure(t: &TestStore) {
     let hook = t.hook("work").await;
     let leased = t.started(hook, 1).await.remove(0);
     let outcome = Outcome::Blocked {
@@ -282,7 +298,8 @@ pub async fn a_blocked_address_counts_as_a_failure(t: &TestStore) {
     assert_eq!(t.attempts(leased.id).await[0].outcome, "blocked");
 }
 
-pub async fn settling_many_hooks_at_once_does_not_deadlock(t: &TestStore) {
+#[conformance]
+async fn settling_many_hooks_at_once_does_not_deadlock(t: &TestStore) {
     const HOOKS: usize = 12;
     const EVENTS: usize = 16;
     let mut hooks = Vec::new();

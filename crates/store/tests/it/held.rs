@@ -4,11 +4,12 @@ use postrider_core::{DeliveryId, HookId, Timestamp};
 use postrider_store::{
     BulkCursor, BulkPage, BulkPageResult, DeliveryState, Discard, Error, HistoryFilter, HookChange,
 };
-use postrider_tests::TestStore;
+use postrider_tests::{TestStore, conformance};
 use std::collections::BTreeSet;
 use uuid::Uuid;
 
-pub async fn the_oldest_that_is_held_is_told(t: &TestStore) {
+#[conformance]
+async fn the_oldest_that_is_held_is_told(t: &TestStore) {
     let hook = t.hook("work").await;
     let ids = t.waiting(hook, 3).await;
     assert_eq!(t.shown(hook).await.oldest_held_at, None, "it is active");
@@ -24,7 +25,8 @@ pub async fn the_oldest_that_is_held_is_told(t: &TestStore) {
     assert_eq!(listed[0].oldest_held_at, Some(ids[0].event_made_at()));
 }
 
-pub async fn held_deliveries_are_discarded_page_by_page(t: &TestStore) {
+#[conformance]
+async fn held_deliveries_are_discarded_page_by_page(t: &TestStore) {
     let (hook, other) = (t.hook("work").await, t.hook("*").await);
     change(t, hook, HookChange::Pause).await;
     t.insert_many("work", 7).await;
@@ -65,7 +67,8 @@ pub async fn held_deliveries_are_discarded_page_by_page(t: &TestStore) {
     assert_eq!(last.deliveries, Some(7));
 }
 
-pub async fn only_what_is_old_enough_is_discarded(t: &TestStore) {
+#[conformance]
+async fn only_what_is_old_enough_is_discarded(t: &TestStore) {
     let hook = t.hook("work").await;
     change(t, hook, HookChange::Pause).await;
     let ids = t.waiting(hook, 6).await;
@@ -86,7 +89,8 @@ pub async fn only_what_is_old_enough_is_discarded(t: &TestStore) {
     assert_eq!(left, BTreeSet::from([ids[4], ids[5]]));
 }
 
-pub async fn nothing_is_discarded_of_an_active_hook(t: &TestStore) {
+#[conformance]
+async fn nothing_is_discarded_of_an_active_hook(t: &TestStore) {
     let hook = t.hook("work").await;
     t.waiting(hook, 2).await;
     let which = all(hook, None);
@@ -109,7 +113,8 @@ pub async fn nothing_is_discarded_of_an_active_hook(t: &TestStore) {
     }
 }
 
-pub async fn what_is_in_flight_is_not_discarded(t: &TestStore) {
+#[conformance]
+async fn what_is_in_flight_is_not_discarded(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 3).await;
     t.settle(&[t.refused(&started[0], 0)]).await;
@@ -125,7 +130,8 @@ pub async fn what_is_in_flight_is_not_discarded(t: &TestStore) {
     );
 }
 
-pub async fn what_was_discarded_can_be_sent_again(t: &TestStore) {
+#[conformance]
+async fn what_was_discarded_can_be_sent_again(t: &TestStore) {
     let hook = t.hook("work").await;
     change(t, hook, HookChange::Disable).await;
     let id = t.waiting(hook, 1).await.remove(0);
@@ -136,7 +142,8 @@ pub async fn what_was_discarded_can_be_sent_again(t: &TestStore) {
     assert_eq!(t.lease(&[hook]).await.len(), 1);
 }
 
-pub async fn of_two_that_discard_at_once_each_delivery_ends_once(t: &TestStore) {
+#[conformance]
+async fn of_two_that_discard_at_once_each_delivery_ends_once(t: &TestStore) {
     let hook = t.hook("work").await;
     change(t, hook, HookChange::Pause).await;
     t.waiting(hook, 300).await;
@@ -200,7 +207,8 @@ async fn held(t: &TestStore, hook: HookId) -> Vec<DeliveryId> {
     listed.into_iter().map(|delivery| delivery.id).collect()
 }
 
-pub async fn a_mark_survives_being_written_out(t: &TestStore) {
+#[conformance]
+async fn a_mark_survives_being_written_out(t: &TestStore) {
     let hook = t.hook("work").await;
     change(t, hook, HookChange::Pause).await;
     t.waiting(hook, 5).await;

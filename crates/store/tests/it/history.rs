@@ -6,12 +6,13 @@ use postrider_store::{
     DeliveryFilter, DeliveryReport, DeliveryState, Error, EventFilter, EventReport, EventState,
     HookChange, Step,
 };
-use postrider_tests::{TestStore, event, refusal};
+use postrider_tests::{TestStore, conformance, event, refusal};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use uuid::Uuid;
 
-pub async fn an_event_is_shown_wherever_it_is(t: &TestStore) {
+#[conformance]
+async fn an_event_is_shown_wherever_it_is(t: &TestStore) {
     let ids = t.insert(&[event("a"), event("postrider.x")]).await;
     assert_eq!(shown(t, ids[0]).await.state, EventState::Queued);
     assert_eq!(shown(t, ids[1]).await.state, EventState::Queued);
@@ -21,6 +22,7 @@ pub async fn an_event_is_shown_wherever_it_is(t: &TestStore) {
         let report = shown(t, id).await;
         assert_eq!((report.id, report.state), (id, state));
         assert!(report.payload.is_some());
+        assert!(report.occurred_at.is_some() || state == EventState::Rejected);
     }
     let unknown = t.store.event(EventId(Uuid::from_u128(7))).await;
     assert!(matches!(
@@ -29,7 +31,8 @@ pub async fn an_event_is_shown_wherever_it_is(t: &TestStore) {
     ));
 }
 
-pub async fn events_are_listed_newest_first_wherever_they_are(t: &TestStore) {
+#[conformance]
+async fn events_are_listed_newest_first_wherever_they_are(t: &TestStore) {
     let mut expected = t.insert_many("a", 4).await;
     t.fan_out().await;
     expected.extend(t.insert_many("a", 3).await);
@@ -42,7 +45,8 @@ pub async fn events_are_listed_newest_first_wherever_they_are(t: &TestStore) {
     assert_eq!(states[3..], [EventState::FannedOut; 4]);
 }
 
-pub async fn events_are_listed_page_by_page(t: &TestStore) {
+#[conformance]
+async fn events_are_listed_page_by_page(t: &TestStore) {
     let mut expected = t.insert_many("a", 5).await;
     t.fan_out().await;
     expected.extend(t.insert_many("a", 3).await);
@@ -64,7 +68,8 @@ pub async fn events_are_listed_page_by_page(t: &TestStore) {
     assert_eq!(seen, expected);
 }
 
-pub async fn events_are_listed_by_account_and_type(t: &TestStore) {
+#[conformance]
+async fn events_are_listed_by_account_and_type(t: &TestStore) {
     let made = || {
         [
             event("a"),
@@ -96,7 +101,8 @@ pub async fn events_are_listed_by_account_and_type(t: &TestStore) {
     }
 }
 
-pub async fn a_delivery_is_shown_wherever_it_is(t: &TestStore) {
+#[conformance]
+async fn a_delivery_is_shown_wherever_it_is(t: &TestStore) {
     let hook = t.hook("work").await;
     for (state, id) in one_in_each_state(t, hook).await {
         let report = t.delivery(id).await;
@@ -109,17 +115,24 @@ pub async fn a_delivery_is_shown_wherever_it_is(t: &TestStore) {
         let ended_badly = state == DeliveryState::Failed;
         assert_eq!(report.reason.is_some(), ended_badly, "{state:?}");
     }
-    let unknown = t.store.delivery(DeliveryId(Uuid::from_u128(7))).await;
-    assert!(matches!(
-        unknown,
-        Err(Error::NotFound {
-            what: "delivery",
-            ..
-        })
-    ));
+    let unknown = DeliveryId(Uuid::from_u128(7));
+    let (delivery, attempts) = (
+        t.store.delivery(unknown).await.map(drop),
+        t.store.attempts(unknown).await.map(drop),
+    );
+    for answer in [delivery, attempts] {
+        assert!(matches!(
+            answer,
+            Err(Error::NotFound {
+                what: "delivery",
+                ..
+            })
+        ));
+    }
 }
 
-pub async fn deliveries_are_listed_newest_first_wherever_they_are(t: &TestStore) {
+#[conformance]
+async fn deliveries_are_listed_newest_first_wherever_they_are(t: &TestStore) {
     let hook = t.hook("work").await;
     let mut expected = one_in_each_state(t, hook).await;
     expected.sort_by_key(|(_, id)| std::cmp::Reverse(*id));
@@ -128,7 +141,8 @@ pub async fn deliveries_are_listed_newest_first_wherever_they_are(t: &TestStore)
     assert_eq!(listed, expected);
 }
 
-pub async fn deliveries_are_listed_by_state(t: &TestStore) {
+#[conformance]
+async fn deliveries_are_listed_by_state(t: &TestStore) {
     let hook = t.hook("work").await;
     for (state, id) in one_in_each_state(t, hook).await {
         let filter = DeliveryFilter {
@@ -151,7 +165,8 @@ pub async fn deliveries_are_listed_by_state(t: &TestStore) {
     assert!(t.store.deliveries(pending).await.unwrap().is_empty());
 }
 
-pub async fn deliveries_are_listed_by_hook_and_by_event(t: &TestStore) {
+#[conformance]
+async fn deliveries_are_listed_by_hook_and_by_event(t: &TestStore) {
     let hooks = [t.hook("*").await, t.hook("*").await];
     let ids = t.insert_many("a", 4).await;
     let started = t.fan_out().await.started;
@@ -192,7 +207,8 @@ pub async fn deliveries_are_listed_by_hook_and_by_event(t: &TestStore) {
     assert_eq!(delivery_ids(&listed), [DeliveryId::of(ids[2], hooks[1])]);
 }
 
-pub async fn deliveries_are_listed_page_by_page(t: &TestStore) {
+#[conformance]
+async fn deliveries_are_listed_page_by_page(t: &TestStore) {
     let hook = t.hook("work").await;
     let states = one_in_each_state(t, hook).await;
     let mut expected: Vec<_> = states.into_iter().map(|(_, id)| id).collect();
@@ -219,7 +235,61 @@ pub async fn deliveries_are_listed_page_by_page(t: &TestStore) {
     }
 }
 
-pub async fn a_removed_hooks_deliveries_can_still_be_looked_up(t: &TestStore) {
+#[conformance]
+async fn deliveries_of_several_days_are_listed_by_state_page_by_page(t: &TestStore) {
+    use DeliveryState::{Delivered, Failed, InFlight, Pending};
+    let hooks = [t.hook("work").await, t.hook("work").await];
+    for _ in 0..3 {
+        // Four events for two hooks: one delivered, one failed, one that waits, one in flight.
+        let ids = &t.insert_many("work", 4).await;
+        let started = t.fan_out().await.started;
+        assert_eq!(started.len(), 8);
+        let of = |n: usize| {
+            started
+                .iter()
+                .filter(move |leased| leased.event.id == ids[n])
+        };
+        let delivered = of(0).map(|leased| t.accepted(leased));
+        let failed = Step::Failed(Reason::Exhausted);
+        let failed = of(1).map(|leased| t.settlement(leased, refusal(500), failed.clone()));
+        let waiting = of(2).map(|leased| t.refused(leased, 1));
+        let settlements: Vec<_> = delivered.chain(failed).chain(waiting).collect();
+        t.settle(&settlements).await;
+        t.advance(24 * 3600);
+        t.store.upkeep(t.now(), 100).await.unwrap();
+    }
+    let all = t.store.deliveries(deliveries()).await.unwrap();
+    assert_eq!(all.len(), 24);
+    assert!(all.is_sorted_by(|one, next| one.id > next.id));
+    for hook in [None, Some(hooks[0])] {
+        for state in [Delivered, Failed, Pending, InFlight] {
+            let wanted = |report: &&DeliveryReport| {
+                report.state == state && hook.is_none_or(|hook| report.hook_id == hook)
+            };
+            let expected: Vec<_> = all.iter().filter(wanted).map(|report| report.id).collect();
+            assert_eq!(expected.len(), if hook.is_some() { 3 } else { 6 });
+            let mut seen = Vec::new();
+            loop {
+                let filter = DeliveryFilter {
+                    hook,
+                    state: Some(state),
+                    before: seen.last().copied(),
+                    limit: 2,
+                    ..DeliveryFilter::default()
+                };
+                let page = t.store.deliveries(filter).await.unwrap();
+                seen.extend(delivery_ids(&page));
+                if page.len() < 2 {
+                    break;
+                }
+            }
+            assert_eq!(seen, expected, "{hook:?} {state:?}");
+        }
+    }
+}
+
+#[conformance]
+async fn a_removed_hooks_deliveries_can_still_be_looked_up(t: &TestStore) {
     let hook = t.hook("work").await;
     let leased = t.started(hook, 1).await.remove(0);
     t.settle(&[t.accepted(&leased)]).await;
@@ -234,7 +304,8 @@ pub async fn a_removed_hooks_deliveries_can_still_be_looked_up(t: &TestStore) {
     assert_eq!(delivery_ids(&listed), [leased.id]);
 }
 
-pub async fn attempts_come_in_the_order_they_were_made(t: &TestStore) {
+#[conformance]
+async fn attempts_come_in_the_order_they_were_made(t: &TestStore) {
     let hook = t.hook("work").await;
     let mut leased = t.started(hook, 1).await.remove(0);
     assert!(t.attempts(leased.id).await.is_empty());
@@ -259,7 +330,8 @@ pub async fn attempts_come_in_the_order_they_were_made(t: &TestStore) {
     );
 }
 
-pub async fn history_spans_the_slots(t: &TestStore) {
+#[conformance]
+async fn history_spans_the_slots(t: &TestStore) {
     let hook = t.hook("*").await;
     let mut events_made = Vec::new();
     for number in 0..24 {
@@ -334,7 +406,8 @@ fn delivery_ids(reports: &[DeliveryReport]) -> Vec<DeliveryId> {
     reports.iter().map(|report| report.id).collect()
 }
 
-pub async fn listings_keep_to_an_account_and_a_time(t: &TestStore) {
+#[conformance]
+async fn listings_keep_to_an_account_and_a_time(t: &TestStore) {
     for account in ["acme", "other"] {
         let hook = t.hook_of(account, "*").await;
         // One that ended, one in flight, and one that waits: each is found another way.

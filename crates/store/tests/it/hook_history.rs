@@ -6,7 +6,7 @@ use postrider_core::{
 use postrider_store::{
     Error, HistoryFilter, HookChange, HookChangeReport, Leased, SettleResult, Settlement, Step,
 };
-use postrider_tests::{TestStore, policy, refusal};
+use postrider_tests::{TestStore, conformance, policy, refusal};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -19,7 +19,8 @@ fn strict() -> HealthPolicy {
     }
 }
 
-pub async fn every_change_is_recorded_with_who_made_it_and_why(t: &TestStore) {
+#[conformance]
+async fn every_change_is_recorded_with_who_made_it_and_why(t: &TestStore) {
     let hook = t.hook("work").await;
     let filter: Filter = "a > 1".parse().unwrap();
     let changes = [
@@ -70,7 +71,8 @@ pub async fn every_change_is_recorded_with_who_made_it_and_why(t: &TestStore) {
     assert_eq!(times, planned);
 }
 
-pub async fn a_change_that_changes_nothing_is_not_recorded(t: &TestStore) {
+#[conformance]
+async fn a_change_that_changes_nothing_is_not_recorded(t: &TestStore) {
     let hook = t.hook("work").await;
     for change in [
         HookChange::Pause,
@@ -84,7 +86,8 @@ pub async fn a_change_that_changes_nothing_is_not_recorded(t: &TestStore) {
     assert_eq!(actions, ["created", "paused", "disabled"]);
 }
 
-pub async fn a_change_that_fails_is_not_recorded(t: &TestStore) {
+#[conformance]
+async fn a_change_that_fails_is_not_recorded(t: &TestStore) {
     let hook = t.hook("work").await;
     let nothing = SettingsChange {
         in_flight: Some(Some(0)),
@@ -98,7 +101,8 @@ pub async fn a_change_that_fails_is_not_recorded(t: &TestStore) {
     assert_eq!(actions(t, hook).await, ["created"]);
 }
 
-pub async fn disabling_is_recorded_with_the_failures(t: &TestStore) {
+#[conformance]
+async fn disabling_is_recorded_with_the_failures(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 4).await;
     disable(t, &started).await;
@@ -123,7 +127,8 @@ pub async fn disabling_is_recorded_with_the_failures(t: &TestStore) {
     assert_eq!(last.last_error.as_deref(), Some("answered 500"));
 }
 
-pub async fn half_of_the_way_is_warned_of_once_in_a_row_of_failures(t: &TestStore) {
+#[conformance]
+async fn half_of_the_way_is_warned_of_once_in_a_row_of_failures(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 8).await;
     assert_eq!(fail(t, &started[0]).await.warned, []);
@@ -150,7 +155,8 @@ pub async fn half_of_the_way_is_warned_of_once_in_a_row_of_failures(t: &TestStor
     assert_eq!(actions(t, hook).await, ["created", "warned", "warned"]);
 }
 
-pub async fn enabling_begins_a_new_row_that_may_be_warned_of(t: &TestStore) {
+#[conformance]
+async fn enabling_begins_a_new_row_that_may_be_warned_of(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 4).await;
     fail(t, &started[0]).await;
@@ -165,7 +171,8 @@ pub async fn enabling_begins_a_new_row_that_may_be_warned_of(t: &TestStore) {
     assert_eq!(fail(t, &again).await.warned.len(), 1);
 }
 
-pub async fn a_hook_that_is_not_active_is_not_warned_of(t: &TestStore) {
+#[conformance]
+async fn a_hook_that_is_not_active_is_not_warned_of(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 2).await;
     fail(t, &started[0]).await;
@@ -175,7 +182,8 @@ pub async fn a_hook_that_is_not_active_is_not_warned_of(t: &TestStore) {
     assert_eq!(actions(t, hook).await, ["created", "paused"]);
 }
 
-pub async fn what_is_disabled_in_the_same_batch_is_not_warned_of(t: &TestStore) {
+#[conformance]
+async fn what_is_disabled_in_the_same_batch_is_not_warned_of(t: &TestStore) {
     let hook = t.hook("work").await;
     let leased = t.started(hook, 1).await.remove(0);
     let gone = t.settlement(&leased, refusal(410), Step::Failed(Reason::Gone));
@@ -184,7 +192,8 @@ pub async fn what_is_disabled_in_the_same_batch_is_not_warned_of(t: &TestStore) 
     assert_eq!(actions(t, hook).await, ["created", "disabled"]);
 }
 
-pub async fn those_who_disable_and_enable_at_once_leave_one_trail(t: &TestStore) {
+#[conformance]
+async fn those_who_disable_and_enable_at_once_leave_one_trail(t: &TestStore) {
     let second = t.another().await;
     for _ in 0..8 {
         let hook = t.hook("work").await;
@@ -232,7 +241,8 @@ pub async fn those_who_disable_and_enable_at_once_leave_one_trail(t: &TestStore)
     }
 }
 
-pub async fn history_is_listed_newest_first_page_by_page(t: &TestStore) {
+#[conformance]
+async fn history_is_listed_newest_first_page_by_page(t: &TestStore) {
     let (hook, other) = (t.hook("work").await, t.hook("other").await);
     for _ in 0..3 {
         change_by(t, hook, HookChange::Pause, "cli").await;
@@ -247,7 +257,8 @@ pub async fn history_is_listed_newest_first_page_by_page(t: &TestStore) {
     assert_eq!([first, second].concat(), whole);
 }
 
-pub async fn the_newest_500_changes_of_a_hook_are_kept(t: &TestStore) {
+#[conformance]
+async fn the_newest_500_changes_of_a_hook_are_kept(t: &TestStore) {
     let (hook, other) = (t.hook("work").await, t.hook("other").await);
     for _ in 0..251 {
         change_by(t, hook, HookChange::Pause, "cli").await;
@@ -262,7 +273,8 @@ pub async fn the_newest_500_changes_of_a_hook_are_kept(t: &TestStore) {
     assert_eq!(actions(t, other).await, ["created"]);
 }
 
-pub async fn an_unknown_hook_has_no_history(t: &TestStore) {
+#[conformance]
+async fn an_unknown_hook_has_no_history(t: &TestStore) {
     let unknown = HookId(Uuid::from_u128(7));
     let filter = HistoryFilter {
         before: None,

@@ -1,12 +1,15 @@
 //! Hooks as people and programs register, change, list and remove them.
 
-use postrider_core::{Filter, HookId, HookSettings, SettingsChange, SigningSecret, Span};
-use postrider_store::{DeliveryState, Error, HookChange, HookFilter, HookReport};
+use postrider_core::{
+    Filter, HookEdit, HookId, HookSettings, HookStatus, SettingsChange, SigningSecret, Span,
+};
+use postrider_store::{Backend, DeliveryState, Error, HookChange, HookFilter, HookReport};
 use postrider_tests::{TestStore, event, new_hook};
 use std::time::Duration;
 use uuid::Uuid;
 
-pub async fn a_registered_hook_is_shown_as_it_was_given(t: &TestStore) {
+#[conformance]
+async fn a_registered_hook_is_shown_as_it_was_given(t: &TestStore) {
     let mut hook = new_hook("acme 'ü'", &["invoice.*", "order.paid", "*"]);
     hook.url = "https://receiver.example:8443/a?b=c&d='e'".into();
     hook.settings = HookSettings {
@@ -34,7 +37,8 @@ pub async fn a_registered_hook_is_shown_as_it_was_given(t: &TestStore) {
     assert_eq!((listed[0].id, listed[0].secret.clone()), (made.id, None));
 }
 
-pub async fn a_hook_that_cannot_work_is_refused(t: &TestStore) {
+#[conformance]
+async fn a_hook_that_cannot_work_is_refused(t: &TestStore) {
     let mut ftp = new_hook("default", &["*"]);
     ftp.url = "ftp://receiver.example/".into();
     let no_events = new_hook("default", &[]);
@@ -50,7 +54,8 @@ pub async fn a_hook_that_cannot_work_is_refused(t: &TestStore) {
     assert!(t.store.hooks(everything()).await.unwrap().is_empty());
 }
 
-pub async fn a_person_pauses_disables_and_enables(t: &TestStore) {
+#[conformance]
+async fn a_person_pauses_disables_and_enables(t: &TestStore) {
     let hook = t.hook("*").await;
     let created = t.now();
     t.advance(5);
@@ -72,7 +77,8 @@ pub async fn a_person_pauses_disables_and_enables(t: &TestStore) {
     assert_eq!(t.shown(hook).await.status, "active");
 }
 
-pub async fn a_filter_is_set_and_taken_away(t: &TestStore) {
+#[conformance]
+async fn a_filter_is_set_and_taken_away(t: &TestStore) {
     let mut hook = new_hook("default", &["*"]);
     hook.settings.timeout = Some(Span::secs(3));
     let hook = t.register(hook).await;
@@ -96,7 +102,8 @@ pub async fn a_filter_is_set_and_taken_away(t: &TestStore) {
     assert!(matches!(error, Error::NotFound { .. }), "{error:?}");
 }
 
-pub async fn settings_of_a_newer_version_are_not_overwritten(t: &TestStore) {
+#[conformance]
+async fn settings_of_a_newer_version_are_not_overwritten(t: &TestStore) {
     let hook = t.hook("*").await;
     let newer = r#"{"filter": "a ~= 1", "timeout": "3s"}"#;
     let id = t.id(hook.0);
@@ -119,7 +126,8 @@ fn setting(filter: Option<Filter>) -> HookChange {
     })
 }
 
-pub async fn the_same_change_may_be_made_twice(t: &TestStore) {
+#[conformance]
+async fn the_same_change_may_be_made_twice(t: &TestStore) {
     let hook = t.hook("*").await;
     for change_of in [HookChange::Pause, HookChange::Disable, HookChange::Enable] {
         let once = change(t, hook, change_of.clone()).await;
@@ -129,7 +137,8 @@ pub async fn the_same_change_may_be_made_twice(t: &TestStore) {
     }
 }
 
-pub async fn enabling_forgets_the_failures(t: &TestStore) {
+#[conformance]
+async fn enabling_forgets_the_failures(t: &TestStore) {
     let hook = t.hook("work").await;
     let leased = t.started(hook, 1).await.remove(0);
     t.settle(&[t.refused(&leased, 10)]).await;
@@ -139,7 +148,8 @@ pub async fn enabling_forgets_the_failures(t: &TestStore) {
     assert_eq!(t.shown(hook).await.fail_count, 0);
 }
 
-pub async fn a_rotated_secret_signs_beside_the_old_one_for_a_while(t: &TestStore) {
+#[conformance]
+async fn a_rotated_secret_signs_beside_the_old_one_for_a_while(t: &TestStore) {
     let hook = t.hook("work").await;
     let before = t.store.hook_with_credentials(hook).await.unwrap();
     let old = before.credentials.secrets[0].secret.reveal();
@@ -166,7 +176,8 @@ pub async fn a_rotated_secret_signs_beside_the_old_one_for_a_while(t: &TestStore
     assert_eq!(credentials.signer(t.now()).len(), 1);
 }
 
-pub async fn a_change_made_elsewhere_is_seen_at_once(t: &TestStore) {
+#[conformance]
+async fn a_change_made_elsewhere_is_seen_at_once(t: &TestStore) {
     let hook = t.hook("work").await;
     t.started(hook, 1).await;
     let elsewhere = t.another().await;
@@ -185,9 +196,13 @@ pub async fn a_change_made_elsewhere_is_seen_at_once(t: &TestStore) {
     assert_eq!(leased.len(), 1);
     let seen = t.store.hook_cache().get(hook).unwrap().version;
     assert_eq!(seen, leased[0].hook.version);
+    elsewhere.remove_hook(hook, "test", t.now()).await.unwrap();
+    t.store.peek().await.unwrap();
+    assert!(t.store.hook_cache().is_empty());
 }
 
-pub async fn a_removed_hook_is_not_found(t: &TestStore) {
+#[conformance]
+async fn a_removed_hook_is_not_found(t: &TestStore) {
     let hook = t.hook("*").await;
     let other = t.hook("*").await;
     let removed = t.store.remove_hook(hook, "test", t.now()).await.unwrap();
@@ -203,7 +218,8 @@ pub async fn a_removed_hook_is_not_found(t: &TestStore) {
     assert_eq!(listed.iter().map(|h| h.id).collect::<Vec<_>>(), [other]);
 }
 
-pub async fn an_unknown_hook_is_not_found(t: &TestStore) {
+#[conformance]
+async fn an_unknown_hook_is_not_found(t: &TestStore) {
     let unknown = HookId(Uuid::from_u128(7));
     assert_no_hook(t.store.hook(unknown).await);
     assert_no_hook(t.store.hook_with_credentials(unknown).await);
@@ -214,7 +230,8 @@ pub async fn an_unknown_hook_is_not_found(t: &TestStore) {
     assert_no_hook(change.await);
 }
 
-pub async fn hooks_are_listed_page_by_page(t: &TestStore) {
+#[conformance]
+async fn hooks_are_listed_page_by_page(t: &TestStore) {
     let mut expected = Vec::new();
     for number in 0..7 {
         let account = if number == 3 { "acme" } else { "default" };
@@ -249,7 +266,8 @@ pub async fn hooks_are_listed_page_by_page(t: &TestStore) {
     );
 }
 
-pub async fn held_deliveries_are_counted(t: &TestStore) {
+#[conformance]
+async fn held_deliveries_are_counted(t: &TestStore) {
     let hook = t.hook("work").await;
     t.waiting(hook, 3).await;
     assert_eq!(t.shown(hook).await.held, 0, "an active hook holds nothing");
@@ -260,7 +278,8 @@ pub async fn held_deliveries_are_counted(t: &TestStore) {
     assert_eq!(change(t, hook, HookChange::Enable).await.held, 0);
 }
 
-pub async fn health_is_shown_in_the_list_too(t: &TestStore) {
+#[conformance]
+async fn health_is_shown_in_the_list_too(t: &TestStore) {
     let hook = t.hook("work").await;
     let leased = t.started(hook, 1).await.remove(0);
     t.settle(&[t.refused(&leased, 10)]).await;
@@ -269,7 +288,8 @@ pub async fn health_is_shown_in_the_list_too(t: &TestStore) {
     assert_eq!(listed[0].last_error.as_deref(), Some("answered 500"));
 }
 
-pub async fn what_is_in_flight_ends_as_it_does_when_its_hook_is_paused(t: &TestStore) {
+#[conformance]
+async fn what_is_in_flight_ends_as_it_does_when_its_hook_is_paused(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 2).await;
     change(t, hook, HookChange::Pause).await;
@@ -280,6 +300,101 @@ pub async fn what_is_in_flight_ends_as_it_does_when_its_hook_is_paused(t: &TestS
         t.delivery(started[1].id).await.state,
     ];
     assert_eq!(states, [DeliveryState::Delivered, DeliveryState::Held]);
+}
+
+#[conformance]
+async fn a_change_takes_one_version_and_no_change_takes_none(t: &TestStore) {
+    let hook = t.hook("work").await;
+    let version = async || t.store.peek().await.unwrap().hooks_version;
+    let first = version().await;
+    let edit = HookEdit {
+        url: Some("https://receiver.example/other".into()),
+        status: Some(HookStatus::Paused),
+        ..HookEdit::default()
+    };
+    change(t, hook, HookChange::Edit(Box::new(edit))).await;
+    assert_eq!(version().await, first + 1);
+    change(t, hook, HookChange::Pause).await;
+    assert_eq!(version().await, first + 1, "it is paused already");
+    change(t, hook, HookChange::Disable).await;
+    assert_eq!(version().await, first + 2);
+    change(t, hook, HookChange::Disable).await;
+    assert_eq!(version().await, first + 2, "it is disabled already");
+}
+
+#[conformance]
+async fn a_pattern_of_a_newer_version_locks_the_hook_and_leaves_the_others(t: &TestStore) {
+    let hook = t.hook("work").await;
+    let events = match t.backend() {
+        Backend::Postgres => "ARRAY['work', 'a*b']",
+        Backend::Sqlite => r#"'["work","a*b"]'"#,
+    };
+    overwrite(t, hook, &format!("events = {events}")).await;
+    assert_eq!(t.shown(hook).await.events, ["work", "a*b"]);
+
+    t.insert_many("work", 2).await;
+    let done = t.fan_out().await;
+    assert_eq!(done.deliveries, 2, "its deliveries are made");
+    assert!(done.started.is_empty(), "and wait");
+    assert!(t.lease(&[hook]).await.is_empty());
+    assert!(t.store.hook_cache().get(hook).unwrap().locked);
+    let edit = HookEdit {
+        url: Some("https://receiver.example/other".into()),
+        ..HookEdit::default()
+    };
+    let edit = HookChange::Edit(Box::new(edit));
+    let refused = t.store.change_hook(hook, edit, "test", t.now()).await;
+    assert!(matches!(refused, Err(Error::Conflict(_))), "{refused:?}");
+}
+
+#[conformance]
+async fn a_hook_of_an_unknown_status_is_shown_as_paused(t: &TestStore) {
+    let hook = t.hook("work").await;
+    overwrite(t, hook, "status = 'archived'").await;
+    assert_eq!(t.shown(hook).await.status, "paused");
+    t.insert_many("work", 1).await;
+    let done = t.fan_out().await;
+    assert_eq!((done.deliveries, done.started.len()), (1, 0));
+    assert_eq!(t.shown(hook).await.held, 1);
+
+    assert_eq!(change(t, hook, HookChange::Pause).await.status, "paused");
+    let mut sql = t.sql().await;
+    let stored = sql.text("SELECT status FROM postrider_hooks").await;
+    assert_eq!(stored, "paused", "pausing it is a change");
+}
+
+#[conformance]
+async fn a_hook_disabled_at_an_unknown_time_was_disabled_by_its_latest_change(t: &TestStore) {
+    let hook = t.hook("work").await;
+    t.advance(5);
+    let disabled_at = t.now();
+    change(t, hook, HookChange::Disable).await;
+    overwrite(t, hook, "disabled_at = NULL, disabled_reason = 'gone'").await;
+    assert_eq!(t.shown(hook).await.disabled_at, Some(disabled_at));
+    let opened = t.store.hook_with_credentials(hook).await.unwrap();
+    assert_eq!(opened.disabled.unwrap().at, disabled_at);
+    t.insert_many("work", 1).await;
+    assert_eq!(t.fan_out().await.deliveries, 0, "it is gone");
+}
+
+/// Writes columns of a hook as no version of Postrider known to this binary does.
+async fn overwrite(t: &TestStore, hook: HookId, columns: &str) {
+    let unchecked = match t.backend() {
+        Backend::Postgres => {
+            "ALTER TABLE postrider_hooks DROP CONSTRAINT postrider_hooks_status_check"
+        }
+        Backend::Sqlite => "PRAGMA ignore_check_constraints = ON",
+    };
+    let id = t.id(hook.0);
+    let mut sql = t.sql().await;
+    sql.run(format!(
+        "{unchecked};
+        UPDATE postrider_meta SET hooks_version = hooks_version + 1;
+        UPDATE postrider_hooks
+        SET {columns}, version = (SELECT hooks_version FROM postrider_meta)
+        WHERE id = {id}"
+    ))
+    .await;
 }
 
 fn everything() -> HookFilter {

@@ -2,14 +2,15 @@
 
 use postrider_core::{EventId, KeyId, NewEvent};
 use postrider_store::{EnqueuedOnce, IDEMPOTENCY_KEPT, Idempotency};
-use postrider_tests::{TestStore, event};
+use postrider_tests::{TestStore, conformance, event};
 use std::sync::Arc;
 use tokio::task::JoinSet;
 
 const CALLS: &str = "SELECT count(*) FROM postrider_idempotency";
 const QUEUED: &str = "SELECT count(*) FROM postrider_outbox";
 
-pub async fn a_repeated_call_inserts_nothing_and_is_told_the_same_ids(t: &TestStore) {
+#[conformance]
+async fn a_repeated_call_inserts_nothing_and_is_told_the_same_ids(t: &TestStore) {
     let call = call(t, "order 7 'ü'", 1);
     let events = [event("a"), event("b"), event("c")];
     let EnqueuedOnce::Now(ids) = once(t, &call, &events).await else {
@@ -26,14 +27,16 @@ pub async fn a_repeated_call_inserts_nothing_and_is_told_the_same_ids(t: &TestSt
     assert_eq!(t.sql().await.number(QUEUED).await, 3);
 }
 
-pub async fn something_else_under_the_same_key_is_a_mismatch(t: &TestStore) {
+#[conformance]
+async fn something_else_under_the_same_key_is_a_mismatch(t: &TestStore) {
     once(t, &call(t, "k", 1), &[event("a")]).await;
     let other = once(t, &call(t, "k", 2), &[event("b")]).await;
     assert_eq!(other, EnqueuedOnce::Mismatch);
     assert_eq!(t.sql().await.number(QUEUED).await, 1);
 }
 
-pub async fn the_key_of_another_caller_is_another_call(t: &TestStore) {
+#[conformance]
+async fn the_key_of_another_caller_is_another_call(t: &TestStore) {
     let one = call(t, "k", 1);
     let other = Idempotency {
         caller: KeyId::draw(t.now()),
@@ -46,7 +49,8 @@ pub async fn the_key_of_another_caller_is_another_call(t: &TestStore) {
     assert_eq!(t.sql().await.number(QUEUED).await, 2);
 }
 
-pub async fn of_calls_at_the_same_time_one_inserts(t: &TestStore) {
+#[conformance]
+async fn of_calls_at_the_same_time_one_inserts(t: &TestStore) {
     let call = Arc::new(call(t, "k", 1));
     let mut calls = JoinSet::new();
     for _ in 0..8 {
@@ -66,7 +70,8 @@ pub async fn of_calls_at_the_same_time_one_inserts(t: &TestStore) {
     assert_eq!(t.sql().await.number(QUEUED).await, 1);
 }
 
-pub async fn a_call_that_is_refused_is_not_recorded(t: &TestStore) {
+#[conformance]
+async fn a_call_that_is_refused_is_not_recorded(t: &TestStore) {
     let call = call(t, "k", 1);
     let malformed = [event("a"), event("a b")];
     let refused = t.store.enqueue_once(&call, &malformed, t.now()).await;
@@ -82,7 +87,8 @@ pub async fn a_call_that_is_refused_is_not_recorded(t: &TestStore) {
     assert!(matches!(told, EnqueuedOnce::Now(_)), "{told:?}");
 }
 
-pub async fn a_call_is_forgotten_after_its_time(t: &TestStore) {
+#[conformance]
+async fn a_call_is_forgotten_after_its_time(t: &TestStore) {
     let old = call(t, "k", 1);
     once(t, &old, &[event("a")]).await;
     t.clock.advance(IDEMPOTENCY_KEPT);

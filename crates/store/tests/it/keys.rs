@@ -2,11 +2,12 @@
 
 use postrider_core::{KeyError, KeyId, KeyScope, KeyToken, NewKey, Timestamp};
 use postrider_store::{Error, KeyFilter, KeyReport};
-use postrider_tests::TestStore;
+use postrider_tests::{TestStore, conformance};
 use std::time::Duration;
 use uuid::Uuid;
 
-pub async fn a_key_is_found_by_the_hash_of_its_token(t: &TestStore) {
+#[conformance]
+async fn a_key_is_found_by_the_hash_of_its_token(t: &TestStore) {
     for (scope, account, name) in [
         (KeyScope::Admin, None, Some("the operator's 'ü'")),
         (KeyScope::Account, Some("acme 'ü'"), None),
@@ -36,7 +37,8 @@ pub async fn a_key_is_found_by_the_hash_of_its_token(t: &TestStore) {
     assert_eq!(t.store.find_key(unknown).await.unwrap(), None);
 }
 
-pub async fn a_key_that_breaks_a_bound_is_refused(t: &TestStore) {
+#[conformance]
+async fn a_key_that_breaks_a_bound_is_refused(t: &TestStore) {
     let key = |scope, account: Option<&str>| NewKey {
         scope,
         account: account.map(Into::into),
@@ -57,7 +59,8 @@ pub async fn a_key_that_breaks_a_bound_is_refused(t: &TestStore) {
     assert!(t.store.keys(everything()).await.unwrap().is_empty());
 }
 
-pub async fn a_hash_that_another_key_has_is_refused(t: &TestStore) {
+#[conformance]
+async fn a_hash_that_another_key_has_is_refused(t: &TestStore) {
     let token = KeyToken::generate();
     let first = made(t, &token).await;
     let again = t.store.create_key(publisher(), token.hash(), t.now()).await;
@@ -65,7 +68,8 @@ pub async fn a_hash_that_another_key_has_is_refused(t: &TestStore) {
     assert_eq!(t.store.keys(everything()).await.unwrap(), [first]);
 }
 
-pub async fn keys_are_listed_page_by_page_revoked_ones_included(t: &TestStore) {
+#[conformance]
+async fn keys_are_listed_page_by_page_revoked_ones_included(t: &TestStore) {
     let mut expected = Vec::new();
     for number in 0..7 {
         let key = made(t, &KeyToken::generate()).await;
@@ -86,7 +90,8 @@ pub async fn keys_are_listed_page_by_page_revoked_ones_included(t: &TestStore) {
     assert_eq!(seen, expected, "in the order of their ids");
 }
 
-pub async fn a_revoked_key_is_not_found_any_more(t: &TestStore) {
+#[conformance]
+async fn a_revoked_key_is_not_found_any_more(t: &TestStore) {
     let (doomed, other) = (KeyToken::generate(), KeyToken::generate());
     let key = made(t, &doomed).await;
     made(t, &other).await;
@@ -98,7 +103,8 @@ pub async fn a_revoked_key_is_not_found_any_more(t: &TestStore) {
     assert!(t.store.find_key(other.hash()).await.unwrap().is_some());
 }
 
-pub async fn one_that_is_revoked_already_keeps_the_time(t: &TestStore) {
+#[conformance]
+async fn one_that_is_revoked_already_keeps_the_time(t: &TestStore) {
     let key = made(t, &KeyToken::generate()).await;
     let once = t.store.revoke_key(key.id, t.now()).await.unwrap();
     t.advance(60);
@@ -106,7 +112,8 @@ pub async fn one_that_is_revoked_already_keeps_the_time(t: &TestStore) {
     assert_eq!(once, twice);
 }
 
-pub async fn an_unknown_key_cannot_be_revoked(t: &TestStore) {
+#[conformance]
+async fn an_unknown_key_cannot_be_revoked(t: &TestStore) {
     let unknown = KeyId(Uuid::from_u128(7));
     let revoked = t.store.revoke_key(unknown, t.now()).await;
     assert!(
@@ -115,7 +122,8 @@ pub async fn an_unknown_key_cannot_be_revoked(t: &TestStore) {
     );
 }
 
-pub async fn a_key_made_or_revoked_elsewhere_is_seen_at_once(t: &TestStore) {
+#[conformance]
+async fn a_key_made_or_revoked_elsewhere_is_seen_at_once(t: &TestStore) {
     let token = KeyToken::generate();
     let elsewhere = t.another().await;
     assert_eq!(elsewhere.find_key(token.hash()).await.unwrap(), None);
@@ -125,7 +133,8 @@ pub async fn a_key_made_or_revoked_elsewhere_is_seen_at_once(t: &TestStore) {
     assert_eq!(elsewhere.find_key(token.hash()).await.unwrap(), None);
 }
 
-pub async fn a_use_is_recorded_once_a_minute(t: &TestStore) {
+#[conformance]
+async fn a_use_is_recorded_once_a_minute(t: &TestStore) {
     let (one, other) = (KeyToken::generate(), KeyToken::generate());
     let (one, other) = (made(t, &one).await.id, made(t, &other).await.id);
     let used = async |id, at| {
@@ -146,7 +155,8 @@ pub async fn a_use_is_recorded_once_a_minute(t: &TestStore) {
     assert_eq!(shown(t, other).await.last_used_at, Some(at(601)));
 }
 
-pub async fn uses_of_unknown_keys_are_passed_over(t: &TestStore) {
+#[conformance]
+async fn uses_of_unknown_keys_are_passed_over(t: &TestStore) {
     let key = made(t, &KeyToken::generate()).await.id;
     let unknown = KeyId(Uuid::from_u128(7));
     let used = [(unknown, t.now()), (key, t.now())];
@@ -155,7 +165,8 @@ pub async fn uses_of_unknown_keys_are_passed_over(t: &TestStore) {
     t.store.keys_used(&[]).await.unwrap();
 }
 
-pub async fn several_may_record_uses_at_once(t: &TestStore) {
+#[conformance]
+async fn several_may_record_uses_at_once(t: &TestStore) {
     let mut used: Vec<(KeyId, Timestamp)> = Vec::new();
     for _ in 0..50 {
         used.push((made(t, &KeyToken::generate()).await.id, t.now()));

@@ -3,11 +3,12 @@
 
 use postrider_core::{DeliveryId, HookId, LeaseToken, Reason, RetrySchedule};
 use postrider_store::{DeliveryFilter, DeliveryState, Error, Leased, SettleResult, Step};
-use postrider_tests::{TestStore, refusal};
+use postrider_tests::{TestStore, conformance, refusal};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-pub async fn an_expired_lease_comes_back_in_parts(t: &TestStore) {
+#[conformance]
+async fn an_expired_lease_comes_back_in_parts(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 7).await;
     t.settle(&[t.accepted(&started[3])]).await;
@@ -28,7 +29,8 @@ pub async fn an_expired_lease_comes_back_in_parts(t: &TestStore) {
     assert!(t.store.slots().await.unwrap().is_empty());
 }
 
-pub async fn a_lease_that_comes_back_in_parts_holds_for_none(t: &TestStore) {
+#[conformance]
+async fn a_lease_that_comes_back_in_parts_holds_for_none(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 5).await;
     t.outlive_leases();
@@ -40,7 +42,8 @@ pub async fn a_lease_that_comes_back_in_parts_holds_for_none(t: &TestStore) {
     assert_eq!(t.lease(&[hook]).await.len(), 5);
 }
 
-pub async fn at_the_moment_it_runs_out_a_lease_holds_for_all_or_for_none(t: &TestStore) {
+#[conformance]
+async fn at_the_moment_it_runs_out_a_lease_holds_for_all_or_for_none(t: &TestStore) {
     let hook = t.hook("work").await;
     let second = t.another().await;
     for _ in 0..20 {
@@ -72,7 +75,8 @@ pub async fn at_the_moment_it_runs_out_a_lease_holds_for_all_or_for_none(t: &Tes
     }
 }
 
-pub async fn one_given_back_and_delivered_by_another_is_not_made_again(t: &TestStore) {
+#[conformance]
+async fn one_given_back_and_delivered_by_another_is_not_made_again(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 6).await;
     assert_eq!(give_back(t, &started[..4]).await, 4);
@@ -105,7 +109,8 @@ pub async fn one_given_back_and_delivered_by_another_is_not_made_again(t: &TestS
     }
 }
 
-pub async fn a_settlement_of_one_given_back_is_late(t: &TestStore) {
+#[conformance]
+async fn a_settlement_of_one_given_back_is_late(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 3).await;
     assert_eq!(give_back(t, &started[..1]).await, 1);
@@ -122,7 +127,8 @@ pub async fn a_settlement_of_one_given_back_is_late(t: &TestStore) {
     assert_eq!(t.settle(&rest).await.settled, 2);
 }
 
-pub async fn only_open_ones_are_given_back(t: &TestStore) {
+#[conformance]
+async fn only_open_ones_are_given_back(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 4).await;
     t.settle(&[t.accepted(&started[0]), t.refused(&started[1], 300)])
@@ -134,7 +140,8 @@ pub async fn only_open_ones_are_given_back(t: &TestStore) {
     assert_eq!(due, Some(t.now() + Duration::from_secs(300)));
 }
 
-pub async fn one_given_back_and_cancelled_is_not_made_again(t: &TestStore) {
+#[conformance]
+async fn one_given_back_and_cancelled_is_not_made_again(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 2).await;
     give_back(t, &started[..1]).await;
@@ -149,7 +156,8 @@ pub async fn one_given_back_and_cancelled_is_not_made_again(t: &TestStore) {
     }
 }
 
-pub async fn a_settled_one_never_comes_back(t: &TestStore) {
+#[conformance]
+async fn a_settled_one_never_comes_back(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 4).await;
     let settlements = [
@@ -177,7 +185,8 @@ pub async fn a_settled_one_never_comes_back(t: &TestStore) {
     assert_eq!(recover(t, 10).await, 0);
 }
 
-pub async fn a_retry_outlives_the_lease_it_began_under(t: &TestStore) {
+#[conformance]
+async fn a_retry_outlives_the_lease_it_began_under(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 3).await;
     t.settle(&[t.refused(&started[0], 50), t.refused(&started[1], 50)])
@@ -196,7 +205,8 @@ pub async fn a_retry_outlives_the_lease_it_began_under(t: &TestStore) {
     assert_eq!(attempts.len(), 2);
 }
 
-pub async fn a_batch_settled_before_changes_nothing_while_others_are_open(t: &TestStore) {
+#[conformance]
+async fn a_batch_settled_before_changes_nothing_while_others_are_open(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 6).await;
     let settlements = [
@@ -233,7 +243,8 @@ pub async fn a_batch_settled_before_changes_nothing_while_others_are_open(t: &Te
     assert_eq!(sorted(ids(&left)), sorted(ids(&started[4..])));
 }
 
-pub async fn a_second_attempt_under_the_lease_is_late(t: &TestStore) {
+#[conformance]
+async fn a_second_attempt_under_the_lease_is_late(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 3).await;
     t.settle(&[t.accepted(&started[0])]).await;
@@ -251,7 +262,8 @@ pub async fn a_second_attempt_under_the_lease_is_late(t: &TestStore) {
     assert_eq!(recover(t, 10).await, 2, "the others are still known");
 }
 
-pub async fn a_late_attempt_leaves_it_open(t: &TestStore) {
+#[conformance]
+async fn a_late_attempt_leaves_it_open(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 2).await;
     let mut late = t.accepted(&started[0]);
@@ -267,7 +279,8 @@ pub async fn a_late_attempt_leaves_it_open(t: &TestStore) {
     assert_eq!(sorted(ids(&again)), sorted(ids(&started)));
 }
 
-pub async fn an_open_one_is_not_sent_again(t: &TestStore) {
+#[conformance]
+async fn an_open_one_is_not_sent_again(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 3).await;
     t.settle(&[t.accepted(&started[0])]).await;
@@ -279,7 +292,8 @@ pub async fn an_open_one_is_not_sent_again(t: &TestStore) {
     assert_eq!(t.settle(&rest).await.settled, 2, "their lease still holds");
 }
 
-pub async fn one_of_several_whose_lease_has_run_out_is_sent_again(t: &TestStore) {
+#[conformance]
+async fn one_of_several_whose_lease_has_run_out_is_sent_again(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 3).await;
     t.outlive_leases();
@@ -296,7 +310,8 @@ pub async fn one_of_several_whose_lease_has_run_out_is_sent_again(t: &TestStore)
     assert_eq!(t.lease(&[hook]).await.len(), 2);
 }
 
-pub async fn open_ones_are_listed_as_in_flight(t: &TestStore) {
+#[conformance]
+async fn open_ones_are_listed_as_in_flight(t: &TestStore) {
     let hook = t.hook("work").await;
     let other = t.hook("work").await;
     let events = t.insert_many("work", 5).await;

@@ -3,12 +3,13 @@
 use crate::support::ids_of;
 use postrider_core::{DeliveryId, HookId, LeaseToken, RetrySchedule};
 use postrider_store::{DeliveryState, DueHook, HookChange, LeaseRequest, Leased};
-use postrider_tests::{TestStore, event};
+use postrider_tests::{TestStore, conformance, event};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use uuid::Uuid;
 
-pub async fn only_what_is_due_is_leased(t: &TestStore) {
+#[conformance]
+async fn only_what_is_due_is_leased(t: &TestStore) {
     let hook = t.hook("work").await;
     let later = t.now() + Duration::from_secs(10);
     let ids = t
@@ -21,7 +22,8 @@ pub async fn only_what_is_due_is_leased(t: &TestStore) {
     assert_eq!(ids_of(&t.lease(&[hook]).await), [ids[1]]);
 }
 
-pub async fn the_longest_due_comes_first(t: &TestStore) {
+#[conformance]
+async fn the_longest_due_comes_first(t: &TestStore) {
     let hook = t.hook("work").await;
     let at = |seconds| t.now() + Duration::from_secs(seconds);
     let ids = t
@@ -38,7 +40,8 @@ pub async fn the_longest_due_comes_first(t: &TestStore) {
     assert_eq!(ids_of(&t.store.lease(two).await.unwrap()), [ids[2]]);
 }
 
-pub async fn a_leased_delivery_carries_all_that_an_attempt_needs(t: &TestStore) {
+#[conformance]
+async fn a_leased_delivery_carries_all_that_an_attempt_needs(t: &TestStore) {
     let hook = t.hook("work").await;
     let id = t.waiting(hook, 1).await[0];
     let registered = t.store.hook_with_credentials(hook).await.unwrap();
@@ -55,7 +58,8 @@ pub async fn a_leased_delivery_carries_all_that_an_attempt_needs(t: &TestStore) 
     assert_eq!(t.delivery(id).await.state, DeliveryState::InFlight);
 }
 
-pub async fn each_hook_gives_at_most_what_is_wanted_of_it(t: &TestStore) {
+#[conformance]
+async fn each_hook_gives_at_most_what_is_wanted_of_it(t: &TestStore) {
     let hooks = [t.hook("*").await, t.hook("*").await, t.hook("*").await];
     t.insert_many("a", 10).await;
     t.fan_out_without_room().await;
@@ -67,7 +71,8 @@ pub async fn each_hook_gives_at_most_what_is_wanted_of_it(t: &TestStore) {
     assert_eq!(hooks.map(|hook| of_hook(&rest, hook)), [8, 5, 10]);
 }
 
-pub async fn only_the_wanted_hooks_give_any(t: &TestStore) {
+#[conformance]
+async fn only_the_wanted_hooks_give_any(t: &TestStore) {
     let (wanted, other) = (t.hook("*").await, t.hook("*").await);
     t.insert_many("a", 2).await;
     t.fan_out_without_room().await;
@@ -78,7 +83,8 @@ pub async fn only_the_wanted_hooks_give_any(t: &TestStore) {
     assert_eq!(of_hook(&leased, other), 0);
 }
 
-pub async fn no_delivery_is_leased_to_two_callers(t: &TestStore) {
+#[conformance]
+async fn no_delivery_is_leased_to_two_callers(t: &TestStore) {
     let hooks = [t.hook("*").await, t.hook("*").await];
     t.insert_many("a", 200).await;
     t.fan_out_without_room().await;
@@ -108,7 +114,8 @@ pub async fn no_delivery_is_leased_to_two_callers(t: &TestStore) {
     assert_eq!((all.len(), distinct.len()), (400, 400));
 }
 
-pub async fn a_hook_that_is_not_active_gives_none(t: &TestStore) {
+#[conformance]
+async fn a_hook_that_is_not_active_gives_none(t: &TestStore) {
     let hook = t.hook("work").await;
     t.waiting(hook, 2).await;
     let elsewhere = t.another().await;
@@ -126,7 +133,8 @@ pub async fn a_hook_that_is_not_active_gives_none(t: &TestStore) {
     assert_eq!(t.lease(&[hook]).await.len(), 2);
 }
 
-pub async fn a_removed_hook_gives_none(t: &TestStore) {
+#[conformance]
+async fn a_removed_hook_gives_none(t: &TestStore) {
     let hook = t.hook("work").await;
     t.waiting(hook, 1).await;
     let elsewhere = t.another().await;
@@ -134,7 +142,8 @@ pub async fn a_removed_hook_gives_none(t: &TestStore) {
     assert!(t.lease(&[hook]).await.is_empty());
 }
 
-pub async fn an_expired_lease_is_leased_again_once_recovered(t: &TestStore) {
+#[conformance]
+async fn an_expired_lease_is_leased_again_once_recovered(t: &TestStore) {
     let hook = t.hook("work").await;
     let first = t.started(hook, 1).await.remove(0);
     t.outlive_leases();
@@ -146,7 +155,8 @@ pub async fn an_expired_lease_is_leased_again_once_recovered(t: &TestStore) {
     assert_eq!(second.attempts, 0, "no attempt was recorded");
 }
 
-pub async fn a_delivery_whose_event_is_gone_is_not_leased(t: &TestStore) {
+#[conformance]
+async fn a_delivery_whose_event_is_gone_is_not_leased(t: &TestStore) {
     let hook = t.hook("work").await;
     let ids = t.insert_many("work", 3).await;
     t.fan_out_without_room().await;
@@ -162,7 +172,8 @@ pub async fn a_delivery_whose_event_is_gone_is_not_leased(t: &TestStore) {
     assert!(report.next_attempt_at > Some(t.now()));
 }
 
-pub async fn events_of_several_days_are_leased_together(t: &TestStore) {
+#[conformance]
+async fn events_of_several_days_are_leased_together(t: &TestStore) {
     let hook = t.hook("work").await;
     let mut ids = BTreeSet::new();
     for _ in 0..3 {
@@ -179,7 +190,8 @@ pub async fn events_of_several_days_are_leased_together(t: &TestStore) {
 
 // ---- what waits
 
-pub async fn due_hooks_are_those_with_deliveries_that_wait(t: &TestStore) {
+#[conformance]
+async fn due_hooks_are_those_with_deliveries_that_wait(t: &TestStore) {
     let hooks = [t.hook("a").await, t.hook("b").await, t.hook("c").await];
     let later = t.now() + Duration::from_secs(5);
     t.insert(&[
@@ -208,7 +220,8 @@ pub async fn due_hooks_are_those_with_deliveries_that_wait(t: &TestStore) {
     assert_eq!(due, expected, "by id, those not active included");
 }
 
-pub async fn due_hooks_are_walked_by_id(t: &TestStore) {
+#[conformance]
+async fn due_hooks_are_walked_by_id(t: &TestStore) {
     let mut hooks = BTreeSet::new();
     for _ in 0..7 {
         hooks.insert(t.hook("*").await);
@@ -227,7 +240,8 @@ pub async fn due_hooks_are_walked_by_id(t: &TestStore) {
     assert_eq!(seen, hooks.into_iter().collect::<Vec<_>>());
 }
 
-pub async fn a_hook_whose_deliveries_are_all_leased_is_not_due(t: &TestStore) {
+#[conformance]
+async fn a_hook_whose_deliveries_are_all_leased_is_not_due(t: &TestStore) {
     let hook = t.hook("work").await;
     t.started(hook, 2).await;
     let due = t.store.due_hooks(t.slot, None, 10).await.unwrap();
@@ -235,7 +249,8 @@ pub async fn a_hook_whose_deliveries_are_all_leased_is_not_due(t: &TestStore) {
     assert_eq!(t.store.slots().await.unwrap(), [t.slot]);
 }
 
-pub async fn slots_are_those_that_have_deliveries(t: &TestStore) {
+#[conformance]
+async fn slots_are_those_that_have_deliveries(t: &TestStore) {
     assert!(t.store.slots().await.unwrap().is_empty());
     let hook = t.hook("work").await;
     let started = t.started(hook, 2).await;
@@ -247,7 +262,8 @@ pub async fn slots_are_those_that_have_deliveries(t: &TestStore) {
 
 // ---- giving back
 
-pub async fn what_is_released_is_due_at_once(t: &TestStore) {
+#[conformance]
+async fn what_is_released_is_due_at_once(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 3).await;
     let ids: Vec<_> = started.iter().map(|leased| leased.id).collect();
@@ -264,7 +280,8 @@ pub async fn what_is_released_is_due_at_once(t: &TestStore) {
     assert_eq!(again, expected);
 }
 
-pub async fn releasing_counts_neither_an_attempt_nor_a_lost_lease(t: &TestStore) {
+#[conformance]
+async fn releasing_counts_neither_an_attempt_nor_a_lost_lease(t: &TestStore) {
     let hook = t.hook("work").await;
     let mut leased = t.started(hook, 1).await.remove(0);
     for _ in 0..4 {
@@ -280,7 +297,8 @@ pub async fn releasing_counts_neither_an_attempt_nor_a_lost_lease(t: &TestStore)
     assert_eq!(t.delivery(leased.id).await.attempts, 0);
 }
 
-pub async fn under_another_token_nothing_is_released(t: &TestStore) {
+#[conformance]
+async fn under_another_token_nothing_is_released(t: &TestStore) {
     let hook = t.hook("work").await;
     let leased = t.started(hook, 1).await.remove(0);
     let other = LeaseToken::draw(t.now());

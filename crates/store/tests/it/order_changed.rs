@@ -7,10 +7,11 @@ use postrider_core::{DeliveryId, HookId, OnFailure, Ordered, SettingsChange};
 use postrider_store::{
     BulkPage, DeliveryFilter, DeliveryState, Discard, Error, HookChange, Redelivery,
 };
-use postrider_tests::TestStore;
+use postrider_tests::{TestStore, conformance};
 use std::collections::BTreeSet;
 
-pub async fn one_that_has_failed_for_good_holds_its_key_until_it_is_taken(t: &TestStore) {
+#[conformance]
+async fn one_that_has_failed_for_good_holds_its_key_until_it_is_taken(t: &TestStore) {
     let hook = ordered(t, OnFailure::Hold).await;
     let events = insert(t, &["a", "a", "b", "b"]).await;
     let head = DeliveryId::of(events[0], hook);
@@ -55,7 +56,8 @@ pub async fn one_that_has_failed_for_good_holds_its_key_until_it_is_taken(t: &Te
     assert_eq!(ids_of(&t.lease(&[hook]).await), [events[1]]);
 }
 
-pub async fn one_that_holds_its_key_can_be_discarded(t: &TestStore) {
+#[conformance]
+async fn one_that_holds_its_key_can_be_discarded(t: &TestStore) {
     let hook = ordered(t, OnFailure::Hold).await;
     let events = insert(t, &["a", "a"]).await;
     let head = t.lease(&[hook]).await;
@@ -68,7 +70,8 @@ pub async fn one_that_holds_its_key_can_be_discarded(t: &TestStore) {
     assert_eq!(ids_of(&t.lease(&[hook]).await), [events[1]]);
 }
 
-pub async fn what_is_behind_what_was_discarded_has_its_turn(t: &TestStore) {
+#[conformance]
+async fn what_is_behind_what_was_discarded_has_its_turn(t: &TestStore) {
     let hook = ordered(t, OnFailure::Hold).await;
     let events = insert(t, &["a", "b", "a", "a"]).await;
     let first = t.lease(&[hook]).await;
@@ -90,7 +93,8 @@ pub async fn what_is_behind_what_was_discarded_has_its_turn(t: &TestStore) {
     assert_eq!(ids_of(&t.lease(&[hook]).await), [events[2]]);
 }
 
-pub async fn one_that_waits_can_be_discarded(t: &TestStore) {
+#[conformance]
+async fn one_that_waits_can_be_discarded(t: &TestStore) {
     let hook = ordered(t, OnFailure::Hold).await;
     let events = insert(t, &["a", "a", "a", "a"]).await;
     let ids: Vec<_> = events.iter().map(|e| DeliveryId::of(*e, hook)).collect();
@@ -110,7 +114,8 @@ pub async fn one_that_waits_can_be_discarded(t: &TestStore) {
     assert_eq!(ids_of(&t.lease(&[hook]).await), [events[1]]);
 }
 
-pub async fn what_is_in_flight_or_has_ended_cannot_be_discarded(t: &TestStore) {
+#[conformance]
+async fn what_is_in_flight_or_has_ended_cannot_be_discarded(t: &TestStore) {
     let hook = ordered(t, OnFailure::Hold).await;
     insert(t, &["a"]).await;
     let leased = t.lease(&[hook]).await;
@@ -131,7 +136,8 @@ pub async fn what_is_in_flight_or_has_ended_cannot_be_discarded(t: &TestStore) {
     assert!(matches!(unknown, Error::NotFound { .. }), "{unknown}");
 }
 
-pub async fn what_holds_its_key_keeps_its_place_when_many_are_sent_again(t: &TestStore) {
+#[conformance]
+async fn what_holds_its_key_keeps_its_place_when_many_are_sent_again(t: &TestStore) {
     let hook = ordered(t, OnFailure::Hold).await;
     let events = insert(t, &["a", "a", "b"]).await;
     let first = t.lease(&[hook]).await;
@@ -170,7 +176,8 @@ pub async fn what_holds_its_key_keeps_its_place_when_many_are_sent_again(t: &Tes
     assert_eq!(ids_of(&t.lease(&[hook]).await), [events[1]]);
 }
 
-pub async fn a_repeat_waits_for_none_and_holds_up_none(t: &TestStore) {
+#[conformance]
+async fn a_repeat_waits_for_none_and_holds_up_none(t: &TestStore) {
     let hook = ordered(t, OnFailure::Hold).await;
     let events = insert(t, &["a", "a", "a"]).await;
     let first = t.lease(&[hook]).await;
@@ -186,7 +193,8 @@ pub async fn a_repeat_waits_for_none_and_holds_up_none(t: &TestStore) {
     assert_eq!(t.delivery(first[0].id).await.state, DeliveryState::Failed);
 }
 
-pub async fn a_hook_may_become_ordered_while_deliveries_wait(t: &TestStore) {
+#[conformance]
+async fn a_hook_may_become_ordered_while_deliveries_wait(t: &TestStore) {
     let hook = t.hook("work").await;
     let events = t.insert(&keyed(&["a", "a", "b", "a"])).await;
     t.fan_out_without_room().await;
@@ -200,7 +208,8 @@ pub async fn a_hook_may_become_ordered_while_deliveries_wait(t: &TestStore) {
     assert_eq!(ids_of(&t.lease(&[hook]).await), [events[3]]);
 }
 
-pub async fn a_hook_may_become_ordered_while_deliveries_are_in_flight(t: &TestStore) {
+#[conformance]
+async fn a_hook_may_become_ordered_while_deliveries_are_in_flight(t: &TestStore) {
     let hook = t.hook("work").await;
     t.insert(&keyed(&["a", "a"])).await;
     t.fan_out_without_room().await;
@@ -215,7 +224,8 @@ pub async fn a_hook_may_become_ordered_while_deliveries_are_in_flight(t: &TestSt
     assert_eq!(ids_of(&t.lease(&[hook]).await), [events[0]]);
 }
 
-pub async fn a_hook_may_stop_being_ordered(t: &TestStore) {
+#[conformance]
+async fn a_hook_may_stop_being_ordered(t: &TestStore) {
     let hook = ordered(t, OnFailure::Hold).await;
     let events = insert(t, &["a", "a", "b", "b", "b"]).await;
     let first = t.lease(&[hook]).await;
@@ -229,7 +239,8 @@ pub async fn a_hook_may_stop_being_ordered(t: &TestStore) {
     assert_eq!(ids_of(&t.lease(&[hook]).await), [events[0]]);
 }
 
-pub async fn a_hook_that_begins_to_skip_lets_held_keys_go(t: &TestStore) {
+#[conformance]
+async fn a_hook_that_begins_to_skip_lets_held_keys_go(t: &TestStore) {
     let hook = ordered(t, OnFailure::Hold).await;
     let events = insert(t, &["a", "a"]).await;
     let first = t.lease(&[hook]).await;
@@ -240,7 +251,8 @@ pub async fn a_hook_that_begins_to_skip_lets_held_keys_go(t: &TestStore) {
     assert_eq!(t.delivery(first[0].id).await.state, DeliveryState::Failed);
 }
 
-pub async fn a_removed_hooks_keys_are_cancelled(t: &TestStore) {
+#[conformance]
+async fn a_removed_hooks_keys_are_cancelled(t: &TestStore) {
     let hook = ordered(t, OnFailure::Hold).await;
     let events = insert(t, &["a", "a", "b", "b"]).await;
     let first = t.lease(&[hook]).await;
@@ -253,7 +265,8 @@ pub async fn a_removed_hooks_keys_are_cancelled(t: &TestStore) {
     assert_eq!(behind.state, DeliveryState::Cancelled);
 }
 
-pub async fn slots_do_not_grow_while_ordered_deliveries_wait(t: &TestStore) {
+#[conformance(postgres)]
+async fn slots_do_not_grow_while_ordered_deliveries_wait(t: &TestStore) {
     let hook = ordered(t, OnFailure::Hold).await;
     insert(t, &["a"]).await;
     let more = Some(64);

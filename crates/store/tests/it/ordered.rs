@@ -7,11 +7,12 @@ use postrider_core::{
     WorkerId,
 };
 use postrider_store::{Backend, DeliveryFilter, DeliveryState, Leased, Settlement, Step};
-use postrider_tests::{TestStore, event, new_hook, refusal};
+use postrider_tests::{TestStore, conformance, event, new_hook, refusal};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-pub async fn of_each_key_one_goes_at_a_time_in_the_order_of_insertion(t: &TestStore) {
+#[conformance]
+async fn of_each_key_one_goes_at_a_time_in_the_order_of_insertion(t: &TestStore) {
     let hook = ordered(t, OnFailure::Hold).await;
     let events = insert(t, &["a", "b", "a", "b", "a"]).await;
     let first = t.lease(&[hook]).await;
@@ -31,7 +32,8 @@ pub async fn of_each_key_one_goes_at_a_time_in_the_order_of_insertion(t: &TestSt
     assert_eq!(ids_of(&t.lease(&[hook]).await), [later[0]]);
 }
 
-pub async fn what_has_no_key_waits_for_none(t: &TestStore) {
+#[conformance]
+async fn what_has_no_key_waits_for_none(t: &TestStore) {
     let hook = ordered(t, OnFailure::Hold).await;
     let events = insert(t, &["a", "", "a", "", ""]).await;
     let leased = t.lease(&[hook]).await;
@@ -39,7 +41,8 @@ pub async fn what_has_no_key_waits_for_none(t: &TestStore) {
     assert_eq!(of(&leased), BTreeSet::from(expected));
 }
 
-pub async fn a_key_that_is_tried_again_holds_up_no_other(t: &TestStore) {
+#[conformance]
+async fn a_key_that_is_tried_again_holds_up_no_other(t: &TestStore) {
     let hook = ordered(t, OnFailure::Hold).await;
     let events = insert(t, &["a", "b", "a", "b"]).await;
     let first = t.lease(&[hook]).await;
@@ -53,7 +56,8 @@ pub async fn a_key_that_is_tried_again_holds_up_no_other(t: &TestStore) {
     assert_eq!(ids_of(&t.lease(&[hook]).await), [events[2]]);
 }
 
-pub async fn what_is_behind_is_shown_so(t: &TestStore) {
+#[conformance]
+async fn what_is_behind_is_shown_so(t: &TestStore) {
     let hook = ordered(t, OnFailure::Hold).await;
     let events = insert(t, &["a", "a"]).await;
     let first = t.lease(&[hook]).await;
@@ -79,7 +83,8 @@ pub async fn what_is_behind_is_shown_so(t: &TestStore) {
     );
 }
 
-pub async fn a_hook_that_skips_goes_on(t: &TestStore) {
+#[conformance]
+async fn a_hook_that_skips_goes_on(t: &TestStore) {
     let hook = ordered(t, OnFailure::Skip).await;
     let events = insert(t, &["a", "a"]).await;
     let first = t.lease(&[hook]).await;
@@ -88,7 +93,8 @@ pub async fn a_hook_that_skips_goes_on(t: &TestStore) {
     assert_eq!(ids_of(&t.lease(&[hook]).await), [events[1]]);
 }
 
-pub async fn a_lost_lease_keeps_its_place(t: &TestStore) {
+#[conformance]
+async fn a_lost_lease_keeps_its_place(t: &TestStore) {
     let hook = ordered(t, OnFailure::Hold).await;
     let events = insert(t, &["a", "a"]).await;
     t.lease(&[hook]).await;
@@ -101,7 +107,8 @@ pub async fn a_lost_lease_keeps_its_place(t: &TestStore) {
     assert_eq!(ids_of(&t.lease(&[hook]).await), [events[1]]);
 }
 
-pub async fn what_is_given_back_keeps_its_place(t: &TestStore) {
+#[conformance]
+async fn what_is_given_back_keeps_its_place(t: &TestStore) {
     let hook = ordered(t, OnFailure::Hold).await;
     let events = insert(t, &["a", "a"]).await;
     let first = t.lease(&[hook]).await;
@@ -111,7 +118,8 @@ pub async fn what_is_given_back_keeps_its_place(t: &TestStore) {
     assert_eq!(ids_of(&t.lease(&[hook]).await), [events[0]]);
 }
 
-pub async fn a_late_settlement_gives_no_turn(t: &TestStore) {
+#[conformance]
+async fn a_late_settlement_gives_no_turn(t: &TestStore) {
     let hook = ordered(t, OnFailure::Skip).await;
     let events = insert(t, &["a", "a"]).await;
     let lost = t.lease(&[hook]).await;
@@ -127,7 +135,8 @@ pub async fn a_late_settlement_gives_no_turn(t: &TestStore) {
     assert_eq!(ids_of(&t.lease(&[hook]).await), [events[1]]);
 }
 
-pub async fn a_delivery_that_lost_its_workers_holds_its_key_too(t: &TestStore) {
+#[conformance]
+async fn a_delivery_that_lost_its_workers_holds_its_key_too(t: &TestStore) {
     let (hook, events) = lost_its_workers(t, OnFailure::Hold).await;
     assert_eq!(t.lease(&[hook]).await.len(), 0);
     let head = DeliveryId::of(events[0], hook);
@@ -136,12 +145,14 @@ pub async fn a_delivery_that_lost_its_workers_holds_its_key_too(t: &TestStore) {
     assert_eq!(ids_of(&t.lease(&[hook]).await), [events[0]]);
 }
 
-pub async fn a_delivery_that_lost_its_workers_is_skipped_too(t: &TestStore) {
+#[conformance]
+async fn a_delivery_that_lost_its_workers_is_skipped_too(t: &TestStore) {
     let (hook, events) = lost_its_workers(t, OnFailure::Skip).await;
     assert_eq!(ids_of(&t.lease(&[hook]).await), [events[1]]);
 }
 
-pub async fn an_earlier_one_that_comes_late_goes_first_but_never_beside_another(t: &TestStore) {
+#[conformance]
+async fn an_earlier_one_that_comes_late_goes_first_but_never_beside_another(t: &TestStore) {
     let hook = ordered(t, OnFailure::Hold).await;
     let mut sql = t.sql().await;
     // Numbers that a transaction has drawn and not committed yet.
@@ -176,7 +187,8 @@ pub async fn an_earlier_one_that_comes_late_goes_first_but_never_beside_another(
     }
 }
 
-pub async fn deliver_after_is_kept_behind_others(t: &TestStore) {
+#[conformance]
+async fn deliver_after_is_kept_behind_others(t: &TestStore) {
     let hook = ordered(t, OnFailure::Hold).await;
     let keyed = || event("work").ordering_key("a");
     let later = NewEvent {
@@ -194,7 +206,8 @@ pub async fn deliver_after_is_kept_behind_others(t: &TestStore) {
     assert_eq!(ids_of(&t.lease(&[hook]).await), [events[2]]);
 }
 
-pub async fn what_nothing_stands_before_has_its_turn_at_the_latest_with_upkeep(t: &TestStore) {
+#[conformance]
+async fn what_nothing_stands_before_has_its_turn_at_the_latest_with_upkeep(t: &TestStore) {
     let hook = ordered(t, OnFailure::Hold).await;
     let events = insert(t, &["a", "a", "a", "b", "b"]).await;
     let vanish = |event| {
@@ -212,7 +225,8 @@ pub async fn what_nothing_stands_before_has_its_turn_at_the_latest_with_upkeep(t
     assert_eq!(ids_of(&t.lease(&[hook]).await), [events[1]]);
 }
 
-pub async fn any_number_of_keys_is_looked_over_some_at_a_time(t: &TestStore) {
+#[conformance]
+async fn any_number_of_keys_is_looked_over_some_at_a_time(t: &TestStore) {
     const KEYS: usize = 1_500;
     ordered(t, OnFailure::Hold).await;
     let keys: Vec<_> = (0..KEYS).map(|key| key.to_string()).collect();
@@ -229,7 +243,8 @@ pub async fn any_number_of_keys_is_looked_over_some_at_a_time(t: &TestStore) {
     assert_eq!(freed, [1_000, 1_500, 1_500]);
 }
 
-pub async fn much_behind_one_delivery_costs_other_keys_no_place(t: &TestStore) {
+#[conformance]
+async fn much_behind_one_delivery_costs_other_keys_no_place(t: &TestStore) {
     let hook = ordered(t, OnFailure::Hold).await;
     // One of the stuck key in each batch: nobody has put it behind yet.
     for _ in 0..40 {
@@ -250,7 +265,8 @@ pub async fn much_behind_one_delivery_costs_other_keys_no_place(t: &TestStore) {
     assert_eq!(ids_of(&next), other);
 }
 
-pub async fn turns_are_given_however_fan_out_and_settling_race(t: &TestStore) {
+#[conformance]
+async fn turns_are_given_however_fan_out_and_settling_race(t: &TestStore) {
     const KEYS: usize = 4;
     const ROUNDS: usize = 30;
     let hook = ordered(t, OnFailure::Hold).await;
@@ -289,7 +305,8 @@ pub async fn turns_are_given_however_fan_out_and_settling_race(t: &TestStore) {
 
 // ---- several workers
 
-pub async fn one_at_a_time_fans_out_a_slot_for_ordered_hooks(t: &TestStore) {
+#[conformance(postgres)]
+async fn one_at_a_time_fans_out_a_slot_for_ordered_hooks(t: &TestStore) {
     let mut other = t.sql().await;
     let held = format!(
         "BEGIN; SELECT pg_try_advisory_xact_lock('postrider_outbox'::regclass::oid::integer, {})",
@@ -305,7 +322,8 @@ pub async fn one_at_a_time_fans_out_a_slot_for_ordered_hooks(t: &TestStore) {
     assert_eq!(t.fan_out().await.events, 1);
 }
 
-pub async fn the_next_owner_waits_for_what_is_in_flight(t: &TestStore) {
+#[conformance(postgres)]
+async fn the_next_owner_waits_for_what_is_in_flight(t: &TestStore) {
     let hook = ordered(t, OnFailure::Hold).await;
     let events = insert(t, &["a", "a", "b", "b"]).await;
     let in_flight = t.lease(&[hook]).await;
@@ -375,7 +393,8 @@ async fn recover(t: &TestStore) {
     assert_eq!(recovered.unwrap().recovered, 1);
 }
 
-pub async fn upkeep(t: &TestStore) {
+#[conformance]
+async fn upkeep(t: &TestStore) {
     while t.store.upkeep(t.now(), 1_000).await.unwrap().more {}
 }
 

@@ -4,13 +4,14 @@
 
 use postrider_core::{DeliveryId, HookId};
 use postrider_store::{DeliveryState, HookChange, Pruned, Retention};
-use postrider_tests::{Connection, TestStore, event, eventually};
+use postrider_tests::{Connection, TestStore, conformance, event, eventually};
 use std::time::Duration;
 
 const DAY: u64 = 24 * 3600;
 const KEPT: u64 = 30;
 
-pub async fn many_days_wait_for_a_long_reader_and_keep_nothing_else_waiting(t: &TestStore) {
+#[conformance(postgres)]
+async fn many_days_wait_for_a_long_reader_and_keep_nothing_else_waiting(t: &TestStore) {
     let hook = t.hook("work").await;
     days_of_work(t, hook, 5).await;
     let mut keyed = event("work");
@@ -36,7 +37,8 @@ pub async fn many_days_wait_for_a_long_reader_and_keep_nothing_else_waiting(t: &
     work(t, hook).await;
 }
 
-pub async fn a_retention_made_shorter_takes_many_days_under_load(t: &TestStore) {
+#[conformance(postgres)]
+async fn a_retention_made_shorter_takes_many_days_under_load(t: &TestStore) {
     let hook = t.hook("work").await;
     let held = t.hook("held").await;
     let change = HookChange::Pause;
@@ -75,7 +77,8 @@ pub async fn a_retention_made_shorter_takes_many_days_under_load(t: &TestStore) 
     assert_eq!(sql.number(all).await, sql.number(left).await);
 }
 
-pub async fn a_partition_made_by_hand_is_left_alone_and_in_nobodys_way(t: &TestStore) {
+#[conformance(postgres)]
+async fn a_partition_made_by_hand_is_left_alone_and_in_nobodys_way(t: &TestStore) {
     let hook = t.hook("work").await;
     work(t, hook).await;
     // Named like a day and holding a week, in which upkeep would make days of its own.
@@ -111,7 +114,8 @@ pub async fn a_partition_made_by_hand_is_left_alone_and_in_nobodys_way(t: &TestS
     work(t, hook).await;
 }
 
-pub async fn a_table_named_like_a_partition_is_in_nobodys_way(t: &TestStore) {
+#[conformance(postgres)]
+async fn a_table_named_like_a_partition_is_in_nobodys_way(t: &TestStore) {
     let hook = t.hook("work").await;
     work(t, hook).await;
     let mut sql = t.sql().await;
@@ -130,7 +134,8 @@ pub async fn a_table_named_like_a_partition_is_in_nobodys_way(t: &TestStore) {
     assert_eq!(sql.number(left).await, 3);
 }
 
-pub async fn beside_a_default_partition_nothing_goes_and_the_rest_goes_on(t: &TestStore) {
+#[conformance(postgres)]
+async fn beside_a_default_partition_nothing_goes_and_the_rest_goes_on(t: &TestStore) {
     let hook = t.hook("work").await;
     let mut keyed = event("work");
     keyed.dedup_key = Some("once".into());
@@ -153,7 +158,8 @@ pub async fn beside_a_default_partition_nothing_goes_and_the_rest_goes_on(t: &Te
     assert_eq!(prune(t, KEPT).await.days.len(), 1);
 }
 
-pub async fn a_detaching_that_was_interrupted_is_finished(t: &TestStore) {
+#[conformance(postgres)]
+async fn a_detaching_that_was_interrupted_is_finished(t: &TestStore) {
     let hook = t.hook("work").await;
     days_of_work(t, hook, 3).await;
     past(t).await;
@@ -200,7 +206,8 @@ pub async fn a_detaching_that_was_interrupted_is_finished(t: &TestStore) {
     assert_eq!(sql.number(leaving).await, 0);
 }
 
-pub async fn one_that_was_to_go_and_is_kept_may_be_detached_by_a_person(t: &TestStore) {
+#[conformance(postgres)]
+async fn one_that_was_to_go_and_is_kept_may_be_detached_by_a_person(t: &TestStore) {
     let hook = t.hook("work").await;
     days_of_work(t, hook, 2).await;
     let mut sql = t.sql().await;
@@ -217,7 +224,8 @@ pub async fn one_that_was_to_go_and_is_kept_may_be_detached_by_a_person(t: &Test
     assert_eq!(sql.number(kept).await, 1);
 }
 
-pub async fn attempts_of_a_day_that_a_person_detached_go(t: &TestStore) {
+#[conformance(postgres)]
+async fn attempts_of_a_day_that_a_person_detached_go(t: &TestStore) {
     let hook = t.hook("work").await;
     work(t, hook).await;
     let mut sql = t.sql().await;
@@ -229,7 +237,8 @@ pub async fn attempts_of_a_day_that_a_person_detached_go(t: &TestStore) {
     assert_eq!(sql.number(attempts).await, 0);
 }
 
-pub async fn what_a_view_needs_keeps_nothing_else(t: &TestStore) {
+#[conformance(postgres)]
+async fn what_a_view_needs_keeps_nothing_else(t: &TestStore) {
     let hook = t.hook("work").await;
     days_of_work(t, hook, 2).await;
     let mut sql = t.sql().await;
@@ -245,7 +254,8 @@ pub async fn what_a_view_needs_keeps_nothing_else(t: &TestStore) {
     assert_eq!((pruned.days.len(), pruned.waiting), (1, None));
 }
 
-pub async fn neither_time_zone_nor_style_of_dates_of_the_database_matters(t: &TestStore) {
+#[conformance(postgres)]
+async fn neither_time_zone_nor_style_of_dates_of_the_database_matters(t: &TestStore) {
     let mut sql = t.sql().await;
     // Clocks go forward there on 2026-03-08.
     sql.run(

@@ -3,9 +3,10 @@
 use chrono::SubsecRound;
 use postrider_core::{DeliveryId, HookId, HookSettings, RetrySchedule, Span, Timestamp};
 use postrider_store::{DeliveryState, HookChange, HookReport, Leased, RecoverResult};
-use postrider_tests::{TestStore, new_hook};
+use postrider_tests::{TestStore, conformance, new_hook};
 
-pub async fn a_lease_that_has_not_ended_is_left_alone(t: &TestStore) {
+#[conformance]
+async fn a_lease_that_has_not_ended_is_left_alone(t: &TestStore) {
     let hook = t.hook("work").await;
     let leased = t.started(hook, 1).await.remove(0);
     t.advance(30);
@@ -13,7 +14,8 @@ pub async fn a_lease_that_has_not_ended_is_left_alone(t: &TestStore) {
     assert_eq!(t.delivery(leased.id).await.state, DeliveryState::InFlight);
 }
 
-pub async fn exactly_what_was_not_settled_comes_back(t: &TestStore) {
+#[conformance]
+async fn exactly_what_was_not_settled_comes_back(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 10).await;
     let settlements: Vec<_> = started[..6]
@@ -30,7 +32,8 @@ pub async fn exactly_what_was_not_settled_comes_back(t: &TestStore) {
     assert_eq!(again, expected);
 }
 
-pub async fn at_most_the_limit_is_recovered(t: &TestStore) {
+#[conformance]
+async fn at_most_the_limit_is_recovered(t: &TestStore) {
     let hook = t.hook("work").await;
     t.started(hook, 5).await;
     t.outlive_leases();
@@ -41,7 +44,8 @@ pub async fn at_most_the_limit_is_recovered(t: &TestStore) {
     }
 }
 
-pub async fn two_that_recover_at_once_share_the_work(t: &TestStore) {
+#[conformance]
+async fn two_that_recover_at_once_share_the_work(t: &TestStore) {
     let hook = t.hook("work").await;
     t.started(hook, 60).await;
     t.outlive_leases();
@@ -62,7 +66,8 @@ pub async fn two_that_recover_at_once_share_the_work(t: &TestStore) {
     assert_eq!(all + recover(t).await.recovered, 60);
 }
 
-pub async fn the_third_loss_in_a_row_is_an_attempt(t: &TestStore) {
+#[conformance]
+async fn the_third_loss_in_a_row_is_an_attempt(t: &TestStore) {
     let hook = t.hook("work").await;
     let id = t.started(hook, 1).await[0].id;
     lose_three_workers(t, hook).await;
@@ -83,7 +88,8 @@ pub async fn the_third_loss_in_a_row_is_an_attempt(t: &TestStore) {
     assert_eq!(again.attempts, 1);
 }
 
-pub async fn the_losses_are_counted_anew_after_an_attempt(t: &TestStore) {
+#[conformance]
+async fn the_losses_are_counted_anew_after_an_attempt(t: &TestStore) {
     let hook = t.hook("work").await;
     let mut leased = t.started(hook, 1).await.remove(0);
     for _ in 0..2 {
@@ -113,7 +119,8 @@ pub async fn the_losses_are_counted_anew_after_an_attempt(t: &TestStore) {
     assert_eq!(numbers, [1, 2]);
 }
 
-pub async fn a_hooks_own_schedule_counts(t: &TestStore) {
+#[conformance]
+async fn a_hooks_own_schedule_counts(t: &TestStore) {
     let own = RetrySchedule::new(vec![Span::secs(7_000)]);
     let hook = hook_with_schedule(t, own.clone()).await;
     let id = t.started(hook.id, 1).await[0].id;
@@ -122,7 +129,8 @@ pub async fn a_hooks_own_schedule_counts(t: &TestStore) {
     assert_eq!(t.delivery(id).await.next_attempt_at, Some(expected));
 }
 
-pub async fn a_lost_worker_uses_up_the_schedule_too(t: &TestStore) {
+#[conformance]
+async fn a_lost_worker_uses_up_the_schedule_too(t: &TestStore) {
     let hook = hook_with_schedule(t, RetrySchedule::new(Vec::new())).await;
     let id: DeliveryId = t.started(hook.id, 1).await[0].id;
     lose_three_workers(t, hook.id).await;
@@ -133,7 +141,8 @@ pub async fn a_lost_worker_uses_up_the_schedule_too(t: &TestStore) {
     assert!(t.lease(&[hook.id]).await.is_empty());
 }
 
-pub async fn a_lost_lease_of_a_hook_not_active_comes_back_held(t: &TestStore) {
+#[conformance]
+async fn a_lost_lease_of_a_hook_not_active_comes_back_held(t: &TestStore) {
     let hook = t.hook("work").await;
     let leased: Leased = t.started(hook, 1).await.remove(0);
     t.store

@@ -2,11 +2,12 @@
 
 use postrider_core::{DeliveryId, Reason};
 use postrider_store::{DeliveryFilter, DeliveryState, Error, HookChange, Step};
-use postrider_tests::{TestStore, refusal};
+use postrider_tests::{TestStore, conformance, refusal};
 use std::time::Duration;
 use uuid::Uuid;
 
-pub async fn one_that_waits_is_due_now_with_its_schedule_begun_anew(t: &TestStore) {
+#[conformance]
+async fn one_that_waits_is_due_now_with_its_schedule_begun_anew(t: &TestStore) {
     let hook = t.hook("work").await;
     let leased = t.started(hook, 1).await.remove(0);
     t.settle(&[t.refused(&leased, 3_600)]).await;
@@ -21,7 +22,8 @@ pub async fn one_that_waits_is_due_now_with_its_schedule_begun_anew(t: &TestStor
     assert_eq!((again.attempts, again.earlier_attempts), (1, 1));
 }
 
-pub async fn one_that_failed_is_sent_again(t: &TestStore) {
+#[conformance]
+async fn one_that_failed_is_sent_again(t: &TestStore) {
     let hook = t.hook("work").await;
     let leased = t.started(hook, 1).await.remove(0);
     let step = Step::Failed(Reason::Exhausted);
@@ -39,7 +41,8 @@ pub async fn one_that_failed_is_sent_again(t: &TestStore) {
     assert_eq!(numbers, [1, 2]);
 }
 
-pub async fn one_that_was_delivered_is_sent_again(t: &TestStore) {
+#[conformance]
+async fn one_that_was_delivered_is_sent_again(t: &TestStore) {
     let hook = t.hook("work").await;
     let leased = t.started(hook, 1).await.remove(0);
     t.settle(&[t.accepted(&leased)]).await;
@@ -53,7 +56,8 @@ pub async fn one_that_was_delivered_is_sent_again(t: &TestStore) {
     );
 }
 
-pub async fn one_that_is_sent_again_is_listed_once(t: &TestStore) {
+#[conformance]
+async fn one_that_is_sent_again_is_listed_once(t: &TestStore) {
     let hook = t.hook("work").await;
     let leased = t.started(hook, 1).await.remove(0);
     t.settle(&[t.accepted(&leased)]).await;
@@ -76,7 +80,8 @@ pub async fn one_that_is_sent_again_is_listed_once(t: &TestStore) {
     assert!(t.store.deliveries(delivered).await.unwrap().is_empty());
 }
 
-pub async fn one_that_fails_again_keeps_its_latest_reason(t: &TestStore) {
+#[conformance]
+async fn one_that_fails_again_keeps_its_latest_reason(t: &TestStore) {
     let hook = t.hook("work").await;
     let leased = t.started(hook, 1).await.remove(0);
     let step = Step::Failed(Reason::Exhausted);
@@ -91,7 +96,8 @@ pub async fn one_that_fails_again_keeps_its_latest_reason(t: &TestStore) {
     assert_eq!(report.attempts, 2);
 }
 
-pub async fn one_in_flight_is_a_conflict(t: &TestStore) {
+#[conformance]
+async fn one_in_flight_is_a_conflict(t: &TestStore) {
     let hook = t.hook("work").await;
     let leased = t.started(hook, 1).await.remove(0);
     let error = t.store.redeliver(leased.id, t.now()).await.unwrap_err();
@@ -100,7 +106,8 @@ pub async fn one_in_flight_is_a_conflict(t: &TestStore) {
     assert_eq!(settled.settled, 1, "its lease still holds");
 }
 
-pub async fn one_whose_lease_has_run_out_is_sent_again(t: &TestStore) {
+#[conformance]
+async fn one_whose_lease_has_run_out_is_sent_again(t: &TestStore) {
     let hook = t.hook("work").await;
     let lost = t.started(hook, 1).await.remove(0);
     t.outlive_leases();
@@ -110,7 +117,8 @@ pub async fn one_whose_lease_has_run_out_is_sent_again(t: &TestStore) {
     assert_eq!(t.settle(&[t.accepted(&leased)]).await.settled, 1);
 }
 
-pub async fn one_whose_hook_was_deleted_is_a_conflict(t: &TestStore) {
+#[conformance]
+async fn one_whose_hook_was_deleted_is_a_conflict(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 3).await;
     let failed = Step::Failed(Reason::Exhausted);
@@ -127,7 +135,8 @@ pub async fn one_whose_hook_was_deleted_is_a_conflict(t: &TestStore) {
     }
 }
 
-pub async fn one_of_a_paused_hook_is_held(t: &TestStore) {
+#[conformance]
+async fn one_of_a_paused_hook_is_held(t: &TestStore) {
     let hook = t.hook("work").await;
     let leased = t.started(hook, 1).await.remove(0);
     t.settle(&[t.accepted(&leased)]).await;
@@ -140,7 +149,8 @@ pub async fn one_of_a_paused_hook_is_held(t: &TestStore) {
     assert!(t.lease(&[hook]).await.is_empty());
 }
 
-pub async fn an_unknown_one_is_not_found(t: &TestStore) {
+#[conformance]
+async fn an_unknown_one_is_not_found(t: &TestStore) {
     let unknown = DeliveryId(Uuid::from_u128(7));
     let error = t.store.redeliver(unknown, t.now()).await.unwrap_err();
     assert!(
@@ -155,7 +165,8 @@ pub async fn an_unknown_one_is_not_found(t: &TestStore) {
     );
 }
 
-pub async fn several_that_ask_at_once_make_one_delivery(t: &TestStore) {
+#[conformance]
+async fn several_that_ask_at_once_make_one_delivery(t: &TestStore) {
     const DELIVERIES: usize = 21;
     let hook = t.hook("work").await;
     let started = t.started(hook, DELIVERIES).await;
@@ -183,7 +194,8 @@ pub async fn several_that_ask_at_once_make_one_delivery(t: &TestStore) {
     assert!(again.iter().all(|leased| leased.attempts == 1));
 }
 
-pub async fn one_that_ends_meanwhile_is_found(t: &TestStore) {
+#[conformance]
+async fn one_that_ends_meanwhile_is_found(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 40).await;
     let second = t.another().await;
@@ -217,7 +229,8 @@ pub async fn one_that_ends_meanwhile_is_found(t: &TestStore) {
     }
 }
 
-pub async fn one_that_is_cancelled_meanwhile_is_a_conflict(t: &TestStore) {
+#[conformance]
+async fn one_that_is_cancelled_meanwhile_is_a_conflict(t: &TestStore) {
     for _ in 0..10 {
         let hook = t.hook("work").await;
         let id = t.waiting(hook, 1).await[0];
@@ -232,7 +245,8 @@ pub async fn one_that_is_cancelled_meanwhile_is_a_conflict(t: &TestStore) {
     }
 }
 
-pub async fn one_whose_event_is_gone_is_a_conflict(t: &TestStore) {
+#[conformance]
+async fn one_whose_event_is_gone_is_a_conflict(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 2).await;
     t.settle(&[t.accepted(&started[0]), t.refused(&started[1], 60)])

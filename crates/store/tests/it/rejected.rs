@@ -3,12 +3,13 @@
 use crate::support::ids_of;
 use postrider_core::{EventId, NewEvent};
 use postrider_store::{Backend, Error, EventFilter, EventState, FanOutResult};
-use postrider_tests::{TestStore, event};
+use postrider_tests::{TestStore, conformance, event};
 
 /// The event type that a refusing database refuses.
 const CURSED: &str = "cursed";
 
-pub async fn a_bad_row_among_a_thousand_is_rejected_alone(t: &TestStore) {
+#[conformance]
+async fn a_bad_row_among_a_thousand_is_rejected_alone(t: &TestStore) {
     let mut headers = event("work");
     headers.headers = Some(r#"{"a b":"c"}"#.into());
     let bad = [
@@ -30,7 +31,8 @@ pub async fn a_bad_row_among_a_thousand_is_rejected_alone(t: &TestStore) {
     }
 }
 
-pub async fn a_row_the_database_refuses_to_keep_is_rejected_alone(t: &TestStore) {
+#[conformance]
+async fn a_row_the_database_refuses_to_keep_is_rejected_alone(t: &TestStore) {
     t.hook("*").await;
     let condition = format!("NEW.event_type = '{CURSED}'");
     t.refuse("postrider_events", &condition).await;
@@ -39,7 +41,8 @@ pub async fn a_row_the_database_refuses_to_keep_is_rejected_alone(t: &TestStore)
     assert_rejected(t, rejected, "refused").await;
 }
 
-pub async fn several_rows_the_database_refuses_are_rejected_alone(t: &TestStore) {
+#[conformance]
+async fn several_rows_the_database_refuses_are_rejected_alone(t: &TestStore) {
     t.hook("*").await;
     let condition = format!("NEW.event_type = '{CURSED}'");
     t.refuse("postrider_events", &condition).await;
@@ -56,7 +59,8 @@ pub async fn several_rows_the_database_refuses_are_rejected_alone(t: &TestStore)
     assert_eq!(ids_of(&all.started), [ids[1], ids[3], ids[4]]);
 }
 
-pub async fn an_id_used_before_is_rejected_alone(t: &TestStore) {
+#[conformance]
+async fn an_id_used_before_is_rejected_alone(t: &TestStore) {
     t.hook("*").await;
     let [a, b, c] = [t.next_id(), t.next_id(), t.next_id()];
     t.insert_as(&[a, b, a], &["a", "b", "a"].map(event)).await;
@@ -77,9 +81,12 @@ pub async fn an_id_used_before_is_rejected_alone(t: &TestStore) {
     }
     assert_eq!((seen, rejected), (vec![a, b, c], 2));
     assert_eq!(t.store.rejected(10).await.unwrap().len(), 2);
+    let kept = t.store.event(b).await.unwrap();
+    assert_eq!(kept.event_type, "b", "the first event of an id is kept");
 }
 
-pub async fn a_refused_event_leaves_no_delivery_behind(t: &TestStore) {
+#[conformance]
+async fn a_refused_event_leaves_no_delivery_behind(t: &TestStore) {
     t.hook("*").await;
     t.refuse("postrider_events", "NEW.event_type = 'cursed'")
         .await;
@@ -96,7 +103,8 @@ pub async fn a_refused_event_leaves_no_delivery_behind(t: &TestStore) {
     assert_eq!(left, 0);
 }
 
-pub async fn a_rejected_row_uses_up_no_deduplication_key(t: &TestStore) {
+#[conformance]
+async fn a_rejected_row_uses_up_no_deduplication_key(t: &TestStore) {
     t.hook("*").await;
     t.refuse("postrider_events", "NEW.event_type = 'cursed'")
         .await;
@@ -106,7 +114,8 @@ pub async fn a_rejected_row_uses_up_no_deduplication_key(t: &TestStore) {
     assert_eq!(t.fan_out().await.events, 1);
 }
 
-pub async fn what_was_rejected_is_kept_as_it_was(t: &TestStore) {
+#[conformance]
+async fn what_was_rejected_is_kept_as_it_was(t: &TestStore) {
     let bad = NewEvent::from_json("postrider.x", "{\"b\": 1.0, \"b\":2}".into())
         .unwrap()
         .account("acme")
@@ -121,7 +130,8 @@ pub async fn what_was_rejected_is_kept_as_it_was(t: &TestStore) {
     assert_eq!(report.fanned_out_at, None);
 }
 
-pub async fn rejected_rows_are_listed_newest_first(t: &TestStore) {
+#[conformance]
+async fn rejected_rows_are_listed_newest_first(t: &TestStore) {
     let mut ids = Vec::new();
     for _ in 0..3 {
         ids.extend(t.insert(&[event("postrider.x")]).await);
@@ -133,7 +143,8 @@ pub async fn rejected_rows_are_listed_newest_first(t: &TestStore) {
     assert_eq!(listed, [ids[2], ids[1]]);
 }
 
-pub async fn a_time_beyond_the_calendar_is_rejected_alone(t: &TestStore) {
+#[conformance]
+async fn a_time_beyond_the_calendar_is_rejected_alone(t: &TestStore) {
     t.hook("*").await;
     // What each database lets through, of what no other program knows.
     let times: &[&str] = match t.backend() {
@@ -158,7 +169,8 @@ pub async fn a_time_beyond_the_calendar_is_rejected_alone(t: &TestStore) {
     }
 }
 
-pub async fn headers_that_are_none_are_rejected_alone(t: &TestStore) {
+#[conformance]
+async fn headers_that_are_none_are_rejected_alone(t: &TestStore) {
     t.hook("*").await;
     for headers in [
         "null",
@@ -176,7 +188,8 @@ pub async fn headers_that_are_none_are_rejected_alone(t: &TestStore) {
     }
 }
 
-pub async fn a_rejected_id_is_rejected_again_beside_itself(t: &TestStore) {
+#[conformance]
+async fn a_rejected_id_is_rejected_again_beside_itself(t: &TestStore) {
     t.hook("*").await;
     let [id, good] = [t.next_id(), t.next_id()];
     for _ in 0..2 {
@@ -193,7 +206,8 @@ pub async fn a_rejected_id_is_rejected_again_beside_itself(t: &TestStore) {
     assert_eq!(rejected.iter().filter(|row| row.id == id).count(), 1);
 }
 
-pub async fn what_is_not_text_is_rejected_alone(t: &TestStore) {
+#[conformance(sqlite)]
+async fn what_is_not_text_is_rejected_alone(t: &TestStore) {
     t.hook("*").await;
     // Text to SQLite, but not UTF-8; and text with a NUL in it.
     for column in ["account", "event_type", "ordering_key", "dedup_key"] {
@@ -204,7 +218,8 @@ pub async fn what_is_not_text_is_rejected_alone(t: &TestStore) {
     an_odd_row_is_rejected_alone(t, "payload", "CAST(x'22ff22' AS TEXT)").await;
 }
 
-pub async fn a_missing_partition_is_our_own_fault(t: &TestStore) {
+#[conformance(postgres)]
+async fn a_missing_partition_is_our_own_fault(t: &TestStore) {
     let id = t.insert(&[event("a")]).await[0];
     t.advance(40 * 24 * 3600);
     let error = t.store.fan_out(t.request()).await.unwrap_err();
@@ -282,7 +297,8 @@ async fn assert_rejected(t: &TestStore, id: EventId, told: &str) {
     assert_eq!(row.rejected_at, t.now());
 }
 
-pub async fn a_damaged_database_rejects_no_row(t: &TestStore) {
+#[conformance]
+async fn a_damaged_database_rejects_no_row(t: &TestStore) {
     t.hook("*").await;
     let ids = t.insert(&["a", "b"].map(event)).await;
     let mut sql = t.sql().await;

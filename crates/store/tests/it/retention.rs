@@ -4,13 +4,14 @@ use postrider_core::{DeliveryId, EventId, HookId, NewEvent};
 use postrider_store::{
     Backend, DeliveryFilter, DeliveryState, Error, EventFilter, HookChange, Pruned, Retention, Step,
 };
-use postrider_tests::{TestStore, event, eventually};
+use postrider_tests::{TestStore, conformance, event, eventually};
 use std::time::Duration;
 
 const DAY: u64 = 24 * 3600;
 const KEPT: u64 = 30;
 
-pub async fn a_day_goes_when_its_last_moment_is_past(t: &TestStore) {
+#[conformance]
+async fn a_day_goes_when_its_last_moment_is_past(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 1).await;
     t.settle(&[t.accepted(&started[0])]).await;
@@ -33,7 +34,8 @@ pub async fn a_day_goes_when_its_last_moment_is_past(t: &TestStore) {
     assert_eq!(prune(t).await, Pruned::default());
 }
 
-pub async fn of_sixty_days_those_that_are_past_go(t: &TestStore) {
+#[conformance]
+async fn of_sixty_days_those_that_are_past_go(t: &TestStore) {
     let hook = t.hook("work").await;
     let mut days = Vec::new();
     for _ in 0..60 {
@@ -62,7 +64,8 @@ pub async fn of_sixty_days_those_that_are_past_go(t: &TestStore) {
     assert_eq!(attempts, 2 * 30);
 }
 
-pub async fn what_had_not_ended_is_ended_as_expired(t: &TestStore) {
+#[conformance]
+async fn what_had_not_ended_is_ended_as_expired(t: &TestStore) {
     let (held, retried, delayed) = (
         t.hook("held").await,
         t.hook("work").await,
@@ -106,7 +109,8 @@ pub async fn what_had_not_ended_is_ended_as_expired(t: &TestStore) {
     }
 }
 
-pub async fn many_are_ended_in_batches(t: &TestStore) {
+#[conformance]
+async fn many_are_ended_in_batches(t: &TestStore) {
     let hook = t.hook("work").await;
     let ids = t.waiting(hook, 25).await;
     past(t).await;
@@ -121,7 +125,8 @@ pub async fn many_are_ended_in_batches(t: &TestStore) {
     }
 }
 
-pub async fn one_in_flight_keeps_its_event(t: &TestStore) {
+#[conformance]
+async fn one_in_flight_keeps_its_event(t: &TestStore) {
     let hook = t.hook("work").await;
     let ids = t.waiting(hook, 1).await;
     past(t).await;
@@ -143,7 +148,8 @@ pub async fn one_in_flight_keeps_its_event(t: &TestStore) {
     assert_eq!(t.delivery(ids[0]).await.state, DeliveryState::Expired);
 }
 
-pub async fn one_that_started_with_its_fan_out_keeps_its_event(t: &TestStore) {
+#[conformance]
+async fn one_that_started_with_its_fan_out_keeps_its_event(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 1).await;
     past(t).await;
@@ -157,7 +163,8 @@ pub async fn one_that_started_with_its_fan_out_keeps_its_event(t: &TestStore) {
     gone(t, started[0].event.id).await;
 }
 
-pub async fn what_expired_is_told_for_a_week_longer(t: &TestStore) {
+#[conformance]
+async fn what_expired_is_told_for_a_week_longer(t: &TestStore) {
     let hook = t.hook("work").await;
     let ids = t.waiting(hook, 1).await;
     past(t).await;
@@ -176,7 +183,8 @@ pub async fn what_expired_is_told_for_a_week_longer(t: &TestStore) {
     assert_eq!(sql.number("SELECT count(*) FROM postrider_ended").await, 0);
 }
 
-pub async fn attempts_may_go_before_their_events(t: &TestStore) {
+#[conformance]
+async fn attempts_may_go_before_their_events(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 2).await;
     let (one, other) = (&started[0], &started[1]);
@@ -215,7 +223,8 @@ pub async fn attempts_may_go_before_their_events(t: &TestStore) {
     assert_eq!(attempts.iter().map(|a| a.number).collect::<Vec<_>>(), [3]);
 }
 
-pub async fn keys_and_rejected_rows_go_with_the_events(t: &TestStore) {
+#[conformance]
+async fn keys_and_rejected_rows_go_with_the_events(t: &TestStore) {
     t.hook("work").await;
     let mut keyed = event("work");
     keyed.dedup_key = Some("once".into());
@@ -232,7 +241,8 @@ pub async fn keys_and_rejected_rows_go_with_the_events(t: &TestStore) {
     assert_eq!(t.fan_out().await.duplicates, 0);
 }
 
-pub async fn a_jump_of_the_clock_by_a_day_takes_a_day(t: &TestStore) {
+#[conformance]
+async fn a_jump_of_the_clock_by_a_day_takes_a_day(t: &TestStore) {
     let hook = t.hook("work").await;
     let mut events = Vec::new();
     for _ in 0..4 {
@@ -262,7 +272,8 @@ pub async fn a_jump_of_the_clock_by_a_day_takes_a_day(t: &TestStore) {
     }
 }
 
-pub async fn a_clock_that_jumps_by_a_year_takes_nothing_for_a_day(t: &TestStore) {
+#[conformance]
+async fn a_clock_that_jumps_by_a_year_takes_nothing_for_a_day(t: &TestStore) {
     let hook = t.hook("work").await;
     let held = t.hook("held").await;
     change(t, held, HookChange::Pause).await;
@@ -307,7 +318,8 @@ pub async fn a_clock_that_jumps_by_a_year_takes_nothing_for_a_day(t: &TestStore)
     assert_eq!(t.delivery(delivery).await.state, DeliveryState::Expired);
 }
 
-pub async fn of_several_that_prune_at_once_one_does_the_work(t: &TestStore) {
+#[conformance]
+async fn of_several_that_prune_at_once_one_does_the_work(t: &TestStore) {
     let hook = t.hook("work").await;
     t.waiting(hook, 40).await;
     past(t).await;
@@ -326,7 +338,8 @@ pub async fn of_several_that_prune_at_once_one_does_the_work(t: &TestStore) {
     assert_eq!(sql.number("SELECT count(*) FROM postrider_events").await, 0);
 }
 
-pub async fn a_long_reader_delays_what_it_reads_and_nothing_else(t: &TestStore) {
+#[conformance(postgres)]
+async fn a_long_reader_delays_what_it_reads_and_nothing_else(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 1).await;
     t.settle(&[t.accepted(&started[0])]).await;
@@ -359,7 +372,8 @@ pub async fn a_long_reader_delays_what_it_reads_and_nothing_else(t: &TestStore) 
     );
 }
 
-pub async fn a_days_partitions_go_while_deliveries_run(t: &TestStore) {
+#[conformance(postgres)]
+async fn a_days_partitions_go_while_deliveries_run(t: &TestStore) {
     let hook = t.hook("work").await;
     t.waiting(hook, 50).await;
     past(t).await;
@@ -386,7 +400,8 @@ pub async fn a_days_partitions_go_while_deliveries_run(t: &TestStore) {
     assert_eq!(t.store.deliveries(filter).await.unwrap().len(), delivered);
 }
 
-pub async fn what_a_process_that_died_had_begun_is_finished(t: &TestStore) {
+#[conformance(postgres)]
+async fn what_a_process_that_died_had_begun_is_finished(t: &TestStore) {
     let hook = t.hook("work").await;
     let ids = t.waiting(hook, 2).await;
     past(t).await;
@@ -407,7 +422,8 @@ pub async fn what_a_process_that_died_had_begun_is_finished(t: &TestStore) {
     assert_eq!(tables_of(t, "20260302").await, 1);
 }
 
-pub async fn a_partition_that_a_person_detached_is_left_alone(t: &TestStore) {
+#[conformance(postgres)]
+async fn a_partition_that_a_person_detached_is_left_alone(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 1).await;
     t.settle(&[t.accepted(&started[0])]).await;
@@ -422,7 +438,8 @@ pub async fn a_partition_that_a_person_detached_is_left_alone(t: &TestStore) {
     assert_eq!(kept, 1);
 }
 
-pub async fn a_late_attempt_of_a_day_that_is_gone_stops_no_other(t: &TestStore) {
+#[conformance(postgres)]
+async fn a_late_attempt_of_a_day_that_is_gone_stops_no_other(t: &TestStore) {
     let hook = t.hook("work").await;
     let late = t.started(hook, 1).await;
     t.outlive_leases();

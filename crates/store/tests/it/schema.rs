@@ -4,10 +4,11 @@ use postrider_core::{KeyRing, slot_of};
 use postrider_store::{
     Backend, DatabaseSettings, Error, MIGRATIONS, SCHEMA_LEVEL, SchemaState, Store, open,
 };
-use postrider_tests::{TestDatabase, TestStore, event, slots, start};
+use postrider_tests::{TestDatabase, TestStore, conformance, event, slots, start};
 use std::sync::Arc;
 
-pub async fn migrating_an_empty_database_makes_it_current(t: &TestStore) {
+#[conformance]
+async fn migrating_an_empty_database_makes_it_current(t: &TestStore) {
     let (_database, store) = empty(t).await;
     assert_eq!(store.schema().await.unwrap(), SchemaState::Empty);
     let migrated = store.migrate(None, start()).await.unwrap();
@@ -18,14 +19,16 @@ pub async fn migrating_an_empty_database_makes_it_current(t: &TestStore) {
     assert_eq!(state, SchemaState::Current { slots: 1 });
 }
 
-pub async fn migrating_again_changes_nothing(t: &TestStore) {
+#[conformance]
+async fn migrating_again_changes_nothing(t: &TestStore) {
     let migrated = t.store.migrate(None, t.now()).await.unwrap();
     assert_eq!(migrated.applied, Vec::<String>::new());
     assert_eq!(migrated.total, MIGRATIONS.len());
     assert_eq!(migrated.slots, slots(t.backend()));
 }
 
-pub async fn of_several_that_migrate_at_once_one_does_the_work(t: &TestStore) {
+#[conformance]
+async fn of_several_that_migrate_at_once_one_does_the_work(t: &TestStore) {
     let (database, first) = empty(t).await;
     let mut stores = vec![first];
     for _ in 0..4 {
@@ -42,7 +45,8 @@ pub async fn of_several_that_migrate_at_once_one_does_the_work(t: &TestStore) {
     assert_eq!(applied, MIGRATIONS.len());
 }
 
-pub async fn a_database_too_new_for_the_binary_is_refused(t: &TestStore) {
+#[conformance]
+async fn a_database_too_new_for_the_binary_is_refused(t: &TestStore) {
     let needed = SCHEMA_LEVEL + 7;
     t.sql()
         .await
@@ -63,7 +67,8 @@ pub async fn a_database_too_new_for_the_binary_is_refused(t: &TestStore) {
     assert!(error.to_string().contains("upgrade"), "{error}");
 }
 
-pub async fn tables_without_a_record_of_their_migration_are_damage(t: &TestStore) {
+#[conformance]
+async fn tables_without_a_record_of_their_migration_are_damage(t: &TestStore) {
     let (database, store) = empty(t).await;
     let mut sql = database.connect().await;
     sql.run("CREATE TABLE postrider_outbox (id text)").await;
@@ -75,12 +80,20 @@ pub async fn tables_without_a_record_of_their_migration_are_damage(t: &TestStore
     );
 }
 
-pub async fn a_missing_table_is_damage(t: &TestStore) {
+#[conformance]
+async fn a_missing_table_is_damage(t: &TestStore) {
     t.sql().await.run("DROP TABLE postrider_ended").await;
     refused_as_damaged(&t.another().await).await;
 }
 
-pub async fn a_database_without_our_tables_says_what_to_do(t: &TestStore) {
+#[conformance]
+async fn a_missing_row_of_settings_is_damage(t: &TestStore) {
+    t.sql().await.run("DELETE FROM postrider_meta").await;
+    refused_as_damaged(&t.another().await).await;
+}
+
+#[conformance]
+async fn a_database_without_our_tables_says_what_to_do(t: &TestStore) {
     let (_database, store) = empty(t).await;
     let problems = [
         store.enqueue(&[event("a")]).await.unwrap_err(),
@@ -96,7 +109,8 @@ pub async fn a_database_without_our_tables_says_what_to_do(t: &TestStore) {
     }
 }
 
-pub async fn no_table_of_others_is_needed_or_touched(t: &TestStore) {
+#[conformance]
+async fn no_table_of_others_is_needed_or_touched(t: &TestStore) {
     let (database, store) = empty(t).await;
     let mut sql = database.connect().await;
     sql.run("CREATE TABLE invoices (id integer); INSERT INTO invoices VALUES (7)")
@@ -106,19 +120,22 @@ pub async fn no_table_of_others_is_needed_or_touched(t: &TestStore) {
     assert_eq!(sql.number("SELECT id FROM invoices").await, 7);
 }
 
-pub async fn the_databases_clock_goes_forward(t: &TestStore) {
+#[conformance]
+async fn the_databases_clock_goes_forward(t: &TestStore) {
     let first = t.store.now().await.unwrap();
     let second = t.store.now().await.unwrap();
     assert!(start() < first && first <= second, "{first} {second}");
 }
 
-pub async fn after_closing_every_call_fails(t: &TestStore) {
+#[conformance]
+async fn after_closing_every_call_fails(t: &TestStore) {
     t.store.close().await;
     assert!(t.store.peek().await.is_err());
     assert!(t.store.enqueue(&[event("a")]).await.is_err());
 }
 
-pub async fn slots_only_grow(t: &TestStore) {
+#[conformance(postgres)]
+async fn slots_only_grow(t: &TestStore) {
     let more = slots(t.backend()) * 4;
     let grown = t.store.migrate(Some(more), t.now()).await.unwrap();
     assert_eq!(grown.slots, more);
@@ -128,7 +145,8 @@ pub async fn slots_only_grow(t: &TestStore) {
     assert_eq!(state, SchemaState::Current { slots: more });
 }
 
-pub async fn slots_do_not_grow_while_rows_with_keys_are_queued(t: &TestStore) {
+#[conformance(postgres)]
+async fn slots_do_not_grow_while_rows_with_keys_are_queued(t: &TestStore) {
     let before = slots(t.backend());
     t.insert(&[event("a").ordering_key("customer-7")]).await;
     assert!(t.store.migrate(Some(before * 4), t.now()).await.is_err());
@@ -138,7 +156,8 @@ pub async fn slots_do_not_grow_while_rows_with_keys_are_queued(t: &TestStore) {
     t.store.migrate(Some(before * 4), t.now()).await.unwrap();
 }
 
-pub async fn bare_inserts_spread_over_the_slots_and_keys_keep_theirs(t: &TestStore) {
+#[conformance(postgres)]
+async fn bare_inserts_spread_over_the_slots_and_keys_keep_theirs(t: &TestStore) {
     t.store.migrate(Some(16), t.now()).await.unwrap();
     let mut sql = t.sql().await;
     sql.run(
@@ -154,7 +173,8 @@ pub async fn bare_inserts_spread_over_the_slots_and_keys_keep_theirs(t: &TestSto
     }
 }
 
-pub async fn a_password_is_not_told(t: &TestStore) {
+#[conformance(postgres)]
+async fn a_password_is_not_told(t: &TestStore) {
     let (user, rest) = t.database.url().split_once('@').expect("a user");
     let (url, password) = match user.trim_start_matches("postgres://").split_once(':') {
         Some((_, password)) => (t.database.url().to_owned(), password),
@@ -166,20 +186,23 @@ pub async fn a_password_is_not_told(t: &TestStore) {
     assert!(!told.contains(password), "{told}");
 }
 
-pub async fn more_than_one_slot_is_refused(t: &TestStore) {
+#[conformance(sqlite)]
+async fn more_than_one_slot_is_refused(t: &TestStore) {
     let error = t.store.migrate(Some(8), t.now()).await.unwrap_err();
     assert!(error.to_string().contains("PostgreSQL"), "{error}");
     let state = t.store.schema().await.unwrap();
     assert_eq!(state, SchemaState::Current { slots: 1 });
 }
 
-pub async fn any_number_of_workers_may_claim_a_server(t: &TestStore) {
+#[conformance(postgres)]
+async fn any_number_of_workers_may_claim_a_server(t: &TestStore) {
     let first = t.store.claim_worker().await.unwrap();
     let second = t.another().await.claim_worker().await.unwrap();
     assert!(!first.is_exclusive() && !second.is_exclusive());
 }
 
-pub async fn one_worker_at_a_time_claims_a_file(t: &TestStore) {
+#[conformance(sqlite)]
+async fn one_worker_at_a_time_claims_a_file(t: &TestStore) {
     let elsewhere = t.another().await;
     let claim = t.store.claim_worker().await.unwrap();
     assert!(claim.is_exclusive());

@@ -2,9 +2,10 @@
 
 use postrider_core::{BasicAuth, KeyRing, KeyScope, KeyToken, NewKey, SealError, SigningSecret};
 use postrider_store::{Backend, Error, HookChange};
-use postrider_tests::{TestStore, event, new_hook};
+use postrider_tests::{TestStore, conformance, event, new_hook};
 
-pub async fn no_secret_stands_in_the_database_in_the_clear(t: &TestStore) {
+#[conformance]
+async fn no_secret_stands_in_the_database_in_the_clear(t: &TestStore) {
     let mut hook = new_hook("default", &["*"]);
     hook.credentials.basic = Some(BasicAuth {
         user: "the-basic-user".into(),
@@ -51,7 +52,8 @@ pub async fn no_secret_stands_in_the_database_in_the_clear(t: &TestStore) {
     }
 }
 
-pub async fn what_was_sealed_opens_again(t: &TestStore) {
+#[conformance]
+async fn what_was_sealed_opens_again(t: &TestStore) {
     let mut hook = new_hook("default", &["*"]);
     hook.credentials.basic = Some(BasicAuth {
         user: "ü".into(),
@@ -66,7 +68,8 @@ pub async fn what_was_sealed_opens_again(t: &TestStore) {
     assert!(!opened.locked);
 }
 
-pub async fn a_hook_whose_secret_cannot_be_opened_waits(t: &TestStore) {
+#[conformance]
+async fn a_hook_whose_secret_cannot_be_opened_waits(t: &TestStore) {
     let hook = t.hook("*").await;
     let stranger = t.with_keys(&other_keys()).await;
     t.insert(&[event("a"), event("a")]).await;
@@ -86,7 +89,8 @@ pub async fn a_hook_whose_secret_cannot_be_opened_waits(t: &TestStore) {
     );
 }
 
-pub async fn one_locked_hook_does_not_stop_the_others(t: &TestStore) {
+#[conformance]
+async fn one_locked_hook_does_not_stop_the_others(t: &TestStore) {
     t.hook("*").await;
     let stranger = t.with_keys(&other_keys()).await;
     let own = stranger
@@ -99,7 +103,8 @@ pub async fn one_locked_hook_does_not_stop_the_others(t: &TestStore) {
     assert_eq!(done.started[0].hook.id, own.id);
 }
 
-pub async fn without_a_key_no_secret_is_stored(t: &TestStore) {
+#[conformance(postgres)]
+async fn without_a_key_no_secret_is_stored(t: &TestStore) {
     let keyless = t.with_keys(&KeyRing::default()).await;
     let hook = new_hook("default", &["*"]);
     let error = keyless

@@ -4,10 +4,11 @@ use postrider_core::{LeaseToken, Outcome, Reason, RetrySchedule};
 use postrider_store::{
     AttemptReport, Backend, DeliveryReport, DeliveryState, SettleResult, Settlement, Step,
 };
-use postrider_tests::{TestStore, refusal};
+use postrider_tests::{TestStore, conformance, refusal};
 use std::time::Duration;
 
-pub async fn a_delivered_one_is_over_and_its_attempt_tells(t: &TestStore) {
+#[conformance]
+async fn a_delivered_one_is_over_and_its_attempt_tells(t: &TestStore) {
     let hook = t.hook("work").await;
     let leased = t.started(hook, 1).await.remove(0);
     let settlement = t.accepted(&leased);
@@ -31,7 +32,8 @@ pub async fn a_delivered_one_is_over_and_its_attempt_tells(t: &TestStore) {
     assert!(t.lease(&[hook]).await.is_empty());
 }
 
-pub async fn a_retry_waits_for_its_time(t: &TestStore) {
+#[conformance]
+async fn a_retry_waits_for_its_time(t: &TestStore) {
     let hook = t.hook("work").await;
     let leased = t.started(hook, 1).await.remove(0);
     assert_eq!(effect(t, &[t.refused(&leased, 300)]).await, took_effect(1));
@@ -52,7 +54,8 @@ pub async fn a_retry_waits_for_its_time(t: &TestStore) {
     assert_eq!(attempts[0].error.as_deref(), Some("answered 500"));
 }
 
-pub async fn a_failed_one_stands_with_its_reason(t: &TestStore) {
+#[conformance]
+async fn a_failed_one_stands_with_its_reason(t: &TestStore) {
     let hook = t.hook("work").await;
     let leased = t.started(hook, 1).await.remove(0);
     let step = Step::Failed(Reason::Exhausted);
@@ -67,7 +70,8 @@ pub async fn a_failed_one_stands_with_its_reason(t: &TestStore) {
     assert_eq!(attempts[0].status, None);
 }
 
-pub async fn a_stale_token_changes_nothing(t: &TestStore) {
+#[conformance]
+async fn a_stale_token_changes_nothing(t: &TestStore) {
     let hook = t.hook("work").await;
     let stale = t.started(hook, 1).await.remove(0);
     t.outlive_leases();
@@ -97,7 +101,8 @@ pub async fn a_stale_token_changes_nothing(t: &TestStore) {
     assert_eq!(report.attempts, 1, "late attempts are not counted");
 }
 
-pub async fn a_settlement_of_an_ended_delivery_is_late(t: &TestStore) {
+#[conformance]
+async fn a_settlement_of_an_ended_delivery_is_late(t: &TestStore) {
     let hook = t.hook("work").await;
     let stale = t.started(hook, 1).await.remove(0);
     t.outlive_leases();
@@ -113,7 +118,8 @@ pub async fn a_settlement_of_an_ended_delivery_is_late(t: &TestStore) {
     assert_eq!(t.shown(hook).await.fail_count, 1);
 }
 
-pub async fn a_settlement_made_before_changes_nothing_at_all(t: &TestStore) {
+#[conformance]
+async fn a_settlement_made_before_changes_nothing_at_all(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 3).await;
     let settlements = [
@@ -139,7 +145,8 @@ pub async fn a_settlement_made_before_changes_nothing_at_all(t: &TestStore) {
     assert_eq!(effect(t, &[t.accepted(&again)]).await, took_effect(1));
 }
 
-pub async fn a_batch_may_mix_new_late_and_repeated_settlements(t: &TestStore) {
+#[conformance]
+async fn a_batch_may_mix_new_late_and_repeated_settlements(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 3).await;
     let (first, second) = (t.accepted(&started[0]), t.accepted(&started[1]));
@@ -151,7 +158,8 @@ pub async fn a_batch_may_mix_new_late_and_repeated_settlements(t: &TestStore) {
     assert_eq!(settled.late, [started[2].id]);
 }
 
-pub async fn a_late_attempt_is_recorded_once(t: &TestStore) {
+#[conformance]
+async fn a_late_attempt_is_recorded_once(t: &TestStore) {
     let hook = t.hook("work").await;
     let leased = t.started(hook, 1).await.remove(0);
     t.settle(&[t.accepted(&leased)]).await;
@@ -162,7 +170,8 @@ pub async fn a_late_attempt_is_recorded_once(t: &TestStore) {
     assert_eq!(t.attempts(leased.id).await.len(), 2);
 }
 
-pub async fn a_response_is_stored_whatever_bytes_it_has(t: &TestStore) {
+#[conformance]
+async fn a_response_is_stored_whatever_bytes_it_has(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 3).await;
     let responses: [&[u8]; 3] = [b"a\0b", b"\xff\xfe\x80", b""];
@@ -196,7 +205,8 @@ pub async fn a_response_is_stored_whatever_bytes_it_has(t: &TestStore) {
     assert_eq!(third.unwrap_or_default(), "");
 }
 
-pub async fn an_error_text_loses_its_nul(t: &TestStore) {
+#[conformance]
+async fn an_error_text_loses_its_nul(t: &TestStore) {
     let hook = t.hook("work").await;
     let leased = t.started(hook, 1).await.remove(0);
     let outcome = Outcome::Unreachable {
@@ -210,7 +220,8 @@ pub async fn an_error_text_loses_its_nul(t: &TestStore) {
     assert_eq!(t.shown(hook).await.last_error.as_deref(), Some(told));
 }
 
-pub async fn a_refused_response_is_scrubbed_while_the_others_settle(t: &TestStore) {
+#[conformance]
+async fn a_refused_response_is_scrubbed_while_the_others_settle(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 40).await;
     let cursed = format!("NEW.response = {}", t.bytes(b"cursed"));
@@ -238,7 +249,8 @@ pub async fn a_refused_response_is_scrubbed_while_the_others_settle(t: &TestStor
     assert_eq!(other[0].response.as_deref(), Some("the response"));
 }
 
-pub async fn a_thousand_settle_in_one_call(t: &TestStore) {
+#[conformance]
+async fn a_thousand_settle_in_one_call(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 1_000).await;
     let settlements: Vec<_> = started
@@ -262,11 +274,13 @@ pub async fn a_thousand_settle_in_one_call(t: &TestStore) {
     }
 }
 
-pub async fn nothing_to_settle_is_no_work(t: &TestStore) {
+#[conformance]
+async fn nothing_to_settle_is_no_work(t: &TestStore) {
     assert_eq!(t.settle(&[]).await, SettleResult::default());
 }
 
-pub async fn settling_does_not_depend_on_the_hook_still_being_there(t: &TestStore) {
+#[conformance]
+async fn settling_does_not_depend_on_the_hook_still_being_there(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 2).await;
     t.store.remove_hook(hook, "test", t.now()).await.unwrap();

@@ -6,10 +6,11 @@ use postrider_core::{
 use postrider_store::{
     BulkPage, DeliveryState, HookChange, Leased, Redelivery, Settlement, Step, Store,
 };
-use postrider_tests::{TestStore, event, new_hook, refusal};
+use postrider_tests::{TestStore, conformance, event, new_hook, refusal};
 use std::time::Duration;
 
-pub async fn a_retry_goes_where_the_attempts_before_it_went(t: &TestStore) {
+#[conformance]
+async fn a_retry_goes_where_the_attempts_before_it_went(t: &TestStore) {
     let hook = hook_at(t, "first").await;
     let started = t.started(hook, 2).await;
     assert!(started.iter().all(|leased| leased.target.is_none()));
@@ -37,7 +38,8 @@ pub async fn a_retry_goes_where_the_attempts_before_it_went(t: &TestStore) {
     assert_eq!(state, DeliveryState::Delivered);
 }
 
-pub async fn one_that_waited_before_goes_where_its_first_attempt_went(t: &TestStore) {
+#[conformance]
+async fn one_that_waited_before_goes_where_its_first_attempt_went(t: &TestStore) {
     let hook = hook_at(t, "first").await;
     t.waiting(hook, 1).await;
     point(t, hook, "second").await;
@@ -49,7 +51,8 @@ pub async fn one_that_waited_before_goes_where_its_first_attempt_went(t: &TestSt
     assert_eq!(again.target.as_deref(), Some(&target("second", &again)));
 }
 
-pub async fn it_is_kept_when_given_back_and_when_workers_are_lost(t: &TestStore) {
+#[conformance]
+async fn it_is_kept_when_given_back_and_when_workers_are_lost(t: &TestStore) {
     let hook = hook_at(t, "first").await;
     let id = retried(t, hook).await;
     let leased = t.lease(&[hook]).await.remove(0);
@@ -67,7 +70,8 @@ pub async fn it_is_kept_when_given_back_and_when_workers_are_lost(t: &TestStore)
     assert_eq!(t.delivery(id).await.attempts, 2);
 }
 
-pub async fn a_late_settlement_keeps_none(t: &TestStore) {
+#[conformance]
+async fn a_late_settlement_keeps_none(t: &TestStore) {
     let hook = hook_at(t, "first").await;
     let leased = t.started(hook, 1).await.remove(0);
     t.outlive_leases();
@@ -80,7 +84,8 @@ pub async fn a_late_settlement_keeps_none(t: &TestStore) {
     assert_eq!(leased_target(t, hook).await, None);
 }
 
-pub async fn one_that_is_sent_again_goes_where_the_hook_points(t: &TestStore) {
+#[conformance]
+async fn one_that_is_sent_again_goes_where_the_hook_points(t: &TestStore) {
     let hook = hook_at(t, "first").await;
     let waits = retried(t, hook).await;
     t.store.redeliver(waits, t.now()).await.unwrap();
@@ -111,7 +116,8 @@ pub async fn one_that_is_sent_again_goes_where_the_hook_points(t: &TestStore) {
     }
 }
 
-pub async fn held_ones_that_are_sent_again_go_where_the_hook_points(t: &TestStore) {
+#[conformance]
+async fn held_ones_that_are_sent_again_go_where_the_hook_points(t: &TestStore) {
     let hook = hook_at(t, "first").await;
     let id = retried(t, hook).await;
     change(t, hook, HookChange::Pause).await;
@@ -128,7 +134,8 @@ pub async fn held_ones_that_are_sent_again_go_where_the_hook_points(t: &TestStor
     assert_eq!((leased.id, leased.target), (id, None));
 }
 
-pub async fn a_target_is_sealed_for_its_hook(t: &TestStore) {
+#[conformance]
+async fn a_target_is_sealed_for_its_hook(t: &TestStore) {
     let (hook, other) = (hook_at(t, "first").await, t.hook("other").await);
     let id = retried(t, hook).await;
     let mut sql = t.sql().await;
@@ -158,7 +165,8 @@ pub async fn a_target_is_sealed_for_its_hook(t: &TestStore) {
     assert_eq!(report.next_attempt_at, Some(later));
 }
 
-pub async fn a_target_opens_with_the_key_it_was_sealed_with(t: &TestStore) {
+#[conformance]
+async fn a_target_opens_with_the_key_it_was_sealed_with(t: &TestStore) {
     let [old, new] = [KeyRing::generate_key(), KeyRing::generate_key()];
     let with = async |keys: &[&str]| {
         let keys = KeyRing::new(keys.iter().copied()).unwrap();

@@ -2,12 +2,13 @@
 
 use postrider_core::{HookId, Reason, RetrySchedule};
 use postrider_store::{DeliveryState, HookChange, Step, Upkeep};
-use postrider_tests::{TestStore, event, refusal};
+use postrider_tests::{TestStore, conformance, event, refusal};
 use std::time::Duration;
 
 const DAY: u64 = 24 * 3600;
 
-pub async fn deliveries_of_a_deleted_hook_are_cancelled_in_batches(t: &TestStore) {
+#[conformance]
+async fn deliveries_of_a_deleted_hook_are_cancelled_in_batches(t: &TestStore) {
     let hook = t.hook("work").await;
     let ids = t.waiting(hook, 5).await;
     assert_eq!(upkeep(t, 100).await, Upkeep::default());
@@ -26,7 +27,8 @@ pub async fn deliveries_of_a_deleted_hook_are_cancelled_in_batches(t: &TestStore
     assert_eq!(upkeep(t, 100).await, Upkeep::default());
 }
 
-pub async fn deliveries_of_other_hooks_are_left_alone(t: &TestStore) {
+#[conformance]
+async fn deliveries_of_other_hooks_are_left_alone(t: &TestStore) {
     let deleted = t.hook("*").await;
     let (active, paused) = (t.hook("*").await, t.hook("*").await);
     t.insert_many("a", 2).await;
@@ -41,7 +43,8 @@ pub async fn deliveries_of_other_hooks_are_left_alone(t: &TestStore) {
     assert_eq!(t.shown(paused).await.held, 2);
 }
 
-pub async fn what_is_in_flight_is_cancelled_when_it_comes_back(t: &TestStore) {
+#[conformance]
+async fn what_is_in_flight_is_cancelled_when_it_comes_back(t: &TestStore) {
     let hook = t.hook("work").await;
     let started = t.started(hook, 3).await;
     t.store.remove_hook(hook, "test", t.now()).await.unwrap();
@@ -68,7 +71,8 @@ pub async fn what_is_in_flight_is_cancelled_when_it_comes_back(t: &TestStore) {
     assert_eq!(report.state, DeliveryState::Delivered);
 }
 
-pub async fn deliveries_still_to_come_are_cancelled_too(t: &TestStore) {
+#[conformance]
+async fn deliveries_still_to_come_are_cancelled_too(t: &TestStore) {
     let hook = t.hook("work").await;
     let later = t.now() + Duration::from_secs(3 * DAY);
     t.insert(&[event("work").deliver_after(later)]).await;
@@ -77,7 +81,8 @@ pub async fn deliveries_still_to_come_are_cancelled_too(t: &TestStore) {
     assert_eq!(all_cancelled(t, 100).await, 1);
 }
 
-pub async fn a_jump_of_the_clock_finds_room_after_upkeep(t: &TestStore) {
+#[conformance]
+async fn a_jump_of_the_clock_finds_room_after_upkeep(t: &TestStore) {
     let hook = t.hook("work").await;
     for days in [1, 40, 400] {
         t.advance(days * DAY);
@@ -91,7 +96,8 @@ pub async fn a_jump_of_the_clock_finds_room_after_upkeep(t: &TestStore) {
     works(t, hook).await;
 }
 
-pub async fn several_may_do_upkeep_at_once(t: &TestStore) {
+#[conformance]
+async fn several_may_do_upkeep_at_once(t: &TestStore) {
     let hook = t.hook("work").await;
     t.waiting(hook, 30).await;
     t.store.remove_hook(hook, "test", t.now()).await.unwrap();

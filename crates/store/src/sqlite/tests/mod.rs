@@ -1,24 +1,23 @@
-//! What is SQLite's own: files, foreign processes, rows that no other database would take.
-//! The contract itself is tested for every store in `tests/`.
+//! What only SQLite has: a file, applications that write to it, rows that no other database
+//! accepts, and plans that its planner makes.
+//!
+//! The contract of every store is tested by the conformance suite in `tests/`.
 
 mod files;
-mod history;
+mod odd_rows;
 mod plans;
-
-mod poison;
 mod sharing;
-mod work;
 
 use super::SqliteStore;
 use crate::{
-    Capacity, Database, FanOutRequest, FanOutResult, History, Hooks, LeaseRequest, Leased, Outbox,
+    Capacity, Database, FanOutRequest, FanOutResult, Hooks, LeaseRequest, Leased, Outbox,
     Settlement, Step,
 };
 use chrono::{DateTime, TimeDelta};
 use postrider_core::{
-    Attempt, AttemptId, HealthPolicy, HookCredentials, HookId, KeyRing, LeaseToken, NewEvent,
-    NewHook, Outcome, SigningSecret, Timestamp, WorkerId,
+    Attempt, AttemptId, HookId, KeyRing, LeaseToken, NewEvent, Outcome, Timestamp, WorkerId,
 };
+use postrider_tests::{new_hook, policy};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, SqliteConnection};
 use std::path::PathBuf;
@@ -77,7 +76,7 @@ impl TestFile {
     }
 
     async fn hook(&self, pattern: &str) -> HookId {
-        let hook = new_hook(pattern);
+        let hook = new_hook("default", &[pattern]);
         self.store
             .create_hook(hook, "test", now())
             .await
@@ -111,19 +110,6 @@ fn later() -> Timestamp {
     now() + TimeDelta::minutes(1)
 }
 
-fn new_hook(pattern: &str) -> NewHook {
-    NewHook {
-        alias: None,
-        account: "default".into(),
-        url: "https://example.com/hook".into(),
-        events: vec![pattern.parse().unwrap()],
-        profile: "standard".into(),
-        settings: Default::default(),
-        credentials: HookCredentials::signed_with(SigningSecret::generate()),
-        at_most: None,
-    }
-}
-
 fn fan_out(capacity: u32) -> FanOutRequest {
     FanOutRequest {
         slot: 0,
@@ -151,36 +137,19 @@ fn lease(hook: HookId, limit: u32, now: Timestamp) -> LeaseRequest {
     }
 }
 
-fn settlement(leased: &Leased, outcome: Outcome, step: Step) -> Settlement {
+fn accepted(leased: &Leased) -> Settlement {
     Settlement {
         attempt: Attempt {
             id: AttemptId::draw(now()),
             number: leased.attempts + 1,
             at: now(),
             duration: Duration::from_millis(20),
-            outcome,
-            response: b"ok \xff".to_vec(),
+            outcome: Outcome::Accepted { status: 200 },
+            response: Vec::new(),
         },
         leased: leased.clone(),
-        step,
-        policy: POLICY,
+        step: Step::Delivered,
+        policy: policy(),
         keeps_target: false,
     }
 }
-
-fn accepted(leased: &Leased) -> Settlement {
-    settlement(leased, Outcome::Accepted { status: 200 }, Step::Delivered)
-}
-
-fn refused(leased: &Leased, status: u16, step: Step) -> Settlement {
-    let outcome = Outcome::refused(status, None);
-    settlement(leased, outcome, step)
-}
-
-const POLICY: HealthPolicy = HealthPolicy {
-    back_off_after: 5,
-    back_off_max: Duration::from_secs(900),
-    disable_after_failures: 3,
-    disable_after: Duration::ZERO,
-    disable_when_exhausted: false,
-};

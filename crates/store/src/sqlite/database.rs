@@ -1,0 +1,46 @@
+//! The file: its clock, its tables, the connections to it, and the one worker process.
+
+use super::values::moment;
+use super::{SqliteStore, lock, schema};
+use crate::{Database, Migrated, PoolGauge, Result, SchemaState, WorkerClaim};
+use async_trait::async_trait;
+use postrider_core::Timestamp;
+
+#[async_trait]
+impl Database for SqliteStore {
+    async fn now(&self) -> Result<Timestamp> {
+        let micros = sqlx::query_scalar(
+            "-- postrider: now
+            SELECT CAST(round(unixepoch('now', 'subsec') * 1000) AS INTEGER) * 1000",
+        )
+        .fetch_one(&self.readers)
+        .await?;
+        Ok(moment(micros))
+    }
+
+    async fn schema(&self) -> Result<SchemaState> {
+        let mut tx = self.readers.begin().await?;
+        schema::state(&mut tx).await
+    }
+
+    async fn migrate(&self, slots: Option<u16>, now: Timestamp) -> Result<Migrated> {
+        schema::migrate(self, slots, now).await
+    }
+
+    fn describe(&self) -> String {
+        format!("the SQLite file {}", self.path.display())
+    }
+
+    fn pools(&self) -> Vec<PoolGauge> {
+        vec![PoolGauge::of("readers", &self.readers)]
+    }
+
+    async fn claim_worker(&self) -> Result<WorkerClaim> {
+        lock::claim_worker(&self.path)
+    }
+
+    async fn close(&self) {
+        self.writer.close().await;
+        self.readers.close().await;
+    }
+}
