@@ -31,8 +31,8 @@ struct EntryBody {
     /// Time of the change.
     #[schema(value_type = String, format = DateTime)]
     at: Timestamp,
-    /// Kind of change: `created`, `changed`, `paused`, `enabled`, `disabled`, `secret_rotated`, `removed`,
-    /// `warned` or `discarded`.
+    /// Kind of change: `created`, `changed`, `paused`, `enabled`, `disabled`, `secret_rotated`,
+    /// `removed`, `warned` or `discarded`.
     action: String,
     /// Who made the change: `postrider`, `cli`, or `api` and the id of a key.
     actor: String,
