@@ -85,7 +85,7 @@ async fn an_order_is_set_by_the_command_line_and_shown(backend: Backend) {
     let row = shown
         .stdout
         .lines()
-        .find(|row| row.starts_with("on_failure"));
+        .find(|row| row.trim_start().starts_with("on_failure"));
     assert!(
         row.is_some_and(|row| row.ends_with(" skip")),
         "{}",

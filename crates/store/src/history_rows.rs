@@ -1,7 +1,7 @@
 //! The rows of history, and the reports that are made of them.
 
 use crate::row_state::{BLOCKED_REASON, RowState, StateColumns};
-use crate::stored_row::StoredRow;
+use crate::stored_row::{StoredRow, WrittenRow};
 use crate::{
     AttemptReport, DeliveryReport, DeliveryState, EventReport, EventState, RejectedReport,
 };
@@ -132,7 +132,7 @@ pub(crate) fn delivery_reports(
 }
 
 /// Reads an event as it is shown, from any of the three tables it may be in.
-pub(crate) fn event_report(row: &impl StoredRow) -> sqlx::Result<EventReport> {
+pub(crate) fn event_report(row: &impl WrittenRow) -> sqlx::Result<EventReport> {
     let name = row.text("state")?;
     let payload = row.lossy_text_or_null("payload")?;
     Ok(EventReport {
@@ -151,7 +151,7 @@ pub(crate) fn event_report(row: &impl StoredRow) -> sqlx::Result<EventReport> {
 }
 
 /// Reads an attempt as it is shown.
-pub(crate) fn attempt_report(row: &impl StoredRow) -> sqlx::Result<AttemptReport> {
+pub(crate) fn attempt_report(row: &impl WrittenRow) -> sqlx::Result<AttemptReport> {
     let status = row.number_or_null("status")?;
     Ok(AttemptReport {
         id: AttemptId(row.uuid("id")?),
@@ -167,7 +167,7 @@ pub(crate) fn attempt_report(row: &impl StoredRow) -> sqlx::Result<AttemptReport
 }
 
 /// Reads a rejected row as it is shown.
-pub(crate) fn rejected_report(row: &impl StoredRow) -> sqlx::Result<RejectedReport> {
+pub(crate) fn rejected_report(row: &impl WrittenRow) -> sqlx::Result<RejectedReport> {
     Ok(RejectedReport {
         id: EventId(row.uuid("id")?),
         reason: row.text("reason")?,

@@ -49,7 +49,7 @@ impl Backend {
 }
 
 /// Opens the database: connects to PostgreSQL, or creates the SQLite file if it is missing. The
-/// tables are not checked: see [`Store::schema`].
+/// tables are not checked: see [`Database::schema`](crate::Database::schema).
 ///
 /// # Errors
 /// When the URL cannot be used or the database does not answer.

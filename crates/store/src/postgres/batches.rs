@@ -5,7 +5,7 @@
 //! be.
 
 use super::health::make_durable;
-use super::leases::{read_leased, taken_columns};
+use super::leased_rows::{read_leased, taken_columns};
 use crate::batch::{BatchKey, Candidate, Unit, cut, looked_at};
 use crate::lease::LeasedRow;
 use crate::{LeaseRequest, Result};

@@ -8,6 +8,7 @@
 use super::PostgresStore;
 use super::batches::{leave, take_batch_members, take_batches};
 use super::lease_group;
+use super::leased_rows::{read_leased, taken_columns};
 use super::order::take_in_turn;
 use super::recover;
 use super::row_state::waits_until;
@@ -23,7 +24,7 @@ use chrono::{NaiveDate, TimeDelta};
 use postrider_core::{
     DeliveryId, Event, EventId, HookId, LeaseToken, Payload, Schedules, Timestamp, monotonic_now,
 };
-use sqlx::postgres::{PgBindIterExt, PgRow};
+use sqlx::postgres::PgBindIterExt;
 use sqlx::{PgConnection, Row};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError};
@@ -253,42 +254,6 @@ fn wanted(request: &LeaseRequest, cache: &HookCache) -> BTreeMap<HookId, u32> {
     wanted
         .filter(|(hook, places)| *places > 0 && !locked(hook))
         .collect()
-}
-
-/// The columns of a delivery that is leased, and the version of the hooks.
-macro_rules! taken_columns {
-    () => {
-        "id, day, event_id, hook_id, event_seq, batch_id, attempts, earlier_attempts,
-                  next_attempt_at, target,
-                  (SELECT hooks_version FROM postrider_meta WHERE singleton) AS hooks_version"
-    };
-}
-pub(super) use taken_columns;
-
-/// The rows that a statement leased, the longest due first, and the version of the hooks that
-/// decided; `None` if it leased none.
-pub(super) fn read_leased(rows: &[PgRow]) -> Result<(Option<i64>, Vec<LeasedRow>)> {
-    let version = rows
-        .first()
-        .map(|row| row.try_get("hooks_version"))
-        .transpose()?;
-    let leased = rows.iter().map(|row| {
-        Ok(LeasedRow {
-            id: DeliveryId(row.try_get("id")?),
-            day: row.try_get("day")?,
-            event: EventId(row.try_get("event_id")?),
-            hook: HookId(row.try_get("hook_id")?),
-            event_seq: row.try_get("event_seq")?,
-            batch: row.try_get::<Option<Uuid>, _>("batch_id")?.map(DeliveryId),
-            attempts: row.try_get::<i32, _>("attempts")?.unsigned_abs(),
-            earlier_attempts: row.try_get::<i32, _>("earlier_attempts")?.unsigned_abs(),
-            due: row.try_get("next_attempt_at")?,
-            target: row.try_get("target")?,
-        })
-    });
-    let mut leased = leased.collect::<Result<Vec<_>>>()?;
-    leased.sort_unstable_by_key(|row| (row.due, row.id));
-    Ok((version, leased))
 }
 
 /// Leases from hooks without an order, longest due first. The number is the version of the hooks at

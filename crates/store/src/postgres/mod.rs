@@ -28,6 +28,7 @@ mod hooks;
 mod idempotency;
 mod keys;
 mod lease_group;
+mod leased_rows;
 mod leases;
 mod operational_events;
 mod order;

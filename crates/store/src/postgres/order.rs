@@ -5,7 +5,7 @@
 //! in between and leave the other blocked for ever. The rows alone tell whose turn it is: it does
 //! not matter which worker asks, or what one that died knew.
 
-use super::leases::{read_leased, taken_columns};
+use super::leased_rows::{read_leased, taken_columns};
 use super::row_state::no_time;
 use crate::lease::LeasedRow;
 use crate::order::{Due, First, Turns, turns};

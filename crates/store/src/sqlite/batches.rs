@@ -2,7 +2,7 @@
 //!
 //! There is one writer, so what is cut in a transaction is cut by it alone.
 
-use super::leases::leased_columns;
+use super::leased_rows::leased_columns;
 use super::values::{micros, rows};
 use crate::batch::{BatchKey, Candidate, Unit, cut, looked_at};
 use crate::lease::LeasedRow;

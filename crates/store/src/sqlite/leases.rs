@@ -6,9 +6,10 @@
 use super::SqliteStore;
 use super::batches::{lease_batch_members, lease_batches, replace_leaders};
 use super::lease_group::give_back_started;
+use super::leased_rows::leased_columns;
 use super::order::lease_in_turn;
 use super::recover;
-use super::values::{day_number, day_of, micros, moment, rows};
+use super::values::{day_number, micros, moment, rows};
 use crate::batch::batching_of;
 use crate::lease::{LeasedEvents, LeasedRow, Unfit, requests};
 use crate::row_state::WITH_LEADER;
@@ -160,32 +161,6 @@ impl Queue for SqliteStore {
         schedules: &dyn Schedules,
     ) -> Result<RecoverResult> {
         recover::recover(self, slot, now, limit, schedules).await
-    }
-}
-
-/// The columns of a delivery that is leased.
-macro_rules! leased_columns {
-    () => {
-        "id, day, event_id, hook_id, event_seq, batch_id, attempts, earlier_attempts,
-            next_attempt_at, target"
-    };
-}
-pub(super) use leased_columns;
-
-impl FromRow<'_, SqliteRow> for LeasedRow {
-    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            id: DeliveryId(row.try_get("id")?),
-            day: day_of(row.try_get("day")?),
-            event: EventId(row.try_get("event_id")?),
-            hook: HookId(row.try_get("hook_id")?),
-            event_seq: row.try_get("event_seq")?,
-            batch: row.try_get::<Option<Uuid>, _>("batch_id")?.map(DeliveryId),
-            attempts: row.try_get("attempts")?,
-            earlier_attempts: row.try_get("earlier_attempts")?,
-            due: moment(row.try_get("next_attempt_at")?),
-            target: row.try_get("target")?,
-        })
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! There is one writer, so what a transaction sees of a key stays so until its commit.
 
-use super::leases::leased_columns;
+use super::leased_rows::leased_columns;
 use super::values::{micros, rows};
 use crate::lease::LeasedRow;
 use crate::order::{Due, First, turns};

@@ -35,7 +35,7 @@ pub use outbox::{EnqueuedOnce, IDEMPOTENCY_KEPT, Idempotency, Outbox};
 pub use queue::Queue;
 pub use recovery::Recovery;
 
-/// Everything that is kept in one database: what [`open`](crate::open) returns.
+/// Everything that is kept in one database: what [`open`](crate::open()) returns.
 pub trait Store:
     Database
     + Outbox

@@ -6,7 +6,7 @@
 //!
 //! A hook is one state machine ([`hook::HookAdmission`]). Whether its next delivery may start is
 //! one question ([`state::AdmissionState::may_start`]), whose answer names what blocks it
-//! ([`Blocked`]). Its limiters:
+//! ([`blocked::Blocked`]). Its limiters:
 //!
 //! | limiter | bounds | for | where | why | measured by |
 //! | --- | --- | --- | --- | --- | --- |
