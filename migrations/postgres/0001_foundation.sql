@@ -287,8 +287,18 @@ CREATE TABLE postrider_events (
     PRIMARY KEY (slot, day, id)
 ) PARTITION BY RANGE (day);
 
--- What has not ended and waits, or was leased after it waited. The row goes when the delivery
--- ends; history tells the rest.
+-- A delivery that has not ended and waits, or was leased after it waited. The row goes when the
+-- delivery ends; history tells the rest.
+--
+-- State         | next_attempt_at     | turn_at             | batch_id  | moved on by
+-- waiting       | due time            | null                | null      | lease
+-- batching      | end of the window   | start of the window | null      | lease, which cuts a batch
+-- blocked       | 9999-12-31          | due once unblocked  | null      | end of its predecessor
+-- holds its key | 9999-12-31          | null                | null      | a person (holds_key is true)
+-- batch leader  | due time            | null                | own id    | lease
+-- batch member  | 9999-12-30          | due time            | leader    | lease of its leader
+--
+-- While a row is leased, next_attempt_at and turn_at stay as they were found and mean nothing.
 CREATE TABLE postrider_deliveries (
     slot smallint NOT NULL DEFAULT 0,
     id uuid NOT NULL,
@@ -304,17 +314,14 @@ CREATE TABLE postrider_deliveries (
     -- Leases in a row that ended without a settlement.
     lost_leases smallint NOT NULL DEFAULT 0,
     next_attempt_at timestamptz NOT NULL,
-    -- For ordered hooks: when it is due once the ones of its key before it have ended. Until then
-    -- next_attempt_at is 9999-12-31. For hooks that get several events in one request: from when
-    -- on it may go with others; once it is of a batch, when that is due.
+    -- The time that next_attempt_at does not tell: see the table of states.
     turn_at timestamptz,
-    -- For ordered hooks: it has failed for good, stands in postrider_ended as well, and those of
-    -- its key behind it wait until a person decides. next_attempt_at is 9999-12-31.
+    -- For ordered hooks: it has failed for good, has a row in postrider_ended as well, and blocks
+    -- the later ones of its key until a person decides.
     holds_key boolean NOT NULL DEFAULT false,
     lease_token uuid,
     lease_expires_at timestamptz,
-    -- For formats that send several events in one request: the first delivery of the batch, which
-    -- stands for all of it. next_attempt_at of the others is 9999-12-30.
+    -- For formats that send several events in one request: the leader of its batch.
     batch_id uuid,
     -- For formats whose retries go where the attempts before them went, whatever becomes of
     -- the hook: its URL and credentials as they were then, sealed.

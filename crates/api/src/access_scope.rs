@@ -1,51 +1,51 @@
-//! How far a key reaches: everything, or what is of one account.
+//! The access scope of a key: all accounts, or one.
 //!
-//! What lies beyond is not there: it is not found, so that nobody learns that it exists.
+//! Resources outside the caller's scope answer 404, so that their existence is not revealed.
 
-use crate::problem::{Kind, Problem};
+use crate::problem::{Problem, ProblemKind, not_found};
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 use postrider_core::{DeliveryId, EventId, HookId, Key, KeyScope};
 use std::convert::Infallible;
 use std::str::FromStr;
 
-/// What a caller may look at and change.
-pub(crate) struct Reach<'a>(&'a Key);
+/// The accounts whose resources a key may read and change.
+pub(crate) struct AccessScope<'a>(&'a Key);
 
-impl<'a> Reach<'a> {
-    /// The reach of a key.
+impl<'a> AccessScope<'a> {
+    /// The scope of a key.
     ///
     /// # Errors
-    /// When the key is good for publishing only.
+    /// 403 when the key can publish only.
     pub(crate) fn of(key: &'a Key) -> Result<Self, Problem> {
         match key.scope {
             KeyScope::Admin | KeyScope::Account => Ok(Self(key)),
             KeyScope::Publish => Err(Problem::new(
-                Kind::Forbidden,
-                "This key has the scope publish, which is good for publishing events only: use a \
-                 key with the scope account or admin.",
+                ProblemKind::Forbidden,
+                "This key has the scope publish and can publish events only: use a key with the \
+                 scope account or admin.",
             )),
         }
     }
 
-    /// Whether this account's things are within it.
+    /// Whether resources of this account are inside the scope.
     pub(crate) fn includes(&self, account: &str) -> bool {
         let own = self.0.account.as_deref();
         own.is_none_or(|own| own == account)
     }
 
-    /// The account that something new is made in.
+    /// The account of a new resource: `asked`, or the key's own, or the default account.
     ///
     /// # Errors
-    /// When another than the key's own is asked for.
+    /// 403 when `asked` is not the key's own account.
     pub(crate) fn account_for(&self, asked: Option<String>) -> Result<String, Problem> {
         Ok(self.0.account_for(asked)?)
     }
 
-    /// The one account that a listing shows; `None` for all.
+    /// The account that a listing is limited to; `None` means all accounts.
     ///
     /// # Errors
-    /// When another than the key's own is asked for.
+    /// 403 when `asked` is not the key's own account.
     pub(crate) fn listed(&self, asked: Option<String>) -> Result<Option<String>, Problem> {
         match (&self.0.account, asked) {
             (None, asked) => Ok(asked),
@@ -54,9 +54,9 @@ impl<'a> Reach<'a> {
     }
 }
 
-/// A thing that is named by an id in the path.
+/// An id that can stand in a path.
 pub(crate) trait Named: FromStr + Send {
-    /// What it is.
+    /// The noun for error texts.
     const WHAT: &'static str;
 }
 
@@ -72,22 +72,18 @@ impl Named for DeliveryId {
     const WHAT: &'static str = "delivery";
 }
 
-/// The id in the path, to be asked for when it is known who calls.
+/// The id in the path. Reading it is separate from parsing it, so that an unknown caller gets 401
+/// rather than 404.
 pub(crate) struct Id<T>(Result<T, String>);
 
 impl<T: Named> Id<T> {
-    /// The id.
+    /// The parsed id.
     ///
     /// # Errors
-    /// When there is nothing that it could name.
+    /// 404 when the text is not an id, and so names nothing.
     pub(crate) fn known(self) -> Result<T, Problem> {
         self.0.map_err(|text| not_found(T::WHAT, &text))
     }
-}
-
-/// There is no such thing, or not for this caller.
-pub(crate) fn not_found(what: &str, id: &str) -> Problem {
-    Problem::new(Kind::NotFound, format!("There is no {what} {id}."))
 }
 
 impl<S: Send + Sync, T: Named> FromRequestParts<S> for Id<T> {
@@ -115,32 +111,32 @@ mod tests {
     }
 
     #[test]
-    fn a_key_reaches_its_own_account_and_an_admins_key_all() {
+    fn a_scope_is_the_keys_account_and_for_an_admin_all_accounts() {
         let (admin, acme) = (
             key(KeyScope::Admin, None),
             key(KeyScope::Account, Some("acme")),
         );
         let asked = |account: &str| Some(account.to_owned());
         for (key, account, within) in [(&admin, "acme", true), (&acme, "other", false)] {
-            let reach = Reach::of(key).unwrap();
-            assert_eq!(reach.includes(account), within, "{account}");
-            assert_eq!(reach.listed(asked(account)).is_ok(), within, "{account}");
-            assert_eq!(reach.account_for(asked(account)).is_ok(), within);
+            let scope = AccessScope::of(key).unwrap();
+            assert_eq!(scope.includes(account), within, "{account}");
+            assert_eq!(scope.listed(asked(account)).is_ok(), within, "{account}");
+            assert_eq!(scope.account_for(asked(account)).is_ok(), within);
         }
-        assert_eq!(Reach::of(&admin).unwrap().listed(None).unwrap(), None);
+        assert_eq!(AccessScope::of(&admin).unwrap().listed(None).unwrap(), None);
         assert_eq!(
-            Reach::of(&acme).unwrap().listed(None).unwrap(),
+            AccessScope::of(&acme).unwrap().listed(None).unwrap(),
             asked("acme")
         );
         assert_eq!(
-            Reach::of(&admin).unwrap().account_for(None).unwrap(),
+            AccessScope::of(&admin).unwrap().account_for(None).unwrap(),
             "default"
         );
     }
 
     #[test]
-    fn a_key_for_publishing_reaches_nothing() {
-        assert!(Reach::of(&key(KeyScope::Publish, None)).is_err());
-        assert!(Reach::of(&key(KeyScope::Publish, Some("acme"))).is_err());
+    fn a_key_for_publishing_has_no_scope() {
+        assert!(AccessScope::of(&key(KeyScope::Publish, None)).is_err());
+        assert!(AccessScope::of(&key(KeyScope::Publish, Some("acme"))).is_err());
     }
 }

@@ -4,10 +4,10 @@ use crate::dialects::{self, Desk, DeskParts, DialectSettings};
 use crate::keys::Keys;
 use crate::limits::{ApiLimits, Limits};
 use crate::observe::{Observer, observe};
-use crate::openapi::{self, Pages};
+use crate::openapi;
 use crate::outage_log::Trouble;
-use crate::problem::Problem;
 use crate::publisher::{Publisher, PublisherParts};
+use crate::state::ApiState;
 use crate::test_sender::TestSender;
 use crate::traces::{PublishTraces, follow};
 use crate::{deliveries, events, hook_bulk, hook_history, hooks, idempotency, problem, request};
@@ -15,7 +15,7 @@ use axum::Router;
 use axum::http::{HeaderValue, Method, header};
 use axum::middleware::from_fn_with_state;
 use postrider_core::{Clock, Span};
-use postrider_store::{Error, Store};
+use postrider_store::Store;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -28,8 +28,6 @@ use utoipa_axum::router::OpenApiRouter;
 const TESTS: usize = 16;
 /// How long a browser may remember what it may call.
 const CORS_MAX_AGE: Duration = Duration::from_secs(3_600);
-/// How often limits that are full again are forgotten.
-const FORGET_EVERY: Duration = Duration::from_secs(10);
 
 /// What the API is made of.
 pub struct ApiParts {
@@ -60,33 +58,13 @@ pub struct ApiParts {
 
 /// The API, at work.
 pub struct Api {
-    shared: Arc<Shared>,
+    shared: Arc<ApiState>,
     desk: Arc<Desk>,
     cors: Option<CorsLayer>,
     observer: Arc<dyn Observer>,
     traces: Option<Arc<dyn PublishTraces>>,
     tasks: JoinSet<()>,
     closed: CancellationToken,
-}
-
-/// What the handlers share.
-pub(crate) struct Shared {
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) publisher: Publisher,
-    pub(crate) keys: Arc<Keys>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) keep_events: Span,
-    /// What bodies may take of memory, in KiB.
-    pub(crate) capacity: Arc<Semaphore>,
-    pub(crate) limits: Limits,
-    pub(crate) tests: Arc<dyn TestSender>,
-    /// Who may send a test event now.
-    pub(crate) test_turns: Semaphore,
-    /// Who may commit events beside the publisher now.
-    pub(crate) commit_turns: Semaphore,
-    pub(crate) published: Arc<dyn Fn() + Send + Sync>,
-    pub(crate) trouble: Arc<Trouble>,
-    pub(crate) pages: Pages,
 }
 
 impl Api {
@@ -122,7 +100,7 @@ impl Api {
             trouble: trouble.clone(),
             closed: closed.clone(),
         });
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ApiState {
             store,
             publisher,
             keys: keys.clone(),
@@ -135,7 +113,7 @@ impl Api {
             commit_turns: Semaphore::new(commits),
             published,
             trouble,
-            pages: Pages::of(documented_routes().get_openapi()),
+            pages: openapi::pages(documented_routes().get_openapi()),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(publishing);
@@ -186,32 +164,8 @@ impl Api {
     }
 }
 
-impl Shared {
-    /// What a call of the store came to, told where trouble with the database is told.
-    pub(crate) fn told<T>(&self, result: Result<T, Error>) -> Result<T, Problem> {
-        match &result {
-            Err(error @ (Error::Unavailable(_) | Error::Denied(_) | Error::Schema(_))) => {
-                self.trouble.met(error);
-            }
-            _ => self.trouble.passed(),
-        }
-        result.map_err(Problem::from)
-    }
-
-    /// Forgets limits that are full again, until `closed`.
-    async fn forget(&self, closed: CancellationToken) {
-        while closed
-            .run_until_cancelled(tokio::time::sleep(FORGET_EVERY))
-            .await
-            .is_some()
-        {
-            self.limits.forget(self.clock.now());
-        }
-    }
-}
-
 /// Every route of the API and its part of the document.
-pub(crate) fn documented_routes() -> OpenApiRouter<Arc<Shared>> {
+pub(crate) fn documented_routes() -> OpenApiRouter<Arc<ApiState>> {
     OpenApiRouter::new()
         .merge(events::routes())
         .merge(hooks::routes())

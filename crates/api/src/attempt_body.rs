@@ -1,4 +1,4 @@
-//! Attempts as callers read them.
+//! The representation of an attempt in answers.
 
 use postrider_core::{Attempt, AttemptId, Timestamp};
 use postrider_store::AttemptReport;
@@ -9,28 +9,29 @@ use utoipa::ToSchema;
 #[derive(Serialize, ToSchema)]
 #[schema(as = Attempt)]
 pub(crate) struct AttemptBody {
-    /// Its id.
+    /// The attempt's id.
     #[schema(value_type = String, format = "uuid")]
     id: AttemptId,
-    /// The delivery's first attempt is 1.
+    /// Number of the attempt within its delivery, from 1.
     number: u32,
     /// When it started.
     #[schema(value_type = String, format = DateTime)]
     at: Timestamp,
     /// `accepted`, `refused`, `timed_out`, `unreachable`, `blocked` or `worker_lost`.
     outcome: String,
-    /// The HTTP status, where there was an answer.
+    /// The HTTP status of the answer; `null` when there was none.
     #[schema(required)]
     status: Option<u16>,
-    /// What went wrong.
+    /// Why the attempt failed; `null` when it was accepted.
     #[schema(required)]
     error: Option<String>,
-    /// How long the exchange took.
+    /// Duration of the exchange, in milliseconds.
     duration_ms: u32,
     /// The beginning of the response's body; bytes that are not UTF-8 are replaced.
     #[schema(required)]
     response: Option<String>,
-    /// Whether the lease was lost by then, so that it changed nothing.
+    /// Whether the lease had been lost when the attempt ended: a late attempt does not change its
+    /// delivery.
     late: bool,
 }
 
@@ -50,7 +51,7 @@ impl From<AttemptReport> for AttemptBody {
     }
 }
 
-/// An attempt that was not recorded: a test.
+/// The attempt of a test event, which is not recorded.
 impl From<Attempt> for AttemptBody {
     fn from(attempt: Attempt) -> Self {
         let response = String::from_utf8_lossy(&attempt.response);

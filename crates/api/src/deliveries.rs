@@ -1,13 +1,12 @@
-//! `/v1/deliveries`: looking at deliveries and their attempts, sending them again, and giving them
-//! up.
+//! `/v1/deliveries`: listing deliveries and their attempts, redelivering and discarding.
 
-use crate::access_scope::{Id, Reach, not_found};
-use crate::api::Shared;
+use crate::access_scope::{AccessScope, Id};
 use crate::attempt_body::AttemptBody;
 use crate::page::{Listing, Page, PageOf};
 use crate::params::Params;
-use crate::problem::Problem;
+use crate::problem::{Problem, not_found};
 use crate::request::Caller;
+use crate::state::ApiState;
 use axum::Json;
 use axum::extract::State;
 use postrider_core::{DeliveryId, EventId, HookId, Key, Timestamp};
@@ -18,8 +17,8 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// The routes.
-pub(crate) fn routes() -> OpenApiRouter<Arc<Shared>> {
+/// The routes of this resource, with their documentation.
+pub(crate) fn routes() -> OpenApiRouter<Arc<ApiState>> {
     OpenApiRouter::new()
         .routes(routes!(list_deliveries))
         .routes(routes!(show_delivery))
@@ -32,28 +31,30 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<Shared>> {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Delivery)]
 struct DeliveryBody {
-    /// Its id.
+    /// The delivery's id.
     #[schema(value_type = String, format = "uuid")]
     id: DeliveryId,
-    /// The event: what the receiver sees as `webhook-id`.
+    /// The event's id, which the receiver gets as `webhook-id`.
     #[schema(value_type = String, format = "uuid")]
     event_id: EventId,
-    /// The hook.
+    /// The hook's id.
     #[schema(value_type = String, format = "uuid")]
     hook_id: HookId,
-    /// Whose event it is.
+    /// The account of the event.
     account: String,
     /// The event's type.
     event_type: String,
     /// `pending`, `in_flight`, `held`, `delivered`, `failed`, `cancelled` or `expired`.
     #[schema(value_type = String)]
     state: DeliveryState,
-    /// Attempts made.
+    /// Number of attempts made.
     attempts: u32,
-    /// When it is attempted next; `null` when it has ended, is in flight, or waits for another.
+    /// Time of the next attempt; `null` when the delivery has ended, is in flight, or is blocked by
+    /// its predecessor.
     #[schema(value_type = Option<String>, format = DateTime, required)]
     next_attempt_at: Option<Timestamp>,
-    /// Why it ended otherwise than delivered; `behind` while it waits for one of its key to end.
+    /// Why it ended without being delivered; `behind` while an earlier delivery of its ordering key
+    /// blocks it.
     #[schema(required)]
     reason: Option<String>,
 }
@@ -74,37 +75,36 @@ impl From<DeliveryReport> for DeliveryBody {
     }
 }
 
-/// The attempts of one delivery.
+/// All attempts of one delivery.
 #[derive(Serialize, ToSchema)]
 struct Attempts {
-    /// In the order they were made.
+    /// The attempts, oldest first.
     data: Vec<AttemptBody>,
 }
 
 /// List deliveries, newest first
 ///
-/// Those that wait, are in flight, or have ended. `since` and `until` go by when the event was
-/// recorded.
+/// Deliveries in any state. `since` and `until` refer to the time when the event was recorded.
 #[utoipa::path(
     get, path = "/v1/deliveries", tag = "Deliveries",
     params(
-        ("hook" = Option<String>, Query, description = "Only to this hook.", format = "uuid"),
-        ("event" = Option<String>, Query, description = "Only of this event.", format = "uuid"),
-        ("state" = Option<String>, Query, description = "Only in this state: `pending`, `in_flight`, `held`, `delivered`, `failed`, `cancelled` or `expired`."),
-        ("account" = Option<String>, Query, description = "Only of this account."),
-        ("since" = Option<String>, Query, description = "Only of events recorded at this time or later (RFC 3339).", format = DateTime),
-        ("until" = Option<String>, Query, description = "Only of events recorded before this time (RFC 3339).", format = DateTime),
-        ("limit" = Option<u32>, Query, description = "How many at most; 50 unless given.", minimum = 1, maximum = 250),
-        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before."),
+        ("hook" = Option<String>, Query, description = "Only deliveries to this hook.", format = "uuid"),
+        ("event" = Option<String>, Query, description = "Only deliveries of this event.", format = "uuid"),
+        ("state" = Option<String>, Query, description = "Only deliveries in this state: `pending`, `in_flight`, `held`, `delivered`, `failed`, `cancelled` or `expired`."),
+        ("account" = Option<String>, Query, description = "Only deliveries of this account."),
+        ("since" = Option<String>, Query, description = "Only deliveries of events recorded at this time or later (RFC 3339).", format = DateTime),
+        ("until" = Option<String>, Query, description = "Only deliveries of events recorded before this time (RFC 3339).", format = DateTime),
+        ("limit" = Option<u32>, Query, description = "Largest number of entries; 50 by default.", minimum = 1, maximum = 250),
+        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the previous page."),
     ),
     responses((status = 200, description = "A page of deliveries.", body = Page<DeliveryBody>))
 )]
 async fn list_deliveries(
-    State(api): State<Arc<Shared>>,
+    State(api): State<Arc<ApiState>>,
     mut params: Params,
     caller: Caller,
 ) -> Result<Json<Page<DeliveryBody>>, Problem> {
-    let reach = Reach::of(&caller.key)?;
+    let scope = AccessScope::of(&caller.key)?;
     let page = PageOf::read(&mut params, Listing::Deliveries);
     let (hook, event) = (params.id("hook"), params.id("event"));
     let state = params.read("state", |name| {
@@ -120,7 +120,7 @@ async fn list_deliveries(
         hook,
         event,
         state,
-        account: reach.listed(account)?,
+        account: scope.listed(account)?,
         since,
         until,
         before: page.after.map(DeliveryId),
@@ -139,7 +139,7 @@ async fn list_deliveries(
     responses((status = 200, description = "The delivery.", body = DeliveryBody))
 )]
 async fn show_delivery(
-    State(api): State<Arc<Shared>>,
+    State(api): State<Arc<ApiState>>,
     id: Id<DeliveryId>,
     caller: Caller,
 ) -> Result<Json<DeliveryBody>, Problem> {
@@ -148,14 +148,14 @@ async fn show_delivery(
 
 /// List the attempts of a delivery
 ///
-/// With what the receiver answered.
+/// Each attempt shows what the receiver answered.
 #[utoipa::path(
     get, path = "/v1/deliveries/{id}/attempts", tag = "Deliveries",
     params(("id" = String, Path, description = "The delivery's id.", format = "uuid")),
-    responses((status = 200, description = "The attempts, in the order they were made.", body = Attempts))
+    responses((status = 200, description = "The attempts, oldest first.", body = Attempts))
 )]
 async fn list_attempts(
-    State(api): State<Arc<Shared>>,
+    State(api): State<Arc<ApiState>>,
     id: Id<DeliveryId>,
     caller: Caller,
 ) -> Result<Json<Attempts>, Problem> {
@@ -167,15 +167,15 @@ async fn list_attempts(
 
 /// Send a delivery again
 ///
-/// It is due now, whether it waits or has ended, and its schedule begins anew. One in flight
-/// is a conflict, and so is one whose hook was deleted.
+/// The delivery becomes due now, whether it is waiting or has ended, and its retry schedule starts
+/// again. A delivery in flight, or one whose hook was deleted, answers 409.
 #[utoipa::path(
     post, path = "/v1/deliveries/{id}/redeliver", tag = "Deliveries",
     params(("id" = String, Path, description = "The delivery's id.", format = "uuid")),
     responses((status = 200, description = "The delivery as it now is.", body = DeliveryBody))
 )]
 async fn redeliver(
-    State(api): State<Arc<Shared>>,
+    State(api): State<Arc<ApiState>>,
     id: Id<DeliveryId>,
     caller: Caller,
 ) -> Result<Json<DeliveryBody>, Problem> {
@@ -186,16 +186,16 @@ async fn redeliver(
 
 /// Discard a delivery
 ///
-/// It waits or is held, and ends as cancelled with the reason `discarded`; it can still be sent
-/// again. One that is in flight or has ended is a conflict, but for one that has failed and holds
-/// up those of its ordering key.
+/// A waiting or held delivery is cancelled with the reason `discarded`; it can still be sent again.
+/// A delivery that is in flight or has ended answers 409, except a failed one that blocks later
+/// deliveries of its ordering key.
 #[utoipa::path(
     post, path = "/v1/deliveries/{id}/discard", tag = "Deliveries",
     params(("id" = String, Path, description = "The delivery's id.", format = "uuid")),
     responses((status = 200, description = "The delivery as it now is.", body = DeliveryBody))
 )]
 async fn discard(
-    State(api): State<Arc<Shared>>,
+    State(api): State<Arc<ApiState>>,
     id: Id<DeliveryId>,
     caller: Caller,
 ) -> Result<Json<DeliveryBody>, Problem> {
@@ -204,13 +204,16 @@ async fn discard(
     Ok(Json(api.told(discarded)?.into()))
 }
 
-impl Shared {
-    /// The delivery of this id, if the caller reaches it.
+impl ApiState {
+    /// The delivery with this id.
+    ///
+    /// # Errors
+    /// 404 when there is none, or when it is outside the caller's scope.
     async fn delivery_of(&self, key: &Key, id: Id<DeliveryId>) -> Result<DeliveryReport, Problem> {
-        let reach = Reach::of(key)?;
+        let scope = AccessScope::of(key)?;
         let id = id.known()?;
         let delivery = self.told(self.store.delivery(id).await)?;
-        match reach.includes(&delivery.account) {
+        match scope.includes(&delivery.account) {
             true => Ok(delivery),
             false => Err(not_found("delivery", &id.to_string())),
         }

@@ -1,5 +1,4 @@
-//! The document of the API as a page to be read: one file without a script, and nothing from
-//! elsewhere.
+//! Renders the OpenAPI document as one HTML page, without scripts or external resources.
 
 use serde_json::{Map, Value};
 
@@ -14,7 +13,7 @@ th,td{text-align:left;vertical-align:top;padding:.3rem .6rem .3rem 0;border-bott
 td:first-child{white-space:nowrap}nav a{margin-right:1rem}\
 .method{font-weight:700;text-transform:uppercase}";
 
-/// The page of this document.
+/// Renders the page of an OpenAPI document.
 pub(crate) fn page(document: &Value) -> String {
     let mut html = Html::default();
     let info = &document["info"];
@@ -44,11 +43,11 @@ pub(crate) fn page(document: &Value) -> String {
             }
         }
     }
-    html.heading("Webhooks", "What receivers are sent.");
+    html.heading("Webhooks", "The requests that receivers get.");
     for (_, method, operation) in operations(&document["webhooks"]) {
         html.operation(document, "(the hook's URL)", method, operation);
     }
-    html.heading("Schemas", "What bodies hold.");
+    html.heading("Schemas", "The content of bodies.");
     for (name, schema) in members(&document["components"]["schemas"]) {
         html.raw("<h3 id=\"schema-")
             .text(name)
@@ -85,7 +84,7 @@ impl Html {
         self
     }
 
-    /// Text in which code stands between backquotes.
+    /// Text with code between backquotes.
     fn prose(&mut self, text: &str) -> &mut Self {
         for (place, part) in text.split('`').enumerate() {
             match place % 2 {
@@ -141,7 +140,7 @@ impl Html {
         self.raw("</table>");
     }
 
-    /// What a body holds: named, and shown at once.
+    /// The schema of a body, by its name and in full.
     fn schema(&mut self, document: &Value, schema: &Value) {
         match schema["$ref"]
             .as_str()
@@ -179,7 +178,7 @@ impl Html {
         self.prose(text(&about["description"])).raw("</td></tr>");
     }
 
-    /// A schema's name, and where it is shown.
+    /// The name of a schema, as a link to it.
     fn kind(&mut self, schema: &Value) -> &mut Self {
         let kind = kind_of(schema);
         match schema.get("$ref") {
@@ -192,7 +191,7 @@ impl Html {
     }
 }
 
-/// What a schema asks for, in a word or two.
+/// The type of a schema in a word or two.
 fn kind_of(schema: &Value) -> String {
     if let Some(place) = schema["$ref"].as_str() {
         return place.rsplit('/').next().unwrap_or_default().into();
@@ -212,7 +211,7 @@ fn kind_of(schema: &Value) -> String {
     }
 }
 
-/// Path, method and operation of each.
+/// Path, method and operation of all operations.
 fn operations(paths: &Value) -> impl Iterator<Item = (&str, &str, &Value)> {
     members(paths).flat_map(|(path, item)| {
         members(item).map(move |(method, operation)| (path, method, operation))

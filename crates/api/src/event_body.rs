@@ -1,4 +1,4 @@
-//! Events as callers write and read them.
+//! The representation of events in requests and answers.
 
 use crate::json_fields::Fields;
 use crate::problem::{Fault, Problem};
@@ -10,36 +10,36 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
-/// Events of a batch at most.
+/// Largest number of events in a batch.
 pub(crate) const BATCH_MAX: usize = 1_000;
 
 /// An event.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Event)]
 pub(crate) struct EventBody {
-    /// Its id: what receivers see as `webhook-id`.
+    /// The event's id, which receivers get as `webhook-id`.
     #[schema(value_type = String, format = "uuid")]
     id: EventId,
-    /// Whose hooks it is for.
+    /// The account whose hooks get the event.
     account: String,
-    /// What happened.
+    /// The event's type.
     event_type: String,
-    /// `queued`, `fanned_out` (its deliveries have been made) or `rejected`.
+    /// `queued`, `fanned_out` (its deliveries exist) or `rejected`.
     #[schema(value_type = String)]
     state: EventState,
     /// When it happened.
     #[schema(value_type = Option<String>, format = DateTime, required)]
     occurred_at: Option<Timestamp>,
-    /// When its deliveries were made.
+    /// When its deliveries were created; `null` before that.
     #[schema(value_type = Option<String>, format = DateTime, required)]
     fanned_out_at: Option<Timestamp>,
-    /// Its ordering key.
+    /// Ordered hooks get the events of one ordering key in order.
     #[schema(required)]
     ordering_key: Option<String>,
-    /// Its deduplication key.
+    /// A later event of the account with the same key is dropped.
     #[schema(required)]
     dedup_key: Option<String>,
-    /// The payload, byte for byte; only where one event is shown.
+    /// The payload, byte for byte; left out of listings.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Value>)]
     payload: Option<Box<RawValue>>,
@@ -61,20 +61,20 @@ impl From<EventReport> for EventBody {
     }
 }
 
-/// The event that a body describes. The payload is kept byte for byte.
+/// The event in a request body. The payload is kept byte for byte.
 ///
 /// # Errors
-/// When it is not one, or for an account that is not the key's.
+/// When the body is not an event, or names an account that is not the key's.
 pub(crate) fn event_of(text: &str, key: &Key) -> Result<NewEvent, Problem> {
     let (mut event, account) = read(Fields::of(text)?).map_err(Problem::invalid)?;
     event.account = key.account_for(account)?;
     Ok(event)
 }
 
-/// The events that the body of a batch describes.
+/// The events in the body of a batch; `check` examines each of them further.
 ///
 /// # Errors
-/// Everything that is wrong with any of them, by its place.
+/// All faults of all events, each with its JSON pointer.
 pub(crate) fn events_of(
     text: &str,
     key: &Key,
@@ -122,7 +122,7 @@ fn one_of(
     }
 }
 
-/// An event, and the account that is asked for.
+/// An event without its account, and the account named in the body.
 fn read(mut fields: Fields<'_>) -> Result<(NewEvent, Option<String>), Vec<Fault>> {
     let event_type = fields.required::<String>("event_type");
     let payload = fields.required::<&RawValue>("payload");
@@ -146,17 +146,17 @@ fn read(mut fields: Fields<'_>) -> Result<(NewEvent, Option<String>), Vec<Fault>
     Ok((event, account))
 }
 
-/// What callers may send, for the document of the API.
+/// The schemas of request bodies, for the OpenAPI document.
 pub(crate) fn schemas() -> Vec<(&'static str, Value)> {
     let key = |description: &str| json!({"type": ["string", "null"], "minLength": 1, "maxLength": KEY_MAX_BYTES, "description": description});
     let time = |description: &str| json!({"type": ["string", "null"], "format": "date-time", "description": description});
-    let id = json!({"type": "string", "format": "uuid", "description": "What receivers see as `webhook-id`."});
+    let id = json!({"type": "string", "format": "uuid", "description": "The event's id, which receivers get as `webhook-id`."});
     vec![
         (
             "NewEvent",
             json!({
                 "type": "object",
-                "description": "An event to be published. `null` counts as left out, except as the payload.",
+                "description": "An event to publish. `null` means the same as a missing field, except for the payload.",
                 "required": ["event_type", "payload"],
                 "additionalProperties": false,
                 "properties": {
@@ -164,18 +164,18 @@ pub(crate) fn schemas() -> Vec<(&'static str, Value)> {
                         "type": "string",
                         "minLength": 1,
                         "maxLength": EVENT_TYPE_MAX_BYTES,
-                        "description": "What happened; `postrider.*` is reserved.",
+                        "description": "The event's type; `postrider.*` is reserved.",
                         "examples": ["invoice.paid"],
                     },
                     "payload": {
-                        "description": "Any JSON, at most 512 KiB; kept, signed and sent byte for byte.",
+                        "description": "Any JSON, at most 512 KiB; stored, signed and sent byte for byte.",
                         "examples": [{"id": 1}],
                     },
-                    "account": key("Whose hooks it is for: the key's account, else `default`."),
-                    "ordering_key": key("Events of one key reach ordered hooks in their order."),
+                    "account": key("The account whose hooks get the event: by default the key's account, else `default`."),
+                    "ordering_key": key("Ordered hooks get the events of one ordering key in order."),
                     "dedup_key": key("A second event of the account with this key is dropped."),
-                    "deliver_after": time("Not before this time; within `retention.events` from now."),
-                    "occurred_at": time("When it happened; now unless given."),
+                    "deliver_after": time("Earliest time of delivery; within `retention.events` from now."),
+                    "occurred_at": time("When it happened; now by default."),
                     "headers": {
                         "type": ["object", "null"],
                         "description": "Extra headers of the requests that deliver it.",
@@ -188,7 +188,7 @@ pub(crate) fn schemas() -> Vec<(&'static str, Value)> {
             "NewEvents",
             json!({
                 "type": "object",
-                "description": "Events to be published together.",
+                "description": "Events to publish together.",
                 "required": ["events"],
                 "additionalProperties": false,
                 "properties": {
@@ -205,7 +205,7 @@ pub(crate) fn schemas() -> Vec<(&'static str, Value)> {
             "Published",
             json!({
                 "type": "object",
-                "description": "An event is recorded.",
+                "description": "The id of a recorded event.",
                 "required": ["id"],
                 "properties": {"id": id},
             }),
@@ -214,7 +214,7 @@ pub(crate) fn schemas() -> Vec<(&'static str, Value)> {
             "PublishedEvents",
             json!({
                 "type": "object",
-                "description": "Events are recorded.",
+                "description": "The ids of recorded events.",
                 "required": ["ids"],
                 "properties": {
                     "ids": {"type": "array", "items": id, "description": "In the order of the events."},

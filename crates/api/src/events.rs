@@ -1,15 +1,16 @@
-//! `/v1/events`: publishing events, and looking at them.
+//! `/v1/events`: publishing and reading events.
 //!
-//! The hard rule: a publisher is told of success only after the commit that holds its events.
+//! The hard rule: a publisher gets a success answer only after the commit that contains its
+//! events.
 
-use crate::access_scope::{Id, Reach, not_found};
-use crate::api::Shared;
+use crate::access_scope::{AccessScope, Id};
 use crate::event_body::{EventBody, event_of, events_of};
 use crate::idempotency;
 use crate::page::{Listing, Page, PageOf};
 use crate::params::Params;
-use crate::problem::{Fault, Problem};
-use crate::request::{BATCH_MAX_BYTES, Call, Caller};
+use crate::problem::{Fault, Problem, not_found};
+use crate::request::{ApiRequest, BATCH_MAX_BYTES, Caller};
+use crate::state::ApiState;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -21,8 +22,8 @@ use std::sync::Arc;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// The routes.
-pub(crate) fn routes() -> OpenApiRouter<Arc<Shared>> {
+/// The routes of this resource, with their documentation.
+pub(crate) fn routes() -> OpenApiRouter<Arc<ApiState>> {
     OpenApiRouter::new()
         .routes(routes!(publish_event, list_events))
         .routes(routes!(publish_events))
@@ -31,16 +32,19 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<Shared>> {
 
 /// Publish an event
 ///
-/// Answered when it is committed: from then on it is as safe as one that was inserted into the
-/// outbox. With an `Idempotency-Key` a repeat of the same call within 24 hours publishes
-/// nothing and is told the same id.
+/// The answer is sent after the commit: the event is then as durable as one inserted into the
+/// outbox. With an `Idempotency-Key`, repeating the same call within 24 hours publishes nothing
+/// and returns the same id.
 #[utoipa::path(
     post, path = "/v1/events", tag = "Events",
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible characters of ASCII that make repeats of this call known.", min_length = 1, max_length = 255)),
     request_body = ref("#/components/schemas/NewEvent"),
-    responses((status = 202, description = "It is recorded.", body = ref("#/components/schemas/Published")))
+    responses((status = 202, description = "The event is recorded.", body = ref("#/components/schemas/Published")))
 )]
-async fn publish_event(State(api): State<Arc<Shared>>, call: Call) -> Result<Published, Problem> {
+async fn publish_event(
+    State(api): State<Arc<ApiState>>,
+    call: ApiRequest,
+) -> Result<Published, Problem> {
     let mut event = event_of(call.text()?, &call.key)?;
     event.check()?;
     event.check_due(api.clock.now(), api.keep_events)?;
@@ -62,17 +66,17 @@ async fn publish_event(State(api): State<Arc<Shared>>, call: Call) -> Result<Pub
 
 /// Publish events together
 ///
-/// Up to 1,000, all of them or, after a refusal, none: they are committed at once. The body has
-/// at most 8 MiB.
+/// Up to 1,000 events are committed in one transaction: either all of them or, if one is refused,
+/// none. The body is limited to 8 MiB.
 #[utoipa::path(
     post, path = "/v1/events/batch", tag = "Events",
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible characters of ASCII that make repeats of this call known.", min_length = 1, max_length = 255)),
     request_body = ref("#/components/schemas/NewEvents"),
-    responses((status = 202, description = "They are recorded.", body = ref("#/components/schemas/PublishedEvents")))
+    responses((status = 202, description = "The events are recorded.", body = ref("#/components/schemas/PublishedEvents")))
 )]
 async fn publish_events(
-    State(api): State<Arc<Shared>>,
-    call: Call<BATCH_MAX_BYTES>,
+    State(api): State<Arc<ApiState>>,
+    call: ApiRequest<BATCH_MAX_BYTES>,
 ) -> Result<PublishedTogether, Problem> {
     let now = api.clock.now();
     let mut events = events_of(call.text()?, &call.key, |event: &NewEvent| {
@@ -95,32 +99,32 @@ async fn publish_events(
 
 /// List events, newest first
 ///
-/// Those in the outbox included, without their payloads. `since` and `until` go by when they
-/// were recorded.
+/// Includes events still in the outbox; payloads are left out. `since` and `until` refer to the
+/// time when the event was recorded.
 #[utoipa::path(
     get, path = "/v1/events", tag = "Events",
     params(
-        ("account" = Option<String>, Query, description = "Only this account's."),
-        ("event_type" = Option<String>, Query, description = "Only of exactly this type."),
-        ("since" = Option<String>, Query, description = "Only those recorded at this time or later (RFC 3339).", format = DateTime),
-        ("until" = Option<String>, Query, description = "Only those recorded before this time (RFC 3339).", format = DateTime),
-        ("limit" = Option<u32>, Query, description = "How many at most; 50 unless given.", minimum = 1, maximum = 250),
-        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before."),
+        ("account" = Option<String>, Query, description = "Only events of this account."),
+        ("event_type" = Option<String>, Query, description = "Only events of exactly this type."),
+        ("since" = Option<String>, Query, description = "Only events recorded at this time or later (RFC 3339).", format = DateTime),
+        ("until" = Option<String>, Query, description = "Only events recorded before this time (RFC 3339).", format = DateTime),
+        ("limit" = Option<u32>, Query, description = "Largest number of entries; 50 by default.", minimum = 1, maximum = 250),
+        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the previous page."),
     ),
     responses((status = 200, description = "A page of events.", body = Page<EventBody>))
 )]
 async fn list_events(
-    State(api): State<Arc<Shared>>,
+    State(api): State<Arc<ApiState>>,
     mut params: Params,
     caller: Caller,
 ) -> Result<Json<Page<EventBody>>, Problem> {
-    let reach = Reach::of(&caller.key)?;
+    let scope = AccessScope::of(&caller.key)?;
     let page = PageOf::read(&mut params, Listing::Events);
     let (account, event_type) = (params.text("account"), params.text("event_type"));
     let (since, until) = (params.time("since"), params.time("until"));
     params.complete()?;
     let filter = EventFilter {
-        account: reach.listed(account)?,
+        account: scope.listed(account)?,
         event_type,
         since,
         until,
@@ -133,30 +137,30 @@ async fn list_events(
 
 /// Show an event
 ///
-/// With its payload, byte for byte.
+/// Includes the payload, byte for byte.
 #[utoipa::path(
     get, path = "/v1/events/{id}", tag = "Events",
     params(("id" = String, Path, description = "The event's id.", format = "uuid")),
     responses((status = 200, description = "The event.", body = EventBody))
 )]
 async fn show_event(
-    State(api): State<Arc<Shared>>,
+    State(api): State<Arc<ApiState>>,
     id: Id<EventId>,
     caller: Caller,
 ) -> Result<Json<EventBody>, Problem> {
-    let reach = Reach::of(&caller.key)?;
+    let scope = AccessScope::of(&caller.key)?;
     let id = id.known()?;
     let event = api.told(api.store.event(id).await)?;
-    match reach.includes(&event.account) {
+    match scope.includes(&event.account) {
         true => Ok(Json(event.into())),
         false => Err(not_found("event", &id.to_string())),
     }
 }
 
-/// An event is committed.
+/// The answer to a committed event.
 struct Published(EventId);
 
-/// Events are committed together.
+/// The answer to events committed together, with their ids in the order of the events.
 struct PublishedTogether(Vec<EventId>);
 
 impl IntoResponse for Published {

@@ -1,6 +1,6 @@
 //! The JSON of hooks in requests and answers.
 
-use crate::access_scope::Reach;
+use crate::access_scope::AccessScope;
 use crate::json_fields::Fields;
 use crate::problem::{Fault, Problem};
 use postrider_core::{
@@ -161,7 +161,7 @@ pub(crate) struct Rotation {
 ///
 /// # Errors
 /// When a member is wrong, or the caller's scope does not include the account.
-pub(crate) fn new_hook(text: &str, reach: &Reach<'_>) -> Result<NewHook, Problem> {
+pub(crate) fn new_hook(text: &str, reach: &AccessScope<'_>) -> Result<NewHook, Problem> {
     let mut fields = Fields::of(text)?;
     let url = fields.required("url");
     let events = patterns(&mut fields);

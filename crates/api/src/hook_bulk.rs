@@ -1,16 +1,16 @@
-//! What is done to many deliveries of a hook: sent again, or given up.
+//! Bulk operations on the deliveries of a hook: redelivering and discarding.
 //!
-//! A call does a page of it, so that none takes long however many there are; the caller goes on
-//! with the cursor until there is none. The cursor holds the moment of the first call too, which
-//! all pages of one walk share. It comes back from outside, so it is believed within bounds only:
-//! deliveries become due at that moment.
+//! One call handles one page, so that its duration is bounded; the caller repeats it with the
+//! returned cursor until there is none. The cursor also holds the time of the first call, which all
+//! pages of one walk share and at which redelivered deliveries become due. The cursor is untrusted
+//! input: that time is accepted within bounds only.
 
-use crate::access_scope::{Id, Reach};
-use crate::api::Shared;
+use crate::access_scope::{AccessScope, Id};
 use crate::hooks::by;
 use crate::json_fields::Fields;
 use crate::problem::Problem;
-use crate::request::{Call, OptionalCall};
+use crate::request::{ApiRequest, OptionalBody};
+use crate::state::ApiState;
 use axum::Json;
 use axum::extract::State;
 use base64::Engine;
@@ -27,18 +27,18 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// The times that databases have a place for.
+/// The years that both databases can store.
 const YEARS: RangeInclusive<i32> = 1..=9999;
 
-/// How long ago the first call of a walk may be.
+/// Longest time between the first call of a walk and a later one.
 const WALK_MAX: TimeDelta = TimeDelta::hours(24);
-/// How far the clocks of two processes may differ, which both follow the database's.
+/// Largest difference between the clocks of two processes that both follow the database's clock.
 const SKEW_MAX: TimeDelta = TimeDelta::minutes(1);
 
-/// Deliveries that a call looks at.
+/// Deliveries that one call examines.
 const LOOKED_AT: u32 = 1_000;
 
-/// The states in which deliveries can be sent again together; the rest is on its way.
+/// The states in which deliveries can be redelivered in bulk; in all others they are still due.
 const AGAIN: [DeliveryState; 5] = [
     DeliveryState::Failed,
     DeliveryState::Cancelled,
@@ -47,24 +47,25 @@ const AGAIN: [DeliveryState; 5] = [
     DeliveryState::Held,
 ];
 
-/// The routes.
-pub(crate) fn routes() -> OpenApiRouter<Arc<Shared>> {
+/// The routes of the bulk operations, with their documentation.
+pub(crate) fn routes() -> OpenApiRouter<Arc<ApiState>> {
     OpenApiRouter::new()
         .routes(routes!(redeliver_many))
         .routes(routes!(discard_held))
 }
 
-/// What a page came to.
+/// The result of one call.
 #[derive(Serialize, ToSchema)]
-struct Done {
-    /// How many deliveries were meant, and changed.
+#[schema(as = Done)]
+struct BulkAnswer {
+    /// Number of deliveries changed.
     count: u32,
-    /// Give this as `cursor`, beside the same fields, to go on; `null` when all is done.
+    /// Send this as `cursor` with the same fields to continue; `null` when all is done.
     #[schema(required)]
     next_cursor: Option<String>,
 }
 
-/// Where a walk stands.
+/// The content of a cursor: the time of the first call, and the last delivery examined.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Walk {
     now: Timestamp,
@@ -73,20 +74,20 @@ struct Walk {
 
 /// Send many deliveries of a hook again
 ///
-/// The oldest first: a call looks at up to 1,000 of them and answers how many are due now, with
-/// their schedules begun anew, and a cursor to go on with. What is pending or in flight is left
-/// alone; what belongs to a hook that is not active is held.
+/// Oldest first. One call examines up to 1,000 deliveries and returns how many of them became due,
+/// with their retry schedules started again, and a cursor to continue. Pending deliveries and those
+/// in flight are not changed; deliveries of a hook that is not active are held.
 #[utoipa::path(
     post, path = "/v1/hooks/{id}/redeliver", tag = "Hooks",
     params(("id" = String, Path, description = "The hook's id.", format = "uuid")),
     request_body = ref("#/components/schemas/ManyAgain"),
-    responses((status = 200, description = "How many are sent again.", body = Done))
+    responses((status = 200, description = "The number of deliveries sent again.", body = BulkAnswer))
 )]
 async fn redeliver_many(
-    State(api): State<Arc<Shared>>,
+    State(api): State<Arc<ApiState>>,
     id: Id<HookId>,
-    call: Call,
-) -> Result<Json<Done>, Problem> {
+    call: ApiRequest,
+) -> Result<Json<BulkAnswer>, Problem> {
     let hook = api.hook_of(&call.key, id).await?.id;
     let now = api.clock.now();
     let mut fields = Fields::of(call.text()?)?;
@@ -113,20 +114,20 @@ async fn redeliver_many(
 
 /// Discard held deliveries of a hook
 ///
-/// Those that are due longest first: a call ends up to 1,000 of them as cancelled and answers how
-/// many, and a cursor to go on with. The hook must not be active. They can still be sent again.
+/// Longest due first. One call cancels up to 1,000 deliveries and returns their number and a cursor
+/// to continue. The hook must not be active. Discarded deliveries can still be sent again.
 #[utoipa::path(
     post, path = "/v1/hooks/{id}/discard", tag = "Hooks",
     params(("id" = String, Path, description = "The hook's id.", format = "uuid")),
     request_body = ref("#/components/schemas/HeldToDiscard"),
-    responses((status = 200, description = "How many were discarded.", body = Done))
+    responses((status = 200, description = "The number of deliveries discarded.", body = BulkAnswer))
 )]
 async fn discard_held(
-    State(api): State<Arc<Shared>>,
+    State(api): State<Arc<ApiState>>,
     id: Id<HookId>,
-    OptionalCall(call): OptionalCall,
-) -> Result<Json<Done>, Problem> {
-    Reach::of(&call.key)?;
+    OptionalBody(call): OptionalBody,
+) -> Result<Json<BulkAnswer>, Problem> {
+    AccessScope::of(&call.key)?;
     let hook = api.hook_of(&call.key, id).await?.id;
     let now = api.clock.now();
     let mut fields = Fields::of(call.text()?)?;
@@ -155,12 +156,12 @@ impl Walk {
         }
     }
 
-    fn done(self, done: BulkPageResult) -> Done {
+    fn done(self, done: BulkPageResult) -> BulkAnswer {
         let next = done.next.map(|mark| Self {
             after: Some(mark),
             ..self
         });
-        Done {
+        BulkAnswer {
             count: done.count,
             next_cursor: next.map(Self::into_cursor),
         }
@@ -170,7 +171,7 @@ impl Walk {
         URL_SAFE_NO_PAD.encode(json!(self).to_string())
     }
 
-    /// Reads a cursor at this moment.
+    /// Decodes a cursor, and checks its times against `now`.
     fn from_cursor(cursor: &str, now: Timestamp) -> Result<Self, &'static str> {
         let text = URL_SAFE_NO_PAD.decode(cursor).ok();
         let walk = text.and_then(|text| serde_json::from_slice::<Self>(&text).ok());
@@ -180,8 +181,8 @@ impl Walk {
             is_of_today && YEARS.contains(&at.year())
         });
         walk.ok_or(
-            "must be the next_cursor of the call before, as it was given, of a walk that was begun \
-             within the last 24 hours",
+            "must be the unchanged next_cursor of the previous call, of a walk that began within the \
+             last 24 hours",
         )
     }
 }
@@ -196,10 +197,9 @@ fn state_again(name: &str) -> Result<DeliveryState, String> {
     })
 }
 
-/// What callers may send, for the document of the API.
+/// The schemas of request bodies, for the OpenAPI document.
 pub(crate) fn schemas() -> Vec<(&'static str, Value)> {
-    let cursor =
-        json!({"type": ["string", "null"], "description": "The `next_cursor` of the call before."});
+    let cursor = json!({"type": ["string", "null"], "description": "The `next_cursor` of the previous call."});
     let time = |kind: Value, description: &str| json!({"type": kind, "format": "date-time", "description": description});
     let mut states: Vec<Value> = AGAIN.iter().map(|state| json!(state.name())).collect();
     states.push(Value::Null);
@@ -208,14 +208,14 @@ pub(crate) fn schemas() -> Vec<(&'static str, Value)> {
             "ManyAgain",
             json!({
                 "type": "object",
-                "description": "Which deliveries of a hook are sent again.",
+                "description": "The deliveries of a hook to send again.",
                 "required": ["since"],
                 "additionalProperties": false,
                 "properties": {
-                    "state": {"type": ["string", "null"], "enum": states, "description": "Those in this state; `failed` unless given."},
-                    "since": time(json!("string"), "Those of events recorded at this time or later."),
-                    "until": time(json!(["string", "null"]), "Those of events recorded before this time."),
-                    "event_type": {"type": ["string", "null"], "maxLength": EVENT_TYPE_MAX_BYTES, "description": "Those of events of this type, or below this prefix (`invoice.*`)."},
+                    "state": {"type": ["string", "null"], "enum": states, "description": "Deliveries in this state; `failed` by default."},
+                    "since": time(json!("string"), "Deliveries of events recorded at this time or later."),
+                    "until": time(json!(["string", "null"]), "Deliveries of events recorded before this time."),
+                    "event_type": {"type": ["string", "null"], "maxLength": EVENT_TYPE_MAX_BYTES, "description": "Deliveries of events of this type, or of types with this prefix (`invoice.*`)."},
                     "cursor": cursor,
                 },
             }),
@@ -224,10 +224,10 @@ pub(crate) fn schemas() -> Vec<(&'static str, Value)> {
             "HeldToDiscard",
             json!({
                 "type": "object",
-                "description": "Which held deliveries of a hook are given up.",
+                "description": "The held deliveries of a hook to discard.",
                 "additionalProperties": false,
                 "properties": {
-                    "until": time(json!(["string", "null"]), "Those of events recorded before this time; all unless given."),
+                    "until": time(json!(["string", "null"]), "Deliveries of events recorded before this time; all by default."),
                     "cursor": cursor,
                 },
             }),
@@ -242,7 +242,7 @@ mod tests {
     use uuid::Uuid;
 
     #[test]
-    fn a_cursor_holds_where_a_walk_stands() {
+    fn a_cursor_holds_the_position_of_a_walk() {
         let now = "2026-03-02T10:00:00.000001Z".parse().unwrap();
         let mark = BulkCursor {
             at: "2026-03-01T00:00:00.5Z".parse().unwrap(),
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_not_on_its_way_is_sent_again() {
+    fn deliveries_that_are_still_due_are_not_sent_again() {
         assert_eq!(state_again("held"), Ok(DeliveryState::Held));
         for bad in ["pending", "in_flight", "lost"] {
             assert!(state_again(bad).is_err(), "{bad}");

@@ -1,11 +1,11 @@
-//! `/v1/hooks/{id}/history`: what happened to a hook, and by whom.
+//! `/v1/hooks/{id}/history`: the changes of a hook, each with its actor.
 
 use crate::access_scope::Id;
-use crate::api::Shared;
 use crate::page::{Listing, Page, PageOf};
 use crate::params::Params;
 use crate::problem::Problem;
 use crate::request::Caller;
+use crate::state::ApiState;
 use axum::Json;
 use axum::extract::State;
 use postrider_core::{HookId, Timestamp};
@@ -17,34 +17,34 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-/// The routes.
-pub(crate) fn routes() -> OpenApiRouter<Arc<Shared>> {
+/// The routes of this resource, with their documentation.
+pub(crate) fn routes() -> OpenApiRouter<Arc<ApiState>> {
     OpenApiRouter::new().routes(routes!(list_history))
 }
 
-/// What happened to a hook.
+/// One change of a hook.
 #[derive(Serialize, ToSchema)]
 #[schema(as = HookHistoryEntry)]
 struct EntryBody {
-    /// Its place among all changes of hooks; those of one hook grow.
+    /// Sequence number over the changes of all hooks; it increases from change to change.
     number: i64,
-    /// When.
+    /// Time of the change.
     #[schema(value_type = String, format = DateTime)]
     at: Timestamp,
-    /// What: `created`, `changed`, `paused`, `enabled`, `disabled`, `secret_rotated`, `removed`,
-    /// `warned` or `discarded`.
+    /// Kind of change: `created`, `changed`, `paused`, `enabled`, `disabled`, `secret_rotated`,
+    /// `removed`, `warned` or `discarded`.
     action: String,
-    /// By whom: `postrider`, `cli`, or `api` and the id of a key.
+    /// Who made the change: `postrider`, `cli`, or `api` and the id of a key.
     actor: String,
-    /// Why it was disabled, or which settings were changed.
+    /// Why the hook was disabled, or which settings were changed.
     #[schema(required)]
     reason: Option<String>,
-    /// Its failures in a row until then.
+    /// Failures in a row before the change.
     fail_count: u32,
-    /// How the last of them failed.
+    /// Error of the last of these failures.
     #[schema(required)]
     last_error: Option<String>,
-    /// How many deliveries were discarded.
+    /// Number of deliveries discarded.
     #[schema(required)]
     deliveries: Option<u32>,
 }
@@ -64,20 +64,20 @@ impl From<HookChangeReport> for EntryBody {
     }
 }
 
-/// List what happened to a hook, newest first
+/// List the changes of a hook, newest first
 ///
-/// Who changed it, and why and by whom it was disabled. The newest 500 changes are kept.
+/// Shows who changed it, and who disabled it and why. The newest 500 changes are kept.
 #[utoipa::path(
     get, path = "/v1/hooks/{id}/history", tag = "Hooks",
     params(
         ("id" = String, Path, description = "The hook's id.", format = "uuid"),
-        ("limit" = Option<u32>, Query, description = "How many at most; 50 unless given.", minimum = 1, maximum = 250),
-        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before."),
+        ("limit" = Option<u32>, Query, description = "Largest number of entries; 50 by default.", minimum = 1, maximum = 250),
+        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the previous page."),
     ),
     responses((status = 200, description = "A page of changes.", body = Page<EntryBody>))
 )]
 async fn list_history(
-    State(api): State<Arc<Shared>>,
+    State(api): State<Arc<ApiState>>,
     id: Id<HookId>,
     mut params: Params,
     caller: Caller,

@@ -1,11 +1,11 @@
-//! What the log is told of hooks that callers change: a line for each change of a hook's state.
+//! Log lines about hooks changed by callers: one for each change of status.
 //!
-//! Everything else about a hook stands in its history, and so do these.
+//! The hook's history records these changes and all others.
 
 use postrider_store::{HookChange, HookReport};
 use tracing::info;
 
-/// Whether this changes the state of a hook.
+/// Whether a change sets the hook's status.
 pub(crate) fn changes_state(change: &HookChange) -> bool {
     match change {
         HookChange::Pause | HookChange::Enable | HookChange::Disable => true,
@@ -14,13 +14,13 @@ pub(crate) fn changes_state(change: &HookChange) -> bool {
     }
 }
 
-/// Tells which state a hook was put into, and by whom.
+/// Logs the new status of a hook, and who set it.
 pub(crate) fn tell_state(hook: &HookReport, by: &str) {
     let (id, status) = (hook.id, &hook.status);
-    info!(hook.id = %id, hook.status = %status, by, "Hook {id} is {status} now, as {by} asked");
+    info!(hook.id = %id, hook.status = %status, by, "Hook {id} is now {status}, set by {by}");
 }
 
-/// Tells that a hook was deleted, and by whom.
+/// Logs that a hook was deleted, and who deleted it.
 pub(crate) fn tell_removed(hook: &HookReport, by: &str) {
-    info!(hook.id = %hook.id, by, "Deleted hook {}, as {by} asked", hook.id);
+    info!(hook.id = %hook.id, by, "Deleted hook {} for {by}", hook.id);
 }

@@ -1,17 +1,17 @@
-//! `/v1/hooks`: registering hooks, looking at them and changing them.
+//! `/v1/hooks`: registering, reading and changing hooks.
 //!
-//! What a caller may not see is not found. A hook's account never changes, so whether a caller
-//! reaches it is asked once, before the call that changes it.
+//! Hooks outside the caller's scope answer 404. A hook's account never changes, so the scope is
+//! checked once, before the call that changes the hook.
 
-use crate::access_scope::{Id, Reach, not_found};
-use crate::api::Shared;
+use crate::access_scope::{AccessScope, Id};
 use crate::attempt_body::AttemptBody;
 use crate::hook_body::{self, HookBody};
 use crate::hook_log::{changes_state, tell_removed, tell_state};
 use crate::page::{Listing, Page, PageOf};
 use crate::params::Params;
-use crate::problem::{Kind, Problem};
-use crate::request::{Call, Caller, OptionalCall};
+use crate::problem::{Problem, ProblemKind, not_found};
+use crate::request::{ApiRequest, Caller, OptionalBody};
+use crate::state::ApiState;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -25,8 +25,8 @@ use utoipa_axum::routes;
 /// The profile whose hooks have signing secrets.
 const SIGNING: &str = "standard";
 
-/// The routes.
-pub(crate) fn routes() -> OpenApiRouter<Arc<Shared>> {
+/// The routes of this resource, with their documentation.
+pub(crate) fn routes() -> OpenApiRouter<Arc<ApiState>> {
     OpenApiRouter::new()
         .routes(routes!(create_hook, list_hooks))
         .routes(routes!(show_hook, edit_hook, delete_hook))
@@ -39,18 +39,21 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<Shared>> {
 
 /// Register a hook
 ///
-/// The answer shows the signing secret, once. All workers go by a new hook within a second.
+/// The signing secret is shown in this answer only. All workers use a new hook within a second.
 #[utoipa::path(
     post, path = "/v1/hooks", tag = "Hooks",
     request_body = ref("#/components/schemas/NewHook"),
     responses((
         status = 201, description = "The hook, with its secret.", body = HookBody,
-        headers(("location" = String, description = "Where the hook is."))
+        headers(("location" = String, description = "The path of the hook."))
     ))
 )]
-async fn create_hook(State(api): State<Arc<Shared>>, call: Call) -> Result<Response, Problem> {
-    let reach = Reach::of(&call.key)?;
-    let hook = hook_body::new_hook(call.text()?, &reach)?;
+async fn create_hook(
+    State(api): State<Arc<ApiState>>,
+    call: ApiRequest,
+) -> Result<Response, Problem> {
+    let scope = AccessScope::of(&call.key)?;
+    let hook = hook_body::new_hook(call.text()?, &scope)?;
     let (by, now) = (by(&call.key), api.clock.now());
     let made = api.store.create_hook(hook, &by, now).await;
     let made = HookBody::from(api.told(made)?);
@@ -62,23 +65,23 @@ async fn create_hook(State(api): State<Arc<Shared>>, call: Call) -> Result<Respo
 #[utoipa::path(
     get, path = "/v1/hooks", tag = "Hooks",
     params(
-        ("account" = Option<String>, Query, description = "Only this account's."),
-        ("limit" = Option<u32>, Query, description = "How many at most; 50 unless given.", minimum = 1, maximum = 250),
-        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before."),
+        ("account" = Option<String>, Query, description = "Only hooks of this account."),
+        ("limit" = Option<u32>, Query, description = "Largest number of entries; 50 by default.", minimum = 1, maximum = 250),
+        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the previous page."),
     ),
     responses((status = 200, description = "A page of hooks.", body = Page<HookBody>))
 )]
 async fn list_hooks(
-    State(api): State<Arc<Shared>>,
+    State(api): State<Arc<ApiState>>,
     mut params: Params,
     caller: Caller,
 ) -> Result<Json<Page<HookBody>>, Problem> {
-    let reach = Reach::of(&caller.key)?;
+    let scope = AccessScope::of(&caller.key)?;
     let page = PageOf::read(&mut params, Listing::Hooks);
     let account = params.text("account");
     params.complete()?;
     let filter = HookFilter {
-        account: reach.listed(account)?,
+        account: scope.listed(account)?,
         after: page.after.map(HookId),
         limit: page.ask_for(),
         ..HookFilter::default()
@@ -94,7 +97,7 @@ async fn list_hooks(
     responses((status = 200, description = "The hook.", body = HookBody))
 )]
 async fn show_hook(
-    State(api): State<Arc<Shared>>,
+    State(api): State<Arc<ApiState>>,
     id: Id<HookId>,
     caller: Caller,
 ) -> Result<Json<HookBody>, Problem> {
@@ -104,9 +107,10 @@ async fn show_hook(
 
 /// Change a hook
 ///
-/// All of it or, after a refusal, nothing. Workers go by it within a second: deliveries that wait
-/// go to the new URL with the new headers, except for retries of `misskey`, which go where they
-/// went before; a filter decides about events that come from then on.
+/// Either the whole change is made or, if it is refused, none of it. Workers apply it within a
+/// second: waiting deliveries go to the new URL with the new headers, except for retries of
+/// `misskey`, which keep the URL of their first attempt. A changed filter applies to events fanned
+/// out after the change.
 #[utoipa::path(
     patch, path = "/v1/hooks/{id}", tag = "Hooks",
     params(("id" = String, Path, description = "The hook's id.", format = "uuid")),
@@ -114,11 +118,11 @@ async fn show_hook(
     responses((status = 200, description = "The hook as it now is.", body = HookBody))
 )]
 async fn edit_hook(
-    State(api): State<Arc<Shared>>,
+    State(api): State<Arc<ApiState>>,
     id: Id<HookId>,
-    call: Call,
+    call: ApiRequest,
 ) -> Result<Json<HookBody>, Problem> {
-    Reach::of(&call.key)?;
+    AccessScope::of(&call.key)?;
     let edit = hook_body::edit(call.text()?)?;
     let change = HookChange::Edit(Box::new(edit));
     api.change_hook(&call.key, id, change).await
@@ -127,14 +131,14 @@ async fn edit_hook(
 /// Delete a hook
 ///
 /// Its deliveries are cancelled, which cannot be undone; pausing holds them instead. The answer
-/// shows the hook as it was.
+/// shows the hook as it was before.
 #[utoipa::path(
     delete, path = "/v1/hooks/{id}", tag = "Hooks",
     params(("id" = String, Path, description = "The hook's id.", format = "uuid")),
-    responses((status = 200, description = "The hook as it was.", body = HookBody))
+    responses((status = 200, description = "The hook as it was before.", body = HookBody))
 )]
 async fn delete_hook(
-    State(api): State<Arc<Shared>>,
+    State(api): State<Arc<ApiState>>,
     id: Id<HookId>,
     caller: Caller,
 ) -> Result<Json<HookBody>, Problem> {
@@ -147,14 +151,14 @@ async fn delete_hook(
 
 /// Pause a hook
 ///
-/// Its deliveries are made and held until it is enabled again.
+/// Deliveries are still created, and held until the hook is enabled again.
 #[utoipa::path(
     post, path = "/v1/hooks/{id}/pause", tag = "Hooks",
     params(("id" = String, Path, description = "The hook's id.", format = "uuid")),
     responses((status = 200, description = "The hook as it now is.", body = HookBody))
 )]
 async fn pause_hook(
-    State(api): State<Arc<Shared>>,
+    State(api): State<Arc<ApiState>>,
     id: Id<HookId>,
     caller: Caller,
 ) -> Result<Json<HookBody>, Problem> {
@@ -163,14 +167,14 @@ async fn pause_hook(
 
 /// Enable a hook
 ///
-/// Its failures are forgotten, and what was held goes on, beginning with a probe.
+/// Its fail count is reset, and held deliveries resume, starting with a probe.
 #[utoipa::path(
     post, path = "/v1/hooks/{id}/enable", tag = "Hooks",
     params(("id" = String, Path, description = "The hook's id.", format = "uuid")),
     responses((status = 200, description = "The hook as it now is.", body = HookBody))
 )]
 async fn enable_hook(
-    State(api): State<Arc<Shared>>,
+    State(api): State<Arc<ApiState>>,
     id: Id<HookId>,
     caller: Caller,
 ) -> Result<Json<HookBody>, Problem> {
@@ -179,14 +183,14 @@ async fn enable_hook(
 
 /// Disable a hook
 ///
-/// Like pausing, and marked as disabled by a person.
+/// Like pausing, but recorded as disabled by hand.
 #[utoipa::path(
     post, path = "/v1/hooks/{id}/disable", tag = "Hooks",
     params(("id" = String, Path, description = "The hook's id.", format = "uuid")),
     responses((status = 200, description = "The hook as it now is.", body = HookBody))
 )]
 async fn disable_hook(
-    State(api): State<Arc<Shared>>,
+    State(api): State<Arc<ApiState>>,
     id: Id<HookId>,
     caller: Caller,
 ) -> Result<Json<HookBody>, Problem> {
@@ -195,23 +199,23 @@ async fn disable_hook(
 
 /// Send a hook a test event
 ///
-/// An event of the type `postrider.test` goes out now, signed like any delivery, whatever the
+/// An event of the type `postrider.test` is sent at once, signed like any delivery, whatever the
 /// hook's status. Nothing is recorded and no failure is counted. The answer is 200 whatever the
-/// receiver said; `outcome` tells.
+/// receiver answered; see `outcome`.
 #[utoipa::path(
     post, path = "/v1/hooks/{id}/test", tag = "Hooks",
     params(("id" = String, Path, description = "The hook's id.", format = "uuid")),
-    responses((status = 200, description = "What came of it.", body = AttemptBody))
+    responses((status = 200, description = "The result of the attempt.", body = AttemptBody))
 )]
 async fn test_hook(
-    State(api): State<Arc<Shared>>,
+    State(api): State<Arc<ApiState>>,
     id: Id<HookId>,
     caller: Caller,
 ) -> Result<Json<AttemptBody>, Problem> {
     let hook = api.hook_of(&caller.key, id).await?;
     let _turn = api.test_turns.try_acquire().map_err(|_| {
-        let detail = "As many test events as may be sent at a time are on their way: try again \
-                      in a moment.";
+        let detail = "The largest number of test events is in flight already: try again in a \
+                      moment.";
         Problem::rate_limited(detail.into(), 1)
     })?;
     let hook = api.told(api.store.hook_with_credentials(hook.id).await)?;
@@ -219,16 +223,16 @@ async fn test_hook(
         Ok(attempt) => Ok(Json(attempt.into())),
         Err(why) => {
             let detail = format!("The test event could not be sent from here: {why}.");
-            Err(Problem::new(Kind::Unavailable, detail))
+            Err(Problem::new(ProblemKind::Unavailable, detail))
         }
     }
 }
 
 /// Give a hook a new secret
 ///
-/// The old one signs too until the overlap is over: each request then carries both signatures,
-/// so that the receiver may change over at any moment. The body may be left out. The answer
-/// shows the new secret, once.
+/// During the overlap each request is signed with the old and the new secret, so that the receiver
+/// can change over at any moment. The body is optional. The new secret is shown in this answer
+/// only.
 #[utoipa::path(
     post, path = "/v1/hooks/{id}/rotate-secret", tag = "Hooks",
     params(("id" = String, Path, description = "The hook's id.", format = "uuid")),
@@ -236,19 +240,20 @@ async fn test_hook(
     responses((status = 200, description = "The hook, with its new secret.", body = HookBody))
 )]
 async fn rotate_secret(
-    State(api): State<Arc<Shared>>,
+    State(api): State<Arc<ApiState>>,
     id: Id<HookId>,
-    OptionalCall(call): OptionalCall,
+    OptionalBody(call): OptionalBody,
 ) -> Result<Json<HookBody>, Problem> {
-    Reach::of(&call.key)?;
+    AccessScope::of(&call.key)?;
     let rotation = hook_body::rotation(call.text()?)?;
     let hook = api.hook_of(&call.key, id).await?;
     if hook.profile != SIGNING {
         let detail = format!(
-            "Hooks of the profile {} do not sign: change their secret as they were registered.",
+            "Hooks of the profile {} have no signing secret: change their secret in the way they were \
+             registered.",
             hook.profile
         );
-        return Err(Problem::new(Kind::Conflict, detail));
+        return Err(Problem::new(ProblemKind::Conflict, detail));
     }
     let change = HookChange::Rotate {
         secret: rotation.secret,
@@ -257,18 +262,21 @@ async fn rotate_secret(
     api.change(&call.key, hook.id, change).await
 }
 
-/// Who changes a hook, as it is recorded.
+/// The actor recorded for a change made with this key, such as `api 0193a5c8-…`.
 pub(crate) fn by(key: &Key) -> String {
     format!("api {}", key.id)
 }
 
-impl Shared {
-    /// The hook of this id, if the caller reaches it.
+impl ApiState {
+    /// The hook with this id.
+    ///
+    /// # Errors
+    /// 404 when there is none, or when it is outside the caller's scope.
     pub(crate) async fn hook_of(&self, key: &Key, id: Id<HookId>) -> Result<HookReport, Problem> {
-        let reach = Reach::of(key)?;
+        let scope = AccessScope::of(key)?;
         let id = id.known()?;
         let hook = self.told(self.store.hook(id).await)?;
-        match reach.includes(&hook.account) {
+        match scope.includes(&hook.account) {
             true => Ok(hook),
             false => Err(not_found("hook", &id.to_string())),
         }
@@ -284,7 +292,7 @@ impl Shared {
         self.change(key, hook.id, change).await
     }
 
-    /// Changes a hook that the caller reaches.
+    /// Changes a hook whose scope has been checked, and logs a change of its status.
     async fn change(
         &self,
         key: &Key,

@@ -1,30 +1,30 @@
-//! The header `Idempotency-Key`: a publishing call that has one effect however often it is made.
+//! The header `Idempotency-Key`: repeats of a publishing call have no further effect.
 //!
-//! Such a call has a commit of its own, and so does a batch. A few of them are made at a time,
-//! so that they keep no connection of the database from single events.
+//! A call with this header has its own commit, and so has a batch. Few of these commits run at a
+//! time, so that enough database connections remain for single events.
 
-use crate::api::Shared;
-use crate::problem::{Fault, Kind, Problem};
+use crate::problem::{Fault, Problem, ProblemKind};
 use crate::publisher::PublishError;
-use crate::request::Call;
+use crate::request::ApiRequest;
+use crate::state::ApiState;
 use axum::http::{HeaderName, HeaderValue};
 use postrider_core::{EventId, NewEvent};
 use postrider_store::{EnqueuedOnce, Error, Idempotency};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
-/// The header.
+/// The header's name.
 pub(crate) const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Longest key, in bytes.
 const KEY_MAX_BYTES: usize = 255;
 
-/// What makes repeats of this call known, if the caller says it.
+/// The identity of a call, by which repeats are recognized; `None` without the header.
 ///
 /// # Errors
-/// When what the caller says cannot be a key.
+/// When the header is repeated, or its value is not a valid key.
 pub(crate) fn of<const MAX: usize>(
-    call: &Call<MAX>,
+    call: &ApiRequest<MAX>,
     route: &str,
 ) -> Result<Option<Idempotency>, Problem> {
     let mut given = call.headers.get_all(HEADER).iter();
@@ -47,7 +47,7 @@ pub(crate) fn of<const MAX: usize>(
     }))
 }
 
-/// A call was answered without the id it must have.
+/// The problem of a commit that returned no id: a fault of Postrider.
 pub(crate) fn no_id() -> Problem {
     PublishError::Lost.into()
 }
@@ -58,7 +58,7 @@ fn key_of(value: &HeaderValue) -> Option<&str> {
     (fits && text.bytes().all(|byte| byte.is_ascii_graphic())).then_some(text)
 }
 
-impl Shared {
+impl ApiState {
     /// Commits events together.
     pub(crate) async fn publish_together(
         &self,
@@ -69,7 +69,7 @@ impl Shared {
         self.committed(ids)
     }
 
-    /// Commits events together, unless the call was made before.
+    /// Commits events together, or returns the ids of an earlier call with the same key and body.
     pub(crate) async fn publish_once(
         &self,
         call: &Idempotency,
@@ -84,10 +84,10 @@ impl Shared {
             Ok(EnqueuedOnce::Now(ids)) => self.committed(Ok(ids)),
             Ok(EnqueuedOnce::Before(ids)) => Ok(ids),
             Ok(EnqueuedOnce::Mismatch) => Err(Problem::new(
-                Kind::IdempotencyMismatch,
+                ProblemKind::IdempotencyMismatch,
                 "A call with this Idempotency-Key and another body was made within the last 24 \
-                 hours: nothing was done. Use a new key for each call, and the same only to \
-                 repeat it byte for byte.",
+                 hours: nothing was published. Use a new key for each call, and repeat a key \
+                 only with the same body, byte for byte.",
             )),
             Err(error) => self.committed(Err(error)),
         }

@@ -1,7 +1,7 @@
-//! The members of a JSON object, read one by one, so that all that is wrong with them is told
-//! together and each by its place.
+//! Reads the members of a JSON object one by one and collects all faults, each with its JSON
+//! pointer.
 
-use crate::problem::{Fault, Kind, Problem};
+use crate::problem::{Fault, Problem, ProblemKind};
 use chrono::{DateTime, Datelike, SubsecRound};
 use postrider_core::{BasicAuth, Timestamp};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -11,10 +11,10 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 
-/// The members of a JSON object, each value as it was written, and what is wrong so far.
+/// The members not read yet, with their values as written, and the faults found so far.
 pub(crate) struct Fields<'a> {
     members: Vec<(Name<'a>, &'a RawValue)>,
-    /// The names that were asked for.
+    /// The names read so far, for the text about unknown fields.
     known: Vec<&'static str>,
     faults: Vec<Fault>,
 }
@@ -22,17 +22,17 @@ pub(crate) struct Fields<'a> {
 #[derive(serde::Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// A value that can stand in a member.
+/// A type that a member's value can have.
 pub(crate) trait Field<'a>: Sized {
-    /// What it must be, to complete "must be".
+    /// Completes the error text "must be …".
     const EXPECTED: &'static str;
 
-    /// Reads it.
+    /// Parses the value; `None` when it does not have this type.
     fn read(value: &'a RawValue) -> Option<Self>;
 }
 
 impl<'a> Fields<'a> {
-    /// Takes an object apart.
+    /// Parses the text of a body.
     ///
     /// # Errors
     /// When the text is not JSON, or not an object.
@@ -40,17 +40,17 @@ impl<'a> Fields<'a> {
         let members = serde_json::from_str(text).map_err(|error| match error.classify() {
             Category::Data => Problem::invalid(vec![Fault::at("", "must be a JSON object")]),
             _ => Problem::new(
-                Kind::MalformedJson,
+                ProblemKind::MalformedJson,
                 format!("The body is not valid JSON: {error}."),
             ),
         })?;
         Ok(Self::with(members))
     }
 
-    /// Takes an object apart that stands in something larger.
+    /// Parses an object inside a larger body. Pointers of faults are relative to it.
     ///
     /// # Errors
-    /// When it is no object.
+    /// When the value is not an object.
     pub(crate) fn within(value: &'a RawValue) -> Result<Self, Fault> {
         let members = serde_json::from_str(value.get());
         let members = members.map_err(|_| Fault::at("", "must be a JSON object"))?;
@@ -65,7 +65,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The value of a member that must be there.
+    /// The value of a required member; `None` when it is missing or invalid, which is a fault.
     pub(crate) fn required<T: Field<'a>>(&mut self, name: &'static str) -> Option<T> {
         match self.take(name) {
             Some(value) => self.read(name, value),
@@ -77,7 +77,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The value of a member that may be missing or `null`.
+    /// The value of an optional member; `None` when it is missing, `null` or invalid.
     pub(crate) fn optional<T: Field<'a>>(&mut self, name: &'static str) -> Option<T> {
         match self.take(name) {
             Some(value) if value.get() != "null" => self.read(name, value),
@@ -85,7 +85,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The same as `parse` understands it.
+    /// The value of an optional string as parsed by `parse`.
     pub(crate) fn parsed<T, E: Display>(
         &mut self,
         name: &'static str,
@@ -101,7 +101,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The texts of a member that is an array of at most `max`, each as `parse` understands it.
+    /// The strings of an optional array of at most `max` entries, each parsed by `parse`.
     pub(crate) fn list<T, E: Display>(
         &mut self,
         name: &'static str,
@@ -127,7 +127,7 @@ impl<'a> Fields<'a> {
         (self.faults.len() == before).then_some(read)
     }
 
-    /// What a member is to become: `None` when it is not named, `Some(None)` when it is `null`.
+    /// The new value of a member: `None` when it is missing, `Some(None)` when it is `null`.
     pub(crate) fn change<T>(
         &mut self,
         name: &'static str,
@@ -148,23 +148,23 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Says that something is wrong with a member.
+    /// Adds a fault.
     pub(crate) fn refuse(&mut self, fault: Fault) {
         self.faults.push(fault);
     }
 
-    /// What was read, if all was well and no member is left.
+    /// Ends reading, and returns `read` if there is no fault and no unread member.
     ///
     /// # Errors
-    /// Everything that is wrong.
+    /// All faults, as a problem.
     pub(crate) fn complete<T>(self, read: Option<T>) -> Result<T, Problem> {
         self.end(read).map_err(Problem::invalid)
     }
 
-    /// The same with the faults themselves.
+    /// Like [`complete`](Self::complete), for an object inside a larger body.
     ///
     /// # Errors
-    /// Everything that is wrong.
+    /// All faults.
     pub(crate) fn end<T>(mut self, read: Option<T>) -> Result<T, Vec<Fault>> {
         for (Name(name), _) in std::mem::take(&mut self.members) {
             let detail = match self.known.contains(&name.as_ref()) {
@@ -239,7 +239,7 @@ impl<'a> Field<'a> for u32 {
     }
 }
 
-/// Headers, in the order of their names; a name that is repeated counts with its last value.
+/// Headers, sorted by name; of a repeated name the last value counts.
 impl<'a> Field<'a> for BTreeMap<String, String> {
     const EXPECTED: &'static str = "an object whose values are strings";
 
@@ -266,19 +266,20 @@ impl<'a> Field<'a> for Timestamp {
     }
 }
 
-/// The time that a text names; a leap second is the one after it.
+/// Parses a time (RFC 3339); a leap second becomes the second after it. `None` when the text is
+/// not a time, or outside the years 1 to 9999.
 pub(crate) fn time_of(text: &str) -> Option<Timestamp> {
     let at = DateTime::parse_from_rfc3339(text).ok()?.to_utc();
-    // As chrono holds it, it has more than a thousand milliseconds.
+    // chrono represents a leap second as more than 999 milliseconds.
     let at = match at.timestamp_subsec_nanos().checked_sub(1_000_000_000) {
         Some(nanos) => DateTime::from_timestamp(at.timestamp() + 1, nanos)?,
         None => at,
     };
-    // The databases have no place for what lies beyond.
+    // The databases cannot store other years.
     (1..=9999).contains(&at.year()).then(|| at.trunc_subsecs(6))
 }
 
-/// Every member in the order it was written, repeated names included.
+/// All members in the order of the text, including repeated names.
 struct Members<'a>(Vec<(Name<'a>, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
@@ -313,7 +314,7 @@ mod tests {
     /// Pointers and details.
     type Wrong = Vec<(String, String)>;
 
-    /// What a body of two fields comes to: what was read, or what is wrong and where.
+    /// Reads a body with two fields: the values, or the faults.
     fn read(text: &str) -> Result<(String, Option<Timestamp>), Wrong> {
         let faults = |problem: Problem| {
             let faults = problem.faults().iter();
@@ -348,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_is_wrong_is_told_by_its_place() {
+    fn every_fault_names_its_position() {
         for (text, wrong) in [
             ("{}", &[("/name", "is missing; it must be a string")][..]),
             (r#"{"name":null}"#, &[("/name", "must be a string")]),
@@ -397,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_tells_a_member_that_is_null_from_one_that_is_not_named() {
+    fn a_change_distinguishes_null_from_a_missing_member() {
         let mut fields = Fields::of(r#"{"a":null,"b":"x","d":7}"#).unwrap();
         let mut change = |name| fields.change(name, Fields::optional::<String>);
         assert_eq!(change("a"), Some(None));
@@ -409,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn the_entries_of_a_list_are_told_by_their_places() {
+    fn faults_of_a_list_name_the_position_of_the_entry() {
         let list = |text: &str| {
             let mut fields = Fields::of(text).unwrap();
             let read = fields.list("n", 3, str::parse::<u32>);
@@ -428,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_is_told_apart() {
+    fn text_that_is_not_json_is_malformed() {
         for text in [
             "",
             "{",

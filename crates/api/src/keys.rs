@@ -1,12 +1,12 @@
-//! Who calls: keys, found by the token a caller shows.
+//! Looks up keys by their tokens, with a cache.
 //!
-//! Asking the database for every request would cost about as much as recording the event. So a
-//! key that was found is remembered, for one second from the moment the question was asked: a
-//! key that is revoked anywhere is refused everywhere within that second. A token that was not
-//! found is not remembered, so that a new key works at once.
+//! A database query per request would cost about as much as recording the event. So a key that was
+//! found is cached for one second, counted from the start of the query: a revoked key is refused
+//! by all processes within that second. Unknown tokens are not cached, so that a new key works at
+//! once.
 //!
-//! Uses are noted with the question, at most once a second for a key, and recorded by a task of
-//! their own, which no request waits for.
+//! The use of a key is noted with each query, at most once a second per key, and recorded by a
+//! background task that no request waits for.
 
 use crate::outage_log::Trouble;
 use postrider_core::{Clock, Key, KeyId, Timestamp, TokenHash, monotonic_now};
@@ -18,17 +18,17 @@ use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-/// How long the answer to a question is good.
+/// How long the result of a query is valid.
 const REMEMBERED: Duration = Duration::from_secs(1);
-/// How long a key that was found counts as known, so that its next question takes no turn.
+/// How long a found key counts as known: its next query needs no permit of [`STRANGERS`].
 const KNOWN_FOR: Duration = Duration::from_secs(600);
-/// Questions about tokens not seen lately that are asked at a time: whoever guesses tokens keeps
-/// no connection of the database from the others.
+/// Concurrent queries for tokens not seen lately, so that guessing tokens cannot use up the
+/// database connections.
 const STRANGERS: usize = 2;
-/// How often uses are recorded.
+/// Interval between records of key uses.
 const RECORD_EVERY: Duration = Duration::from_secs(10);
 
-/// The keys, as far as they are known.
+/// The cache of keys.
 pub(crate) struct Keys {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
@@ -43,7 +43,7 @@ struct State {
     used: HashMap<KeyId, Timestamp>,
 }
 
-/// A question asked of the database, and its answer when there is one.
+/// A query of the database for one token, and its result once known.
 struct Question {
     asked: Instant,
     of_a_stranger: bool,
@@ -67,7 +67,7 @@ impl Keys {
         }
     }
 
-    /// The key of this token; none when there is none or it is revoked.
+    /// The key with this token; `None` when it does not exist or is revoked.
     pub(crate) async fn find(&self, token: &str) -> Result<Option<Arc<Key>>> {
         let Some(hash) = TokenHash::of(token) else {
             return Ok(None);
@@ -90,7 +90,7 @@ impl Keys {
         }
     }
 
-    /// Records uses now and then until `closed`, and once more at the end.
+    /// Records key uses at intervals until `closed`, and once more at the end.
     pub(crate) async fn run(&self, closed: CancellationToken) {
         while closed
             .run_until_cancelled(tokio::time::sleep(RECORD_EVERY))
@@ -109,8 +109,8 @@ impl Keys {
         self.record().await;
     }
 
-    /// The latest question about a token, if its answer is still good, or a new one. Several
-    /// that ask at once share one question.
+    /// The latest query for a token, if its result is still valid, or a new one. Concurrent callers
+    /// share one query.
     fn question(&self, hash: TokenHash) -> Arc<Question> {
         let mut state = self.lock();
         let latest = state.questions.get(&hash);
@@ -146,7 +146,7 @@ impl Keys {
         Ok(key)
     }
 
-    /// Takes a question back, unless another was asked since.
+    /// Removes a query from the cache, unless a newer one has replaced it.
     fn forget(&self, hash: TokenHash, question: &Arc<Question>) {
         let mut state = self.lock();
         let latest = state.questions.get(&hash);
@@ -162,9 +162,9 @@ impl Keys {
         }
     }
 
-    /// Keeps for the next time what could not be recorded.
+    /// Keeps uses that could not be recorded for the next interval.
     fn not_recorded(&self, used: Vec<(KeyId, Timestamp)>, error: &Error) {
-        debug!("The use of keys could not be recorded, trying again: {error}");
+        debug!("Cannot record the use of keys, trying again: {error}");
         let mut state = self.lock();
         for (key, at) in used {
             state.used.entry(key).or_insert(at);

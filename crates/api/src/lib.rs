@@ -34,6 +34,7 @@ mod problem;
 mod publisher;
 mod request;
 mod server;
+mod state;
 mod test_sender;
 mod traces;
 mod webhooks;

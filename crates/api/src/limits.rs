@@ -1,15 +1,14 @@
-//! How often a key may call this process.
+//! Rate limits per key.
 //!
-//! A bucket of tokens for each key and kind of call, in memory: several processes allow each
-//! their own. What fills up again is forgotten, so that there are never more buckets than keys
-//! that called lately.
+//! Each key has one token bucket in memory per kind of call; each process counts separately. Full
+//! buckets are dropped, so that memory is bounded by the number of recently active keys.
 
 use crate::problem::Problem;
 use postrider_core::{Bucket, KeyId, Rate, Timestamp};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-/// How often each key may call one process.
+/// The rate limits of each key, per process.
 #[derive(Clone, Copy, Debug)]
 pub struct ApiLimits {
     /// Calls that publish events.
@@ -18,14 +17,14 @@ pub struct ApiLimits {
     pub managing: Rate,
 }
 
-/// A kind of call.
+/// The kinds of call that are limited separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Calls {
     Publishing,
     Managing,
 }
 
-/// The buckets.
+/// The token buckets of all keys.
 pub(crate) struct Limits {
     rates: ApiLimits,
     buckets: Mutex<HashMap<(KeyId, Calls), Bucket>>,
@@ -39,10 +38,10 @@ impl Limits {
         }
     }
 
-    /// Counts a call.
+    /// Takes a token for a call.
     ///
     /// # Errors
-    /// When the key has called too often.
+    /// 429 when the key's bucket is empty.
     pub(crate) fn admit(&self, key: KeyId, calls: Calls, now: Timestamp) -> Result<(), Problem> {
         let rate = match calls {
             Calls::Publishing => self.rates.publishing,
@@ -56,19 +55,20 @@ impl Limits {
             bucket.take();
             return Ok(());
         }
-        let detail =
-            format!("This key may make {rate} such calls of this process: send fewer, or later.");
+        let detail = format!(
+            "The rate limit of this key for such calls is {rate} per process: send fewer, or later."
+        );
         Err(Problem::rate_limited(detail, retry_after(rate)))
     }
 
-    /// Forgets the buckets that are full again.
+    /// Drops buckets that are full again.
     pub(crate) fn forget(&self, now: Timestamp) {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         buckets.retain(|_, bucket| !bucket.is_full(now));
     }
 }
 
-/// Whole seconds until there is a token again.
+/// Seconds until the next token, rounded up.
 fn retry_after(rate: Rate) -> u64 {
     (1.0 / rate.per_second()).ceil().max(1.0) as u64
 }
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_calls_no_more_is_forgotten() {
+    fn full_buckets_are_dropped() {
         let limits = limits();
         let key = KeyId(Uuid::nil());
         assert!(limits.admit(key, Calls::Managing, start()).is_ok());
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_refused_is_told_when_to_come_again() {
+    fn a_refusal_says_when_the_next_token_is_due() {
         for (rate, seconds) in [("200/s", 1), ("2/m", 30), ("1/h", 3_600)] {
             assert_eq!(retry_after(rate.parse().unwrap()), seconds, "{rate}");
         }

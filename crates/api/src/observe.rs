@@ -1,4 +1,4 @@
-//! Tells what was answered, and how long it took.
+//! Reports each answered request and its duration to an [`Observer`].
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::Method;
@@ -8,17 +8,17 @@ use postrider_core::monotonic_now;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What stands for a path that is no route, and for a method that no route has.
+/// The label for unknown paths and unusual methods.
 const OTHER: &str = "other";
 
-/// Is told of every request that the API has answered.
+/// Receives every request that the API has answered.
 pub trait Observer: Send + Sync {
     /// A request was answered. `route` and `method` are among few: the API's own routes as they
     /// are written, the usual methods, and `other`.
     fn answered(&self, route: &str, method: &str, status: &str, took: Duration);
 }
 
-/// Tells the observer of a request.
+/// Middleware that reports a request to the observer.
 pub(crate) async fn observe(
     State(observer): State<Arc<dyn Observer>>,
     route: Option<MatchedPath>,

@@ -1,16 +1,14 @@
-//! The document of the API (OpenAPI 3.1), made of the routes themselves, and the page that
-//! shows it.
+//! The OpenAPI 3.1 document, generated from the routes, and the page that shows it.
 //!
-//! A route cannot be without its part of the document: both are one. What all routes have in
-//! common, such as their refusals, is added here once.
+//! Each route declares its own part of the document. Parts common to all routes, such as error
+//! answers, are added here.
 
-use crate::api::Shared;
 use crate::problem::{Document, Fault};
+use crate::state::{ApiState, Pages};
 use crate::{docs_page, event_body, hook_body, hook_bulk, webhooks};
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use utoipa::PartialSchema;
@@ -18,23 +16,17 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// What the page may load: its own style, and nothing else from anywhere.
+/// The page may use its own style and load nothing else.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
 
 const ABOUT: &str = "\
-Postrider delivers webhooks, durably: publish events, register hooks, and see what became of \
-each delivery. Every call but those of this document needs a key (`postrider key create`). \
-Whatever is refused is answered by a problem document (RFC 9457) whose `detail` says what to do. \
-A key of one account sees what is of that account; anything else is not found.";
+Postrider delivers webhooks durably: publish events, register hooks, and see the state of each \
+delivery. Every call except those for this document needs a key (`postrider key create`). \
+Errors are problem documents (RFC 9457) whose `detail` says what to do. \
+A key of one account sees the resources of that account only; all others answer 404.";
 
-/// The document and the page, as they are answered.
-pub(crate) struct Pages {
-    document: Bytes,
-    page: Bytes,
-}
-
-/// The routes.
-pub(crate) fn routes() -> OpenApiRouter<Arc<Shared>> {
+/// The routes of the document and its page.
+pub(crate) fn routes() -> OpenApiRouter<Arc<ApiState>> {
     OpenApiRouter::new()
         .routes(routes!(openapi_document))
         .routes(routes!(docs))
@@ -45,7 +37,7 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<Shared>> {
     get, path = "/openapi.json", tag = "About", security(()),
     responses((status = 200, description = "The API as OpenAPI 3.1.", body = Object))
 )]
-async fn openapi_document(State(api): State<Arc<Shared>>) -> Response {
+async fn openapi_document(State(api): State<Arc<ApiState>>) -> Response {
     let kind = (header::CONTENT_TYPE, "application/json");
     ([kind], api.pages.document.clone()).into_response()
 }
@@ -53,9 +45,9 @@ async fn openapi_document(State(api): State<Arc<Shared>>) -> Response {
 /// This document as a page
 #[utoipa::path(
     get, path = "/docs", tag = "About", security(()),
-    responses((status = 200, description = "The API, to be read.", body = String, content_type = "text/html"))
+    responses((status = 200, description = "The API documentation.", body = String, content_type = "text/html"))
 )]
-async fn docs(State(api): State<Arc<Shared>>) -> Response {
+async fn docs(State(api): State<Arc<ApiState>>) -> Response {
     let headers = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
         (header::CONTENT_SECURITY_POLICY, PAGE_POLICY),
@@ -63,18 +55,15 @@ async fn docs(State(api): State<Arc<Shared>>) -> Response {
     (headers, api.pages.page.clone()).into_response()
 }
 
-impl Pages {
-    /// The pages of these routes.
-    pub(crate) fn of(routes: &OpenApi) -> Self {
-        let document = document(routes);
-        Self {
-            document: document.to_string().into(),
-            page: docs_page::page(&document).into(),
-        }
+/// The document of `routes` and the page that shows it, both rendered.
+pub(crate) fn pages(routes: &OpenApi) -> Pages {
+    let document = document(routes);
+    Pages {
+        document: document.to_string().into(),
+        page: docs_page::page(&document).into(),
     }
 }
 
-/// The whole document.
 fn document(routes: &OpenApi) -> Value {
     let mut document = json!(routes);
     document["info"] = json!({
@@ -86,13 +75,13 @@ fn document(routes: &OpenApi) -> Value {
     document["security"] = json!([{"key": []}]);
     document["tags"] = json!([
         {"name": "Events", "description": "What happened in an application."},
-        {"name": "Hooks", "description": "Subscribers: a URL and which events it asks for."},
-        {"name": "Deliveries", "description": "One event for one hook, and the attempts made for it."},
+        {"name": "Hooks", "description": "Subscribers: a URL and the types of events that it receives."},
+        {"name": "Deliveries", "description": "One event for one hook, and its attempts."},
         {"name": "About", "description": "The API itself; these calls need no key."},
     ]);
     document["webhooks"] = webhooks::webhooks();
     document["components"]["securitySchemes"] = json!({
-        "key": {"type": "http", "scheme": "bearer", "description": "A token (`pr_…`) that `postrider key create` has printed."},
+        "key": {"type": "http", "scheme": "bearer", "description": "A token (`pr_…`) printed by `postrider key create`."},
     });
     let schemas = &mut document["components"]["schemas"];
     for (name, schema) in [
@@ -116,7 +105,7 @@ fn document(routes: &OpenApi) -> Value {
     document
 }
 
-/// Adds what any such operation may be answered.
+/// Adds the error answers that an operation may have, judged by its method, path and body.
 fn add_refusals(path: &str, method: &str, operation: &mut Value) {
     if operation.get("security").is_some() {
         return;
@@ -126,33 +115,39 @@ fn add_refusals(path: &str, method: &str, operation: &mut Value) {
     let choices = parameters.is_some_and(|all| all.iter().any(|one| one["in"] != "path"));
     let named = path.contains('{');
     let mut refusals = vec![
-        ("401", "There is no key, or it is none of ours."),
-        ("403", "The key is not good for this."),
-        ("429", "The key calls too often."),
+        ("401", "The key is missing, unknown or revoked."),
+        ("403", "The key does not permit this call."),
+        ("429", "The key has exceeded its rate limit."),
         (
             "500",
-            "A fault of Postrider; whether the call took effect is not known.",
+            "A fault of Postrider; the call may or may not have taken effect.",
         ),
         (
             "503",
-            "The database cannot be used now, or the process is ending.",
+            "The database is unavailable, or the process is shutting down.",
         ),
     ];
     if body || choices {
         refusals.push(("400", "The body is not JSON, or a parameter is wrong."));
     }
     if named {
-        refusals.push(("404", "There is no such thing, or not for this key."));
+        refusals.push((
+            "404",
+            "The resource does not exist, or is outside the key's scope.",
+        ));
     }
     if method != "get" {
-        refusals.push(("409", "It cannot be done to the thing as it is now."));
+        refusals.push((
+            "409",
+            "The current state of the resource does not permit this.",
+        ));
     }
     if body {
         refusals.extend([
             ("408", "The body took too long to arrive."),
             ("413", "The body is too large."),
-            ("415", "The body is not sent as plain JSON."),
-            ("422", "The body is JSON, and something in it is wrong."),
+            ("415", "The body is not sent as uncompressed JSON."),
+            ("422", "The body is JSON with invalid content."),
         ]);
     }
     if let Some(responses) = operation["responses"].as_object_mut() {
@@ -165,7 +160,7 @@ fn add_refusals(path: &str, method: &str, operation: &mut Value) {
 fn refusal(status: &str, description: &str) -> Value {
     let mut headers = Map::new();
     if matches!(status, "429" | "503") {
-        let retry_after = json!({"description": "Seconds until it is worth trying again.", "schema": {"type": "integer"}});
+        let retry_after = json!({"description": "Seconds to wait before the next try.", "schema": {"type": "integer"}});
         headers.insert("Retry-After".into(), retry_after);
     }
     json!({

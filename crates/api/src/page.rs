@@ -1,7 +1,7 @@
-//! Listings in pages.
+//! Paging of listings.
 //!
-//! A cursor names the last thing of a page, so what is added meanwhile neither repeats nor
-//! hides anything. Callers hand it back as it is; what is in it may change.
+//! A cursor holds the id of the last entry of a page, so entries added between two calls cause
+//! neither repeats nor gaps. Cursors are opaque to callers; their content may change.
 
 use crate::params::Params;
 use base64::Engine;
@@ -10,11 +10,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// How many there are on a page unless the caller says, and at most.
+/// Entries on a page by default, and at most.
 pub(crate) const LIMIT: u32 = 50;
 pub(crate) const LIMIT_MAX: u32 = 250;
 
-/// What a listing is of, so that no cursor of one is taken for that of another.
+/// The listings. A cursor is valid for its own listing only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Listing {
     Hooks = 1,
@@ -23,26 +23,26 @@ pub(crate) enum Listing {
     History = 4,
 }
 
-/// Which page is asked for.
+/// The requested page.
 pub(crate) struct PageOf {
     listing: Listing,
     limit: u32,
-    /// The last of the page before.
+    /// The id of the previous page's last entry; `None` for the first page.
     pub(crate) after: Option<Uuid>,
 }
 
 /// A page of a listing.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Page<T> {
-    /// What is on it.
+    /// The entries of the page.
     data: Vec<T>,
-    /// Give this as `cursor` to get the next page; `null` on the last.
+    /// Send this as `cursor` to get the next page; `null` on the last page.
     #[schema(required)]
     next_cursor: Option<String>,
 }
 
 impl PageOf {
-    /// Reads `limit` and `cursor`.
+    /// Reads the parameters `limit` and `cursor`.
     pub(crate) fn read(params: &mut Params, listing: Listing) -> Self {
         let limit = params.read("limit", |text| match text.parse() {
             Ok(limit @ 1..=LIMIT_MAX) => Ok(limit),
@@ -50,7 +50,7 @@ impl PageOf {
         });
         let after = params.read("cursor", |text| {
             decoded(listing, text)
-                .ok_or("must be the next_cursor of a page of this listing, as it was given")
+                .ok_or("must be the unchanged next_cursor of a page of this listing")
         });
         Self {
             listing,
@@ -59,12 +59,13 @@ impl PageOf {
         }
     }
 
-    /// How many to ask the store for: one more shows that there is another page.
+    /// Number of entries to request from the store: one more than shown, which tells whether there
+    /// is another page.
     pub(crate) fn ask_for(&self) -> u32 {
         self.limit + 1
     }
 
-    /// The page, of what the store found.
+    /// Builds the page from the entries that the store found.
     pub(crate) fn of<F, T: From<F>>(self, mut found: Vec<F>, id: impl Fn(&F) -> Uuid) -> Page<T> {
         let limit = self.limit as usize;
         let more = found.len() > limit;
@@ -97,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cursor_is_good_for_its_own_listing_only() {
+    fn a_cursor_is_valid_for_its_own_listing_only() {
         let id = Uuid::from_u128(7);
         let cursor = encoded(Listing::Events, id);
         assert_eq!(decoded(Listing::Events, &cursor), Some(id));
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_with_more_behind_it_has_a_cursor() {
+    fn a_page_that_is_not_the_last_has_a_cursor() {
         let page = |query: &str, found: u32| {
             let mut params = Params::of(query);
             let page = PageOf::read(&mut params, Listing::Hooks);

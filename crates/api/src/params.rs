@@ -1,5 +1,4 @@
-//! The parameters of a query, read one by one, so that all that is wrong with them is told
-//! together and each by its name.
+//! Reads query parameters one by one and collects all faults, each with its parameter's name.
 
 use crate::json_fields::time_of;
 use crate::problem::{Fault, Problem};
@@ -11,16 +10,16 @@ use std::fmt::Display;
 use std::str::FromStr;
 use url::form_urlencoded;
 
-/// The parameters of a query, and what is wrong so far.
+/// The parameters not read yet, and the faults found so far.
 pub(crate) struct Params {
     given: Vec<(String, String)>,
-    /// The names that were asked for.
+    /// The names read so far, for the text about unknown parameters.
     known: Vec<&'static str>,
     faults: Vec<Fault>,
 }
 
 impl Params {
-    /// Takes a query apart.
+    /// Parses a query string.
     pub(crate) fn of(query: &str) -> Self {
         let pairs = form_urlencoded::parse(query.as_bytes());
         Self {
@@ -30,21 +29,21 @@ impl Params {
         }
     }
 
-    /// The value of a parameter, if it is given.
+    /// The value of a parameter; `None` when it is missing or invalid.
     pub(crate) fn text(&mut self, name: &'static str) -> Option<String> {
         self.known.push(name);
         let place = self.given.iter().position(|(given, _)| given == name)?;
         let text = self.given.swap_remove(place).1;
-        // Only one of the databases has a place for it, and nothing is named by it.
+        // PostgreSQL cannot store NUL in a text, so no stored value contains it.
         if text.contains('\0') {
             self.faults
-                .push(Fault::of(name, "must not hold the character NUL"));
+                .push(Fault::of(name, "must not contain the character NUL"));
             return None;
         }
         Some(text)
     }
 
-    /// The value of a parameter, if it is given, as `read` understands it.
+    /// The value of a parameter as parsed by `read`; `None` when it is missing or invalid.
     pub(crate) fn read<T, E: Display>(
         &mut self,
         name: &'static str,
@@ -60,7 +59,7 @@ impl Params {
         }
     }
 
-    /// The id that a parameter names, if it is given.
+    /// The value of a parameter as an id; `None` when it is missing or invalid.
     pub(crate) fn id<T: FromStr>(&mut self, name: &'static str) -> Option<T> {
         self.read(name, |text| {
             text.parse()
@@ -68,17 +67,17 @@ impl Params {
         })
     }
 
-    /// The time that a parameter names, if it is given.
+    /// The value of a parameter as a time; `None` when it is missing or invalid.
     pub(crate) fn time(&mut self, name: &'static str) -> Option<Timestamp> {
         self.read(name, |text| {
             time_of(text).ok_or("must be a time such as 2026-01-31T12:00:00Z (RFC 3339)")
         })
     }
 
-    /// Ends the reading.
+    /// Ends reading.
     ///
     /// # Errors
-    /// Everything that is wrong, parameters that nobody asked for among it.
+    /// All faults, including unknown and repeated parameters.
     pub(crate) fn complete(mut self) -> Result<(), Problem> {
         for (name, _) in std::mem::take(&mut self.given) {
             let detail = if self.known.contains(&name.as_str()) {
@@ -110,7 +109,7 @@ impl<S: Sync> FromRequestParts<S> for Params {
 mod tests {
     use super::*;
 
-    /// What a query of two parameters comes to: what was read, or the names of what is wrong.
+    /// Reads a query with two parameters: the values, or the names of the invalid parameters.
     fn read(query: &str) -> Result<(Option<String>, Option<u32>), Vec<String>> {
         let mut params = Params::of(query);
         let name = params.text("name");
@@ -138,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_is_wrong_is_told_by_its_name() {
+    fn every_fault_names_its_parameter() {
         for (query, wrong) in [
             ("count=many", &["count"][..]),
             ("count=1&count=2", &["count"]),

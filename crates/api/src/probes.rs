@@ -1,8 +1,8 @@
 //! `/livez` and `/readyz`.
 //!
-//! Alive means that the process answers at all; a platform restarts it when it does not. Ready
-//! means that it does its work; a platform only stops sending it traffic when it is not, so a
-//! database that is away makes a process unready, never dead.
+//! `/livez` answers as long as the process runs; a platform restarts a process that does not
+//! answer. `/readyz` says whether it can work; a platform sends no traffic to a process that is not
+//! ready. So an unavailable database makes a process unready, never dead.
 
 use async_trait::async_trait;
 use axum::Router;
@@ -11,11 +11,11 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use std::sync::Arc;
 
-/// What `/readyz` asks.
+/// The checks behind `/readyz`.
 #[async_trait]
 pub trait Readiness: Send + Sync {
-    /// What keeps the process from being ready, in sentences; empty when it is ready. Answers
-    /// within a few seconds whatever the database does.
+    /// The reasons why the process is not ready, one sentence each; empty when it is ready. Must
+    /// return within a few seconds even when the database does not respond.
     async fn problems(&self) -> Vec<String>;
 }
 
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn ready_is_when_nothing_is_in_the_way() {
+    async fn a_process_without_problems_is_ready() {
         let (status, text) = readyz(State(Arc::new(With(Vec::new())))).await;
         assert_eq!((status, text.as_str()), (StatusCode::OK, "ready\n"));
         let draining = With(vec!["draining".into(), "the database is away".into()]);

@@ -1,10 +1,9 @@
-//! Refusals: `application/problem+json` (RFC 9457).
+//! Error answers: `application/problem+json` (RFC 9457).
 //!
-//! The one place that knows status codes. A problem says what happened and what to do; what
-//! concerns a part of the body is named by its JSON pointer (RFC 6901). Nothing here repeats a
-//! payload or a token, or tells how the database is reached.
+//! The only place with status codes of errors. A problem says what happened and what to do; faults
+//! of the body are named by JSON pointers (RFC 6901). Problems never contain payloads, tokens or
+//! the address of the database.
 
-use crate::access_scope::not_found;
 use crate::publisher::PublishError;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -13,16 +12,16 @@ use postrider_store::Error;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// Before each kind's own name in `type`.
+/// Prefix of the kind's name in `type`.
 const TYPE_PREFIX: &str = "urn:postrider:problem:";
-/// When to try again after trouble of ours.
+/// Seconds in `Retry-After` when Postrider is unavailable.
 const RETRY_AFTER: u64 = 1;
-/// Faults shown at most.
+/// Largest number of faults in an answer.
 const FAULTS_MAX: usize = 20;
 
-/// What kind of problem it is: its name never changes.
+/// The kinds of problem. Their names in `type` are stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum ProblemKind {
     MalformedJson,
     InvalidParameter,
     Unauthorized,
@@ -40,29 +39,29 @@ pub(crate) enum Kind {
     Unavailable,
 }
 
-/// Something is wrong with a part of the body, or with a parameter of the query.
+/// One fault of the body or the query.
 #[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct Fault {
-    /// Where in the body: a JSON pointer.
+    /// JSON pointer to the part of the body.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) pointer: Option<String>,
-    /// Which parameter of the query.
+    /// Name of the query parameter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) parameter: Option<String>,
     /// What is wrong, and what to do.
     pub(crate) detail: String,
 }
 
-/// A refusal.
+/// An error answer.
 #[derive(Debug)]
 pub(crate) struct Problem {
-    kind: Kind,
+    kind: ProblemKind,
     detail: String,
     faults: Vec<Fault>,
     header: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
-impl Kind {
+impl ProblemKind {
     /// The name in `type`, the title, and the status.
     fn says(self) -> (&'static str, &'static str, StatusCode) {
         match self {
@@ -114,9 +113,9 @@ impl Kind {
 }
 
 impl Problem {
-    pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
         let header = match kind {
-            Kind::Unavailable => Some(Box::new((
+            ProblemKind::Unavailable => Some(Box::new((
                 header::RETRY_AFTER,
                 HeaderValue::from(RETRY_AFTER),
             ))),
@@ -130,7 +129,7 @@ impl Problem {
         }
     }
 
-    /// A body that is JSON, but not what is asked for.
+    /// The problem of a JSON body with invalid content.
     pub(crate) fn invalid(mut faults: Vec<Fault>) -> Self {
         let detail = match faults.as_slice() {
             [only] => only.sentence(),
@@ -142,11 +141,11 @@ impl Problem {
         faults.truncate(FAULTS_MAX);
         Self {
             faults,
-            ..Self::new(Kind::Invalid, detail)
+            ..Self::new(ProblemKind::Invalid, detail)
         }
     }
 
-    /// A query that is not what is asked for.
+    /// The problem of a query with invalid parameters.
     pub(crate) fn parameters(mut faults: Vec<Fault>) -> Self {
         let detail = match faults.as_slice() {
             [only] => only.sentence(),
@@ -158,17 +157,16 @@ impl Problem {
         faults.truncate(FAULTS_MAX);
         Self {
             faults,
-            ..Self::new(Kind::InvalidParameter, detail)
+            ..Self::new(ProblemKind::InvalidParameter, detail)
         }
     }
 
-    /// What is wrong with the body or the query.
     #[cfg(test)]
     pub(crate) fn faults(&self) -> &[Fault] {
         &self.faults
     }
 
-    /// A caller without a key, or with a `token` that is none.
+    /// The problem of a caller without a valid key. `token`: whether one was sent.
     pub(crate) fn unauthorized(detail: &str, token: bool) -> Self {
         let challenge = match token {
             true => "Bearer realm=\"postrider\", error=\"invalid_token\"",
@@ -179,21 +177,21 @@ impl Problem {
                 header::WWW_AUTHENTICATE,
                 HeaderValue::from_static(challenge),
             ))),
-            ..Self::new(Kind::Unauthorized, detail)
+            ..Self::new(ProblemKind::Unauthorized, detail)
         }
     }
 
-    /// A caller that asks too often, and may again after `seconds`.
+    /// The problem of a caller over its rate limit, which may call again after `seconds`.
     pub(crate) fn rate_limited(detail: String, seconds: u64) -> Self {
         Self {
             header: Some(Box::new((header::RETRY_AFTER, HeaderValue::from(seconds)))),
-            ..Self::new(Kind::RateLimited, detail)
+            ..Self::new(ProblemKind::RateLimited, detail)
         }
     }
 }
 
 impl Fault {
-    /// What is wrong at this JSON pointer.
+    /// A fault of the body at a JSON pointer.
     pub(crate) fn at(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
         Self {
             pointer: Some(pointer.into()),
@@ -202,7 +200,7 @@ impl Fault {
         }
     }
 
-    /// What is wrong with this parameter.
+    /// A fault of a query parameter.
     pub(crate) fn of(parameter: impl Into<String>, detail: impl Into<String>) -> Self {
         Self {
             pointer: None,
@@ -211,7 +209,7 @@ impl Fault {
         }
     }
 
-    /// The same below `place`, where what was read stands in something larger.
+    /// Prefixes the pointer with `place`, the position of the value inside a larger body.
     pub(crate) fn below(mut self, place: &str) -> Self {
         self.pointer = self.pointer.map(|pointer| format!("{place}{pointer}"));
         self
@@ -226,7 +224,12 @@ impl Fault {
     }
 }
 
-/// What is wrong with an event, by its place in the body.
+/// The problem of a resource that does not exist, or that is outside the caller's scope.
+pub(crate) fn not_found(what: &str, id: &str) -> Problem {
+    Problem::new(ProblemKind::NotFound, format!("There is no {what} {id}."))
+}
+
+/// The fault of an event, with its position in the body.
 impl From<&EventError> for Fault {
     fn from(error: &EventError) -> Self {
         Self::at(format!("/{}", error.field()), error.to_string())
@@ -237,7 +240,7 @@ impl From<EventError> for Problem {
     fn from(error: EventError) -> Self {
         let mut problem = Self::invalid(vec![Fault::from(&error)]);
         if let EventError::PayloadTooLarge(_) = error {
-            problem.kind = Kind::TooLarge;
+            problem.kind = ProblemKind::TooLarge;
         }
         problem
     }
@@ -247,7 +250,7 @@ impl From<OtherAccount> for Problem {
     fn from(error: OtherAccount) -> Self {
         Self {
             faults: vec![Fault::at("/account", error.to_string())],
-            ..Self::new(Kind::Forbidden, error.to_string())
+            ..Self::new(ProblemKind::Forbidden, error.to_string())
         }
     }
 }
@@ -259,7 +262,7 @@ impl From<PublishError> for Problem {
                 Error::Refused(_) => Self::invalid(vec![Fault::at("", error.to_string())]),
                 Error::Event(error) => error.clone().into(),
                 error if error.is_no_answer() => Self::new(
-                    Kind::Unavailable,
+                    ProblemKind::Unavailable,
                     "The database did not answer, so it is not known whether the event was \
                      recorded. Send it again; an Idempotency-Key or a dedup_key keeps it from \
                      becoming two.",
@@ -267,12 +270,12 @@ impl From<PublishError> for Problem {
                 _ => unavailable("The event was not recorded"),
             },
             PublishError::Lost => Self::new(
-                Kind::Internal,
+                ProblemKind::Internal,
                 "Postrider failed, and it is not known whether the event was recorded. Send it \
                  again; an Idempotency-Key or a dedup_key keeps it from becoming two.",
             ),
             PublishError::Closed => Self::new(
-                Kind::Unavailable,
+                ProblemKind::Unavailable,
                 "This process is ending and has not recorded the event. Send it again.",
             ),
         }
@@ -290,28 +293,28 @@ impl From<HookError> for Problem {
     }
 }
 
-/// What a call of the store came to that was not publishing.
+/// The problem of a failed call of the store, except for publishing.
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
             Error::NotFound { what, id } => not_found(what, &id),
-            Error::Conflict(detail) => Self::new(Kind::Conflict, sentence(&detail)),
+            Error::Conflict(detail) => Self::new(ProblemKind::Conflict, sentence(&detail)),
             Error::Event(error) => error.into(),
             Error::Hook(error) => error.into(),
             Error::Key(error) => Self::invalid(vec![Fault::at("", error.to_string())]),
             Error::Refused(_) => Self::invalid(vec![Fault::at("", error.to_string())]),
-            Error::Seal(error) => Self::new(Kind::Unavailable, sentence(&error.to_string())),
+            Error::Seal(error) => Self::new(ProblemKind::Unavailable, sentence(&error.to_string())),
             error if error.is_no_answer() => Self::new(
-                Kind::Unavailable,
-                "The database did not answer. If the call was to change something, it is not \
-                 known whether it did: look, and try again later.",
+                ProblemKind::Unavailable,
+                "The database did not answer. A change may or may not have been made: check, and \
+                 try again later.",
             ),
             _ => unavailable("The call could not be carried out"),
         }
     }
 }
 
-/// Begins with a capital and ends with a full stop.
+/// The text with a capital first letter and a full stop.
 fn sentence(text: &str) -> String {
     let mut characters = text.chars();
     let first = characters.next().into_iter().flat_map(char::to_uppercase);
@@ -324,41 +327,41 @@ fn sentence(text: &str) -> String {
 
 pub(crate) fn unavailable(what: &str) -> Problem {
     let detail = format!(
-        "{what}, because the database cannot be used now; the log of this process says why. Try \
-         again later."
+        "{what}, because the database is unavailable; the log of this process says why. Try again \
+         later."
     );
-    Problem::new(Kind::Unavailable, detail)
+    Problem::new(ProblemKind::Unavailable, detail)
 }
 
-/// What there is at a path without a route.
+/// The answer at a path without a route.
 pub(crate) async fn nothing_here(uri: Uri) -> Problem {
     let detail = format!("There is nothing at {}.", uri.path());
-    Problem::new(Kind::NotFound, detail)
+    Problem::new(ProblemKind::NotFound, detail)
 }
 
-/// What a route answers to methods it does not have. The header `allow` names those it has;
-/// whoever asks for no more than that with `OPTIONS` gets it.
+/// The answer of a route to a method that it does not have. The header `allow` lists its methods,
+/// which is the whole answer to `OPTIONS`.
 pub(crate) async fn method_not_allowed(method: Method, uri: Uri) -> Response {
     if method == Method::OPTIONS {
         return StatusCode::NO_CONTENT.into_response();
     }
     let detail = format!("{} cannot be called with {method}.", uri.path());
-    Problem::new(Kind::MethodNotAllowed, detail).into_response()
+    Problem::new(ProblemKind::MethodNotAllowed, detail).into_response()
 }
 
-/// A refusal (RFC 9457).
+/// An error answer (RFC 9457).
 #[derive(Serialize, ToSchema)]
 #[schema(as = Problem)]
 pub(crate) struct Document {
-    /// What kind of problem it is; never changes its meaning.
+    /// The stable identifier of the kind of problem.
     r#type: String,
-    /// The same in words.
+    /// The kind of problem in words.
     title: &'static str,
-    /// The status of the answer.
+    /// The HTTP status of the answer.
     status: u16,
     /// What happened, and what to do.
     detail: String,
-    /// What is wrong with the body or the query, each fault by its place.
+    /// The faults of the body or the query.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<Fault>,
 }
@@ -373,7 +376,7 @@ impl IntoResponse for Problem {
             detail: self.detail,
             errors: self.faults,
         };
-        // Text and numbers: there is nothing in it that JSON cannot hold.
+        // Texts and numbers only: serializing cannot fail.
         let body = serde_json::to_vec(&document).unwrap_or_default();
         let kind = (header::CONTENT_TYPE, "application/problem+json");
         let mut response = (status, [kind], body).into_response();

@@ -1,10 +1,10 @@
-//! Many publish at the same time; few commits are made.
+//! Group commit of published events.
 //!
-//! One task takes the events that callers hand in. Whatever has gathered while a commit was in
-//! progress goes into the next one, in one call of the store, so that a commit costs each event
-//! the less the more there are. Nobody waits for others to come.
+//! One task receives events from all callers. Events that arrive during a commit go into the next
+//! one, in a single call of the store, so that the cost of a commit is shared. An event never waits
+//! for others to arrive.
 //!
-//! The hard rule: a caller is told of success only after the commit that holds its event.
+//! The hard rule: a caller gets success only after the commit that contains its event.
 
 #[cfg(test)]
 mod tests;
@@ -20,40 +20,38 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-/// Events that may wait for their commit before callers wait to hand theirs in.
+/// Capacity of the queue of events; callers wait while it is full.
 const WAITING_MAX: usize = 1_024;
-/// Events of one commit at most.
+/// Largest number of events in one commit.
 const BATCH_EVENTS: usize = 1_000;
-/// Bytes of payload of one commit at most (a single event may exceed it).
+/// Largest total payload of one commit, in bytes (a single event may exceed it).
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
-/// What a publisher is made of.
+/// The parts of a publisher.
 pub(crate) struct PublisherParts {
-    /// Where events go.
     pub(crate) store: Arc<dyn Store>,
-    /// Commits in progress at a time, at least 1: two keep a server busy while the first waits
-    /// for the disk; more make batches small.
+    /// Concurrent commits, at least 1: two keep a server busy while the first waits for the disk;
+    /// more make batches small.
     pub(crate) commits: usize,
     /// Called after each commit.
     pub(crate) published: Arc<dyn Fn() + Send + Sync>,
-    /// What is told of the database.
     pub(crate) trouble: Arc<Trouble>,
-    /// Ends it: what was handed in by then is still committed.
+    /// Ends the publisher; events received before are still committed.
     pub(crate) closed: CancellationToken,
 }
 
-/// Where events are handed in.
+/// The callers' side of the publisher.
 #[derive(Clone, Debug)]
 pub(crate) struct Publisher(mpsc::Sender<Job>);
 
 /// Why an event was not published.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum PublishError {
-    /// The store failed. After [`Error::Unavailable`] the event may have been recorded all the
-    /// same: the answer of the database may be what was lost.
+    /// The store failed. After [`Error::Unavailable`] the event may still have been recorded, if
+    /// only the database's answer was lost.
     #[error(transparent)]
     Store(Arc<Error>),
-    /// The publisher has ended; the event was not recorded.
+    /// The publisher has ended and did not record the event.
     #[error("the process is ending")]
     Closed,
     /// The commit ended without an answer: a fault of Postrider.
@@ -71,7 +69,7 @@ type Answer = oneshot::Sender<Result<EventId, PublishError>>;
 type Answered = oneshot::Receiver<Result<EventId, PublishError>>;
 
 impl Publisher {
-    /// Starts a publisher. The future does its work and ends after `closed`.
+    /// Creates a publisher. The returned future must run for it to work, and ends after `closed`.
     pub(crate) fn start(
         parts: PublisherParts,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
@@ -84,8 +82,8 @@ impl Publisher {
         (Self(sender), gathering.run())
     }
 
-    /// Publishes an event: its id, when it is committed durably. Dropped while it waits, it
-    /// publishes all the same, or not.
+    /// Publishes an event and returns its id after the durable commit. If the future is dropped
+    /// before, the event may or may not be published.
     ///
     /// # Errors
     /// When the store fails or refuses the event, or the publisher has ended.
@@ -103,10 +101,10 @@ impl Publisher {
     }
 }
 
-/// The task's side.
+/// The task's side of the publisher.
 struct Gathering {
     jobs: mpsc::Receiver<Job>,
-    /// An event that did not fit into the batch before.
+    /// An event that did not fit into the previous batch.
     next: Option<Job>,
     parts: Arc<PublisherParts>,
 }
@@ -140,7 +138,7 @@ impl Gathering {
         }
     }
 
-    /// The first event and those that wait behind it, as far as one commit goes.
+    /// The first event and those queued after it, up to the limits of one commit.
     fn gather(&mut self, first: Job) -> Vec<Job> {
         let mut bytes = first.bytes();
         let mut batch = Vec::with_capacity(self.jobs.len() + 1);
@@ -158,8 +156,8 @@ impl Gathering {
         batch
     }
 
-    /// The database does not answer: what waits behind would wait in vain, one batch after
-    /// another.
+    /// Fails all queued events after the database did not answer: otherwise each batch would wait
+    /// for its own timeout.
     fn turn_away(&mut self, error: &Arc<Error>) {
         while let Some(job) = self.next.take().or_else(|| self.jobs.try_recv().ok()) {
             tell(job.answer, Err(PublishError::Store(error.clone())));
@@ -173,14 +171,13 @@ impl Job {
     }
 }
 
-/// Commits a batch and tells each caller. When the database refuses it, its halves are
-/// committed one after the other, and so on, until what is refused stands alone. Returns the
-/// error when the database did not answer.
+/// Commits a batch and answers each caller. A refused batch is halved repeatedly, until the refused
+/// events are isolated. Returns the error when the database did not answer.
 async fn commit(batch: Vec<Job>, parts: Arc<PublisherParts>) -> Option<Arc<Error>> {
     let (events, answers): (Vec<_>, Vec<_>) =
         batch.into_iter().map(|job| (job.event, job.answer)).unzip();
     let mut answers = answers.into_iter();
-    // The parts still to be committed, the next one last.
+    // A stack of the parts still to commit.
     let mut to_do = vec![events.as_slice()];
     while let Some(part) = to_do.pop() {
         match parts.store.enqueue(part).await {
@@ -189,7 +186,7 @@ async fn commit(batch: Vec<Job>, parts: Arc<PublisherParts>) -> Option<Arc<Error
                 (parts.published)();
                 let mut ids = ids.into_iter();
                 for answer in answers.by_ref().take(part.len()) {
-                    // Without an id the answer is dropped, which tells its caller enough.
+                    // Without an id the sender is dropped: the caller gets `PublishError::Lost`.
                     if let Some(id) = ids.next() {
                         tell(answer, Ok(id));
                     }
@@ -221,7 +218,7 @@ async fn commit(batch: Vec<Job>, parts: Arc<PublisherParts>) -> Option<Arc<Error
     None
 }
 
-/// The same, so that a panic costs the callers of one batch their answer and nobody else's.
+/// Catches a panic of `commit`, so that only the callers of its batch lose their answer.
 async fn guarded(commit: impl Future<Output = Option<Arc<Error>>>) -> Option<Arc<Error>> {
     match AssertUnwindSafe(commit).catch_unwind().await {
         Ok(ended) => ended,
@@ -232,12 +229,12 @@ async fn guarded(commit: impl Future<Output = Option<Arc<Error>>>) -> Option<Arc
     }
 }
 
-/// Whether it is the events' fault, so that another batch would fare better.
+/// Whether the error is caused by the events, so that other events may succeed.
 fn is_of_the_data(error: &Error) -> bool {
     matches!(error, Error::Refused(_) | Error::Event(_))
 }
 
 fn tell(answer: Answer, result: Result<EventId, PublishError>) {
-    // Who has gone away needs no answer.
+    // The caller may have gone away.
     let _ = answer.send(result);
 }

@@ -1,11 +1,11 @@
-//! Takes a request in: who calls, and the JSON that they sent.
+//! Extracts the caller and the JSON body of a request.
 //!
-//! Nothing of a body is kept before its sender is known, and what all bodies together may take
-//! of memory is bounded: further requests wait until others are answered.
+//! The caller is authenticated before the body is read. The memory of all bodies together is
+//! bounded: further requests wait until others have been answered.
 
-use crate::api::Shared;
 use crate::limits::Calls;
-use crate::problem::{Kind, Problem, unavailable};
+use crate::problem::{Problem, ProblemKind, unavailable};
+use crate::state::ApiState;
 use crate::traces::Followed;
 use axum::body::{Body, HttpBody};
 use axum::extract::{FromRequest, Request};
@@ -19,56 +19,56 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
-/// What all bodies together may take of memory, in KiB. Parsing holds a body twice for a moment.
+/// Largest memory of all bodies together, in KiB. Parsing holds a second copy of a body briefly.
 pub(crate) const ROOM_KIB: usize = 64 * 1024;
-/// The largest body but for batches: the largest payload and what stands around it.
+/// The largest body except for batches: the largest payload and the fields around it.
 const BODY_MAX_BYTES: usize = PAYLOAD_MAX_BYTES + 32 * 1024;
 /// The largest body of a batch.
 pub(crate) const BATCH_MAX_BYTES: usize = 8 * 1024 * 1024;
-/// Where events are published.
+/// Prefix of the paths that publish events.
 const PUBLISHING: &str = "/v1/events";
-/// How long a caller may take to send its body.
+/// Longest time for a caller to send its body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// How much more of a refused body is read, and dropped: a connection that is closed with bytes
-/// unread may cost the caller the answer.
+/// Largest part of a refused body that is still read, and dropped: closing a connection with
+/// unread bytes may lose the answer.
 const DRAIN_MAX_BYTES: usize = 16 * 1024 * 1024;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A request without a body, or whose body says nothing, by a caller who is known.
+/// An authenticated request whose body, if any, is ignored.
 pub(crate) struct Caller {
-    /// What the caller may do.
     pub(crate) key: Arc<Key>,
 }
 
-/// A request with a JSON body of at most so many bytes by a caller who is known.
-pub(crate) struct Call<const MAX: usize = BODY_MAX_BYTES> {
-    /// What the caller may do.
+/// An authenticated request with a JSON body of at most `MAX` bytes.
+pub(crate) struct ApiRequest<const MAX: usize = BODY_MAX_BYTES> {
     pub(crate) key: Arc<Key>,
-    /// What else the caller says.
     pub(crate) headers: HeaderMap,
-    /// What follows the call in a trace.
+    /// The request's span; `None` when it is not traced.
     pub(crate) followed: Option<Followed>,
     body: Bytes,
     _room: Option<OwnedSemaphorePermit>,
 }
 
-/// The same where the body may be left out, which counts as an object without members.
-pub(crate) struct OptionalCall(pub(crate) Call);
+/// An authenticated request whose body is optional: an empty body is read as `{}`.
+pub(crate) struct OptionalBody(pub(crate) ApiRequest);
 
-impl<const MAX: usize> Call<MAX> {
+impl<const MAX: usize> ApiRequest<MAX> {
     /// The body as text.
+    ///
+    /// # Errors
+    /// 400 when the body is not UTF-8.
     pub(crate) fn text(&self) -> Result<&str, Problem> {
         std::str::from_utf8(&self.body).map_err(|error| {
             let detail = format!("The body is not valid UTF-8: {error}.");
-            Problem::new(Kind::MalformedJson, detail)
+            Problem::new(ProblemKind::MalformedJson, detail)
         })
     }
 }
 
-impl FromRequest<Arc<Shared>> for Caller {
+impl FromRequest<Arc<ApiState>> for Caller {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, shared: &Arc<Shared>) -> Result<Self, Problem> {
+    async fn from_request(request: Request, shared: &Arc<ApiState>) -> Result<Self, Problem> {
         let (head, body) = request.into_parts();
         let key = admit(&head.headers, shared, Calls::Managing).await;
         drain(body).await;
@@ -76,10 +76,10 @@ impl FromRequest<Arc<Shared>> for Caller {
     }
 }
 
-impl<const MAX: usize> FromRequest<Arc<Shared>> for Call<MAX> {
+impl<const MAX: usize> FromRequest<Arc<ApiState>> for ApiRequest<MAX> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, shared: &Arc<Shared>) -> Result<Self, Problem> {
+    async fn from_request(request: Request, shared: &Arc<ApiState>) -> Result<Self, Problem> {
         let (head, mut body) = request.into_parts();
         let taken_in = take_in(head, &mut body, shared).await;
         if taken_in.is_err() {
@@ -89,15 +89,15 @@ impl<const MAX: usize> FromRequest<Arc<Shared>> for Call<MAX> {
     }
 }
 
-impl FromRequest<Arc<Shared>> for OptionalCall {
+impl FromRequest<Arc<ApiState>> for OptionalBody {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, shared: &Arc<Shared>) -> Result<Self, Problem> {
+    async fn from_request(request: Request, shared: &Arc<ApiState>) -> Result<Self, Problem> {
         if !request.body().is_end_stream() {
-            return Ok(Self(Call::from_request(request, shared).await?));
+            return Ok(Self(ApiRequest::from_request(request, shared).await?));
         }
         let (head, _) = request.into_parts();
-        Ok(Self(Call {
+        Ok(Self(ApiRequest {
             key: admit(&head.headers, shared, Calls::Managing).await?,
             headers: head.headers,
             followed: None,
@@ -110,8 +110,8 @@ impl FromRequest<Arc<Shared>> for OptionalCall {
 async fn take_in<const MAX: usize>(
     mut head: Parts,
     body: &mut Body,
-    shared: &Shared,
-) -> Result<Call<MAX>, Problem> {
+    shared: &ApiState,
+) -> Result<ApiRequest<MAX>, Problem> {
     let headers = head.headers;
     let followed = head.extensions.remove();
     let calls = match head.uri.path().starts_with(PUBLISHING) {
@@ -130,10 +130,10 @@ async fn take_in<const MAX: usize>(
         .clone()
         .acquire_many_owned(u32::try_from(kib).unwrap_or(u32::MAX))
         .await
-        .map_err(|_| Problem::new(Kind::Unavailable, "This process is ending."))?;
+        .map_err(|_| Problem::new(ProblemKind::Unavailable, "This process is ending."))?;
     let reading = Limited::new(body, MAX).collect();
     match timeout(BODY_TIMEOUT, reading).await {
-        Ok(Ok(collected)) => Ok(Call {
+        Ok(Ok(collected)) => Ok(ApiRequest {
             key,
             headers,
             followed,
@@ -142,11 +142,11 @@ async fn take_in<const MAX: usize>(
         }),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(MAX)),
         Ok(Err(_)) => Err(Problem::new(
-            Kind::MalformedJson,
-            "The body ended before its end: send all of it.",
+            ProblemKind::MalformedJson,
+            "The request body was truncated: send all of it.",
         )),
         Err(_) => Err(Problem::new(
-            Kind::Timeout,
+            ProblemKind::Timeout,
             format!(
                 "The body did not arrive within {} s: send it faster.",
                 BODY_TIMEOUT.as_secs()
@@ -155,19 +155,19 @@ async fn take_in<const MAX: usize>(
     }
 }
 
-/// The caller's key, if it may call now.
-async fn admit(headers: &HeaderMap, shared: &Shared, calls: Calls) -> Result<Arc<Key>, Problem> {
+/// Authenticates the caller and counts the call against its rate limit.
+async fn admit(headers: &HeaderMap, shared: &ApiState, calls: Calls) -> Result<Arc<Key>, Problem> {
     let key = authenticate(headers, shared).await?;
     shared.limits.admit(key.id, calls, shared.clock.now())?;
     Ok(key)
 }
 
-/// The caller's key, by the bearer token (RFC 6750).
-async fn authenticate(headers: &HeaderMap, shared: &Shared) -> Result<Arc<Key>, Problem> {
+/// Finds the caller's key by its bearer token (RFC 6750).
+async fn authenticate(headers: &HeaderMap, shared: &ApiState) -> Result<Arc<Key>, Problem> {
     let Some(value) = headers.get(header::AUTHORIZATION) else {
         return Err(Problem::unauthorized(
-            "There is no key: send the header Authorization: Bearer pr_…; postrider key create \
-             makes a key.",
+            "The request has no key: send the header Authorization: Bearer pr_…; create a key with \
+             postrider key create.",
             false,
         ));
     };
@@ -181,8 +181,7 @@ async fn authenticate(headers: &HeaderMap, shared: &Shared) -> Result<Arc<Key>, 
     let found = found.map_err(|_| unavailable("The key could not be checked"))?;
     found.ok_or_else(|| {
         Problem::unauthorized(
-            "There is no such key, or it was revoked: postrider key list shows the keys there \
-             are.",
+            "This key does not exist or was revoked: postrider key list shows all keys.",
             true,
         )
     })
@@ -203,14 +202,14 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
     };
     if !headers.get(header::CONTENT_TYPE).is_some_and(is_json) {
         return Err(Problem::new(
-            Kind::UnsupportedMediaType,
+            ProblemKind::UnsupportedMediaType,
             "The body must be JSON: send it with the header Content-Type: application/json.",
         ));
     }
     match headers.get(header::CONTENT_ENCODING) {
         Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => {
             Err(Problem::new(
-                Kind::UnsupportedMediaType,
+                ProblemKind::UnsupportedMediaType,
                 "The body must not be compressed: send it without Content-Encoding.",
             ))
         }
@@ -218,7 +217,7 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
     }
 }
 
-/// How long the body says that it is.
+/// The body's length by its `content-length` header; `None` when it is missing or invalid.
 pub(crate) fn length(headers: &HeaderMap) -> Option<usize> {
     let value = headers.get(header::CONTENT_LENGTH)?;
     value.to_str().ok()?.parse().ok()
@@ -226,7 +225,7 @@ pub(crate) fn length(headers: &HeaderMap) -> Option<usize> {
 
 fn too_large(max: usize) -> Problem {
     Problem::new(
-        Kind::TooLarge,
+        ProblemKind::TooLarge,
         format!(
             "The body is larger than {max} bytes; a payload has at most \
              {PAYLOAD_MAX_BYTES}: send a reference to large data instead."
@@ -234,7 +233,8 @@ fn too_large(max: usize) -> Problem {
     )
 }
 
-/// Reads on for a while, so that a caller who is still sending gets the answer.
+/// Reads and drops the rest of a body, within limits, so that a caller that is still sending gets
+/// the answer.
 pub(crate) async fn drain(mut body: Body) {
     let reading = async {
         let mut read = 0;
@@ -244,7 +244,7 @@ pub(crate) async fn drain(mut body: Body) {
             read += frame.data_ref().map_or(0, Bytes::len);
         }
     };
-    // Whoever sends longer than that may miss the answer.
+    // A caller that sends longer than that may miss the answer.
     let _ = timeout(DRAIN_TIMEOUT, reading).await;
 }
 

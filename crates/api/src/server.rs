@@ -1,8 +1,8 @@
-//! Answers connections: HTTP/1.1 and 1.0, with bounds on how long a request's head may take, and
-//! on how long a caller may read nothing of its answer.
+//! Serves HTTP/1.1 and 1.0 connections, with timeouts for receiving a request's head and for a
+//! peer that does not read its answer.
 //!
-//! Without them whoever opens connections and sends or reads a byte now and then keeps them all.
-//! The time for the head also bounds how long a connection may lie idle.
+//! Without these timeouts, slow peers could hold all connections. The timeout for the head also
+//! closes idle connections.
 
 use crate::write_timeout::Impatient;
 use axum::Router;
@@ -16,12 +16,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-/// How long callers are waited for.
+/// The timeouts of a connection.
 #[derive(Clone, Copy)]
 struct Patience {
     /// For the head of a request, from the moment the connection is free for it.
     head: Duration,
-    /// For capacity to write more of an answer.
+    /// For the peer to accept more of an answer.
     reading: Duration,
 }
 
@@ -30,10 +30,10 @@ const PATIENCE: Patience = Patience {
     reading: Duration::from_secs(30),
 };
 
-/// How long nothing is accepted after an error that is the process's, such as too many files.
+/// Pause after a failed `accept` caused by this process, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// Answers what comes in on `listener` until `closed`, and then what has come in by then.
+/// Accepts connections from `listener` until `closed`, then finishes the requests in progress.
 pub async fn serve(listener: TcpListener, router: Router, closed: CancellationToken) {
     serve_with(PATIENCE, listener, router, closed).await;
 }
@@ -72,7 +72,7 @@ async fn serve_with(
     connections.shutdown().await;
 }
 
-/// Answers are small; one that waits for another costs its caller the time.
+/// Turns Nagle's algorithm off: answers are small, and must not wait for an acknowledgement.
 fn at_once(stream: &TcpStream) {
     if let Err(error) = stream.set_nodelay(true) {
         debug!("A connection keeps its delay: {error}");
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_does_not_send_a_head_is_cut_off() {
+    async fn a_peer_that_sends_no_head_is_cut_off() {
         let router = Router::new().route("/", get(|| async { "hello" }));
         let (address, _closed) = start(SHORT, LONG, router).await;
         for sent in ["", "GET / HTTP/1.1\r\nhost: a\r\nx-slow: "] {
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_does_not_read_the_answer_is_cut_off() {
+    async fn a_peer_that_does_not_read_the_answer_is_cut_off() {
         /// Tells when the answer is given up.
         struct GivenUp(Arc<Notify>);
 
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_came_in_before_the_end_is_answered() {
+    async fn requests_received_before_the_end_are_answered() {
         let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let router = Router::new().route("/", {
             let (begun, go_on) = (begun.clone(), go_on.clone());

@@ -1,4 +1,4 @@
-//! What sends a hook a test event: the worker's way of sending, handed in by the binary.
+//! The interface for sending test events, implemented by the binary with the worker's sender.
 
 use async_trait::async_trait;
 use postrider_core::{Attempt, Hook};
@@ -6,17 +6,18 @@ use postrider_core::{Attempt, Hook};
 /// Sends test events.
 #[async_trait]
 pub trait TestSender: Send + Sync {
-    /// Sends `hook` an event of the type `postrider.test` now, signed and built like any
-    /// delivery, whatever its status. Nothing is recorded and no failure is counted.
+    /// Sends `hook` an event of the type `postrider.test` at once, built and signed like any
+    /// delivery, whatever the hook's status. Nothing is recorded and no failure is counted.
     ///
     /// # Errors
-    /// When no request could be made, for a reason that is not the receiver's: a sentence.
+    /// A sentence, when a local fault prevented the request.
     async fn send_test(&self, hook: &Hook) -> Result<Attempt, String>;
 
-    /// Sends `hook` an event of this type with this payload, which is JSON, in the same way.
+    /// Sends `hook` an event with this type and this JSON payload, like
+    /// [`send_test`](Self::send_test).
     ///
     /// # Errors
-    /// When no request could be made, for a reason that is not the receiver's: a sentence.
+    /// A sentence, when a local fault prevented the request.
     async fn send_sample(
         &self,
         hook: &Hook,

@@ -1,7 +1,7 @@
-//! What follows publishing in traces, handed in by the binary.
+//! The interface for tracing calls that publish events, implemented by the binary.
 //!
-//! An event that is published takes its place in the trace along, among its headers, so that its
-//! attempts belong to the same trace however much later they are made.
+//! A published event carries its trace context in its headers, so that its attempts belong to the
+//! same trace whenever they are made.
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, Method};
@@ -10,48 +10,46 @@ use axum::response::Response;
 use postrider_core::{EventId, NewEvent, TraceContext};
 use std::sync::Arc;
 
-/// The calls that are followed.
+/// The routes that are traced.
 const PUBLISHING: [&str; 2] = ["/v1/events", "/v1/events/batch"];
 
-/// Follows publishing in traces. Called while calls are answered: it must not block.
+/// Creates spans for calls that publish events. Called on the request path: it must not block.
 pub trait PublishTraces: Send + Sync {
-    /// A call of this route has come with these headers.
-    ///
-    /// Returns nothing if it is in no trace.
+    /// Begins the span of a call to `route` with these headers; `None` when the call is not traced.
     fn begin(&self, route: &'static str, headers: &HeaderMap) -> Option<Arc<dyn PublishSpan>>;
 }
 
-/// A call that is being answered. Dropped without an answer, its caller went away.
+/// The span of one call. If it is dropped before `answered`, the caller has gone away.
 pub trait PublishSpan: Send + Sync {
-    /// Where the events of the call belong.
+    /// The trace context for the events of the call.
     fn context(&self) -> &TraceContext;
 
-    /// These events are committed.
+    /// Notes the ids of the committed events.
     fn published(&self, ids: &[EventId]);
 
-    /// The call was answered with this status.
+    /// Notes the HTTP status of the answer.
     fn answered(&self, status: u16);
 }
 
-/// What follows a call, for its handler.
+/// The span of a traced call, as its handler gets it.
 #[derive(Clone)]
 pub(crate) struct Followed(Arc<dyn PublishSpan>);
 
 impl Followed {
-    /// Puts the events of the call where they belong.
+    /// Adds the trace context to events.
     pub(crate) fn take_along(&self, events: &mut [NewEvent]) {
         for event in events {
             self.0.context().join(event);
         }
     }
 
-    /// These events are committed.
+    /// Notes the ids of the committed events.
     pub(crate) fn published(&self, ids: &[EventId]) {
         self.0.published(ids);
     }
 }
 
-/// Follows a call that publishes, and lets all others pass.
+/// Middleware that traces calls that publish events.
 pub(crate) async fn follow(
     State(traces): State<Arc<dyn PublishTraces>>,
     route: Option<MatchedPath>,

@@ -1,9 +1,9 @@
-//! What receivers are sent, for the document of the API.
+//! The requests that receivers get, for the OpenAPI document.
 
 use postrider_core::{DELIVERY_FAILED, HOOK_DISABLED, HOOK_ENABLED, HOOK_WARNING};
 use serde_json::{Map, Value, json};
 
-/// The requests that hooks of the profile `standard` get: any event, and Postrider's own.
+/// The requests to hooks of the profile `standard`: any event, and the operational events.
 pub(crate) fn webhooks() -> Value {
     let any = json!({"description": "The payload, byte for byte as it was published."});
     let hook = json!({"$ref": "#/components/schemas/HookNotice"});
@@ -13,7 +13,7 @@ pub(crate) fn webhooks() -> Value {
         ("delivery", "An event, delivered to a hook", &any),
         (
             HOOK_WARNING,
-            "A hook is half of the way to being disabled",
+            "A hook has reached half of its failure limit",
             &hook,
         ),
         (HOOK_DISABLED, "A hook was disabled", &hook),
@@ -25,7 +25,7 @@ pub(crate) fn webhooks() -> Value {
     Value::Object(webhooks)
 }
 
-/// What the events of Postrider itself say.
+/// The schemas of the operational events' data.
 pub(crate) fn schemas() -> Vec<(&'static str, Value)> {
     let id =
         |description: &str| json!({"type": "string", "format": "uuid", "description": description});
@@ -35,20 +35,20 @@ pub(crate) fn schemas() -> Vec<(&'static str, Value)> {
     let count =
         |description: &str| json!({"type": "integer", "minimum": 0, "description": description});
     let time = |kind: Value, description: &str| json!({"type": kind, "format": "date-time", "description": description});
-    let url = text("Where its deliveries go, without what may be a credential.");
+    let url = text("The hook's URL, without parts that may be credentials.");
     vec![
         (
             "HookNotice",
             json!({
                 "type": "object",
-                "description": "What an event about a hook says.",
+                "description": "The data of an operational event about a hook.",
                 "properties": {
-                    "hook_id": id("Which hook."),
+                    "hook_id": id("The hook's id."),
                     "url": url,
-                    "reason": perhaps("Why: `failures`, `gone` or `manual`; `null` when it was enabled."),
-                    "fail_count": count("Failed attempts in a row; when it was enabled, those that are forgotten now."),
-                    "first_failure_at": time(json!(["string", "null"]), "When the first of them failed."),
-                    "last_error": perhaps("How the last of them failed."),
+                    "reason": perhaps("The reason: `failures`, `gone` or `manual`; `null` when the hook was enabled."),
+                    "fail_count": count("Failed attempts in a row; when the hook was enabled, their number before."),
+                    "first_failure_at": time(json!(["string", "null"]), "Time of the first of these failures."),
+                    "last_error": perhaps("Error of the last of these failures."),
                     "by": text("Who changed the hook: `postrider`, `cli`, or `api` and the id of a key."),
                     "at": time(json!("string"), "When."),
                 },
@@ -58,16 +58,16 @@ pub(crate) fn schemas() -> Vec<(&'static str, Value)> {
             "DeliveryNotice",
             json!({
                 "type": "object",
-                "description": "What an event about a delivery says.",
+                "description": "The data of an operational event about a delivery.",
                 "properties": {
-                    "delivery_id": id("Which delivery."),
-                    "event_id": id("Of which event."),
+                    "delivery_id": id("The delivery's id."),
+                    "event_id": id("The id of the delivered event."),
                     "event_type": text("The type of that event."),
-                    "hook_id": id("To which hook."),
+                    "hook_id": id("The id of the hook."),
                     "url": url,
-                    "reason": text("Why: `exhausted`, `gone` or `refused`."),
-                    "attempts": count("Attempts made."),
-                    "last_error": text("How the last of them failed."),
+                    "reason": text("The reason: `exhausted`, `gone` or `refused`."),
+                    "attempts": count("Number of attempts made."),
+                    "last_error": text("Error of the last attempt."),
                     "at": time(json!("string"), "When."),
                 },
             }),
@@ -79,12 +79,10 @@ fn request(name: &str, summary: &str, data: &Value) -> Value {
     let header = |name: &str, description: &str| json!({"name": name, "in": "header", "required": true, "description": description, "schema": {"type": "string"}});
     let about = match name {
         "delivery" => {
-            "Signed as Standard Webhooks has it. Each event arrives at least once: `webhook-id` \
-             tells a repeat. Redirects are not followed."
+            "Signed according to Standard Webhooks. Each event arrives at least once: `webhook-id` \
+             identifies repeats. Redirects are not followed."
         }
-        _ => {
-            "One of Postrider's own events, for hooks that ask for it by name or by `postrider.*`."
-        }
+        _ => "An operational event, for hooks that subscribe to it by name or by `postrider.*`.",
     };
     json!({
         "tags": ["Webhooks"],
@@ -101,21 +99,21 @@ fn request(name: &str, summary: &str, data: &Value) -> Value {
             "required": true,
             "content": {"application/json": {"schema": {
                 "type": "object",
-                "description": "Hooks with the body `payload` get what stands under `data` alone.",
+                "description": "Hooks with the body `payload` get the value of `data` only.",
                 "required": ["type", "timestamp", "data"],
                 "properties": {
-                    "type": {"type": "string", "description": "What happened.", "examples": ["invoice.paid"]},
+                    "type": {"type": "string", "description": "The event's type.", "examples": ["invoice.paid"]},
                     "timestamp": {"type": "string", "format": "date-time", "description": "When it happened."},
                     "data": data,
                 },
             }}},
         },
         "responses": {
-            "2XX": {"description": "Taken."},
-            "410": {"description": "The receiver wants no more: the hook is disabled at once."},
-            "429": {"description": "Too many: the hook is left alone, as long as `Retry-After` says."},
-            "503": {"description": "Busy: as with 429."},
-            "default": {"description": "Not taken: the delivery is attempted again by its schedule."},
+            "2XX": {"description": "Accepted."},
+            "410": {"description": "The receiver is gone: the hook is disabled at once."},
+            "429": {"description": "Throttled: no requests are sent to the hook for the time in `Retry-After`."},
+            "503": {"description": "Throttled, as with 429."},
+            "default": {"description": "Not accepted: the delivery is attempted again according to its retry schedule."},
         },
     })
 }
@@ -126,7 +124,7 @@ mod tests {
     use postrider_core::OPERATIONAL_TYPES;
 
     #[test]
-    fn every_event_of_ours_is_described() {
+    fn every_operational_event_is_described() {
         let webhooks = webhooks();
         for name in OPERATIONAL_TYPES {
             let schema = "/post/requestBody/content/application~1json/schema";

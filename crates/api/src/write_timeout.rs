@@ -1,6 +1,6 @@
-//! A connection that gives up on a peer who does not read.
+//! A TCP stream with a write timeout.
 //!
-//! Whoever asks for much and takes none of it would keep the connection, and the answer in
+//! Without it, a peer that never reads its answer would hold the connection, and the answer in
 //! memory, for ever.
 
 use std::future::Future;
@@ -13,16 +13,16 @@ use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 use tracing::debug;
 
-/// A stream whose writing fails when nothing can be written for some time.
+/// A stream whose writes fail after nothing could be written for some time.
 pub(crate) struct Impatient {
     stream: TcpStream,
     patience: Duration,
-    /// Runs while nothing can be written.
+    /// The running timeout; `None` while writes make progress.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl Impatient {
-    /// Gives up when nothing could be written for as long as `patience`.
+    /// Wraps a stream. Writes fail after no progress for `patience`.
     pub(crate) fn new(stream: TcpStream, patience: Duration) -> Self {
         Self {
             stream,
@@ -45,9 +45,9 @@ impl Impatient {
             .waiting
             .get_or_insert_with(|| Box::pin(sleep(patience)));
         ready!(waiting.as_mut().poll(context));
-        // Otherwise the system goes on offering what it has been given.
+        // Otherwise the system keeps sending the bytes already buffered.
         if let Err(error) = self.stream.set_zero_linger() {
-            debug!("A connection may linger: {error}");
+            debug!("Cannot turn lingering off for a connection: {error}");
         }
         Poll::Ready(Err(io::Error::new(
             ErrorKind::TimedOut,

@@ -89,7 +89,7 @@ pub struct NewEvent {
 /// The event cannot be accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EventError {
-    /// The type is empty.
+    /// The event type has no characters.
     #[error("the event type is empty: name what happened, such as \"invoice.paid\"")]
     TypeEmpty,
     /// The type is longer than [`EVENT_TYPE_MAX_BYTES`].

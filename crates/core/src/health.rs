@@ -3,9 +3,8 @@
 //! Several workers, and several batches of one worker, settle at the same time, so attempts do not
 //! arrive here in the order in which they ended. The order in which they ended decides.
 
-use crate::{DisabledReason, HookId, Outcome, Timestamp};
+use crate::{DisabledReason, HookId, Outcome, Phase, Timestamp};
 use chrono::TimeDelta;
-use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// What the latest attempts of a hook have shown. The default is a hook without failures.
@@ -29,16 +28,6 @@ pub struct Health {
     pub probes: u32,
     /// When the hook was warned of; at most once in a row of failures.
     pub warned_at: Option<Timestamp>,
-}
-
-/// How a hook is held back because of its failures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Phase {
-    /// Single probes with growing pauses; all other deliveries wait.
-    BackedOff,
-    /// A probe succeeded: 1, 2, 4, … deliveries at a time, until the full number.
-    Ramping,
 }
 
 /// When a hook is backed off and when it is disabled.
@@ -109,23 +98,6 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// The longest plausible disorder of attempts. A larger difference comes from a clock that was set
 /// back, and then the order of arrival counts.
 const DISORDER_MAX: TimeDelta = TimeDelta::seconds(60);
-
-impl Phase {
-    /// The name under which the phase is stored and shown.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::BackedOff => "backed_off",
-            Self::Ramping => "ramping",
-        }
-    }
-
-    /// The phase with this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::BackedOff, Self::Ramping]
-            .into_iter()
-            .find(|phase| phase.name() == name)
-    }
-}
 
 impl Health {
     /// The health of `hook` after these attempts, and the action that follows for its status.

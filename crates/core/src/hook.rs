@@ -2,8 +2,8 @@
 
 use crate::event::{are_too_many_headers, is_header_name, is_header_value, is_reserved_header};
 use crate::{
-    EventPattern, HEADERS_MAX, HEADERS_MAX_BYTES, HOOK_URL_MAX_BYTES, HookId, HookSettings,
-    NewAlias, Phase, SettingsError, Signer, SigningSecret, Timestamp,
+    Disabled, DisabledReason, EventPattern, HOOK_URL_MAX_BYTES, HookError, HookId, HookSettings,
+    HookStatus, NewAlias, Phase, Signer, SigningSecret, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -43,41 +43,6 @@ pub struct Hook {
     pub updated_at: Timestamp,
     /// Grows with every change of any hook. Hook caches read the changes since the last version.
     pub version: i64,
-}
-
-/// Whether the deliveries of a hook are sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum HookStatus {
-    /// They are sent.
-    Active,
-    /// A person paused the hook: deliveries are made and held.
-    Paused,
-    /// Postrider or a person disabled the hook; see [`DisabledReason`].
-    Disabled,
-}
-
-/// Why a hook is disabled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DisabledReason {
-    /// Its attempts kept failing: deliveries are made and held.
-    Failures,
-    /// The receiver answered 410: no more deliveries are made.
-    Gone,
-    /// A person disabled it: deliveries are made and held.
-    Manual,
-}
-
-/// Why, when and by whom a hook was disabled.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Disabled {
-    /// The reason decides whether deliveries are still made.
-    pub reason: DisabledReason,
-    /// The time of the change.
-    pub at: Timestamp,
-    /// The actor: `postrider`, `cli`, or `api` and the id of a key.
-    pub by: String,
 }
 
 /// The secrets and headers that identify the sender to the receiver.
@@ -135,58 +100,6 @@ pub struct NewHook {
     pub credentials: HookCredentials,
     /// The largest number of hooks of this profile in the account; `None` for any number.
     pub at_most: Option<u32>,
-}
-
-/// A hook or a change of one cannot be accepted.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum HookError {
-    /// Postrider cannot send to the URL.
-    #[error("{url:?} is not a URL Postrider can send to: {why}")]
-    Url {
-        /// The URL that was given, shortened; hidden when it holds a password.
-        url: String,
-        /// What is wrong, and what to write instead.
-        why: String,
-    },
-    /// No event type was given.
-    #[error(
-        "the hook asks for no events: give at least one event type, a prefix such as \"invoice.*\", or \"*\""
-    )]
-    NoEvents,
-    /// A header that is malformed or that Postrider sets itself.
-    #[error("the header {0:?} cannot be set: {1}")]
-    Header(String, &'static str),
-    /// There are more extra headers than receivers accept.
-    #[error(
-        "there are more than {HEADERS_MAX} headers, or more than {HEADERS_MAX_BYTES} bytes of them: receivers refuse so many"
-    )]
-    HeadersTooMany,
-    /// A setting has a value that it cannot have.
-    #[error(transparent)]
-    Setting(#[from] SettingsError),
-    /// The secret cannot be sent in a header.
-    #[error("the secret has a control character, which a header cannot hold")]
-    Token,
-    /// The account has the largest number of hooks of this profile.
-    #[error("the account already has {0} hooks of this profile, which is the limit")]
-    TooMany(u32),
-    /// The account is empty or too long.
-    #[error("the account must be 1 to {max} bytes long", max = crate::KEY_MAX_BYTES)]
-    Account,
-}
-
-impl HookError {
-    /// The member of the hook's JSON that is wrong; `None` when it is not one member.
-    pub fn field(&self) -> Option<&'static str> {
-        match self {
-            Self::Url { .. } => Some("url"),
-            Self::NoEvents => Some("events"),
-            Self::Header(..) | Self::HeadersTooMany => Some("headers"),
-            Self::Setting(error) => Some(error.field),
-            Self::Account => Some("account"),
-            Self::Token | Self::TooMany(_) => None,
-        }
-    }
 }
 
 impl Hook {
@@ -364,45 +277,10 @@ pub fn parse_hook_url(text: &str) -> Result<Url, HookError> {
     Ok(url)
 }
 
-impl HookStatus {
-    /// The name under which the status is stored and shown.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Paused => "paused",
-            Self::Disabled => "disabled",
-        }
-    }
-
-    /// The status with this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Active, Self::Paused, Self::Disabled]
-            .into_iter()
-            .find(|status| status.name() == name)
-    }
-}
-
-impl DisabledReason {
-    /// The name under which the reason is stored and shown.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Failures => "failures",
-            Self::Gone => "gone",
-            Self::Manual => "manual",
-        }
-    }
-
-    /// The reason with this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Failures, Self::Gone, Self::Manual]
-            .into_iter()
-            .find(|reason| reason.name() == name)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::SettingsError;
     use chrono::{TimeDelta, TimeZone, Utc};
 
     #[test]

@@ -3,7 +3,7 @@
 //! The macro at the end makes all of them from one declaration, so that a setting which is
 //! declared is stored, changed, checked, documented and shown, with nothing to remember.
 
-use crate::{HookSettings, SettingsChange};
+use crate::{HookSettings, SettingsChange, SettingsError};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::fmt::Display;
@@ -44,23 +44,6 @@ pub enum SettingForm {
     Condition,
     /// One of these words.
     Choice(&'static [&'static str]),
-}
-
-/// A setting cannot have this value.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{field}: {why}")]
-pub struct SettingsError {
-    /// The name of the setting.
-    pub field: &'static str,
-    /// What is wrong with the value, and what to write instead.
-    pub why: String,
-}
-
-impl SettingsError {
-    pub(crate) fn new(field: &'static str, why: impl Into<String>) -> Self {
-        let why = why.into();
-        Self { field, why }
-    }
 }
 
 impl HookSetting {

@@ -5,9 +5,9 @@
 //! `hook show`, and the table in `docs/api.md`. What a setting does is decided where it is used.
 
 use crate::hook_setting::{
-    self, HookSetting, SettingForm, SettingMember, SettingValue, SettingsError, hook_settings,
+    self, HookSetting, SettingForm, SettingMember, SettingValue, hook_settings,
 };
-use crate::{BodyForm, Filter, HookError, Rate, RetrySchedule, Span};
+use crate::{BodyForm, Filter, HookError, Rate, RetrySchedule, SettingsError, Span};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::fmt;

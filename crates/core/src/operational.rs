@@ -48,7 +48,7 @@ pub struct DeliveryNotice {
     pub delivery_id: DeliveryId,
     /// The event that was not delivered.
     pub event_id: EventId,
-    /// The type of that event.
+    /// The type of the event that was not delivered.
     pub event_type: String,
     /// The hook that did not accept it.
     pub hook_id: HookId,

@@ -1,6 +1,6 @@
 //! Retry schedules: the wait before the next attempt as a pure function of delivery and attempt.
 
-use crate::{DeliveryId, Hook, Span};
+use crate::{DeliveryId, Span};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -38,12 +38,6 @@ impl Jitter {
             Self::None => 1.0,
         }
     }
-}
-
-/// The retry schedules of hooks.
-pub trait Schedules: Sync {
-    /// The schedule of `hook`; the default schedule for `None`, a hook that no longer exists.
-    fn of<'a>(&'a self, hook: Option<&'a Hook>) -> &'a RetrySchedule;
 }
 
 impl Default for RetrySchedule {
@@ -117,14 +111,6 @@ impl From<Vec<Span>> for RetrySchedule {
 impl From<RetrySchedule> for Vec<Span> {
     fn from(schedule: RetrySchedule) -> Self {
         schedule.delays
-    }
-}
-
-/// This schedule for every hook without a schedule of its own.
-impl Schedules for RetrySchedule {
-    fn of<'a>(&'a self, hook: Option<&'a Hook>) -> &'a RetrySchedule {
-        hook.and_then(|hook| hook.settings.retry_schedule.as_ref())
-            .unwrap_or(self)
     }
 }
 

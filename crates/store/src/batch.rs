@@ -1,13 +1,13 @@
 //! Batches: deliveries of one hook that go in one request, and stay together.
 //!
-//! A batch is known by the id of its first delivery, which stands for all of it in the queue: it
-//! alone is due, the others are *along*. Their `next_attempt_at` is [`along()`], and `turn_at`
-//! says when the batch is due. So whoever leases the first takes the others with it, knowing
-//! nothing of batches, and nothing can lease a part.
+//! The first delivery of a batch is its leader, and its id is the id of the batch. Only the leader
+//! is due; the others are members
+//! ([`RowState::BatchMember`](crate::row_state::RowState::BatchMember)). A lease that finds the
+//! leader leases the members with it, even if it knows nothing of batches, and no lease can find
+//! only a part of a batch.
 
 use crate::HookCache;
-use chrono::DateTime;
-use postrider_core::{Batches, Batching, DeliveryId, Hook, HookId, Timestamp};
+use postrider_core::{Batches, Batching, DeliveryId, Hook, HookId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -15,26 +15,19 @@ use std::sync::Arc;
 const BATCH_BYTES: u64 = 1024 * 1024;
 /// Bytes of payload that one lease cuts of a hook at most.
 const CUT_BYTES: u64 = 8 * 1024 * 1024;
-/// Deliveries of a hook that one lease looks at, at most.
+/// Deliveries of a hook that one lease examines at most.
 const LOOKED_AT_MAX: u32 = 1_000;
-/// How many batches more than can go are looked for, so that those that go are full.
+/// Batches beyond those that are leased of which deliveries are examined, so that the leased ones
+/// are full.
 const SPARE: u32 = 3;
 
-/// 9999-12-30 in seconds since 1970, a day before what waits for ever.
-const ALONG: i64 = 253_402_128_000;
-
-/// When the deliveries of a batch are due that are not its first.
-pub(crate) fn along() -> Timestamp {
-    DateTime::from_timestamp(ALONG, 0).unwrap_or(DateTime::<chrono::Utc>::MAX_UTC)
-}
-
-/// How the events of `hook` go together, if they do. An ordered hook gets them one by one.
+/// How deliveries of `hook` are batched; `None` if they are not. Those of an ordered hook never are.
 pub(crate) fn batching_of(batches: Option<&Arc<dyn Batches>>, hook: &Hook) -> Option<Batching> {
     let batches = batches.filter(|_| hook.settings.ordered.is_none());
     batches.and_then(|batches| batches.of(hook))
 }
 
-/// Takes the hooks that get several events in one request out of those that are wanted.
+/// Moves the hooks whose deliveries are batched out of `wanted`.
 pub(crate) fn take_batched(
     wanted: &mut BTreeMap<HookId, u32>,
     batches: Option<&Arc<dyn Batches>>,
@@ -52,57 +45,57 @@ pub(crate) fn take_batched(
     batched
 }
 
-/// How many deliveries are to be looked at for so many requests.
+/// The number of deliveries to examine for this number of requests.
 pub(crate) fn looked_at(requests: u32, batching: &Batching) -> u32 {
     let batches = requests.saturating_add(SPARE);
     batches.saturating_mul(batching.most).min(LOOKED_AT_MAX)
 }
 
-/// A delivery that may go now.
+/// A delivery that may be leased now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Candidate {
     pub id: DeliveryId,
-    /// The place of its event in the order of the outbox.
+    /// The `seq` of its event in the outbox.
     pub seq: i64,
-    /// Its own time has come; it may only go with another one otherwise.
+    /// Its own due time has passed; otherwise it may only go in a batch with one that is due.
     pub due: bool,
-    /// What it says, if it was never attempted and is of no batch.
+    /// `None` if it was attempted or is in a batch already: no batch is cut with it.
     pub fresh: Option<BatchKey>,
 }
 
-/// What decides which deliveries go together.
+/// Deliveries go in one batch only if their type and headers are equal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct BatchKey {
     pub event_type: String,
-    /// The headers that the application gave the event: a request has them once.
+    /// The headers that the application gave the event: they are headers of the request.
     pub headers: Option<String>,
     pub bytes: u64,
 }
 
-/// What goes in one request.
+/// The deliveries of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Unit {
-    /// By itself, or with those it was cut with.
+    /// One delivery, or the leader of a batch that was cut before.
     Found(DeliveryId),
-    /// A batch that is cut now, in its order; the first stands for it.
+    /// A batch that is cut now, in its order; the first becomes its leader.
     Cut(Vec<DeliveryId>),
 }
 
-/// Cuts what may go into at most `places` requests. The candidates are of one hook, the longest
-/// due first; `all` says whether they are all that there are.
+/// Cuts the candidates into at most `places` requests. They are of one hook, the longest due
+/// first; `all` says whether the hook has no others.
 ///
-/// As soon as one that was never attempted is due, all such go, each batch of one type. What
-/// does not fill a batch is left while there may be more to fill it with, unless it has waited
-/// longest.
+/// As soon as one that was never attempted is due, all of that kind go, each batch of one event
+/// type. A batch that is not full is left while there may be others to fill it, unless it has the
+/// candidate that has waited longest.
 pub(crate) fn cut(candidates: &[Candidate], most: u32, places: u32, all: bool) -> Vec<Unit> {
-    let gathered = candidates
+    let may_cut = candidates
         .iter()
         .any(|candidate| candidate.due && candidate.fresh.is_some());
     let mut by_kind: BTreeMap<_, Vec<(usize, &Candidate, u64)>> = BTreeMap::new();
     let mut units = Vec::new();
     for (place, candidate) in candidates.iter().enumerate() {
         match &candidate.fresh {
-            Some(fresh) if gathered => {
+            Some(fresh) if may_cut => {
                 let kind = (&fresh.event_type, &fresh.headers);
                 let of_kind = by_kind.entry(kind).or_default();
                 of_kind.push((place, candidate, fresh.bytes));
@@ -136,7 +129,7 @@ pub(crate) fn cut(candidates: &[Candidate], most: u32, places: u32, all: bool) -
     fitting
 }
 
-/// Runs of at most `most` that are not too large together.
+/// Splits into runs of at most `most` deliveries and [`BATCH_BYTES`].
 fn in_batches<'a, 'b>(
     all: &'a [(usize, &'b Candidate, u64)],
     most: u32,
@@ -184,12 +177,6 @@ mod tests {
     }
 
     #[test]
-    fn what_is_along_is_due_before_what_waits_for_ever() {
-        assert_eq!(along().to_rfc3339(), "9999-12-30T00:00:00+00:00");
-        assert!(along() < crate::order::never());
-    }
-
-    #[test]
     fn a_batch_has_one_type_and_the_order_of_the_outbox() {
         let all = [
             fresh(5, "a", true),
@@ -210,13 +197,13 @@ mod tests {
     }
 
     #[test]
-    fn nothing_goes_before_the_first_is_due() {
+    fn no_batch_is_cut_before_the_first_is_due() {
         let all = [fresh(1, "a", false), fresh(2, "a", false)];
         assert_eq!(cut(&all, 100, 10, true), []);
     }
 
     #[test]
-    fn what_was_attempted_or_cut_goes_by_itself() {
+    fn a_delivery_attempted_or_cut_before_goes_without_the_others() {
         let mut found = fresh(1, "a", true);
         found.fresh = None;
         let all = [found, fresh(2, "a", false), fresh(3, "a", false)];
@@ -259,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn while_there_may_be_more_only_what_waited_longest_goes_unfilled() {
+    fn while_there_may_be_others_only_the_longest_waiting_batch_goes_unfilled() {
         let all = [
             fresh(1, "a", true),
             fresh(2, "b", true),

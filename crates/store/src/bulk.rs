@@ -34,7 +34,7 @@ pub struct BulkPage {
     pub limit: u32,
 }
 
-/// The result of one page.
+/// The number of deliveries that one page changed, and the place to continue from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BulkPageResult {
     /// Deliveries that were selected and changed.

@@ -21,7 +21,7 @@ pub enum CredentialQuery {
         /// The API key or the user name.
         id: String,
     },
-    /// A token.
+    /// By a token that the registrant sends; only its hash is known.
     Token {
         /// The compatible API, by its profile.
         system: String,

@@ -36,10 +36,10 @@ pub struct Diagnostics {
     pub unused: Option<Unused>,
 }
 
-/// The size of a table.
+/// The space that a table with its partitions takes, or the whole file (SQLite).
 #[derive(Clone, Debug)]
 pub struct TableSize {
-    /// Its name.
+    /// Such as `postrider_deliveries`; `the file` on SQLite.
     pub name: String,
     /// Its size with its indexes.
     pub bytes: u64,

@@ -1,7 +1,7 @@
-//! Which deliveries a batch of outbox rows makes, and which of them start at once.
+//! The deliveries that a batch of outbox rows makes, and which of them start at once.
 
 use crate::batch::batching_of;
-use crate::order::never;
+use crate::row_state::{RowState, StateColumns};
 use crate::{
     Delivery, FanOutRequest, GroupMember, HookCache, HookRequest, Lease, LeaseKind, OneOrMore,
 };
@@ -27,32 +27,36 @@ pub(crate) struct Planned {
     pub seq: i64,
     pub event: Arc<Event>,
     pub hook: Arc<Hook>,
-    pub next_attempt_at: Timestamp,
-    /// When it is due once its turn has come, if one of its key stands before it in the plan; from
-    /// when on it may go with others, if it waits for some.
-    pub turn_at: Option<Timestamp>,
-    /// It waits for others to go with.
-    pub gathers: bool,
-    /// Leased to the caller in the same transaction.
+    /// The state of its row, if it gets one.
+    pub state: RowState,
+    /// Leased to the caller in the same transaction, as a member of a lease group: it gets no row.
     pub starts: bool,
 }
 
-/// What becomes of a batch of outbox rows.
+/// The deliveries of a batch of outbox rows.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Plan {
-    /// How many of the rows, from the first on, the plan covers; the rest stay.
+    /// The number of rows, from the first on, that the plan covers; the others stay in the outbox.
     pub covered: usize,
     pub deliveries: Vec<Planned>,
-    /// How often a filter could not be held against a payload: no delivery was made then.
+    /// Filters that could not evaluate a payload: they make no delivery.
     pub filter_problems: u32,
 }
 
+impl Planned {
+    /// The columns that tell the state of its row.
+    pub(crate) fn columns(&self) -> StateColumns {
+        self.state.columns(self.id)
+    }
+}
+
 impl Plan {
-    /// The hooks that could have taken more at once than there was capacity for, or that are gated.
+    /// The active hooks with deliveries that are due and did not start: there was no capacity, or
+    /// the hook is gated.
     pub(crate) fn waiting(&self, now: Timestamp) -> Vec<HookId> {
         let waiting = self.deliveries.iter().filter(|planned| {
             !planned.starts
-                && planned.next_attempt_at <= now
+                && planned.columns().next_attempt_at <= now
                 && planned.hook.status == HookStatus::Active
                 && !planned.hook.locked
         });
@@ -60,19 +64,19 @@ impl Plan {
         hooks.into_iter().collect()
     }
 
-    /// The hooks whose deliveries wait for others to go with, and until when the first does.
-    pub(crate) fn gathering(&self) -> Vec<(HookId, Timestamp)> {
-        let mut until = BTreeMap::new();
-        for planned in self.deliveries.iter().filter(|planned| planned.gathers) {
-            let first = until
-                .entry(planned.hook.id)
-                .or_insert(planned.next_attempt_at);
-            *first = planned.next_attempt_at.min(*first);
+    /// The hooks with batching deliveries, and when the first of their windows ends.
+    pub(crate) fn batching(&self) -> Vec<(HookId, Timestamp)> {
+        let mut ends = BTreeMap::new();
+        for planned in &self.deliveries {
+            if let RowState::Batching { until, .. } = planned.state {
+                let first = ends.entry(planned.hook.id).or_insert(until);
+                *first = until.min(*first);
+            }
         }
-        until.into_iter().collect()
+        ends.into_iter().collect()
     }
 
-    /// How many deliveries start at once.
+    /// The number of deliveries that start at once.
     pub(crate) fn starting(&self) -> u32 {
         let starting = self.deliveries.iter().filter(|planned| planned.starts);
         u32::try_from(starting.count()).unwrap_or(u32::MAX)
@@ -152,28 +156,30 @@ pub(crate) fn plan(rows: &[OutboxRow], cache: &HookCache, request: &FanOutReques
         let due = row.deliver_after.map_or(now, |at| at.max(now));
         let key = row.event.ordering_key.as_deref();
         for hook in matching {
-            let gathers = batching_of(request.batches.as_ref(), hook);
-            let starts = gathers.is_none()
+            let batching = batching_of(request.batches.as_ref(), hook);
+            let starts = batching.is_none()
                 && hook.status == HookStatus::Active
                 && !hook.locked
                 && !hook.is_gated()
                 && due <= now
                 && capacity.take(hook.id);
-            let behind = hook.settings.ordered.is_some()
+            // Blocked by one of its key earlier in the plan; the lease sees to those before it.
+            let is_blocked = hook.settings.ordered.is_some()
                 && key.is_some_and(|key| !keys.insert((hook.id, key)));
-            let next_attempt_at = match gathers {
-                _ if behind => never(),
-                Some(batching) => due + batching.window,
-                None => due,
+            let state = match batching {
+                _ if is_blocked => RowState::Blocked { due },
+                Some(batching) => RowState::Batching {
+                    from: due,
+                    until: due + batching.window,
+                },
+                None => RowState::Waiting { at: due },
             };
             plan.deliveries.push(Planned {
                 id: DeliveryId::of(row.event.id, hook.id),
                 seq: row.seq,
                 event: row.event.clone(),
                 hook: hook.clone(),
-                next_attempt_at,
-                turn_at: (behind || gathers.is_some()).then_some(due),
-                gathers: gathers.is_some(),
+                state,
                 starts,
             });
         }

@@ -1,8 +1,7 @@
 //! The rows of history, and the reports that are made of them.
 
-use crate::batch::along;
-use crate::order::{BEHIND, never};
-use crate::stored_row::StoredRow;
+use crate::row_state::{BLOCKED_REASON, RowState, StateColumns};
+use crate::stored_row::{StoredRow, WrittenRow};
 use crate::{
     AttemptReport, DeliveryReport, DeliveryState, EventReport, EventState, RejectedReport,
 };
@@ -47,23 +46,23 @@ impl DeliveryRow {
     pub(crate) fn read(row: &impl StoredRow) -> sqlx::Result<Self> {
         let name = row.text("state")?;
         let state = DeliveryState::from_name(&name).ok_or_else(|| unknown("state", &name))?;
-        let due = match row.time_or_null("next_attempt_at")? {
-            Some(at) if at == along() => row.time_or_null("turn_at")?,
-            due => due,
+        let id = DeliveryId(row.uuid("id")?);
+        let waits = match state {
+            DeliveryState::InFlight => None,
+            _ => waiting_row_state(row, id)?,
         };
-        let is_blocked = due.is_some_and(|at| at >= never());
-        let is_shown = state != DeliveryState::InFlight && !is_blocked;
+        let is_blocked = matches!(waits, Some(RowState::Blocked { .. }));
         Ok(Self {
             slot: i16::try_from(row.number("slot")?).unwrap_or_default(),
             day: row.day("day")?,
-            id: DeliveryId(row.uuid("id")?),
+            id,
             event: EventId(row.uuid("event_id")?),
             hook: HookId(row.uuid("hook_id")?),
             state,
             attempts: row.count("attempts")?,
-            next_attempt_at: due.filter(|_| is_shown),
+            next_attempt_at: waits.and_then(RowState::shown_due),
             reason: match is_blocked {
-                true => Some(BEHIND.to_owned()),
+                true => Some(BLOCKED_REASON.to_owned()),
                 false => row.text_or_null("reason")?,
             },
         })
@@ -84,6 +83,21 @@ impl DeliveryRow {
             reason: None,
         }
     }
+}
+
+/// The state of a row of `postrider_deliveries` without a lease; `None` for one of another table.
+/// A row that holds its key is found in `postrider_ended` instead.
+fn waiting_row_state(row: &impl StoredRow, id: DeliveryId) -> sqlx::Result<Option<RowState>> {
+    let Some(next_attempt_at) = row.time_or_null("next_attempt_at")? else {
+        return Ok(None);
+    };
+    let columns = StateColumns {
+        next_attempt_at,
+        turn_at: row.time_or_null("turn_at")?,
+        batch_id: row.uuid_or_null("batch_id")?.map(DeliveryId),
+        holds_key: false,
+    };
+    Ok(Some(RowState::of(id, columns)))
 }
 
 /// The accounts and types of events.
@@ -118,7 +132,7 @@ pub(crate) fn delivery_reports(
 }
 
 /// Reads an event as it is shown, from any of the three tables it may be in.
-pub(crate) fn event_report(row: &impl StoredRow) -> sqlx::Result<EventReport> {
+pub(crate) fn event_report(row: &impl WrittenRow) -> sqlx::Result<EventReport> {
     let name = row.text("state")?;
     let payload = row.lossy_text_or_null("payload")?;
     Ok(EventReport {
@@ -137,7 +151,7 @@ pub(crate) fn event_report(row: &impl StoredRow) -> sqlx::Result<EventReport> {
 }
 
 /// Reads an attempt as it is shown.
-pub(crate) fn attempt_report(row: &impl StoredRow) -> sqlx::Result<AttemptReport> {
+pub(crate) fn attempt_report(row: &impl WrittenRow) -> sqlx::Result<AttemptReport> {
     let status = row.number_or_null("status")?;
     Ok(AttemptReport {
         id: AttemptId(row.uuid("id")?),
@@ -153,7 +167,7 @@ pub(crate) fn attempt_report(row: &impl StoredRow) -> sqlx::Result<AttemptReport
 }
 
 /// Reads a rejected row as it is shown.
-pub(crate) fn rejected_report(row: &impl StoredRow) -> sqlx::Result<RejectedReport> {
+pub(crate) fn rejected_report(row: &impl WrittenRow) -> sqlx::Result<RejectedReport> {
     Ok(RejectedReport {
         id: EventId(row.uuid("id")?),
         reason: row.text("reason")?,

@@ -32,6 +32,7 @@ mod recovery;
 mod report;
 mod request;
 mod retention;
+mod row_state;
 mod schema_state;
 mod settlement;
 pub mod sqlite;

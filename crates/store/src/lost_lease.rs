@@ -5,7 +5,7 @@
 
 use crate::HookCache;
 use crate::operational_events::LostDelivery;
-use crate::order::never;
+use crate::row_state::RowState;
 use crate::stored_row::StoredRow;
 use chrono::NaiveDate;
 use postrider_core::{
@@ -36,8 +36,9 @@ pub(crate) struct LostLease {
 /// The next step of a delivery whose lost lease counts as an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LostStep {
-    /// `None` when it leaves the queue. One that has failed and holds its key stays for ever.
-    pub next_attempt_at: Option<Timestamp>,
+    /// The state of its row from now on; `None` if it leaves the queue. The row itself tells
+    /// whether one that waits is in a batch.
+    pub state: Option<RowState>,
     /// Why it has failed; `None` while it has not.
     pub failed: Option<Reason>,
 }
@@ -85,16 +86,16 @@ impl LostLease {
         let holds_key = self.ordering_key.is_some() && after_failure == Some(OnFailure::Hold);
         match next {
             NextStep::RetryIn(wait) => LostStep {
-                next_attempt_at: Some(now + wait),
+                state: Some(RowState::Waiting { at: now + wait }),
                 failed: None,
             },
             NextStep::Failed(reason) => LostStep {
-                next_attempt_at: holds_key.then(never),
+                state: holds_key.then_some(RowState::HoldsKey),
                 failed: Some(reason),
             },
             // A lost worker delivers nothing.
             NextStep::Delivered => LostStep {
-                next_attempt_at: None,
+                state: None,
                 failed: None,
             },
         }
@@ -111,9 +112,7 @@ pub(crate) fn failed(
 
 /// The keys whose first delivery has failed without holding its key: the next one has its turn.
 pub(crate) fn freed_keys(lost: &[(LostLease, LostStep)]) -> Vec<(HookId, &str)> {
-    let gone = lost
-        .iter()
-        .filter(|(_, step)| step.next_attempt_at.is_none());
+    let gone = lost.iter().filter(|(_, step)| step.state.is_none());
     gone.filter_map(|(lease, _)| Some((lease.hook, lease.ordering_key.as_deref()?)))
         .collect()
 }

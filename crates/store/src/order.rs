@@ -1,30 +1,19 @@
-//! The turns of an ordered hook: of the deliveries of one key only the first may go.
+//! The turns of an ordered hook: of the deliveries of one key only the first is leased.
 //!
-//! A delivery that waits for one before it is *behind*: `next_attempt_at` is [`never()`], and
-//! `turn_at` says when it is due once its turn has come. So what stands behind a delivery that
-//! keeps failing costs no lease anything, however much it is.
+//! The later ones are blocked ([`RowState::Blocked`](crate::row_state::RowState::Blocked)): no
+//! query for due deliveries finds them, so deliveries blocked by one that keeps failing cost a
+//! lease nothing.
 
-use chrono::DateTime;
-use postrider_core::{DeliveryId, HookId, Timestamp};
+use postrider_core::{DeliveryId, HookId};
 use std::collections::BTreeMap;
 
-/// Why a delivery that waits has no time of its own, as it is shown.
-pub(crate) const BEHIND: &str = "behind";
-
-/// 9999-12-31 in seconds since 1970.
-const NEVER: i64 = 253_402_214_400;
-
-/// When what is behind, or has failed and holds its key, is due.
-pub(crate) fn never() -> Timestamp {
-    DateTime::from_timestamp(NEVER, 0).unwrap_or(DateTime::<chrono::Utc>::MAX_UTC)
-}
-
-/// A delivery of an ordered hook that is due, and what else there is of its key.
+/// A delivery of an ordered hook that is due, and the state of its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Due {
     pub id: DeliveryId,
     pub hook: HookId,
-    /// Its key, and the first of all that have not ended of it; without a key it goes alone.
+    /// Its key, and the first delivery of the key that has not ended. A delivery without a key
+    /// waits for no other.
     pub key: Option<(String, First)>,
 }
 
@@ -32,36 +21,37 @@ pub(crate) struct Due {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct First {
     pub id: DeliveryId,
-    /// It is behind: what it waited for is gone, and nothing has given it its turn.
+    /// It is blocked although its predecessor is gone: nothing has given it its turn.
     pub stranded: bool,
     /// Whether any delivery of the key is leased.
     pub busy: bool,
 }
 
-/// What is to become of due deliveries.
+/// The decision about due deliveries; one in none of the lists stays as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Turns {
-    /// They go now.
+    /// Leased now.
     pub go: Vec<DeliveryId>,
-    /// They wait for the one named second.
-    pub behind: Vec<(DeliveryId, DeliveryId)>,
-    /// Keys whose first delivery is to be given its turn.
+    /// Blocked from now on, each with the first delivery of its key, which blocks it.
+    pub blocked: Vec<(DeliveryId, DeliveryId)>,
+    /// Keys whose first delivery is stranded: it is given its turn.
     pub stranded: Vec<(HookId, String)>,
 }
 
-/// Decides whose turn it is; `places` says how many of each hook may go, and is taken from.
+/// Decides which deliveries are leased. `places` has the number that each hook may still have
+/// leased, and is counted down.
 pub(crate) fn turns(due: Vec<Due>, places: &mut BTreeMap<HookId, u32>) -> Turns {
     let mut turns = Turns::default();
     for due in due {
         match due.key {
             Some((key, first)) if first.id != due.id => {
-                turns.behind.push((due.id, first.id));
+                turns.blocked.push((due.id, first.id));
                 let key = (due.hook, key);
                 if first.stranded && !turns.stranded.contains(&key) {
                     turns.stranded.push(key);
                 }
             }
-            // It came late, while one after it is on its way.
+            // It was inserted late, while a later one of its key is leased: it waits for that.
             Some((_, first)) if first.busy => {}
             Some(_) | None => {
                 if let Some(places) = places.get_mut(&due.hook).filter(|places| **places > 0) {
@@ -103,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_of_each_key_and_what_has_none_go() {
+    fn the_first_of_each_key_and_those_without_a_key_go() {
         let all = vec![
             due(2, Some(("a", 1))),
             due(1, Some(("a", 1))),
@@ -113,7 +103,7 @@ mod tests {
         ];
         let turns = turns(all, &mut places(10));
         assert_eq!(turns.go, [1, 3, 4, 5].map(delivery));
-        assert_eq!(turns.behind, [(delivery(2), delivery(1))]);
+        assert_eq!(turns.blocked, [(delivery(2), delivery(1))]);
         assert_eq!(turns.stranded, []);
     }
 
@@ -126,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_late_waits_for_the_one_on_its_way() {
+    fn a_late_first_waits_for_the_leased_one_of_its_key() {
         let mut late = due(1, Some(("a", 1)));
         late.key.as_mut().unwrap().1.busy = true;
         assert_eq!(turns(vec![late], &mut places(1)), Turns::default());
@@ -140,6 +130,6 @@ mod tests {
         }
         let turns = turns(all, &mut places(1));
         assert_eq!(turns.stranded, [(HOOK, "a".to_owned())]);
-        assert_eq!(turns.behind.len(), 2);
+        assert_eq!(turns.blocked.len(), 2);
     }
 }

@@ -124,7 +124,7 @@ pub struct HookChangeReport {
     pub deliveries: Option<u32>,
 }
 
-/// The state of an event.
+/// How far an event has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EventState {
@@ -180,7 +180,7 @@ pub struct EventReport {
     pub payload: Option<Box<RawValue>>,
 }
 
-/// The state of a delivery.
+/// Whether a delivery waits, is being attempted, or has ended and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryState {

@@ -1,5 +1,6 @@
 //! Settlements: the result of a request, and what its deliveries and its hook become.
 
+use crate::row_state::RowState;
 use crate::{Delivery, HookCache, HookRequest, LeaseKind, OneOrMore};
 use postrider_core::{
     Attempt, DeliveryId, DisabledReason, Health, HealthPolicy, HookId, HookTarget, Observation,
@@ -102,6 +103,16 @@ impl<'a> DeliverySettlement<'a> {
         self.settlement.step
     }
 
+    /// The state of the delivery's row from now on; `None` if it leaves the queue. The row itself
+    /// tells whether one that waits is in a batch.
+    pub(crate) fn next_state(&self) -> Option<RowState> {
+        match self.step() {
+            Step::Retry(at) => Some(RowState::Waiting { at }),
+            Step::Failed(_) if self.holds_key() => Some(RowState::HoldsKey),
+            Step::Delivered | Step::Failed(_) => None,
+        }
+    }
+
     /// The number of this attempt, from 1.
     pub(crate) fn number(&self) -> u32 {
         self.settlement.request.attempts.saturating_add(1)
@@ -164,9 +175,9 @@ pub struct SettleResult {
 /// A hook that was disabled because of its failures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disabling {
-    /// Which hook.
+    /// The hook that was active before.
     pub hook: HookId,
-    /// Why.
+    /// `Gone` after an answer of 410, `Failures` otherwise.
     pub reason: DisabledReason,
     /// Its failures in a row.
     pub fail_count: u32,
@@ -192,7 +203,7 @@ impl Disabling {
 /// A hook that is half of the way to being disabled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
-    /// Which hook.
+    /// The hook that is still active.
     pub hook: HookId,
     /// Its failures in a row.
     pub fail_count: u32,
@@ -218,12 +229,12 @@ fn last_error(health: &Health) -> String {
     health.last_error.as_deref().map(scrub).unwrap_or_default()
 }
 
-/// How a hook stands after a batch.
+/// Whether a hook is held back after a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HookPhase {
-    /// Which hook.
+    /// A hook with attempts in the batch.
     pub hook: HookId,
-    /// Whether it is held back.
+    /// How it is held back; `None` when it is not.
     pub phase: Option<Phase>,
     /// While it is backed off: no probe before then.
     pub not_before: Option<Timestamp>,

@@ -23,10 +23,6 @@ pub(crate) trait StoredRow {
     /// does not hide the others.
     fn texts(&self, column: &str) -> sqlx::Result<Vec<String>>;
 
-    /// A text as far as it can be read: bytes that are not UTF-8 are replaced.
-    fn lossy_text_or_null(&self, column: &str) -> sqlx::Result<Option<String>>;
-    /// A time that may be as an application wrote it; `None` also for one that cannot be read.
-    fn written_time_or_null(&self, column: &str) -> sqlx::Result<Option<Timestamp>>;
     /// A day of the calendar.
     fn day(&self, column: &str) -> sqlx::Result<NaiveDate>;
 
@@ -51,6 +47,15 @@ pub(crate) trait StoredRow {
         let number = self.number_or_null(column)?.unwrap_or_default();
         Ok(u32::try_from(number).unwrap_or_default())
     }
+}
+
+/// Columns of a row that hold what an application or a receiver wrote: neither database can be
+/// trusted to have checked it.
+pub(crate) trait WrittenRow: StoredRow {
+    /// A text as far as it can be read: bytes that are not UTF-8 are replaced.
+    fn lossy_text_or_null(&self, column: &str) -> sqlx::Result<Option<String>>;
+    /// A time that may be as an application wrote it; `None` also for one that cannot be read.
+    fn written_time_or_null(&self, column: &str) -> sqlx::Result<Option<Timestamp>>;
 }
 
 fn present<T>(column: &str, value: Option<T>) -> sqlx::Result<T> {

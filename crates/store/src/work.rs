@@ -10,7 +10,7 @@ pub use crate::hook_cache::HookCache;
 /// One worker's wish to fan out a batch of one slot.
 #[derive(Clone, Debug)]
 pub struct FanOutRequest {
-    /// The slot.
+    /// From 0; always 0 on SQLite.
     pub slot: i16,
     /// The worker's clock.
     pub now: Timestamp,
@@ -35,7 +35,7 @@ pub struct FanOutRequest {
 /// One worker's wish to lease due deliveries of one slot.
 #[derive(Clone, Debug)]
 pub struct LeaseRequest {
-    /// The slot.
+    /// From 0; always 0 on SQLite.
     pub slot: i16,
     /// The worker's clock.
     pub now: Timestamp,
@@ -54,7 +54,7 @@ pub struct LeaseRequest {
 /// A hook with deliveries that wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DueHook {
-    /// Which hook.
+    /// Active or not.
     pub hook: HookId,
     /// When the first of them is due.
     pub first_due: Timestamp,
@@ -102,8 +102,8 @@ pub struct FanOutResult {
     pub started: Vec<HookRequest>,
     /// Hooks that have deliveries due at once which did not fit into the capacity.
     pub waiting: Vec<HookId>,
-    /// Hooks that have deliveries which wait for others to go with, and until when.
-    pub gathering: Vec<(HookId, Timestamp)>,
+    /// Hooks with deliveries that wait to go in a batch, and when the first of their windows ends.
+    pub batching: Vec<(HookId, Timestamp)>,
     /// Whether the outbox may hold more rows for this slot.
     pub more: bool,
 }
@@ -117,14 +117,14 @@ pub struct OwnershipRequest {
     pub now: Timestamp,
     /// When the ownership ends, unless it is renewed.
     pub until: Timestamp,
-    /// Which hooks.
+    /// The gated hooks that the worker wants to own.
     pub hooks: Vec<HookId>,
 }
 
 /// Whether a worker owns a hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OwnershipAnswer {
-    /// Which hook.
+    /// One of the hooks that were asked for.
     pub hook: HookId,
     /// Whether the worker that asked is now its owner.
     pub owned: bool,

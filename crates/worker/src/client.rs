@@ -64,7 +64,7 @@ pub struct Request {
     pub target: Target,
     /// Every header but those HTTP itself sets.
     pub headers: HeaderMap,
-    /// The body.
+    /// Sent unchanged; its length is its `content-length`.
     pub body: Bytes,
     /// The deadline of the whole exchange.
     pub timeout: Duration,
@@ -89,9 +89,9 @@ impl Target {
 pub enum Exchange {
     /// A whole response, or the beginning of one that was too long.
     Answered {
-        /// The status.
+        /// As received; redirects are not followed.
         status: StatusCode,
-        /// The headers.
+        /// As received.
         headers: HeaderMap,
         /// The beginning of the body, as far as it was received.
         excerpt: Vec<u8>,

@@ -19,7 +19,7 @@ const RE_ANCHOR_EVERY: Duration = Duration::from_secs(10);
 /// second reading agrees with it.
 const STEADY_WITHIN: TimeDelta = TimeDelta::seconds(2);
 
-/// The clock of a worker.
+/// A wall clock that also says whether its readings can be trusted.
 #[async_trait]
 pub trait WorkerClock: Clock {
     /// Whether the clock can be trusted; while it cannot, nothing is leased.

@@ -5,7 +5,7 @@ use ipnet::IpNet;
 use postrider_core::{RetrySchedule, Span};
 use serde::{Deserialize, Serialize};
 
-/// Settings of a worker.
+/// The section `worker` of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WorkerSettings {

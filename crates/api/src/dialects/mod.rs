@@ -72,7 +72,7 @@ impl Default for DialectSettings {
 }
 
 /// The routes of all dialects.
-pub(crate) fn routes(desk: &Arc<Desk>) -> Router<Arc<crate::api::Shared>> {
+pub(crate) fn routes(desk: &Arc<Desk>) -> Router<Arc<crate::state::ApiState>> {
     DIALECTS
         .iter()
         .map(|dialect| dialect.router().with_state(desk.clone()))

@@ -1,11 +1,11 @@
-//! Batches: cut by a lease, leased as a whole, and told who stands for them.
+//! Batches: cut by a lease, leased as a whole, and given a new leader.
 //!
-//! Who has the row of a batch's first delivery has all of it: locks are taken in that order. One
-//! worker at a time cuts the deliveries of a hook, so that its batches are as full as they can
+//! The lock of the leader's row is taken before those of the members: who has it has the batch.
+//! One worker at a time cuts the deliveries of a hook, so that its batches are as full as they can
 //! be.
 
 use super::health::make_durable;
-use super::leases::{read_leased, taken_columns};
+use super::leased_rows::{read_leased, taken_columns};
 use crate::batch::{BatchKey, Candidate, Unit, cut, looked_at};
 use crate::lease::LeasedRow;
 use crate::{LeaseRequest, Result};
@@ -16,43 +16,9 @@ use sqlx::{PgConnection, Row};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use uuid::Uuid;
 
-/// When the deliveries of a batch are due that are not its first, in SQL:
-/// [`along`](crate::batch::along).
-macro_rules! along {
-    () => {
-        "'9999-12-30 00:00:00Z'::timestamptz"
-    };
-}
-pub(super) use along;
-
-/// Lets a delivery `$of` wait until `$at`, as a part of its batch if it has one.
-macro_rules! waits_until {
-    ($of:literal, $at:literal) => {
-        concat!(
-            "next_attempt_at = CASE WHEN ",
-            $of,
-            "batch_id <> ",
-            $of,
-            "id THEN ",
-            super::batches::along!(),
-            " ELSE ",
-            $at,
-            " END,
-             turn_at = CASE WHEN ",
-            $of,
-            "batch_id <> ",
-            $of,
-            "id THEN ",
-            $at,
-            " END"
-        )
-    };
-}
-pub(super) use waits_until;
-
-/// Leases from hooks that get several events in one request: what was cut before or goes by
-/// itself, and new batches. Tells the version of the hooks that decided, unless nothing was
-/// leased.
+/// Leases from hooks whose deliveries are batched: new batches, leaders of earlier ones, and
+/// deliveries that are in none. The number is the version of the hooks at that time, `None` if
+/// nothing was leased.
 pub(super) async fn take_batches(
     connection: &mut PgConnection,
     request: &LeaseRequest,
@@ -63,8 +29,8 @@ pub(super) async fn take_batches(
     if wanted.is_empty() {
         return Ok((None, Vec::new()));
     }
-    let mut found = due_or_gathering(connection, request, &wanted).await?;
-    tell_apart(connection, request.slot, &mut found).await?;
+    let mut found = due_or_batching(connection, request, &wanted).await?;
+    read_batch_keys(connection, request.slot, &mut found).await?;
     let mut units = Vec::new();
     for (hook, (places, batching)) in &wanted {
         let Some(of_hook) = found.remove(hook) else {
@@ -99,28 +65,31 @@ async fn begin_cutting(
     Ok(hooks.into_iter().collect())
 }
 
-/// A delivery that may go, and where its event stands.
+/// A delivery that may be leased, and the key of its event.
 struct Found {
     candidate: Candidate,
     day: NaiveDate,
     event: Uuid,
 }
 
-/// What is due of these hooks, or may go with what is due, locked, the longest due first.
-async fn due_or_gathering(
+/// Deliveries of these hooks that are due or may go in a batch with one that is, locked, the longest
+/// due first.
+async fn due_or_batching(
     connection: &mut PgConnection,
     request: &LeaseRequest,
     wanted: &BTreeMap<HookId, (u32, Batching)>,
 ) -> Result<HashMap<HookId, Vec<Found>>> {
+    // Due rows by the index of waiting rows; those in their batch window as far as the window can
+    // reach. Not more rows than fill the wanted requests.
     let rows = sqlx::query(
-        "-- postrider: lease_gathered
+        "-- postrider: lease_batching
         WITH owned AS MATERIALIZED (
             SELECT hook_id FROM postrider_gates
             WHERE hook_id = ANY($2) AND owner = $6 AND until > $5
             FOR SHARE
         )
-        SELECT d.hook_id, d.id, d.day, d.event_id, d.event_seq, d.next_attempt_at <= $5,
-               d.batch_id IS NULL AND d.attempts = 0 AND d.lost_leases = 0
+        SELECT d.hook_id, d.id, d.day, d.event_id, d.event_seq, d.next_attempt_at <= $5 AS is_due,
+               d.batch_id IS NULL AND d.attempts = 0 AND d.lost_leases = 0 AS is_fresh
         FROM unnest($2::uuid[], $3::bigint[], $4::timestamptz[])
             AS wanted (hook_id, deliveries, until)
         JOIN postrider_hooks AS h
@@ -140,47 +109,47 @@ async fn due_or_gathering(
            OR wanted.hook_id IN (SELECT hook_id FROM owned)
         ORDER BY d.hook_id, d.next_attempt_at, d.event_seq",
     )
-    .bind(request.slot)
-    .bind(wanted.keys().map(|hook| hook.0).bind_iter())
+    .bind(request.slot) // $1 slot
+    .bind(wanted.keys().map(|hook| hook.0).bind_iter()) // $2 hook_id
     .bind(
         wanted
             .values()
             .map(|(places, batching)| i64::from(looked_at(*places, batching)))
             .bind_iter(),
-    )
+    ) // $3 deliveries
     .bind(
         wanted
             .values()
             .map(|(_, batching)| request.now + batching.window)
             .bind_iter(),
-    )
-    .bind(request.now)
-    .bind(request.worker.0)
+    ) // $4 until
+    .bind(request.now) // $5 now
+    .bind(request.worker.0) // $6 worker
     .fetch_all(connection)
     .await?;
     let mut found: HashMap<HookId, Vec<Found>> = HashMap::new();
     for row in rows {
-        let is_fresh: bool = row.try_get(6)?;
+        let is_fresh: bool = row.try_get("is_fresh")?;
         let candidate = Candidate {
-            id: DeliveryId(row.try_get(1)?),
-            seq: row.try_get(4)?,
-            due: row.try_get(5)?,
+            id: DeliveryId(row.try_get("id")?),
+            seq: row.try_get("event_seq")?,
+            due: row.try_get("is_due")?,
             fresh: is_fresh.then(BatchKey::default),
         };
         found
-            .entry(HookId(row.try_get(0)?))
+            .entry(HookId(row.try_get("hook_id")?))
             .or_default()
             .push(Found {
                 candidate,
-                day: row.try_get(2)?,
-                event: row.try_get(3)?,
+                day: row.try_get("day")?,
+                event: row.try_get("event_id")?,
             });
     }
     Ok(found)
 }
 
-/// Reads what decides which deliveries go together; one whose event is gone goes with none.
-async fn tell_apart(
+/// Reads the batch keys of the candidates; one whose event is gone goes in no batch.
+async fn read_batch_keys(
     connection: &mut PgConnection,
     slot: i16,
     found: &mut HashMap<HookId, Vec<Found>>,
@@ -208,11 +177,11 @@ async fn tell_apart(
         .bind(ids.into_iter().bind_iter())
         .try_map(|row: PgRow| {
             let fresh = BatchKey {
-                event_type: row.try_get(1)?,
-                headers: row.try_get(2)?,
-                bytes: row.try_get::<i64, _>(3)?.unsigned_abs(),
+                event_type: row.try_get("event_type")?,
+                headers: row.try_get("headers")?,
+                bytes: row.try_get::<i64, _>("bytes")?.unsigned_abs(),
             };
-            Ok((row.try_get(0)?, fresh))
+            Ok((row.try_get("id")?, fresh))
         })
         .fetch_all(&mut *connection)
         .await?;
@@ -226,7 +195,8 @@ async fn tell_apart(
     Ok(())
 }
 
-/// Leases these, whose rows are locked. What is cut now stays cut, whatever becomes of the server.
+/// Leases these, whose rows are locked. The commit of a cut is durable: a batch that was sent must be
+/// known after a crash.
 async fn lease_units(
     connection: &mut PgConnection,
     request: &LeaseRequest,
@@ -245,6 +215,8 @@ async fn lease_units(
     if deliveries.iter().any(|(_, batch)| batch.is_some()) {
         make_durable(connection).await?;
     }
+    // The rows are locked, so the primary key finds them where they are. One that is in a batch
+    // keeps it: coalesce.
     let rows = sqlx::query(concat!(
         "-- postrider: lease_cut
         UPDATE postrider_deliveries
@@ -260,18 +232,18 @@ async fn lease_units(
         RETURNING ",
         taken_columns!(),
     ))
-    .bind(request.slot)
-    .bind(deliveries.iter().map(|(id, _)| *id).bind_iter())
-    .bind(deliveries.iter().map(|(_, batch)| *batch).bind_iter())
-    .bind(request.token.0)
-    .bind(request.until)
+    .bind(request.slot) // $1 slot
+    .bind(deliveries.iter().map(|(id, _)| *id).bind_iter()) // $2 delivery
+    .bind(deliveries.iter().map(|(_, batch)| *batch).bind_iter()) // $3 batch
+    .bind(request.token.0) // $4 token
+    .bind(request.until) // $5 expires_at
     .fetch_all(connection)
     .await?;
     read_leased(&rows)
 }
 
-/// Leases what goes along with these.
-pub(super) async fn take_along(
+/// Leases the members of the batches whose leaders were taken.
+pub(super) async fn take_batch_members(
     connection: &mut PgConnection,
     request: &LeaseRequest,
     taken: &mut Vec<LeasedRow>,
@@ -282,24 +254,24 @@ pub(super) async fn take_along(
         return Ok(());
     }
     let rows = sqlx::query(concat!(
-        "-- postrider: lease_along
+        "-- postrider: lease_batch_members
         UPDATE postrider_deliveries SET lease_token = $3, lease_expires_at = $4
         WHERE slot = $1 AND batch_id = ANY($2) AND batch_id IS NOT NULL AND lease_token IS NULL
         RETURNING ",
         taken_columns!(),
     ))
-    .bind(request.slot)
-    .bind(batches)
-    .bind(request.token.0)
-    .bind(request.until)
+    .bind(request.slot) // $1 slot
+    .bind(batches) // $2 batches
+    .bind(request.token.0) // $3 token
+    .bind(request.until) // $4 expires_at
     .fetch_all(connection)
     .await?;
-    let (_, along) = read_leased(&rows)?;
-    taken.extend(along);
+    let (_, members) = read_leased(&rows)?;
+    taken.extend(members);
     Ok(())
 }
 
-/// Takes deliveries out of their batches, which are leased, and lets them be.
+/// Takes deliveries out of their batches, which are leased.
 pub(super) async fn leave(
     connection: &mut PgConnection,
     slot: i16,
@@ -314,16 +286,20 @@ pub(super) async fn leave(
     .bind(leaving)
     .execute(&mut *connection)
     .await?;
-    lead(connection, slot, leaving).await
+    replace_leaders(connection, slot, leaving).await
 }
 
-/// These deliveries have gone or left their batches: where one of them was the first, the next
-/// one stands for the rest.
-pub(super) async fn lead(connection: &mut PgConnection, slot: i16, left: &[Uuid]) -> Result<()> {
+/// Where one of these deliveries, which have ended or left their batches, was a leader, the first
+/// remaining member becomes the leader.
+pub(super) async fn replace_leaders(
+    connection: &mut PgConnection,
+    slot: i16,
+    left: &[Uuid],
+) -> Result<()> {
     if left.is_empty() {
         return Ok(());
     }
-    // Who goes at the same moment is waited for, and stands for nothing.
+    // Locked: a member that is just leaving is waited for, and does not become the leader.
     let rest: Vec<(Uuid, Uuid)> = sqlx::query_as(
         "-- postrider: batch_rest
         SELECT batch_id, id FROM postrider_deliveries
@@ -344,26 +320,30 @@ pub(super) async fn lead(connection: &mut PgConnection, slot: i16, left: &[Uuid]
         UPDATE postrider_deliveries AS d
         SET batch_id = f.id,
             next_attempt_at = CASE WHEN d.id = f.id THEN coalesce(d.turn_at, d.next_attempt_at)
-                                   ELSE d.next_attempt_at END
+                                   ELSE d.next_attempt_at END,
+            turn_at = CASE WHEN d.id = f.id THEN NULL ELSE d.turn_at END
         FROM unnest($2::uuid[], $3::uuid[]) AS f (batch_id, id)
         WHERE d.slot = $1 AND d.batch_id = f.batch_id AND d.batch_id IS NOT NULL",
     )
-    .bind(slot)
-    .bind(firsts.keys().copied().bind_iter())
-    .bind(firsts.values().copied().bind_iter())
+    .bind(slot) // $1 slot
+    .bind(firsts.keys().copied().bind_iter()) // $2 batch_id
+    .bind(firsts.values().copied().bind_iter()) // $3 id
     .execute(connection)
     .await?;
     Ok(())
 }
 
-/// The same of deliveries of any slots.
-pub(super) async fn lead_rest(connection: &mut PgConnection, left: &[(i16, Uuid)]) -> Result<()> {
+/// [`replace_leaders`] for deliveries of several slots.
+pub(super) async fn replace_leaders_of(
+    connection: &mut PgConnection,
+    left: &[(i16, Uuid)],
+) -> Result<()> {
     let mut by_slot: BTreeMap<i16, Vec<Uuid>> = BTreeMap::new();
     for (slot, id) in left {
         by_slot.entry(*slot).or_default().push(*id);
     }
     for (slot, left) in by_slot {
-        lead(connection, slot, &left).await?;
+        replace_leaders(connection, slot, &left).await?;
     }
     Ok(())
 }

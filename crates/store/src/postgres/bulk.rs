@@ -3,7 +3,7 @@
 //! As with one delivery: only the holders of the locks of the events may make deliveries wait
 //! again. The hook is locked too: nothing is discarded of one that becomes active meanwhile.
 
-use super::batches::lead_rest;
+use super::batches::replace_leaders_of;
 use super::history::HistoryExtent;
 use super::hook_history::record;
 use super::order::give_turns;
@@ -128,7 +128,7 @@ impl BulkStatements for PgConnection {
 
     async fn batch_members(&mut self, leaders: &[BulkRow]) -> Result<Vec<BulkRow>> {
         let rows = sqlx::query(
-            "-- postrider: bulk_along
+            "-- postrider: bulk_batch_members
             SELECT d.slot, d.day, d.id, d.event_id, d.next_attempt_at AS due, NULL::text AS ended,
                    d.ordering_key
             FROM unnest($1::smallint[], $2::uuid[]) AS i (slot, batch_id)
@@ -188,7 +188,7 @@ impl BulkStatements for PgConnection {
         .bind(now)
         .fetch_all(&mut *self)
         .await?;
-        lead_rest(self, &made_due).await?;
+        replace_leaders_of(self, &made_due).await?;
         Ok(made_due.len() as u64)
     }
 
@@ -233,7 +233,7 @@ impl BulkStatements for PgConnection {
         .bind(now)
         .fetch_all(&mut *self)
         .await?;
-        lead_rest(self, &ended).await?;
+        replace_leaders_of(self, &ended).await?;
         Ok(ended.len() as u64)
     }
 

@@ -34,7 +34,8 @@ pub(super) async fn by_ids(
         SELECT l.slot, l.day, l.id, l.event_id, l.hook_id,
                CASE WHEN l.lease_token IS NOT NULL THEN 'in_flight' ELSE ",
         waiting_state!("l"),
-        " END AS state, l.attempts, l.next_attempt_at, l.turn_at, NULL::text AS reason, 1 AS rank
+        " END AS state, l.attempts, l.next_attempt_at, l.turn_at, l.batch_id,
+               NULL::text AS reason, 1 AS rank
         FROM unnest($1::smallint[]) AS s (slot) CROSS JOIN unnest($3::uuid[]) AS i (id)
         CROSS JOIN LATERAL (
             SELECT * FROM postrider_deliveries WHERE slot = s.slot AND id = i.id LIMIT 1
@@ -42,7 +43,7 @@ pub(super) async fn by_ids(
         WHERE NOT l.holds_key
         UNION ALL
         SELECT e.slot, e.day, e.delivery_id, e.event_id, e.hook_id, e.state, e.attempts, NULL,
-               NULL, e.reason, 2
+               NULL, NULL, e.reason, 2
         FROM unnest($1::smallint[]) AS s (slot) CROSS JOIN unnest($2::date[]) AS d (day)
         CROSS JOIN unnest($3::uuid[]) AS i (id)
         CROSS JOIN LATERAL (
@@ -51,7 +52,7 @@ pub(super) async fn by_ids(
         ) AS e
         UNION ALL
         SELECT a.slot, a.day, a.delivery_id, a.event_id, a.hook_id, 'delivered', a.attempts,
-               NULL, NULL, NULL, 3
+               NULL, NULL, NULL, NULL, 3
         FROM unnest($1::smallint[]) AS s (slot) CROSS JOIN unnest($2::date[]) AS d (day)
         CROSS JOIN unnest($3::uuid[]) AS i (id)
         CROSS JOIN LATERAL (
@@ -63,7 +64,7 @@ pub(super) async fn by_ids(
         ) AS a
         UNION ALL
         SELECT l.slot, l.day, m.id, m.event_id, m.hook_id, 'in_flight', 0, NULL, NULL,
-               NULL, 1
+               NULL, NULL, 1
         FROM postrider_leases AS l
         CROSS JOIN LATERAL unnest(l.deliveries, l.events, l.hooks) WITH ORDINALITY
             AS m (id, event_id, hook_id, nth)

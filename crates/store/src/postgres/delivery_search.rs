@@ -140,10 +140,10 @@ impl DeliverySearch {
         let rows = sqlx::query(concat!(
             "-- postrider: deliveries_live
             SELECT d.slot, d.day, d.id, d.event_id, d.hook_id, d.state, d.attempts,
-                   d.next_attempt_at, d.turn_at, NULL::text AS reason
+                   d.next_attempt_at, d.turn_at, d.batch_id, NULL::text AS reason
             FROM unnest($1::smallint[]) AS s (slot) CROSS JOIN LATERAL (
                 (SELECT w.slot, w.day, w.id, w.event_id, w.hook_id, w.attempts,
-                        w.next_attempt_at, w.turn_at, h.state
+                        w.next_attempt_at, w.turn_at, w.batch_id, h.state
                  FROM postrider_deliveries AS w CROSS JOIN LATERAL (SELECT ",
             waiting_state!("w"),
             " AS state) AS h
@@ -156,7 +156,7 @@ impl DeliverySearch {
                  ORDER BY w.id DESC LIMIT $5)
                 UNION ALL
                 (SELECT r.slot, r.day, r.id, r.event_id, r.hook_id, r.attempts, r.next_attempt_at,
-                        r.turn_at, 'in_flight'
+                        r.turn_at, r.batch_id, 'in_flight'
                  FROM postrider_deliveries AS r
                  WHERE r.slot = s.slot AND r.lease_token IS NOT NULL AND r.id < $2 AND r.id >= $6
                    AND ($3::uuid IS NULL OR r.hook_id = $3)
@@ -165,7 +165,8 @@ impl DeliverySearch {
                    AND ($4::text IS NULL OR $4 = 'in_flight')
                  ORDER BY r.id DESC LIMIT $5)
                 UNION ALL
-                (SELECT l.slot, l.day, m.id, m.event_id, m.hook_id, 0, NULL, NULL, 'in_flight'
+                (SELECT l.slot, l.day, m.id, m.event_id, m.hook_id, 0, NULL, NULL, NULL,
+                        'in_flight'
                  FROM postrider_leases AS l
                  CROSS JOIN LATERAL unnest(l.deliveries, l.events, l.hooks) WITH ORDINALITY
                      AS m (id, event_id, hook_id, nth)

@@ -4,7 +4,7 @@
 //! events, and an event with a delivery in flight stays until the attempt has ended.
 
 use super::PostgresStore;
-use super::batches::lead_rest;
+use super::batches::replace_leaders_of;
 use super::history::HistoryExtent;
 use crate::retention::count;
 use crate::{Erased, Result};
@@ -185,7 +185,7 @@ impl HeldEvents {
         .bind(now)
         .fetch_all(&mut *connection)
         .await?;
-        lead_rest(connection, &done).await?;
+        replace_leaders_of(connection, &done).await?;
         Ok(count(done.len() as u64))
     }
 

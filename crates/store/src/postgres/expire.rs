@@ -5,7 +5,7 @@
 //! `ctid`: a join of ids is planned by statistics, which do not know a backlog that has just
 //! arrived, and took a minute.
 
-use super::batches::lead;
+use super::batches::replace_leaders;
 use super::prune::slots;
 use crate::Result;
 use chrono::NaiveDate;
@@ -79,7 +79,7 @@ pub(super) async fn expire(
             .bind(now)
             .fetch_one(&mut *connection)
             .await?;
-            lead(connection, slot, &led).await?;
+            replace_leaders(connection, slot, &led).await?;
             done.ended += ended.unsigned_abs();
             done.in_flight += in_flight.unsigned_abs();
             after = last;

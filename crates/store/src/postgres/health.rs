@@ -149,16 +149,16 @@ async fn write_health(connection: &mut PgConnection, changed: &[(HookId, Health)
                    succeeded_at, phase, not_before, probes, warned_at)
         WHERE h.hook_id = i.hook_id",
     )
-    .bind(changed.iter().map(|(hook, _)| hook.0).bind_iter())
-    .bind(health().map(|h| count(h.fail_count)).bind_iter())
-    .bind(health().map(|h| h.first_failure_at).bind_iter())
-    .bind(health().map(|h| h.last_failure_at).bind_iter())
-    .bind(health().map(|h| h.last_error.as_deref()).bind_iter())
-    .bind(health().map(|h| h.succeeded_at).bind_iter())
-    .bind(health().map(|h| h.phase.map(Phase::name)).bind_iter())
-    .bind(health().map(|h| h.not_before).bind_iter())
-    .bind(health().map(|h| count(h.probes)).bind_iter())
-    .bind(health().map(|h| h.warned_at).bind_iter())
+    .bind(changed.iter().map(|(hook, _)| hook.0).bind_iter()) // $1 hook_id
+    .bind(health().map(|h| count(h.fail_count)).bind_iter()) // $2 fail_count
+    .bind(health().map(|h| h.first_failure_at).bind_iter()) // $3 first_failure_at
+    .bind(health().map(|h| h.last_failure_at).bind_iter()) // $4 last_failure_at
+    .bind(health().map(|h| h.last_error.as_deref()).bind_iter()) // $5 last_error
+    .bind(health().map(|h| h.succeeded_at).bind_iter()) // $6 succeeded_at
+    .bind(health().map(|h| h.phase.map(Phase::name)).bind_iter()) // $7 phase
+    .bind(health().map(|h| h.not_before).bind_iter()) // $8 not_before
+    .bind(health().map(|h| count(h.probes)).bind_iter()) // $9 probes
+    .bind(health().map(|h| h.warned_at).bind_iter()) // $10 warned_at
     .execute(connection)
     .await?;
     Ok(())
@@ -193,10 +193,10 @@ async fn disable(
         WHERE h.id = v.hook_id AND h.status = 'active' AND h.deleted_at IS NULL
         RETURNING h.id",
     )
-    .bind(verdicts.iter().map(|v| v.hook.0).bind_iter())
-    .bind(verdicts.iter().map(|v| v.reason.name()).bind_iter())
-    .bind(now)
-    .bind(OURSELVES)
+    .bind(verdicts.iter().map(|v| v.hook.0).bind_iter()) // $1 hook_id
+    .bind(verdicts.iter().map(|v| v.reason.name()).bind_iter()) // $2 reason
+    .bind(now) // $3 now
+    .bind(OURSELVES) // $4 by
     .fetch_all(&mut *connection)
     .await?;
     verdicts.retain(|verdict| disabled.contains(&verdict.hook.0));

@@ -1,5 +1,5 @@
-//! Deliveries that started when their events were fanned out: one row stands for all that
-//! started together, and a member has no row of its own until it has to wait.
+//! Lease groups: deliveries that started when their events were fanned out. One row is the lease of
+//! all that started together, and a member has no row of its own until it has to wait.
 //!
 //! A member is open until it is settled or given back; the row has a bit for each. Whoever sets
 //! bits holds the row's lock. Where a lease has run out, the row takes another token before any
@@ -225,7 +225,8 @@ pub(super) async fn membership(
     let Some(row) = row else {
         return Ok(Membership::None);
     };
-    let (token, expires_at): (Uuid, Timestamp) = (row.try_get(0)?, row.try_get(1)?);
+    let (token, expires_at): (Uuid, Timestamp) =
+        (row.try_get("token")?, row.try_get("expires_at")?);
     if expires_at > now {
         return Ok(Membership::InFlight);
     }

@@ -6,10 +6,12 @@
 //! outdated estimate can turn into a walk over all of them.
 
 use super::PostgresStore;
-use super::batches::{leave, take_along, take_batches, waits_until};
+use super::batches::{leave, take_batch_members, take_batches};
 use super::lease_group;
+use super::leased_rows::{read_leased, taken_columns};
 use super::order::take_in_turn;
 use super::recover;
+use super::row_state::waits_until;
 use crate::Result;
 use crate::batch::take_batched;
 use crate::lease::{LeasedEvents, LeasedRow, Unfit, requests};
@@ -22,15 +24,15 @@ use chrono::{NaiveDate, TimeDelta};
 use postrider_core::{
     DeliveryId, Event, EventId, HookId, LeaseToken, Payload, Schedules, Timestamp, monotonic_now,
 };
-use sqlx::postgres::{PgBindIterExt, PgRow};
+use sqlx::postgres::PgBindIterExt;
 use sqlx::{PgConnection, Row};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 use uuid::Uuid;
 
-/// How long a delivery is left alone whose event is gone, or whose target cannot be opened: it
-/// must not stand in the way of those behind it.
+/// The wait of a delivery whose event is gone, or whose target cannot be opened: the next ones of
+/// its hook must not wait for it.
 const UNFIT_WAIT: TimeDelta = TimeDelta::hours(1);
 
 #[async_trait]
@@ -76,8 +78,8 @@ impl Queue for PostgresStore {
     async fn slots(&self) -> Result<Vec<i16>> {
         let slots = sqlx::query_scalar(
             "-- postrider: slots
-            -- Backwards: those that stand are mostly the newest, behind all that are dead. Leases
-            -- are few, and not in the order of their slots.
+            -- Backwards: the live rows are mostly the newest, and the dead ones come before them.
+            -- Leases are few, and not in the order of their slots.
             WITH RECURSIVE occupied AS (
                 (SELECT slot FROM postrider_deliveries ORDER BY slot DESC, id DESC LIMIT 1)
                 UNION ALL
@@ -130,9 +132,9 @@ impl Queue for PostgresStore {
             version = version.or(decided);
             taken.extend(in_batches);
         }
-        take_along(&mut tx, request, &mut taken).await?;
+        take_batch_members(&mut tx, request, &mut taken).await?;
         let Some(version) = version else {
-            // Deliveries may have been put behind others.
+            // Deliveries may have been blocked.
             tx.commit().await?;
             return Ok(Vec::new());
         };
@@ -254,39 +256,6 @@ fn wanted(request: &LeaseRequest, cache: &HookCache) -> BTreeMap<HookId, u32> {
         .collect()
 }
 
-/// What is read of a delivery that is leased, and the version of the hooks.
-macro_rules! taken_columns {
-    () => {
-        "id, day, event_id, hook_id, attempts, earlier_attempts, next_attempt_at,
-                  (SELECT hooks_version FROM postrider_meta WHERE singleton), target,
-                  event_seq, batch_id"
-    };
-}
-pub(super) use taken_columns;
-
-/// The rows that a statement leased, the longest due first, and the version of the hooks that
-/// decided; `None` if it leased none.
-pub(super) fn read_leased(rows: &[PgRow]) -> Result<(Option<i64>, Vec<LeasedRow>)> {
-    let version = rows.first().map(|row| row.try_get(7)).transpose()?;
-    let leased = rows.iter().map(|row| {
-        Ok(LeasedRow {
-            id: DeliveryId(row.try_get(0)?),
-            day: row.try_get(1)?,
-            event: EventId(row.try_get(2)?),
-            hook: HookId(row.try_get(3)?),
-            attempts: row.try_get::<i32, _>(4)?.unsigned_abs(),
-            earlier_attempts: row.try_get::<i32, _>(5)?.unsigned_abs(),
-            due: row.try_get(6)?,
-            target: row.try_get(8)?,
-            event_seq: row.try_get(9)?,
-            batch: row.try_get::<Option<Uuid>, _>(10)?.map(DeliveryId),
-        })
-    });
-    let mut leased = leased.collect::<Result<Vec<_>>>()?;
-    leased.sort_unstable_by_key(|row| (row.due, row.id));
-    Ok((version, leased))
-}
-
 /// Leases from hooks without an order, longest due first, and tells the version of the hooks that
 /// decided; `None` when nothing was due.
 async fn take(
@@ -295,6 +264,9 @@ async fn take(
     wanted: &BTreeMap<HookId, u32>,
     from: &[Option<Timestamp>],
 ) -> Result<(Option<i64>, Vec<LeasedRow>)> {
+    // A step for each wanted hook along the index of waiting rows, which stops at its places. A row
+    // that another worker is just leasing is skipped, not waited for. Rows are changed at the ctid
+    // where they were locked: no plan can look for them again.
     let rows = sqlx::query(concat!(
         "-- postrider: lease
         WITH owned AS MATERIALIZED (
@@ -325,14 +297,14 @@ async fn take(
         RETURNING ",
         taken_columns!(),
     ))
-    .bind(request.slot)
-    .bind(wanted.keys().map(|hook| hook.0).bind_iter())
-    .bind(wanted.values().map(|places| i64::from(*places)).bind_iter())
-    .bind(request.now)
-    .bind(request.token.0)
-    .bind(request.until)
-    .bind(request.worker.0)
-    .bind(from)
+    .bind(request.slot) // $1 slot
+    .bind(wanted.keys().map(|hook| hook.0).bind_iter()) // $2 hook_id
+    .bind(wanted.values().map(|places| i64::from(*places)).bind_iter()) // $3 places
+    .bind(request.now) // $4 now
+    .bind(request.token.0) // $5 token
+    .bind(request.until) // $6 expires_at
+    .bind(request.worker.0) // $7 worker
+    .bind(from) // $8 due_cursor
     .fetch_all(connection)
     .await?;
     read_leased(&rows)
@@ -366,15 +338,15 @@ async fn events_of(
         .fetch_all(&mut *connection)
         .await?;
         for row in &rows {
-            let id = EventId(row.try_get(0)?);
+            let id = EventId(row.try_get("id")?);
             let event = Event {
                 id,
-                account: row.try_get(1)?,
-                event_type: row.try_get(2)?,
-                payload: Payload::from_checked(row.try_get::<&str, _>(3)?),
-                ordering_key: row.try_get(4)?,
-                headers: row.try_get(5)?,
-                occurred_at: row.try_get(6)?,
+                account: row.try_get("account")?,
+                event_type: row.try_get("event_type")?,
+                payload: Payload::from_checked(row.try_get::<&str, _>("payload")?),
+                ordering_key: row.try_get("ordering_key")?,
+                headers: row.try_get("headers")?,
+                occurred_at: row.try_get("occurred_at")?,
             };
             events.insert((day, id), Arc::new(event));
         }
@@ -414,16 +386,16 @@ async fn give_back(
         ) AS found
         WHERE d.slot = $1 AND d.ctid = found.place AND d.lease_token = $2",
     ))
-    .bind(request.slot)
-    .bind(request.token.0)
-    .bind(unfit.iter().map(|unfit| unfit.id().0).bind_iter())
+    .bind(request.slot) // $1 slot
+    .bind(request.token.0) // $2 token
+    .bind(unfit.iter().map(|unfit| unfit.id().0).bind_iter()) // $3 id
     .bind(
         unfit
             .iter()
             .map(|unfit| unfit.stays().then_some(later))
             .bind_iter(),
-    )
-    .bind(request.now)
+    ) // $4 later
+    .bind(request.now) // $5 now
     .execute(connection)
     .await?;
     Ok(())

@@ -1,11 +1,12 @@
 //! Ordered hooks: only the first delivery of each key is leased, and what ends it gives the next
 //! its turn in the same transaction.
 //!
-//! A delivery is put behind the first of its key under a lock of that first one, so that it cannot
-//! end in between and leave the other behind for ever. Whose turn it is shows in the rows alone:
-//! it does not matter which worker asks, or what one that died knew.
+//! A delivery is blocked by the first of its key under a lock of that first one, which cannot end
+//! in between and leave the other blocked for ever. The rows alone tell whose turn it is: it does
+//! not matter which worker asks, or what one that died knew.
 
-use super::leases::{read_leased, taken_columns};
+use super::leased_rows::{read_leased, taken_columns};
+use super::row_state::no_time;
 use crate::lease::LeasedRow;
 use crate::order::{Due, First, Turns, turns};
 use crate::{LeaseRequest, Result};
@@ -19,14 +20,6 @@ use uuid::Uuid;
 const ROUNDS: usize = 4;
 /// How many more than can go are looked at, at first and then.
 const SPARE: [i64; ROUNDS] = [16, 1_000, 1_000, 1_000];
-
-/// When what is behind, or holds its key, is due, in SQL: [`never`](crate::order::never).
-macro_rules! never {
-    () => {
-        "'9999-12-31 00:00:00Z'::timestamptz"
-    };
-}
-pub(super) use never;
 
 /// Takes the right to fan out a slot; `false` when another worker has it. With it events come in
 /// the order of `seq` over all workers. It lasts as long as the transaction.
@@ -53,7 +46,7 @@ pub(super) async fn take_in_turn(
         let due = due_in_turn(connection, request, &places, spare).await?;
         let Turns {
             go,
-            behind,
+            blocked,
             stranded,
         } = turns(due, &mut places);
         if !go.is_empty() {
@@ -65,10 +58,10 @@ pub(super) async fn take_in_turn(
             let keys = stranded.iter().map(|(hook, key)| (*hook, key.as_str()));
             give_turns(connection, request.slot, keys.collect(), request.now).await?;
         }
-        if behind.is_empty() {
+        if blocked.is_empty() {
             break;
         }
-        put_behind(connection, request.slot, &behind).await?;
+        block(connection, request.slot, &blocked).await?;
         places.retain(|_, left| *left > 0);
         if places.is_empty() {
             break;
@@ -84,6 +77,8 @@ async fn due_in_turn(
     places: &BTreeMap<HookId, u32>,
     spare: i64,
 ) -> Result<Vec<Due>> {
+    // The first of a key is the one with the lowest event_seq: one step along the index of keys
+    // for each due row, however many deliveries the key has.
     let due = sqlx::query(concat!(
         "-- postrider: lease_in_turn
         WITH owned AS MATERIALIZED (
@@ -105,15 +100,15 @@ async fn due_in_turn(
             ) AS d
             WHERE wanted.hook_id IN (SELECT hook_id FROM owned)
         )
-        SELECT due.id, due.hook_id, due.ordering_key, first.id, first.stranded,
+        SELECT due.id, due.hook_id, due.ordering_key, first.id AS first_id, first.stranded,
                (SELECT l.ordering_key FROM postrider_deliveries AS l
                 WHERE l.slot = $1 AND l.hook_id = due.hook_id
                   AND l.ordering_key = due.ordering_key
                   AND l.ordering_key IS NOT NULL AND l.lease_token IS NOT NULL
-                LIMIT 1) IS NOT NULL
+                LIMIT 1) IS NOT NULL AS busy
         FROM due LEFT JOIN LATERAL (
             SELECT id, turn_at IS NOT NULL AND next_attempt_at >= ",
-        never!(),
+        no_time!(),
         " AS stranded
             FROM postrider_deliveries AS f
             WHERE f.slot = $1 AND f.hook_id = due.hook_id AND f.ordering_key = due.ordering_key
@@ -121,29 +116,29 @@ async fn due_in_turn(
             ORDER BY event_seq LIMIT 1
         ) AS first ON true",
     ))
-    .bind(request.slot)
-    .bind(places.keys().map(|hook| hook.0).bind_iter())
-    .bind(places.values().map(|places| i64::from(*places)).bind_iter())
-    .bind(request.now)
-    .bind(request.worker.0)
-    .bind(spare)
+    .bind(request.slot) // $1 slot
+    .bind(places.keys().map(|hook| hook.0).bind_iter()) // $2 hook_id
+    .bind(places.values().map(|places| i64::from(*places)).bind_iter()) // $3 places
+    .bind(request.now) // $4 now
+    .bind(request.worker.0) // $5 worker
+    .bind(spare) // $6 spare
     .try_map(|row: PgRow| {
-        let first: Option<Uuid> = row.try_get(3)?;
-        let key: Option<String> = row.try_get(2)?;
+        let first: Option<Uuid> = row.try_get("first_id")?;
+        let key: Option<String> = row.try_get("ordering_key")?;
         let key = match key.zip(first) {
             None => None,
             Some((key, first)) => {
                 let first = First {
                     id: DeliveryId(first),
-                    stranded: row.try_get(4)?,
-                    busy: row.try_get(5)?,
+                    stranded: row.try_get("stranded")?,
+                    busy: row.try_get("busy")?,
                 };
                 Some((key, first))
             }
         };
         Ok(Due {
-            id: DeliveryId(row.try_get(0)?),
-            hook: HookId(row.try_get(1)?),
+            id: DeliveryId(row.try_get("id")?),
+            hook: HookId(row.try_get("hook_id")?),
             key,
         })
     })
@@ -170,24 +165,23 @@ async fn lease_these(
         RETURNING ",
         taken_columns!(),
     ))
-    .bind(request.slot)
-    .bind(ids.iter().map(|id| id.0).bind_iter())
-    .bind(request.token.0)
-    .bind(request.until)
+    .bind(request.slot) // $1 slot
+    .bind(ids.iter().map(|id| id.0).bind_iter()) // $2 id
+    .bind(request.token.0) // $3 token
+    .bind(request.until) // $4 expires_at
     .fetch_all(connection)
     .await?;
     read_leased(&rows)
 }
 
-/// Puts deliveries, whose rows are locked, behind others that are still there and stay until the
-/// end of the transaction. What has ended or is just changing has nobody behind it: they are
-/// looked at again.
-async fn put_behind(
+/// Blocks deliveries, whose rows are locked, by the first of their key, given second. A first that
+/// has ended or is locked by another transaction blocks none: the next round examines them again.
+async fn block(
     connection: &mut PgConnection,
     slot: i16,
-    behind: &[(DeliveryId, DeliveryId)],
+    blocked: &[(DeliveryId, DeliveryId)],
 ) -> Result<()> {
-    let firsts: BTreeSet<_> = behind.iter().map(|(_, first)| first.0).collect();
+    let firsts: BTreeSet<_> = blocked.iter().map(|(_, first)| first.0).collect();
     let there: HashSet<Uuid> = sqlx::query_scalar(
         "-- postrider: lease_before
         SELECT d.id FROM unnest($2::uuid[]) AS i (id) CROSS JOIN LATERAL (
@@ -201,15 +195,16 @@ async fn put_behind(
     .await?
     .into_iter()
     .collect();
-    let waiting = behind.iter().filter(|(_, first)| there.contains(&first.0));
+    let waiting = blocked.iter().filter(|(_, first)| there.contains(&first.0));
     let waiting: Vec<_> = waiting.map(|(id, _)| id.0).collect();
     if waiting.is_empty() {
         return Ok(());
     }
+    // turn_at has the due time from now on: see `RowState::Blocked`.
     sqlx::query(concat!(
-        "-- postrider: lease_behind
+        "-- postrider: lease_block
         UPDATE postrider_deliveries SET turn_at = next_attempt_at, next_attempt_at = ",
-        never!(),
+        no_time!(),
         " WHERE slot = $1 AND ctid = ANY(ARRAY(
             SELECT d.place FROM unnest($2::uuid[]) AS i (id) CROSS JOIN LATERAL (
                 SELECT ctid AS place FROM postrider_deliveries
@@ -224,8 +219,8 @@ async fn put_behind(
     Ok(())
 }
 
-/// Gives the first delivery of each of these keys its turn, if it is behind: it is due from now on,
-/// unless it is to wait for longer anyway.
+/// Gives the first delivery of each of these keys its turn, if it is blocked: it is due from now on,
+/// or later at its own time.
 pub(super) async fn give_turns(
     connection: &mut PgConnection,
     slot: i16,
@@ -235,12 +230,14 @@ pub(super) async fn give_turns(
     if keys.is_empty() {
         return Ok(());
     }
+    // Only the first of each key, and only if it is blocked: one that was leased or became due
+    // meanwhile stays as it is.
     sqlx::query(concat!(
         "-- postrider: give_turns
         UPDATE postrider_deliveries
         SET next_attempt_at = greatest(turn_at, $4), turn_at = NULL
         WHERE slot = $1 AND turn_at IS NOT NULL AND next_attempt_at >= ",
-        never!(),
+        no_time!(),
         " AND ctid = ANY(ARRAY(
             SELECT first.place
             FROM unnest($2::uuid[], $3::text[]) AS k (hook_id, ordering_key)
@@ -252,10 +249,10 @@ pub(super) async fn give_turns(
             ) AS first
         ))",
     ))
-    .bind(slot)
-    .bind(keys.iter().map(|(hook, _)| hook.0).bind_iter())
-    .bind(keys.iter().map(|(_, key)| *key).bind_iter())
-    .bind(now)
+    .bind(slot) // $1 slot
+    .bind(keys.iter().map(|(hook, _)| hook.0).bind_iter()) // $2 hook_id
+    .bind(keys.iter().map(|(_, key)| *key).bind_iter()) // $3 ordering_key
+    .bind(now) // $4 now
     .execute(connection)
     .await?;
     Ok(())

@@ -4,7 +4,8 @@
 //! A turn of upkeep examines a bounded number of keys of each hook.
 
 use super::PostgresStore;
-use super::order::{give_turns, never};
+use super::order::give_turns;
+use super::row_state::no_time;
 use crate::Result;
 use crate::key_cursors::KEYS_AT_ONCE;
 use postrider_core::{HookId, Timestamp};
@@ -81,7 +82,7 @@ async fn hooks_with_blocked(connection: &mut PgConnection) -> Result<Vec<Ordered
             WHERE d.slot = w.slot AND d.hook_id = w.hook_id AND d.lease_token IS NULL
             ORDER BY d.next_attempt_at DESC LIMIT 1
         ) >= ",
-        never!(),
+        no_time!(),
     ))
     .fetch_all(connection)
     .await?;
@@ -109,7 +110,7 @@ async fn end_order(
         WITH far AS MATERIALIZED (
             SELECT ctid AS place FROM postrider_deliveries
             WHERE slot = $1 AND hook_id = $2 AND lease_token IS NULL AND next_attempt_at >= ",
-        never!(),
+        no_time!(),
         " LIMIT $3 FOR UPDATE SKIP LOCKED
         ), forgotten AS (
             DELETE FROM postrider_deliveries

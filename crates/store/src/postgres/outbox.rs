@@ -150,7 +150,7 @@ async fn write_batch(
         rejected,
         filter_problems: sorted.plan.filter_problems,
         waiting: sorted.plan.waiting(request.now),
-        gathering: sorted.plan.gathering(),
+        batching: sorted.plan.batching(),
         more: sorted.more,
         started: sorted.plan.started(request),
     })
@@ -249,10 +249,10 @@ async fn seen_before(
         ON CONFLICT (slot, account, key) DO NOTHING
         RETURNING account, key",
     )
-    .bind(slot)
-    .bind(day)
-    .bind(keyed.iter().map(|(account, ..)| *account).bind_iter())
-    .bind(keyed.iter().map(|(_, key, _)| *key).bind_iter())
+    .bind(slot) // $1 slot
+    .bind(day) // $2 day
+    .bind(keyed.iter().map(|(account, ..)| *account).bind_iter()) // $3 account
+    .bind(keyed.iter().map(|(_, key, _)| *key).bind_iter()) // $4 key
     .fetch_all(connection)
     .await?;
     let taken: HashSet<_> = taken
@@ -312,10 +312,10 @@ async fn reject(
         )
         SELECT count(*) FROM taken",
     )
-    .bind(request.slot)
-    .bind(rows.iter().map(|(seq, _)| *seq).bind_iter())
-    .bind(rows.iter().map(|(_, reason)| reason.as_str()).bind_iter())
-    .bind(request.now)
+    .bind(request.slot) // $1 slot
+    .bind(rows.iter().map(|(seq, _)| *seq).bind_iter()) // $2 seq
+    .bind(rows.iter().map(|(_, reason)| reason.as_str()).bind_iter()) // $3 reason
+    .bind(request.now) // $4 rejected_at
     .fetch_one(connection)
     .await?
     .try_get::<i64, _>(0)?;
@@ -332,6 +332,8 @@ async fn keep(
 ) -> Result<()> {
     let starting = || sorted.plan.deliveries.iter().filter(|d| d.starts);
     let waiting = || sorted.plan.deliveries.iter().filter(|d| !d.starts);
+    // One statement moves the rows, so that the payload stays in the database. The deliveries that
+    // start are three arrays of one row; those that wait get a row each.
     sqlx::query(
         "-- postrider: fan_out
         WITH taken AS (
@@ -351,38 +353,38 @@ async fn keep(
         ), started AS (
             INSERT INTO postrider_leases
                 (slot, token, day, expires_at, open, closed, deliveries, events, hooks)
-            SELECT $1, $11, $2, $12, cardinality($13::uuid[]),
-                   repeat('0', cardinality($13::uuid[]))::varbit, $13, $14, $15
-            WHERE cardinality($13::uuid[]) > 0
+            SELECT $1, $12, $2, $13, cardinality($14::uuid[]),
+                   repeat('0', cardinality($14::uuid[]))::varbit, $14, $15, $16
+            WHERE cardinality($14::uuid[]) > 0
         )
         INSERT INTO postrider_deliveries
             (slot, day, id, event_id, hook_id, event_seq, ordering_key, next_attempt_at, turn_at)
         SELECT $1, $2, d.id, d.event_id, d.hook_id, d.event_seq, d.ordering_key,
                d.next_attempt_at, d.turn_at
         FROM unnest($5::uuid[], $6::uuid[], $7::uuid[], $8::bigint[], $9::text[],
-                    $10::timestamptz[], $16::timestamptz[])
+                    $10::timestamptz[], $11::timestamptz[])
              AS d (id, event_id, hook_id, event_seq, ordering_key, next_attempt_at, turn_at)",
     )
-    .bind(request.slot)
-    .bind(day)
-    .bind(request.now)
-    .bind(sorted.events.iter().map(|row| row.seq).bind_iter())
-    .bind(waiting().map(|d| d.id.0).bind_iter())
-    .bind(waiting().map(|d| d.event.id.0).bind_iter())
-    .bind(waiting().map(|d| d.hook.id.0).bind_iter())
-    .bind(waiting().map(|d| d.seq).bind_iter())
+    .bind(request.slot) // $1 slot
+    .bind(day) // $2 day
+    .bind(request.now) // $3 fanned_out_at
+    .bind(sorted.events.iter().map(|row| row.seq).bind_iter()) // $4 seq
+    .bind(waiting().map(|d| d.id.0).bind_iter()) // $5 id
+    .bind(waiting().map(|d| d.event.id.0).bind_iter()) // $6 event_id
+    .bind(waiting().map(|d| d.hook.id.0).bind_iter()) // $7 hook_id
+    .bind(waiting().map(|d| d.seq).bind_iter()) // $8 event_seq
     .bind(
         waiting()
             .map(|d| d.event.ordering_key.as_deref())
             .bind_iter(),
-    )
-    .bind(waiting().map(|d| d.next_attempt_at).bind_iter())
-    .bind(request.token.0)
-    .bind(request.until)
-    .bind(starting().map(|d| d.id.0).bind_iter())
-    .bind(starting().map(|d| d.event.id.0).bind_iter())
-    .bind(starting().map(|d| d.hook.id.0).bind_iter())
-    .bind(waiting().map(|d| d.turn_at).bind_iter())
+    ) // $9 ordering_key
+    .bind(waiting().map(|d| d.columns().next_attempt_at).bind_iter()) // $10 next_attempt_at
+    .bind(waiting().map(|d| d.columns().turn_at).bind_iter()) // $11 turn_at
+    .bind(request.token.0) // $12 token
+    .bind(request.until) // $13 expires_at
+    .bind(starting().map(|d| d.id.0).bind_iter()) // $14 deliveries
+    .bind(starting().map(|d| d.event.id.0).bind_iter()) // $15 events
+    .bind(starting().map(|d| d.hook.id.0).bind_iter()) // $16 hooks
     .execute(connection)
     .await?;
     Ok(())

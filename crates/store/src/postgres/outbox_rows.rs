@@ -55,18 +55,19 @@ impl PostgresStore {
             SELECT seq, id, account, event_type, ordering_key, dedup_key, headers,
                    CASE WHEN happened_at ",
             within_calendar!(),
-            " THEN happened_at END,
+            " THEN happened_at END AS happened_at,
                    CASE WHEN deliver_after ",
             within_calendar!(),
-            " THEN deliver_after END,
+            " THEN deliver_after END AS deliver_after,
                    CASE WHEN happened_at NOT ",
             within_calendar!(),
             " THEN 'occurred_at (' || happened_at || ')'
                         WHEN deliver_after NOT ",
             within_calendar!(),
-            " THEN 'deliver_after (' || deliver_after || ')' END,
-                   CASE WHEN octet_length(payload) <= $3 THEN payload END, stored,
-                   (SELECT hooks_version FROM postrider_meta WHERE singleton), about_hook
+            " THEN 'deliver_after (' || deliver_after || ')' END AS odd_time,
+                   CASE WHEN octet_length(payload) <= $3 THEN payload END AS payload, stored,
+                   (SELECT hooks_version FROM postrider_meta WHERE singleton) AS hooks_version,
+                   about_hook
             FROM (
                 SELECT seq, id, account, event_type, ordering_key, dedup_key, about_hook,
                        headers::text AS headers, deliver_after,
@@ -93,7 +94,9 @@ impl PostgresStore {
                 more: false,
             });
         };
-        let cache = self.hooks_at(connection, first.try_get(12)?).await?;
+        let cache = self
+            .hooks_at(connection, first.try_get("hooks_version")?)
+            .await?;
         let locked = rows.len();
         let rows = with_payloads(connection, request, rows).await?;
         Ok(Batch {
@@ -113,19 +116,19 @@ async fn with_payloads(
     let mut left = request.max_bytes;
     let mut large = Vec::new();
     for row in &rows {
-        match row.try_get::<Option<&str>, _>(10)? {
+        match row.try_get::<Option<&str>, _>("payload")? {
             Some(payload) => left = left.saturating_sub(payload.len() as u64),
-            None => large.push((row.try_get(0)?, row.try_get(11)?)),
+            None => large.push((row.try_get("seq")?, row.try_get("stored")?)),
         }
     }
-    let first = rows.first().map_or(Ok(0), |row| row.try_get(0))?;
+    let first = rows.first().map_or(Ok(0), |row| row.try_get("seq"))?;
     let mut large = large_payloads(connection, request.slot, &large, first, left).await?;
     let mut read = Vec::with_capacity(rows.len());
     let mut left = request.max_bytes;
     for row in &rows {
-        let payload = match row.try_get::<Option<&str>, _>(10)? {
+        let payload = match row.try_get::<Option<&str>, _>("payload")? {
             Some(payload) => Payload::from_checked(payload),
-            None => match large.remove(&row.try_get(0)?) {
+            None => match large.remove(&row.try_get("seq")?) {
                 Some(payload) => Payload::from_checked(payload),
                 None => break,
             },
@@ -193,24 +196,24 @@ fn bytes(n: u64) -> i64 {
 
 impl RawRow {
     fn of(row: &PgRow, payload: Payload) -> std::result::Result<Self, sqlx::Error> {
-        let seq = row.try_get(0)?;
-        let odd_time: Option<&str> = row.try_get(9)?;
+        let seq = row.try_get("seq")?;
+        let odd_time: Option<&str> = row.try_get("odd_time")?;
         let read = match odd_time {
             Some(odd_time) => Err(format!("{odd_time} lies outside the years 1 to 9999")),
             None => Ok(OutboxRow {
                 seq,
                 event: Arc::new(Event {
-                    id: EventId(row.try_get(1)?),
-                    account: row.try_get(2)?,
-                    event_type: row.try_get(3)?,
+                    id: EventId(row.try_get("id")?),
+                    account: row.try_get("account")?,
+                    event_type: row.try_get("event_type")?,
                     payload,
-                    ordering_key: row.try_get(4)?,
-                    headers: row.try_get(6)?,
-                    occurred_at: row.try_get(7)?,
+                    ordering_key: row.try_get("ordering_key")?,
+                    headers: row.try_get("headers")?,
+                    occurred_at: row.try_get("happened_at")?,
                 }),
-                dedup_key: row.try_get(5)?,
-                deliver_after: row.try_get(8)?,
-                about: row.try_get::<Option<Uuid>, _>(13)?.map(HookId),
+                dedup_key: row.try_get("dedup_key")?,
+                deliver_after: row.try_get("deliver_after")?,
+                about: row.try_get::<Option<Uuid>, _>("about_hook")?.map(HookId),
             }),
         };
         Ok(Self { seq, read })

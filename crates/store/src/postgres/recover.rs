@@ -1,10 +1,10 @@
 //! Deliveries whose lease ended without a settlement become due again.
 
 use super::PostgresStore;
-use super::batches::{along, waits_until};
 use super::lease_group;
 use super::operational_events::announce;
 use super::order::give_turns;
+use super::row_state::{waits_until, with_leader};
 use crate::lost_lease::{LostLease, LostStep, failed, freed_keys, to_announce};
 use crate::operational_events::of_lost;
 use crate::{HookCache, RecoverResult, Result};
@@ -126,17 +126,21 @@ async fn record_lost(
 ) -> Result<()> {
     let leases = || lost.iter().map(|(lease, _)| lease);
     let steps = || lost.iter().map(|(_, step)| step);
+    let next_attempt_at = |(lease, step): &(LostLease, LostStep)| {
+        let state = step.state?;
+        Some(state.columns(lease.id).next_attempt_at)
+    };
     let number = |lease: &LostLease| i32::try_from(lease.number()).unwrap_or(i32::MAX);
     let outcome = Outcome::WorkerLost;
     sqlx::query(concat!(
         "-- postrider: recover_lost
         WITH input AS MATERIALIZED (
-            SELECT i.*, found.place, found.is_along AND i.reason IS NULL AS is_along
+            SELECT i.*, found.place, found.is_member AND i.reason IS NULL AS is_member
             FROM unnest($3::uuid[], $4::date[], $5::uuid[], $6::uuid[], $7::uuid[],
                         $8::integer[], $9::timestamptz[], $10::text[])
                 AS i (id, day, event_id, hook_id, attempt_id, number, next_attempt_at, reason)
             CROSS JOIN LATERAL (
-                SELECT ctid AS place, coalesce(batch_id <> id, false) AS is_along
+                SELECT ctid AS place, coalesce(batch_id <> id, false) AS is_member
                 FROM postrider_deliveries
                 WHERE slot = $1 AND id = i.id LIMIT 1
             ) AS found
@@ -144,10 +148,10 @@ async fn record_lost(
             UPDATE postrider_deliveries AS d
             SET lease_token = NULL, lease_expires_at = NULL, lost_leases = 0,
                 attempts = i.number,
-                next_attempt_at = CASE WHEN i.is_along THEN ",
-        along!(),
+                next_attempt_at = CASE WHEN i.is_member THEN ",
+        with_leader!(),
         " ELSE i.next_attempt_at END,
-                turn_at = CASE WHEN i.is_along THEN i.next_attempt_at END,
+                turn_at = CASE WHEN i.is_member THEN i.next_attempt_at END,
                 batch_id = CASE WHEN i.reason IS NULL THEN d.batch_id END,
                 holds_key = i.reason IS NOT NULL
             FROM input AS i
@@ -170,22 +174,22 @@ async fn record_lost(
         SELECT $1, day, id, attempt_id, event_id, hook_id, number, $2, 0, $11, $12, false
         FROM input",
     ))
-    .bind(slot)
-    .bind(now)
-    .bind(leases().map(|lease| lease.id.0).bind_iter())
-    .bind(leases().map(|lease| lease.day).bind_iter())
-    .bind(leases().map(|lease| lease.event.0).bind_iter())
-    .bind(leases().map(|lease| lease.hook.0).bind_iter())
-    .bind(leases().map(|_| AttemptId::draw(now).0).bind_iter())
-    .bind(leases().map(number).bind_iter())
-    .bind(steps().map(|step| step.next_attempt_at).bind_iter())
+    .bind(slot) // $1 slot
+    .bind(now) // $2 now
+    .bind(leases().map(|lease| lease.id.0).bind_iter()) // $3 id
+    .bind(leases().map(|lease| lease.day).bind_iter()) // $4 day
+    .bind(leases().map(|lease| lease.event.0).bind_iter()) // $5 event_id
+    .bind(leases().map(|lease| lease.hook.0).bind_iter()) // $6 hook_id
+    .bind(leases().map(|_| AttemptId::draw(now).0).bind_iter()) // $7 attempt_id
+    .bind(leases().map(number).bind_iter()) // $8 number
+    .bind(lost.iter().map(next_attempt_at).bind_iter()) // $9 next_attempt_at
     .bind(
         steps()
             .map(|step| step.failed.map(Reason::name))
             .bind_iter(),
-    )
-    .bind(outcome.name())
-    .bind(outcome.to_string())
+    ) // $10 reason
+    .bind(outcome.name()) // $11 outcome
+    .bind(outcome.to_string()) // $12 error
     .execute(&mut *connection)
     .await?;
     give_turns(connection, slot, freed_keys(lost), now).await?;

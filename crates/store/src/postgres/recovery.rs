@@ -4,7 +4,7 @@
 //! calls at once one does it, and the others find it done. A call that ends the delivery
 //! meanwhile holds the lock of the delivery itself.
 
-use super::batches::lead;
+use super::batches::replace_leaders;
 use super::lease_group::{Membership, membership};
 use super::order::give_turns;
 use super::{PostgresStore, bulk, deliveries};
@@ -131,7 +131,7 @@ impl DeliveryStatements for PgConnection {
         .bind(row.day)
         .execute(&mut *self)
         .await?;
-        lead(self, row.slot, &[row.id.0]).await
+        replace_leaders(self, row.slot, &[row.id.0]).await
     }
 
     async fn leave_group(&mut self, row: &DeliveryRow, now: Timestamp) -> Result<GroupMembership> {
@@ -192,7 +192,7 @@ impl DeliveryStatements for PgConnection {
         .bind(now)
         .execute(&mut *self)
         .await?;
-        lead(self, row.slot, &[row.id.0]).await
+        replace_leaders(self, row.slot, &[row.id.0]).await
     }
 
     async fn give_turn(&mut self, row: &DeliveryRow, key: &str, now: Timestamp) -> Result<()> {

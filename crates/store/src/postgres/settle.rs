@@ -10,7 +10,9 @@ use super::PostgresStore;
 use super::health::update_health;
 use super::operational_events::announce;
 use super::order::give_turns;
-use super::settle_rows::{Written, open_members, record_late, settle_fresh, settle_rows};
+use super::settle_rows::{
+    GroupSettling, Written, open_members, record_late, settle_fresh, settle_rows,
+};
 use super::targets::keep_targets;
 use crate::Result;
 use crate::hook_health::concerned;
@@ -74,11 +76,14 @@ impl PostgresStore {
         if manner != Manner::Plain {
             (fresh, written.lost) = open_members(&mut tx, slot, fresh).await?;
         }
-        if !fresh.is_empty()
-            && !settle_fresh(&mut tx, slot, now, fresh, scrubbed, &mut written).await?
-        {
-            tx.rollback().await?;
-            return Ok(None);
+        if !fresh.is_empty() {
+            match settle_fresh(&mut tx, slot, now, fresh, scrubbed, &mut written).await? {
+                GroupSettling::Written => {}
+                GroupSettling::NotAllOpen => {
+                    tx.rollback().await?;
+                    return Ok(None);
+                }
+            }
         }
         if !rows.is_empty() {
             settle_rows(&mut tx, slot, now, rows, scrubbed, &mut written).await?;

@@ -1,11 +1,9 @@
-//! The rows that settling writes: attempts, what waits, and what has ended.
+//! The rows that settling writes: attempts, deliveries that wait, and deliveries that have ended.
 
-use super::batches::along;
 use super::lease_group::finish;
-use super::order::never;
+use super::row_state::{no_time, with_leader};
 use crate::Result;
 use crate::Step;
-use crate::order::never;
 use crate::settlement::DeliverySettlement;
 use postrider_core::Timestamp;
 use sqlx::postgres::{PgArguments, PgBindIterExt, PgRow};
@@ -14,7 +12,7 @@ use sqlx::{PgConnection, Postgres, Row};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use uuid::Uuid;
 
-/// What stands in place of a text that the database refuses.
+/// The error that is recorded in place of a text that the database refuses.
 const REFUSED_TEXT: &str = "the database refused the response text";
 
 /// The settlements of a statement, as [`with_settlements`] binds them to `$1` (the slot) and
@@ -44,7 +42,7 @@ macro_rules! record_attempts {
     };
 }
 
-/// What was written for which settlements, and how their hooks stood before.
+/// The settlements that were written, and the health of their hooks before.
 #[derive(Default)]
 pub(super) struct Written<'a> {
     /// Settlements that took effect.
@@ -57,12 +55,18 @@ pub(super) struct Written<'a> {
     pub failing: HashSet<Uuid>,
 }
 
-/// Settles deliveries without a row of their own: one that was delivered leaves nothing but its
-/// attempt, one that has to wait gets a row. `false` when some member of a lease that stands is
-/// not open: the transaction is to be rolled back, and the members looked at first.
-///
-/// Under the lease no attempt can have been recorded before, so the statement asks for no
-/// conflict: asking costs more than the row.
+/// The result of [`settle_fresh`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum GroupSettling {
+    /// All is written.
+    Written,
+    /// Some member of a lease group is not open: the caller rolls the transaction back, and
+    /// settles again with those that [`open_members`] returns.
+    NotAllOpen,
+}
+
+/// Settles members of lease groups, which have no row of their own. One that was delivered leaves
+/// only its attempt; one that has to wait gets a row.
 pub(super) async fn settle_fresh<'a>(
     connection: &mut PgConnection,
     slot: i16,
@@ -70,11 +74,14 @@ pub(super) async fn settle_fresh<'a>(
     part: Vec<DeliverySettlement<'a>>,
     scrubbed: bool,
     written: &mut Written<'a>,
-) -> Result<bool> {
+) -> Result<GroupSettling> {
     let members = Members::of(&part);
     if members.repeated {
-        return Ok(false);
+        return Ok(GroupSettling::NotAllOpen);
     }
+    // A group that is settled as a whole is one row to delete; of any other the bits of its members
+    // are set, unless one is set already. Under the lease no attempt can have been recorded before,
+    // so there is no ON CONFLICT: it costs more than the row.
     let query = sqlx::query(concat!(
         "-- postrider: settle_fresh
         WITH whole AS (
@@ -96,29 +103,31 @@ pub(super) async fn settle_fresh<'a>(
         settlements!(),
         " WHERE (i.token IN (SELECT token FROM held)) IS TRUE
         )
-        SELECT ARRAY(SELECT hook_id FROM postrider_hook_health WHERE hook_id = ANY($20)),
+        SELECT ARRAY(SELECT hook_id FROM postrider_hook_health WHERE hook_id = ANY($20))
+                   AS with_health,
                ARRAY(SELECT hook_id FROM postrider_hook_health
                      WHERE hook_id = ANY($20)
-                       AND (fail_count <> 0 OR phase = 'backed_off')),
-               ARRAY(SELECT token FROM held), ARRAY(SELECT token FROM part WHERE open <= 0),
+                       AND (fail_count <> 0 OR phase = 'backed_off')) AS failing,
+               ARRAY(SELECT token FROM held) AS held,
+               ARRAY(SELECT token FROM part WHERE open <= 0) AS finished,
                EXISTS (SELECT FROM postrider_leases
                        WHERE slot = $1 AND token = ANY($16 || $17)
-                         AND token NOT IN (SELECT token FROM held))",
+                         AND token NOT IN (SELECT token FROM held)) AS some_not_open",
     ));
     let row = with_settlements(query, slot, &part, scrubbed)
-        .bind(members.of_whole_leases)
-        .bind(members.of_others.keys().copied().bind_iter())
-        .bind(members.of_others.values().map(Places::count).bind_iter())
-        .bind(members.of_others.values().map(Places::bits).bind_iter())
-        .bind(hooks_of(&part))
+        .bind(members.of_whole_leases) // $16 whole leases
+        .bind(members.of_others.keys().copied().bind_iter()) // $17 token
+        .bind(members.of_others.values().map(Places::count).bind_iter()) // $18 members
+        .bind(members.of_others.values().map(Places::bits).bind_iter()) // $19 places
+        .bind(hooks_of(&part)) // $20 hooks
         .fetch_one(&mut *connection)
         .await?;
-    written.with_health.extend(ids(&row, 0)?);
-    written.failing.extend(ids(&row, 1)?);
-    let held = ids(&row, 2)?;
-    let finished: Vec<Uuid> = row.try_get(3)?;
-    if row.try_get(4)? {
-        return Ok(false);
+    written.with_health.extend(ids(&row, "with_health")?);
+    written.failing.extend(ids(&row, "failing")?);
+    let held = ids(&row, "held")?;
+    let finished: Vec<Uuid> = row.try_get("finished")?;
+    if row.try_get("some_not_open")? {
+        return Ok(GroupSettling::NotAllOpen);
     }
     let (effective, lost): (Vec<_>, Vec<_>) = part
         .into_iter()
@@ -130,11 +139,11 @@ pub(super) async fn settle_fresh<'a>(
     }
     written.effective.extend(effective);
     written.lost.extend(lost);
-    Ok(true)
+    Ok(GroupSettling::Written)
 }
 
-/// Tells the members that are open from those that are not, and keeps it so: of two settlements
-/// of one member the first counts.
+/// Splits settlements into those whose member is open and the others, and locks their lease groups.
+/// Of two settlements of one member the first counts.
 pub(super) async fn open_members<'a>(
     connection: &mut PgConnection,
     slot: i16,
@@ -177,7 +186,8 @@ pub(super) async fn settle_rows<'a>(
     scrubbed: bool,
     written: &mut Written<'a>,
 ) -> Result<()> {
-    // One that has failed for good and holds its key waits for ever; a repeat has none to hold.
+    // The token fences every change: a row under another one is lost. The row tells what Rust does
+    // not know: whether it is a batch member, and whether it has a key to hold (a repeat has none).
     let query = sqlx::query(concat!(
         "-- postrider: settle_rows
         WITH input AS MATERIALIZED (
@@ -186,15 +196,15 @@ pub(super) async fn settle_rows<'a>(
         "
         ), found AS MATERIALIZED (
             SELECT i.id, i.token, i.number, d.place,
-                   d.is_along AND i.next_attempt_at < ",
-        never!(),
-        " AS is_along,
+                   d.is_member AND i.next_attempt_at < ",
+        no_time!(),
+        " AS is_member,
                    CASE WHEN i.next_attempt_at < ",
-        never!(),
+        no_time!(),
         " OR d.ordering_key IS NOT NULL THEN i.next_attempt_at END AS next_attempt_at
             FROM input AS i CROSS JOIN LATERAL (
                 SELECT ctid AS place, lease_token, ordering_key,
-                       coalesce(batch_id <> id, false) AS is_along
+                       coalesce(batch_id <> id, false) AS is_member
                 FROM postrider_deliveries
                 WHERE slot = $1 AND id = i.delivery_id LIMIT 1
             ) AS d
@@ -206,16 +216,16 @@ pub(super) async fn settle_rows<'a>(
             RETURNING f.id
         ), waiting AS (
             UPDATE postrider_deliveries AS d
-            SET next_attempt_at = CASE WHEN f.is_along THEN ",
-        along!(),
+            SET next_attempt_at = CASE WHEN f.is_member THEN ",
+        with_leader!(),
         " ELSE f.next_attempt_at END,
-                turn_at = CASE WHEN f.is_along THEN f.next_attempt_at END,
+                turn_at = CASE WHEN f.is_member THEN f.next_attempt_at END,
                 attempts = f.number, lost_leases = 0, lease_token = NULL, lease_expires_at = NULL,
                 batch_id = CASE WHEN f.next_attempt_at < ",
-        never!(),
+        no_time!(),
         " THEN d.batch_id END,
                 holds_key = f.next_attempt_at >= ",
-        never!(),
+        no_time!(),
         "
             FROM found AS f
             WHERE d.slot = $1 AND d.ctid = f.place AND d.lease_token = f.token
@@ -227,19 +237,20 @@ pub(super) async fn settle_rows<'a>(
         record_attempts!("false"),
         "FROM input AS i WHERE (i.id IN (SELECT id FROM fenced)) IS TRUE
         )
-        SELECT ARRAY(SELECT hook_id FROM postrider_hook_health WHERE hook_id = ANY($16)),
+        SELECT ARRAY(SELECT hook_id FROM postrider_hook_health WHERE hook_id = ANY($16))
+                   AS with_health,
                ARRAY(SELECT hook_id FROM postrider_hook_health
                      WHERE hook_id = ANY($16)
-                       AND (fail_count <> 0 OR phase = 'backed_off')),
-               ARRAY(SELECT id FROM input WHERE id NOT IN (SELECT id FROM fenced))",
+                       AND (fail_count <> 0 OR phase = 'backed_off')) AS failing,
+               ARRAY(SELECT id FROM input WHERE id NOT IN (SELECT id FROM fenced)) AS lost",
     ));
     let row = with_settlements(query, slot, &part, scrubbed)
-        .bind(hooks_of(&part))
+        .bind(hooks_of(&part)) // $16 hooks
         .fetch_one(&mut *connection)
         .await?;
-    written.with_health.extend(ids(&row, 0)?);
-    written.failing.extend(ids(&row, 1)?);
-    let lost = ids(&row, 2)?;
+    written.with_health.extend(ids(&row, "with_health")?);
+    written.failing.extend(ids(&row, "failing")?);
+    let lost = ids(&row, "lost")?;
     let (lost, effective): (Vec<_>, Vec<_>) = part
         .into_iter()
         .partition(|settlement| lost.contains(&settlement.attempt.id.0));
@@ -269,7 +280,7 @@ pub(super) async fn record_late(
          ON CONFLICT (slot, day, delivery_id, id) DO NOTHING RETURNING id",
     ));
     let recorded = with_settlements(query, slot, lost, scrubbed)
-        .try_map(|row: PgRow| row.try_get(0))
+        .try_map(|row: PgRow| row.try_get("id"))
         .fetch_all(connection)
         .await?;
     Ok(recorded.into_iter().collect())
@@ -283,9 +294,10 @@ async fn make_wait(
 ) -> Result<()> {
     let waiting: Vec<_> = settled
         .iter()
-        .filter_map(|s| match s.step() {
-            Step::Retry(at) => Some((*s, s.request().lease.group_member()?.seq, at)),
-            Step::Delivered | Step::Failed(_) => None,
+        .filter_map(|s| {
+            let columns = s.next_state()?.columns(s.delivery.id);
+            let member = s.request().lease.group_member()?;
+            Some((*s, member.seq, columns.next_attempt_at))
         })
         .collect();
     if waiting.is_empty() {
@@ -300,25 +312,25 @@ async fn make_wait(
         SELECT $1, i.* FROM unnest($2::uuid[], $3::date[], $4::uuid[], $5::uuid[], $6::bigint[],
                                    $7::text[], $8::integer[], $9::timestamptz[]) AS i",
     )
-    .bind(slot)
-    .bind(deliveries().map(|d| d.id.0).bind_iter())
-    .bind(deliveries().map(|d| d.day).bind_iter())
-    .bind(deliveries().map(|d| d.event.id.0).bind_iter())
-    .bind(waiting.iter().map(|(s, ..)| s.hook().0).bind_iter())
-    .bind(waiting.iter().map(|(_, seq, _)| *seq).bind_iter())
+    .bind(slot) // $1 slot
+    .bind(deliveries().map(|d| d.id.0).bind_iter()) // $2 id
+    .bind(deliveries().map(|d| d.day).bind_iter()) // $3 day
+    .bind(deliveries().map(|d| d.event.id.0).bind_iter()) // $4 event_id
+    .bind(waiting.iter().map(|(s, ..)| s.hook().0).bind_iter()) // $5 hook_id
+    .bind(waiting.iter().map(|(_, seq, _)| *seq).bind_iter()) // $6 event_seq
     .bind(
         deliveries()
             .map(|d| d.event.ordering_key.as_deref())
             .bind_iter(),
-    )
-    .bind(waiting.iter().map(|(s, ..)| number(s)).bind_iter())
-    .bind(waiting.iter().map(|(.., at)| *at).bind_iter())
+    ) // $7 ordering_key
+    .bind(waiting.iter().map(|(s, ..)| number(s)).bind_iter()) // $8 attempts
+    .bind(waiting.iter().map(|(.., at)| *at).bind_iter()) // $9 next_attempt_at
     .execute(connection)
     .await?;
     Ok(())
 }
 
-/// Keeps what became of deliveries that have failed.
+/// Inserts the rows of history of deliveries that have failed.
 async fn keep_ended(
     connection: &mut PgConnection,
     slot: i16,
@@ -347,14 +359,14 @@ async fn keep_ended(
         SET state = excluded.state, reason = excluded.reason, attempts = excluded.attempts,
             ended_at = excluded.ended_at",
     )
-    .bind(slot)
-    .bind(now)
-    .bind(deliveries().map(|d| d.day).bind_iter())
-    .bind(deliveries().map(|d| d.id.0).bind_iter())
-    .bind(deliveries().map(|d| d.event.id.0).bind_iter())
-    .bind(failed.iter().map(|(s, _)| s.hook().0).bind_iter())
-    .bind(failed.iter().map(|(s, _)| number(s)).bind_iter())
-    .bind(failed.iter().map(|(_, reason)| *reason).bind_iter())
+    .bind(slot) // $1 slot
+    .bind(now) // $2 ended_at
+    .bind(deliveries().map(|d| d.day).bind_iter()) // $3 day
+    .bind(deliveries().map(|d| d.id.0).bind_iter()) // $4 delivery_id
+    .bind(deliveries().map(|d| d.event.id.0).bind_iter()) // $5 event_id
+    .bind(failed.iter().map(|(s, _)| s.hook().0).bind_iter()) // $6 hook_id
+    .bind(failed.iter().map(|(s, _)| number(s)).bind_iter()) // $7 attempts
+    .bind(failed.iter().map(|(_, reason)| *reason).bind_iter()) // $8 reason
     .execute(connection)
     .await?;
     Ok(())
@@ -417,10 +429,9 @@ fn with_settlements<'q>(
     part: &'q [DeliverySettlement<'q>],
     scrubbed: bool,
 ) -> Query<'q, Postgres, PgArguments> {
-    let next = |s: &DeliverySettlement<'_>| match s.step() {
-        Step::Retry(at) => Some(at),
-        Step::Failed(_) if s.holds_key() => Some(never()),
-        Step::Delivered | Step::Failed(_) => None,
+    let next_attempt_at = |s: &DeliverySettlement<'_>| {
+        let state = s.next_state()?;
+        Some(state.columns(s.delivery.id).next_attempt_at)
     };
     let duration_ms = |s: &DeliverySettlement<'_>| {
         let millis = s.attempt.duration.as_millis();
@@ -435,21 +446,21 @@ fn with_settlements<'q>(
         error => error,
     };
     query
-        .bind(slot)
-        .bind(part.iter().map(|s| s.delivery.id.0).bind_iter())
-        .bind(part.iter().map(|s| s.request().lease.token.0).bind_iter())
-        .bind(part.iter().map(|s| s.delivery.day).bind_iter())
-        .bind(part.iter().map(|s| s.delivery.event.id.0).bind_iter())
-        .bind(part.iter().map(|s| s.hook().0).bind_iter())
-        .bind(part.iter().map(|s| s.attempt.id.0).bind_iter())
-        .bind(part.iter().map(|s| number(s)).bind_iter())
-        .bind(part.iter().map(|s| s.attempt.at).bind_iter())
-        .bind(part.iter().map(duration_ms).bind_iter())
-        .bind(part.iter().map(|s| s.attempt.outcome.name()).bind_iter())
-        .bind(part.iter().map(status).bind_iter())
-        .bind(part.iter().map(error).bind_iter())
-        .bind(part.iter().map(move |s| response(s, scrubbed)).bind_iter())
-        .bind(part.iter().map(next).bind_iter())
+        .bind(slot) // $1 slot
+        .bind(part.iter().map(|s| s.delivery.id.0).bind_iter()) // $2 delivery_id
+        .bind(part.iter().map(|s| s.request().lease.token.0).bind_iter()) // $3 token
+        .bind(part.iter().map(|s| s.delivery.day).bind_iter()) // $4 day
+        .bind(part.iter().map(|s| s.delivery.event.id.0).bind_iter()) // $5 event_id
+        .bind(part.iter().map(|s| s.hook().0).bind_iter()) // $6 hook_id
+        .bind(part.iter().map(|s| s.attempt.id.0).bind_iter()) // $7 id
+        .bind(part.iter().map(|s| number(s)).bind_iter()) // $8 number
+        .bind(part.iter().map(|s| s.attempt.at).bind_iter()) // $9 at
+        .bind(part.iter().map(duration_ms).bind_iter()) // $10 duration_ms
+        .bind(part.iter().map(|s| s.attempt.outcome.name()).bind_iter()) // $11 outcome
+        .bind(part.iter().map(status).bind_iter()) // $12 status
+        .bind(part.iter().map(error).bind_iter()) // $13 error
+        .bind(part.iter().map(move |s| response(s, scrubbed)).bind_iter()) // $14 response
+        .bind(part.iter().map(next_attempt_at).bind_iter()) // $15 next_attempt_at
 }
 
 fn number(settled: &DeliverySettlement<'_>) -> i32 {
@@ -468,6 +479,6 @@ fn hooks_of(part: &[DeliverySettlement<'_>]) -> Vec<Uuid> {
     hooks
 }
 
-fn ids(row: &PgRow, column: usize) -> std::result::Result<HashSet<Uuid>, sqlx::Error> {
+fn ids(row: &PgRow, column: &str) -> std::result::Result<HashSet<Uuid>, sqlx::Error> {
     Ok(row.try_get::<Vec<Uuid>, _>(column)?.into_iter().collect())
 }

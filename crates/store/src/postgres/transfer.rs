@@ -6,7 +6,7 @@ use crate::Result;
 use crate::transfer::value::{ValueKind, quoted};
 use crate::transfer::{
     APPLICATION, CatalogRow, CopyState, Endpoint, OutboxHold, TransferColumn, TransferRow,
-    TransferTable, tables_of,
+    TransferSource, TransferTable, TransferTarget, tables_of,
 };
 use async_trait::async_trait;
 use chrono::NaiveDate;
@@ -116,6 +116,27 @@ impl Endpoint for PostgresStore {
         Ok(count.unsigned_abs())
     }
 
+    async fn copy_state(&self) -> Result<CopyState> {
+        let (slots, hooks_version, last_seq): (i16, i64, i64) = sqlx::query_as(
+            "-- postrider: move_standing
+            SELECT slots, hooks_version, greatest(
+                (SELECT coalesce(max(seq), 0) FROM postrider_outbox),
+                (SELECT coalesce(max(seq), 0) FROM postrider_events),
+                (SELECT coalesce(max(event_seq), 0) FROM postrider_deliveries))
+            FROM postrider_meta WHERE singleton",
+        )
+        .fetch_one(&self.calm)
+        .await?;
+        Ok(CopyState {
+            slots: slots.unsigned_abs(),
+            hooks_version,
+            last_seq,
+        })
+    }
+}
+
+#[async_trait]
+impl TransferSource for PostgresStore {
     async fn worker_at_work(&self) -> Result<Option<String>> {
         for look in 1..=LOOKS_FOR_WORKERS {
             let found = sqlx::query_scalar(
@@ -150,24 +171,6 @@ impl Endpoint for PostgresStore {
         .fetch_one(&self.calm)
         .await?;
         Ok(left.unsigned_abs())
-    }
-
-    async fn copy_state(&self) -> Result<CopyState> {
-        let (slots, hooks_version, last_seq): (i16, i64, i64) = sqlx::query_as(
-            "-- postrider: move_standing
-            SELECT slots, hooks_version, greatest(
-                (SELECT coalesce(max(seq), 0) FROM postrider_outbox),
-                (SELECT coalesce(max(seq), 0) FROM postrider_events),
-                (SELECT coalesce(max(event_seq), 0) FROM postrider_deliveries))
-            FROM postrider_meta WHERE singleton",
-        )
-        .fetch_one(&self.calm)
-        .await?;
-        Ok(CopyState {
-            slots: slots.unsigned_abs(),
-            hooks_version,
-            last_seq,
-        })
     }
 
     async fn days(&self) -> Result<Vec<NaiveDate>> {
@@ -239,7 +242,10 @@ impl Endpoint for PostgresStore {
             .await?;
         Ok(Box::new(HeldOutbox(connection)))
     }
+}
 
+#[async_trait]
+impl TransferTarget for PostgresStore {
     async fn has_rows(&self, table: &str) -> Result<bool> {
         let sql = format!("-- postrider: move_any\nSELECT EXISTS (SELECT FROM {table})");
         let any = sqlx::query_scalar(AssertSqlSafe(sql))

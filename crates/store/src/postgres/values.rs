@@ -4,7 +4,7 @@
 //! would end the program. A time that an application wrote is therefore selected only where it
 //! is [`within_calendar!`].
 
-use crate::stored_row::StoredRow;
+use crate::stored_row::{StoredRow, WrittenRow};
 use chrono::NaiveDate;
 use postrider_core::Timestamp;
 use sqlx::postgres::PgRow;
@@ -48,6 +48,12 @@ impl StoredRow for PgRow {
         self.try_get(column)
     }
 
+    fn day(&self, column: &str) -> sqlx::Result<NaiveDate> {
+        self.try_get(column)
+    }
+}
+
+impl WrittenRow for PgRow {
     fn lossy_text_or_null(&self, column: &str) -> sqlx::Result<Option<String>> {
         match self.try_get_raw(column)?.type_info().name() {
             "BYTEA" => {
@@ -59,10 +65,6 @@ impl StoredRow for PgRow {
     }
 
     fn written_time_or_null(&self, column: &str) -> sqlx::Result<Option<Timestamp>> {
-        self.try_get(column)
-    }
-
-    fn day(&self, column: &str) -> sqlx::Result<NaiveDate> {
         self.try_get(column)
     }
 }

@@ -1,19 +1,20 @@
-//! Batches: cut by a lease, leased as a whole, and told who stands for them.
+//! Batches: cut by a lease, leased as a whole, and given a new leader.
 //!
 //! There is one writer, so what is cut in a transaction is cut by it alone.
 
-use super::leases::leased_columns;
+use super::leased_rows::leased_columns;
 use super::values::{micros, rows};
 use crate::batch::{BatchKey, Candidate, Unit, cut, looked_at};
 use crate::lease::LeasedRow;
 use crate::{LeaseRequest, Result};
 use postrider_core::{Batching, DeliveryId, HookId};
-use sqlx::SqliteConnection;
+use sqlx::Row;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use std::collections::HashMap;
 use uuid::Uuid;
 
-/// Leases from a hook that gets several events in one request: what was cut before or goes by
-/// itself, and new batches.
+/// Leases from a hook whose deliveries are batched: new batches, leaders of earlier ones, and
+/// deliveries that are in none.
 pub(super) async fn lease_batches(
     tx: &mut SqliteConnection,
     hook: HookId,
@@ -21,33 +22,24 @@ pub(super) async fn lease_batches(
     batching: &Batching,
     request: &LeaseRequest,
 ) -> Result<Vec<LeasedRow>> {
-    let found = due_or_gathering(tx, hook, limit, batching, request).await?;
+    let found = due_or_batching(tx, hook, limit, batching, request).await?;
     let all = found.len() < looked_at(limit, batching) as usize;
     let units = cut(&found, batching.most, limit, all);
     lease_units(tx, &units, request).await
 }
 
-/// What is due of the hook, or may go with what is due, the longest due first.
-async fn due_or_gathering(
+/// Deliveries of the hook that are due or may go in a batch with one that is, the longest due first.
+async fn due_or_batching(
     tx: &mut SqliteConnection,
     hook: HookId,
     limit: u32,
     batching: &Batching,
     request: &LeaseRequest,
 ) -> Result<Vec<Candidate>> {
-    type Columns = (
-        Uuid,
-        i64,
-        bool,
-        bool,
-        Option<String>,
-        Option<String>,
-        Option<i64>,
-    );
-    let found: Vec<Columns> = sqlx::query_as(
-        "-- postrider: lease_gathered
-        SELECT due.id, due.event_seq, due.next_attempt_at <= ?2, due.fresh, e.event_type, e.headers,
-            length(CAST(e.payload AS BLOB))
+    let candidates = sqlx::query(
+        "-- postrider: lease_batching
+        SELECT due.id, due.event_seq, due.next_attempt_at <= ?2 AS is_due, e.event_type, e.headers,
+            length(CAST(e.payload AS BLOB)) AS bytes
         FROM (
             SELECT id, day, event_id, event_seq, next_attempt_at,
                 batch_id IS NULL AND attempts = 0 AND lost_leases = 0 AS fresh
@@ -65,21 +57,28 @@ async fn due_or_gathering(
     .bind(micros(request.now))
     .bind(micros(request.now + batching.window))
     .bind(looked_at(limit, batching))
+    .try_map(|row: SqliteRow| candidate(&row))
     .fetch_all(tx)
     .await?;
-    let candidates = found.into_iter().map(
-        |(id, seq, due, is_fresh, event_type, headers, bytes)| Candidate {
-            id: DeliveryId(id),
-            seq,
-            due,
-            fresh: event_type.filter(|_| is_fresh).map(|event_type| BatchKey {
-                event_type,
-                headers,
-                bytes: bytes.unwrap_or_default().unsigned_abs(),
-            }),
-        },
-    );
-    Ok(candidates.collect())
+    Ok(candidates)
+}
+
+/// Only deliveries that may be cut are joined with their events.
+fn candidate(row: &SqliteRow) -> sqlx::Result<Candidate> {
+    let fresh = match row.try_get("event_type")? {
+        None => None,
+        Some(event_type) => Some(BatchKey {
+            event_type,
+            headers: row.try_get("headers")?,
+            bytes: row.try_get::<i64, _>("bytes")?.unsigned_abs(),
+        }),
+    };
+    Ok(Candidate {
+        id: DeliveryId(row.try_get("id")?),
+        seq: row.try_get("event_seq")?,
+        due: row.try_get("is_due")?,
+        fresh,
+    })
 }
 
 async fn lease_units(
@@ -122,8 +121,8 @@ async fn lease_units(
     Ok(leased)
 }
 
-/// Leases what goes along with these.
-pub(super) async fn lease_along(
+/// Leases the members of the batches whose leaders are leased.
+pub(super) async fn lease_batch_members(
     tx: &mut SqliteConnection,
     due: &mut Vec<LeasedRow>,
     request: &LeaseRequest,
@@ -137,7 +136,7 @@ pub(super) async fn lease_along(
         return Ok(());
     }
     let members: Vec<LeasedRow> = sqlx::query_as(concat!(
-        "-- postrider: lease_along
+        "-- postrider: lease_batch_members
         UPDATE postrider_deliveries INDEXED BY postrider_deliveries_batched
         SET lease_token = ?2, lease_expires_at = ?3
         WHERE slot = 0 AND batch_id IN (SELECT unhex(value) FROM json_each(?1))
@@ -154,9 +153,9 @@ pub(super) async fn lease_along(
     Ok(())
 }
 
-/// These deliveries have gone or left their batches: where one of them was the first, the next
-/// one stands for the rest.
-pub(super) async fn lead(
+/// Where one of these deliveries, which have ended or left their batches, was a leader, the first
+/// remaining member becomes the leader.
+pub(super) async fn replace_leaders(
     tx: &mut SqliteConnection,
     left: impl IntoIterator<Item = Uuid>,
 ) -> Result<()> {
@@ -188,7 +187,8 @@ pub(super) async fn lead(
         UPDATE postrider_deliveries AS d INDEXED BY postrider_deliveries_batched
         SET batch_id = s.first,
             next_attempt_at = CASE WHEN d.id = s.first
-                THEN coalesce(d.turn_at, d.next_attempt_at) ELSE d.next_attempt_at END
+                THEN coalesce(d.turn_at, d.next_attempt_at) ELSE d.next_attempt_at END,
+            turn_at = CASE WHEN d.id = s.first THEN NULL ELSE d.turn_at END
         FROM s
         WHERE d.slot = 0 AND d.batch_id IN (SELECT batch FROM s) AND d.batch_id IS NOT NULL
             AND s.batch = d.batch_id",

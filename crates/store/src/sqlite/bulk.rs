@@ -1,6 +1,6 @@
 //! The statements of bulk operations.
 
-use super::batches::lead;
+use super::batches::replace_leaders;
 use super::end_waiting::end_waiting;
 use super::hook_history::record;
 use super::order::give_turns;
@@ -91,7 +91,7 @@ impl BulkStatements for SqliteConnection {
 
     async fn batch_members(&mut self, leaders: &[BulkRow]) -> Result<Vec<BulkRow>> {
         let rows = sqlx::query(
-            "-- postrider: bulk_along
+            "-- postrider: bulk_batch_members
             SELECT slot, day, id, event_id, next_attempt_at AS due, NULL AS ended, ordering_key
             FROM postrider_deliveries INDEXED BY postrider_deliveries_batched
             WHERE slot = 0 AND batch_id IN (SELECT unhex(value) FROM json_each(?1))
@@ -136,7 +136,7 @@ impl BulkStatements for SqliteConnection {
         .bind(micros(now))
         .execute(&mut *self)
         .await?;
-        lead(self, rows.iter().map(|row| row.id.0)).await?;
+        replace_leaders(self, rows.iter().map(|row| row.id.0)).await?;
         Ok(made_due.rows_affected())
     }
 

@@ -124,7 +124,7 @@ async fn read(tx: &mut SqliteConnection, places: &[DeliveryPlace]) -> Result<Vec
                 "-- postrider: report_live
                 SELECT d.slot, d.day, d.id, d.event_id, d.hook_id, d.attempts, NULL AS reason, ",
                 live_state!(),
-                " AS state, d.next_attempt_at, d.turn_at
+                " AS state, d.next_attempt_at, d.turn_at, d.batch_id
                 FROM json_each(?1) AS p CROSS JOIN postrider_deliveries AS d
                 ON d.slot = 0 AND d.id = unhex(p.value ->> 0)"
             ),

@@ -1,6 +1,6 @@
 //! Ends deliveries that wait, for another reason than an attempt.
 
-use super::batches::lead;
+use super::batches::replace_leaders;
 use super::values::{micros, rows};
 use crate::Result;
 use postrider_core::{Reason, Timestamp};
@@ -48,6 +48,6 @@ pub(super) async fn end_waiting(
     .execute(&mut *tx)
     .await?;
     let count = ended.len() as u64;
-    lead(tx, ended).await?;
+    replace_leaders(tx, ended).await?;
     Ok(count)
 }

@@ -1,11 +1,12 @@
-//! Deliveries that started when their events were fanned out: one row stands for all that
-//! started together, and a member has no row of its own until it has to wait.
+//! Lease groups: deliveries that started when their events were fanned out. One row is the lease of
+//! all that started together, and a member has no row of its own until it has to wait.
 //!
 //! A member is open until it is settled or given back; the lease has a byte for each. Once a
 //! lease has run out and the first member was taken from it, it holds for none.
 
 use super::values::{day_number, micros, moment, rows};
 use crate::fan_out::Plan;
+use crate::recovery::GroupMembership;
 use crate::settlement::DeliverySettlement;
 use crate::{FanOutRequest, Result};
 use postrider_core::{DeliveryId, EventId, HookId, LeaseToken, Timestamp};
@@ -25,7 +26,7 @@ pub(super) struct Member {
     pub hook: HookId,
 }
 
-/// What stands for deliveries that started together.
+/// The lease of deliveries that started together, and its members.
 pub(super) struct Started {
     pub token: Uuid,
     pub day: i32,
@@ -306,21 +307,20 @@ pub(super) async fn recover_started(
     Ok(recovered)
 }
 
-/// Makes an open member wait as a delivery of its own, due now. Returns whether it did: not as
-/// long as the lease lasts.
+/// Makes an open member wait as a delivery of its own, due now, if its lease has expired.
 pub(super) async fn take_out(
     tx: &mut SqliteConnection,
     token: Uuid,
     member: Member,
     now: Timestamp,
-) -> Result<bool> {
+) -> Result<GroupMembership> {
     match Started::read(tx, token).await? {
         Some(mut started) if started.expires_at <= now => {
             started.expand(tx, &[member], now, 0).await?;
             started.close(&[member]);
             started.let_go(tx).await?;
-            Ok(true)
+            Ok(GroupMembership::MadeDue)
         }
-        _ => Ok(false),
+        _ => Ok(GroupMembership::InFlight),
     }
 }

@@ -4,13 +4,15 @@
 //! that its cost does not depend on how much waits.
 
 use super::SqliteStore;
-use super::batches::{lead, lease_along, lease_batches};
+use super::batches::{lease_batch_members, lease_batches, replace_leaders};
 use super::lease_group::give_back_started;
+use super::leased_rows::leased_columns;
 use super::order::lease_in_turn;
 use super::recover;
-use super::values::{day_number, day_of, micros, moment, rows};
-use crate::batch::{along, batching_of};
+use super::values::{day_number, micros, moment, rows};
+use crate::batch::batching_of;
 use crate::lease::{LeasedEvents, LeasedRow, Unfit, requests};
+use crate::row_state::WITH_LEADER;
 use crate::{
     DueHook, HookRequest, LeaseRequest, Queue, RecoverResult, Result, SettleResult, Settlement,
     target,
@@ -28,8 +30,8 @@ use std::sync::Arc;
 use tracing::error;
 use uuid::Uuid;
 
-/// How long a delivery is left alone whose event is gone, or whose target cannot be opened: it
-/// must not stand in the way of those behind it.
+/// The wait of a delivery whose event is gone, or whose target cannot be opened: the next ones of
+/// its hook must not wait for it.
 const UNFIT_WAIT: TimeDelta = TimeDelta::hours(1);
 
 #[async_trait]
@@ -105,7 +107,7 @@ impl Queue for SqliteStore {
                 (None, None) => lease_hook(&mut tx, *hook, *limit, &request).await?,
             });
         }
-        lease_along(&mut tx, &mut due, &request).await?;
+        lease_batch_members(&mut tx, &mut due, &request).await?;
         let events = events_of(&mut tx, &due).await?;
         let (leased, unfit) = requests(due, &request, &cache, &events, &self.keys);
         if !unfit.is_empty() {
@@ -142,7 +144,7 @@ impl Queue for SqliteStore {
         .bind(rows(deliveries.iter().map(|id| id.0.simple())))
         .bind(token.0)
         .bind(micros(now))
-        .bind(micros(along()))
+        .bind(micros(WITH_LEADER))
         .execute(&mut *tx)
         .await?;
         let released = u32::try_from(released.rows_affected()).unwrap_or(u32::MAX);
@@ -159,32 +161,6 @@ impl Queue for SqliteStore {
         schedules: &dyn Schedules,
     ) -> Result<RecoverResult> {
         recover::recover(self, slot, now, limit, schedules).await
-    }
-}
-
-/// The columns of a delivery that is leased.
-macro_rules! leased_columns {
-    () => {
-        "id, day, event_id, hook_id, event_seq, batch_id, attempts, earlier_attempts,
-            next_attempt_at, target"
-    };
-}
-pub(super) use leased_columns;
-
-impl FromRow<'_, SqliteRow> for LeasedRow {
-    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            id: DeliveryId(row.try_get("id")?),
-            day: day_of(row.try_get("day")?),
-            event: EventId(row.try_get("event_id")?),
-            hook: HookId(row.try_get("hook_id")?),
-            event_seq: row.try_get("event_seq")?,
-            batch: row.try_get::<Option<Uuid>, _>("batch_id")?.map(DeliveryId),
-            attempts: row.try_get("attempts")?,
-            earlier_attempts: row.try_get("earlier_attempts")?,
-            due: moment(row.try_get("next_attempt_at")?),
-            target: row.try_get("target")?,
-        })
     }
 }
 
@@ -246,7 +222,8 @@ async fn events_of(tx: &mut SqliteConnection, leased: &[LeasedRow]) -> Result<Le
     Ok(events)
 }
 
-/// Gives back the leases of deliveries that cannot be sent.
+/// Gives back the leases of deliveries that cannot be sent. One whose event is gone leaves its
+/// batch; the others stay in theirs.
 async fn give_back(
     tx: &mut SqliteConnection,
     request: &LeaseRequest,
@@ -268,18 +245,31 @@ async fn give_back(
         Unfit::Target(id, error) => Some((*id, error)),
         Unfit::Hook(_) | Unfit::Event(_) => None,
     }));
+    let later = request.now + UNFIT_WAIT;
+    let given_back = unfit.iter().map(|unfit| {
+        let due = if unfit.stays() { later } else { request.now };
+        let leaves_batch = matches!(unfit, Unfit::Event(_));
+        (unfit.id().0.simple(), micros(due), leaves_batch)
+    });
     sqlx::query(
         "-- postrider: lease_give_back
-        UPDATE postrider_deliveries
-        SET lease_token = NULL, lease_expires_at = NULL, next_attempt_at = ?2,
-            batch_id = NULL
-        WHERE slot = 0 AND id IN (SELECT unhex(value) FROM json_each(?1))",
+        WITH t (v) AS MATERIALIZED (SELECT value FROM json_each(?1)),
+        s AS MATERIALIZED (
+            SELECT unhex(v ->> 0) AS id, v ->> 1 AS due, v ->> 2 AS leaves_batch FROM t
+        )
+        UPDATE postrider_deliveries AS d
+        SET lease_token = NULL, lease_expires_at = NULL,
+            next_attempt_at = CASE WHEN d.batch_id <> d.id AND NOT s.leaves_batch THEN ?2
+                ELSE s.due END,
+            turn_at = CASE WHEN d.batch_id <> d.id AND NOT s.leaves_batch THEN s.due END,
+            batch_id = CASE WHEN NOT s.leaves_batch THEN d.batch_id END
+        FROM s WHERE d.slot = 0 AND d.id IN (SELECT id FROM s) AND s.id = d.id",
     )
-    .bind(rows(unfit.iter().map(|unfit| unfit.id().0.simple())))
-    .bind(micros(request.now + UNFIT_WAIT))
+    .bind(rows(given_back))
+    .bind(micros(WITH_LEADER))
     .execute(&mut *tx)
     .await?;
-    lead(tx, orphans.iter().map(|id| id.0)).await
+    replace_leaders(tx, orphans.iter().map(|id| id.0)).await
 }
 
 struct EventRow(Event);

@@ -27,6 +27,7 @@ mod hooks;
 mod idempotency;
 mod keys;
 mod lease_group;
+mod leased_rows;
 mod leases;
 mod lock;
 mod operational_events;

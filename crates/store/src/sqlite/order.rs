@@ -3,10 +3,11 @@
 //!
 //! There is one writer, so what a transaction sees of a key stays so until its commit.
 
-use super::leases::leased_columns;
+use super::leased_rows::leased_columns;
 use super::values::{micros, rows};
 use crate::lease::LeasedRow;
-use crate::order::{Due, First, never, turns};
+use crate::order::{Due, First, turns};
+use crate::row_state::NO_TIME;
 use crate::{LeaseRequest, Result};
 use postrider_core::{DeliveryId, HookId, Timestamp};
 use sqlx::SqliteConnection;
@@ -35,8 +36,8 @@ pub(super) async fn lease_in_turn(
         let stranded = turns.stranded.iter();
         let stranded = stranded.map(|(hook, key)| (*hook, key.as_str()));
         give_turns(tx, stranded.collect(), request.now).await?;
-        put_behind(tx, &turns.behind).await?;
-        if turns.behind.is_empty() || places.get(&hook) == Some(&0) {
+        block(tx, &turns.blocked).await?;
+        if turns.blocked.is_empty() || places.get(&hook) == Some(&0) {
             break;
         }
     }
@@ -100,7 +101,7 @@ async fn first_of(tx: &mut SqliteConnection, hook: HookId, key: &str) -> Result<
     )
     .bind(hook.0)
     .bind(key)
-    .bind(micros(never()))
+    .bind(micros(NO_TIME))
     .fetch_one(tx)
     .await?;
     Ok(First {
@@ -132,24 +133,25 @@ async fn lease_these(
     .await?)
 }
 
-async fn put_behind(tx: &mut SqliteConnection, behind: &[(DeliveryId, DeliveryId)]) -> Result<()> {
-    if behind.is_empty() {
+/// Blocks deliveries by the first of their key, given second.
+async fn block(tx: &mut SqliteConnection, blocked: &[(DeliveryId, DeliveryId)]) -> Result<()> {
+    if blocked.is_empty() {
         return Ok(());
     }
     sqlx::query(
-        "-- postrider: lease_behind
+        "-- postrider: lease_block
         UPDATE postrider_deliveries SET turn_at = next_attempt_at, next_attempt_at = ?2
         WHERE slot = 0 AND id IN (SELECT unhex(value) FROM json_each(?1))",
     )
-    .bind(rows(behind.iter().map(|(id, _)| id.0.simple())))
-    .bind(micros(never()))
+    .bind(rows(blocked.iter().map(|(id, _)| id.0.simple())))
+    .bind(micros(NO_TIME))
     .execute(tx)
     .await?;
     Ok(())
 }
 
-/// Gives the first delivery of each of these keys its turn, if it is behind: it is due from now on,
-/// unless it is to wait for longer anyway.
+/// Gives the first delivery of each of these keys its turn, if it is blocked: it is due from now on,
+/// or later at its own time.
 pub(super) async fn give_turns(
     tx: &mut SqliteConnection,
     keys: Vec<(HookId, &str)>,
@@ -172,7 +174,7 @@ pub(super) async fn give_turns(
         )",
     )
     .bind(rows(keys.iter().map(|(hook, key)| (hook.0.simple(), *key))))
-    .bind(micros(never()))
+    .bind(micros(NO_TIME))
     .bind(micros(now))
     .execute(tx)
     .await?;

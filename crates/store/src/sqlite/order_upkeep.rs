@@ -8,7 +8,7 @@ use super::order::give_turns;
 use super::values::{micros, rows};
 use crate::Result;
 use crate::key_cursors::KEYS_AT_ONCE;
-use crate::order::never;
+use crate::row_state::NO_TIME;
 use postrider_core::{HookId, OnFailure, Timestamp};
 use sqlx::SqliteConnection;
 use uuid::Uuid;
@@ -34,7 +34,7 @@ pub(super) async fn keep_order(store: &SqliteStore, now: Timestamp, limit: u32) 
             ORDER BY d.next_attempt_at DESC LIMIT 1
         ) >= ?1",
     )
-    .bind(micros(never()))
+    .bind(micros(NO_TIME))
     .fetch_all(&store.readers)
     .await?;
     if hooks.is_empty() {
@@ -91,7 +91,7 @@ async fn end_order(
         LIMIT ?3",
     )
     .bind(hook.0)
-    .bind(micros(never()))
+    .bind(micros(NO_TIME))
     .bind(limit)
     .fetch_all(&mut *tx)
     .await?;

@@ -127,7 +127,7 @@ impl SqliteStore {
             rejected: count(sorted.rejected.len()),
             filter_problems: plan.filter_problems,
             waiting: plan.waiting(request.now),
-            gathering: plan.gathering(),
+            batching: plan.batching(),
             started: plan.started(request),
             more: head.queued >= max_events || count(read) < head.queued || taken < read,
         })
@@ -353,14 +353,15 @@ async fn make_deliveries(
 ) -> Result<()> {
     let waiting = plan.deliveries.iter().filter(|planned| !planned.starts);
     let deliveries = rows(waiting.map(|planned| {
+        let columns = planned.columns();
         (
             planned.id.0.simple(),
             planned.event.id.0.simple(),
             planned.hook.id.0.simple(),
             planned.seq,
             &planned.event.ordering_key,
-            micros(planned.next_attempt_at),
-            planned.turn_at.map(micros),
+            micros(columns.next_attempt_at),
+            columns.turn_at.map(micros),
         )
     }));
     if deliveries.is_empty() {

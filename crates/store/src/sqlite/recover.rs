@@ -5,10 +5,11 @@ use super::attempt_rows::{AttemptRow, insert_attempts};
 use super::lease_group::recover_started;
 use super::operational_events::announce;
 use super::order::give_turns;
-use super::settle_rows::{EndedRow, Waiting, delete_deliveries, insert_ended, reschedule};
+use super::settle_rows::{EndedRow, Rescheduled, delete_deliveries, insert_ended, reschedule};
 use super::values::{day_number, micros, rows};
 use crate::lost_lease::{LostLease, LostStep, failed, freed_keys, to_announce};
 use crate::operational_events::of_lost;
+use crate::row_state::RowState;
 use crate::{HookCache, RecoverResult, Result};
 use postrider_core::{AttemptId, Outcome, Reason, Schedules, Timestamp};
 use sqlx::SqliteConnection;
@@ -47,7 +48,14 @@ pub(super) async fn recover(
     let (lost, due): (Vec<_>, Vec<_>) = expired.into_iter().partition(LostLease::is_attempt);
     let waiting: Vec<_> = due
         .iter()
-        .map(|lease| waits(lease, now, lease.attempts, lease.lost_leases + 1))
+        .map(|lease| {
+            rescheduled(
+                lease,
+                RowState::Waiting { at: now },
+                lease.attempts,
+                lease.lost_leases + 1,
+            )
+        })
         .collect();
     reschedule(&mut tx, &waiting).await?;
     let result = RecoverResult {
@@ -117,9 +125,7 @@ async fn record_lost(
 ) -> Result<()> {
     let attempts = lost.iter().map(|(lease, _)| attempt(lease, now)).collect();
     insert_attempts(tx, attempts, false).await?;
-    let gone = lost
-        .iter()
-        .filter(|(_, step)| step.next_attempt_at.is_none());
+    let gone = lost.iter().filter(|(_, step)| step.state.is_none());
     delete_deliveries(tx, gone.map(|(lease, _)| lease.id.0.simple())).await?;
     let ended: Vec<_> = failed(lost)
         .map(|(lease, reason)| ended(lease, reason))
@@ -127,7 +133,7 @@ async fn record_lost(
     insert_ended(tx, &ended, now).await?;
     let waiting = lost
         .iter()
-        .filter_map(|(lease, step)| Some(waits(lease, step.next_attempt_at?, lease.number(), 0)));
+        .filter_map(|(lease, step)| Some(rescheduled(lease, step.state?, lease.number(), 0)));
     reschedule(tx, &waiting.collect::<Vec<_>>()).await?;
     give_turns(tx, freed_keys(lost), now).await?;
     if cache.is_any_account_watched() {
@@ -147,8 +153,13 @@ async fn record_lost(
     Ok(())
 }
 
-fn waits(lease: &LostLease, until: Timestamp, attempts: u32, lost_leases: u32) -> Waiting {
-    (lease.id.0.simple(), micros(until), attempts, lost_leases)
+fn rescheduled(lease: &LostLease, state: RowState, attempts: u32, lost_leases: u32) -> Rescheduled {
+    Rescheduled {
+        id: lease.id,
+        state,
+        attempts,
+        lost_leases,
+    }
 }
 
 fn attempt(lease: &LostLease, now: Timestamp) -> AttemptRow<'static> {

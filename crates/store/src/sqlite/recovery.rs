@@ -1,6 +1,6 @@
 //! Sending deliveries again, and discarding them.
 
-use super::batches::lead;
+use super::batches::replace_leaders;
 use super::lease_group::{Started, take_out};
 use super::order::give_turns;
 use super::settle_rows::{EndedRow, delete_deliveries, insert_ended};
@@ -120,17 +120,14 @@ impl DeliveryStatements for SqliteConnection {
         .bind(micros(now))
         .execute(&mut *self)
         .await?;
-        lead(self, [row.id.0]).await
+        replace_leaders(self, [row.id.0]).await
     }
 
     async fn leave_group(&mut self, row: &DeliveryRow, now: Timestamp) -> Result<GroupMembership> {
         for group in Started::all(self).await? {
             let member = group.open_members().find(|member| member.id == row.id);
             if let Some(member) = member {
-                return Ok(match take_out(self, group.token, member, now).await? {
-                    true => GroupMembership::MadeDue,
-                    false => GroupMembership::InFlight,
-                });
+                return take_out(self, group.token, member, now).await;
             }
         }
         Ok(GroupMembership::None)
@@ -173,7 +170,7 @@ impl DeliveryStatements for SqliteConnection {
         };
         delete_deliveries(self, [id]).await?;
         insert_ended(self, &[ended], now).await?;
-        lead(self, [row.id.0]).await
+        replace_leaders(self, [row.id.0]).await
     }
 
     async fn give_turn(&mut self, row: &DeliveryRow, key: &str, now: Timestamp) -> Result<()> {

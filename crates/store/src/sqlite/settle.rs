@@ -11,12 +11,12 @@ use super::lease_group::take_settled;
 use super::operational_events::announce;
 use super::order::{forget_repeats, give_turns};
 use super::settle_rows::{
-    EndedRow, WaitingRow, delete_deliveries, insert_ended, insert_waiting, reschedule,
+    EndedRow, Rescheduled, WaitingRow, delete_deliveries, insert_ended, insert_waiting, reschedule,
 };
 use super::targets::keep_targets;
 use super::values::{day_number, micros, rows};
 use crate::operational_events::of_settled;
-use crate::order::never;
+use crate::row_state::RowState;
 use crate::settlement::{DeliverySettlement, halves};
 use crate::{Error, LeaseKind, Result, SettleResult, Settlement, Step};
 use postrider_core::Timestamp;
@@ -150,24 +150,30 @@ async fn move_on(
     for settled in held {
         let delivery = settled.delivery;
         let (id, attempts) = (delivery.id.0.simple(), settled.number());
-        match (settled.step(), settled.request().lease.group_member()) {
-            (Step::Retry(at), None) => waiting.push((id, micros(at), attempts, 0)),
-            (Step::Retry(at), Some(fresh)) => first_waiting.push(WaitingRow {
+        match (settled.next_state(), settled.request().lease.group_member()) {
+            (Some(state), None) => {
+                waiting.push(Rescheduled {
+                    id: delivery.id,
+                    state,
+                    attempts,
+                    lost_leases: 0,
+                });
+                if state == RowState::HoldsKey {
+                    holding.push(id);
+                }
+            }
+            (Some(state), Some(member)) => first_waiting.push(WaitingRow {
                 id,
                 day: day_number(delivery.day),
                 event_id: delivery.event.id.0.simple(),
                 hook_id: settled.hook().0.simple(),
-                event_seq: fresh.seq,
+                event_seq: member.seq,
                 ordering_key: delivery.event.ordering_key.as_deref(),
                 attempts,
-                next_attempt_at: micros(at),
+                next_attempt_at: micros(state.columns(delivery.id).next_attempt_at),
             }),
-            (Step::Failed(_), None) if settled.holds_key() => {
-                waiting.push((id, micros(never()), attempts, 0));
-                holding.push(id);
-            }
-            (Step::Delivered | Step::Failed(_), None) => done.push(id),
-            (Step::Delivered | Step::Failed(_), Some(_)) => {}
+            (None, None) => done.push(id),
+            (None, Some(_)) => {}
         }
         if let Step::Failed(reason) = settled.step() {
             ended.push(EndedRow {

@@ -2,9 +2,8 @@
 
 use super::values::{micros, rows};
 use crate::Result;
-use crate::batch::along;
-use crate::order::never;
-use postrider_core::Timestamp;
+use crate::row_state::{NO_TIME, RowState, WITH_LEADER};
+use postrider_core::{DeliveryId, Timestamp};
 use serde::Serialize;
 use sqlx::SqliteConnection;
 use uuid::fmt::Simple;
@@ -136,14 +135,35 @@ pub(super) async fn insert_waiting(
     Ok(())
 }
 
-/// What a delivery that goes on waits for: its id, `next_attempt_at`, attempts made, and leases
-/// lost in a row. One that waits for ever has failed and holds its key.
-pub(super) type Waiting = (Simple, i64, u32, u32);
+/// A delivery whose lease ends, and which stays in the queue.
+pub(super) struct Rescheduled {
+    pub id: DeliveryId,
+    /// Waiting, or holding its key. The row itself tells whether one that waits is in a batch.
+    pub state: RowState,
+    pub attempts: u32,
+    /// Leases in a row that ended without a settlement.
+    pub lost_leases: u32,
+}
 
-/// Lets deliveries go and wait. The batch is taken apart first and joined by an index of its
+impl Rescheduled {
+    fn columns(&self) -> impl Serialize {
+        let state = self.state.columns(self.id);
+        (
+            self.id.0.simple(),
+            micros(state.next_attempt_at),
+            self.attempts,
+            self.lost_leases,
+        )
+    }
+}
+
+/// Ends the leases of deliveries and gives them their next state. The parameter is taken apart first and joined by an index of its
 /// own: SQLite would otherwise walk through it for each delivery.
-pub(super) async fn reschedule(tx: &mut SqliteConnection, waiting: &[Waiting]) -> Result<()> {
-    if waiting.is_empty() {
+pub(super) async fn reschedule(
+    tx: &mut SqliteConnection,
+    deliveries: &[Rescheduled],
+) -> Result<()> {
+    if deliveries.is_empty() {
         return Ok(());
     }
     sqlx::query(
@@ -165,9 +185,9 @@ pub(super) async fn reschedule(tx: &mut SqliteConnection, waiting: &[Waiting]) -
             batch_id = CASE WHEN s.next_attempt_at < ?2 THEN d.batch_id END
         FROM s WHERE d.slot = 0 AND d.id IN (SELECT id FROM s) AND s.id = d.id",
     )
-    .bind(rows(waiting))
-    .bind(micros(never()))
-    .bind(micros(along()))
+    .bind(rows(deliveries.iter().map(Rescheduled::columns)))
+    .bind(micros(NO_TIME))
+    .bind(micros(WITH_LEADER))
     .execute(tx)
     .await?;
     Ok(())

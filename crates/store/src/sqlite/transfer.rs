@@ -6,8 +6,8 @@ use super::writer::Writing;
 use crate::Result;
 use crate::transfer::value::{ValueKind, from_hex, plain, quoted, read_time, to_hex, written_time};
 use crate::transfer::{
-    CatalogRow, CopyState, Endpoint, OutboxHold, TransferColumn, TransferRow, TransferTable,
-    tables_of,
+    CatalogRow, CopyState, Endpoint, OutboxHold, TransferColumn, TransferRow, TransferSource,
+    TransferTable, TransferTarget, tables_of,
 };
 use async_trait::async_trait;
 use chrono::NaiveDate;
@@ -82,22 +82,6 @@ impl Endpoint for SqliteStore {
         Ok(count.unsigned_abs())
     }
 
-    async fn worker_at_work(&self) -> Result<Option<String>> {
-        // The lock beside the file tells.
-        Ok(None)
-    }
-
-    async fn leased(&self) -> Result<u64> {
-        let left: i64 = sqlx::query_scalar(
-            "-- postrider: move_leased
-            SELECT (SELECT count(*) FROM postrider_deliveries WHERE lease_token IS NOT NULL)
-                + (SELECT coalesce(sum(open), 0) FROM postrider_leases)",
-        )
-        .fetch_one(&self.readers)
-        .await?;
-        Ok(left.unsigned_abs())
-    }
-
     async fn copy_state(&self) -> Result<CopyState> {
         let (hooks_version, last_seq): (i64, i64) = sqlx::query_as(
             "-- postrider: move_standing
@@ -114,6 +98,25 @@ impl Endpoint for SqliteStore {
             hooks_version,
             last_seq,
         })
+    }
+}
+
+#[async_trait]
+impl TransferSource for SqliteStore {
+    async fn worker_at_work(&self) -> Result<Option<String>> {
+        // The lock beside the file tells.
+        Ok(None)
+    }
+
+    async fn leased(&self) -> Result<u64> {
+        let left: i64 = sqlx::query_scalar(
+            "-- postrider: move_leased
+            SELECT (SELECT count(*) FROM postrider_deliveries WHERE lease_token IS NOT NULL)
+                + (SELECT coalesce(sum(open), 0) FROM postrider_leases)",
+        )
+        .fetch_one(&self.readers)
+        .await?;
+        Ok(left.unsigned_abs())
     }
 
     async fn days(&self) -> Result<Vec<NaiveDate>> {
@@ -183,7 +186,10 @@ impl Endpoint for SqliteStore {
     async fn hold(&self) -> Result<Box<dyn OutboxHold + '_>> {
         Ok(Box::new(HeldOutbox(self.writer.begin().await?)))
     }
+}
 
+#[async_trait]
+impl TransferTarget for SqliteStore {
     async fn has_rows(&self, table: &str) -> Result<bool> {
         let sql = format!("-- postrider: move_any\nSELECT EXISTS (SELECT 1 FROM {table})");
         let any = sqlx::query_scalar(AssertSqlSafe(sql))

@@ -6,7 +6,7 @@
 //! `json_each`. Its ids are hexadecimal, for `unhex`. `MATERIALIZED` makes SQLite expand each
 //! element once, and not once for every value taken from it.
 
-use crate::stored_row::StoredRow;
+use crate::stored_row::{StoredRow, WrittenRow};
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, SubsecRound};
 use postrider_core::Timestamp;
 use serde::Serialize;
@@ -41,6 +41,12 @@ impl StoredRow for SqliteRow {
         Ok(serde_json::from_str(&text).unwrap_or_else(|_| vec![text]))
     }
 
+    fn day(&self, column: &str) -> sqlx::Result<NaiveDate> {
+        Ok(day_of(self.try_get(column)?))
+    }
+}
+
+impl WrittenRow for SqliteRow {
     fn lossy_text_or_null(&self, column: &str) -> sqlx::Result<Option<String>> {
         let bytes: Option<&[u8]> = self.try_get_unchecked(column)?;
         Ok(bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned()))
@@ -54,10 +60,6 @@ impl StoredRow for SqliteRow {
                 .as_deref()
                 .and_then(parse_time)),
         }
-    }
-
-    fn day(&self, column: &str) -> sqlx::Result<NaiveDate> {
-        Ok(day_of(self.try_get(column)?))
     }
 }
 

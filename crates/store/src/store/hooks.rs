@@ -22,7 +22,7 @@ pub enum HookChange {
     Edit(Box<HookEdit>),
     /// Sign with a new secret.
     Rotate {
-        /// The new secret.
+        /// The secret that signs from now on.
         secret: SigningSecret,
         /// The old secret signs too until this time.
         overlap_until: Timestamp,
@@ -56,9 +56,9 @@ pub struct HookFilter {
 /// Which hooks to show as a profile's own API shows them.
 #[derive(Clone, Debug, Default)]
 pub struct RegisteredFilter {
-    /// The account.
+    /// Only hooks of this account.
     pub account: String,
-    /// The profile.
+    /// Only hooks of this profile, by its name.
     pub profile: String,
     /// Only the hook with this alias.
     pub only: Option<String>,

@@ -1,7 +1,7 @@
 //! The columns that a move copies, and those that it derives.
 
+use super::tables::{TransferColumn, TransferTable};
 use super::value::ValueKind;
-use super::{TransferColumn, TransferTable};
 use crate::{Error, Result};
 use postrider_core::HookSettings;
 

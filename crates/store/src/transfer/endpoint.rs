@@ -1,7 +1,7 @@
 //! The operations that a move needs of its source and its target.
 
+use super::tables::{OUTBOX, STAYS, TransferColumn, TransferTable};
 use super::value::ValueKind;
-use super::{OUTBOX, STAYS};
 use crate::{Result, Store};
 use async_trait::async_trait;
 use chrono::NaiveDate;
@@ -9,60 +9,6 @@ use postrider_core::{KeyRing, RetrySchedule};
 
 /// The number of expired leases recovered in one call.
 const RECOVERED_AT_ONCE: u32 = 5_000;
-
-/// A table, as its database describes it.
-#[derive(Clone, Debug)]
-pub(crate) struct TransferTable {
-    pub(crate) name: String,
-    pub(crate) columns: Vec<TransferColumn>,
-    /// The columns of the primary key, in its order.
-    pub(crate) key: Vec<TransferColumn>,
-}
-
-/// A column.
-#[derive(Clone, Debug)]
-pub(crate) struct TransferColumn {
-    pub(crate) name: String,
-    /// Its type in the words of its database.
-    pub(crate) declared: String,
-    /// Whether its type is one of PostgreSQL's, which say more about the values.
-    pub(crate) postgres: bool,
-    /// Whether the database generates its values.
-    pub(crate) drawn: bool,
-}
-
-/// A column as the catalog of a database lists it.
-pub(crate) struct CatalogRow {
-    pub(crate) table: String,
-    pub(crate) column: TransferColumn,
-    /// Its place in the primary key; `None` outside of it.
-    pub(crate) key_place: Option<i64>,
-}
-
-/// The tables of a catalog that is ordered by table.
-pub(crate) fn tables_of(rows: impl IntoIterator<Item = CatalogRow>) -> Vec<TransferTable> {
-    let mut tables: Vec<TransferTable> = Vec::new();
-    let mut places = Vec::new();
-    for row in rows {
-        if tables.last().is_none_or(|last| last.name != row.table) {
-            tables.push(TransferTable {
-                name: row.table,
-                columns: Vec::new(),
-                key: Vec::new(),
-            });
-            places.clear();
-        }
-        if let Some(table) = tables.last_mut() {
-            if let Some(place) = row.key_place {
-                let at = places.partition_point(|other| *other < place);
-                places.insert(at, place);
-                table.key.insert(at, row.column.clone());
-            }
-            table.columns.push(row.column);
-        }
-    }
-    tables
-}
 
 /// A row that is being moved.
 #[derive(Clone, Debug)]
@@ -73,7 +19,7 @@ pub(crate) struct TransferRow {
     pub(crate) cells: Vec<Option<String>>,
 }
 
-/// The facts about a source that its target needs.
+/// The facts about a database that the other one needs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CopyState {
     pub(crate) slots: u16,
@@ -90,7 +36,7 @@ pub(crate) trait OutboxHold: Send {
     async fn mark_moved(self: Box<Self>, to: &str) -> Result<()>;
 }
 
-/// A database that is moved from or to.
+/// A database that takes part in a move.
 #[async_trait]
 pub(crate) trait Endpoint: Store {
     fn is_sqlite(&self) -> bool;
@@ -102,8 +48,12 @@ pub(crate) trait Endpoint: Store {
 
     async fn count(&self, table: &str) -> Result<u64>;
 
-    // ---- as a source
+    async fn copy_state(&self) -> Result<CopyState>;
+}
 
+/// A database that is moved from.
+#[async_trait]
+pub(crate) trait TransferSource: Endpoint {
     /// A phrase that names a worker at work here; `None` if none is seen.
     async fn worker_at_work(&self) -> Result<Option<String>>;
 
@@ -121,8 +71,6 @@ pub(crate) trait Endpoint: Store {
         self.leased().await
     }
 
-    async fn copy_state(&self) -> Result<CopyState>;
-
     /// The days of which history has partitions or rows.
     async fn days(&self) -> Result<Vec<NaiveDate>>;
 
@@ -136,9 +84,11 @@ pub(crate) trait Endpoint: Store {
     ) -> Result<Vec<TransferRow>>;
 
     async fn hold(&self) -> Result<Box<dyn OutboxHold + '_>>;
+}
 
-    // ---- as a target
-
+/// A database that is moved to.
+#[async_trait]
+pub(crate) trait TransferTarget: Endpoint {
     async fn has_rows(&self, table: &str) -> Result<bool>;
 
     /// Whether no row here could be confused with one that is moved here. Rows that an application
@@ -176,3 +126,8 @@ pub(crate) trait Endpoint: Store {
     /// Marks the target as complete: it accepts work from now on.
     async fn complete(&self) -> Result<()>;
 }
+
+/// A database that can be moved from and to.
+pub(crate) trait TransferParty: TransferSource + TransferTarget {}
+
+impl<T: TransferSource + TransferTarget> TransferParty for T {}

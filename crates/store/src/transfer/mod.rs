@@ -8,21 +8,24 @@
 
 mod columns;
 mod endpoint;
+mod tables;
 pub(crate) mod value;
 
 pub(crate) use endpoint::{
-    CatalogRow, CopyState, Endpoint, OutboxHold, TransferColumn, TransferRow, TransferTable,
-    tables_of,
+    CopyState, Endpoint, OutboxHold, TransferRow, TransferSource, TransferTarget,
 };
+pub(crate) use tables::{CatalogRow, TransferColumn, TransferTable, tables_of};
 
 use crate::{
     Backend, DatabaseSettings, Error, Result, SchemaState, postgres::PostgresStore,
     sqlite::SqliteStore, target,
 };
 use columns::{derive, pair};
+use endpoint::TransferParty;
 use postrider_core::KeyRing;
 use serde::Serialize;
 use std::time::Duration;
+use tables::{OUTBOX, STAYS};
 use tokio::time::Instant;
 use value::ValueKind;
 
@@ -39,20 +42,6 @@ const PATIENCE: Duration = Duration::from_secs(90);
 const SURELY: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
-/// The table that applications insert into; it is copied last.
-const OUTBOX: &str = "postrider_outbox";
-
-/// Tables about the database itself or the workers on it, which are not copied.
-const STAYS: [&str; 7] = [
-    "postrider_migrations",
-    "postrider_meta",
-    "postrider_moves",
-    "postrider_leases",
-    "postrider_lease_members",
-    "postrider_gates",
-    "postrider_gauges",
-];
-
 /// The source and the target of a move.
 pub struct TransferParts {
     /// The source.
@@ -68,7 +57,7 @@ pub struct TransferParts {
 /// The progress of a move.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TransferStep {
-    /// The table.
+    /// Its name in both databases, such as `postrider_hooks`.
     pub table: String,
     /// Its rows moved so far, by this call and earlier ones.
     pub rows: u64,
@@ -115,7 +104,7 @@ fn named(side: &dyn Endpoint) -> String {
     text.strip_prefix("the ").unwrap_or(&text).to_owned()
 }
 
-async fn open(settings: &DatabaseSettings, keys: KeyRing) -> Result<Box<dyn Endpoint>> {
+async fn open(settings: &DatabaseSettings, keys: KeyRing) -> Result<Box<dyn TransferParty>> {
     Ok(match Backend::of(&settings.url)? {
         Backend::Postgres => {
             // Known by its name from workers, which must not be there.
@@ -131,8 +120,8 @@ async fn open(settings: &DatabaseSettings, keys: KeyRing) -> Result<Box<dyn Endp
 }
 
 struct Transfer<'a> {
-    from: Box<dyn Endpoint>,
-    to: Box<dyn Endpoint>,
+    from: Box<dyn TransferSource>,
+    to: Box<dyn TransferTarget>,
     tell: &'a (dyn Fn(TransferStep) + Send + Sync),
 }
 

@@ -1,7 +1,7 @@
 //! The form of values during a move: the text that PostgreSQL writes, with times in UTC, bytes in
 //! hexadecimal and lists as JSON.
 
-use super::endpoint::TransferColumn;
+use super::tables::TransferColumn;
 use crate::{Error, Result};
 use chrono::DateTime;
 use postrider_core::{KeyRing, Timestamp};

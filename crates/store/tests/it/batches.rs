@@ -7,7 +7,7 @@ use postrider_core::{
 };
 use postrider_store::{
     BulkPage, DeliveryState, Discard, FanOutRequest, FanOutResult, HookChange, HookRequest,
-    LeaseRequest, Redelivery, Retention, Step, Store,
+    LeaseRequest, Redelivery, Retention, Settlement, Step, Store,
 };
 use postrider_tests::{TestStore, conformance, event, new_hook, refusal};
 use std::collections::BTreeSet;
@@ -31,7 +31,7 @@ async fn deliveries_wait_for_others_as_long_as_the_window(t: &TestStore) {
     assert!(done.started.iter().all(|leased| leased.hook.id == other));
     assert_eq!(done.started.len(), 2, "no other hook waits");
     let until = t.now() + Duration::from_secs(WINDOW);
-    assert_eq!(done.gathering, [(hook, until)]);
+    assert_eq!(done.batching, [(hook, until)]);
     assert_eq!(done.waiting, []);
 
     t.advance(3);
@@ -330,6 +330,46 @@ async fn a_batch_member_whose_event_is_gone_leaves_the_others(t: &TestStore) {
 }
 
 #[conformance]
+async fn a_batch_whose_leader_cannot_be_opened_keeps_its_other_members(t: &TestStore) {
+    let hook = t.hook("work").await;
+    let (ids, leader) = keeping_target(t, hook).await;
+    let mut sql = t.sql().await;
+    let of_leader = format!("WHERE id = {}", t.id(leader.0));
+    let select = format!("SELECT target FROM postrider_deliveries {of_leader}");
+    let target = sql.text(select).await;
+    let set_target =
+        |target: &str| format!("UPDATE postrider_deliveries SET target = '{target}' {of_leader}");
+    sql.run(set_target("damaged")).await;
+    for _ in 0..2 {
+        let batch = one(lease(t, hook, 9, 10).await);
+        assert_eq!(events_of(&batch), ids[1..]);
+        t.settle(&[t.refused(&batch, 60)]).await;
+        t.advance(3_600);
+    }
+    sql.run(set_target(&target)).await;
+    assert_eq!(events_of(&one(lease(t, hook, 9, 10).await)), ids);
+}
+
+#[conformance]
+async fn a_batch_that_cannot_be_opened_stays_together(t: &TestStore) {
+    let hook = t.hook("work").await;
+    let (ids, _) = keeping_target(t, hook).await;
+    let mut sql = t.sql().await;
+    let leader = "SELECT target FROM postrider_deliveries LIMIT 1";
+    let target = sql.text(leader.to_owned()).await;
+    let all = |target: &str| format!("UPDATE postrider_deliveries SET target = '{target}'");
+    sql.run(all("damaged")).await;
+    assert!(lease(t, hook, 9, 10).await.is_empty());
+    sql.run(all(&target)).await;
+    assert!(
+        lease(t, hook, 9, 10).await.is_empty(),
+        "left alone for an hour"
+    );
+    t.advance(3_600);
+    assert_eq!(events_of(&one(lease(t, hook, 9, 10).await)), ids);
+}
+
+#[conformance]
 async fn a_batch_member_whose_event_is_past_leaves_the_others(t: &TestStore) {
     let hook = t.hook("work").await;
     let first = t.insert(&[event("work")]).await;
@@ -566,6 +606,21 @@ async fn retried(t: &TestStore, hook: HookId, count: usize) -> Vec<EventId> {
     assert_eq!(events_of(&batch), ids);
     t.settle(&[t.refused(&batch, 60)]).await;
     ids
+}
+
+/// Three deliveries that were refused together, keep their target, and are due again; with their
+/// leader.
+async fn keeping_target(t: &TestStore, hook: HookId) -> (Vec<EventId>, DeliveryId) {
+    let ids = insert(t, &vec![event("work"); 3], 9).await;
+    let batch = one(lease(t, hook, 9, 1).await);
+    let settlement = Settlement {
+        keeps_target: true,
+        ..t.refused(&batch, 60)
+    };
+    t.settle(&[settlement]).await;
+    t.advance(60);
+    let leader = DeliveryId::of(ids[0], hook);
+    (ids, leader)
 }
 
 /// These go together, also to a worker that has other bounds or knows of no batches, and whatever

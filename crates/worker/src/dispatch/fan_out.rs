@@ -66,7 +66,7 @@ impl Dispatcher {
         for hook in &fanned_out.waiting {
             self.note_due(slot, *hook, now);
         }
-        for (hook, until) in &fanned_out.gathering {
+        for (hook, until) in &fanned_out.batching {
             self.note_due(slot, *hook, *until);
         }
         found.work += fanned_out.events + fanned_out.duplicates + fanned_out.rejected;

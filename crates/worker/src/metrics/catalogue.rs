@@ -25,7 +25,7 @@ pub struct MetricEntry {
     pub help: String,
 }
 
-/// The kind of a metric.
+/// How the values of a metric change and are shown.
 #[derive(Clone, Debug, PartialEq)]
 pub enum MetricKind {
     /// Only grows.
