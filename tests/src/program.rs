@@ -211,6 +211,19 @@ impl Ended {
         assert!(!self.stderr.contains("panicked"), "{self}");
         self.stderr
     }
+
+    /// The value of a field, where its output is one field a line.
+    ///
+    /// # Panics
+    /// When it has no such field.
+    #[must_use]
+    pub fn field(&self, name: &str) -> &str {
+        let value = self.stdout.lines().find_map(|line| {
+            let value = line.trim_start().strip_prefix(name)?;
+            value.starts_with(' ').then(|| value.trim())
+        });
+        value.unwrap_or_else(|| panic!("no field {name}: {self}"))
+    }
 }
 
 impl std::fmt::Display for Ended {
