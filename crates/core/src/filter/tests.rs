@@ -158,7 +158,7 @@ fn what_is_wrong_is_told_with_its_position() {
         ("starts_with(a, b)", 16, "a text in double quotes"),
         ("a == \"x", 6, "no closing quote"),
         ("a == \"x\\\"", 6, "no closing quote"),
-        ("a == \"\\x\"", 6, "as in JSON"),
+        ("a == \"\\x\"", 6, "is not a JSON string"),
         ("a[-1] == 1", 3, "the number of an element"),
         (
             "a[99999999999999999999] == 1",
