@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::{self, leased_for, now};
+use crate::testing::{self, backing_off_after, leased_for, now};
 use postrider_core::{HookStatus, Phase, TestMonotonicClock};
 use postrider_store::OwnershipAnswer;
 use std::ops::Deref;
@@ -27,7 +27,13 @@ impl TestAdmission {
     fn tuned(per_hook: u32, places: u32, back_off_after: u32, tuning: Tuning) -> Self {
         let clock = Arc::new(TestMonotonicClock::default());
         Self {
-            admission: Admission::new(per_hook, places, back_off_after, tuning, clock.clone()),
+            admission: Admission::new(
+                per_hook,
+                places,
+                backing_off_after(back_off_after),
+                tuning,
+                clock.clone(),
+            ),
             clock,
         }
     }
