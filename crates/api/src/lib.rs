@@ -42,8 +42,9 @@ mod write_timeout;
 
 pub use api::{Api, ApiParts};
 pub use dialects::{
-    BodyRefused, Brought, Dialect, IssueError, Issued, PathId, Registrar, RegistrarParts,
-    RequestBody, Route, TestRefused, drawn, may_be_json, password, read_body, signing, token,
+    BodyRefused, Brought, Dialect, DialectRouter, IssueError, Issued, PathId, Registrar,
+    RegistrarParts, RequestBody, Route, TestRefused, drawn, may_be_json, password, read_body,
+    signing, token,
 };
 pub use limits::ApiLimits;
 pub use observe::Observer;

@@ -6,6 +6,9 @@ use super::route::{self, Route};
 use axum::Router;
 use std::sync::Arc;
 
+/// The router of a dialect before it gets its registrar.
+pub type DialectRouter = Router<Arc<Registrar>>;
+
 /// The API that registrants know from another system.
 #[derive(Clone)]
 pub struct Dialect {
@@ -19,7 +22,7 @@ pub struct Dialect {
     pub routes: &'static [Route],
     /// Completes the router of the routes: adds the answers to unknown paths and methods, and the
     /// settings that handlers extract.
-    pub complete: Arc<dyn Fn(Router<Arc<Registrar>>) -> Router<Arc<Registrar>> + Send + Sync>,
+    pub complete: Arc<dyn Fn(DialectRouter) -> DialectRouter + Send + Sync>,
 }
 
 impl Dialect {
@@ -29,7 +32,7 @@ impl Dialect {
     }
 
     /// The router of the dialect.
-    pub fn router(&self) -> Router<Arc<Registrar>> {
+    pub fn router(&self) -> DialectRouter {
         let routes = (self.complete)(route::router(self.routes));
         Router::new().nest(self.prefix, routes)
     }

@@ -13,8 +13,8 @@ mod request_body;
 mod route;
 
 pub use credentials::{Brought, IssueError, Issued, drawn, password, signing, token};
-pub use dialect::Dialect;
 pub(crate) use dialect::routes;
+pub use dialect::{Dialect, DialectRouter};
 pub use path_id::PathId;
 pub use registrar::{Registrar, RegistrarParts, TestRefused};
 pub use request_body::{BodyRefused, RequestBody, may_be_json, read_body};

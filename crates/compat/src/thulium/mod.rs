@@ -38,7 +38,7 @@ fn dialect() -> Dialect {
     },
         prefix: "/api/webhooks",
         routes: ROUTES,
-        complete: Arc::new(move |routes| refusing(routes)),
+        complete: Arc::new(refusing),
     }
 }
 
