@@ -3,7 +3,7 @@
 use crate::SystemSettings;
 use postrider_core::{Batches, HealthPolicy, Hook, HookId, RetrySchedule, Schedules, Span};
 use postrider_tests::{start, stored_hook};
-use postrider_worker::{HookDefaults, Policy};
+use postrider_worker::HookDefaults;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ fn each_profile_has_its_schedule_unless_the_hook_has_one() {
 #[test]
 fn profiles_with_schedules_of_their_own_are_not_backed_off() {
     let defaults = defaults();
-    let policy = |name: &str| Policy::of(&of_profile(name), &defaults);
+    let policy = |name: &str| defaults.health_policy(&of_profile(name));
     let never = HealthPolicy::NEVER;
     for (name, back_off_after, failures, exhausted) in [
         ("standard", 5, 20, false),
@@ -92,7 +92,7 @@ fn what_a_hook_sets_holds_in_every_profile() {
     let mut hook = of_profile("misskey");
     hook.settings.back_off_after = Some(3);
     hook.settings.disable_after = Some(Span::secs(60));
-    let policy = Policy::of(&hook, &defaults());
+    let policy = defaults().health_policy(&hook);
     assert_eq!(
         (policy.back_off_after, policy.disable_after_failures),
         (3, 20)

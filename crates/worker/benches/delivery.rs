@@ -62,7 +62,7 @@ fn sign(bench: &mut Criterion) {
 fn request(bench: &mut Criterion) {
     let (hook, event) = (hook(), event());
     let (longest, profiles) = (Duration::from_secs(15), Profiles::default());
-    let prepare = || Prepared::new(black_box(&hook), longest, &profiles, NOW);
+    let prepare = || Prepared::new(black_box(&hook), longest, profiles.named("standard"), NOW);
     bench.bench_function("prepare_hook", |bench| bench.iter(prepare));
     let prepared = prepare().expect("the hook can be sent to");
     let mut group = bench.benchmark_group("request");

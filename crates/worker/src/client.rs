@@ -173,7 +173,9 @@ impl Client {
         *message.headers_mut() = request.headers;
         let headers = message.headers_mut();
         headers.insert(header::ACCEPT_ENCODING, IDENTITY);
-        headers.entry(header::USER_AGENT).or_insert(USER_AGENT);
+        headers
+            .entry(header::USER_AGENT)
+            .or_insert(HeaderValue::from_static(USER_AGENT));
         let response = self.http.request(message).await.map_err(|error| {
             let stage = match error.is_connect() {
                 true => "could not connect",
@@ -190,7 +192,8 @@ impl Client {
 }
 
 const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
-const USER_AGENT: HeaderValue = HeaderValue::from_static(crate::profiles::USER_AGENT);
+/// The `User-Agent` of requests that have no other.
+pub const USER_AGENT: &str = concat!("Postrider/", env!("CARGO_PKG_VERSION"));
 
 /// Reads a body to its end or to [`DRAIN_MAX_BYTES`], and keeps its beginning.
 async fn read_excerpt(mut body: Incoming, excerpt: &mut Vec<u8>) -> Result<(), hyper::Error> {

@@ -27,13 +27,14 @@ mod watchdog;
 mod worker;
 
 pub use address::{AddressGuard, BlockedAddress};
+pub use client::USER_AGENT;
 pub use client::{Client, Exchange, Request, Target};
 pub use clock::{DatabaseClock, WorkerClock};
 pub use local_fault::LocalFault;
 pub use metrics::{MetricEntry, MetricKind, MetricScope, Metrics};
 pub use profiles::{
     DisableWhen, Format, Policy, PrepareError, Prepared, Profile, ProfileSetting, Profiles,
-    SecretUse, Sending, SettingValues, USER_AGENT, own_headers, profile_setting, secret_value,
+    SecretUse, Sending, SettingValues, own_headers, profile_setting, secret_value,
 };
 pub use pruner::Pruner;
 pub use sampler::Sampler;

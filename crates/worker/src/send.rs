@@ -7,7 +7,7 @@
 use crate::client::{Client, Exchange};
 use crate::local_fault::{FaultLog, LocalFault};
 use crate::metrics::Metrics;
-use crate::profiles::{Policy, PrepareError, Prepared, Sending};
+use crate::profiles::{PrepareError, Prepared, Sending};
 use crate::settings::HookDefaults;
 use crate::traces::{AttemptSpan, AttemptTraces};
 use http::HeaderMap;
@@ -257,7 +257,7 @@ impl Sender {
             NextStep::RetryIn(wait) => Step::Retry(self.clock.now() + wait),
             NextStep::Failed(reason) => Step::Failed(reason),
         };
-        let policy = Policy::of(&leased.hook, &self.defaults);
+        let policy = self.defaults.health_policy(&leased.hook);
         let keeps_target = self.defaults.profiles.of(&leased.hook).policy.keeps_target;
         let others = leased.deliveries.rest.iter();
         let rest = others.map(|_| of_batch_member(&attempt)).collect();
@@ -302,7 +302,12 @@ impl Sender {
     }
 
     fn prepare(&self, hook: &Hook, now: Timestamp) -> Result<Prepared, PrepareError> {
-        Prepared::new(hook, self.request_timeout, &self.defaults.profiles, now)
+        Prepared::new(
+            hook,
+            self.request_timeout,
+            self.defaults.profiles.named(&hook.profile),
+            now,
+        )
     }
 
     fn prepared(&self, hook: &Hook, now: Timestamp) -> Result<Arc<Prepared>, PrepareError> {

@@ -34,7 +34,7 @@ const PAGE: u32 = 500;
 const TESTS: u32 = 60;
 const TESTS_IN: Duration = Duration::from_secs(15 * 60);
 
-/// The parts of a [`Registrar`].
+/// What a [`Registrar`] works with, handed in at start.
 pub struct RegistrarParts {
     /// Where hooks and credentials are kept.
     pub store: Arc<dyn Store>,

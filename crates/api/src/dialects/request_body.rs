@@ -32,7 +32,7 @@ pub struct RequestBody {
 /// The body was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BodyRefused {
-    /// It is too large.
+    /// More than 64 KiB.
     #[error("the body is larger than {BODY_MAX_BYTES} bytes")]
     TooLarge,
     /// It did not end, or came too slowly.

@@ -1,6 +1,7 @@
 //! The profiles that a worker knows.
 
-use super::{Profile, standard};
+use super::profile::Profile;
+use super::standard;
 use postrider_core::Hook;
 use std::sync::Arc;
 

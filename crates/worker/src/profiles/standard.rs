@@ -1,6 +1,10 @@
 //! The profile `standard`: Standard Webhooks 1.0.0.
 
-use super::{Format, Policy, Prepared, Profile, SecretUse, Sending, USER_AGENT, own_headers};
+use super::headers::own_headers;
+use super::policy::Policy;
+use super::prepared::{Prepared, Sending};
+use super::profile::{Format, Profile, SecretUse};
+use crate::client::USER_AGENT;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use postrider_core::{Hook, Outcome, Timestamp, standard_body};
