@@ -17,6 +17,7 @@ mod bench;
 mod borders;
 mod bulk_redelivery;
 mod commands;
+mod compat_systems;
 mod crash;
 mod dashboards;
 mod databases;

@@ -3,14 +3,16 @@
 
 use crate::profile_vectors::{fields, text, vector};
 use chrono::{TimeZone, Utc};
+use postrider_compat::SystemSettings;
 use postrider_core::{
     BasicAuth, EventId, HookEdit, HookId, HookStatus, NewEvent, NewHook, Phase, Span, sha1_hex,
 };
 use postrider_store::{Backend, DeliveryState, HookChange, HookReport};
 use postrider_tests::{
-    Answer, Manner, RawReceiver, Received, Receiver, TestApp, hook_to, on_both, start,
+    Answer, Manner, RawReceiver, Received, Receiver, TestApp, hook_defaults, hook_defaults_with,
+    hook_to, on_both, start,
 };
-use postrider_worker::{HookDefaults, MisskeyOptions, Profile, ProfileOptions};
+use postrider_worker::HookDefaults;
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::net::TcpSocket;
@@ -529,7 +531,9 @@ fn hook_of(profile: &str, receiver: &Receiver) -> NewHook {
 fn of_profile(hook: NewHook, profile: &str) -> NewHook {
     let mut hook = NewHook {
         profile: profile.into(),
-        alias: Profile::named(profile)
+        alias: hook_defaults()
+            .profiles
+            .named(profile)
             .unwrap()
             .alias
             .map(|form| form.draw(start())),
@@ -547,13 +551,9 @@ fn with_setting(mut hook: NewHook, format: &str) -> NewHook {
 }
 
 fn of_server(url: &str) -> HookDefaults {
-    HookDefaults {
-        profiles: ProfileOptions {
-            misskey: MisskeyOptions::of(url).unwrap(),
-            ..ProfileOptions::default()
-        },
-        ..HookDefaults::default()
-    }
+    let mut systems = SystemSettings::default();
+    systems.misskey.server_url = Some(url.to_owned());
+    hook_defaults_with(&systems)
 }
 
 /// The event that Thulium's form stands for, as an application publishes it.

@@ -1,12 +1,13 @@
 //! Several reports in one request: how they are batched, and that they stay together.
 
-use postrider_core::{EventId, HookId, NewEvent, NewHook};
+use postrider_compat::SystemSettings;
+use postrider_core::{EventId, HookId, NewEvent, NewHook, Span};
 use postrider_store::{Backend, DeliveryState, HookChange};
-use postrider_tests::{Postrider, Received, Receiver, TestApp, ended, hook_to, on_both, python};
-use postrider_worker::{HookDefaults, ProfileOptions, SolapiOptions};
+use postrider_tests::{
+    Postrider, Received, Receiver, TestApp, ended, hook_defaults_with, hook_to, on_both, python,
+};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 on_both!(
     reports_go_a_hundred_at_a_time_in_their_order,
@@ -221,16 +222,9 @@ async fn a_killed_worker_leaves_its_batches_as_they_were(backend: Backend) {
 
 /// An application whose reports wait so many seconds for others.
 async fn app(backend: Backend, window: u64) -> TestApp {
-    let profiles = ProfileOptions {
-        solapi: SolapiOptions {
-            batch_window: Duration::from_secs(window),
-        },
-        ..ProfileOptions::default()
-    };
-    let hooks = HookDefaults {
-        profiles,
-        ..HookDefaults::default()
-    };
+    let mut systems = SystemSettings::default();
+    systems.solapi.batch_window = Span::secs(window);
+    let hooks = hook_defaults_with(&systems);
     TestApp::with_hooks(backend, hooks).await
 }
 

@@ -1,6 +1,6 @@
 //! A store and a worker in this process, with a clock that only the test moves.
 
-use crate::fixtures::{RETENTION, event, hook_to};
+use crate::fixtures::{RETENTION, event, hook_defaults, hook_to};
 use crate::{Receiver, TestStore, eventually};
 use postrider_core::{DeliveryId, EventId, HookId, NewEvent, SystemMonotonicClock};
 use postrider_store::{AttemptReport, Backend, DeliveryFilter, DeliveryReport, DeliveryState};
@@ -37,7 +37,7 @@ impl Deref for TestApp {
 impl TestApp {
     /// With the default configuration, and permission to call this machine.
     pub async fn on(backend: Backend) -> Self {
-        Self::with_hooks(backend, HookDefaults::default()).await
+        Self::with_hooks(backend, hook_defaults()).await
     }
 
     /// As [`TestApp::on`], with these defaults for hooks.
@@ -52,7 +52,7 @@ impl TestApp {
 
     /// As [`TestApp::on`], with traces of attempts.
     pub async fn traced(backend: Backend, traces: Arc<dyn AttemptTraces>) -> Self {
-        Self::made(backend, HookDefaults::default(), local(), Some(traces)).await
+        Self::made(backend, hook_defaults(), local(), Some(traces)).await
     }
 
     async fn made(

@@ -1,6 +1,7 @@
 //! The sample values that tests begin with.
 
 use chrono::TimeZone;
+use postrider_compat::SystemSettings;
 use postrider_core::{
     EventPattern, HealthPolicy, Hook, HookCredentials, HookId, HookSettings, HookStatus, KeyRing,
     NewEvent, NewHook, Outcome, RetrySchedule, SigningSecret, Timestamp,
@@ -13,6 +14,19 @@ pub const KEY: &str = "cG9zdHJpZGVyIHRlc3RzOiAzMiBieXRlcyBvZiBrZXk=";
 
 /// How long the events of a test are kept.
 pub(crate) const RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// The configured defaults of hooks, with the profiles of all systems.
+pub fn hook_defaults() -> HookDefaults {
+    hook_defaults_with(&SystemSettings::default())
+}
+
+/// The same with the systems configured so.
+pub fn hook_defaults_with(systems: &SystemSettings) -> HookDefaults {
+    HookDefaults {
+        profiles: systems.profiles("localhost"),
+        ..HookDefaults::default()
+    }
+}
 
 /// The time at which a test's clock starts.
 pub fn start() -> Timestamp {

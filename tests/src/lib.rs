@@ -28,7 +28,8 @@ pub use app::{LEASED, TestApp, value_of};
 pub use connection::Connection;
 pub use database::{TestDatabase, slots};
 pub use fixtures::{
-    KEY, event, hook_to, longest_wait, new_hook, policy, refusal, start, stored_hook,
+    KEY, event, hook_defaults, hook_defaults_with, hook_to, longest_wait, new_hook, policy,
+    refusal, start, stored_hook,
 };
 pub use grafana::{Dashboard, Panel, Rule, Selectors, dashboards, our_names, rules, selectors};
 pub use http::Reply;

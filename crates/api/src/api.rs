@@ -1,6 +1,6 @@
 //! The API as a whole: its routes, what they share, and the tasks behind them.
 
-use crate::dialects::{self, Desk, DeskParts, DialectSettings};
+use crate::dialects::{self, Dialect, Registrar, RegistrarParts};
 use crate::keys::Keys;
 use crate::limits::{ApiLimits, Limits};
 use crate::observe::{Observer, observe};
@@ -53,13 +53,14 @@ pub struct ApiParts {
     /// Follows publishing in traces, where that is wanted.
     pub traces: Option<Arc<dyn PublishTraces>>,
     /// What the compatible APIs are told.
-    pub dialects: DialectSettings,
+    pub dialects: Vec<Dialect>,
 }
 
 /// The API, at work.
 pub struct Api {
     shared: Arc<ApiState>,
-    desk: Arc<Desk>,
+    registrar: Arc<Registrar>,
+    dialects: Vec<Dialect>,
     cors: Option<CorsLayer>,
     observer: Arc<dyn Observer>,
     traces: Option<Arc<dyn PublishTraces>>,
@@ -86,13 +87,12 @@ impl Api {
         let trouble = Arc::new(Trouble::default());
         let closed = CancellationToken::new();
         let keys = Arc::new(Keys::new(store.clone(), clock.clone(), trouble.clone()));
-        let desk = Arc::new(Desk::new(DeskParts {
+        let registrar = RegistrarParts {
             store: store.clone(),
             clock: clock.clone(),
-            trouble: trouble.clone(),
             tests: tests.clone(),
-            settings: dialects,
-        }));
+        };
+        let registrar = Arc::new(Registrar::sharing(registrar, trouble.clone()));
         let (publisher, publishing) = Publisher::start(PublisherParts {
             store: store.clone(),
             commits,
@@ -127,7 +127,8 @@ impl Api {
         });
         Self {
             shared,
-            desk,
+            registrar,
+            dialects,
             cors: cors(&cors_origins),
             observer,
             traces,
@@ -140,7 +141,7 @@ impl Api {
     pub fn router(&self) -> Router {
         let (routes, _) = documented_routes().split_for_parts();
         let routes = routes
-            .merge(dialects::routes(&self.desk))
+            .merge(dialects::routes(&self.dialects, &self.registrar))
             .method_not_allowed_fallback(problem::method_not_allowed)
             .fallback(problem::nothing_here);
         let routes = match &self.cors {

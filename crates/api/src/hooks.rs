@@ -108,9 +108,9 @@ async fn show_hook(
 /// Change a hook
 ///
 /// Either the whole change is made or, if it is refused, none of it. Workers apply it within a
-/// second: waiting deliveries go to the new URL with the new headers, except for retries of
-/// `misskey`, which keep the URL of their first attempt. A changed filter applies to events fanned
-/// out after the change.
+/// second: waiting deliveries go to the new URL with the new headers, except for retries of hooks
+/// whose profile keeps the URL of the first attempt. A changed filter applies to events fanned out
+/// after the change.
 #[utoipa::path(
     patch, path = "/v1/hooks/{id}", tag = "Hooks",
     params(("id" = String, Path, description = "The hook's id.", format = "uuid")),

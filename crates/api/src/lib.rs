@@ -41,10 +41,15 @@ mod webhooks;
 mod write_timeout;
 
 pub use api::{Api, ApiParts};
-pub use dialects::{Brought, DIALECTS, Dialect, DialectSettings, EventEntry, IssueError, Issued};
+pub use dialects::{
+    BodyRefused, Brought, Dialect, DialectRouter, IssueError, Issued, PathId, Registrar,
+    RegistrarParts, RequestBody, Route, TestRefused, drawn, may_be_json, password, read_body,
+    signing, token,
+};
 pub use limits::ApiLimits;
 pub use observe::Observer;
 pub use probes::{Readiness, probes};
+pub use request::drain;
 pub use server::serve;
 pub use test_sender::TestSender;
 pub use traces::{PublishSpan, PublishTraces};

@@ -235,7 +235,7 @@ fn too_large(max: usize) -> Problem {
 
 /// Reads and drops the rest of a body, within limits, so that a caller that is still sending gets
 /// the answer.
-pub(crate) async fn drain(mut body: Body) {
+pub async fn drain(mut body: Body) {
     let reading = async {
         let mut read = 0;
         while read < DRAIN_MAX_BYTES

@@ -7,7 +7,7 @@ use postrider_core::{
     Event, EventId, EventPattern, Hook, HookCredentials, HookId, HookSettings, HookStatus, Payload,
     SigningSecret, Timestamp,
 };
-use postrider_worker::{Prepared, ProfileOptions, Sending};
+use postrider_worker::{Prepared, Profiles, Sending};
 use std::hint::black_box;
 use std::time::Duration;
 use uuid::Uuid;
@@ -61,8 +61,8 @@ fn sign(bench: &mut Criterion) {
 
 fn request(bench: &mut Criterion) {
     let (hook, event) = (hook(), event());
-    let (longest, options) = (Duration::from_secs(15), ProfileOptions::default());
-    let prepare = || Prepared::new(black_box(&hook), longest, &options, NOW);
+    let (longest, profiles) = (Duration::from_secs(15), Profiles::default());
+    let prepare = || Prepared::new(black_box(&hook), longest, &profiles, NOW);
     bench.bench_function("prepare_hook", |bench| bench.iter(prepare));
     let prepared = prepare().expect("the hook can be sent to");
     let mut group = bench.benchmark_group("request");

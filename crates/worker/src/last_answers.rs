@@ -3,7 +3,7 @@
 //! Answers are collected and written once a second, for all hooks at once. Hooks of other
 //! profiles cost a comparison of their profile's name.
 
-use crate::profiles::Profile;
+use crate::settings::HookDefaults;
 use postrider_core::HookId;
 use postrider_store::{LatestAnswer, Settlement, Store};
 use std::collections::HashMap;
@@ -18,22 +18,25 @@ const WRITE_EVERY: Duration = Duration::from_secs(1);
 /// The latest answers that are not written yet.
 pub(crate) struct LastAnswers {
     store: Arc<dyn Store>,
+    defaults: Arc<HookDefaults>,
     unwritten: Mutex<HashMap<HookId, LatestAnswer>>,
 }
 
 impl LastAnswers {
-    pub(crate) fn new(store: Arc<dyn Store>) -> Self {
+    pub(crate) fn new(store: Arc<dyn Store>, defaults: Arc<HookDefaults>) -> Self {
         Self {
             store,
+            defaults,
             unwritten: Mutex::default(),
         }
     }
 
     /// Collects the answers of these attempts, of hooks whose profile keeps them.
     pub(crate) fn note(&self, settlements: &[Settlement]) {
+        let profile = |settlement: &Settlement| self.defaults.profiles.of(&settlement.request.hook);
         let kept = settlements
             .iter()
-            .filter(|settlement| Profile::of(&settlement.request.hook).policy.keeps_latest);
+            .filter(|settlement| profile(settlement).policy.keeps_latest);
         let mut unwritten = None;
         for settlement in kept {
             let unwritten = unwritten.get_or_insert_with(|| self.lock());

@@ -32,8 +32,8 @@ pub use clock::{DatabaseClock, WorkerClock};
 pub use local_fault::LocalFault;
 pub use metrics::{MetricEntry, MetricKind, MetricScope, Metrics};
 pub use profiles::{
-    DisableWhen, MisskeyOptions, PROFILES, Policy, PrepareError, Prepared, Profile, ProfileOptions,
-    ProfileSetting, SecretUse, Sending, SettingValues, SolapiOptions,
+    DisableWhen, Format, Policy, PrepareError, Prepared, Profile, ProfileSetting, Profiles,
+    SecretUse, Sending, SettingValues, USER_AGENT, own_headers, profile_setting, secret_value,
 };
 pub use pruner::Pruner;
 pub use sampler::Sampler;

@@ -7,7 +7,7 @@
 use crate::client::{Client, Exchange};
 use crate::local_fault::{FaultLog, LocalFault};
 use crate::metrics::Metrics;
-use crate::profiles::{Policy, PrepareError, Prepared, Profile, Sending};
+use crate::profiles::{Policy, PrepareError, Prepared, Sending};
 use crate::settings::HookDefaults;
 use crate::traces::{AttemptSpan, AttemptTraces};
 use http::HeaderMap;
@@ -192,7 +192,10 @@ impl Sender {
                 headers,
                 excerpt,
             } => (
-                (prepared.profile.judge)(status, &headers, self.clock.now()),
+                prepared
+                    .profile
+                    .format
+                    .judge(status, &headers, self.clock.now()),
                 excerpt,
             ),
             Exchange::TimedOut { excerpt } => (Outcome::TimedOut, excerpt),
@@ -255,7 +258,7 @@ impl Sender {
             NextStep::Failed(reason) => Step::Failed(reason),
         };
         let policy = Policy::of(&leased.hook, &self.defaults);
-        let keeps_target = Profile::of(&leased.hook).policy.keeps_target;
+        let keeps_target = self.defaults.profiles.of(&leased.hook).policy.keeps_target;
         let others = leased.deliveries.rest.iter();
         let rest = others.map(|_| of_batch_member(&attempt)).collect();
         Settlement {

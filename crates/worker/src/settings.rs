@@ -1,6 +1,6 @@
 //! The sections `[worker]` and `[hooks]` of the configuration, and the rules across them.
 
-use crate::profiles::ProfileOptions;
+use crate::profiles::Profiles;
 use ipnet::IpNet;
 use postrider_core::{RetrySchedule, Span};
 use serde::{Deserialize, Serialize};
@@ -50,9 +50,9 @@ pub struct HookDefaults {
     pub disable_after_failures: u32,
     /// … that span at least this time.
     pub disable_after: Span,
-    /// Settings of single profiles, from sections of their own.
+    /// The profiles of hooks, with the settings of their own sections.
     #[serde(skip)]
-    pub profiles: ProfileOptions,
+    pub profiles: Profiles,
 }
 
 impl Default for HookDefaults {
@@ -63,7 +63,7 @@ impl Default for HookDefaults {
             back_off_max: Span::secs(15 * 60),
             disable_after_failures: 20,
             disable_after: Span::secs(24 * 3600),
-            profiles: ProfileOptions::default(),
+            profiles: Profiles::default(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Fixtures of the unit tests.
 
+use crate::settings::HookDefaults;
 use chrono::{NaiveDate, TimeZone, Utc};
 use postrider_core::{
     DeliveryId, Event, EventId, EventPattern, Hook, HookCredentials, HookId, HookSettings,
@@ -63,4 +64,12 @@ pub(crate) fn leased_for(id: HookId) -> HookRequest {
         attempts: 0,
         earlier_attempts: 0,
     }
+}
+
+/// Defaults that back a hook off after this many failures in a row.
+pub(crate) fn backing_off_after(failures: u32) -> Arc<HookDefaults> {
+    Arc::new(HookDefaults {
+        back_off_after: failures,
+        ..HookDefaults::default()
+    })
 }

@@ -109,7 +109,7 @@ impl Worker {
         let admission = Arc::new(Admission::new(
             settings.per_hook,
             settings.concurrency,
-            defaults.back_off_after,
+            defaults.clone(),
             tuning,
             monotonic.clone(),
         ));
@@ -132,7 +132,7 @@ impl Worker {
             hints: hints.clone(),
             admission: admission.clone(),
             progress: progress.clone(),
-            latest: Arc::new(LastAnswers::new(store.clone())),
+            latest: Arc::new(LastAnswers::new(store.clone(), defaults.clone())),
         });
         let dispatcher = Dispatcher {
             batches: defaults.batches(),

@@ -42,7 +42,7 @@ const SECRET_CHARS: usize = 32;
 const TOKEN_MIN_BYTES: usize = 16;
 
 /// An id and a secret that signs.
-pub(super) fn signing(
+pub fn signing(
     names: [&'static str; 2],
     brought: Brought,
     draw_id: fn() -> String,
@@ -61,7 +61,7 @@ pub(super) fn signing(
 }
 
 /// A user and a password.
-pub(super) fn password(
+pub fn password(
     names: [&'static str; 2],
     brought: Brought,
     draw_user: fn() -> String,
@@ -80,7 +80,7 @@ pub(super) fn password(
 }
 
 /// A token of the system of this name.
-pub(super) fn token(
+pub fn token(
     system: &'static str,
     name: &'static str,
     brought: Brought,
@@ -97,7 +97,7 @@ pub(super) fn token(
 }
 
 /// So many random characters of base 62.
-pub(super) fn drawn(chars: usize) -> String {
+pub fn drawn(chars: usize) -> String {
     const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     (0..chars)
         .map(|_| char::from(DIGITS[rand::random_range(0..DIGITS.len())]))

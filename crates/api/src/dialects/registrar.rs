@@ -1,7 +1,5 @@
-//! What all dialects need: who calls, and the hooks of an account.
+//! What the dialects share: authentication of registrants, and the hooks of an account.
 
-use super::DialectSettings;
-use super::body::BODIES;
 use crate::hook_log::{changes_state, tell_removed, tell_state};
 use crate::outage_log::Trouble;
 use crate::test_sender::TestSender;
@@ -18,58 +16,70 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tracing::{debug, error};
 
-/// Questions about callers that are asked of the database at a time: whoever guesses keeps no
-/// connection from the others.
+/// Request bodies held at a time; further ones wait.
+const BODIES: usize = 128;
+/// Credentials looked up in the database at a time, so that guessing takes no connection from others.
 const LOOKUPS: usize = 4;
-/// Passwords that are checked at a time: each takes a processor for some tens of milliseconds.
+/// Passwords checked at a time. Each takes a processor for some tens of milliseconds.
 const PASSWORDS: usize = 2;
-/// Passwords that are remembered as right.
+/// Correct passwords remembered.
 const REMEMBERED: usize = 1_000;
-/// A use of a credential is recorded this often.
+/// The shortest time between two records of a credential's use.
 const RECORD_USE_AFTER: chrono::TimeDelta = chrono::TimeDelta::minutes(1);
-/// What nothing is named by: PostgreSQL has no place for it in a text, and takes a question with
-/// it for a fault.
+/// No name contains it: PostgreSQL has no place for it in a text and refuses a query with it.
 const NUL: char = '\0';
-/// Hooks that are read at a time.
+/// Hooks read at a time.
 const PAGE: u32 = 500;
-/// Requests for a test in a time, for each account.
+/// Test events that an account may ask for within [`TESTS_IN`].
 const TESTS: u32 = 60;
 const TESTS_IN: Duration = Duration::from_secs(15 * 60);
 
-/// What the desk is made of.
-pub(crate) struct DeskParts {
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) trouble: Arc<Trouble>,
-    pub(crate) tests: Arc<dyn TestSender>,
-    pub(crate) settings: DialectSettings,
+/// The parts of a [`Registrar`].
+pub struct RegistrarParts {
+    /// Where hooks and credentials are kept.
+    pub store: Arc<dyn Store>,
+    /// The database's clock.
+    pub clock: Arc<dyn Clock>,
+    /// Sends the test events that registrants ask for.
+    pub tests: Arc<dyn TestSender>,
 }
 
-/// What the routes of all dialects share.
-pub(crate) struct Desk {
-    parts: DeskParts,
+/// The state of the routes of all dialects.
+pub struct Registrar {
+    parts: RegistrarParts,
+    trouble: Arc<Trouble>,
     pub(super) bodies: Arc<Semaphore>,
     lookups: Semaphore,
     passwords: Semaphore,
-    /// Hashes of passwords that were right, each with the stored hash they were right for.
+    /// Digests of correct passwords, each with the stored hash it belongs to.
     right: Mutex<HashSet<[u8; 32]>>,
-    /// When each account began to test, and how often it has.
+    /// The start of each account's test period and the tests since.
     tested: Mutex<HashMap<String, (Timestamp, u32)>>,
 }
 
-/// A test was not made.
+/// The error when a test event was not sent.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum NotTested {
-    /// The account has tested too often; it may again after so many seconds.
-    TooOften { retry_after: u64 },
+pub enum TestRefused {
+    /// The account has sent too many tests.
+    TooOften {
+        /// Seconds until it may send the next one.
+        retry_after: u64,
+    },
     /// The request could not be made here.
     NotTried(String),
 }
 
-impl Desk {
-    pub(crate) fn new(parts: DeskParts) -> Self {
+impl Registrar {
+    /// A registrar that logs outages of the database by itself.
+    pub fn new(parts: RegistrarParts) -> Self {
+        Self::sharing(parts, Arc::default())
+    }
+
+    /// A registrar that logs outages of the database together with the rest of the API.
+    pub(crate) fn sharing(parts: RegistrarParts, trouble: Arc<Trouble>) -> Self {
         Self {
             parts,
+            trouble,
             bodies: Arc::new(Semaphore::new(BODIES)),
             lookups: Semaphore::new(LOOKUPS),
             passwords: Semaphore::new(PASSWORDS),
@@ -78,18 +88,18 @@ impl Desk {
         }
     }
 
-    pub(super) fn now(&self) -> Timestamp {
+    /// The current time of the database's clock.
+    pub fn now(&self) -> Timestamp {
         self.parts.clock.now()
-    }
-
-    pub(super) fn settings(&self) -> &DialectSettings {
-        &self.parts.settings
     }
 
     // ---- who calls
 
-    /// The credential that a caller names.
-    pub(super) async fn credential(&self, query: CredentialQuery) -> Result<Option<Credential>> {
+    /// The credential that matches; `None` if there is none or it is revoked.
+    ///
+    /// # Errors
+    /// When the database cannot answer.
+    pub async fn credential(&self, query: CredentialQuery) -> Result<Option<Credential>> {
         if let CredentialQuery::Id { id, .. } = &query
             && id.contains(NUL)
         {
@@ -99,9 +109,9 @@ impl Desk {
         self.told(self.parts.store.find_credential(query).await)
     }
 
-    /// Whether this is the password of a credential. Only the first time it is right, and
-    /// whenever it is wrong, it takes long to tell.
-    pub(super) async fn is_password(&self, credential: &Credential, password: &str) -> bool {
+    /// Whether this is the password of a credential. Slow for a wrong password, and for a correct
+    /// one that is not remembered.
+    pub async fn is_password(&self, credential: &Credential, password: &str) -> bool {
         let Proof::Password { hash, .. } = &credential.proof else {
             return false;
         };
@@ -128,8 +138,11 @@ impl Desk {
         is_right
     }
 
-    /// Takes a signature once: `false` when it was taken before.
-    pub(super) async fn take_signature(
+    /// Records that a signature was used; `false` if it was used before.
+    ///
+    /// # Errors
+    /// When the database cannot answer.
+    pub async fn take_signature(
         &self,
         credential: &Credential,
         signature: &[u8],
@@ -140,8 +153,8 @@ impl Desk {
         self.told(taken.await)
     }
 
-    /// Records that a credential was used, if that was not done within a minute.
-    pub(super) async fn used(&self, credential: &Credential) {
+    /// Records that a credential was used, at most once a minute.
+    pub async fn used(&self, credential: &Credential) {
         let now = self.now();
         let recorded = credential.last_used_at;
         if recorded.is_some_and(|at| now - at < RECORD_USE_AFTER) {
@@ -154,13 +167,19 @@ impl Desk {
 
     // ---- hooks
 
-    /// Registers a hook.
-    pub(super) async fn create(&self, hook: NewHook, by: &str) -> Result<HookReport> {
+    /// Registers a hook; `by` names the dialect in the hook's history.
+    ///
+    /// # Errors
+    /// When the hook is refused, its alias is taken, or the database cannot answer.
+    pub async fn create(&self, hook: NewHook, by: &str) -> Result<HookReport> {
         self.told(self.parts.store.create_hook(hook, by, self.now()).await)
     }
 
-    /// The hook that an account knows by this alias.
-    pub(super) async fn find(
+    /// The hook of an account with this alias, with its credentials.
+    ///
+    /// # Errors
+    /// When the database cannot answer.
+    pub async fn find(
         &self,
         profile: &str,
         account: &str,
@@ -180,9 +199,12 @@ impl Desk {
         Ok(found.pop())
     }
 
-    /// The hooks of an account, those whose alias sorts last first, from `up_to` on, as far as
-    /// `take` asks for more.
-    pub(super) async fn each(
+    /// Calls `take` with each hook of an account, in descending order of aliases from `up_to` on,
+    /// until it returns `false`.
+    ///
+    /// # Errors
+    /// When the database cannot answer.
+    pub async fn each(
         &self,
         profile: &str,
         account: &str,
@@ -219,8 +241,11 @@ impl Desk {
         }
     }
 
-    /// All hooks of an account.
-    pub(super) async fn all(&self, profile: &str, account: &str) -> Result<Vec<RegisteredHook>> {
+    /// All hooks of an account, in descending order of aliases.
+    ///
+    /// # Errors
+    /// When the database cannot answer.
+    pub async fn all(&self, profile: &str, account: &str) -> Result<Vec<RegisteredHook>> {
         let mut all = Vec::new();
         self.each(profile, account, None, |registered| {
             all.push(registered);
@@ -230,8 +255,11 @@ impl Desk {
         Ok(all)
     }
 
-    /// Changes a hook, as a profile's own API does.
-    pub(super) async fn edit(&self, id: HookId, edit: HookEdit, by: &str) -> Result<HookReport> {
+    /// Changes a hook; `by` names the dialect in the hook's history.
+    ///
+    /// # Errors
+    /// When the change is refused, the hook is gone, or the database cannot answer.
+    pub async fn edit(&self, id: HookId, edit: HookEdit, by: &str) -> Result<HookReport> {
         let change = HookChange::Edit(Box::new(edit));
         let is_news = changes_state(&change);
         let changed = self.parts.store.change_hook(id, change, by, self.now());
@@ -242,8 +270,11 @@ impl Desk {
         Ok(changed)
     }
 
-    /// Deletes a hook.
-    pub(super) async fn remove(&self, id: HookId, by: &str) -> Result<HookReport> {
+    /// Deletes a hook; `by` names the dialect in the hook's history.
+    ///
+    /// # Errors
+    /// When the hook is gone, or the database cannot answer.
+    pub async fn remove(&self, id: HookId, by: &str) -> Result<HookReport> {
         let removed = self.told(self.parts.store.remove_hook(id, by, self.now()).await)?;
         tell_removed(&removed, by);
         Ok(removed)
@@ -251,21 +282,27 @@ impl Desk {
 
     // ---- tests
 
-    /// Sends a hook an event at once, whatever its status; nothing is recorded. That the account
-    /// may ask for it is to be seen first ([`count_test`](Self::count_test)).
-    pub(super) async fn test(
+    /// Sends a hook a test event, whatever its status. Nothing is recorded. Call
+    /// [`count_test`](Self::count_test) first.
+    ///
+    /// # Errors
+    /// When the request could not be made here.
+    pub async fn test(
         &self,
         hook: &Hook,
         event_type: &str,
         payload: &str,
-    ) -> std::result::Result<Attempt, NotTested> {
+    ) -> std::result::Result<Attempt, TestRefused> {
         let sent = self.parts.tests.send_sample(hook, event_type, payload);
-        sent.await.map_err(NotTested::NotTried)
+        sent.await.map_err(TestRefused::NotTried)
     }
 
-    /// Counts a test that an account asks for. It may now and then only: a test makes us call
-    /// addresses that nobody has to register.
-    pub(super) fn count_test(&self, account: &str) -> std::result::Result<(), NotTested> {
+    /// Counts a test that an account asks for. Tests are limited, because they call addresses that
+    /// need not be registered.
+    ///
+    /// # Errors
+    /// When the account has reached its limit.
+    pub fn count_test(&self, account: &str) -> std::result::Result<(), TestRefused> {
         let now = self.now();
         let mut tested = self.tested.lock().unwrap_or_else(PoisonError::into_inner);
         let since = |begun: Timestamp| (now - begun).to_std().unwrap_or_default();
@@ -273,7 +310,7 @@ impl Desk {
         let (begun, count) = tested.entry(account.to_owned()).or_insert((now, 0));
         if *count >= TESTS {
             let left = TESTS_IN.saturating_sub(since(*begun));
-            return Err(NotTested::TooOften {
+            return Err(TestRefused::TooOften {
                 retry_after: left.as_secs().max(1),
             });
         }
@@ -283,15 +320,15 @@ impl Desk {
 
     // ---- trouble
 
-    /// Tells of what went wrong and is not the caller's doing.
+    /// Logs errors that are not the caller's.
     fn told<T>(&self, result: Result<T>) -> Result<T> {
         match &result {
-            Ok(_) => self.parts.trouble.passed(),
+            Ok(_) => self.trouble.passed(),
             Err(Error::NotFound { .. } | Error::Conflict(_) | Error::Hook(_)) => {}
             Err(problem @ Error::Seal(_)) => {
                 error!("A request of a registrant cannot be answered: {problem}");
             }
-            Err(problem) => self.parts.trouble.met(problem),
+            Err(problem) => self.trouble.met(problem),
         }
         result
     }

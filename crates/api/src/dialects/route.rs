@@ -1,13 +1,13 @@
-//! The routes of a dialect as data: the router is made of nothing else, so whoever asks for the
-//! list is told every route there is.
+//! The routes of a dialect as data. The router is made from nothing else, so the list of routes is
+//! complete.
 
-use super::Desk;
+use super::registrar::Registrar;
 use axum::Router;
 use axum::routing::{MethodFilter, MethodRouter};
 use std::sync::Arc;
 
 /// A route: its method, and its path below the dialect's prefix.
-pub(super) struct Route {
+pub struct Route {
     method: &'static str,
     path: &'static str,
     filter: MethodFilter,
@@ -15,22 +15,26 @@ pub(super) struct Route {
 }
 
 /// The handler, made to answer the method that it is given.
-type Serve = fn(MethodFilter) -> MethodRouter<Arc<Desk>>;
+type Serve = fn(MethodFilter) -> MethodRouter<Arc<Registrar>>;
 
 impl Route {
-    pub(super) const fn get(path: &'static str, serve: Serve) -> Self {
+    /// A route for `GET`; `serve` makes the handler answer the method it is given.
+    pub const fn get(path: &'static str, serve: Serve) -> Self {
         Self::of("GET", MethodFilter::GET, path, serve)
     }
 
-    pub(super) const fn post(path: &'static str, serve: Serve) -> Self {
+    /// A route for `POST`; `serve` makes the handler answer the method it is given.
+    pub const fn post(path: &'static str, serve: Serve) -> Self {
         Self::of("POST", MethodFilter::POST, path, serve)
     }
 
-    pub(super) const fn put(path: &'static str, serve: Serve) -> Self {
+    /// A route for `PUT`; `serve` makes the handler answer the method it is given.
+    pub const fn put(path: &'static str, serve: Serve) -> Self {
         Self::of("PUT", MethodFilter::PUT, path, serve)
     }
 
-    pub(super) const fn delete(path: &'static str, serve: Serve) -> Self {
+    /// A route for `DELETE`; `serve` makes the handler answer the method it is given.
+    pub const fn delete(path: &'static str, serve: Serve) -> Self {
         Self::of("DELETE", MethodFilter::DELETE, path, serve)
     }
 
@@ -56,7 +60,7 @@ impl Route {
 }
 
 /// The router of these routes, without their prefix.
-pub(super) fn router(routes: &[Route]) -> Router<Arc<Desk>> {
+pub(super) fn router(routes: &[Route]) -> Router<Arc<Registrar>> {
     let add = |router: Router<_>, route: &Route| {
         let answer = (route.serve)(route.filter);
         router.route(route.path, answer)

@@ -2,9 +2,15 @@
 
 use super::value_parsers::{signing_secret, text_argument};
 use crate::failure::{Misuse, Result};
+use postrider_compat::SystemSettings;
 use postrider_core::{BasicAuth, HookCredentials, sha1_hex};
-use postrider_worker::{Profile, SecretUse, SettingValues};
+use postrider_worker::{Profile, Profiles, SecretUse, SettingValues};
 use serde_json::{Map, Value};
+
+/// The profiles that a hook can have. What depends on the configuration has its default.
+pub(super) fn profiles() -> Profiles {
+    SystemSettings::default().profiles("localhost")
+}
 
 /// The credentials of a hook of this profile, from the argument `--secret`.
 pub(super) fn credentials(profile: &Profile, secret: Option<&str>) -> Result<HookCredentials> {
@@ -92,14 +98,15 @@ fn objection(values: SettingValues, value: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
 
-    fn profile(name: &str) -> &'static Profile {
-        Profile::named(name).unwrap()
+    fn profile(name: &str) -> Arc<Profile> {
+        profiles().named(name).unwrap().clone()
     }
 
     #[test]
     fn each_profile_uses_the_secret_in_its_own_way() {
-        let token = |name, secret| credentials(profile(name), secret).unwrap().token;
+        let token = |name, secret| credentials(&profile(name), secret).unwrap().token;
         assert_eq!(
             token("solapi", Some("secretKey")).unwrap(),
             "ee1b507610b2d8c366ece22a8d89c6487c710db5"
@@ -107,8 +114,8 @@ mod tests {
         assert_eq!(token("misskey", Some("s3cr3t")).unwrap(), "s3cr3t");
         assert_eq!(token("misskey", Some("")), None);
         assert_eq!(token("solapi", None), None);
-        assert!(credentials(profile("thulium"), Some("x")).is_err());
-        let standard = credentials(profile("standard"), None).unwrap();
+        assert!(credentials(&profile("thulium"), Some("x")).is_err());
+        let standard = credentials(&profile("standard"), None).unwrap();
         assert_eq!((standard.secrets.len(), standard.token), (1, None));
     }
 
@@ -123,7 +130,7 @@ mod tests {
 
     #[test]
     fn only_settings_of_the_profile_can_be_set() {
-        let set = |name, text: &str| settings(profile(name), &[text.to_owned()]);
+        let set = |name, text: &str| settings(&profile(name), &[text.to_owned()]);
         let format = set("solapi", "format=envelope").unwrap();
         assert_eq!(format.get("format"), Some(&Value::from("envelope")));
         assert!(set("misskey", "name=a=b").is_ok());

@@ -11,7 +11,8 @@ use crate::output::fields;
 use crate::secrets::Need;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand, ValueEnum};
-use postrider_api::{Brought, DIALECTS, Dialect};
+use postrider_api::{Brought, Dialect};
+use postrider_compat::SystemSettings;
 use postrider_core::{KeyId, KeyScope, KeyToken, NewCredential, NewKey};
 use postrider_store::{KeyFilter, KeyReport};
 use serde::Serialize;
@@ -51,7 +52,7 @@ pub struct Create {
     #[arg(
         long = "for",
         value_name = "SYSTEM",
-        value_parser = PossibleValuesParser::new(DIALECTS.iter().map(|dialect| dialect.name)),
+        value_parser = PossibleValuesParser::new(dialects().into_iter().map(|dialect| dialect.name)),
         conflicts_with = "scope",
         requires = "account"
     )]
@@ -116,11 +117,18 @@ impl KeyCommand {
     }
 }
 
+/// The dialects that a credential can be for. What depends on the configuration has its default.
+fn dialects() -> Vec<Dialect> {
+    SystemSettings::default().dialects("localhost")
+}
+
 impl Create {
     async fn run(self, globals: &Globals) -> Result<()> {
         let dialect = self.dialect.as_deref();
-        let dialect = DIALECTS.iter().find(|known| Some(known.name) == dialect);
-        match (dialect, self.scope) {
+        let dialect = dialects()
+            .into_iter()
+            .find(|known| Some(known.name) == dialect);
+        match (&dialect, self.scope) {
             (Some(dialect), _) => self.credential(globals, dialect).await,
             (None, Some(scope)) => self.key(globals, scope).await,
             (None, None) => Err(Misuse::new("give --scope or --for")),

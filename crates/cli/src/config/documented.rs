@@ -62,7 +62,7 @@ fn settings_with(path: &str, value: toml::Value) -> Settings {
         section.to_owned(),
         Table::from_iter([(key.to_owned(), value)]).into(),
     )]);
-    let settings = section.try_into();
+    let settings = Settings::read(toml::Value::from(section));
     settings.unwrap_or_else(|error| panic!("{path} cannot be set so: {error}"))
 }
 

@@ -10,22 +10,20 @@ mod known_keys;
 mod sections;
 mod sources;
 
-pub use sections::{
-    ApiSettings, MetricsSettings, MisskeySettings, RetentionSettings, SecretsSettings,
-    SolapiSettings, ThuliumSettings,
-};
+pub use sections::{ApiSettings, MetricsSettings, RetentionSettings, SecretsSettings};
 pub use sources::{ConfigFile, Sources, load};
 
 use crate::failure::{Misuse, Result};
-use postrider_api::DialectSettings;
+use postrider_api::Dialect;
+use postrider_compat::SystemSettings;
 use postrider_store::{Backend, DatabaseSettings};
-use postrider_worker::{HookDefaults, ProfileOptions, WorkerSettings};
-use serde::{Deserialize, Serialize};
+use postrider_worker::{HookDefaults, WorkerSettings};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::path::{Path, PathBuf};
 
 /// All sections. The known keys are derived from the default value, so a new field is known.
 #[derive(Clone, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct Settings {
     /// The database that holds everything.
     pub database: DatabaseSettings,
@@ -41,12 +39,10 @@ pub struct Settings {
     pub retention: RetentionSettings,
     /// The keys that seal stored secrets.
     pub secrets: SecretsSettings,
-    /// The SOLAPI dialect.
-    pub solapi: SolapiSettings,
-    /// The Thulium dialect.
-    pub thulium: ThuliumSettings,
-    /// The Misskey dialect.
-    pub misskey: MisskeySettings,
+    /// The compatible systems, each in a section of its own. They are read apart from the others
+    /// (see `Settings::read`): a flattened member would not take numbers from the environment.
+    #[serde(flatten, skip_deserializing)]
+    pub systems: SystemSettings,
 }
 
 impl Settings {
@@ -65,27 +61,32 @@ impl Settings {
         self.hooks.check().map_err(Misuse::new)?;
         self.retention.check().map_err(Misuse::new)?;
         self.secrets.check(backend).map_err(Misuse::new)?;
-        self.solapi.check().map_err(Misuse::new)?;
-        self.misskey.check().map_err(Misuse::new)
+        self.systems.check().map_err(Misuse::new)
     }
 
     /// Defaults for hooks without a value of their own, with the options of the profiles.
     pub fn hook_defaults(&self) -> HookDefaults {
         HookDefaults {
-            profiles: ProfileOptions {
-                misskey: self.misskey.options(&self.api.listen),
-                solapi: self.solapi.options(),
-            },
+            profiles: self.systems.profiles(&self.api.listen),
             ..self.hooks.clone()
         }
     }
 
-    /// Configuration of the compatibility APIs.
-    pub fn dialects(&self) -> DialectSettings {
-        DialectSettings {
-            solapi_events: self.solapi.entries(),
-            misskey_webhook_limit: self.misskey.webhook_limit,
-        }
+    /// The APIs of the compatible systems.
+    pub fn dialects(&self) -> Vec<Dialect> {
+        self.systems.dialects(&self.api.listen)
+    }
+
+    /// Reads all sections from `source`, which is deserialized twice. Unknown sections and keys
+    /// are refused before, by [`KnownKeys`](known_keys::KnownKeys).
+    fn read<'de, D>(source: D) -> std::result::Result<Self, D::Error>
+    where
+        D: Deserializer<'de> + Clone,
+    {
+        Ok(Self {
+            systems: SystemSettings::deserialize(source.clone())?,
+            ..Self::deserialize(source)?
+        })
     }
 
     /// The kind of database that the URL names.

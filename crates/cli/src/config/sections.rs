@@ -1,9 +1,7 @@
 //! The sections defined by the binary itself, each with its defaults and checks.
 
-use postrider_api::EventEntry;
 use postrider_core::{KeyRing, Rate, Span};
 use postrider_store::{Backend, Retention};
-use postrider_worker::{MisskeyOptions, SolapiOptions};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
@@ -60,52 +58,6 @@ pub struct SecretsSettings {
     pub previous_keys: Vec<String>,
 }
 
-/// The longest batch window.
-const BATCH_WINDOW_MAX: Span = Span::secs(3600);
-
-/// The section `[solapi]`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct SolapiSettings {
-    /// The events that registrants can choose.
-    pub events: Vec<SolapiEvent>,
-    /// How long a report is held back for its batch to fill; with 0s reports are not batched.
-    pub batch_window: Span,
-}
-
-/// An entry of `solapi.events`: an event type, or one with an id and a name of its own.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum SolapiEvent {
-    /// An event type that is its own name.
-    Type(String),
-    /// An event type with an id and a name of its own.
-    Named {
-        /// The id that clients register.
-        id: String,
-        /// The name that clients see.
-        name: String,
-        /// The event type of the outbox.
-        event_type: String,
-    },
-}
-
-/// The section `[thulium]`. It has no keys yet.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ThuliumSettings {}
-
-/// The section `[misskey]`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct MisskeySettings {
-    /// URL of the server, as receivers see it in `server` of the body and in `X-Misskey-Host`; if
-    /// `None`, the address of the API.
-    pub server_url: Option<String>,
-    /// The most hooks of one account.
-    pub webhook_limit: u32,
-}
-
 impl Default for ApiSettings {
     fn default() -> Self {
         Self {
@@ -130,32 +82,6 @@ impl Default for RetentionSettings {
         Self {
             events: MONTH,
             attempts: None,
-        }
-    }
-}
-
-impl Default for SolapiSettings {
-    /// The current events of SOLAPI, and the one id that it documents.
-    fn default() -> Self {
-        let types = ["SINGLE-REPORT", "GROUP-REPORT", "FAX-RECEIVE"];
-        let mut events = types.map(|name| SolapiEvent::Type(name.into())).to_vec();
-        events.push(SolapiEvent::Named {
-            id: "WH01ET191031070016949wNmNpJhbTBo".into(),
-            name: "MessageReport".into(),
-            event_type: "SINGLE-REPORT".into(),
-        });
-        Self {
-            events,
-            batch_window: Span::secs(0),
-        }
-    }
-}
-
-impl Default for MisskeySettings {
-    fn default() -> Self {
-        Self {
-            server_url: None,
-            webhook_limit: 3,
         }
     }
 }
@@ -226,68 +152,6 @@ impl SecretsSettings {
             );
         }
         Ok(())
-    }
-}
-
-impl SolapiSettings {
-    /// The events as the API lists them.
-    pub(super) fn entries(&self) -> Vec<EventEntry> {
-        let entry = |event: &SolapiEvent| match event {
-            SolapiEvent::Type(name) => EventEntry {
-                id: name.clone(),
-                name: name.clone(),
-                event_type: name.clone(),
-            },
-            SolapiEvent::Named {
-                id,
-                name,
-                event_type,
-            } => EventEntry {
-                id: id.clone(),
-                name: name.clone(),
-                event_type: event_type.clone(),
-            },
-        };
-        self.events.iter().map(entry).collect()
-    }
-
-    /// The options of the profile.
-    pub(super) fn options(&self) -> SolapiOptions {
-        SolapiOptions {
-            batch_window: self.batch_window.get(),
-        }
-    }
-
-    pub(super) fn check(&self) -> Checked {
-        match self.batch_window > BATCH_WINDOW_MAX {
-            true => Err(format!(
-                "solapi.batch_window ({}) must be at most {BATCH_WINDOW_MAX}: it may delay every \
-                 report by that much",
-                self.batch_window
-            )),
-            false => Ok(()),
-        }
-    }
-}
-
-impl MisskeySettings {
-    /// The options of the profile; `listen` is the address of the API.
-    pub(super) fn options(&self, listen: &str) -> MisskeyOptions {
-        let server = self.server_url.clone();
-        let server = server.unwrap_or_else(|| format!("http://{listen}"));
-        MisskeyOptions::of(&server).unwrap_or_default()
-    }
-
-    pub(super) fn check(&self) -> Checked {
-        if self.webhook_limit == 0 {
-            return Err("misskey.webhook_limit must be at least 1".into());
-        }
-        match &self.server_url {
-            Some(text) if !is_web_url(text) => Err(format!(
-                "misskey.server_url {text:?} is not a URL: write it as https://host"
-            )),
-            _ => Ok(()),
-        }
     }
 }
 

@@ -11,15 +11,6 @@ const PREFIX: &str = "POSTRIDER_";
 const BETWEEN_SECTION_AND_KEY: &str = "__";
 const FROM_FILE: &str = "_FILE";
 
-/// The keys that hold lists, which are comma-separated in the environment.
-const LISTS: [(&str, &str); 5] = [
-    ("api", "cors_origins"),
-    ("worker", "allow_addresses"),
-    ("hooks", "retry_schedule"),
-    ("secrets", "previous_keys"),
-    ("solapi", "events"),
-];
-
 /// The configuration file.
 #[derive(Clone, Debug)]
 pub enum ConfigFile {
@@ -66,10 +57,8 @@ pub fn load(sources: &Sources) -> Result<Settings> {
     for (path, value) in overrides.chain(database) {
         builder = builder.set_override(path, value).map_err(unusable)?;
     }
-    let settings: Settings = builder
-        .build()
-        .and_then(Config::try_deserialize)
-        .map_err(unusable)?;
+    let config = builder.build().map_err(unusable)?;
+    let settings = Settings::read(config).map_err(unusable)?;
     settings.check()?;
     Ok(settings)
 }
@@ -168,7 +157,7 @@ fn read_environment(known: &KnownKeys, variables: &[(String, String)]) -> Result
             true => read_value(name, Path::new(value))?,
             false => value.clone(),
         };
-        if LISTS.contains(&(&variable.section, &variable.key)) {
+        if known.is_list(&variable.section, &variable.key) {
             let entries = value.split(',').map(str::trim).filter(|e| !e.is_empty());
             read.lists
                 .push((path, entries.map(str::to_owned).collect()));

@@ -1,9 +1,9 @@
-//! Who may attempt which delivery: leased, and given back.
+//! Leases of deliveries: taken, given back and recovered.
 //!
-//! No statement looks at more of a backlog than it takes: hooks are stepped through by the
-//! first columns of an index, and each gives at most what was asked of it. Rows are looked up
-//! one by one through the primary key and changed at the place where they were found, which no
-//! outdated estimate can turn into a walk over all of them.
+//! No statement reads more of a backlog than it takes: it steps from hook to hook by the first
+//! columns of an index, and reads at most the wanted number of rows of each. Rows are found one by
+//! one by the primary key and changed at the ctid where they were found, so that no outdated
+//! estimate leads to a scan.
 
 use super::PostgresStore;
 use super::batches::{leave, take_batch_members, take_batches};
@@ -196,7 +196,7 @@ impl Queue for PostgresStore {
 }
 
 impl PostgresStore {
-    /// From where on to look for what is due of each hook.
+    /// For each hook, the `next_attempt_at` before which it has no due row.
     fn due_cursor(
         &self,
         request: &LeaseRequest,
@@ -213,8 +213,8 @@ impl PostgresStore {
             .collect()
     }
 
-    /// Remembers up to where each hook's queue is empty now: a hook that gave less than was
-    /// wanted has nothing left that is due.
+    /// Remembers up to which `next_attempt_at` each hook has no due row now: a hook that gave less
+    /// than was wanted has none left.
     fn note_emptied(
         &self,
         request: &LeaseRequest,
@@ -234,7 +234,7 @@ impl PostgresStore {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         for ((hook, places), from) in wanted.iter().zip(from) {
-            // One that gave nothing may have been passed over.
+            // A hook that gave nothing may have been skipped: it is not active, say.
             if let Some((count, last)) = given.get(hook) {
                 let until = match count < places {
                     true => request.now,
@@ -246,8 +246,8 @@ impl PostgresStore {
     }
 }
 
-/// What may be leased, each hook once; hooks that became active since are told by the
-/// statement itself.
+/// The number of requests to lease of each hook. Whether a hook is active is decided by the
+/// statement.
 fn wanted(request: &LeaseRequest, cache: &HookCache) -> BTreeMap<HookId, u32> {
     let locked = |hook: &HookId| cache.get(*hook).is_some_and(|hook| hook.locked);
     let wanted = request.wanted.iter().copied();
@@ -256,8 +256,8 @@ fn wanted(request: &LeaseRequest, cache: &HookCache) -> BTreeMap<HookId, u32> {
         .collect()
 }
 
-/// Leases from hooks without an order, longest due first, and tells the version of the hooks that
-/// decided; `None` when nothing was due.
+/// Leases from hooks without an order, longest due first. The number is the version of the hooks at
+/// that time, `None` if nothing was due.
 async fn take(
     connection: &mut PgConnection,
     request: &LeaseRequest,

@@ -3,8 +3,8 @@
 //! An outbox row leaves in the transaction that makes its deliveries, and is never matched
 //! against hooks older than itself. Payloads stay in the database on their way to the events.
 //!
-//! Rows are deleted by the stretch of `seq` they lie in, filtered by a hash of those meant: the
-//! one form that no outdated estimate turns into a walk over the whole backlog.
+//! Rows are deleted by their range of `seq`, filtered by a hash of the wanted ones: with this form
+//! no outdated estimate leads to a scan of the whole backlog.
 
 use super::PostgresStore;
 use super::idempotency;
@@ -29,8 +29,8 @@ use std::sync::Arc;
 impl Outbox for PostgresStore {
     async fn enqueue(&self, events: &[NewEvent]) -> Result<Vec<EventId>> {
         let mut connection = self.intake.acquire().await?;
-        // One statement commits by itself, and it is over only when its commit is: the answer
-        // is read to its end, so that what fails at the commit is an error here.
+        // The statement is its own transaction. The answer is read to its end, so that an error of
+        // the commit is an error here.
         Ok(enqueue_many(&mut connection, events).await?)
     }
 
@@ -47,8 +47,8 @@ impl Outbox for PostgresStore {
         self.look_for_work().await
     }
 
-    /// Fans out a batch; one that holds a row the database refuses is halved until that row
-    /// stands alone and can be put aside.
+    /// Fans out a batch. If the database refuses it, half of it is tried, and so on; a row that is
+    /// refused alone is moved to `postrider_rejected`.
     async fn fan_out(&self, request: FanOutRequest) -> Result<FanOutResult> {
         let request = &request;
         let mut size = request.max_events.max(1);
@@ -106,7 +106,7 @@ impl Outbox for PostgresStore {
 }
 
 impl PostgresStore {
-    /// Moves the one row that the database refuses to keep out of the way.
+    /// Moves the one row that the database refuses to `postrider_rejected`.
     async fn put_aside(
         &self,
         request: &FanOutRequest,
@@ -156,7 +156,7 @@ async fn write_batch(
     })
 }
 
-/// A batch, sorted into what becomes of each row.
+/// A batch, sorted by the decision about each row.
 struct Sorted {
     /// Rows that become events, in order, all of them covered by the plan.
     events: Vec<OutboxRow>,
@@ -192,7 +192,7 @@ impl Sorted {
         let plan = plan(&events, &batch.cache, request);
         let horizon = events.get(plan.covered).map(|row| row.seq);
         events.truncate(plan.covered);
-        // What lies beyond the plan is looked at again with the rows it stands among.
+        // Rows that the plan does not cover stay in the outbox, and are judged again later.
         if let Some(horizon) = horizon {
             duplicates.retain(|seq| *seq < horizon);
             rejected.retain(|(seq, _)| *seq < horizon);
@@ -217,7 +217,7 @@ impl Sorted {
     }
 }
 
-/// Which of the rows repeat an earlier event; the keys of the others are taken.
+/// The rows, by `seq`, that repeat an earlier event. The keys of the others are recorded.
 async fn seen_before(
     connection: &mut PgConnection,
     slot: i16,
@@ -237,8 +237,7 @@ async fn seen_before(
     if keyed.is_empty() {
         return Ok(HashSet::new());
     }
-    // In order, so that two fan-outs with the same keys wait for each other and never in a
-    // circle.
+    // In order, so that two fan-outs with the same keys cannot deadlock.
     keyed.sort_unstable();
     let taken: Vec<(String, String)> = sqlx::query_as(
         "-- postrider: fan_out_keys
@@ -280,8 +279,8 @@ async fn drop_rows(connection: &mut PgConnection, slot: i16, seqs: &[i64]) -> Re
     Ok(())
 }
 
-/// Moves rows to `postrider_rejected`. An id that stands there already, which only an application
-/// that sets ids can bring about, is replaced.
+/// Moves rows to `postrider_rejected`. An id that is there already is replaced: only an application
+/// that sets ids can cause that.
 async fn reject(
     connection: &mut PgConnection,
     request: &FanOutRequest,
@@ -322,8 +321,8 @@ async fn reject(
     Ok(u32::try_from(moved).unwrap_or(u32::MAX))
 }
 
-/// Turns the rows into events and makes their deliveries: a row for each that waits, and one
-/// row for all that start.
+/// Turns the rows into events and makes their deliveries: a row for each that waits, and one lease
+/// group for all that start.
 async fn keep(
     connection: &mut PgConnection,
     request: &FanOutRequest,

@@ -31,7 +31,7 @@ pub(super) struct RawRow {
     read: std::result::Result<OutboxRow, String>,
 }
 
-/// What is to become of a row.
+/// The decision about a row.
 pub(super) enum Verdict {
     /// It can become an event.
     Accepted(OutboxRow),

@@ -1,7 +1,7 @@
-//! Which deliveries are due, and whose they are for the time being.
+//! Leases of deliveries: taken, given back and recovered.
 //!
-//! Every statement goes from hook to hook by an index and reads no further than it needs, so
-//! that its cost does not depend on how much waits.
+//! Every statement steps from hook to hook by an index and reads at most the wanted number of rows
+//! of each, so that its cost does not grow with the backlog.
 
 use super::SqliteStore;
 use super::batches::{lease_batch_members, lease_batches, replace_leaders};

@@ -20,7 +20,7 @@ use sqlx::SqliteConnection;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-/// What is to become of the rows of a batch that are covered.
+/// A batch, sorted by the decision about each row.
 struct Sorted {
     /// The rows that become events, and more that stay.
     kept: Vec<OutboxRow>,
@@ -104,7 +104,7 @@ impl SqliteStore {
         let read = batch.len();
         let mut sorted = sort(&mut tx, batch, request).await?;
         let plan = plan(&sorted.kept, &cache, request);
-        // Rows from the first one that is not covered on stay, whatever is to become of them.
+        // Rows from the first one that the plan does not cover stay in the outbox.
         let uncovered = sorted.kept.get(plan.covered);
         let last_seq = uncovered.map_or(head.last_seq, |row| row.seq - 1);
         sorted.kept.truncate(plan.covered);
@@ -158,9 +158,9 @@ impl SqliteStore {
     }
 }
 
-/// Which rows stand at the head of the outbox.
+/// The rows at the head of the outbox.
 struct Head {
-    /// How many there are, up to the most that were asked for.
+    /// Their number, at most that of the request.
     queued: u32,
     /// The last that belongs to the batch.
     last_seq: i64,
@@ -212,7 +212,7 @@ impl Head {
     }
 }
 
-/// Tells the rows that become events from those that are rejected or repeated.
+/// Sorts the rows into those that become events and those that are rejected or repeated.
 async fn sort(
     tx: &mut SqliteConnection,
     batch: Vec<Verdict>,
@@ -285,8 +285,8 @@ async fn keep_keys(tx: &mut SqliteConnection, kept: &[OutboxRow], now: Timestamp
     Ok(())
 }
 
-/// Moves rows to `postrider_rejected`, except that they are still to be deleted. An id that
-/// stands there already, which only an application that sets ids can bring about, is replaced.
+/// Copies rows to `postrider_rejected`; the caller deletes them. An id that is there already is
+/// replaced: only an application that sets ids can cause that.
 async fn reject(
     tx: &mut SqliteConnection,
     rejected: &[(i64, EventId, String)],
@@ -315,8 +315,8 @@ async fn reject(
     Ok(())
 }
 
-/// Turns rows into events, one statement for each run of rows without a gap: what was worked out
-/// for a row is found in the parameter by its distance from the first.
+/// Turns rows into events, one statement for each run of rows without a gap. The parameter has the
+/// computed values of all rows, each at the distance of its `seq` from the first.
 async fn keep_events(tx: &mut SqliteConnection, kept: &[OutboxRow], now: Timestamp) -> Result<()> {
     for run in kept.chunk_by(|a, b| a.seq + 1 == b.seq) {
         let mut packed = Vec::with_capacity(run.len() * 36);
@@ -383,7 +383,7 @@ async fn make_deliveries(
     Ok(())
 }
 
-/// Takes the rows up to this one out of the outbox: all of them were read in this transaction.
+/// Deletes the outbox rows up to this one: all of them were read in this transaction.
 async fn delete_through(tx: &mut SqliteConnection, last_seq: i64) -> Result<()> {
     sqlx::query(
         "-- postrider: fan_out_done

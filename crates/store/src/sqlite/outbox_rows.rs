@@ -18,7 +18,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// What stands between two fields.
+/// The byte between two fields.
 const SEPARATOR: u8 = 0xff;
 
 /// A row as it was read.
@@ -138,7 +138,7 @@ fn number(digits: &[u8]) -> Option<i64> {
     str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// What is to become of a row.
+/// The decision about a row.
 pub(super) enum Verdict {
     /// It can become an event.
     Accepted(OutboxRow),

@@ -40,7 +40,7 @@ mod state;
 mod tests;
 mod window;
 
-use crate::profiles::Policy;
+use crate::settings::HookDefaults;
 use crate::tuning::{ConcurrencyTuning, Tuning};
 pub(crate) use attempt_end::AttemptEnd;
 #[cfg(test)]
@@ -61,7 +61,7 @@ use tokio::time::sleep;
 #[derive(Debug)]
 pub(crate) struct Admission {
     clock: Arc<dyn MonotonicClock>,
-    back_off_after: u32,
+    defaults: Arc<HookDefaults>,
     concurrency: ConcurrencyTuning,
     state: Mutex<AdmissionState>,
     /// Wakes one sender: a delivery may start.
@@ -74,18 +74,17 @@ pub(crate) struct Admission {
 
 impl Admission {
     /// An empty queue for `places` senders. A hook has at most `per_hook` in flight, unless it
-    /// sets its own cap, and is backed off after `back_off_after` failures in a row, unless it
-    /// or its profile says otherwise.
+    /// sets its own cap, and is backed off as `defaults`, its profile or the hook itself says.
     pub(crate) fn new(
         per_hook: u32,
         places: u32,
-        back_off_after: u32,
+        defaults: Arc<HookDefaults>,
         tuning: Tuning,
         clock: Arc<dyn MonotonicClock>,
     ) -> Self {
         Self {
             clock,
-            back_off_after,
+            defaults,
             concurrency: tuning.concurrency,
             state: Mutex::new(AdmissionState::new(per_hook, places, tuning)),
             startable: Notify::new(),
@@ -98,7 +97,7 @@ impl Admission {
     pub(crate) fn push(&self, leased: Vec<HookRequest>) {
         self.update(|state, now| {
             for delivery in leased {
-                let back_off_after = Policy::back_off_after(&delivery.hook, self.back_off_after);
+                let back_off_after = self.defaults.back_off_after(&delivery.hook);
                 state.push(delivery, back_off_after, now);
             }
         });

@@ -103,7 +103,13 @@ impl Model {
         tuning.concurrency.least_per_core = u32::MAX;
         let hooks = (0..HOOKS).map(|n| (id(n), testing::hook(id(n), "http://127.0.0.1:1/")));
         Self {
-            admission: Admission::new(PER_HOOK, PLACES, BACK_OFF_AFTER, tuning, clock.clone()),
+            admission: Admission::new(
+                PER_HOOK,
+                PLACES,
+                testing::backing_off_after(BACK_OFF_AFTER),
+                tuning,
+                clock.clone(),
+            ),
             clock,
             hooks: hooks.collect(),
             version: 1,

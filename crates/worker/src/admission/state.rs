@@ -7,6 +7,8 @@ mod capacity;
 mod gated;
 #[cfg(debug_assertions)]
 mod invariants;
+#[cfg(test)]
+mod sums;
 
 use super::attempt_end::AttemptEnd;
 use super::blocked::Blocked;
@@ -17,6 +19,8 @@ use postrider_core::{Hook, HookId, Timestamp};
 use postrider_store::{HookCache, HookPhase, HookRequest};
 use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
+#[cfg(test)]
+pub(super) use sums::Sums;
 
 /// The admission of all hooks.
 #[derive(Debug)]

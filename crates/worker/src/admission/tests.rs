@@ -1,5 +1,6 @@
+use super::state::Sums;
 use super::*;
-use crate::testing::{self, leased_for, now};
+use crate::testing::{self, backing_off_after, leased_for, now};
 use postrider_core::{HookStatus, Phase, TestMonotonicClock};
 use postrider_store::OwnershipAnswer;
 use std::ops::Deref;
@@ -27,7 +28,13 @@ impl TestAdmission {
     fn tuned(per_hook: u32, places: u32, back_off_after: u32, tuning: Tuning) -> Self {
         let clock = Arc::new(TestMonotonicClock::default());
         Self {
-            admission: Admission::new(per_hook, places, back_off_after, tuning, clock.clone()),
+            admission: Admission::new(
+                per_hook,
+                places,
+                backing_off_after(back_off_after),
+                tuning,
+                clock.clone(),
+            ),
             clock,
         }
     }
@@ -45,6 +52,10 @@ impl TestAdmission {
     fn start(&self) -> Vec<HookId> {
         let started = std::iter::from_fn(|| self.try_next());
         started.map(|delivery| delivery.hook.id).collect()
+    }
+
+    fn sums(&self) -> Sums {
+        self.lock().sums()
     }
 
     /// How many more deliveries of a hook may be leased.
@@ -106,6 +117,12 @@ fn a_hook_that_has_shown_nothing_starts_no_more_than_what_backs_it_off() {
 fn what_a_hook_has_shown_is_remembered_for_a_while() {
     let admission = TestAdmission::new(64, 256, 5);
     accept_one(&admission, hook(1));
+    admission.fill(hook(1), 64);
+    assert_eq!(admission.start().len(), 64);
+    for _ in 0..64 {
+        admission.ended(hook(1), AttemptEnd::Accepted);
+    }
+    assert_eq!(admission.sums().hooks, 0, "only its answer is remembered");
     admission.fill(hook(1), 64);
     assert_eq!(admission.start().len(), 64);
     for _ in 0..64 {
@@ -174,13 +191,15 @@ fn a_hook_that_answers_nothing_earns_no_window_and_delays_no_other() {
     assert_eq!(admission.left(hook(1)), 0);
     assert_eq!(admission.counts(), (2, 2));
     // What others queue counts: a stalled hook's does not.
-    admission.fill(hook(2), 3);
-    assert_eq!(admission.left(hook(2)), 1);
+    admission.fill(hook(1), 6);
+    admission.fill(hook(2), 2);
+    assert_eq!(admission.left(hook(2)), 2);
+    assert_eq!(admission.sums().stalled, 0);
     assert!(!admission.is_low(), "more than half of both windows");
     admission.advance(101);
-    assert_eq!(admission.left(hook(2)), 1);
-    admission.start();
-    assert!(admission.is_low());
+    assert_eq!(admission.left(hook(2)), 2);
+    assert_eq!(admission.sums().stalled, 8);
+    assert!(admission.is_low(), "only what hook 2 has queued counts");
 }
 
 #[test]
@@ -394,18 +413,21 @@ fn hooks_that_do_not_answer_hold_half_of_the_places() {
         admission.fill(hook(n), 9);
     }
     assert_eq!(admission.start(), [1, 2, 3, 4, 5, 6, 1, 2].map(hook));
+    assert_eq!(admission.sums().slow, 8);
     assert_eq!(admission.may_start(hook(3)), Err(Blocked::SlowShare));
     // One that answers frees its places and has others.
     admission.ended(hook(1), AttemptEnd::Accepted);
     let started = admission.start();
     assert_eq!(started.iter().filter(|id| **id == hook(1)).count(), 3);
-    assert_eq!(admission.counts().1, 12);
+    assert_eq!((admission.sums().slow, admission.counts().1), (8, 12));
     assert_eq!(admission.may_start(hook(1)), Err(Blocked::HookCap));
     assert_eq!(admission.may_start(hook(3)), Err(Blocked::SlowShare));
     // When it stops answering its places count again: one that becomes free is not enough.
     admission.advance(2_000);
     admission.capacity(now());
+    assert_eq!(admission.sums().slow, 12, "the four of hook 1, too");
     admission.ended(hook(2), AttemptEnd::Silent);
+    assert_eq!(admission.sums().slow, 11);
     assert_eq!(admission.start(), []);
     assert_eq!(admission.may_start(hook(3)), Err(Blocked::SlowShare));
 }
@@ -432,14 +454,20 @@ fn requests_that_wait_remotely_do_not_count_against_the_concurrency_limit() {
 /// Turns must not be given twice to a hook that answers while it is parked.
 #[test]
 fn a_parked_hook_that_answers_has_one_turn() {
-    let admission = TestAdmission::new(4, 4, 5);
+    let admission = TestAdmission::new(4, 8, 5);
     admission.fill(hook(1), 9);
     admission.fill(hook(2), 9);
     assert_eq!(admission.start(), [1, 2, 1, 2].map(hook));
+    assert_eq!(admission.sums().parked, [1, 2].map(hook));
     for _ in 0..3 {
         admission.ended(hook(1), AttemptEnd::Refused);
         admission.recorded(&failures(1), &[]);
         admission.start();
+        let mut parked = admission.sums().parked;
+        let count = parked.len();
+        parked.sort();
+        parked.dedup();
+        assert_eq!(parked.len(), count, "a hook is parked twice");
     }
-    assert_eq!(admission.counts().1, 4);
+    assert_eq!(admission.counts(), (7, 8), "each has its cap in flight");
 }

@@ -1,29 +1,28 @@
-//! What receivers see: how a request is built and how an answer is judged, by profile.
+//! Profiles: how requests are built and answers judged.
 //!
-//! A profile is data and three functions, in a file of its own; adding one means that file and
-//! its entry in [`PROFILES`]. The rest of the worker knows none by name.
+//! A profile is data and a [`Format`]. The worker has one of its own, Standard Webhooks; those of
+//! compatible systems are handed in at start ([`Profiles::with`]) and not known here by name.
 
-mod misskey;
-mod options;
 mod policy;
-mod solapi;
+mod registry;
 mod standard;
-mod thulium;
 
-pub use options::{MisskeyOptions, ProfileOptions, SolapiOptions};
 pub use policy::{DisableWhen, Policy};
+pub use registry::Profiles;
 
 use crate::client::{Request, Target};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use postrider_core::{AliasForm, Event, Hook, Outcome, Signer, Timestamp};
+use postrider_core::{AliasForm, Batching, Event, Hook, Outcome, Signer, Timestamp};
 use postrider_store::Delivery;
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A delivery format and its policy.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub struct Profile {
     /// Its name, as hooks carry it.
     pub name: &'static str,
@@ -37,12 +36,41 @@ pub struct Profile {
     pub user_agent: &'static str,
     /// What holds for its hooks.
     pub policy: Policy,
+    /// How its requests are built and their answers judged.
+    pub format: Arc<dyn Format>,
+}
+
+/// How the requests of a profile are built and their answers judged.
+pub trait Format: Send + Sync {
     /// The headers that all requests of a hook have; `None` when one of them is malformed.
-    pub shared: fn(&Hook, &ProfileOptions) -> Option<HeaderMap>,
+    fn shared(&self, hook: &Hook) -> Option<HeaderMap>;
+
     /// Builds the body of one attempt, and sets the headers that only this attempt has.
-    pub build: fn(&Prepared, &Sending<'_>, &mut HeaderMap) -> Bytes,
-    /// Judges the answer.
-    pub judge: fn(StatusCode, &HeaderMap, Timestamp) -> Outcome,
+    fn build(&self, prepared: &Prepared, sending: &Sending<'_>, headers: &mut HeaderMap) -> Bytes;
+
+    /// Judges the answer that was received at `now`.
+    fn judge(&self, status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Outcome {
+        standard::judge(status, headers, now)
+    }
+
+    /// Whether any hook of the profile may get several events in one request.
+    fn batches_any(&self) -> bool {
+        false
+    }
+
+    /// How the events of this hook are batched; `None` when each request has one event.
+    fn batching(&self, hook: &Hook) -> Option<Batching> {
+        let _ = hook;
+        None
+    }
+}
+
+impl fmt::Debug for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Profile")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a hook's secret is to a profile.
@@ -104,35 +132,13 @@ impl Sending<'_> {
     }
 }
 
-/// What requests say that they come from, unless their profile has another name for it.
-pub(crate) const USER_AGENT: &str = concat!("Postrider/", env!("CARGO_PKG_VERSION"));
-
-/// Every profile there is.
-pub const PROFILES: &[Profile] = &[
-    standard::PROFILE,
-    solapi::PROFILE,
-    thulium::PROFILE,
-    misskey::PROFILE,
-];
-
-impl Profile {
-    /// The profile of this name.
-    pub fn named(name: &str) -> Option<&'static Self> {
-        PROFILES.iter().find(|profile| profile.name == name)
-    }
-
-    /// The profile of a hook; one that is not known here cannot be sent to, and has the policy
-    /// of the first.
-    pub(crate) fn of(hook: &Hook) -> &'static Self {
-        Self::named(&hook.profile).unwrap_or(&standard::PROFILE)
-    }
-}
+/// The `User-Agent` of requests whose profile has no other.
+pub const USER_AGENT: &str = concat!("Postrider/", env!("CARGO_PKG_VERSION"));
 
 /// What all requests of a hook share, worked out once for each version of it.
 #[derive(Clone, Debug)]
 pub struct Prepared {
-    pub(crate) profile: &'static Profile,
-    pub(crate) options: ProfileOptions,
+    pub(crate) profile: Arc<Profile>,
     pub(crate) signer: Signer,
     target: Target,
     headers: HeaderMap,
@@ -167,20 +173,20 @@ impl Prepared {
     pub fn new(
         hook: &Hook,
         longest: Duration,
-        options: &ProfileOptions,
+        profiles: &Profiles,
         now: Timestamp,
     ) -> Result<Self, PrepareError> {
-        let profile = Profile::named(&hook.profile)
+        let profile = profiles
+            .named(&hook.profile)
             .ok_or_else(|| PrepareError::UnknownProfile(hook.profile.clone()))?;
         let url = postrider_core::parse_hook_url(&hook.url)?;
         let own = hook.settings.timeout.map(|own| own.get());
         let timeout = own.or(profile.policy.timeout).unwrap_or(longest);
         Ok(Self {
-            profile,
-            options: options.clone(),
+            profile: profile.clone(),
             signer: hook.credentials.signer(now),
             target: Target::of(&url).ok_or(PrepareError::Url)?,
-            headers: (profile.shared)(hook, options).ok_or(PrepareError::Header)?,
+            headers: profile.format.shared(hook).ok_or(PrepareError::Header)?,
             timeout: timeout.min(longest),
             version: hook.version,
             valid_until: hook
@@ -212,7 +218,7 @@ impl Prepared {
         }
         let agent = HeaderValue::from_static(self.profile.user_agent);
         headers.insert(header::USER_AGENT, agent);
-        let body = (self.profile.build)(self, sending, &mut headers);
+        let body = self.profile.format.build(self, sending, &mut headers);
         Request {
             target: self.target.clone(),
             headers,
@@ -224,7 +230,7 @@ impl Prepared {
 
 /// The headers that a hook sets for itself, with its HTTP Basic credentials and the type of the
 /// body; `None` when one of them is malformed.
-fn own_headers(hook: &Hook, content_type: &'static str) -> Option<HeaderMap> {
+pub fn own_headers(hook: &Hook, content_type: &'static str) -> Option<HeaderMap> {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     let basic = hook.credentials.basic.as_ref();
@@ -245,14 +251,14 @@ fn own_headers(hook: &Hook, content_type: &'static str) -> Option<HeaderMap> {
 }
 
 /// A header's value that is never shown.
-fn secret_value(text: &str) -> Option<HeaderValue> {
+pub fn secret_value(text: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_bytes(text.as_bytes()).ok()?;
     value.set_sensitive(true);
     Some(value)
 }
 
 /// What a hook has set of what only its profile knows.
-fn setting<'a>(hook: &'a Hook, name: &str) -> Option<&'a str> {
+pub fn profile_setting<'a>(hook: &'a Hook, name: &str) -> Option<&'a str> {
     hook.settings.profile.get(name)?.as_str()
 }
 

@@ -1,22 +1,37 @@
 //! The profile `standard`: Standard Webhooks 1.0.0.
 
-use super::{Policy, Prepared, Profile, SecretUse, Sending, USER_AGENT, own_headers};
+use super::{Format, Policy, Prepared, Profile, SecretUse, Sending, USER_AGENT, own_headers};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use postrider_core::{Outcome, Timestamp, standard_body};
+use postrider_core::{Hook, Outcome, Timestamp, standard_body};
+use std::sync::Arc;
 use std::time::Duration;
 
-pub(super) const PROFILE: Profile = Profile {
-    name: "standard",
-    alias: None,
-    secret: SecretUse::Signs,
-    settings: &[],
-    user_agent: USER_AGENT,
-    policy: Policy::CONFIGURED,
-    shared: |hook, _| own_headers(hook, "application/json"),
-    build,
-    judge,
-};
+/// The standard profile.
+pub(super) fn profile() -> Profile {
+    Profile {
+        name: "standard",
+        alias: None,
+        secret: SecretUse::Signs,
+        settings: &[],
+        user_agent: USER_AGENT,
+        policy: Policy::CONFIGURED,
+        format: Arc::new(Standard),
+    }
+}
+
+/// The format of Standard Webhooks.
+struct Standard;
+
+impl Format for Standard {
+    fn shared(&self, hook: &Hook) -> Option<HeaderMap> {
+        own_headers(hook, "application/json")
+    }
+
+    fn build(&self, prepared: &Prepared, sending: &Sending<'_>, headers: &mut HeaderMap) -> Bytes {
+        build(prepared, sending, headers)
+    }
+}
 
 const ID: HeaderName = HeaderName::from_static("webhook-id");
 const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");

@@ -1,7 +1,7 @@
 //! How Thulium's API says no: `{"request_id":…,"errors":[{"message":…,"code":…}]}`, with all
 //! that is wrong at once, in English or, if the caller prefers it, in Polish.
 
-use crate::dialects::body::NotTaken;
+use postrider_api::BodyRefused;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use postrider_core::Timestamp;
@@ -33,7 +33,7 @@ pub(super) enum Fault {
 
 /// A refusal: the status, and all that is wrong.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct ThuliumRefusal {
     status: StatusCode,
     faults: Vec<Fault>,
     is_polish: bool,
@@ -156,12 +156,12 @@ impl Fault {
     }
 }
 
-impl From<NotTaken> for Fault {
-    fn from(problem: NotTaken) -> Self {
+impl From<BodyRefused> for Fault {
+    fn from(problem: BodyRefused) -> Self {
         match problem {
-            NotTaken::TooLarge => Self::TooLarge,
-            NotTaken::Incomplete => Self::Incomplete,
-            NotTaken::Busy => Self::Busy,
+            BodyRefused::TooLarge => Self::TooLarge,
+            BodyRefused::Incomplete => Self::Incomplete,
+            BodyRefused::Busy => Self::Busy,
         }
     }
 }
@@ -192,13 +192,13 @@ impl Asked {
     }
 
     /// A refusal for one reason.
-    pub(super) fn refused(&self, fault: impl Into<Fault>) -> Refusal {
+    pub(super) fn refused(&self, fault: impl Into<Fault>) -> ThuliumRefusal {
         self.refused_for_all(vec![fault.into()])
     }
 
     /// A refusal for these reasons, the first of which decides the status.
-    pub(super) fn refused_for_all(&self, faults: Vec<Fault>) -> Refusal {
-        Refusal {
+    pub(super) fn refused_for_all(&self, faults: Vec<Fault>) -> ThuliumRefusal {
+        ThuliumRefusal {
             status: faults
                 .first()
                 .map_or(StatusCode::BAD_REQUEST, Fault::status),
@@ -216,7 +216,7 @@ fn prefers_polish(languages: &str) -> bool {
     tag.trim().eq_ignore_ascii_case("pl")
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for ThuliumRefusal {
     fn into_response(self) -> Response {
         let told = self.faults.iter().map(|fault| {
             let (code, english, polish) = fault.says();
@@ -245,18 +245,18 @@ impl IntoResponse for Refusal {
 
 /// What there is at a path without a route.
 pub(super) async fn no_route(
-    desk: axum::extract::State<std::sync::Arc<crate::dialects::Desk>>,
+    registrar: axum::extract::State<std::sync::Arc<postrider_api::Registrar>>,
     headers: HeaderMap,
-) -> Refusal {
-    Asked::of(&headers, desk.now()).refused(Fault::NoRoute)
+) -> ThuliumRefusal {
+    Asked::of(&headers, registrar.now()).refused(Fault::NoRoute)
 }
 
 /// What a route answers to methods it does not have.
 pub(super) async fn no_method(
-    desk: axum::extract::State<std::sync::Arc<crate::dialects::Desk>>,
+    registrar: axum::extract::State<std::sync::Arc<postrider_api::Registrar>>,
     headers: HeaderMap,
-) -> Refusal {
-    Asked::of(&headers, desk.now()).refused(Fault::NoMethod)
+) -> ThuliumRefusal {
+    Asked::of(&headers, registrar.now()).refused(Fault::NoMethod)
 }
 
 #[cfg(test)]

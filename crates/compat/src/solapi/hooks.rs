@@ -3,12 +3,13 @@
 //! Of a secret only the SHA-1 is kept: it is what is shown, and what deliveries carry.
 
 use super::query::{Held, Kind};
-use super::refusal::Refusal;
-use super::request::Call;
-use super::{EventEntry, NAME, shown_date};
-use crate::dialects::Desk;
-use crate::dialects::id::Id;
-use axum::Json;
+use super::refusal::SolapiRefusal;
+use super::request::SolapiRequest;
+use super::events::EventEntry;
+use super::{NAME, shown_date};
+use postrider_api::Registrar;
+use postrider_api::PathId;
+use axum::{Extension, Json};
 use axum::extract::State;
 use axum::http::StatusCode;
 use postrider_core::{
@@ -53,7 +54,7 @@ pub(super) struct Created {
 /// A hook as every other answer shows it: the same in another order.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Item {
+pub(super) struct SolapiItem {
     secret: Option<String>,
     status: &'static str,
     fail_count: u32,
@@ -67,9 +68,9 @@ pub(super) struct Item {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Page {
+pub(super) struct SolapiPage {
     limit: usize,
-    webhook_list: Vec<Item>,
+    webhook_list: Vec<SolapiItem>,
     start_key: Option<String>,
     next_key: Option<String>,
 }
@@ -89,19 +90,20 @@ const FIELDS: &[(&str, Kind)] = &[
 
 /// Registers a hook.
 pub(super) async fn create(
-    State(desk): State<Arc<Desk>>,
-    call: Call,
-) -> Result<Json<Created>, Refusal> {
+    State(registrar): State<Arc<Registrar>>,
+    Extension(entries): Extension<Arc<[EventEntry]>>,
+    call: SolapiRequest,
+) -> Result<Json<Created>, SolapiRefusal> {
     let body = &call.body;
-    let required = |name| text(body, name)?.ok_or_else(|| Refusal::invalid(name, "is required"));
+    let required = |name| text(body, name)?.ok_or_else(|| SolapiRefusal::invalid(name, "is required"));
     let event_id = required("eventId")?;
     let url = checked_url(required("url")?)?;
     let token = secret(body)?.flatten();
     let hook = NewHook {
-        alias: Some(ALIAS.draw(desk.now())),
+        alias: Some(ALIAS.draw(registrar.now())),
         account: call.account.clone(),
         url,
-        events: vec![pattern_of(&desk, &event_id)?],
+        events: vec![pattern_of(&entries, &event_id)?],
         profile: NAME.to_owned(),
         settings: HookSettings {
             profile: settings(&event_id, body),
@@ -113,7 +115,7 @@ pub(super) async fn create(
         },
         at_most: None,
     };
-    let made = desk.create(hook, NAME).await?;
+    let made = registrar.create(hook, NAME).await?;
     Ok(Json(Created {
         secret: token,
         status: ACTIVE,
@@ -128,11 +130,11 @@ pub(super) async fn create(
 }
 
 /// Lists hooks, the youngest first.
-pub(super) async fn list(State(desk): State<Arc<Desk>>, call: Call) -> Result<Json<Page>, Refusal> {
+pub(super) async fn list(State(registrar): State<Arc<Registrar>>, call: SolapiRequest) -> Result<Json<SolapiPage>, SolapiRefusal> {
     let filter = call.query.filter(FIELDS)?;
     let mut asked = Vec::new();
     let from = filter.start_key.clone();
-    desk.each(NAME, &call.account, from, |registered| {
+    registrar.each(NAME, &call.account, from, |registered| {
         let hook = &registered.hook;
         let matches = filter.matches(|field| match field {
             "eventId" => Some(Held::Text(event_id_of(hook))),
@@ -142,7 +144,7 @@ pub(super) async fn list(State(desk): State<Arc<Desk>>, call: Call) -> Result<Js
             _ => Some(Held::Time(hook.updated_at)),
         });
         if matches {
-            asked.push(Item::of(registered));
+            asked.push(SolapiItem::of(registered));
         }
         // One more than the page holds, with which the next begins.
         asked.len() <= filter.limit
@@ -152,7 +154,7 @@ pub(super) async fn list(State(desk): State<Arc<Desk>>, call: Call) -> Result<Js
         true => asked.pop().map(|item| item.webhook_id),
         false => None,
     };
-    Ok(Json(Page {
+    Ok(Json(SolapiPage {
         limit: filter.limit,
         start_key: asked.first().map(|item| item.webhook_id.clone()),
         next_key,
@@ -162,27 +164,28 @@ pub(super) async fn list(State(desk): State<Arc<Desk>>, call: Call) -> Result<Js
 
 /// Shows one hook.
 pub(super) async fn show(
-    State(desk): State<Arc<Desk>>,
-    Id(id): Id,
-    call: Call,
-) -> Result<Json<Item>, Refusal> {
-    Ok(Json(Item::of(find(&desk, &call, &id).await?)))
+    State(registrar): State<Arc<Registrar>>,
+    PathId(id): PathId,
+    call: SolapiRequest,
+) -> Result<Json<SolapiItem>, SolapiRefusal> {
+    Ok(Json(SolapiItem::of(find(&registrar, &call, &id).await?)))
 }
 
 /// Changes a hook.
 pub(super) async fn update(
-    State(desk): State<Arc<Desk>>,
-    Id(id): Id,
-    call: Call,
-) -> Result<Json<Item>, Refusal> {
-    let hook = find(&desk, &call, &id).await?.hook;
+    State(registrar): State<Arc<Registrar>>,
+    Extension(entries): Extension<Arc<[EventEntry]>>,
+    PathId(id): PathId,
+    call: SolapiRequest,
+) -> Result<Json<SolapiItem>, SolapiRefusal> {
+    let hook = find(&registrar, &call, &id).await?.hook;
     let mut edit = HookEdit {
         url: text(&call.body, "url")?.map(checked_url).transpose()?,
         token: secret(&call.body)?,
         ..HookEdit::default()
     };
     if let Some(event_id) = text(&call.body, "eventId")? {
-        edit.events = Some(vec![pattern_of(&desk, &event_id)?]);
+        edit.events = Some(vec![pattern_of(&entries, &event_id)?]);
         edit.profile = settings(&event_id, &Map::new());
     }
     edit.status = match text(&call.body, "status")?.as_deref() {
@@ -191,30 +194,30 @@ pub(super) async fn update(
         // A hook that was switched off after its failures keeps the reason.
         Some(INACTIVE) if hook.status == HookStatus::Active => Some(HookStatus::Paused),
         Some(INACTIVE) => None,
-        Some(_) => return Err(Refusal::invalid("status", "must be ACTIVE or INACTIVE")),
+        Some(_) => return Err(SolapiRefusal::invalid("status", "must be ACTIVE or INACTIVE")),
     };
-    desk.edit(hook.id, edit, NAME).await?;
-    Ok(Json(Item::of(find(&desk, &call, &id).await?)))
+    registrar.edit(hook.id, edit, NAME).await?;
+    Ok(Json(SolapiItem::of(find(&registrar, &call, &id).await?)))
 }
 
 /// Deletes a hook, and shows it as it was.
 pub(super) async fn delete(
-    State(desk): State<Arc<Desk>>,
-    Id(id): Id,
-    call: Call,
-) -> Result<Json<Item>, Refusal> {
-    let registered = find(&desk, &call, &id).await?;
-    desk.remove(registered.hook.id, NAME).await?;
-    Ok(Json(Item::of(registered)))
+    State(registrar): State<Arc<Registrar>>,
+    PathId(id): PathId,
+    call: SolapiRequest,
+) -> Result<Json<SolapiItem>, SolapiRefusal> {
+    let registered = find(&registrar, &call, &id).await?;
+    registrar.remove(registered.hook.id, NAME).await?;
+    Ok(Json(SolapiItem::of(registered)))
 }
 
 /// Sends a report of nothing to a URL, and tells whether it was taken.
 pub(super) async fn test(
-    State(desk): State<Arc<Desk>>,
-    call: Call,
-) -> Result<Json<Tested>, Refusal> {
-    let url = text(&call.body, "url")?.ok_or_else(|| Refusal::invalid("url", "is required"))?;
-    let now = desk.now();
+    State(registrar): State<Arc<Registrar>>,
+    call: SolapiRequest,
+) -> Result<Json<Tested>, SolapiRefusal> {
+    let url = text(&call.body, "url")?.ok_or_else(|| SolapiRefusal::invalid("url", "is required"))?;
+    let now = registrar.now();
     let hook = Hook {
         id: HookId::draw(now),
         alias: None,
@@ -235,11 +238,11 @@ pub(super) async fn test(
         updated_at: now,
         version: 0,
     };
-    desk.count_test(&hook.account)?;
-    let attempt = desk.test(&hook, SAMPLE_TYPE, SAMPLE).await?;
+    registrar.count_test(&hook.account)?;
+    let attempt = registrar.test(&hook, SAMPLE_TYPE, SAMPLE).await?;
     match attempt.error() {
         None => Ok(Json(Tested { message: "Success" })),
-        Some(why) => Err(Refusal::new(
+        Some(why) => Err(SolapiRefusal::new(
             StatusCode::BAD_REQUEST,
             "WebhookTestFailed",
             format!("the test was not taken: {why}"),
@@ -247,12 +250,12 @@ pub(super) async fn test(
     }
 }
 
-async fn find(desk: &Desk, call: &Call, id: &str) -> Result<RegisteredHook, Refusal> {
-    let found = desk.find(NAME, &call.account, id).await?;
-    found.ok_or_else(|| Refusal::not_found("webhook", id))
+async fn find(registrar: &Registrar, call: &SolapiRequest, id: &str) -> Result<RegisteredHook, SolapiRefusal> {
+    let found = registrar.find(NAME, &call.account, id).await?;
+    found.ok_or_else(|| SolapiRefusal::not_found("webhook", id))
 }
 
-impl Item {
+impl SolapiItem {
     fn of(registered: RegisteredHook) -> Self {
         let hook = registered.hook;
         Self {
@@ -288,14 +291,14 @@ fn event_id_of(hook: &Hook) -> &str {
 }
 
 /// What the hook is given for the id of an event.
-fn pattern_of(desk: &Desk, event_id: &str) -> Result<EventPattern, Refusal> {
+fn pattern_of(entries: &[EventEntry], event_id: &str) -> Result<EventPattern, SolapiRefusal> {
     let known = |entry: &&EventEntry| entry.id == event_id;
-    let entry = desk.settings().solapi_events.iter().find(known);
-    let entry = entry.ok_or_else(|| Refusal::not_found("event", event_id))?;
+    let entry = entries.iter().find(known);
+    let entry = entry.ok_or_else(|| SolapiRefusal::not_found("event", event_id))?;
     entry
         .event_type
         .parse()
-        .map_err(|_| Refusal::not_found("event", event_id))
+        .map_err(|_| SolapiRefusal::not_found("event", event_id))
 }
 
 fn settings(event_id: &str, body: &Map<String, Value>) -> Map<String, Value> {
@@ -308,16 +311,16 @@ fn settings(event_id: &str, body: &Map<String, Value>) -> Map<String, Value> {
 }
 
 /// A member that must be a string; `None` when it is missing or null.
-fn text(body: &Map<String, Value>, name: &str) -> Result<Option<String>, Refusal> {
+fn text(body: &Map<String, Value>, name: &str) -> Result<Option<String>, SolapiRefusal> {
     match body.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.clone())),
-        Some(_) => Err(Refusal::invalid(name, "must be a string")),
+        Some(_) => Err(SolapiRefusal::invalid(name, "must be a string")),
     }
 }
 
 /// The hash of the secret: `Some(None)` takes it away, `None` leaves it.
-fn secret(body: &Map<String, Value>) -> Result<Option<Option<String>>, Refusal> {
+fn secret(body: &Map<String, Value>) -> Result<Option<Option<String>>, SolapiRefusal> {
     if !body.contains_key("secret") {
         return Ok(None);
     }
@@ -326,15 +329,15 @@ fn secret(body: &Map<String, Value>) -> Result<Option<Option<String>>, Refusal> 
         Some(secret) if secret.is_empty() => Ok(Some(None)),
         Some(secret) if secret.len() > SECRET_MAX_BYTES => {
             let rule = format!("must be at most {SECRET_MAX_BYTES} bytes long");
-            Err(Refusal::invalid("secret", &rule))
+            Err(SolapiRefusal::invalid("secret", &rule))
         }
         Some(secret) => Ok(Some(Some(sha1_hex(&secret)))),
     }
 }
 
-fn checked_url(url: String) -> Result<String, Refusal> {
+fn checked_url(url: String) -> Result<String, SolapiRefusal> {
     match parse_hook_url(&url) {
         Ok(_) => Ok(url),
-        Err(problem) => Err(Refusal::invalid("url", &problem.to_string())),
+        Err(problem) => Err(SolapiRefusal::invalid("url", &problem.to_string())),
     }
 }

@@ -5,12 +5,12 @@
 
 use super::params::Params;
 use super::refusal::{
-    ACCESS_DENIED, AUTHENTICATION_FAILED, CREDENTIAL_REQUIRED, PERMISSION_DENIED, Refusal,
+    ACCESS_DENIED, AUTHENTICATION_FAILED, CREDENTIAL_REQUIRED, PERMISSION_DENIED, MisskeyRefusal,
     YOUR_ACCOUNT_SUSPENDED,
 };
 use super::{NAME, Need, need_of};
-use crate::dialects::Desk;
-use crate::dialects::body::take;
+use postrider_api::Registrar;
+use postrider_api::read_body;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, header};
 use postrider_core::{Credential, RegistrantStatus, TokenHash};
@@ -19,44 +19,44 @@ use serde_json::{Map, Value};
 use std::sync::Arc;
 
 /// A call by a caller who is known and may do what it asks for.
-pub(super) struct Call {
+pub(super) struct MisskeyRequest {
     /// Whose hooks it is about.
     pub(super) user: String,
     /// The parameters.
     pub(super) params: Params,
 }
 
-impl FromRequest<Arc<Desk>> for Call {
-    type Rejection = Refusal;
+impl FromRequest<Arc<Registrar>> for MisskeyRequest {
+    type Rejection = MisskeyRefusal;
 
-    async fn from_request(request: Request, desk: &Arc<Desk>) -> Result<Self, Refusal> {
+    async fn from_request(request: Request, registrar: &Arc<Registrar>) -> Result<Self, MisskeyRefusal> {
         let (head, body) = request.into_parts();
         let need = need_of(head.uri.path());
         let mut caller = None;
         let by_header = bearer(&head.headers);
         if let Some(token) = by_header {
-            let allowed = match authenticate(desk, token).await {
-                Ok(credential) => admit(desk, credential, need),
+            let allowed = match authenticate(registrar, token).await {
+                Ok(credential) => admit(registrar, credential, need),
                 Err(refusal) => Err(refusal),
             };
             match allowed {
                 Ok(credential) => caller = Some(credential),
                 Err(refusal) => {
-                    crate::request::drain(body).await;
+                    postrider_api::drain(body).await;
                     return Err(refusal);
                 }
             }
         }
-        let taken = take(desk, &head.headers, body).await?;
+        let taken = read_body(registrar, &head.headers, body).await?;
         let mut members = members(&taken.bytes)?;
         let in_body = members.remove("i");
         let credential = match (caller, in_body) {
             (Some(credential), _) => credential,
             (None, Some(Value::String(token))) => {
-                admit(desk, authenticate(desk, &token).await?, need)?
+                admit(registrar, authenticate(registrar, &token).await?, need)?
             }
             (None, None | Some(Value::Null)) => allow(None, need)?,
-            (None, Some(_)) => return Err(Refusal::Unspeakable),
+            (None, Some(_)) => return Err(MisskeyRefusal::Unspeakable),
         };
         Ok(Self {
             user: credential.account,
@@ -65,22 +65,22 @@ impl FromRequest<Arc<Desk>> for Call {
     }
 }
 
-async fn authenticate(desk: &Desk, token: &str) -> Result<Credential, Refusal> {
+async fn authenticate(registrar: &Registrar, token: &str) -> Result<Credential, MisskeyRefusal> {
     let query = CredentialQuery::Token {
         system: NAME.to_owned(),
         hash: TokenHash::of_registrant(NAME, token),
     };
-    let credential = desk.credential(query).await?;
+    let credential = registrar.credential(query).await?;
     let credential = credential.ok_or(AUTHENTICATION_FAILED)?;
-    desk.used(&credential).await;
+    registrar.used(&credential).await;
     Ok(credential)
 }
 
 /// Lets a caller through who may do what it asks for, and has not done so too often: what takes a
 /// token of the user's own is counted, whatever is asked and whoever is suspended.
-fn admit(desk: &Desk, credential: Credential, need: Need) -> Result<Credential, Refusal> {
+fn admit(registrar: &Registrar, credential: Credential, need: Need) -> Result<Credential, MisskeyRefusal> {
     if need == Need::OwnToken && is_own(&credential) {
-        desk.count_test(&credential.account)?;
+        registrar.count_test(&credential.account)?;
     }
     allow(Some(credential), need)
 }
@@ -91,7 +91,7 @@ fn is_own(credential: &Credential) -> bool {
 }
 
 /// Whether a caller may do what it asks for, in Misskey's order of checks.
-fn allow(credential: Option<Credential>, need: Need) -> Result<Credential, Refusal> {
+fn allow(credential: Option<Credential>, need: Need) -> Result<Credential, MisskeyRefusal> {
     if need == Need::OwnToken && !credential.as_ref().is_some_and(is_own) {
         return Err(ACCESS_DENIED.into());
     }
@@ -117,14 +117,14 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// The members of the body; a body that is empty has none.
-fn members(body: &[u8]) -> Result<Map<String, Value>, Refusal> {
+fn members(body: &[u8]) -> Result<Map<String, Value>, MisskeyRefusal> {
     if body.is_empty() {
         return Ok(Map::new());
     }
     match serde_json::from_slice(body) {
         Ok(Value::Object(members)) => Ok(members),
-        Ok(_) => Err(Refusal::invalid("#/type", "must be object")),
-        Err(_) => Err(Refusal::invalid("#", "must be JSON")),
+        Ok(_) => Err(MisskeyRefusal::invalid("#/type", "must be object")),
+        Err(_) => Err(MisskeyRefusal::invalid("#", "must be JSON")),
     }
 }
 
@@ -174,7 +174,7 @@ mod tests {
             (Some(suspended), OwnToken, Some(ACCESS_DENIED)),
         ] {
             let refused = allow(access.map(credential), need).err();
-            assert_eq!(refused, expected.map(Refusal::from), "{access:?} {need:?}");
+            assert_eq!(refused, expected.map(MisskeyRefusal::from), "{access:?} {need:?}");
         }
     }
 }

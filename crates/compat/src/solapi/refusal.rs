@@ -1,7 +1,7 @@
 //! How SOLAPI's API says no: `{"errorCode":…,"errorMessage":…}`, both never empty.
 
-use crate::dialects::body::NotTaken;
-use crate::dialects::registrar::NotTested;
+use postrider_api::BodyRefused;
+use postrider_api::TestRefused;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use postrider_core::{Credential, RegistrantStatus};
@@ -10,7 +10,7 @@ use serde::Serialize;
 
 /// A refusal.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(super) struct SolapiRefusal {
     status: StatusCode,
     code: &'static str,
     message: String,
@@ -35,7 +35,7 @@ pub(super) struct Scope {
     pub(super) verified: bool,
 }
 
-impl Refusal {
+impl SolapiRefusal {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self {
             status,
@@ -99,21 +99,21 @@ impl Refusal {
     }
 }
 
-impl From<NotTaken> for Refusal {
-    fn from(problem: NotTaken) -> Self {
+impl From<BodyRefused> for SolapiRefusal {
+    fn from(problem: BodyRefused) -> Self {
         let (status, code) = match problem {
-            NotTaken::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "ValidationError"),
-            NotTaken::Incomplete => (StatusCode::REQUEST_TIMEOUT, "ValidationError"),
-            NotTaken::Busy => (StatusCode::TOO_MANY_REQUESTS, "TooManyRequests"),
+            BodyRefused::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "ValidationError"),
+            BodyRefused::Incomplete => (StatusCode::REQUEST_TIMEOUT, "ValidationError"),
+            BodyRefused::Busy => (StatusCode::TOO_MANY_REQUESTS, "TooManyRequests"),
         };
         Self::new(status, code, problem.to_string())
     }
 }
 
-impl From<NotTested> for Refusal {
-    fn from(problem: NotTested) -> Self {
+impl From<TestRefused> for SolapiRefusal {
+    fn from(problem: TestRefused) -> Self {
         match problem {
-            NotTested::TooOften { retry_after } => Self {
+            TestRefused::TooOften { retry_after } => Self {
                 header: Some((header::RETRY_AFTER, HeaderValue::from(retry_after))),
                 ..Self::new(
                     StatusCode::TOO_MANY_REQUESTS,
@@ -121,7 +121,7 @@ impl From<NotTested> for Refusal {
                     format!("too many tests; the next in {retry_after} s"),
                 )
             },
-            NotTested::NotTried(why) => {
+            TestRefused::NotTried(why) => {
                 let message = format!("the test could not be made: {why}");
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
             }
@@ -129,7 +129,7 @@ impl From<NotTested> for Refusal {
     }
 }
 
-impl From<Error> for Refusal {
+impl From<Error> for SolapiRefusal {
     fn from(error: Error) -> Self {
         match error {
             Error::NotFound { .. } => {
@@ -146,7 +146,7 @@ impl From<Error> for Refusal {
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for SolapiRefusal {
     fn into_response(self) -> Response {
         let body = Body {
             error_code: self.code,
@@ -161,13 +161,13 @@ impl IntoResponse for Refusal {
 }
 
 /// What there is at a path without a route.
-pub(super) async fn no_route(uri: Uri) -> Refusal {
+pub(super) async fn no_route(uri: Uri) -> SolapiRefusal {
     let path = format!("/webhook{}", uri.path());
-    Refusal::not_found("resource", &path)
+    SolapiRefusal::not_found("resource", &path)
 }
 
 /// What a route answers to methods it does not have.
-pub(super) async fn no_method(method: Method) -> Refusal {
+pub(super) async fn no_method(method: Method) -> SolapiRefusal {
     let message = format!("this resource cannot be called with {method}");
-    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message)
+    SolapiRefusal::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message)
 }

@@ -5,20 +5,23 @@
 //! Whatever is not 2xx is tried again by SOLAPI's own schedule, and a delivery that has used it
 //! up makes its hook inactive.
 
-use super::{
-    DisableWhen, Policy, Prepared, Profile, ProfileOptions, ProfileSetting, SecretUse, Sending,
-    SettingValues, USER_AGENT, own_headers, secret_value, setting,
-};
+use super::NAME;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use postrider_core::{
     AliasForm, Batching, Hook, Jitter, Outcome, RefusalKind, RetrySchedule, Span, Timestamp,
 };
-use std::sync::LazyLock;
+use postrider_worker::{
+    DisableWhen, Format, Policy, Prepared, Profile, ProfileSetting, SecretUse, Sending, SettingValues,
+    USER_AGENT, own_headers, profile_setting, secret_value,
+};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-pub(super) const PROFILE: Profile = Profile {
-    name: "solapi",
+/// The profile; a report is held back for `batch_window` for its batch to fill.
+pub(super) fn profile(batch_window: Duration) -> Profile {
+    Profile {
+    name: NAME,
     alias: Some(AliasForm::Dated { prefix: "WH01WH" }),
     secret: SecretUse::SentAsSha1,
     settings: &[
@@ -45,13 +48,18 @@ pub(super) const PROFILE: Profile = Profile {
         timeout: Some(Duration::from_secs(5)),
         backs_off: false,
         disables: DisableWhen::WhenExhausted,
-        batches: Some(batches),
-        ..Policy::CONFIGURED
+        keeps_latest: false,
+        keeps_target: false,
     },
-    shared,
-    build,
-    judge,
-};
+    format: Arc::new(Reports { batch_window }),
+    }
+}
+
+/// The format of reports.
+struct Reports {
+    batch_window: Duration,
+}
+
 
 const FORMAT: &str = "format";
 const ENVELOPE: &str = "envelope";
@@ -70,7 +78,7 @@ static SCHEDULE: LazyLock<RetrySchedule> = LazyLock::new(|| {
 });
 
 /// The hash of the secret; without a secret there is no header.
-fn shared(hook: &Hook, _: &ProfileOptions) -> Option<HeaderMap> {
+fn shared(hook: &Hook) -> Option<HeaderMap> {
     let mut headers = own_headers(hook, "application/json")?;
     if let Some(hash) = hook
         .credentials
@@ -83,13 +91,13 @@ fn shared(hook: &Hook, _: &ProfileOptions) -> Option<HeaderMap> {
     Some(headers)
 }
 
-fn build(_: &Prepared, sending: &Sending<'_>, headers: &mut HeaderMap) -> Bytes {
+fn build(sending: &Sending<'_>, headers: &mut HeaderMap) -> Bytes {
     let event = sending.event;
     if let Ok(name) = HeaderValue::from_bytes(event.event_type.as_bytes()) {
         headers.insert(EVENT_NAME, name);
     }
     let retries = sending.number.saturating_sub(1);
-    let enveloped = setting(sending.hook, FORMAT) == Some(ENVELOPE);
+    let enveloped = profile_setting(sending.hook, FORMAT) == Some(ENVELOPE);
     let mut body = String::from("[");
     for event in sending.events() {
         if body.len() > 1 {
@@ -112,16 +120,34 @@ fn build(_: &Prepared, sending: &Sending<'_>, headers: &mut HeaderMap) -> Bytes 
     body.into()
 }
 
-/// As many as the hook takes, if reports are to wait for others.
-fn batches(hook: &Hook, options: &ProfileOptions) -> Option<Batching> {
-    let window = options.solapi.batch_window;
-    let set = setting(hook, BATCH).and_then(|text| text.parse().ok());
-    let most = set.unwrap_or(BATCH_MAX).min(BATCH_MAX);
-    (most > 1 && !window.is_zero()).then_some(Batching { most, window })
+impl Format for Reports {
+    fn shared(&self, hook: &Hook) -> Option<HeaderMap> {
+        shared(hook)
+    }
+
+    fn build(&self, _: &Prepared, sending: &Sending<'_>, headers: &mut HeaderMap) -> Bytes {
+        build(sending, headers)
+    }
+
+    fn judge(&self, status: StatusCode, _: &HeaderMap, _: Timestamp) -> Outcome {
+        judge(status)
+    }
+
+    fn batches_any(&self) -> bool {
+        !self.batch_window.is_zero()
+    }
+
+    /// Up to as many reports as the hook allows, if there is a batch window.
+    fn batching(&self, hook: &Hook) -> Option<Batching> {
+        let window = self.batch_window;
+        let set = profile_setting(hook, BATCH).and_then(|text| text.parse().ok());
+        let most = set.unwrap_or(BATCH_MAX).min(BATCH_MAX);
+        (most > 1 && !window.is_zero()).then_some(Batching { most, window })
+    }
 }
 
-/// 2xx is taken; everything else may be taken later, whatever it says.
-fn judge(status: StatusCode, _: &HeaderMap, _: Timestamp) -> Outcome {
+/// 2xx is accepted; every other answer is retried.
+fn judge(status: StatusCode) -> Outcome {
     let code = status.as_u16();
     match status.is_success() {
         true => Outcome::Accepted { status: code },

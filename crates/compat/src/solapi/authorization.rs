@@ -173,7 +173,7 @@ mod tests {
     }
 
     fn vectors(kind: &str) -> Vec<Value> {
-        let text = include_str!("../../../../../tests/data/vectors.json");
+        let text = include_str!("../../../../tests/data/vectors.json");
         let mut all: Value = serde_json::from_str(text).unwrap();
         let all = all["vectors"].as_array_mut().unwrap();
         let of_kind = |vector: &Value| vector["system"] == "solapi" && vector["kind"] == kind;

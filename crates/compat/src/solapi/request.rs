@@ -4,10 +4,10 @@
 
 use super::authorization::{Authorization, Unproven};
 use super::query::Query;
-use super::refusal::Refusal;
+use super::refusal::SolapiRefusal;
 use super::{NAME, routes_scope};
-use crate::dialects::Desk;
-use crate::dialects::body::{may_be_json, take};
+use postrider_api::Registrar;
+use postrider_api::{may_be_json, read_body};
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, Method, header};
 use postrider_core::{Credential, Proof};
@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use std::sync::Arc;
 
 /// A call by a caller who is known and may do what it asks for.
-pub(super) struct Call {
+pub(super) struct SolapiRequest {
     /// Whose hooks it is about.
     pub(super) account: String,
     /// What stands behind the question mark.
@@ -25,24 +25,24 @@ pub(super) struct Call {
     pub(super) body: Map<String, Value>,
 }
 
-impl FromRequest<Arc<Desk>> for Call {
-    type Rejection = Refusal;
+impl FromRequest<Arc<Registrar>> for SolapiRequest {
+    type Rejection = SolapiRefusal;
 
-    async fn from_request(request: Request, desk: &Arc<Desk>) -> Result<Self, Refusal> {
+    async fn from_request(request: Request, registrar: &Arc<Registrar>) -> Result<Self, SolapiRefusal> {
         let (head, body) = request.into_parts();
         let scope = routes_scope(&head.method, head.uri.path());
-        let allowed = match authenticate(&head.headers, desk).await {
-            Ok(credential) => Refusal::check(&credential, scope).map(|()| credential),
+        let allowed = match authenticate(&head.headers, registrar).await {
+            Ok(credential) => SolapiRefusal::check(&credential, scope).map(|()| credential),
             Err(refusal) => Err(refusal),
         };
         let credential = match allowed {
             Ok(credential) => credential,
             Err(refusal) => {
-                crate::request::drain(body).await;
+                postrider_api::drain(body).await;
                 return Err(refusal);
             }
         };
-        let taken = take(desk, &head.headers, body).await?;
+        let taken = read_body(registrar, &head.headers, body).await?;
         let body = match head.method {
             Method::POST | Method::PUT => members(&head.headers, &taken.bytes)?,
             _ => Map::new(),
@@ -56,55 +56,55 @@ impl FromRequest<Arc<Desk>> for Call {
 }
 
 /// Checks the header, and takes its signature.
-async fn authenticate(headers: &HeaderMap, desk: &Desk) -> Result<Credential, Refusal> {
+async fn authenticate(headers: &HeaderMap, registrar: &Registrar) -> Result<Credential, SolapiRefusal> {
     let header = headers.get(header::AUTHORIZATION);
     let header = header.and_then(|value| value.to_str().ok());
     let authorization = header.and_then(Authorization::parse);
-    let authorization = authorization.ok_or_else(Refusal::unauthorized)?;
+    let authorization = authorization.ok_or_else(SolapiRefusal::unauthorized)?;
     let query = CredentialQuery::Id {
         system: NAME.to_owned(),
         id: authorization.api_key.to_owned(),
     };
-    let unknown = || Refusal::unproven("InvalidAPIKey", "there is no such API key");
-    let credential = desk.credential(query).await?.ok_or_else(unknown)?;
+    let unknown = || SolapiRefusal::unproven("InvalidAPIKey", "there is no such API key");
+    let credential = registrar.credential(query).await?.ok_or_else(unknown)?;
     let Proof::Secret { secret, .. } = &credential.proof else {
         return Err(unknown());
     };
-    let proven = authorization.check(secret, desk.now());
+    let proven = authorization.check(secret, registrar.now());
     let proven = proven.map_err(|problem| match problem {
-        Unproven::Skewed => Refusal::unproven(
+        Unproven::Skewed => SolapiRefusal::unproven(
             "RequestTimeTooSkewed",
             "the date must be in ISO 8601 and within 15 minutes of the server's time",
         ),
-        Unproven::Salt => Refusal::unproven(
+        Unproven::Salt => SolapiRefusal::unproven(
             "SignatureDoesNotMatch",
             "the salt must be 12 to 64 bytes long",
         ),
-        Unproven::Signature => Refusal::unproven(
+        Unproven::Signature => SolapiRefusal::unproven(
             "SignatureDoesNotMatch",
             "the signature is not the HMAC of date and salt under this key's secret",
         ),
     })?;
-    let taken = desk
+    let taken = registrar
         .take_signature(&credential, &proven.signature, proven.until)
         .await?;
     if !taken {
-        return Err(Refusal::unproven(
+        return Err(SolapiRefusal::unproven(
             "DuplicatedSignature",
             "this signature was used before: sign each request with a salt of its own",
         ));
     }
-    desk.used(&credential).await;
+    registrar.used(&credential).await;
     Ok(credential)
 }
 
-fn members(headers: &HeaderMap, body: &[u8]) -> Result<Map<String, Value>, Refusal> {
+fn members(headers: &HeaderMap, body: &[u8]) -> Result<Map<String, Value>, SolapiRefusal> {
     if !may_be_json(headers) {
         let rule = "must be application/json";
-        return Err(Refusal::invalid("Content-Type", rule));
+        return Err(SolapiRefusal::invalid("Content-Type", rule));
     }
     match serde_json::from_slice(body) {
         Ok(Value::Object(members)) => Ok(members),
-        _ => Err(Refusal::invalid("body", "must be a JSON object")),
+        _ => Err(SolapiRefusal::invalid("body", "must be a JSON object")),
     }
 }

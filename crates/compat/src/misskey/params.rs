@@ -1,7 +1,7 @@
 //! The parameters of Misskey's routes, checked as its JSON schemas do: what is missing first,
 //! then each parameter in the order of the schema, told by its place there.
 
-use super::refusal::Refusal;
+use super::refusal::MisskeyRefusal;
 use postrider_core::{EventPattern, parse_hook_url};
 use serde_json::{Map, Value};
 
@@ -16,16 +16,16 @@ const SECRET_MAX_CHARS: usize = 1_024;
 /// The members of a body.
 pub(super) struct Params(pub(super) Map<String, Value>);
 
-type Read<T> = Result<Option<T>, Refusal>;
+type Read<T> = Result<Option<T>, MisskeyRefusal>;
 
 impl Params {
     /// Refuses a body that lacks one of these.
     ///
     /// # Errors
     /// The first that is missing.
-    pub(super) fn require(&self, names: &[&str]) -> Result<(), Refusal> {
+    pub(super) fn require(&self, names: &[&str]) -> Result<(), MisskeyRefusal> {
         match names.iter().find(|name| !self.0.contains_key(**name)) {
-            Some(name) => Err(Refusal::invalid(
+            Some(name) => Err(MisskeyRefusal::invalid(
                 "#/required",
                 format!("must have required property '{name}'"),
             )),
@@ -64,7 +64,7 @@ impl Params {
         let types = types.ok_or_else(|| mistyped("on", "array"))?;
         let pattern = |value: &Value| {
             let Value::String(name) = value else {
-                return Err(Refusal::invalid(
+                return Err(MisskeyRefusal::invalid(
                     "#/properties/on/items/type",
                     "must be string",
                 ));
@@ -90,11 +90,11 @@ impl Params {
     }
 
     /// The id of a hook; it is required wherever there is one.
-    pub(super) fn webhook_id(&self) -> Result<&str, Refusal> {
+    pub(super) fn webhook_id(&self) -> Result<&str, MisskeyRefusal> {
         let id = self.text("webhookId", 0, usize::MAX)?.unwrap_or_default();
         match !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric()) {
             true => Ok(id),
-            false => Err(Refusal::invalid(
+            false => Err(MisskeyRefusal::invalid(
                 "#/properties/webhookId/format",
                 "must match format \"misskey:id\"",
             )),
@@ -102,13 +102,13 @@ impl Params {
     }
 
     /// The type of the event that a test is to send.
-    pub(super) fn test_type(&self) -> Result<&str, Refusal> {
+    pub(super) fn test_type(&self) -> Result<&str, MisskeyRefusal> {
         let name = self.text("type", 0, usize::MAX)?.unwrap_or_default();
         event_of(name, "type").map(|_| name)
     }
 
     /// The URL and the secret that a test is to use instead of the hook's own.
-    pub(super) fn overrides(&self) -> Result<(Option<String>, Option<String>), Refusal> {
+    pub(super) fn overrides(&self) -> Result<(Option<String>, Option<String>), MisskeyRefusal> {
         match self.0.get("override") {
             None => Ok((None, None)),
             Some(Value::Object(members)) => {
@@ -128,11 +128,11 @@ impl Params {
             Some(_) => return Err(mistyped(name, "string")),
         };
         match text.chars().count() {
-            chars if chars < least => Err(Refusal::invalid(
+            chars if chars < least => Err(MisskeyRefusal::invalid(
                 format!("#/properties/{name}/minLength"),
                 format!("must NOT have fewer than {least} characters"),
             )),
-            chars if chars > most => Err(Refusal::invalid(
+            chars if chars > most => Err(MisskeyRefusal::invalid(
                 format!("#/properties/{name}/maxLength"),
                 format!("must NOT have more than {most} characters"),
             )),
@@ -146,26 +146,26 @@ fn url_of(url: Option<&str>, name: &str) -> Read<String> {
     let Some(url) = url else { return Ok(None) };
     match parse_hook_url(url) {
         Ok(_) => Ok(Some(url.to_owned())),
-        Err(problem) => Err(Refusal::invalid(
+        Err(problem) => Err(MisskeyRefusal::invalid(
             format!("#/properties/{name}/format"),
             problem.to_string(),
         )),
     }
 }
 
-fn event_of(name: &str, place: &str) -> Result<EventPattern, Refusal> {
+fn event_of(name: &str, place: &str) -> Result<EventPattern, MisskeyRefusal> {
     let known = EVENTS.contains(&name);
     let pattern = known.then(|| name.parse().ok()).flatten();
     pattern.ok_or_else(|| {
-        Refusal::invalid(
+        MisskeyRefusal::invalid(
             format!("#/properties/{place}/enum"),
             "must be equal to one of the allowed values",
         )
     })
 }
 
-fn mistyped(name: &str, kind: &str) -> Refusal {
-    Refusal::invalid(
+fn mistyped(name: &str, kind: &str) -> MisskeyRefusal {
+    MisskeyRefusal::invalid(
         format!("#/properties/{name}/type"),
         format!("must be {kind}"),
     )
@@ -180,9 +180,9 @@ mod tests {
         Params(body.as_object().cloned().unwrap())
     }
 
-    fn place<T>(read: Result<T, Refusal>) -> String {
+    fn place<T>(read: Result<T, MisskeyRefusal>) -> String {
         match read {
-            Err(Refusal::Known {
+            Err(MisskeyRefusal::Known {
                 info: Some(info), ..
             }) => info.param,
             _ => "none".into(),
@@ -193,7 +193,7 @@ mod tests {
     fn what_is_missing_is_named() {
         let body = params(json!({"name": "n"}));
         assert_eq!(body.require(&["name"]), Ok(()));
-        let missing = Refusal::invalid("#/required", "must have required property 'url'");
+        let missing = MisskeyRefusal::invalid("#/required", "must have required property 'url'");
         assert_eq!(body.require(&["name", "url", "on"]), Err(missing));
     }
 

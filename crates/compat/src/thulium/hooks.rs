@@ -4,10 +4,10 @@
 //! texts.
 
 use super::NAME;
-use super::refusal::{Fault, Refusal};
-use super::request::Call;
-use crate::dialects::Desk;
-use crate::dialects::id::Id;
+use super::refusal::{Fault, ThuliumRefusal};
+use super::request::ThuliumRequest;
+use postrider_api::Registrar;
+use postrider_api::PathId;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -27,7 +27,7 @@ const PASSWORD: &str = "http_auth_password";
 
 /// A hook.
 #[derive(Serialize)]
-pub(super) struct Item {
+pub(super) struct ThuliumItem {
     id: u64,
     actions: Vec<String>,
     subscription_url: String,
@@ -45,9 +45,9 @@ struct Given {
 
 /// Adds a hook.
 pub(super) async fn create(
-    State(desk): State<Arc<Desk>>,
-    call: Call,
-) -> Result<Json<Item>, Refusal> {
+    State(registrar): State<Arc<Registrar>>,
+    call: ThuliumRequest,
+) -> Result<Json<ThuliumItem>, ThuliumRefusal> {
     let (given, mut faults) = Given::read(&call.body);
     if !call.body.contains_key(ACTIONS) {
         faults.push(Fault::Actions);
@@ -59,7 +59,7 @@ pub(super) async fn create(
         return Err(call.asked.refused_for_all(faults));
     };
     let hook = NewHook {
-        alias: Some(AliasForm::Number.draw(desk.now())),
+        alias: Some(AliasForm::Number.draw(registrar.now())),
         account: call.account.clone(),
         url,
         events: actions,
@@ -74,42 +74,42 @@ pub(super) async fn create(
         },
         at_most: None,
     };
-    let made = desk
+    let made = registrar
         .create(hook, NAME)
         .await
         .map_err(|e| call.asked.refused(e))?;
     let alias = made.alias.unwrap_or_default();
-    Ok(Json(find(&desk, &call, &alias).await?.into()))
+    Ok(Json(find(&registrar, &call, &alias).await?.into()))
 }
 
 /// All hooks, in the order of their ids.
 pub(super) async fn list(
-    State(desk): State<Arc<Desk>>,
-    call: Call,
-) -> Result<Json<Vec<Item>>, Refusal> {
-    let all = desk.all(NAME, &call.account).await;
+    State(registrar): State<Arc<Registrar>>,
+    call: ThuliumRequest,
+) -> Result<Json<Vec<ThuliumItem>>, ThuliumRefusal> {
+    let all = registrar.all(NAME, &call.account).await;
     let all = all.map_err(|e| call.asked.refused(e))?;
-    let mut items: Vec<Item> = all.into_iter().map(Item::from).collect();
+    let mut items: Vec<ThuliumItem> = all.into_iter().map(ThuliumItem::from).collect();
     items.sort_by_key(|item| item.id);
     Ok(Json(items))
 }
 
 /// Shows one hook.
 pub(super) async fn show(
-    State(desk): State<Arc<Desk>>,
-    Id(id): Id,
-    call: Call,
-) -> Result<Json<Item>, Refusal> {
-    Ok(Json(find(&desk, &call, &id).await?.into()))
+    State(registrar): State<Arc<Registrar>>,
+    PathId(id): PathId,
+    call: ThuliumRequest,
+) -> Result<Json<ThuliumItem>, ThuliumRefusal> {
+    Ok(Json(find(&registrar, &call, &id).await?.into()))
 }
 
 /// Changes what the body names.
 pub(super) async fn update(
-    State(desk): State<Arc<Desk>>,
-    Id(id): Id,
-    call: Call,
-) -> Result<Json<Item>, Refusal> {
-    let hook = find(&desk, &call, &id).await?.hook;
+    State(registrar): State<Arc<Registrar>>,
+    PathId(id): PathId,
+    call: ThuliumRequest,
+) -> Result<Json<ThuliumItem>, ThuliumRefusal> {
+    let hook = find(&registrar, &call, &id).await?.hook;
     let (given, faults) = Given::read(&call.body);
     if !faults.is_empty() {
         return Err(call.asked.refused_for_all(faults));
@@ -128,30 +128,30 @@ pub(super) async fn update(
         }),
         ..HookEdit::default()
     };
-    let edited = desk.edit(hook.id, edit, NAME).await;
+    let edited = registrar.edit(hook.id, edit, NAME).await;
     edited.map_err(|e| call.asked.refused(e))?;
-    Ok(Json(find(&desk, &call, &id).await?.into()))
+    Ok(Json(find(&registrar, &call, &id).await?.into()))
 }
 
 /// Deletes a hook; the answer has no body.
 pub(super) async fn delete(
-    State(desk): State<Arc<Desk>>,
-    Id(id): Id,
-    call: Call,
-) -> Result<StatusCode, Refusal> {
-    let hook = find(&desk, &call, &id).await?.hook;
-    let removed = desk.remove(hook.id, NAME).await;
+    State(registrar): State<Arc<Registrar>>,
+    PathId(id): PathId,
+    call: ThuliumRequest,
+) -> Result<StatusCode, ThuliumRefusal> {
+    let hook = find(&registrar, &call, &id).await?.hook;
+    let removed = registrar.remove(hook.id, NAME).await;
     removed.map_err(|e| call.asked.refused(e))?;
     Ok(StatusCode::OK)
 }
 
-async fn find(desk: &Desk, call: &Call, id: &str) -> Result<RegisteredHook, Refusal> {
-    let found = desk.find(NAME, &call.account, id).await;
+async fn find(registrar: &Registrar, call: &ThuliumRequest, id: &str) -> Result<RegisteredHook, ThuliumRefusal> {
+    let found = registrar.find(NAME, &call.account, id).await;
     let found = found.map_err(|e: Error| call.asked.refused(e))?;
     found.ok_or_else(|| call.asked.refused(Fault::NoHook))
 }
 
-impl From<RegisteredHook> for Item {
+impl From<RegisteredHook> for ThuliumItem {
     fn from(registered: RegisteredHook) -> Self {
         let Hook {
             alias,

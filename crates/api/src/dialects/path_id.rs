@@ -1,13 +1,13 @@
-//! The id at the end of a path.
+//! The id in a path.
 
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 use std::convert::Infallible;
 
-/// The id, whatever it is; what cannot be read as text is the id of nothing.
-pub(super) struct Id(pub(super) String);
+/// The id at the end of a path, unchecked. One that is not valid text is empty, so it names nothing.
+pub struct PathId(pub String);
 
-impl<S: Send + Sync> FromRequestParts<S> for Id {
+impl<S: Send + Sync> FromRequestParts<S> for PathId {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Infallible> {

@@ -1,8 +1,8 @@
 //! How Misskey's API says no: `{"error":{"message":…,"code":…,"id":…,"kind":…}}`, each code
 //! with an id and a status of its own.
 
-use crate::dialects::body::NotTaken;
-use crate::dialects::registrar::NotTested;
+use postrider_api::BodyRefused;
+use postrider_api::TestRefused;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use postrider_core::HookError;
@@ -140,7 +140,7 @@ const INTERNAL_ERROR: Code = Code {
 
 /// A refusal.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum MisskeyRefusal {
     /// For one of the known reasons.
     Known {
         code: Code,
@@ -173,7 +173,7 @@ struct Told<'a> {
     info: Option<&'a Info>,
 }
 
-impl Refusal {
+impl MisskeyRefusal {
     pub(super) fn invalid(param: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Known {
             code: INVALID_PARAM,
@@ -197,7 +197,7 @@ impl Refusal {
     }
 }
 
-impl From<Code> for Refusal {
+impl From<Code> for MisskeyRefusal {
     fn from(code: Code) -> Self {
         Self::Known {
             code,
@@ -207,7 +207,7 @@ impl From<Code> for Refusal {
     }
 }
 
-impl From<Error> for Refusal {
+impl From<Error> for MisskeyRefusal {
     fn from(error: Error) -> Self {
         match error {
             Error::Hook(HookError::TooMany(_)) => TOO_MANY_WEBHOOKS.into(),
@@ -221,12 +221,12 @@ impl From<Error> for Refusal {
     }
 }
 
-impl From<NotTaken> for Refusal {
-    fn from(problem: NotTaken) -> Self {
+impl From<BodyRefused> for MisskeyRefusal {
+    fn from(problem: BodyRefused) -> Self {
         let (code, status, retry_after) = match problem {
-            NotTaken::TooLarge => (INVALID_PARAM, StatusCode::PAYLOAD_TOO_LARGE, None),
-            NotTaken::Incomplete => (INVALID_PARAM, StatusCode::REQUEST_TIMEOUT, None),
-            NotTaken::Busy => (RATE_LIMIT_EXCEEDED, StatusCode::TOO_MANY_REQUESTS, Some(1)),
+            BodyRefused::TooLarge => (INVALID_PARAM, StatusCode::PAYLOAD_TOO_LARGE, None),
+            BodyRefused::Incomplete => (INVALID_PARAM, StatusCode::REQUEST_TIMEOUT, None),
+            BodyRefused::Busy => (RATE_LIMIT_EXCEEDED, StatusCode::TOO_MANY_REQUESTS, Some(1)),
         };
         Self::Known {
             code: with_status(code, status),
@@ -239,15 +239,15 @@ impl From<NotTaken> for Refusal {
     }
 }
 
-impl From<NotTested> for Refusal {
-    fn from(problem: NotTested) -> Self {
+impl From<TestRefused> for MisskeyRefusal {
+    fn from(problem: TestRefused) -> Self {
         match problem {
-            NotTested::TooOften { retry_after } => Self::Known {
+            TestRefused::TooOften { retry_after } => Self::Known {
                 code: RATE_LIMIT_EXCEEDED,
                 info: None,
                 retry_after: Some(retry_after),
             },
-            NotTested::NotTried(_) => INTERNAL_ERROR.into(),
+            TestRefused::NotTried(_) => INTERNAL_ERROR.into(),
         }
     }
 }
@@ -279,7 +279,7 @@ impl Code {
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for MisskeyRefusal {
     fn into_response(self) -> Response {
         let Self::Known {
             code,
@@ -314,11 +314,11 @@ impl IntoResponse for Refusal {
 }
 
 /// What there is at a path without a route.
-pub(super) async fn no_route() -> Refusal {
+pub(super) async fn no_route() -> MisskeyRefusal {
     UNKNOWN_API_ENDPOINT.into()
 }
 
 /// What a route answers to methods other than POST.
-pub(super) async fn no_method() -> Refusal {
+pub(super) async fn no_method() -> MisskeyRefusal {
     METHOD_NOT_ALLOWED.into()
 }

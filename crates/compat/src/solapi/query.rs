@@ -4,7 +4,7 @@
 //! JSON array), and `gt`, `gte`, `lt`, `lte`. Fields that a listing does not have are passed
 //! over, as SOLAPI's clients send some that mean nothing here.
 
-use super::refusal::Refusal;
+use super::refusal::SolapiRefusal;
 use chrono::DateTime;
 use postrider_core::Timestamp;
 use url::form_urlencoded;
@@ -87,7 +87,7 @@ impl Query {
     ///
     /// # Errors
     /// When a field is compared in a way it cannot be, or with what it cannot be.
-    pub(super) fn filter(&self, fields: &[(&'static str, Kind)]) -> Result<Filter, Refusal> {
+    pub(super) fn filter(&self, fields: &[(&'static str, Kind)]) -> Result<Filter, SolapiRefusal> {
         let mut filter = Filter {
             conditions: Vec::new(),
             start_key: None,
@@ -147,10 +147,10 @@ impl Condition {
     }
 }
 
-fn limit(value: &str) -> Result<usize, Refusal> {
+fn limit(value: &str) -> Result<usize, SolapiRefusal> {
     match value.parse::<u64>() {
         Ok(limit @ 1..) => Ok(usize::try_from(limit).unwrap_or(LIMIT_MAX).min(LIMIT_MAX)),
-        _ => Err(Refusal::invalid(
+        _ => Err(SolapiRefusal::invalid(
             "limit",
             "must be a whole number from 1 on",
         )),
@@ -162,7 +162,7 @@ fn condition(
     kind: Kind,
     operator: &str,
     value: &str,
-) -> Result<Condition, Refusal> {
+) -> Result<Condition, SolapiRefusal> {
     let operator = match operator {
         "eq" => Operator::Eq,
         "ne" => Operator::Ne,
@@ -174,26 +174,26 @@ fn condition(
         "lte" => Operator::Lte,
         _ => {
             let rule = "may be compared by eq, ne, like, in, gt, gte, lt and lte";
-            return Err(Refusal::invalid(field, rule));
+            return Err(SolapiRefusal::invalid(field, rule));
         }
     };
     let operand = match (kind, operator) {
         (Kind::Text, Operator::In) => {
             let texts = serde_json::from_str(value);
             Operand::Texts(texts.map_err(|_| {
-                Refusal::invalid(field, "must be a JSON array of strings after [in]")
+                SolapiRefusal::invalid(field, "must be a JSON array of strings after [in]")
             })?)
         }
         (Kind::Text, _) => Operand::Text(value.to_owned()),
         (Kind::Time, Operator::In | Operator::Like) => {
             let rule = "may be compared by eq, ne, gt, gte, lt and lte";
-            return Err(Refusal::invalid(field, rule));
+            return Err(SolapiRefusal::invalid(field, rule));
         }
         // A plus sign that was not escaped arrives as a blank.
         (Kind::Time, _) => DateTime::parse_from_rfc3339(&value.replace(' ', "+"))
             .map(|at| Operand::Time(at.to_utc()))
             .map_err(|_| {
-                Refusal::invalid(field, "must be a date such as 2019-12-30T00:00:00.000Z")
+                SolapiRefusal::invalid(field, "must be a date such as 2019-12-30T00:00:00.000Z")
             })?,
     };
     Ok(Condition {
@@ -214,7 +214,7 @@ mod tests {
         ("dateCreated", Kind::Time),
     ];
 
-    fn filter(query: &str) -> Result<Filter, Refusal> {
+    fn filter(query: &str) -> Result<Filter, SolapiRefusal> {
         Query::parse(query).filter(FIELDS)
     }
 
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn fields_operators_and_values_are_read() {
-        let text = include_str!("../../../../../tests/data/vectors.json");
+        let text = include_str!("../../../../tests/data/vectors.json");
         let all: Value = serde_json::from_str(text).unwrap();
         let vectors = all["vectors"].as_array().unwrap();
         let vector = vectors

@@ -2,9 +2,7 @@
 //! whole way through a route.
 
 use super::*;
-use crate::dialects::{DeskParts, DialectSettings};
-use crate::outage_log::Trouble;
-use crate::test_sender::TestSender;
+use postrider_api::{RegistrarParts, TestSender};
 use async_trait::async_trait;
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
@@ -35,14 +33,12 @@ impl TestSender for Nowhere {
 /// The routes at this moment, and the clock that they go by.
 async fn at(store: &TestStore, moment: Timestamp) -> (Router, Arc<TestClock>) {
     let clock = Arc::new(TestClock::at(moment));
-    let desk = Desk::new(DeskParts {
+    let registrar = Registrar::new(RegistrarParts {
         store: store.store.clone(),
         clock: clock.clone(),
-        trouble: Arc::new(Trouble::default()),
         tests: Arc::new(Nowhere),
-        settings: DialectSettings::default(),
     });
-    (DIALECT.router().with_state(Arc::new(desk)), clock)
+    (dialect(Settings::default().entries().into()).router().with_state(Arc::new(registrar)), clock)
 }
 
 async fn with_the_key_of_the_vectors() -> TestStore {
@@ -74,7 +70,7 @@ async fn asked(router: &mut Router, authorization: &str) -> (StatusCode, Value) 
 }
 
 fn vectors(kind: &str) -> Vec<Value> {
-    let text = include_str!("../../../../../tests/data/vectors.json");
+    let text = include_str!("../../../../tests/data/vectors.json");
     let all: Value = serde_json::from_str(text).unwrap();
     let of_kind = |v: &&Value| v["system"] == "solapi" && v["kind"] == kind;
     all["vectors"]

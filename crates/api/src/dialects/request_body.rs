@@ -4,7 +4,7 @@
 //! caller is known. Therefore bodies are small here, and all together have a capacity of their own:
 //! strangers cannot take that of those who publish.
 
-use super::Desk;
+use super::registrar::Registrar;
 use crate::request::{drain, length};
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, header};
@@ -15,23 +15,23 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 /// The largest body.
-pub(super) const BODY_MAX_BYTES: usize = 64 * 1024;
-/// How many bodies are held at a time; further ones wait.
-pub(super) const BODIES: usize = 128;
+const BODY_MAX_BYTES: usize = 64 * 1024;
+
 /// How long a caller may take to send its body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a caller waits for others.
 const TURN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The whole body of a request; its place is held as long as it is.
-pub(super) struct Taken {
-    pub(super) bytes: Bytes,
+pub struct RequestBody {
+    /// The bytes of the body.
+    pub bytes: Bytes,
     _place: OwnedSemaphorePermit,
 }
 
 /// The body was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum NotTaken {
+pub enum BodyRefused {
     /// It is too large.
     #[error("the body is larger than {BODY_MAX_BYTES} bytes")]
     TooLarge,
@@ -45,38 +45,42 @@ pub(super) enum NotTaken {
 
 /// Reads the whole body. What is left of one that is refused is read for a while, so that the
 /// caller gets the answer.
-pub(super) async fn take(
-    desk: &Desk,
+pub async fn read_body(
+    registrar: &Registrar,
     headers: &HeaderMap,
     mut body: Body,
-) -> Result<Taken, NotTaken> {
-    let taken = read(desk, headers, &mut body).await;
+) -> Result<RequestBody, BodyRefused> {
+    let taken = read(registrar, headers, &mut body).await;
     if taken.is_err() {
         drain(body).await;
     }
     taken
 }
 
-async fn read(desk: &Desk, headers: &HeaderMap, body: &mut Body) -> Result<Taken, NotTaken> {
+async fn read(
+    registrar: &Registrar,
+    headers: &HeaderMap,
+    body: &mut Body,
+) -> Result<RequestBody, BodyRefused> {
     if length(headers).is_some_and(|length| length > BODY_MAX_BYTES) {
-        return Err(NotTaken::TooLarge);
+        return Err(BodyRefused::TooLarge);
     }
-    let place = timeout(TURN_TIMEOUT, desk.bodies.clone().acquire_owned()).await;
+    let place = timeout(TURN_TIMEOUT, registrar.bodies.clone().acquire_owned()).await;
     let Ok(Ok(place)) = place else {
-        return Err(NotTaken::Busy);
+        return Err(BodyRefused::Busy);
     };
     match timeout(BODY_TIMEOUT, Limited::new(body, BODY_MAX_BYTES).collect()).await {
-        Ok(Ok(collected)) => Ok(Taken {
+        Ok(Ok(collected)) => Ok(RequestBody {
             bytes: collected.to_bytes(),
             _place: place,
         }),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(NotTaken::TooLarge),
-        Ok(Err(_)) | Err(_) => Err(NotTaken::Incomplete),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(BodyRefused::TooLarge),
+        Ok(Err(_)) | Err(_) => Err(BodyRefused::Incomplete),
     }
 }
 
 /// Whether the body says that it is JSON, or does not say what it is.
-pub(super) fn may_be_json(headers: &HeaderMap) -> bool {
+pub fn may_be_json(headers: &HeaderMap) -> bool {
     let is_json = |value: &HeaderValue| {
         let media_type = value.to_str().unwrap_or_default();
         let essence = media_type.split(';').next().unwrap_or_default().trim();

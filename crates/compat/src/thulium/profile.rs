@@ -4,22 +4,26 @@
 //! `action`, every value as text; or they stay JSON, if the hook asks for that. No document says
 //! when Thulium tries again, so the policy is the configured one.
 
-use super::{
-    Policy, Prepared, Profile, ProfileOptions, ProfileSetting, SecretUse, Sending, SettingValues,
-    USER_AGENT, own_headers, setting, standard,
-};
+use super::NAME;
 use bytes::Bytes;
 use http::HeaderMap;
 use postrider_core::{AliasForm, Hook};
+use postrider_worker::{
+    Format, Policy, Prepared, Profile, ProfileSetting, SecretUse, Sending, SettingValues, USER_AGENT,
+    own_headers, profile_setting,
+};
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 use url::form_urlencoded;
 
-pub(super) const PROFILE: Profile = Profile {
-    name: "thulium",
+/// The profile.
+pub(super) fn profile() -> Profile {
+    Profile {
+    name: NAME,
     alias: Some(AliasForm::Number),
     secret: SecretUse::None,
     settings: &[ProfileSetting {
@@ -28,10 +32,13 @@ pub(super) const PROFILE: Profile = Profile {
     }],
     user_agent: USER_AGENT,
     policy: Policy::CONFIGURED,
-    shared,
-    build,
-    judge: standard::judge,
-};
+    format: Arc::new(FlatFields),
+    }
+}
+
+/// The format of flat fields.
+struct FlatFields;
+
 
 const FORMAT: &str = "format";
 const JSON: &str = "json";
@@ -41,22 +48,24 @@ const ACTION: &str = "action";
 /// What stands for a payload that has no members.
 const DATA: &str = "data";
 
-fn shared(hook: &Hook, _: &ProfileOptions) -> Option<HeaderMap> {
-    let content_type = match setting(hook, FORMAT) {
-        Some(JSON) => "application/json",
-        _ => "application/x-www-form-urlencoded",
-    };
-    own_headers(hook, content_type)
-}
+impl Format for FlatFields {
+    fn shared(&self, hook: &Hook) -> Option<HeaderMap> {
+        let content_type = match profile_setting(hook, FORMAT) {
+            Some(JSON) => "application/json",
+            _ => "application/x-www-form-urlencoded",
+        };
+        own_headers(hook, content_type)
+    }
 
-fn build(_: &Prepared, sending: &Sending<'_>, _: &mut HeaderMap) -> Bytes {
-    let action = sending.event.event_type.as_str();
-    let fields = fields(sending.event.payload.as_str());
-    let body = match setting(sending.hook, FORMAT) {
-        Some(JSON) => as_json(action, &fields),
-        _ => as_form(action, &fields),
-    };
-    body.into()
+    fn build(&self, _: &Prepared, sending: &Sending<'_>, _: &mut HeaderMap) -> Bytes {
+        let action = sending.event.event_type.as_str();
+        let fields = fields(sending.event.payload.as_str());
+        let body = match profile_setting(sending.hook, FORMAT) {
+            Some(JSON) => as_json(action, &fields),
+            _ => as_form(action, &fields),
+        };
+        body.into()
+    }
 }
 
 /// The members of the payload in their order, without one that would stand for the action; a

@@ -3,9 +3,9 @@
 //! Nothing of the body is read before the caller is known and may do what it asks for.
 
 use super::NAME;
-use super::refusal::{Asked, Fault, Refusal};
-use crate::dialects::Desk;
-use crate::dialects::body::{may_be_json, take};
+use super::refusal::{Asked, Fault, ThuliumRefusal};
+use postrider_api::Registrar;
+use postrider_api::{may_be_json, read_body};
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, Method, header};
 use base64::Engine;
@@ -23,7 +23,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 );
 
 /// A call by a caller who is known and may do what it asks for.
-pub(super) struct Call {
+pub(super) struct ThuliumRequest {
     /// Whose hooks it is about.
     pub(super) account: String,
     /// What a refusal says of the request.
@@ -32,14 +32,14 @@ pub(super) struct Call {
     pub(super) body: Map<String, Value>,
 }
 
-impl FromRequest<Arc<Desk>> for Call {
-    type Rejection = Refusal;
+impl FromRequest<Arc<Registrar>> for ThuliumRequest {
+    type Rejection = ThuliumRefusal;
 
-    async fn from_request(request: Request, desk: &Arc<Desk>) -> Result<Self, Refusal> {
+    async fn from_request(request: Request, registrar: &Arc<Registrar>) -> Result<Self, ThuliumRefusal> {
         let (head, body) = request.into_parts();
-        let asked = Asked::of(&head.headers, desk.now());
+        let asked = Asked::of(&head.headers, registrar.now());
         let writes = !matches!(head.method, Method::GET | Method::HEAD);
-        let allowed = match authenticate(&head.headers, desk).await {
+        let allowed = match authenticate(&head.headers, registrar).await {
             Ok(credential) if may(&credential, writes) => Ok(credential),
             Ok(_) => Err(Fault::Forbidden),
             Err(fault) => Err(fault),
@@ -47,11 +47,11 @@ impl FromRequest<Arc<Desk>> for Call {
         let credential = match allowed {
             Ok(credential) => credential,
             Err(fault) => {
-                crate::request::drain(body).await;
+                postrider_api::drain(body).await;
                 return Err(asked.refused(fault));
             }
         };
-        let taken = take(desk, &head.headers, body).await;
+        let taken = read_body(registrar, &head.headers, body).await;
         let taken = taken.map_err(|problem| asked.refused(problem))?;
         let body = match head.method {
             Method::POST | Method::PUT => {
@@ -68,7 +68,7 @@ impl FromRequest<Arc<Desk>> for Call {
     }
 }
 
-async fn authenticate(headers: &HeaderMap, desk: &Desk) -> Result<Credential, Fault> {
+async fn authenticate(headers: &HeaderMap, registrar: &Registrar) -> Result<Credential, Fault> {
     let header = headers.get(header::AUTHORIZATION);
     let header = header.ok_or(Fault::NoCredentials)?.to_str();
     let pair = header.ok().and_then(basic);
@@ -77,12 +77,12 @@ async fn authenticate(headers: &HeaderMap, desk: &Desk) -> Result<Credential, Fa
         system: NAME.to_owned(),
         id: user,
     };
-    let credential = desk.credential(query).await?;
+    let credential = registrar.credential(query).await?;
     let credential = credential.ok_or(Fault::WrongCredentials)?;
-    if !desk.is_password(&credential, &password).await {
+    if !registrar.is_password(&credential, &password).await {
         return Err(Fault::WrongCredentials);
     }
-    desk.used(&credential).await;
+    registrar.used(&credential).await;
     Ok(credential)
 }
 

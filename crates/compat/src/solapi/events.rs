@@ -3,12 +3,10 @@
 //! There is no such table in the database: what there is, is configured.
 
 use super::query::{Held, Kind};
-use super::refusal::Refusal;
-use super::request::Call;
+use super::refusal::SolapiRefusal;
+use super::request::SolapiRequest;
 use super::shown_date;
-use crate::dialects::Desk;
-use axum::Json;
-use axum::extract::State;
+use axum::{Extension, Json};
 use chrono::{DateTime, NaiveDateTime};
 use postrider_core::Timestamp;
 use serde::Serialize;
@@ -16,27 +14,27 @@ use std::sync::Arc;
 
 /// An event that can be registered for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EventEntry {
+pub(super) struct EventEntry {
     /// The id, as clients register it.
-    pub id: String,
+    pub(super) id: String,
     /// The name, as clients are shown it.
-    pub name: String,
+    pub(super) name: String,
     /// The type of the events that hooks then get.
-    pub event_type: String,
+    pub(super) event_type: String,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Page {
+pub(super) struct SolapiPage {
     limit: usize,
-    event_list: Vec<Item>,
+    event_list: Vec<SolapiItem>,
     start_key: Option<String>,
     next_key: Option<String>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Item {
+struct SolapiItem {
     description: Option<String>,
     event_id: String,
     name: String,
@@ -52,9 +50,9 @@ const FIELDS: &[(&str, Kind)] = &[
 ];
 
 /// Lists them, those whose id sorts last first.
-pub(super) async fn list(State(desk): State<Arc<Desk>>, call: Call) -> Result<Json<Page>, Refusal> {
+pub(super) async fn list(Extension(entries): Extension<Arc<[EventEntry]>>, call: SolapiRequest) -> Result<Json<SolapiPage>, SolapiRefusal> {
     let filter = call.query.filter(FIELDS)?;
-    let mut entries: Vec<_> = desk.settings().solapi_events.iter().collect();
+    let mut entries: Vec<_> = entries.iter().collect();
     entries.sort_by(|one, other| other.id.cmp(&one.id));
     let mut asked = entries.into_iter().filter(|entry| {
         let from = filter.start_key.as_ref();
@@ -66,15 +64,15 @@ pub(super) async fn list(State(desk): State<Arc<Desk>>, call: Call) -> Result<Js
             })
     });
     let page: Vec<_> = asked.by_ref().take(filter.limit).collect();
-    Ok(Json(Page {
+    Ok(Json(SolapiPage {
         limit: filter.limit,
         start_key: page.first().map(|entry| entry.id.clone()),
         next_key: asked.next().map(|entry| entry.id.clone()),
-        event_list: page.into_iter().map(Item::of).collect(),
+        event_list: page.into_iter().map(SolapiItem::of).collect(),
     }))
 }
 
-impl Item {
+impl SolapiItem {
     fn of(entry: &EventEntry) -> Self {
         let date = shown_date(date_of(&entry.id));
         Self {

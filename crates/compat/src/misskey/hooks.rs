@@ -1,11 +1,11 @@
 //! `/api/i/webhooks/…`: hooks as Misskey's API shows and changes them.
 
 use super::NAME;
-use super::refusal::{Refusal, no_such_webhook};
-use super::request::Call;
+use super::refusal::{MisskeyRefusal, no_such_webhook};
+use super::request::MisskeyRequest;
 use super::sample;
-use crate::dialects::Desk;
-use axum::Json;
+use postrider_api::Registrar;
+use axum::{Extension, Json};
 use axum::extract::State;
 use axum::http::StatusCode;
 use chrono::SecondsFormat;
@@ -41,11 +41,16 @@ pub(super) struct UserWebhook {
     latest_status: Option<u16>,
 }
 
+/// The most hooks of one account.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WebhookLimit(pub(super) u32);
+
 /// Registers a hook.
 pub(super) async fn create(
-    State(desk): State<Arc<Desk>>,
-    call: Call,
-) -> Result<Json<UserWebhook>, Refusal> {
+    State(registrar): State<Arc<Registrar>>,
+    Extension(WebhookLimit(limit)): Extension<WebhookLimit>,
+    call: MisskeyRequest,
+) -> Result<Json<UserWebhook>, MisskeyRefusal> {
     let params = &call.params;
     params.require(&["name", "url", "on"])?;
     let name = params.name()?.unwrap_or_default();
@@ -53,7 +58,7 @@ pub(super) async fn create(
     let secret = params.secret()?.unwrap_or_default();
     let on = params.on()?.unwrap_or_default();
     let hook = NewHook {
-        alias: Some(AliasForm::Aidx.draw(desk.now())),
+        alias: Some(AliasForm::Aidx.draw(registrar.now())),
         account: call.user,
         url,
         events: on.clone(),
@@ -66,9 +71,9 @@ pub(super) async fn create(
             token: kept(&secret),
             ..HookCredentials::default()
         },
-        at_most: Some(desk.settings().misskey_webhook_limit),
+        at_most: Some(limit),
     };
-    let made = desk.create(hook, NAME).await?;
+    let made = registrar.create(hook, NAME).await?;
     Ok(Json(UserWebhook {
         id: made.alias.unwrap_or_default(),
         user_id: made.account,
@@ -84,26 +89,26 @@ pub(super) async fn create(
 
 /// Lists the caller's hooks, the oldest first.
 pub(super) async fn list(
-    State(desk): State<Arc<Desk>>,
-    call: Call,
-) -> Result<Json<Vec<UserWebhook>>, Refusal> {
-    let all = desk.all(NAME, &call.user).await?;
+    State(registrar): State<Arc<Registrar>>,
+    call: MisskeyRequest,
+) -> Result<Json<Vec<UserWebhook>>, MisskeyRefusal> {
+    let all = registrar.all(NAME, &call.user).await?;
     Ok(Json(all.into_iter().rev().map(UserWebhook::from).collect()))
 }
 
 /// Shows one hook.
 pub(super) async fn show(
-    State(desk): State<Arc<Desk>>,
-    call: Call,
-) -> Result<Json<UserWebhook>, Refusal> {
-    Ok(Json(find(&desk, &call, NOT_SHOWN).await?.into()))
+    State(registrar): State<Arc<Registrar>>,
+    call: MisskeyRequest,
+) -> Result<Json<UserWebhook>, MisskeyRefusal> {
+    Ok(Json(find(&registrar, &call, NOT_SHOWN).await?.into()))
 }
 
 /// Changes what the body names.
 pub(super) async fn update(
-    State(desk): State<Arc<Desk>>,
-    call: Call,
-) -> Result<StatusCode, Refusal> {
+    State(registrar): State<Arc<Registrar>>,
+    call: MisskeyRequest,
+) -> Result<StatusCode, MisskeyRefusal> {
     let params = &call.params;
     params.require(&["webhookId"])?;
     params.webhook_id()?;
@@ -115,7 +120,7 @@ pub(super) async fn update(
         ..HookEdit::default()
     };
     let active = params.active()?;
-    let hook = find(&desk, &call, NOT_UPDATED).await?.hook;
+    let hook = find(&registrar, &call, NOT_UPDATED).await?.hook;
     let is_active = hook.status == HookStatus::Active;
     // Clients send it with every change; only one that differs begins anew.
     edit.status = active
@@ -124,45 +129,45 @@ pub(super) async fn update(
             true => HookStatus::Active,
             false => HookStatus::Paused,
         });
-    desk.edit(hook.id, edit, NAME).await?;
+    registrar.edit(hook.id, edit, NAME).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// Deletes a hook.
 pub(super) async fn delete(
-    State(desk): State<Arc<Desk>>,
-    call: Call,
-) -> Result<StatusCode, Refusal> {
-    let hook = find(&desk, &call, NOT_DELETED).await?.hook;
-    desk.remove(hook.id, NAME).await?;
+    State(registrar): State<Arc<Registrar>>,
+    call: MisskeyRequest,
+) -> Result<StatusCode, MisskeyRefusal> {
+    let hook = find(&registrar, &call, NOT_DELETED).await?.hook;
+    registrar.remove(hook.id, NAME).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// Sends a made-up event to a hook, once, whatever it asks for and whether it is active.
-pub(super) async fn test(State(desk): State<Arc<Desk>>, call: Call) -> Result<StatusCode, Refusal> {
+pub(super) async fn test(State(registrar): State<Arc<Registrar>>, call: MisskeyRequest) -> Result<StatusCode, MisskeyRefusal> {
     let params = &call.params;
     params.require(&["webhookId", "type"])?;
     params.webhook_id()?;
     let event_type = params.test_type()?;
     let (url, secret) = params.overrides()?;
-    let mut hook = find(&desk, &call, NOT_TESTED).await?.hook;
+    let mut hook = find(&registrar, &call, NOT_TESTED).await?.hook;
     if let Some(url) = url {
         hook.url = url;
     }
     if let Some(secret) = secret {
         hook.credentials.token = kept(&secret);
     }
-    if let Some(body) = sample::body_of(event_type, desk.now()) {
+    if let Some(body) = sample::body_of(event_type, registrar.now()) {
         // Whether it is taken is for its receiver to see.
-        desk.test(&hook, event_type, &body).await?;
+        registrar.test(&hook, event_type, &body).await?;
     }
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn find(desk: &Desk, call: &Call, id: &'static str) -> Result<RegisteredHook, Refusal> {
+async fn find(registrar: &Registrar, call: &MisskeyRequest, id: &'static str) -> Result<RegisteredHook, MisskeyRefusal> {
     call.params.require(&["webhookId"])?;
     let alias = call.params.webhook_id()?;
-    let found = desk.find(NAME, &call.user, alias).await?;
+    let found = registrar.find(NAME, &call.user, alias).await?;
     found.ok_or_else(|| no_such_webhook(id).into())
 }
 

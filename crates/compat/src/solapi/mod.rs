@@ -7,39 +7,50 @@
 mod authorization;
 mod events;
 mod hooks;
+mod profile;
 mod query;
 mod refusal;
 mod request;
+mod settings;
 #[cfg(test)]
 mod tests;
 
-use super::credentials::{drawn, signing};
-use super::route::Route;
-use super::{Brought, Desk, Dialect};
-use axum::Router;
+use crate::System;
+use axum::{Extension, Router};
 use axum::http::Method;
 use axum::routing::on;
+use postrider_api::{Brought, Dialect, Registrar, Route, drawn, signing};
 use chrono::SecondsFormat;
 use postrider_core::Timestamp;
 use refusal::Scope;
 use std::sync::Arc;
 
-pub use events::EventEntry;
+pub use settings::{SolapiEvent, SolapiSettings as Settings};
 
 /// Its name, and its profile's.
 const NAME: &str = "solapi";
 
-pub(super) const DIALECT: Dialect = Dialect {
-    name: NAME,
-    issue: |brought: Brought| {
+/// The system as it is configured.
+pub(crate) fn system(settings: &Settings, _: &str) -> System {
+    System {
+        profile: profile::profile(settings.batch_window.get()),
+        dialect: dialect(settings.entries().into()),
+    }
+}
+
+fn dialect(entries: Arc<[events::EventEntry]>) -> Dialect {
+    Dialect {
+        name: NAME,
+        issue: |brought: Brought| {
         signing(["api_key", "api_secret"], brought, || {
             format!("NCS{}", drawn(13).to_uppercase())
         })
     },
-    prefix: "/webhook",
-    routes: ROUTES,
-    refusing,
-};
+        prefix: "/webhook",
+        routes: ROUTES,
+        complete: Arc::new(move |routes| refusing(routes).layer(Extension(entries.clone()))),
+    }
+}
 
 const ROUTES: &[Route] = &[
     Route::post("/v1/outgoing", |by| on(by, hooks::create)),
@@ -51,7 +62,7 @@ const ROUTES: &[Route] = &[
     Route::get("/v1/events", |by| on(by, events::list)),
 ];
 
-fn refusing(routes: Router<Arc<Desk>>) -> Router<Arc<Desk>> {
+fn refusing(routes: Router<Arc<Registrar>>) -> Router<Arc<Registrar>> {
     routes
         .method_not_allowed_fallback(refusal::no_method)
         .fallback(refusal::no_route)

@@ -4,30 +4,43 @@
 //! and listing is what Thulium documents; a hook by its id (`/api/webhooks/{id}`) is ours.
 
 mod hooks;
+mod profile;
 mod refusal;
 mod request;
+mod settings;
 
-use super::credentials::{drawn, password};
-use super::route::Route;
-use super::{Brought, Desk, Dialect};
+use crate::System;
 use axum::Router;
 use axum::routing::on;
+use postrider_api::{Brought, Dialect, Registrar, Route, drawn, password};
 use std::sync::Arc;
+
+pub use settings::ThuliumSettings as Settings;
 
 /// Its name, and its profile's.
 const NAME: &str = "thulium";
 
-pub(super) const DIALECT: Dialect = Dialect {
-    name: NAME,
-    issue: |brought: Brought| {
+/// The system as it is configured.
+pub(crate) fn system(_: &Settings, _: &str) -> System {
+    System {
+        profile: profile::profile(),
+        dialect: dialect(),
+    }
+}
+
+fn dialect() -> Dialect {
+    Dialect {
+        name: NAME,
+        issue: |brought: Brought| {
         password(["user", "password"], brought, || {
             format!("api_{}", drawn(8).to_lowercase())
         })
     },
-    prefix: "/api/webhooks",
-    routes: ROUTES,
-    refusing,
-};
+        prefix: "/api/webhooks",
+        routes: ROUTES,
+        complete: Arc::new(refusing),
+    }
+}
 
 const ROUTES: &[Route] = &[
     Route::post("/", |by| on(by, hooks::create)),
@@ -37,7 +50,7 @@ const ROUTES: &[Route] = &[
     Route::delete("/{id}", |by| on(by, hooks::delete)),
 ];
 
-fn refusing(routes: Router<Arc<Desk>>) -> Router<Arc<Desk>> {
+fn refusing(routes: Router<Arc<Registrar>>) -> Router<Arc<Registrar>> {
     routes
         .method_not_allowed_fallback(refusal::no_method)
         .fallback(refusal::no_route)

@@ -4,27 +4,41 @@
 
 mod hooks;
 mod params;
+mod profile;
 mod refusal;
 mod request;
 mod sample;
+mod server;
+mod settings;
 
-use super::credentials::token;
-use super::route::Route;
-use super::{Brought, Desk, Dialect};
-use axum::Router;
+use crate::System;
+use axum::{Extension, Router};
 use axum::routing::on;
+use postrider_api::{Brought, Dialect, Registrar, Route, token};
 use std::sync::Arc;
+
+pub use settings::MisskeySettings as Settings;
 
 /// Its name, and its profile's.
 const NAME: &str = "misskey";
 
-pub(super) const DIALECT: Dialect = Dialect {
-    name: NAME,
-    issue: |brought: Brought| token(NAME, "token", brought),
-    prefix: "/api",
-    routes: ROUTES,
-    refusing,
-};
+/// The system as it is configured.
+pub(crate) fn system(settings: &Settings, listen: &str) -> System {
+    System {
+        profile: profile::profile(settings.server(listen)),
+        dialect: dialect(hooks::WebhookLimit(settings.webhook_limit)),
+    }
+}
+
+fn dialect(limit: hooks::WebhookLimit) -> Dialect {
+    Dialect {
+        name: NAME,
+        issue: |brought: Brought| token(NAME, "token", brought),
+        prefix: "/api",
+        routes: ROUTES,
+        complete: Arc::new(move |routes| refusing(routes).layer(Extension(limit))),
+    }
+}
 
 const ROUTES: &[Route] = &[
     Route::post("/i/webhooks/create", |by| on(by, hooks::create)),
@@ -35,7 +49,7 @@ const ROUTES: &[Route] = &[
     Route::post("/i/webhooks/test", |by| on(by, hooks::test)),
 ];
 
-fn refusing(routes: Router<Arc<Desk>>) -> Router<Arc<Desk>> {
+fn refusing(routes: Router<Arc<Registrar>>) -> Router<Arc<Registrar>> {
     routes
         .method_not_allowed_fallback(refusal::no_method)
         .fallback(refusal::no_route)
