@@ -153,7 +153,7 @@ mod otel {
         let folder = serving().env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1/s3cret");
         let (told, said) = publish_and_stop(&folder);
         assert!(told.unwrap().starts_with(&format!("00-{TRACE}-")));
-        let trouble = "Cannot export traces to http://127.0.0.1:1, and goes on";
+        let trouble = "Cannot export traces to http://127.0.0.1:1; spans are lost until";
         assert_eq!(said.matches(trouble).count(), 1, "{said}");
         assert!(!said.contains("s3cret"), "{said}");
     }
