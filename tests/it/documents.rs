@@ -107,14 +107,16 @@ fn documents() -> Vec<Document> {
         "CHANGELOG.md".to_owned(),
         "CONTRIBUTING.md".to_owned(),
     ];
-    for entry in std::fs::read_dir(project("docs")).expect("read docs") {
-        let name = entry.expect("read docs").file_name();
-        let name = name.to_string_lossy();
-        if name.ends_with(".md") {
-            paths.push(format!("docs/{name}"));
+    for folder in ["docs", "docs/design"] {
+        for entry in std::fs::read_dir(project(folder)).expect("read docs") {
+            let name = entry.expect("read docs").file_name();
+            let name = name.to_string_lossy();
+            if name.ends_with(".md") {
+                paths.push(format!("{folder}/{name}"));
+            }
         }
     }
-    assert!(paths.len() > 10, "{paths:?}");
+    assert!(paths.len() > 15, "{paths:?}");
     paths.iter().map(|path| Document::read(path)).collect()
 }
 
