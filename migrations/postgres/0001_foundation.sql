@@ -202,7 +202,7 @@ CREATE TABLE postrider_gates (
 ) WITH (fillfactor = 50);
 
 -- The latest sample of how much waits and how the database is, for all processes to show, and
--- when the next one is to be taken. Whoever takes it moves the time first.
+-- when the next one is to be taken. The process that takes it moves the time first.
 CREATE TABLE postrider_gauges (
     singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     due_at timestamptz NOT NULL,
@@ -323,7 +323,7 @@ CREATE TABLE postrider_deliveries (
     lease_expires_at timestamptz,
     -- For formats that send several events in one request: the leader of its batch.
     batch_id uuid,
-    -- For formats whose retries go where the attempts before them went, whatever becomes of
+    -- For formats whose retries go where the attempts before them went, whatever happens to
     -- the hook: its URL and credentials as they were then, sealed.
     target text,
     PRIMARY KEY (slot, id),
@@ -335,7 +335,7 @@ CREATE TABLE postrider_deliveries (
     autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 20000,
     autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off
 );
--- What waits, hook by hook, and what is leased.
+-- Waiting deliveries by hook and due time, and leased ones by expiry.
 CREATE INDEX postrider_deliveries_waiting
     ON postrider_deliveries (slot, hook_id, next_attempt_at) WHERE lease_token IS NULL;
 CREATE INDEX postrider_deliveries_leased

@@ -165,7 +165,7 @@ CREATE TABLE postrider_hook_health (
 ) STRICT, WITHOUT ROWID;
 
 -- The latest sample of how much waits and how the database is, for all processes to show, and
--- when the next one is to be taken. Whoever takes it moves the time first.
+-- when the next one is to be taken. The process that takes it moves the time first.
 CREATE TABLE postrider_gauges (
     singleton INTEGER PRIMARY KEY DEFAULT 1 CHECK (singleton = 1),
     due_at INTEGER NOT NULL,
@@ -304,13 +304,13 @@ CREATE TABLE postrider_deliveries (
     lease_expires_at INTEGER,
     -- For formats that send several events in one request: the leader of its batch.
     batch_id BLOB,
-    -- For formats whose retries go where the attempts before them went, whatever becomes of
+    -- For formats whose retries go where the attempts before them went, whatever happens to
     -- the hook: its URL and credentials as they were then, sealed.
     target TEXT,
     PRIMARY KEY (slot, id),
     CHECK ((lease_token IS NULL) = (lease_expires_at IS NULL))
 ) STRICT, WITHOUT ROWID;
--- What waits, hook by hook, and what is leased.
+-- Waiting deliveries by hook and due time, and leased ones by expiry.
 CREATE INDEX postrider_deliveries_waiting
     ON postrider_deliveries (slot, hook_id, next_attempt_at) WHERE lease_token IS NULL;
 CREATE INDEX postrider_deliveries_leased

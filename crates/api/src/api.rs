@@ -48,7 +48,7 @@ pub struct ApiParts {
     pub limits: ApiLimits,
     /// The web origins whose pages may call the API from a browser.
     pub cors_origins: Vec<String>,
-    /// Is told of every request.
+    /// Observes every request.
     pub observer: Arc<dyn Observer>,
     /// Follows publishing in traces, where that is wanted.
     pub traces: Option<Arc<dyn PublishTraces>>,

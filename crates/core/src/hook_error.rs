@@ -23,7 +23,7 @@ pub enum HookError {
     Header(String, &'static str),
     /// There are more extra headers than receivers accept.
     #[error(
-        "there are more than {HEADERS_MAX} headers, or more than {HEADERS_MAX_BYTES} bytes of them: receivers refuse so many"
+        "there are more than {HEADERS_MAX} headers, or more than {HEADERS_MAX_BYTES} bytes of them: receivers refuse requests like that"
     )]
     HeadersTooMany,
     /// A setting has a value that it cannot have.

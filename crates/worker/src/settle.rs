@@ -23,7 +23,7 @@ use tracing::{error, info, warn};
 
 /// Batches written at the same time.
 const WRITING_MAX: usize = 2;
-/// With so many it is worth writing a second batch beside the first.
+/// The number of settlements from which a second batch is written beside the first.
 const BATCH_GOOD: usize = 256;
 /// Deliveries settled in one transaction at most, unless one request has more.
 const BATCH_MAX: usize = 1_000;
@@ -219,7 +219,7 @@ impl Settler {
         for standing in ramping {
             info!(
                 hook.id = %standing.hook,
-                "Hook {} takes deliveries again: what waits for it goes at a growing pace",
+                "Hook {} takes deliveries again; its waiting deliveries are sent at a growing rate",
                 standing.hook
             );
         }

@@ -58,7 +58,7 @@ pub struct WorkerParts {
     pub traces: Option<Arc<dyn AttemptTraces>>,
 }
 
-/// Fans out, leases, sends and settles on one database until it is told to stop.
+/// Fans out, leases, sends and settles on one database until it is stopped.
 pub struct Worker {
     dispatcher: Mutex<Dispatcher>,
     settler: Arc<Settler>,

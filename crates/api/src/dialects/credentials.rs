@@ -96,7 +96,7 @@ pub fn token(
     })
 }
 
-/// So many random characters of base 62.
+/// Draws `chars` random characters of base 62.
 pub fn drawn(chars: usize) -> String {
     const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     (0..chars)

@@ -63,7 +63,7 @@ fn value_name(setting: &HookSetting) -> String {
     }
 }
 
-/// The value that `text` stands for, checked.
+/// The value that `text` denotes, checked.
 fn value(setting: &HookSetting, text: &str) -> Result<Value, String> {
     if text == "none" || text == setting.unset_word {
         return Ok(Value::Null);

@@ -48,7 +48,7 @@ impl Params {
         Ok(secret.map(str::to_owned))
     }
 
-    /// The secret where null stands for an empty one.
+    /// The secret; null counts as an empty one.
     pub(super) fn secret_or_null(&self) -> Read<String> {
         match self.0.get("secret") {
             Some(Value::Null) => Ok(Some(String::new())),
@@ -120,7 +120,7 @@ impl Params {
         }
     }
 
-    /// A text of so many characters.
+    /// A text of `least` to `most` characters; an error of the system otherwise.
     fn text(&self, name: &str, least: usize, most: usize) -> Read<&str> {
         let text = match self.0.get(name) {
             None => return Ok(None),

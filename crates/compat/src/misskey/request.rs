@@ -77,7 +77,7 @@ async fn authenticate(registrar: &Registrar, token: &str) -> Result<Credential, 
 }
 
 /// Lets a caller through who may do what it asks for, and has not done so too often: what takes a
-/// token of the user's own is counted, whatever is asked and whoever is suspended.
+/// token of the user's own is counted, whatever is asked and even if the user is suspended.
 fn admit(registrar: &Registrar, credential: Credential, need: Need) -> Result<Credential, MisskeyRefusal> {
     if need == Need::OwnToken && is_own(&credential) {
         registrar.count_test(&credential.account)?;

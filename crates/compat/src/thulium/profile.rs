@@ -45,7 +45,7 @@ const JSON: &str = "json";
 
 /// The first field.
 const ACTION: &str = "action";
-/// What stands for a payload that has no members.
+/// The field that holds a payload without members.
 const DATA: &str = "data";
 
 impl Format for FlatFields {

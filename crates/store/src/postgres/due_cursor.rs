@@ -1,7 +1,7 @@
 //! From which due time on a hook's deliveries are looked for, while dead rows pile up before it.
 //!
 //! Rows that were leased, or have gone, stay in the index for as long as any transaction on the
-//! server may still see them, and whoever looks from the beginning steps over all of them. So a
+//! server may still see them, and a look from the beginning steps over all of them. So a
 //! lease remembers up to where it has emptied a hook's queue, and the next begins there. Nothing
 //! becomes due in the past: what is given back, brought back or sent again is due from that
 //! moment. For clocks that differ and commits that take long there is a margin, and everything

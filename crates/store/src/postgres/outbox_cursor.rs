@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 /// Looks that take longer than this are slow.
 const SLOW: Duration = Duration::from_millis(4);
-/// So many slow looks in a row mean that it is the outbox.
+/// Slow looks in a row that mean that dead rows are the cause.
 const SLOW_LOOKS: u8 = 3;
 /// A transaction that is open for longer is waited for by searching.
 const MARGIN: Duration = Duration::from_millis(500);
@@ -26,7 +26,7 @@ const WIDE_EVERY: Duration = Duration::from_millis(100);
 const NEAR: Duration = Duration::from_millis(50);
 /// How often the first row is noted.
 const NOTE_EVERY: Duration = Duration::from_millis(25);
-/// A search waits for so many times of what it took.
+/// A search is followed by a pause of this many times its duration.
 const SEARCH_WAITS: u32 = 20;
 const SEARCH_WAITS_LEAST: Duration = Duration::from_millis(20);
 /// How much of the sequence is searched at once: at first, and at least.

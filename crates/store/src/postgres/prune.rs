@@ -40,7 +40,7 @@ pub(super) async fn prune(
     now: Timestamp,
     batch: u32,
 ) -> Result<Pruned> {
-    // The result names what waits for a lock; slow statements are not logged as well.
+    // The result names the partitions that are locked; slow statements are not logged as well.
     let options = store.options.clone().options(SETTINGS);
     let options = options.disable_statement_logging();
     let mut connection = PgConnection::connect_with(&options).await?;

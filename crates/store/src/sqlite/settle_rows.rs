@@ -60,7 +60,7 @@ impl WaitingRow<'_> {
     }
 }
 
-/// Keeps what became of deliveries that ended otherwise than delivered.
+/// Records the end of deliveries that ended otherwise than delivered.
 pub(super) async fn insert_ended(
     tx: &mut SqliteConnection,
     ended: &[EndedRow],

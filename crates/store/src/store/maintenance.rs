@@ -30,7 +30,7 @@ pub trait Maintenance: Send + Sync {
 
     /// Deletes history that is past its retention by `now`, at most `batch` rows in a transaction.
     ///
-    /// History goes by the day of fan-out. Before events are deleted, all their deliveries that
+    /// History is pruned by the day of fan-out. Before events are deleted, all their deliveries that
     /// have not ended are ended as expired; those that are leased keep the events of all past days
     /// until they have ended. Attempts are deleted with their events, or earlier if all of their
     /// day are past `keep.attempts`. The records of deliveries that ended otherwise than delivered

@@ -214,7 +214,7 @@ impl Admission {
         }
     }
 
-    /// Changes the state, and wakes what waits for the change.
+    /// Changes the state, and wakes the tasks that wait for the change.
     fn update<T>(&self, change: impl FnOnce(&mut AdmissionState, Instant) -> T) -> T {
         let now = self.clock.instant();
         let mut state = self.lock();

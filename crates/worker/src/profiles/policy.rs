@@ -25,7 +25,7 @@ pub struct Policy {
 /// When a hook is disabled because of its failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DisableWhen {
-    /// After so many failures in a row over such a time, as the configuration says.
+    /// After the configured number of failures in a row, over the configured time.
     AfterFailures,
     /// When one delivery has used up its attempts.
     WhenExhausted,

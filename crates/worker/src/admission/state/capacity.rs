@@ -22,7 +22,7 @@ impl AdmissionState {
         capacity
     }
 
-    /// Measures which hooks are slow, what is stalled and what waits remotely, and from these
+    /// Measures which hooks are slow, which are stalled and which wait remotely, and from these
     /// when the queue is low: at half of what the moving hooks may have here.
     fn measure(&mut self, now: Instant) {
         self.measure_remote(now);
