@@ -41,8 +41,8 @@ async fn each_change_of_a_hook_is_a_line_and_no_delivery_is(backend: Backend) {
             format!("{path}/enable"),
             "is at its normal concurrency again",
         ),
-        ("POST", format!("{path}/pause"), "is paused now"),
-        ("POST", format!("{path}/disable"), "is disabled now"),
+        ("POST", format!("{path}/pause"), "is now paused"),
+        ("POST", format!("{path}/disable"), "is now disabled"),
         ("DELETE", path, "Deleted hook"),
     ] {
         let reply = caller.call(method, &path).await;
@@ -68,11 +68,11 @@ async fn each_change_of_a_hook_is_a_line_and_no_delivery_is(backend: Backend) {
         "Backed off hook",
         "half of the way",
         "Disabled hook",
-        "is active now",
+        "is now active",
         "takes deliveries again",
         "is at its normal concurrency again",
-        "is paused now",
-        "is disabled now",
+        "is now paused",
+        "is now disabled",
         "Deleted hook",
     ];
     assert_eq!(told.len(), expected.len(), "{told:#?}");
