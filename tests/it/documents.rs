@@ -271,3 +271,31 @@ fn in_words(number: usize) -> (&'static str, &'static str) {
         other => panic!("how is {other} written?"),
     }
 }
+
+/// The rows of the first table in the documentation of a source file.
+fn table_of(path: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(project(path)).expect("read the source");
+    let lines = text.lines().filter_map(|line| line.strip_prefix("//! "));
+    let table = lines.skip_while(|line| !line.starts_with('|'));
+    let table: Vec<_> = table
+        .take_while(|line| line.starts_with('|'))
+        .map(str::to_owned)
+        .collect();
+    assert!(table.len() > 4, "{path} has no table");
+    table
+}
+
+#[test]
+fn the_tables_of_states_and_limiters_are_those_of_the_sources() {
+    let architecture = std::fs::read_to_string(project("ARCHITECTURE.md")).expect("read it");
+    for path in [
+        "crates/store/src/row_state.rs",
+        "crates/worker/src/admission/mod.rs",
+    ] {
+        let table = table_of(path).join("\n");
+        assert!(
+            architecture.contains(&table),
+            "ARCHITECTURE.md has another table than {path}"
+        );
+    }
+}

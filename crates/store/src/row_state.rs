@@ -8,20 +8,20 @@
 //! | --- | --- | --- | --- | --- | --- |
 //! | waiting | due time | null | null | false | lease, at its due time |
 //! | batching | end of the batch window | start of the window | null | false | lease, which cuts a batch when the first delivery of it is due |
-//! | blocked | 9999-12-31 | due time once unblocked | null | false | the end of its predecessor (`give_turns`) |
-//! | holds its key | 9999-12-31 | null | null | true | redelivery or discard by a person |
+//! | blocked | 9999-12-31 | due time once unblocked | null | false | the end of its predecessor (`give_turns`), or upkeep |
+//! | holds its key | 9999-12-31 | null | null | true | redelivery or discard by a person; upkeep deletes it once the hook is not ordered or skips failures |
 //! | batch leader | due time of the batch | null | own id | false | lease, at its due time |
 //! | batch member | 9999-12-30 | due time of the batch | id of the leader | false | lease of its leader |
 //!
-//! A lease is apart from the state: `lease_token` and `lease_expires_at` are both set or both
+//! A lease is independent of the state: `lease_token` and `lease_expires_at` are both set or both
 //! null. A row that waits, is batching, or leads or belongs to a batch may be leased. While it is,
-//! `next_attempt_at` and `turn_at` stay as they were found and mean nothing: a row that was cut
-//! into a batch a moment ago has those of batching, and a new leader those of a member. Settling
+//! `next_attempt_at` and `turn_at` keep their old values and have no meaning: a row that was put
+//! into a batch by its lease has those of batching, and a new leader those of a member. Settling
 //! moves a leased row to a state of this table or deletes it. Releasing it, or recovering it when
 //! the lease has expired, makes it, or its batch, due at once.
 //!
-//! Statements that let leased rows wait are given [`RowState::Waiting`]: the row itself has its
-//! batch, and so the statement tells whether it becomes a leader or a member.
+//! For a retry, Rust passes [`RowState::Waiting`]. The statement reads `batch_id` of the row, and
+//! makes the row a batch leader or a batch member if it is in a batch.
 //!
 //! A batch cut before its hook became ordered keeps its `batch_id` while its leader is blocked.
 //!
@@ -47,7 +47,7 @@ const fn far_future(seconds: i64) -> Timestamp {
     }
 }
 
-/// The state of a row of `postrider_deliveries`; its lease is apart.
+/// The state of a row of `postrider_deliveries`, without its lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RowState {
     /// Due at this time.

@@ -166,7 +166,7 @@ pub struct SettleResult {
     pub disabled: Vec<Disabling>,
     /// Active hooks that this batch has brought half of the way to being disabled.
     pub warned: Vec<Warning>,
-    /// How hooks stand that were failing, or have failed in this batch.
+    /// The phases of hooks that were failing or have failed in this batch.
     pub standings: Vec<HookPhase>,
     /// Settlements whose text the database refused; they were settled without it.
     pub scrubbed: u32,
@@ -243,7 +243,7 @@ pub struct HookPhase {
 }
 
 impl HookPhase {
-    /// How `hook` stands by this health.
+    /// The phase of `hook` by this health.
     pub(crate) fn of(hook: HookId, health: &Health) -> Self {
         Self {
             hook,

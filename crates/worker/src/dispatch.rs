@@ -1,6 +1,6 @@
 //! Finds work: fans out new events, leases due deliveries, recovers lost leases.
 //!
-//! Nothing is leased that cannot start soon: a queued delivery spends its lease. New events are
+//! Only what can start soon is leased, because a lease runs out in the queue. New events are
 //! sent without a second look at the database; a delivery that exceeds the capacity stays in the
 //! database for any worker. Polling finds everything, hints only save time.
 //!
@@ -67,7 +67,7 @@ impl Dispatcher {
     }
 
     /// The order matters. The duties come first, because they find work for this very step. The
-    /// peek brings the hook cache up to date, so queued deliveries are held to it before anything
+    /// peek brings the hook cache up to date, so it is applied to queued deliveries before anything
     /// is added, and fan-out comes before leasing, because new events are the cheaper work.
     async fn look(&mut self, found: &mut StepResult) -> Result<()> {
         let mut problem = Ok(());
@@ -85,8 +85,8 @@ impl Dispatcher {
         problem
     }
 
-    /// Holds what is queued to the hooks as they are now: a hook that was paused or removed is
-    /// not sent to any more, a new secret signs from now on.
+    /// Applies changed hooks to queued deliveries: nothing more is sent to a hook that was paused
+    /// or removed, and a new secret signs from now on.
     async fn follow_hooks(&mut self) {
         let cache = self.store.hook_cache();
         let before = self.state.hooks_version;

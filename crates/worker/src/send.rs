@@ -232,7 +232,7 @@ impl Sender {
         traces.begin(sending, headers)
     }
 
-    /// Counts a fault of our own, and logs it once a minute.
+    /// Counts a local fault, and logs it once a minute.
     fn tell(&self, fault: LocalFault) {
         let counter = self.metrics.own_faults.with_label_values(&[fault.name()]);
         counter.inc();

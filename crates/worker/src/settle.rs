@@ -128,7 +128,7 @@ impl Settler {
             })
             .await;
         let Ok(settled) = settled else {
-            // It is tried without end; whatever ended it, the leases run out.
+            // Never reached, because retrying does not end. The leases would expire.
             return;
         };
         timer.observe_duration();

@@ -1,7 +1,7 @@
 //! Whether a worker makes progress: it looks for work, and does some of what it finds.
 //!
 //! A worker stands still when there is work that it may do and, for a while, it does nothing at
-//! all. Deliveries that it may not start, of hooks that are held, backed off or owned by another
+//! all. Deliveries of hooks that are paused, disabled, backed off or owned by another
 //! worker, do not count, nor do those that other workers take.
 
 use postrider_core::MonotonicClock;

@@ -1,7 +1,7 @@
 //! A worker: dispatcher, senders and settler, started and stopped together.
 //!
-//! The first signal drains: nothing more is leased, unstarted leases are given back at once,
-//! requests in flight are finished and recorded. The second signal, or the deadline, cuts.
+//! The first signal drains: the worker leases nothing more, releases what it has not started,
+//! and finishes and records requests in flight. The second signal, or the deadline, aborts them.
 
 mod polling;
 mod senders;
@@ -196,7 +196,7 @@ impl Worker {
 
         tokio::select! {
             () = self.dispatch(&shutdown) => {}
-            // Nothing would be recorded any more: better no worker than one that only repeats.
+            // Without a settler nothing is recorded, and every delivery is repeated: stop.
             Err(ended) = &mut settling => resume_unwind(ended.into_panic()),
         }
         adjusting.abort();
@@ -224,7 +224,7 @@ impl Worker {
         }
         recorded.cancel();
         let leave = async {
-            // It ends otherwise only by a panic, which is logged already.
+            // An error here is a panic, which is logged already.
             let _ = latest.await;
             self.dispatcher.lock().await.leave_gates().await;
         };

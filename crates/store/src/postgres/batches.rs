@@ -1,6 +1,6 @@
 //! Batches: cut by a lease, leased as a whole, and given a new leader.
 //!
-//! The lock of the leader's row is taken before those of the members: who has it has the batch.
+//! The leader's row is locked before those of the members: its lock is the right to the batch.
 //! One worker at a time cuts the deliveries of a hook, so that its batches are as full as they can
 //! be.
 

@@ -45,7 +45,7 @@ impl DueCursor {
         (is_recent && emptied.until <= now).then(|| emptied.until - MARGIN)
     }
 
-    /// Of a hook that was looked at from `from` on nothing is left that is due before `until`.
+    /// A lease read the hook's rows from `from` on, and left none that is due before `until`.
     pub(super) fn emptied(
         &mut self,
         slot: i16,

@@ -1,7 +1,7 @@
 //! Ownership of gated hooks: which one worker starts their deliveries.
 //!
-//! The owner in the row is the fence, not the time. A lease reads it under a lock that the next
-//! owner waits for.
+//! A lease checks that its worker is the owner and that the ownership has not ended, under a
+//! shared lock on the row. A change of owner waits for that lock.
 
 use super::PostgresStore;
 use super::health::renew_versions;

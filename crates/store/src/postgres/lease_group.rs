@@ -2,8 +2,8 @@
 //! all that started together, and a member has no row of its own until it has to wait.
 //!
 //! A member is open until it is settled or given back; the row has a bit for each. Whoever sets
-//! bits holds the row's lock. Where a lease has run out, the row takes another token before any
-//! member becomes a delivery, so that it holds for none of them any more.
+//! bits holds the row's lock. The transaction that turns members of an expired group into
+//! deliveries deletes the row or gives it another token, so the old token is valid for none.
 
 use crate::Result;
 use postrider_core::{DeliveryId, LeaseToken, Timestamp};
@@ -61,7 +61,7 @@ impl Expansion<'_> {
     }
 }
 
-/// Sets the bits of members, gives the row the token `now_under`, and takes it away when no
+/// Sets the bits of members, gives the row the token `now_under`, and deletes the row when no
 /// member is open any more.
 async fn close(
     connection: &mut PgConnection,
@@ -126,7 +126,7 @@ pub(super) async fn give_back(
     Ok(count(released.len()))
 }
 
-/// Takes the rows away that have no open member.
+/// Deletes the rows that have no open member.
 pub(super) async fn finish(
     connection: &mut PgConnection,
     slot: i16,
@@ -194,7 +194,7 @@ pub(super) async fn recover(
     Ok(recovered)
 }
 
-/// What is known of a member that is asked for by name.
+/// Whether a delivery is a member of a lease group.
 pub(super) enum Membership {
     /// It is in flight.
     InFlight,
@@ -204,7 +204,7 @@ pub(super) enum Membership {
     None,
 }
 
-/// Where a delivery without a row of its own stands; what races with it is waited for.
+/// Finds a delivery among open group members, under a lock. One whose lease expired gets a row.
 pub(super) async fn membership(
     connection: &mut PgConnection,
     slot: i16,

@@ -1,6 +1,6 @@
 //! The store on PostgreSQL.
 //!
-//! There are three pools of connections. Commits of the hot path do not wait for the disk: a
+//! There are three pools: hot, intake and calm. Commits of the hot pool do not wait for disk: a
 //! crash of the database may undo the last of them, which repeats deliveries and loses none. All
 //! other commits are durable. Incoming events have a pool of their own, so that no listing delays
 //! them. Connections start with their own settings and prepare statements, so Postrider cannot
@@ -108,7 +108,7 @@ const CALM_PLANS: [(&str, &str); 2] = [("plan_cache_mode", "force_custom_plan"),
 
 /// The store on PostgreSQL.
 pub struct PostgresStore {
-    /// Fan-out, lease, settle, release, recover and peek.
+    /// What workers do all the time: peek, fan-out, lease, settle, release, recover, gates, gauges.
     hot: PgPool,
     /// Inserting events, and finding the keys of the callers.
     intake: PgPool,

@@ -1,9 +1,9 @@
 //! Ordered hooks: only the first delivery of each key is leased, and what ends it gives the next
 //! its turn in the same transaction.
 //!
-//! A delivery is blocked by the first of its key under a lock of that first one, which cannot end
-//! in between and leave the other blocked for ever. The rows alone tell whose turn it is: it does
-//! not matter which worker asks, or what one that died knew.
+//! Before it blocks a delivery, a lease locks the first of its key: the first cannot end meanwhile
+//! and leave the other blocked for ever. The rows alone show which delivery is the first, so no
+//! state is lost with a worker.
 
 use super::leased_rows::{read_leased, taken_columns};
 use super::row_state::no_time;
@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 /// How often a lease looks for more when much of what was due is not the first of its key.
 const ROUNDS: usize = 4;
-/// How many more than can go are looked at, at first and then.
+/// How many rows each round reads beyond the wanted number.
 const SPARE: [i64; ROUNDS] = [16, 1_000, 1_000, 1_000];
 
 /// Takes the right to fan out a slot; `false` when another worker has it. With it events come in
@@ -174,8 +174,8 @@ async fn lease_these(
     read_leased(&rows)
 }
 
-/// Blocks deliveries, whose rows are locked, by the first of their key, given second. A first that
-/// has ended or is locked by another transaction blocks none: the next round examines them again.
+/// Blocks deliveries whose rows are locked. Each comes with the first of its key. If that first has
+/// ended or is locked by another transaction, the delivery stays due, and the next round reads it.
 async fn block(
     connection: &mut PgConnection,
     slot: i16,

@@ -62,7 +62,7 @@ impl Outbox for PostgresStore {
                 tx.rollback().await?;
                 return Ok(FanOutResult::default());
             }
-            // A row that was committed before another was begun is never taken after it.
+            // With ordered hooks nothing is skipped: rows must be taken in the order of `seq`.
             let stretch = if in_order { ALL } else { stretch };
             let batch = self.read_batch(&mut tx, request, size, stretch).await?;
             if !in_order && batch.cache.has_ordered() {

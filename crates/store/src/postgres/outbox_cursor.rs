@@ -18,11 +18,11 @@ use std::time::{Duration, Instant};
 const SLOW: Duration = Duration::from_millis(4);
 /// Slow looks in a row that mean that dead rows are the cause.
 const SLOW_LOOKS: u8 = 3;
-/// A transaction that is open for longer is waited for by searching.
+/// How far back a wide look begins. Rows that commit later than this are left to the search.
 const MARGIN: Duration = Duration::from_millis(500);
-/// How often a look begins so long ago …
+/// How often a look is wide.
 const WIDE_EVERY: Duration = Duration::from_millis(100);
-/// … and what it leaves out otherwise.
+/// How far back the other looks begin.
 const NEAR: Duration = Duration::from_millis(50);
 /// How often the first row is noted.
 const NOTE_EVERY: Duration = Duration::from_millis(25);

@@ -1,4 +1,4 @@
-//! Sending deliveries again, and discarding them.
+//! Redelivers and discards deliveries. Expired leases are recovered in `recover.rs`.
 //!
 //! Only the holder of the lock of a delivery's event may make the delivery wait again. Of several
 //! calls at once one does it, and the others find it done. A call that ends the delivery

@@ -1,10 +1,10 @@
 //! Records attempts and gives their deliveries the next step, in one transaction, under the
 //! lease.
 //!
-//! What a settlement finds under another token has become another worker's: its attempt is
-//! kept as late, and neither the delivery nor its hook's health changes. Locks are taken in
+//! A settlement is late if its delivery has another token or none by now. Its attempt is
+//! recorded as late; the delivery and its hook's health stay as they are. Locks are taken in
 //! one order everywhere: leases by token, deliveries, health by hook id, the version of the
-//! hooks, hooks. What is recorded of hooks and announced waits for nobody.
+//! hooks, hooks. Inserting hook history and operational events waits for no lock.
 
 use super::PostgresStore;
 use super::health::update_health;
@@ -23,8 +23,8 @@ use postrider_core::Timestamp;
 use std::collections::HashSet;
 
 impl PostgresStore {
-    /// Settles all at once; when the database refuses something, half by half, until what it
-    /// refuses stands alone and is settled without its text.
+    /// Settles all in one transaction. If the database refuses it, each half is settled alone,
+    /// and so on. A single settlement that is refused is settled without its text.
     pub(super) async fn settle_in_parts(
         &self,
         now: Timestamp,
@@ -55,7 +55,7 @@ impl PostgresStore {
         Ok(settled)
     }
 
-    /// Settles in one transaction; `None` when it must be looked at one by one first.
+    /// Settles in one transaction. `None`: not all group members are open; find the open ones.
     async fn settle_part(
         &self,
         now: Timestamp,

@@ -372,7 +372,7 @@ async fn keep_ended(
     Ok(())
 }
 
-/// GroupMember settlements by lease.
+/// The settled members of lease groups, by lease.
 #[derive(Default)]
 struct Members {
     /// Leases of which every member is here.

@@ -3,8 +3,8 @@
 //! It is split by who calls: a worker uses the outbox, the queue and the gates; the API and the
 //! command line the rest. [`Store`] is all of it.
 //!
-//! Methods that change anything are one transaction each: after an error nothing of the call has
-//! happened, except where the connection broke during the commit; calling again is then safe.
+//! A method that changes anything is one transaction, unless its text says otherwise. After an
+//! error nothing has changed. If the connection broke during the commit, calling again is safe.
 //! `now` always comes from the caller's clock.
 //!
 //! Every method that returns a result may fail with [`Unavailable`](crate::Error::Unavailable),

@@ -72,7 +72,7 @@ impl RecentAnswer {
 }
 
 impl HookAdmission {
-    /// A hook of which nothing is here; `answered` is its latest answer, if that is remembered.
+    /// A hook with nothing queued or in flight; `answered` is its latest answer, if remembered.
     pub(super) fn new(
         per_hook: u32,
         answered: Option<RecentAnswer>,
@@ -97,7 +97,7 @@ impl HookAdmission {
         }
     }
 
-    /// Forgets everything but the gate and the latest answer: nothing of the hook is here.
+    /// Resets a hook with nothing queued or in flight. `gate`, `unsendable` and `answered` stay.
     pub(super) fn reset(&mut self, now: Instant, tuning: &AdmissionTuning) {
         let fresh = Self::new(self.per_hook, self.answered, now, tuning);
         let (gate, unsendable) = (self.gate.take(), self.unsendable);
@@ -116,7 +116,7 @@ impl HookAdmission {
         self.gate.as_ref().map_or(self.per_hook, Gate::limit)
     }
 
-    /// What is here of the hook: queued or in flight.
+    /// Deliveries of the hook that are queued or in flight.
     pub(super) fn held(&self) -> u32 {
         self.waiting.len() as u32 + self.in_flight
     }
@@ -134,8 +134,8 @@ impl HookAdmission {
             .may_start(self.in_flight, self.cap(), silent_at, now)
     }
 
-    /// How many more places of slow hooks the hook would hold with one more in flight: 0 unless
-    /// it is slow, all of its own when it becomes so by this one.
+    /// By how much one more start raises the number of requests to slow hooks: 0 if the hook is
+    /// not slow even then; all of its requests in flight if this start makes it slow.
     pub(super) fn slow_places(&self, now: Instant, tuning: &AdmissionTuning) -> u32 {
         let answered_recently = || {
             let answer = self.answered.as_ref();
@@ -195,7 +195,7 @@ impl HookAdmission {
         }
     }
 
-    /// Whether nothing is known of the hook that is worth keeping, but for its gate.
+    /// Whether the hook has no state worth keeping, apart from its gate.
     pub(super) fn is_idle(&self) -> bool {
         self.held() == 0
             && self.window.earned() == 0
@@ -260,7 +260,7 @@ impl HookAdmission {
         }
     }
 
-    /// Attempts were recorded, and the hook is now in this phase, if it is held back or was.
+    /// Attempts were recorded. `phase` is the hook's phase now, if it has one or has just lost it.
     pub(super) fn recorded(&mut self, recorded: RecordedAttempts, phase: Option<&HookPhase>) {
         if let Some(gate) = &mut self.gate {
             gate.recorded(recorded.attempts, phase);

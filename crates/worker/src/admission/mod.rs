@@ -1,8 +1,8 @@
 //! Admission: which leased delivery may start now, and how much more may be leased.
 //!
 //! [`Admission`] stands between the dispatcher, which leases deliveries, and the senders, which
-//! attempt them. It has a queue for each hook, and hooks take turns. What is queued spends its
-//! lease, so no more is leased than can start soon.
+//! attempt them. It has a queue for each hook, and hooks take turns. A lease runs out in the
+//! queue, so no more is leased than can start soon.
 //!
 //! A hook is one state machine ([`hook::HookAdmission`]). Whether its next delivery may start is
 //! one question ([`state::AdmissionState::may_start`]), whose answer names what blocks it
@@ -21,8 +21,8 @@
 //! | queue | leases: deliveries and bytes queued | all hooks | `state.rs` | memory | none |
 //! | low water | when to lease more: half of the windows of the hooks that move | all hooks | `state.rs` | senders do not run dry, batches stay large | `throughput`, `steady` |
 //!
-//! *Slow* is a hook whose last answer is long ago or unknown, that has left several requests in
-//! a row or all of them for a second unanswered, or that is backed off; it is so until it
+//! A hook is *slow* if its last answer is long ago or unknown, if it has left several requests in
+//! a row, or all of them for a second, unanswered, or if it is backed off. It stays slow until it
 //! answers. Requests to a hook that has answered nothing for a moment *wait remotely*: they
 //! occupy places, and no processor. Every number is in [`crate::tuning`].
 
@@ -68,7 +68,7 @@ pub(crate) struct Admission {
     startable: Notify,
     /// Wakes the dispatcher: the queue is low.
     low: Notify,
-    /// Wakes the sampling of the concurrency limit: it alone keeps a delivery from starting.
+    /// Wakes the sampling of the concurrency limit, when only that limit blocks a delivery.
     full: Notify,
 }
 
@@ -151,7 +151,7 @@ impl Admission {
         });
     }
 
-    /// Lets hooks start whose block ends by itself. To be called regularly.
+    /// Gives turns to hooks whose block ended by the passing of time. Must be called regularly.
     pub(crate) fn refresh(&self) {
         self.update(|state, now| state.refresh(now));
     }

@@ -4,11 +4,11 @@
 //! worker, and not its whole cap. So a hook is *proven* when it accepts a delivery, and
 //! unproven again when it fails as often in a row as backs it off. While unproven it has no more
 //! in flight than that number. A failure keeps its place until it is recorded, because it may be
-//! the one that backs the hook off; so do as many in a row as suffice for that, which stop the
-//! hook until they are recorded. From then on its gate decides.
+//! the one that backs the hook off. When as many in a row are unrecorded as back it off, nothing
+//! starts until they are recorded. From then on the gate of the hook decides.
 //!
-//! This type decides by runs of failures, and it alone: a rule that judges a hook by its share
-//! of failures replaces what is in this file.
+//! In admission, only this file judges a hook by its failures in a row. A rule by its share of
+//! failures would replace this file and nothing else.
 
 use super::attempt_end::AttemptEnd;
 use super::blocked::Blocked;

@@ -31,7 +31,7 @@ pub(super) struct AdmissionState {
     /// Places that slow hooks may hold together.
     slow_max: u32,
     limit: ConcurrencyLimit,
-    /// Hooks of which something is here, or that this worker owns or cannot send to.
+    /// Hooks with deliveries queued or in flight, and hooks that are owned or cannot be sent to.
     hooks: HashMap<HookId, HookAdmission>,
     /// The latest answers of hooks that are not in `hooks`.
     remembered: HashMap<HookId, RecentAnswer>,
@@ -39,7 +39,7 @@ pub(super) struct AdmissionState {
     dropped_at: Option<Instant>,
     /// Hooks that may start a delivery, in their order, each once.
     turns: VecDeque<HookId>,
-    /// Hooks that could if slow hooks held fewer places, each once.
+    /// Hooks that are blocked by the slow share, each once.
     parked: VecDeque<HookId>,
     closed: bool,
     queued: u32,
@@ -54,7 +54,7 @@ pub(super) struct AdmissionState {
     /// With no more than this queued and not stalled the queue is low, as of the latest
     /// measurement.
     low_water: u32,
-    /// The instant up to which blocks that end by themselves have been ended.
+    /// When blocks that end by the passing of time were last checked.
     refreshed_at: Option<Instant>,
 }
 
@@ -194,7 +194,7 @@ impl AdmissionState {
         }
     }
 
-    /// The same; a hook of which nothing is here and nothing is worth knowing is forgotten.
+    /// Gives a hook a turn, or forgets it if it is idle.
     fn give_turn_or_forget(&mut self, id: HookId, now: Instant) {
         match self.hooks.get(&id).is_some_and(HookAdmission::is_idle) {
             true => self.forget(id, now),
@@ -202,8 +202,8 @@ impl AdmissionState {
         }
     }
 
-    /// Forgets a hook of which nothing is here, but for its latest answer, and its gate if it
-    /// has one.
+    /// Removes an idle hook, and remembers its latest answer. A hook that must be kept is only
+    /// reset.
     fn forget(&mut self, id: HookId, now: Instant) {
         let Some(hook) = self.hooks.get_mut(&id) else {
             return;
@@ -256,7 +256,7 @@ impl AdmissionState {
         self.in_flight -= 1;
         if hook.slow {
             self.slow -= 1;
-            // One that answers gets its places back as places of others.
+            // A hook that answers is no longer slow: its requests leave the slow share.
             if end.is_answer() || hook.in_flight == 0 {
                 hook.slow = false;
                 self.slow -= hook.in_flight;

@@ -1,7 +1,7 @@
 //! How much of one hook may be in this process, queued or in flight.
 //!
-//! A queued delivery spends its lease, so a hook may have here no more than it has lately shown
-//! to take quickly. The window begins at twice the hook's cap. It doubles when the hook has
+//! A lease runs out in the queue, so the window is no larger than what the hook has lately
+//! taken quickly. It begins at twice the hook's cap. It doubles when the hook has
 //! filled it and takes half of it in a moment, and falls back at the first failure.
 
 use crate::tuning::AdmissionTuning;

@@ -14,7 +14,7 @@ pub(crate) struct DispatchState {
     pub(super) due: HashMap<(i16, HookId), Timestamp>,
     /// The slot with which the next round of fan-out begins.
     pub(super) turn: usize,
-    /// The version of the hook cache that what is queued was last held to.
+    /// The version of the hook cache that was last applied to queued deliveries.
     pub(super) hooks_version: i64,
     pub(super) ownership_retries: OwnershipRetries,
     /// The hook that was leased last from each slot: the next lease begins after it.

@@ -34,7 +34,7 @@ pub fn secret_value(text: &str) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// What a hook has set of what only its profile knows.
+/// The value of a setting that only the hook's profile knows.
 pub fn profile_setting<'a>(hook: &'a Hook, name: &str) -> Option<&'a str> {
     hook.settings.profile.get(name)?.as_str()
 }

@@ -16,13 +16,13 @@ pub struct Profile {
     pub name: &'static str,
     /// How the ids look under which its own API knows hooks, if it has one.
     pub alias: Option<AliasForm>,
-    /// What a hook's secret is to it.
+    /// How it uses a hook's secret.
     pub secret: SecretUse,
-    /// What only its hooks can set (`HookSettings::profile`), and to what.
+    /// The settings that only its hooks have (`HookSettings::profile`).
     pub settings: &'static [ProfileSetting],
-    /// What requests say that they come from.
+    /// The `User-Agent` of its requests.
     pub user_agent: &'static str,
-    /// What holds for its hooks.
+    /// The policy of its hooks.
     pub policy: Policy,
     /// How its requests are built and their answers judged.
     pub format: Arc<dyn Format>,
@@ -61,7 +61,7 @@ impl fmt::Debug for Profile {
     }
 }
 
-/// What a hook's secret is to a profile.
+/// How a profile uses a hook's secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SecretUse {
     /// It signs each request, and is made unless given.
