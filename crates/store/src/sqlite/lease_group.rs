@@ -5,8 +5,8 @@
 //! lease has run out and the first member was taken from it, it holds for none.
 
 use super::values::{day_number, micros, moment, rows};
+use crate::delivery_change::GroupMembership;
 use crate::fan_out::Plan;
-use crate::recovery::GroupMembership;
 use crate::settlement::DeliverySettlement;
 use crate::{FanOutRequest, Result};
 use postrider_core::{DeliveryId, EventId, HookId, LeaseToken, Timestamp};
