@@ -5,7 +5,7 @@
 //! meanwhile holds the lock of the delivery itself.
 
 use super::batches::replace_leaders;
-use super::lease_group::{Membership, membership};
+use super::lease_group::leave_group;
 use super::order::give_turns;
 use super::{PostgresStore, bulk, deliveries};
 use crate::bulk::{discard_held, redeliver_many};
@@ -139,11 +139,7 @@ impl DeliveryStatements for PgConnection {
     }
 
     async fn leave_group(&mut self, row: &DeliveryRow, now: Timestamp) -> Result<GroupMembership> {
-        Ok(match membership(self, row.slot, row.id, now).await? {
-            Membership::InFlight => GroupMembership::InFlight,
-            Membership::Expanded => GroupMembership::MadeDue,
-            Membership::None => GroupMembership::None,
-        })
+        leave_group(self, row.slot, row.id, now).await
     }
 
     async fn revive(&mut self, row: &DeliveryRow, now: Timestamp) -> Result<()> {

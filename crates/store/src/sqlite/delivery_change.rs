@@ -1,7 +1,7 @@
 //! Sending deliveries again, and discarding them.
 
 use super::batches::replace_leaders;
-use super::lease_group::{Started, take_out};
+use super::lease_group::leave_group;
 use super::order::give_turns;
 use super::settle_rows::{EndedRow, delete_deliveries, insert_ended};
 use super::values::{day_number, micros, moment};
@@ -128,13 +128,7 @@ impl DeliveryStatements for SqliteConnection {
     }
 
     async fn leave_group(&mut self, row: &DeliveryRow, now: Timestamp) -> Result<GroupMembership> {
-        for group in Started::all(self).await? {
-            let member = group.open_members().find(|member| member.id == row.id);
-            if let Some(member) = member {
-                return take_out(self, group.token, member, now).await;
-            }
-        }
-        Ok(GroupMembership::None)
+        leave_group(self, row.id, now).await
     }
 
     async fn revive(&mut self, row: &DeliveryRow, now: Timestamp) -> Result<()> {
