@@ -302,7 +302,7 @@ async fn reject(
             SELECT 0, iif(EXISTS (SELECT 1 FROM postrider_rejected WHERE slot = 0 AND id = ?2),
                     ?3, ?2),
                 ?4, ?5, account, event_type, payload, ordering_key, dedup_key, deliver_after,
-                occurred_at, headers
+                coalesce(occurred_at, created_at), headers
             FROM postrider_outbox WHERE seq = ?1",
         )
         .bind(seq)
