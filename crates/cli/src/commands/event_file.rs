@@ -5,7 +5,6 @@
 
 use super::event_lines::{Batches, End, Lines};
 use crate::config::Settings;
-use crate::database;
 use crate::failure::Result;
 use crate::globals::Globals;
 use crate::secrets::Need;
@@ -50,7 +49,7 @@ pub async fn send(
 ) -> Result<()> {
     let name = args.file.unwrap_or_default();
     let (reader, progress) = open(&name)?;
-    let store = database::open(settings, Need::Nothing).await?;
+    let store = globals.store_with(settings, Need::Nothing).await?;
     let now = store.now().await?;
     let check = |event: &NewEvent| {
         event.check().map_err(|error| error.to_string())?;
@@ -77,7 +76,6 @@ pub async fn send(
         }
     };
     progress.finish_and_clear();
-    store.close().await;
     outcome?;
     let said = || match sent {
         1 => "Sent 1 event.".to_owned(),
