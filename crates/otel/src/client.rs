@@ -83,8 +83,8 @@ impl HttpClient for Collector {
                 *response.headers_mut() = headers;
                 return Ok(response);
             }
-            Exchange::TimedOut { .. } => format!("no answer within {:?}", self.timeout),
-            Exchange::Unreachable { reason, .. } => reason,
+            Exchange::TimedOut => format!("no answer within {:?}", self.timeout),
+            Exchange::Unreachable { reason } => reason,
             Exchange::Blocked(address) => format!("{address} must not be called"),
             Exchange::NotTried(fault) => fault.to_string(),
         };

@@ -27,8 +27,7 @@ mod watchdog;
 mod worker;
 
 pub use address::{AddressGuard, BlockedAddress};
-pub use client::USER_AGENT;
-pub use client::{Client, Exchange, Request, Target};
+pub use client::{Client, Exchange, HeaderNames, IDLE_MAX, Request, Target, USER_AGENT};
 pub use clock::{DatabaseClock, WorkerClock};
 pub use local_fault::LocalFault;
 pub use metrics::{MetricEntry, MetricKind, MetricScope, Metrics};

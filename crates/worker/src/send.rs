@@ -198,8 +198,8 @@ impl Sender {
                     .judge(status, &headers, self.clock.now()),
                 excerpt,
             ),
-            Exchange::TimedOut { excerpt } => (Outcome::TimedOut, excerpt),
-            Exchange::Unreachable { reason, excerpt } => (Outcome::Unreachable { reason }, excerpt),
+            Exchange::TimedOut => (Outcome::TimedOut, Vec::new()),
+            Exchange::Unreachable { reason } => (Outcome::Unreachable { reason }, Vec::new()),
             Exchange::Blocked(address) => (Outcome::Blocked { address }, Vec::new()),
             Exchange::NotTried(fault) => {
                 span.into_iter().for_each(|span| span.end(Err(fault)));

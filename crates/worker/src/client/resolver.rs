@@ -3,15 +3,12 @@
 use super::BoxError;
 use crate::address::AddressGuard;
 use crate::local_fault::{LocalFault, UnansweredNames, is_unanswered};
-use hyper_util::client::legacy::connect::dns::Name;
 use postrider_core::monotonic_now;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
-use tower_service::Service;
+use url::Host;
 
 /// How long the system may take to resolve a name: long enough for two tries.
 const RESOLVE_MAX: Duration = Duration::from_secs(10);
@@ -33,15 +30,34 @@ impl GuardedResolver {
         }
     }
 
-    async fn resolve(self, name: Name) -> Result<std::vec::IntoIter<SocketAddr>, BoxError> {
-        let looking = tokio::net::lookup_host((name.as_str(), 0));
+    /// The addresses of `host` that may be called, at least one.
+    ///
+    /// # Errors
+    /// [`BlockedAddress`](crate::BlockedAddress) when there are only others, a [`LocalFault`], or
+    /// the error of the system.
+    pub(super) async fn addresses(
+        &self,
+        host: &Host<String>,
+        port: u16,
+    ) -> Result<Vec<SocketAddr>, BoxError> {
+        let literal = match host {
+            Host::Domain(name) => return self.resolve(name, port).await,
+            Host::Ipv4(address) => IpAddr::from(*address),
+            Host::Ipv6(address) => IpAddr::from(*address),
+        };
+        self.guard.check(literal)?;
+        Ok(vec![SocketAddr::new(literal, port)])
+    }
+
+    async fn resolve(&self, name: &str, port: u16) -> Result<Vec<SocketAddr>, BoxError> {
+        let looking = tokio::net::lookup_host((name, port));
         let found = match tokio::time::timeout(RESOLVE_MAX, looking).await {
             Ok(Ok(found)) => found,
-            Ok(Err(error)) => return Err(self.blame(name.as_str(), error)),
+            Ok(Err(error)) => return Err(self.blame(name, error)),
             Err(_elapsed) => {
                 let why = format!("the name was not resolved within {RESOLVE_MAX:?}");
                 let error = io::Error::new(io::ErrorKind::TimedOut, why);
-                return Err(self.blame(name.as_str(), error));
+                return Err(self.blame(name, error));
             }
         };
         self.names().answered();
@@ -55,7 +71,7 @@ impl GuardedResolver {
         }
         match (open.is_empty(), blocked) {
             (true, Some(refusal)) => Err(refusal.into()),
-            _ => Ok(open.into_iter()),
+            _ => Ok(open),
         }
     }
 
@@ -85,17 +101,3 @@ impl GuardedResolver {
 
 /// Any port of this machine; nothing is sent from it.
 const ANYWHERE: (IpAddr, u16) = (IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
-
-impl Service<Name> for GuardedResolver {
-    type Response = std::vec::IntoIter<SocketAddr>;
-    type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, name: Name) -> Self::Future {
-        Box::pin(self.clone().resolve(name))
-    }
-}
