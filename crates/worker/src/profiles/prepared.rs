@@ -80,7 +80,9 @@ impl Prepared {
         Ok(Self {
             profile: profile.clone(),
             signer: hook.credentials.signer(now),
-            target: Target::of(&url).ok_or(PrepareError::Url)?,
+            target: Target::of(&url)
+                .ok_or(PrepareError::Url)?
+                .naming(profile.header_names),
             headers: profile.format.shared(hook).ok_or(PrepareError::Header)?,
             timeout: timeout.min(longest),
             version: hook.version,
@@ -106,7 +108,9 @@ impl Prepared {
 
     /// The request of one attempt.
     pub fn request(&self, sending: &Sending<'_>) -> Request {
-        let mut headers = HeaderMap::with_capacity(self.headers.len() + 7);
+        let mut headers = HeaderMap::with_capacity(self.headers.len() + 9);
+        // First, as RFC 9110 §7.2 recommends.
+        headers.insert(header::HOST, self.target.host());
         add_event_headers(&mut headers, sending.event);
         for (name, value) in &self.headers {
             headers.insert(name, value.clone());
