@@ -68,3 +68,4 @@ mod standstill;
 mod steady;
 mod thulium;
 mod traces;
+mod urls;

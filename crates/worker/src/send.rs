@@ -104,6 +104,11 @@ impl Sender {
         }
         let prepared = match self.prepared_for(&leased, started_at) {
             Ok(prepared) => prepared,
+            Err(problem) if problem.is_hook_failure() => {
+                let attempt = unsendable(&problem, leased.attempts + 1, started_at);
+                self.observe(&leased, &attempt);
+                return Sent::Settle(self.settlement(leased, attempt));
+            }
             Err(problem) => {
                 error!(hook.id = %leased.hook.id, "Cannot send to hook {}: {problem}", leased.hook.id);
                 return Sent::CannotSend(leased);
@@ -164,7 +169,11 @@ impl Sender {
             headers: None,
             occurred_at: now,
         };
-        let prepared = self.prepare(hook, now)?;
+        let prepared = match self.prepare(hook, now) {
+            Ok(prepared) => prepared,
+            Err(problem) if problem.is_hook_failure() => return Ok(unsendable(&problem, 1, now)),
+            Err(problem) => return Err(problem.into()),
+        };
         let sending = Sending {
             hook,
             event: &event,
@@ -324,6 +333,21 @@ impl Sender {
             .unwrap_or_else(PoisonError::into_inner)
             .insert(hook.id, prepared.clone());
         Ok(prepared)
+    }
+}
+
+/// The failed attempt for a hook that no request can be made for, such as one whose URL is not
+/// accepted any more.
+fn unsendable(problem: &PrepareError, number: u32, now: Timestamp) -> Attempt {
+    Attempt {
+        id: AttemptId::draw(now),
+        number,
+        at: now,
+        duration: Duration::ZERO,
+        outcome: Outcome::Unreachable {
+            reason: problem.to_string(),
+        },
+        response: Vec::new(),
     }
 }
 
