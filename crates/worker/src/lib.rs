@@ -13,6 +13,7 @@ mod hints;
 mod last_answers;
 mod local_fault;
 mod metrics;
+mod prepared_hooks;
 mod profiles;
 mod pruner;
 mod sampler;

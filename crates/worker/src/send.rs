@@ -7,17 +7,17 @@
 use crate::client::{Client, Exchange};
 use crate::local_fault::{FaultLog, LocalFault};
 use crate::metrics::Metrics;
+use crate::prepared_hooks::PreparedHooks;
 use crate::profiles::{PrepareError, Prepared, Sending};
 use crate::settings::HookDefaults;
 use crate::traces::{AttemptSpan, AttemptTraces};
 use http::HeaderMap;
 use postrider_core::{
-    Attempt, AttemptId, Clock, Event, EventId, Hook, HookId, NextStep, Outcome, Payload, Schedules,
+    Attempt, AttemptId, Clock, Event, EventId, Hook, NextStep, Outcome, Payload, Schedules,
     TRACEPARENT, Timestamp, monotonic_now, next_step,
 };
 use postrider_store::{HookRequest, OneOrMore, Settlement, Step};
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tracing::error;
 
@@ -62,7 +62,7 @@ pub struct Sender {
     request_timeout: Duration,
     metrics: Arc<Metrics>,
     traces: Option<Arc<dyn AttemptTraces>>,
-    prepared: RwLock<HashMap<HookId, Arc<Prepared>>>,
+    prepared: Arc<PreparedHooks>,
     told: Mutex<FaultLog>,
 }
 
@@ -83,9 +83,14 @@ impl Sender {
             request_timeout,
             metrics,
             traces,
-            prepared: RwLock::default(),
+            prepared: Arc::default(),
             told: Mutex::default(),
         }
+    }
+
+    /// What is prepared for each hook. The dispatcher drops it when the hook changes.
+    pub(crate) fn prepared_hooks(&self) -> Arc<PreparedHooks> {
+        self.prepared.clone()
     }
 
     /// The present moment.
@@ -320,18 +325,11 @@ impl Sender {
     }
 
     fn prepared(&self, hook: &Hook, now: Timestamp) -> Result<Arc<Prepared>, PrepareError> {
-        let known = self.prepared.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(prepared) = known.get(&hook.id)
-            && prepared.is_current(hook, now)
-        {
-            return Ok(prepared.clone());
+        if let Some(prepared) = self.prepared.get(hook, now) {
+            return Ok(prepared);
         }
-        drop(known);
         let prepared = Arc::new(self.prepare(hook, now)?);
-        self.prepared
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(hook.id, prepared.clone());
+        self.prepared.insert(hook.id, prepared.clone());
         Ok(prepared)
     }
 }

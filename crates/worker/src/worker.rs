@@ -145,6 +145,7 @@ impl Worker {
             metrics,
             admission: admission.clone(),
             hints,
+            prepared: sender.prepared_hooks(),
             worker: WorkerId::draw(clock.now()),
             clock,
             monotonic: monotonic.clone(),
