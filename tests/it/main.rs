@@ -37,6 +37,7 @@ mod kept_targets;
 mod logs;
 mod misskey;
 mod moving;
+mod names;
 mod observed;
 mod operational_events;
 mod ordered;

@@ -7,7 +7,9 @@
 //! literals before the request, because the connector never passes them to a resolver.
 
 use crate::address::{AddressGuard, BlockedAddress};
-use crate::local_fault::{LocalFault, UnansweredNames, is_unanswered};
+use crate::guarded_names::GuardedNames;
+use crate::local_fault::LocalFault;
+use crate::names::Names;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full};
@@ -15,17 +17,13 @@ use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use postrider_core::{EXCERPT_MAX_BYTES, monotonic_now};
+use postrider_core::EXCERPT_MAX_BYTES;
 use std::error::Error as StdError;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
-use tower_service::Service;
 use url::{Host, Url};
 
 /// Idle connections kept for a host: as many as a hook has in flight by default.
@@ -35,10 +33,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How much of a response is read so that its connection can be used again. The part beyond
 /// [`EXCERPT_MAX_BYTES`] is dropped, and the connection of a longer response is closed.
 const DRAIN_MAX_BYTES: usize = 64 * 1024;
-/// How long the system may take to resolve a name: long enough for two tries.
-const RESOLVE_MAX: Duration = Duration::from_secs(10);
 
-type Http = legacy::Client<HttpsConnector<HttpConnector<GuardedResolver>>, Full<Bytes>>;
+type Http = legacy::Client<HttpsConnector<HttpConnector<GuardedNames>>, Full<Bytes>>;
 type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// The HTTP client of a worker.
@@ -115,15 +111,15 @@ pub enum Exchange {
 }
 
 impl Client {
-    /// A client that calls only the addresses that `guard` allows.
+    /// A client that calls only the addresses that `guard` allows, and finds them by `names`.
     ///
     /// # Errors
     /// When TLS cannot be set up: the system has no certificate store.
-    pub fn new(guard: AddressGuard) -> io::Result<Self> {
+    pub fn new(guard: AddressGuard, names: Names) -> io::Result<Self> {
         let guard = Arc::new(guard);
-        let mut tcp = HttpConnector::new_with_resolver(GuardedResolver {
+        let mut tcp = HttpConnector::new_with_resolver(GuardedNames {
             guard: guard.clone(),
-            names: Arc::default(),
+            names,
         });
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -235,122 +231,9 @@ fn failed(stage: &str, error: &(dyn StdError + 'static), excerpt: Vec<u8>) -> Ex
     }
 }
 
-/// The system's resolver without the addresses that must not be called. A name that has no
-/// others is blocked. The connector uses the very addresses that were checked, so a name cannot
-/// change between the check and the connection.
-#[derive(Clone, Debug)]
-struct GuardedResolver {
-    guard: Arc<AddressGuard>,
-    names: Arc<Mutex<UnansweredNames>>,
-}
-
-impl GuardedResolver {
-    async fn resolve(self, name: Name) -> Result<std::vec::IntoIter<SocketAddr>, BoxError> {
-        let looking = tokio::net::lookup_host((name.as_str(), 0));
-        let found = match tokio::time::timeout(RESOLVE_MAX, looking).await {
-            Ok(Ok(found)) => found,
-            Ok(Err(error)) => return Err(self.blame(name.as_str(), error)),
-            Err(_elapsed) => {
-                let why = format!("the name was not resolved within {RESOLVE_MAX:?}");
-                let error = io::Error::new(io::ErrorKind::TimedOut, why);
-                return Err(self.blame(name.as_str(), error));
-            }
-        };
-        self.names().answered();
-        let mut blocked = None;
-        let mut open = Vec::new();
-        for address in found {
-            match self.guard.check(address.ip()) {
-                Ok(()) => open.push(address),
-                Err(refusal) => blocked = Some(refusal),
-            }
-        }
-        match (open.is_empty(), blocked) {
-            (true, Some(refusal)) => Err(refusal.into()),
-            _ => Ok(open.into_iter()),
-        }
-    }
-
-    /// The error of resolving a name, or the local fault that it is a sign of.
-    fn blame(&self, host: &str, error: io::Error) -> BoxError {
-        // Without a descriptor nothing is resolved, and the resolver does not say why.
-        if let Err(none_left) = std::net::UdpSocket::bind(ANYWHERE)
-            && let Some(fault) = LocalFault::of(&none_left)
-        {
-            return fault.into();
-        }
-        let mut names = self.names();
-        if !is_unanswered(&error) {
-            names.answered();
-            return error.into();
-        }
-        match names.unanswered(host, monotonic_now()) {
-            true => LocalFault::Resolver.into(),
-            false => error.into(),
-        }
-    }
-
-    fn names(&self) -> MutexGuard<'_, UnansweredNames> {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Any port of this machine; nothing is sent from it.
-const ANYWHERE: (IpAddr, u16) = (IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
-
-impl Service<Name> for GuardedResolver {
-    type Response = std::vec::IntoIter<SocketAddr>;
-    type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, name: Name) -> Self::Future {
-        Box::pin(self.clone().resolve(name))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn unanswered() -> io::Error {
-        io::Error::other(
-            "failed to lookup address information: Temporary failure in name resolution",
-        )
-    }
-
-    #[test]
-    fn a_resolver_that_answers_for_no_name_is_a_local_fault() {
-        let resolver = GuardedResolver {
-            guard: Arc::new(AddressGuard::new(&[])),
-            names: Arc::default(),
-        };
-        let exchange = |host: &str, error| {
-            let error = resolver.blame(host, error);
-            failed("could not connect", error.as_ref(), Vec::new())
-        };
-        for host in ["a.example.com", "b.example.com", "example.org"] {
-            let blamed = exchange(host, unanswered());
-            assert!(matches!(blamed, Exchange::Unreachable { .. }), "{blamed:?}");
-        }
-        for host in ["example.net", "a.example.com"] {
-            let blamed = exchange(host, unanswered());
-            let ours = Exchange::NotTried(LocalFault::Resolver);
-            assert_eq!(format!("{blamed:?}"), format!("{ours:?}"));
-        }
-        let unknown =
-            io::Error::other("failed to lookup address information: Name or service not known");
-        let blamed = exchange("nobody.invalid", unknown);
-        assert!(matches!(blamed, Exchange::Unreachable { .. }), "{blamed:?}");
-        let blamed = exchange("example.net", unanswered());
-        assert!(
-            matches!(blamed, Exchange::Unreachable { .. }),
-            "it answered"
-        );
-    }
 
     #[test]
     fn a_local_fault_is_found_however_deep() {

@@ -9,10 +9,12 @@ mod admission;
 mod client;
 mod clock;
 mod dispatch;
+mod guarded_names;
 mod hints;
 mod last_answers;
 mod local_fault;
 mod metrics;
+mod names;
 mod prepared_hooks;
 mod profiles;
 mod pruner;
@@ -33,6 +35,7 @@ pub use client::{Client, Exchange, Request, Target};
 pub use clock::{DatabaseClock, WorkerClock};
 pub use local_fault::LocalFault;
 pub use metrics::{MetricEntry, MetricKind, MetricScope, Metrics};
+pub use names::{NameServer, Names};
 pub use profiles::{
     DisableWhen, Format, Policy, PrepareError, Prepared, Profile, ProfileSetting, Profiles,
     SecretUse, Sending, SettingValues, own_headers, profile_setting, secret_value,
