@@ -12,16 +12,17 @@ mod address_race;
 mod connection;
 mod dialer;
 mod pool;
-mod resolver;
 mod status_line;
 mod stream;
 mod target;
 mod tls;
 
 use crate::address::{AddressGuard, BlockedAddress};
+use crate::guarded_names::GuardedNames;
 use crate::local_fault::LocalFault;
+use crate::names::Names;
 use bytes::Bytes;
-use connection::{Connection, Unanswered};
+use connection::{BoxError, Connection, Unanswered};
 use dialer::Dialer;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use http_body_util::{BodyExt, Full};
@@ -42,7 +43,6 @@ pub use target::{HeaderNames, Target};
 /// [`EXCERPT_MAX_BYTES`] is dropped, and the connection of a longer response is closed.
 const DRAIN_MAX_BYTES: usize = 64 * 1024;
 
-type BoxError = Box<dyn StdError + Send + Sync>;
 /// What was being done when an exchange failed, and why it did.
 type Failure = (&'static str, BoxError);
 
@@ -102,14 +102,14 @@ struct Progress {
 }
 
 impl Client {
-    /// A client that calls only the addresses that `guard` allows.
+    /// A client that calls only the addresses that `guard` allows, and finds them by `names`.
     ///
     /// # Errors
     /// When TLS cannot be set up: the system has no certificate store.
-    pub fn new(guard: AddressGuard) -> io::Result<Self> {
+    pub fn new(guard: AddressGuard, names: Names) -> io::Result<Self> {
         Ok(Self {
             pool: Pool::new(IDLE_MAX),
-            dialer: Arc::new(Dialer::new(guard)?),
+            dialer: Arc::new(Dialer::new(GuardedNames { guard, names })?),
         })
     }
 
@@ -290,41 +290,7 @@ fn failed(stage: &str, error: &(dyn StdError + 'static)) -> Exchange {
 
 #[cfg(test)]
 mod tests {
-    use super::resolver::GuardedResolver;
     use super::*;
-
-    fn unanswered() -> io::Error {
-        io::Error::other(
-            "failed to lookup address information: Temporary failure in name resolution",
-        )
-    }
-
-    #[test]
-    fn a_resolver_that_answers_for_no_name_is_a_local_fault() {
-        let resolver = GuardedResolver::new(Arc::new(AddressGuard::new(&[])));
-        let exchange = |host: &str, error| {
-            let error = resolver.blame(host, error);
-            failed("could not connect", error.as_ref())
-        };
-        for host in ["a.example.com", "b.example.com", "example.org"] {
-            let blamed = exchange(host, unanswered());
-            assert!(matches!(blamed, Exchange::Unreachable { .. }), "{blamed:?}");
-        }
-        for host in ["example.net", "a.example.com"] {
-            let blamed = exchange(host, unanswered());
-            let ours = Exchange::NotTried(LocalFault::Resolver);
-            assert_eq!(format!("{blamed:?}"), format!("{ours:?}"));
-        }
-        let unknown =
-            io::Error::other("failed to lookup address information: Name or service not known");
-        let blamed = exchange("nobody.invalid", unknown);
-        assert!(matches!(blamed, Exchange::Unreachable { .. }), "{blamed:?}");
-        let blamed = exchange("example.net", unanswered());
-        assert!(
-            matches!(blamed, Exchange::Unreachable { .. }),
-            "it answered"
-        );
-    }
 
     #[test]
     fn a_local_fault_is_found_however_deep() {

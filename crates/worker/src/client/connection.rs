@@ -4,7 +4,6 @@
 //! that was used before has failed for no reason of the receiver's; [`Unanswered::Repeatable`] tells
 //! this case.
 
-use super::BoxError;
 use super::status_line::{Overheard, StatusLine};
 use super::stream::Stream;
 use super::target::HeaderNames;
@@ -14,6 +13,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
+use std::error::Error;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use tokio_util::task::AbortOnDropHandle;
@@ -28,6 +28,8 @@ const AGE_MAX_REFUSED: Duration = Duration::from_secs(10);
 /// How long the end of an exchange is waited for when its answer has been read. A receiver that
 /// answers before it has read the request may leave the rest unread for ever.
 const SETTLED_WITHIN: Duration = Duration::from_millis(250);
+
+pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 
 /// An open connection. Dropped, it is closed at once.
 #[derive(Debug)]

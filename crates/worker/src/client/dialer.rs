@@ -1,31 +1,29 @@
 //! Opens connections: resolves, checks the addresses, tries them, and begins TLS.
 
 use super::address_race;
-use super::connection::Connection;
-use super::resolver::GuardedResolver;
+use super::connection::{BoxError, Connection};
 use super::stream::Stream;
 use super::target::Origin;
-use super::{BoxError, tls};
-use crate::address::AddressGuard;
+use super::tls;
+use crate::guarded_names::GuardedNames;
 use postrider_core::monotonic_now;
-use std::sync::Arc;
 use std::{fmt, io};
 use tokio_rustls::TlsConnector;
 
 /// Opens connections.
 pub(super) struct Dialer {
-    resolver: GuardedResolver,
+    names: GuardedNames,
     tls: TlsConnector,
 }
 
 impl Dialer {
-    /// Opens connections only to what `guard` allows.
+    /// Opens connections to the addresses of `names`.
     ///
     /// # Errors
     /// When TLS cannot be set up: the system has no certificate store.
-    pub(super) fn new(guard: AddressGuard) -> io::Result<Self> {
+    pub(super) fn new(names: GuardedNames) -> io::Result<Self> {
         Ok(Self {
-            resolver: GuardedResolver::new(Arc::new(guard)),
+            names,
             tls: tls::connector()?,
         })
     }
@@ -36,7 +34,7 @@ impl Dialer {
     /// [`BlockedAddress`](crate::BlockedAddress) and [`LocalFault`](crate::LocalFault) are among
     /// the errors.
     pub(super) async fn connect(&self, origin: &Origin) -> Result<Connection, BoxError> {
-        let addresses = self.resolver.addresses(&origin.host, origin.port).await?;
+        let addresses = self.names.addresses(&origin.host, origin.port).await?;
         let tcp = address_race::connect(addresses).await?;
         let stream = match origin.tls {
             true => Stream::Tls(Box::new(tls::begin(&self.tls, &origin.host, tcp).await?)),

@@ -2,7 +2,7 @@
 
 use http::HeaderMap;
 use postrider_core::EXCERPT_MAX_BYTES;
-use postrider_worker::{AddressGuard, Client, Exchange, Request, Target};
+use postrider_worker::{AddressGuard, Client, Exchange, Names, Request, Target};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -39,7 +39,7 @@ async fn answering(bytes: &'static [u8]) -> SocketAddr {
 
 fn client() -> Client {
     let allowed = ["127.0.0.0/8", "::1/128"].map(|range| range.parse().unwrap());
-    Client::new(AddressGuard::new(&allowed)).unwrap()
+    Client::new(AddressGuard::new(&allowed), Names::new(&[])).unwrap()
 }
 
 fn request(url: &str, timeout: Duration) -> Request {
@@ -256,7 +256,7 @@ async fn an_unknown_name_is_unreachable() {
 async fn private_addresses_are_blocked_in_every_spelling_before_connecting() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let guarded = Client::new(AddressGuard::new(&[])).unwrap();
+    let guarded = Client::new(AddressGuard::new(&[]), Names::new(&[])).unwrap();
     for host in [
         "127.0.0.1",
         "[::ffff:127.0.0.1]",

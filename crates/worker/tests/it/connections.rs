@@ -1,7 +1,7 @@
 //! When a connection is used again, and what becomes of a request that meets its end.
 
 use http::HeaderMap;
-use postrider_worker::{AddressGuard, Client, Exchange, HeaderNames, Request, Target};
+use postrider_worker::{AddressGuard, Client, Exchange, HeaderNames, Names, Request, Target};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -47,7 +47,7 @@ impl Receiver {
         Self {
             address,
             requests,
-            client: Client::new(AddressGuard::new(&allowed)).unwrap(),
+            client: Client::new(AddressGuard::new(&allowed), Names::new(&[])).unwrap(),
         }
     }
 
