@@ -88,6 +88,10 @@ async fn the_table_holds_for_every_certificate(backend: Backend) {
             trusted.server_of("localhost", 2999, &["h2", "http/1.1"]),
         ),
         (
+            "has a valid certificate, answers 200, and closes the connection without `close_notify`",
+            trusted.server("localhost", 2999),
+        ),
+        (
             "has a certificate for another name",
             trusted.server("elsewhere.example", 2999),
         ),
@@ -105,7 +109,11 @@ async fn the_table_holds_for_every_certificate(backend: Backend) {
     for row in rows {
         let tls = servers.get(row.receiver.as_str());
         let tls = tls.unwrap_or_else(|| panic!("nobody to try {row:?} with"));
-        let receiver = RawReceiver::over_tls(Manner::Accept, tls.clone()).await;
+        let manner = match row.receiver.contains("closes the connection") {
+            true => Manner::EndByClosing,
+            false => Manner::Accept,
+        };
+        let receiver = RawReceiver::over_tls(manner, tls.clone()).await;
         let hook = app.register(hook_to(&receiver.tls_url())).await.id;
         tried.push((row, hook, receiver));
     }
@@ -211,7 +219,7 @@ fn rows() -> Vec<Row> {
         .skip_while(|line| !line.starts_with('|'))
         .take_while(|line| line.starts_with('|'));
     let rows: Vec<_> = table.skip(2).map(Row::parse).collect();
-    assert!(rows.len() >= 29, "rows are missing: {rows:#?}");
+    assert!(rows.len() >= 30, "rows are missing: {rows:#?}");
     rows
 }
 

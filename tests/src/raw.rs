@@ -28,6 +28,9 @@ pub enum Manner {
     Close,
     /// Answers with this status, sends a part of the body and resets the connection.
     ResetMidBody(u16),
+    /// Answers 200 with a body of unknown length, and closes the connection as its end; TLS is
+    /// not told.
+    EndByClosing,
     /// Answers 200 with header lines that HTTP does not allow.
     MalformedHeaders,
     /// Sends the headers a byte at a time, without end.
@@ -223,6 +226,12 @@ async fn answer(
             let head = format!("HTTP/1.1 {status} So\r\ncontent-length: 1000\r\n\r\n");
             stream.write_all(head.as_bytes()).await?;
             stream.write_all(b"the beginning").await
+        }
+        Manner::EndByClosing => {
+            stream
+                .write_all(format!("{HEAD}\r\nthe whole").as_bytes())
+                .await?;
+            stream.flush().await
         }
         Manner::MalformedHeaders => {
             let odd = "no colon\r\nblank in name: x\r\nblank-before : x\r\n: x\r\nx: \u{1}\r\n";

@@ -211,6 +211,22 @@ async fn more_headers_than_are_read_do_not_hide_the_status() {
 }
 
 #[tokio::test]
+async fn a_status_counts_where_the_connection_breaks_within_the_headers() {
+    for answer in [
+        &b"HTTP/1.1 200"[..],
+        b"HTTP/1.1 200 OK\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-le",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+    ] {
+        let exchange = post(answering(answer).await, LONG).await;
+        assert!(
+            matches!(exchange, Exchange::Answered { status, .. } if status.as_u16() == 200),
+            "{answer:?}: {exchange:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_connection_that_breaks_before_a_status_is_unreachable() {
     for answer in [
         &b""[..],
