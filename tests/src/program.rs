@@ -24,6 +24,8 @@ pub struct Postrider {
     environment: Vec<(String, String)>,
     program: PathBuf,
     unprivileged: bool,
+    /// The limit of open files: soft and hard.
+    open_files: Option<(u32, u32)>,
     folder: TempDir,
 }
 
@@ -63,6 +65,7 @@ impl Postrider {
             environment: Vec::new(),
             program: program().to_owned(),
             unprivileged: false,
+            open_files: None,
             folder: TempDir::new().expect("a temporary folder"),
         }
     }
@@ -89,6 +92,13 @@ impl Postrider {
             self.program = copy;
             self.unprivileged = true;
         }
+        self
+    }
+
+    /// With this limit of open files, which it may raise up to `hard`.
+    #[must_use]
+    pub fn limited_to_files(mut self, soft: u32, hard: u32) -> Self {
+        self.open_files = Some((soft, hard));
         self
     }
 
@@ -165,9 +175,15 @@ impl Postrider {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = match self.unprivileged {
-            false => Command::new(&self.program),
-            true => {
+        let mut command = match (self.unprivileged, self.open_files) {
+            (false, None) => Command::new(&self.program),
+            (_, Some((soft, hard))) => {
+                let mut command = Command::new("prlimit");
+                command.arg(format!("--nofile={soft}:{hard}"));
+                command.arg(&self.program);
+                command
+            }
+            (true, None) => {
                 let mut command = Command::new("setpriv");
                 command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
                 command.arg(&self.program);

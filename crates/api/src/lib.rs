@@ -37,6 +37,7 @@ mod publisher;
 mod request;
 mod server;
 mod state;
+mod test_places;
 mod test_sender;
 mod traces;
 mod webhooks;
