@@ -76,15 +76,26 @@ pub(crate) async fn erase(
         // An event may have left the outbox since the first query.
         events = tx.lock_fanned_out(ids).await?;
     }
+    let erasure = erase_fanned_out(tx, events, now, &mut erased).await?;
+    Ok((erased, erasure))
+}
+
+/// Erases events that were fanned out and are locked. Returns which of them were erased.
+async fn erase_fanned_out(
+    tx: &mut impl EraseStatements,
+    events: Vec<FannedOutEvent>,
+    now: Timestamp,
+    erased: &mut Erased,
+) -> Result<Erasure> {
     let accounts = events.iter().map(|event| event.account.as_str()).collect();
     let hooks = tx.hooks_of(&accounts).await?;
     let mut erasure = Erasure::of(events, &hooks);
-    erased.cancelled = count(tx.cancel(&erasure, now).await?);
+    erased.cancelled += count(tx.cancel(&erasure, now).await?);
     let in_flight = tx.in_flight(&erasure).await?;
-    erased.in_flight = erasure.leave_out(&in_flight);
-    erased.events = count(tx.erase_events(&erasure, now).await?);
-    erased.responses = count(tx.erase_responses(&erasure).await?);
-    Ok((erased, erasure))
+    erased.in_flight.extend(erasure.leave_out(&in_flight));
+    erased.events += count(tx.erase_events(&erasure, now).await?);
+    erased.responses += count(tx.erase_responses(&erasure).await?);
+    Ok(erasure)
 }
 
 impl FannedOutEvent {

@@ -1,7 +1,7 @@
 //! Outbox rows become events and deliveries.
 
 use crate::support::ids_of;
-use postrider_core::{DeliveryId, EventId, HookId, LeaseToken, NewEvent, NewHook, SettingsChange};
+use postrider_core::{DeliveryId, EventId, HookId, LeaseToken};
 use postrider_store::{Capacity, DeliveryState, EventState, FanOutRequest, HookChange};
 use postrider_tests::{TestStore, conformance, event, new_hook};
 use std::collections::BTreeSet;
@@ -32,136 +32,6 @@ async fn each_matching_hook_of_the_account_gets_a_delivery(t: &TestStore) {
         assert_eq!(leased.first().event.id, id);
         assert_eq!((leased.attempts, leased.earlier_attempts), (0, 0));
     }
-}
-
-#[conformance]
-async fn a_hook_with_a_filter_gets_only_what_fits(t: &TestStore) {
-    let all = t.hook("*").await;
-    let large = t.register(filtered("amount >= 100")).await.id;
-    let euros = r#"currency == "EUR" && !exists(test)"#;
-    let euros = t.register(filtered(euros)).await.id;
-    let mut of_type = filtered("exists(amount)");
-    of_type.events = vec!["order.*".parse().unwrap()];
-    let of_type = t.register(of_type).await.id;
-    let mut elsewhere = filtered("exists(amount)");
-    elsewhere.account = "acme".into();
-    t.register(elsewhere).await;
-    let ids = t
-        .insert(&[
-            with_payload("invoice.paid", r#"{"amount": 99, "currency": "EUR"}"#),
-            with_payload("invoice.paid", r#"{"amount": 1e2, "currency": "USD"}"#),
-            with_payload("order.made", r#"{"amount": 250, "currency": "EUR"}"#),
-            with_payload("invoice.paid", r#"{"currency": "EUR", "test": null}"#),
-            with_payload("invoice.paid", r#""amount""#),
-        ])
-        .await;
-
-    let done = t.fan_out().await;
-    assert_eq!((done.events, done.deliveries), (5, 10));
-    assert_eq!(done.filter_problems, 0);
-    let made = |hook: HookId| -> Vec<_> {
-        let of_hook = done.started.iter().filter(|leased| leased.hook.id == hook);
-        of_hook.map(|leased| leased.first().event.id).collect()
-    };
-    assert_eq!(made(all), ids);
-    assert_eq!(made(large), [ids[1], ids[2]]);
-    assert_eq!(made(euros), [ids[0], ids[2]]);
-    assert_eq!(made(of_type), [ids[2]], "the pattern decides too");
-}
-
-#[conformance]
-async fn a_changed_filter_decides_about_events_read_later(t: &TestStore) {
-    let hook = t.register(filtered("n == 1")).await.id;
-    let change = async |filter: Option<&str>| {
-        let change = HookChange::Set(SettingsChange {
-            filter: Some(filter.map(|filter| filter.parse().unwrap())),
-            ..SettingsChange::default()
-        });
-        // By another process.
-        let other = t.another().await;
-        other
-            .change_hook(hook, change, "test", t.now())
-            .await
-            .unwrap();
-    };
-    let insert = async || {
-        t.insert(&[
-            with_payload("a", r#"{"n": 1}"#),
-            with_payload("a", r#"{"n": 2}"#),
-        ])
-        .await
-    };
-    let first = insert().await;
-    assert_eq!(ids_of(&t.fan_out().await.started), first[..1]);
-
-    let second = insert().await;
-    change(Some("n == 2")).await;
-    assert_eq!(ids_of(&t.fan_out().await.started), second[1..]);
-
-    change(None).await;
-    let third = insert().await;
-    assert_eq!(ids_of(&t.fan_out().await.started), third);
-    // What was made under another filter stays.
-    let kept = t.delivery(DeliveryId::of(first[0], hook)).await;
-    assert_eq!(kept.state, DeliveryState::InFlight);
-}
-
-#[conformance]
-async fn a_payload_that_no_filter_can_read_fits_none_and_is_counted(t: &TestStore) {
-    let all = t.hook("*").await;
-    t.register(filtered("!exists(a)")).await;
-    t.register(filtered("a == 1")).await;
-    let nested = "[".repeat(200) + &"]".repeat(200);
-    let ids = t
-        .insert(&[
-            with_payload("b", "{}"),
-            with_payload("b", &nested),
-            with_payload("b", "{}"),
-        ])
-        .await;
-    let done = t.fan_out().await;
-    assert_eq!((done.events, done.rejected), (3, 0));
-    assert_eq!((done.deliveries, done.filter_problems), (5, 2));
-    let nested = done.started.iter().filter(|d| d.first().event.id == ids[1]);
-    let hooks: Vec<_> = nested.map(|leased| leased.hook.id).collect();
-    assert_eq!(hooks, [all]);
-}
-
-#[conformance]
-async fn a_payload_larger_than_the_hook_takes_makes_no_delivery(t: &TestStore) {
-    let all = t.hook("*").await;
-    let mut small = filtered("!exists(a)");
-    small.settings.max_payload_bytes = Some(10);
-    let small = t.register(small).await.id;
-    let ids = t
-        .insert(&[
-            with_payload("b", r#"{"b":1234}"#),
-            with_payload("b", r#"{"b":12345}"#),
-            // Unreadable for filters, but not counted: the size alone decides.
-            with_payload("b", &("[".repeat(200) + &"]".repeat(200))),
-            with_payload("b", r#"{"b":"é"}"#),
-            with_payload("b", r#"{"b":"éé"}"#),
-        ])
-        .await;
-    let done = t.fan_out().await;
-    assert_eq!((done.events, done.rejected), (5, 0));
-    assert_eq!((done.deliveries, done.filter_problems), (7, 0));
-    let made = |hook: HookId| -> Vec<_> {
-        let of_hook = done.started.iter().filter(|leased| leased.hook.id == hook);
-        of_hook.map(|leased| leased.first().event.id).collect()
-    };
-    assert_eq!(made(all), ids);
-    assert_eq!(made(small), [ids[0], ids[3]], "bytes, not characters");
-}
-
-fn filtered(filter: &str) -> NewHook {
-    let mut hook = new_hook("default", &["*"]);
-    hook.settings.filter = Some(filter.parse().unwrap());
-    hook
-}
-
-fn with_payload(event_type: &str, payload: &str) -> NewEvent {
-    NewEvent::from_json(event_type, payload.into()).unwrap()
 }
 
 #[conformance]
@@ -378,104 +248,6 @@ async fn events_are_taken_in_the_order_of_insertion(t: &TestStore) {
 }
 
 #[conformance]
-async fn a_full_batch_says_that_there_may_be_more(t: &TestStore) {
-    t.insert_many("a", 5).await;
-    let request = || FanOutRequest {
-        max_events: 3,
-        ..t.request()
-    };
-    let first = t.store.fan_out(request()).await.unwrap();
-    assert_eq!((first.events, first.more), (3, true));
-    let second = t.store.fan_out(request()).await.unwrap();
-    assert_eq!((second.events, second.more), (2, false));
-}
-
-#[conformance]
-async fn a_batch_is_bounded_by_its_deliveries(t: &TestStore) {
-    for _ in 0..4 {
-        t.hook("*").await;
-    }
-    let ids = t.insert_many("a", 5).await;
-    let request = || FanOutRequest {
-        max_deliveries: 10,
-        ..t.request()
-    };
-    let first = t.store.fan_out(request()).await.unwrap();
-    assert_eq!((first.events, first.deliveries), (2, 8));
-    assert!(first.more);
-    let states = [EventState::FannedOut, EventState::Queued];
-    assert_eq!(t.store.event(ids[1]).await.unwrap().state, states[0]);
-    assert_eq!(t.store.event(ids[2]).await.unwrap().state, states[1]);
-    let tiny = FanOutRequest {
-        max_deliveries: 1,
-        ..t.request()
-    };
-    let single = t.store.fan_out(tiny).await.unwrap();
-    assert_eq!(
-        (single.events, single.deliveries),
-        (1, 4),
-        "one always fits"
-    );
-}
-
-#[conformance]
-async fn a_batch_is_bounded_by_the_bytes_of_its_payloads(t: &TestStore) {
-    const MAX_BYTES: usize = 250_000;
-    t.hook("*").await;
-    // Among small ones: large ones that compress to almost nothing, and ones that do not.
-    let events: Vec<_> = (0..40)
-        .map(|number| match number % 4 {
-            0 => NewEvent::new("work", &"x".repeat(90_000)),
-            1 => NewEvent::new("work", &noise(60_000)),
-            2 => NewEvent::new("work", &"y".repeat(2_500)),
-            _ => NewEvent::new("work", &number),
-        })
-        .collect::<Result<_, _>>()
-        .unwrap();
-    let ids = t.insert(&events).await;
-    let mut batches = Vec::new();
-    loop {
-        let request = FanOutRequest {
-            max_bytes: MAX_BYTES as u64,
-            ..t.request()
-        };
-        let done = t.store.fan_out(request).await.unwrap();
-        assert_eq!(done.events as usize, done.started.len());
-        let bytes = done
-            .started
-            .iter()
-            .map(|d| d.first().event.payload.as_str().len());
-        assert!(bytes.sum::<usize>() <= MAX_BYTES);
-        batches.push(done.started);
-        if !done.more {
-            break;
-        }
-    }
-    assert!((7..=20).contains(&batches.len()), "{}", batches.len());
-    let taken = batches.concat();
-    assert_eq!(ids_of(&taken), ids, "each once, in order");
-    for (leased, event) in taken.iter().zip(&events) {
-        assert_eq!(leased.first().event.payload.as_str(), event.payload.get());
-    }
-}
-
-#[conformance]
-async fn a_payload_larger_than_the_bound_is_taken_alone(t: &TestStore) {
-    t.hook("*").await;
-    let large = NewEvent::new("work", &noise(300_000)).unwrap();
-    let ids = t.insert(&[large.clone(), event("work"), large]).await;
-    for (id, more) in ids.iter().zip([true, true, false]) {
-        let request = FanOutRequest {
-            max_bytes: 10,
-            ..t.request()
-        };
-        let done = t.store.fan_out(request).await.unwrap();
-        assert_eq!(ids_of(&done.started), [*id]);
-        assert_eq!(done.more, more);
-    }
-}
-
-#[conformance]
 async fn no_row_is_taken_by_two_callers(t: &TestStore) {
     t.hook("*").await;
     let ids: BTreeSet<_> = t.insert_many("a", 400).await.into_iter().collect();
@@ -549,17 +321,4 @@ async fn a_delivery_finds_its_event_on_a_later_day(t: &TestStore) {
         leased[0].first().day,
         (t.now() - Duration::from_secs(2 * 24 * 3600)).date_naive()
     );
-}
-
-/// Text that hardly compresses.
-fn noise(length: usize) -> String {
-    let mut state = 1_u32;
-    let letters = std::iter::from_fn(|| {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        Some(char::from(b'0' + (state >> 24) as u8 % 64))
-    });
-    letters
-        .filter(char::is_ascii_alphanumeric)
-        .take(length)
-        .collect()
 }

@@ -22,6 +22,8 @@ mod diagnostics;
 mod enqueue;
 mod erase;
 mod fan_out;
+mod fan_out_bounds;
+mod fan_out_filters;
 mod gates;
 mod gauges;
 mod health;
