@@ -6,22 +6,14 @@
 use super::hook_history::record;
 use crate::Result;
 use crate::audit_entry::AuditEntry;
-use crate::hook_health::decide;
+use crate::hook_health::{HealthResult, decide, health};
 use crate::settlement::DeliverySettlement;
-use crate::{Disabling, HookPhase, Warning};
+use crate::{Disabling, Warning};
 use postrider_core::{Health, HookId, OURSELVES, Phase, Timestamp};
+use sqlx::PgConnection;
 use sqlx::postgres::{PgBindIterExt, PgRow};
-use sqlx::{PgConnection, Row};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use uuid::Uuid;
-
-/// The result for the hooks of a transaction's settlements.
-#[derive(Default)]
-pub(super) struct HealthResult {
-    pub disabled: Vec<Disabling>,
-    pub warned: Vec<Warning>,
-    pub phases: Vec<HookPhase>,
-}
 
 /// Brings the health of the concerned hooks up to date; `with_row` are hooks that have a row.
 pub(super) async fn update_health(
@@ -105,31 +97,15 @@ async fn lock_health(
     let rows = sqlx::query(
         "-- postrider: settle_health_read
         SELECT hook_id, fail_count, first_failure_at, last_failure_at, last_error, succeeded_at,
-               phase, not_before, probes, warned_at
+               recent_requests, phase, not_before, probes, warned_at
         FROM postrider_hook_health WHERE hook_id = ANY($1)
         ORDER BY hook_id FOR UPDATE",
     )
     .bind(&hooks)
-    .try_map(|row: PgRow| health_from(&row))
+    .try_map(|row: PgRow| health(&row))
     .fetch_all(connection)
     .await?;
     Ok(rows.into_iter().collect())
-}
-
-fn health_from(row: &PgRow) -> std::result::Result<(HookId, Health), sqlx::Error> {
-    let phase: Option<&str> = row.try_get("phase")?;
-    let health = Health {
-        fail_count: row.try_get::<i32, _>("fail_count")?.unsigned_abs(),
-        first_failure_at: row.try_get("first_failure_at")?,
-        last_failure_at: row.try_get("last_failure_at")?,
-        last_error: row.try_get("last_error")?,
-        succeeded_at: row.try_get("succeeded_at")?,
-        phase: phase.and_then(Phase::from_name),
-        not_before: row.try_get("not_before")?,
-        probes: row.try_get::<i32, _>("probes")?.unsigned_abs(),
-        warned_at: row.try_get("warned_at")?,
-    };
-    Ok((HookId(row.try_get("hook_id")?), health))
 }
 
 async fn write_health(connection: &mut PgConnection, changed: &[(HookId, Health)]) -> Result<()> {
@@ -141,12 +117,12 @@ async fn write_health(connection: &mut PgConnection, changed: &[(HookId, Health)
         SET fail_count = i.fail_count, first_failure_at = i.first_failure_at,
             last_failure_at = i.last_failure_at, last_error = i.last_error,
             succeeded_at = i.succeeded_at, phase = i.phase, not_before = i.not_before,
-            probes = i.probes, warned_at = i.warned_at
+            probes = i.probes, warned_at = i.warned_at, recent_requests = i.recent_requests
         FROM unnest($1::uuid[], $2::integer[], $3::timestamptz[], $4::timestamptz[], $5::text[],
                     $6::timestamptz[], $7::text[], $8::timestamptz[], $9::integer[],
-                    $10::timestamptz[])
+                    $10::timestamptz[], $11::bigint[])
              AS i (hook_id, fail_count, first_failure_at, last_failure_at, last_error,
-                   succeeded_at, phase, not_before, probes, warned_at)
+                   succeeded_at, phase, not_before, probes, warned_at, recent_requests)
         WHERE h.hook_id = i.hook_id",
     )
     .bind(changed.iter().map(|(hook, _)| hook.0).bind_iter()) // $1 hook_id
@@ -159,6 +135,7 @@ async fn write_health(connection: &mut PgConnection, changed: &[(HookId, Health)
     .bind(health().map(|h| h.not_before).bind_iter()) // $8 not_before
     .bind(health().map(|h| count(h.probes)).bind_iter()) // $9 probes
     .bind(health().map(|h| h.warned_at).bind_iter()) // $10 warned_at
+    .bind(health().map(|h| h.recent.to_stored()).bind_iter()) // $11 recent_requests
     .execute(connection)
     .await?;
     Ok(())

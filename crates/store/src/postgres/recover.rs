@@ -5,8 +5,8 @@ use super::lease_group;
 use super::operational_events::announce;
 use super::order::give_turns;
 use super::row_state::{waits_until, with_leader};
-use crate::lost_lease::{LostLease, LostStep, failed, freed_keys, to_announce};
-use crate::operational_events::of_lost;
+use crate::count::count;
+use crate::lost_lease::{LostLease, LostStep, announcements, failed, freed_keys};
 use crate::{HookCache, RecoverResult, Result};
 use postrider_core::{AttemptId, Outcome, Reason, Schedules, Timestamp};
 use sqlx::PgConnection;
@@ -42,8 +42,8 @@ pub(super) async fn recover(
     add_batch_members(&mut tx, slot, now, &mut expired).await?;
     let (lost, due): (Vec<_>, Vec<_>) = expired.into_iter().partition(LostLease::is_attempt);
     let result = RecoverResult {
-        recovered: members + u32::try_from(due.len()).unwrap_or(u32::MAX),
-        worker_lost: u32::try_from(lost.len()).unwrap_or(u32::MAX),
+        recovered: members + count(due.len()),
+        worker_lost: count(lost.len()),
     };
     if !due.is_empty() {
         make_due(&mut tx, slot, now, &due).await?;
@@ -207,8 +207,8 @@ async fn record_lost(
         .bind(failed(lost).map(|(lease, _)| lease.event.0).bind_iter())
         .fetch_all(&mut *connection)
         .await?;
-        let failures = to_announce(lost, &types.into_iter().collect());
-        announce(connection, slot, &of_lost(cache, failures, now), now).await?;
+        let events = announcements(lost, &types.into_iter().collect(), cache, now);
+        announce(connection, slot, &events, now).await?;
     }
     Ok(())
 }
