@@ -48,7 +48,6 @@ mod payloads;
 mod poison;
 mod profile_answers;
 mod profile_bodies;
-mod profile_header_names;
 mod profile_hooks;
 mod profile_vectors;
 mod profiles_commands;
