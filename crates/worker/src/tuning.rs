@@ -178,7 +178,8 @@ pub(crate) struct NamesTuning {
     /// Lookups in flight at most, of names that resolved the last time, and of others. Each takes
     /// two sockets.
     pub(crate) in_flight: usize,
-    /// A name that got no answer is not asked for again for this long.
+    /// A name that got no answer is not asked for again for this long: less than the first wait of
+    /// the default schedule, so that each attempt asks.
     pub(crate) failed_for: Duration,
     /// A name that resolved within this time is a witness. The longest outage of the name servers
     /// that is not blamed on hooks.
@@ -196,7 +197,7 @@ impl Default for NamesTuning {
             rounds: 3,
             other_kind: Duration::from_secs(1),
             in_flight: 64,
-            failed_for: Duration::from_secs(5),
+            failed_for: Duration::from_secs(3),
             good_for: Duration::from_secs(1_800),
             witnesses: 5,
             witness: Duration::from_secs(2),
