@@ -15,6 +15,8 @@ mod pool;
 mod status_line;
 mod stream;
 mod target;
+#[cfg(test)]
+mod testing;
 mod tls;
 
 use crate::address::{AddressGuard, BlockedAddress};
@@ -290,7 +292,35 @@ fn failed(stage: &str, error: &(dyn StdError + 'static)) -> Exchange {
 
 #[cfg(test)]
 mod tests {
+    use super::testing::{Peer, origin};
     use super::*;
+
+    #[tokio::test]
+    async fn an_old_connection_is_kept_after_a_success_and_no_other_answer() {
+        let guard = AddressGuard::new(&[]);
+        let client = Client::new(guard, Names::new(&[])).unwrap();
+        let (mut peer, host) = (Peer::new().await, origin("a.example"));
+        let now = monotonic_now();
+        let old = now - Duration::from_secs(11);
+        for (made, status, kept) in [
+            (old, 200, true),
+            (old, 204, true),
+            (now, 503, true),
+            (now, 404, true),
+            (now, 307, true),
+            (old, 503, false),
+            (old, 404, false),
+            (old, 307, false),
+            (now, 421, false),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            // Another one, idle, has the same fate.
+            client.pool.put(&host, peer.connection(made).await, now);
+            client.keep(peer.connection(made).await, &host, status);
+            let left = || client.pool.take(&host, now).is_some();
+            assert_eq!([left(), left()], [kept, kept], "{status}");
+        }
+    }
 
     #[test]
     fn a_local_fault_is_found_however_deep() {

@@ -183,44 +183,10 @@ impl IdleConnections {
 
 #[cfg(test)]
 mod tests {
-    use super::super::stream::Stream;
-    use super::super::target::{HeaderNames, Target};
+    use super::super::testing::{Peer, origin};
     use super::*;
-    use tokio::net::{TcpListener, TcpStream};
 
     const SECOND: Duration = Duration::from_secs(1);
-
-    /// Makes connections that nobody answers.
-    struct Peer {
-        listener: TcpListener,
-        accepted: Vec<TcpStream>,
-    }
-
-    impl Peer {
-        async fn new() -> Self {
-            Self {
-                listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
-                accepted: Vec::new(),
-            }
-        }
-
-        async fn connection(&mut self, made: Instant) -> Connection {
-            let address = self.listener.local_addr().unwrap();
-            let stream = TcpStream::connect(address).await.unwrap();
-            self.accepted.push(self.listener.accept().await.unwrap().0);
-            let stream = Stream::Plain(stream);
-            let connection = Connection::over(stream, HeaderNames::LowerCase, made).await;
-            let mut connection = connection.unwrap();
-            assert!(connection.is_settled().await);
-            connection
-        }
-    }
-
-    fn origin(host: &str) -> Arc<Origin> {
-        Target::of(&format!("http://{host}/").parse().unwrap())
-            .unwrap()
-            .origin
-    }
 
     #[tokio::test]
     async fn the_connection_that_was_used_last_is_used_next_until_it_has_been_idle_for_long() {
