@@ -5,13 +5,13 @@
 
 use super::PostgresStore;
 use super::batches::replace_leaders_of;
-use super::history::HistoryExtent;
+use super::days::{AT_ONCE, HistoryExtent, slots_of};
 use crate::retention::count;
 use crate::{Erased, Result};
 use chrono::NaiveDate;
 use postrider_core::{DeliveryId, EventId, HookId, Reason, Timestamp};
 use sqlx::{PgConnection, Row};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use uuid::Uuid;
 
 /// See [`Maintenance::erase`](crate::Maintenance::erase).
@@ -22,32 +22,86 @@ pub(super) async fn erase(
 ) -> Result<Erased> {
     let ids: Vec<_> = events.iter().map(|id| id.0).collect();
     let mut erased = Erased::default();
-    let mut tx = store.calm.begin().await?;
-    let extent = HistoryExtent::read(&mut tx).await?;
-    let mut kept = HeldEvents::find(&mut tx, &extent, &ids).await?;
-    let elsewhere = kept.others_of(&ids);
+    let elsewhere = erase_fanned_out(store, &ids, now, &mut erased).await?;
     if !elsewhere.is_empty() {
+        let mut tx = store.calm.begin().await?;
         erased.queued = take_out_of_the_outbox(&mut tx, &elsewhere).await?;
         erased.rejected = erase_rejected(&mut tx, &elsewhere).await?;
+        tx.commit().await?;
         // An event may have left the outbox since the first query.
-        kept = HeldEvents::find(&mut tx, &extent, &ids).await?;
+        erase_fanned_out(store, &elsewhere, now, &mut erased).await?;
     }
-    let deliveries = kept.deliveries(&mut tx).await?;
-    erased.cancelled = kept.cancel(&mut tx, &deliveries, now).await?;
-    let in_flight = kept.in_flight(&mut tx, &deliveries).await?;
-    let (kept, left) = kept.split(&in_flight);
-    erased.in_flight = left.into_iter().map(EventId).collect();
-    erased.events = kept.erase(&mut tx, now).await?;
-    let deliveries: Vec<_> = deliveries
-        .into_iter()
-        .filter(|(_, event)| !in_flight.contains(event))
-        .collect();
-    erased.responses = kept.erase_responses(&mut tx, &deliveries).await?;
-    tx.commit().await?;
-    // A lease may have been released in between. From now on none is given.
-    let mut connection = store.calm.acquire().await?;
-    erased.cancelled += kept.cancel(&mut connection, &deliveries, now).await?;
     Ok(erased)
+}
+
+/// Erases those of the events that were fanned out, and returns the others. A transaction for a few
+/// days at a time: it keeps the locks of their partitions.
+async fn erase_fanned_out(
+    store: &PostgresStore,
+    ids: &[Uuid],
+    now: Timestamp,
+    erased: &mut Erased,
+) -> Result<Vec<Uuid>> {
+    let by_day = fanned_out_on(store, ids).await?;
+    let days: Vec<_> = by_day.keys().copied().collect();
+    for days in days.chunks(AT_ONCE) {
+        let (slots, ids): (Vec<_>, Vec<_>) =
+            days.iter().flat_map(|day| &by_day[day]).copied().unzip();
+        let mut tx = store.calm.begin().await?;
+        let kept = HeldEvents::find(&mut tx, &slots, days, &ids).await?;
+        let deliveries = kept.deliveries(&mut tx).await?;
+        erased.cancelled += kept.cancel(&mut tx, &deliveries, now).await?;
+        let in_flight = kept.in_flight(&mut tx, &deliveries).await?;
+        let (kept, left) = kept.split(&in_flight);
+        erased.in_flight.extend(left.into_iter().map(EventId));
+        erased.events += kept.erase(&mut tx, now).await?;
+        let deliveries: Vec<_> = deliveries
+            .into_iter()
+            .filter(|(_, event)| !in_flight.contains(event))
+            .collect();
+        erased.responses += kept.erase_responses(&mut tx, &deliveries).await?;
+        tx.commit().await?;
+        // A lease may have been released in between. From now on none is given.
+        let mut connection = store.calm.acquire().await?;
+        erased.cancelled += kept.cancel(&mut connection, &deliveries, now).await?;
+    }
+    erased.in_flight.sort_unstable();
+    let found: HashSet<_> = by_day.into_values().flatten().map(|(_, id)| id).collect();
+    let others = ids.iter().filter(|id| !found.contains(id));
+    Ok(others.copied().collect())
+}
+
+/// The events that were fanned out, by day, with their slots. Each query is a transaction of its own, whose locks end
+/// with it.
+async fn fanned_out_on(
+    store: &PostgresStore,
+    ids: &[Uuid],
+) -> Result<BTreeMap<NaiveDate, Vec<(i16, Uuid)>>> {
+    let mut connection = store.calm.acquire().await?;
+    let extent = HistoryExtent::read(&mut connection).await?;
+    let mut left: HashSet<_> = ids.iter().copied().collect();
+    let mut by_day: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for days in extent.stretches_for(ids.iter().copied()) {
+        if left.is_empty() {
+            break;
+        }
+        let slots = slots_of(&mut connection, &extent, &days).await?;
+        let found: Vec<(NaiveDate, i16, Uuid)> = sqlx::query_as(
+            "-- postrider: erase_days
+            SELECT day, slot, id FROM postrider_events
+            WHERE slot = ANY($1) AND day = ANY($2) AND id = ANY($3)",
+        )
+        .bind(slots)
+        .bind(days)
+        .bind(left.iter().copied().collect::<Vec<_>>())
+        .fetch_all(&mut *connection)
+        .await?;
+        for (day, slot, id) in found {
+            left.remove(&id);
+            by_day.entry(day).or_default().push((slot, id));
+        }
+    }
+    Ok(by_day)
 }
 
 /// See [`Maintenance::erase_rejected`](crate::Maintenance::erase_rejected).
@@ -83,7 +137,8 @@ struct HeldEvents {
 impl HeldEvents {
     async fn find(
         connection: &mut PgConnection,
-        extent: &HistoryExtent,
+        slots: &[i16],
+        days: &[NaiveDate],
         ids: &[Uuid],
     ) -> Result<Self> {
         let rows = sqlx::query(
@@ -92,8 +147,8 @@ impl HeldEvents {
             WHERE slot = ANY($1) AND day = ANY($2) AND id = ANY($3)
             ORDER BY slot, day, id FOR NO KEY UPDATE",
         )
-        .bind(&extent.slots)
-        .bind(&extent.days)
+        .bind(slots)
+        .bind(days)
         .bind(ids)
         .fetch_all(connection)
         .await?;
@@ -113,11 +168,6 @@ impl HeldEvents {
 
     fn ids(&self) -> Vec<Uuid> {
         self.events.keys().copied().collect()
-    }
-
-    fn others_of(&self, ids: &[Uuid]) -> Vec<Uuid> {
-        let others = ids.iter().filter(|id| !self.events.contains_key(id));
-        others.copied().collect()
     }
 
     /// Splits off the given events.

@@ -30,6 +30,7 @@ mod idempotency;
 mod keys;
 mod lease_group;
 mod leases;
+mod locks;
 mod order_changed;
 mod ordered;
 mod partitions;
