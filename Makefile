@@ -3,6 +3,9 @@
 # The PostgreSQL to test with: 15, 18, or the URL of a server with a superuser.
 PG ?= 15
 
+# The systems are modules of a macro, behind which cargo fmt does not look.
+HIDDEN = --edition 2024 crates/compat/src/*/mod.rs
+
 .PHONY: help test test-all fmt lint doc deny
 
 help: ## List the commands.
@@ -19,9 +22,11 @@ test-all: ## Run every test on PostgreSQL 15 and 18, and PostgreSQL's tests agai
 
 fmt: ## Format the code.
 	cargo fmt
+	rustfmt $(HIDDEN)
 
 lint: ## Check format and lints; warnings are errors.
 	cargo fmt --check
+	rustfmt --check $(HIDDEN)
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --workspace --features postrider/otel --all-targets -- -D warnings
 

@@ -4,9 +4,9 @@ use crate::access_scope::AccessScope;
 use crate::json_fields::Fields;
 use crate::problem::{Fault, Problem};
 use postrider_core::{
-    BasicAuth, EVENT_TYPE_MAX_BYTES, EventPattern, Filter, HOOK_SETTINGS, HOOK_URL_MAX_BYTES,
-    HookCredentials, HookEdit, HookId, HookSetting, HookSettings, NewHook, OnFailure, Ordered,
-    Phase, Rate, SettingForm, SettingsChange, SigningSecret, Span, Timestamp,
+    BasicAuth, EventPattern, Filter, HOOK_SETTINGS, HookCredentials, HookEdit, HookId,
+    HookSettings, NewHook, OnFailure, Ordered, Phase, Rate, SettingForm, SettingsChange,
+    SigningSecret, Span, Timestamp,
 };
 use postrider_store::HookReport;
 use serde::Serialize;
@@ -18,11 +18,9 @@ use utoipa::ToSchema;
 /// The profiles of hooks that this API registers.
 const PROFILES: [&str; 1] = ["standard"];
 /// The largest number of event patterns of a hook.
-const PATTERNS_MAX: usize = 100;
+pub(crate) const PATTERNS_MAX: usize = 100;
 /// The largest number of waits in a retry schedule.
-const WAITS_MAX: usize = 50;
-/// The form of durations: one or more numbers with units, as in `1h 30m`.
-const DURATION: &str = "^([0-9]{1,6}(ms|s|m|h|d) ?)+$";
+pub(crate) const WAITS_MAX: usize = 50;
 /// How long the old secret also signs by default.
 const OVERLAP: Span = Span::secs(24 * 3600);
 
@@ -285,142 +283,4 @@ fn basic(fields: &mut Fields<'_>) -> Option<BasicAuth> {
 fn profile(name: &str) -> Result<&'static str, String> {
     let known = PROFILES.into_iter().find(|known| *known == name);
     known.ok_or_else(|| format!("must be one of {}", PROFILES.join(", ")))
-}
-
-/// The schemas of request bodies, for the OpenAPI document.
-pub(crate) fn schemas() -> Vec<(&'static str, Value)> {
-    let mut new_hook = properties();
-    for (name, schema) in [
-        (
-            "account",
-            json!({"type": ["string", "null"], "description": "The account whose events it gets; by default that of the key, otherwise `default`."}),
-        ),
-        (
-            "profile",
-            json!({"type": ["string", "null"], "enum": ["standard", null], "description": "The profile, which decides format and retries."}),
-        ),
-        (
-            "secret",
-            secret_schema("The signing secret; generated unless given."),
-        ),
-    ] {
-        new_hook[name] = schema;
-    }
-    let mut overlap = duration_schema();
-    overlap["description"] = "How long the old secret also signs; `24h` unless given.".into();
-    vec![
-        (
-            "HookChange",
-            json!({
-                "type": "object",
-                "description": "A change of a hook. A field that is left out stays as it is; \
-                                `null` removes what the hook had set.",
-                "minProperties": 1,
-                "additionalProperties": false,
-                "properties": properties(),
-            }),
-        ),
-        (
-            "NewHook",
-            json!({
-                "type": "object",
-                "description": "A hook that is being registered.",
-                "required": ["url", "events"],
-                "additionalProperties": false,
-                "properties": new_hook,
-            }),
-        ),
-        (
-            "Rotation",
-            json!({
-                "type": "object",
-                "description": "A new secret, and how long the old one also signs.",
-                "additionalProperties": false,
-                "properties": {
-                    "secret": secret_schema("The new secret; generated unless given."),
-                    "overlap": overlap,
-                },
-            }),
-        ),
-    ]
-}
-
-/// The members that a new hook and a change of one have in common.
-fn properties() -> Value {
-    let mut properties = json!({
-        "url": {
-            "type": "string",
-            "description": "The URL of its deliveries: `http://` or `https://`, without credentials or fragment.",
-            "pattern": r"^https?://[^\s@#/?]+(/[^\s#]*)?$",
-            "maxLength": HOOK_URL_MAX_BYTES,
-            "examples": ["https://example.com/hook"],
-        },
-        "events": {
-            "type": "array",
-            "description": "The event types it gets: names such as `invoice.paid`, prefixes such as `invoice.*`, or `*`.",
-            "items": {"type": "string", "pattern": r"^(\*|[^\s*]+(\.\*)?)$", "maxLength": EVENT_TYPE_MAX_BYTES},
-            "minItems": 1,
-            "maxItems": PATTERNS_MAX,
-            "examples": [["invoice.*"]],
-        },
-        "headers": {
-            "type": ["object", "null"],
-            "description": "Extra request headers; they are stored sealed and not shown again.",
-            "additionalProperties": {"type": "string"},
-        },
-        "basic": {
-            "type": ["object", "null"],
-            "description": "HTTP Basic credentials for the receiver; stored sealed and not shown again.",
-            "required": ["user", "password"],
-            "properties": {"user": {"type": "string"}, "password": {"type": "string"}},
-        },
-    });
-    for setting in HOOK_SETTINGS {
-        properties[setting.name] = setting_schema(setting);
-    }
-    properties
-}
-
-fn setting_schema(setting: &HookSetting) -> Value {
-    let description = format!("{}. Unless set: {}.", setting.summary, setting.default);
-    let mut schema = match setting.form {
-        SettingForm::Count => {
-            json!({"type": ["integer", "null"], "minimum": 1, "maximum": u32::MAX})
-        }
-        SettingForm::Duration => duration_schema(),
-        SettingForm::Durations => json!({
-            "type": ["array", "null"],
-            "items": {"type": "string", "pattern": DURATION},
-            "maxItems": WAITS_MAX,
-            "examples": [["5s", "5m", "1h"]],
-        }),
-        SettingForm::Rate => json!({
-            "type": ["string", "null"],
-            "pattern": "^[1-9][0-9]{0,8}/[smh]$",
-            "examples": ["20/s", "300/m", "1000/h"],
-        }),
-        SettingForm::Condition => json!({
-            "type": ["string", "null"],
-            "examples": ["amount >= 100 && currency == \"EUR\""],
-        }),
-        SettingForm::Choice(words) => {
-            let words = words.iter().map(|word| json!(word));
-            let choices: Vec<_> = words.chain([Value::Null]).collect();
-            json!({"type": ["string", "null"], "enum": choices})
-        }
-    };
-    schema["description"] = description.into();
-    schema
-}
-
-fn secret_schema(description: &str) -> Value {
-    json!({
-        "type": ["string", "null"],
-        "pattern": "^wh(sec|sk)_[A-Za-z0-9+/]+=*$",
-        "description": format!("{description} `whsec_…` (HMAC-SHA256) or `whsk_…` (ed25519), as in Standard Webhooks."),
-    })
-}
-
-fn duration_schema() -> Value {
-    json!({"type": ["string", "null"], "pattern": DURATION, "examples": ["15s", "24h", "7d"]})
 }

@@ -129,12 +129,12 @@ impl Keys {
     }
 
     async fn ask(&self, hash: TokenHash, of_a_stranger: bool) -> Result<Option<Arc<Key>>> {
-        let turn = match of_a_stranger {
+        let permit = match of_a_stranger {
             true => self.strangers.acquire().await.ok(),
             false => None,
         };
         let found = self.store.find_key(hash).await;
-        drop(turn);
+        drop(permit);
         match &found {
             Ok(_) => self.trouble.passed(),
             Err(error) => self.trouble.met(error),

@@ -5,7 +5,7 @@
 
 use crate::problem::{Document, Fault};
 use crate::state::{ApiState, Pages};
-use crate::{docs_page, event_body, hook_body, hook_bulk, webhooks};
+use crate::{docs_page, event_body, hook_bulk, hook_schema, webhooks};
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -86,7 +86,7 @@ fn document(routes: &OpenApi) -> Value {
     let schemas = &mut document["components"]["schemas"];
     for (name, schema) in [
         event_body::schemas(),
-        hook_body::schemas(),
+        hook_schema::schemas(),
         hook_bulk::schemas(),
         webhooks::schemas(),
     ]

@@ -1,6 +1,6 @@
 //! Reads query parameters one by one and collects all faults, each with its parameter's name.
 
-use crate::json_fields::time_of;
+use crate::json_field::time_of;
 use crate::problem::{Fault, Problem};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;

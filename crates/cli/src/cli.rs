@@ -24,7 +24,7 @@ First steps:
   postrider serve                                     deliver";
 
 /// Durable webhook delivery from an outbox table in your own database.
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(name = "postrider", version, after_help = AFTER_HELP)]
 pub struct Cli {
     /// The options of every command.

@@ -1,17 +1,21 @@
 //! The options that every command has, and what follows from them.
 
 use crate::config::{ConfigFile, Settings, Sources, load};
+use crate::database;
 use crate::failure::{Misuse, Result};
 use crate::logging::LogFormat;
 use crate::output::Output;
+use crate::secrets::Need;
 use clap::Args;
+use postrider_store::Store;
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 
 /// The actor that the history of a hook names for changes made on the command line.
 pub const ACTOR: &str = "cli";
 
 /// The options of every command.
-#[derive(Clone, Debug, Args)]
+#[derive(Args)]
 pub struct Globals {
     /// The database: sqlite://FILE or postgres://USER:PASSWORD@HOST/DATABASE
     #[arg(
@@ -42,6 +46,9 @@ pub struct Globals {
         help_heading = "Global options"
     )]
     pub log_format: LogFormat,
+    /// The database of the command, once it is open.
+    #[arg(skip)]
+    store: OnceLock<Arc<dyn Store>>,
 }
 
 impl Globals {
@@ -63,6 +70,24 @@ impl Globals {
             environment: environment()?,
             database: self.database.clone(),
         })
+    }
+
+    /// Opens the configured database; see [`database::open`]. It is closed when the command has ended.
+    pub async fn store(&self, need: Need) -> Result<Arc<dyn Store>> {
+        self.store_with(&self.settings()?, need).await
+    }
+
+    /// Opens the database of these settings, as [`store`](Self::store) does.
+    pub async fn store_with(&self, settings: &Settings, need: Need) -> Result<Arc<dyn Store>> {
+        let store = database::open(settings, need).await?;
+        Ok(self.store.get_or_init(|| store).clone())
+    }
+
+    /// Closes the database that the command has opened.
+    pub async fn close(&self) {
+        if let Some(store) = self.store.get() {
+            store.close().await;
+        }
     }
 }
 

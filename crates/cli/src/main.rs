@@ -29,6 +29,7 @@ async fn main() -> ExitCode {
         Ok(()) => command.run(&globals).await,
         Err(error) => Err(error),
     };
+    globals.close().await;
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failure::report(&error),

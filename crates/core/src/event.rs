@@ -1,9 +1,8 @@
 //! Events: before and after the outbox.
 
-use crate::{
-    EventId, HEADERS_MAX, HEADERS_MAX_BYTES, KEY_MAX_BYTES, PAYLOAD_MAX_BYTES, Span, Timestamp,
-    limits::EVENT_TYPE_MAX_BYTES,
-};
+use crate::event_error::EventError;
+use crate::header_rules::check_event_headers;
+use crate::{EVENT_TYPE_MAX_BYTES, EventId, KEY_MAX_BYTES, PAYLOAD_MAX_BYTES, Span, Timestamp};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::fmt;
@@ -84,81 +83,6 @@ pub struct NewEvent {
     pub occurred_at: Option<Timestamp>,
     /// Extra request headers as a JSON object of strings.
     pub headers: Option<String>,
-}
-
-/// The event cannot be accepted.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum EventError {
-    /// The event type has no characters.
-    #[error("the event type is empty: name what happened, such as \"invoice.paid\"")]
-    TypeEmpty,
-    /// The type is longer than [`EVENT_TYPE_MAX_BYTES`].
-    #[error("the event type is {0} bytes long; at most {EVENT_TYPE_MAX_BYTES} are allowed")]
-    TypeTooLong(usize),
-    /// The type has white space or control characters, or a `*`.
-    #[error(
-        "the event type {0:?} has white space, a control character or a \"*\"; use names such as \"invoice.paid\""
-    )]
-    TypeMalformed(String),
-    /// The type is reserved for operational events.
-    #[error(
-        "the event type {0:?} begins with \"postrider.\", which is reserved for operational events; choose another name"
-    )]
-    TypeReserved(String),
-    /// The payload is not JSON.
-    #[error("the payload is not valid JSON: {0}")]
-    PayloadMalformed(String),
-    /// The payload is larger than [`PAYLOAD_MAX_BYTES`].
-    #[error(
-        "the payload is {0} bytes large; at most {PAYLOAD_MAX_BYTES} are allowed: send a reference to large data instead"
-    )]
-    PayloadTooLarge(usize),
-    /// A key or the account is empty or too long, or holds a NUL.
-    #[error(
-        "the {what} must be 1 to {KEY_MAX_BYTES} bytes long, without NUL; this one has {length} bytes"
-    )]
-    Key {
-        /// The member of the event, such as `ordering_key`.
-        field: &'static str,
-        /// Its name in the error text.
-        what: &'static str,
-        /// The length that was given, in bytes.
-        length: usize,
-    },
-    /// The extra headers are not a JSON object of strings, or not valid as headers.
-    #[error("the headers must be a JSON object of strings with valid header names: {0}")]
-    Headers(String),
-    /// There are more extra headers than receivers take.
-    #[error(
-        "there are more than {HEADERS_MAX} headers, or more than {HEADERS_MAX_BYTES} bytes of them: put data into the payload"
-    )]
-    HeadersTooMany,
-    /// The event is due only after its retention has ended.
-    #[error(
-        "deliver_after ({at}) is beyond retention.events ({kept}): the event would be dropped before it is due; choose an earlier time or a longer retention"
-    )]
-    DueTooLate {
-        /// The earliest time of delivery.
-        at: Timestamp,
-        /// The retention of events.
-        kept: Span,
-    },
-}
-
-impl EventError {
-    /// The member of the event's JSON that is wrong.
-    pub fn field(&self) -> &'static str {
-        match self {
-            Self::TypeEmpty
-            | Self::TypeTooLong(_)
-            | Self::TypeMalformed(_)
-            | Self::TypeReserved(_) => "event_type",
-            Self::PayloadMalformed(_) | Self::PayloadTooLarge(_) => "payload",
-            Self::Key { field, .. } => field,
-            Self::Headers(_) | Self::HeadersTooMany => "headers",
-            Self::DueTooLate { .. } => "deliver_after",
-        }
-    }
 }
 
 /// The rules for event types such as `invoice.paid`.
@@ -292,7 +216,7 @@ impl NewEvent {
         check_key("account", Some(&self.account))?;
         check_key("ordering_key", self.ordering_key.as_deref())?;
         check_key("dedup_key", self.dedup_key.as_deref())?;
-        check_headers(self.headers.as_deref())
+        check_event_headers(self.headers.as_deref())
     }
 
     /// Checks that an event inserted now is due before its retention ends.
@@ -331,7 +255,7 @@ impl Event {
         check_key("account", Some(&self.account))?;
         check_key("ordering_key", self.ordering_key.as_deref())?;
         check_key("dedup_key", dedup_key)?;
-        check_headers(self.headers.as_deref())
+        check_event_headers(self.headers.as_deref())
     }
 }
 
@@ -351,77 +275,6 @@ fn check_key(field: &'static str, key: Option<&str>) -> Result<(), EventError> {
         }
         _ => Ok(()),
     }
-}
-
-/// Checks that these are extra headers that may be sent.
-pub(crate) fn check_headers(headers: Option<&str>) -> Result<(), EventError> {
-    let Some(text) = headers else { return Ok(()) };
-    let parsed: std::collections::BTreeMap<String, String> =
-        serde_json::from_str(text).map_err(|error| EventError::Headers(error.to_string()))?;
-    if are_too_many_headers(parsed.iter().map(|(name, value)| name.len() + value.len())) {
-        return Err(EventError::HeadersTooMany);
-    }
-    for (name, value) in &parsed {
-        if !is_header_name(name) || !is_header_value(value) {
-            return Err(EventError::Headers(format!("{name:?} is not valid")));
-        }
-        if is_reserved_header(name) {
-            return Err(EventError::Headers(format!(
-                "{name:?} is set by Postrider or by HTTP itself"
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// Headers that neither a hook nor an event can set. One for the length of the body or the host
-/// would change what the receiver reads.
-const RESERVED_HEADERS: [&str; 13] = [
-    "host",
-    "content-length",
-    "content-type",
-    "transfer-encoding",
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "upgrade",
-    "webhook-id",
-    "webhook-timestamp",
-    "webhook-signature",
-];
-
-/// Whether Postrider or HTTP itself sets this header.
-pub(crate) fn is_reserved_header(name: &str) -> bool {
-    RESERVED_HEADERS
-        .iter()
-        .any(|reserved| reserved.eq_ignore_ascii_case(name))
-}
-
-/// Whether headers of these sizes, name and value together, exceed the limits.
-pub(crate) fn are_too_many_headers(sizes: impl Iterator<Item = usize>) -> bool {
-    let (mut count, mut bytes) = (0, 0);
-    for size in sizes {
-        count += 1;
-        bytes += size;
-    }
-    count > HEADERS_MAX || bytes > HEADERS_MAX_BYTES
-}
-
-/// Whether `name` is a token of RFC 9110 §5.6.2.
-pub(crate) fn is_header_name(name: &str) -> bool {
-    !name.is_empty()
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
-}
-
-/// Whether `value` is a field value of RFC 9110 §5.5.
-pub(crate) fn is_header_value(value: &str) -> bool {
-    value
-        .bytes()
-        .all(|b| b == b'\t' || (b >= 0x20 && b != 0x7f))
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! Hooks: the subscribers of events.
 
-use crate::event::{are_too_many_headers, is_header_name, is_header_value, is_reserved_header};
+use crate::header_rules::{
+    are_too_many_headers, is_header_name, is_header_value, is_reserved_header,
+};
 use crate::{
     Disabled, EventPattern, HOOK_URL_MAX_BYTES, HookError, HookId, HookSettings, HookStatus,
     NewAlias, Phase, Signer, SigningSecret, Timestamp,

@@ -14,7 +14,9 @@ mod clock;
 mod credential;
 mod duration;
 mod event;
+mod event_error;
 mod filter;
+mod header_rules;
 mod health;
 mod history;
 mod hook;
@@ -53,7 +55,8 @@ pub use credential::{
     SharedSecret, check_text, check_word,
 };
 pub use duration::{Span, SpanError};
-pub use event::{DEFAULT_ACCOUNT, Event, EventError, EventType, NewEvent, Payload};
+pub use event::{DEFAULT_ACCOUNT, Event, EventType, NewEvent, Payload};
+pub use event_error::EventError;
 pub use filter::{Filter, FilterError, LazyPayload, UnreadablePayload};
 pub use health::{Health, HealthAction, HealthPolicy, Observation, back_off};
 pub use history::{HookAction, OURSELVES};

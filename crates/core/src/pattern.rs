@@ -3,7 +3,7 @@
 //! `*` matches every type except the operational `postrider.*`; `prefix.*` matches every type
 //! below the prefix, any number of segments deep; any other pattern matches one type.
 
-use crate::{EventType, event::EventError};
+use crate::{EventError, EventType};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;

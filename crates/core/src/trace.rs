@@ -4,7 +4,7 @@
 //! to the receiver.
 
 use crate::NewEvent;
-use crate::event::check_headers;
+use crate::header_rules::check_event_headers;
 use std::collections::BTreeMap;
 
 /// The header with the ids of a trace and of the parent span.
@@ -46,7 +46,7 @@ impl TraceContext {
         headers.insert(TRACEPARENT.into(), self.parent.clone());
         headers.extend(self.state.clone().map(|state| (TRACESTATE.into(), state)));
         if let Ok(text) = serde_json::to_string(&headers)
-            && check_headers(Some(&text)).is_ok()
+            && check_event_headers(Some(&text)).is_ok()
         {
             event.headers = Some(text);
         }

@@ -59,8 +59,8 @@ pub(crate) struct Candidate {
     pub seq: i64,
     /// Its own due time has passed; otherwise it may only go in a batch with one that is due.
     pub due: bool,
-    /// `None` if it was attempted or is in a batch already: no batch is cut with it.
-    pub fresh: Option<BatchKey>,
+    /// What a batch may be cut by; `None` if it was attempted or is in a batch already.
+    pub key: Option<BatchKey>,
 }
 
 /// Deliveries go in one batch only if their type and headers are equal.
@@ -90,15 +90,15 @@ pub(crate) enum Unit {
 pub(crate) fn cut(candidates: &[Candidate], most: u32, places: u32, all: bool) -> Vec<Unit> {
     let may_cut = candidates
         .iter()
-        .any(|candidate| candidate.due && candidate.fresh.is_some());
+        .any(|candidate| candidate.due && candidate.key.is_some());
     let mut by_kind: BTreeMap<_, Vec<(usize, &Candidate, u64)>> = BTreeMap::new();
     let mut units = Vec::new();
     for (place, candidate) in candidates.iter().enumerate() {
-        match &candidate.fresh {
-            Some(fresh) if may_cut => {
-                let kind = (&fresh.event_type, &fresh.headers);
+        match &candidate.key {
+            Some(key) if may_cut => {
+                let kind = (&key.event_type, &key.headers);
                 let of_kind = by_kind.entry(kind).or_default();
-                of_kind.push((place, candidate, fresh.bytes));
+                of_kind.push((place, candidate, key.bytes));
             }
             None if candidate.due => units.push((place, 0, Unit::Found(candidate.id))),
             Some(_) | None => {}
@@ -159,12 +159,12 @@ mod tests {
         DeliveryId(Uuid::from_u128(n.unsigned_abs().into()))
     }
 
-    fn fresh(n: i64, event_type: &str, due: bool) -> Candidate {
+    fn uncut(n: i64, event_type: &str, due: bool) -> Candidate {
         Candidate {
             id: delivery(n),
             seq: n,
             due,
-            fresh: Some(BatchKey {
+            key: Some(BatchKey {
                 event_type: event_type.into(),
                 headers: None,
                 bytes: 1_000,
@@ -179,10 +179,10 @@ mod tests {
     #[test]
     fn a_batch_has_one_type_and_the_order_of_the_outbox() {
         let all = [
-            fresh(5, "a", true),
-            fresh(3, "b", true),
-            fresh(1, "a", false),
-            fresh(2, "a", false),
+            uncut(5, "a", true),
+            uncut(3, "b", true),
+            uncut(1, "a", false),
+            uncut(2, "a", false),
         ];
         assert_eq!(
             cut(&all, 100, 10, true),
@@ -198,15 +198,15 @@ mod tests {
 
     #[test]
     fn no_batch_is_cut_before_the_first_is_due() {
-        let all = [fresh(1, "a", false), fresh(2, "a", false)];
+        let all = [uncut(1, "a", false), uncut(2, "a", false)];
         assert_eq!(cut(&all, 100, 10, true), []);
     }
 
     #[test]
     fn a_delivery_attempted_or_cut_before_goes_without_the_others() {
-        let mut found = fresh(1, "a", true);
-        found.fresh = None;
-        let all = [found, fresh(2, "a", false), fresh(3, "a", false)];
+        let mut found = uncut(1, "a", true);
+        found.key = None;
+        let all = [found, uncut(2, "a", false), uncut(3, "a", false)];
         let alone = [Unit::Found(delivery(1))];
         assert_eq!(
             cut(&all, 100, 10, true),
@@ -217,20 +217,20 @@ mod tests {
 
     #[test]
     fn events_with_other_headers_go_in_another_request() {
-        let mut other = fresh(2, "a", true);
-        if let Some(fresh) = &mut other.fresh {
-            fresh.headers = Some(r#"{"x":"y"}"#.into());
+        let mut other = uncut(2, "a", true);
+        if let Some(key) = &mut other.key {
+            key.headers = Some(r#"{"x":"y"}"#.into());
         }
-        let all = [fresh(1, "a", true), other, fresh(3, "a", true)];
+        let all = [uncut(1, "a", true), other, uncut(3, "a", true)];
         assert_eq!(cut(&all, 100, 10, true), [batch([1, 3]), batch([2])]);
     }
 
     #[test]
     fn a_batch_is_bounded_by_its_bytes() {
         let sized = |n, bytes| {
-            let mut candidate = fresh(n, "a", true);
-            if let Some(fresh) = &mut candidate.fresh {
-                fresh.bytes = bytes;
+            let mut candidate = uncut(n, "a", true);
+            if let Some(key) = &mut candidate.key {
+                key.bytes = bytes;
             }
             candidate
         };
@@ -248,10 +248,10 @@ mod tests {
     #[test]
     fn while_there_may_be_others_only_the_longest_waiting_batch_goes_unfilled() {
         let all = [
-            fresh(1, "a", true),
-            fresh(2, "b", true),
-            fresh(3, "b", true),
-            fresh(4, "c", true),
+            uncut(1, "a", true),
+            uncut(2, "b", true),
+            uncut(3, "b", true),
+            uncut(4, "c", true),
         ];
         assert_eq!(cut(&all, 2, 10, false), [batch([1]), batch([2, 3])]);
         assert_eq!(cut(&all, 2, 10, true).len(), 3);

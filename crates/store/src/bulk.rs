@@ -5,6 +5,7 @@
 //! statements of one transaction.
 
 use crate::audit_entry::AuditEntry;
+use crate::count::count;
 use crate::error::{hook_deleted, hook_not_found, nothing_held, on_its_way};
 use crate::stored_row::StoredRow;
 use crate::{DeliveryState, Result};
@@ -187,12 +188,12 @@ pub(crate) async fn redeliver_many(
         let event_type = types.get(&row.event);
         event_type.is_some_and(|event_type| which.wants(event_type))
     });
-    let count = match (selected.as_slice(), held) {
+    let changed = match (selected.as_slice(), held) {
         ([], _) => 0,
         (rows, true) => tx.make_due(rows, now).await?,
         (rows, false) => tx.revive(which, rows, now).await?,
     };
-    Ok(seen.result(count))
+    Ok(seen.result(changed))
 }
 
 /// Ends a page of held deliveries as discarded.
@@ -217,16 +218,16 @@ pub(crate) async fn discard_held(
     if selected.is_empty() {
         return Ok(seen.result(0));
     }
-    let count = tx.discard(which.hook, &selected, now).await?;
+    let changed = tx.discard(which.hook, &selected, now).await?;
     tx.give_turns(which.hook, &selected, now).await?;
-    if count > 0 {
+    if changed > 0 {
         let entry = AuditEntry {
-            deliveries: Some(u32::try_from(count).unwrap_or(u32::MAX)),
+            deliveries: Some(count(changed)),
             ..AuditEntry::new(which.hook, HookAction::Discarded, &which.by)
         };
         tx.record(entry, now).await?;
     }
-    Ok(seen.result(count))
+    Ok(seen.result(changed))
 }
 
 /// Adds the members of the batches whose leaders are selected. Once a leader is gone another
@@ -293,14 +294,14 @@ impl BulkPage {
 }
 
 impl PageRows {
-    /// The result of the page, of which `count` deliveries were changed.
-    fn result(&self, count: u64) -> BulkPageResult {
+    /// The result of the page, of which `changed` deliveries were changed.
+    fn result(&self, changed: u64) -> BulkPageResult {
         let last = self.rows.last().map(|row| BulkCursor {
             at: row.at,
             id: row.id,
         });
         BulkPageResult {
-            count: u32::try_from(count).unwrap_or(u32::MAX),
+            count: count(changed),
             next: last.filter(|_| self.more),
         }
     }

@@ -1,6 +1,7 @@
 //! The deliveries that a batch of outbox rows makes, and which of them start at once.
 
 use crate::batch::batching_of;
+use crate::count::count;
 use crate::row_state::{RowState, StateColumns};
 use crate::{
     Delivery, FanOutRequest, GroupMember, HookCache, HookRequest, Lease, LeaseKind, OneOrMore,
@@ -79,7 +80,7 @@ impl Plan {
     /// The number of deliveries that start at once.
     pub(crate) fn starting(&self) -> u32 {
         let starting = self.deliveries.iter().filter(|planned| planned.starts);
-        u32::try_from(starting.count()).unwrap_or(u32::MAX)
+        count(starting.count())
     }
 
     /// The requests that start at once, of one delivery each: the members of one lease group.

@@ -5,6 +5,7 @@
 //! the same numbers.
 
 use crate::Result;
+use crate::count::count;
 use crate::stored_row::StoredRow;
 use async_trait::async_trait;
 use chrono::TimeDelta;
@@ -199,7 +200,7 @@ pub(crate) async fn current(
 
 impl PoolGauge {
     pub(crate) fn of<DB: sqlx::Database>(pool: &'static str, connections: &sqlx::Pool<DB>) -> Self {
-        let idle = u32::try_from(connections.num_idle()).unwrap_or(u32::MAX);
+        let idle = count(connections.num_idle());
         Self {
             pool,
             used: connections.size().saturating_sub(idle),

@@ -69,7 +69,11 @@ impl DeliveryRow {
     }
 
     /// A delivery in its first attempt, which has no row of its own yet.
-    pub(crate) fn started(slot: i16, day: NaiveDate, ids: (DeliveryId, EventId, HookId)) -> Self {
+    pub(crate) fn first_attempt(
+        slot: i16,
+        day: NaiveDate,
+        ids: (DeliveryId, EventId, HookId),
+    ) -> Self {
         let (id, event, hook) = ids;
         Self {
             slot,

@@ -1,8 +1,8 @@
 //! Registering, changing and removing a hook: what is decided, recorded and announced.
 //!
 //! Each script is the body of one transaction, for both stores. The statements are the store's.
-//! The order of locks is the same as in settling: the hook's health before the turn to change
-//! hooks.
+//! The order of locks is the same as in settling: the hook's health before the version of
+//! the hooks.
 
 use crate::audit_entry::{AuditAction, AuditEntry};
 use crate::error::{alias_taken, hook_not_found, not_understood};
@@ -19,8 +19,8 @@ use postrider_core::{
 /// The statements of a transaction that changes a hook.
 #[async_trait]
 pub(crate) trait HookStatements: Send {
-    /// Takes the turn to change hooks, and keeps it until the transaction ends. Versions of
-    /// hooks therefore become visible in their order, and no cache can miss one.
+    /// Locks the version of the hooks until the transaction ends. Versions therefore become
+    /// visible in their order, and no cache can miss one.
     async fn lock_hooks(&mut self) -> Result<()>;
 
     /// Counts the hooks of a profile in an account.

@@ -4,6 +4,7 @@
 //! answers has no row and is never concerned.
 
 use crate::settlement::{DeliverySettlement, requests_of};
+use crate::stored_row::StoredRow;
 use crate::{Disabling, HookPhase, Settlement, Warning};
 use postrider_core::{Health, HealthAction, HookId, Observation, Phase, scrub};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -26,6 +27,23 @@ pub(crate) fn concerned(
         .collect()
 }
 
+/// Reads a row of `postrider_hook_health`.
+pub(crate) fn health(row: &impl StoredRow) -> sqlx::Result<(HookId, Health)> {
+    let phase = row.text_or_null("phase")?;
+    let health = Health {
+        fail_count: row.count("fail_count")?,
+        first_failure_at: row.time_or_null("first_failure_at")?,
+        last_failure_at: row.time_or_null("last_failure_at")?,
+        last_error: row.text_or_null("last_error")?,
+        succeeded_at: row.time_or_null("succeeded_at")?,
+        phase: phase.as_deref().and_then(Phase::from_name),
+        not_before: row.time_or_null("not_before")?,
+        probes: row.count("probes")?,
+        warned_at: row.time_or_null("warned_at")?,
+    };
+    Ok((HookId(row.uuid("hook_id")?), health))
+}
+
 /// What is to be written of the concerned hooks, each list in the order of the hooks' ids.
 #[derive(Debug, Default)]
 pub(crate) struct HealthChanges {
@@ -38,6 +56,16 @@ pub(crate) struct HealthChanges {
     /// Hooks to warn of, if they are active.
     pub warnings: Vec<Warning>,
     /// The phase of every concerned hook, without the version.
+    pub phases: Vec<HookPhase>,
+}
+
+/// What was written of the hooks of a transaction's settlements.
+#[derive(Default)]
+pub(crate) struct HealthResult {
+    /// Hooks that were active and are disabled now.
+    pub disabled: Vec<Disabling>,
+    /// Active hooks that were warned of.
+    pub warned: Vec<Warning>,
     pub phases: Vec<HookPhase>,
 }
 

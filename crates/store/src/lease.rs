@@ -38,7 +38,7 @@ impl LeasedRow {
 /// one again on another day.
 pub(crate) type LeasedEvents = HashMap<(NaiveDate, EventId), Arc<Event>>;
 
-/// Why a row cannot be sent, and its lease is given back.
+/// Why a row cannot be sent, and its lease is released.
 #[derive(Debug)]
 pub(crate) enum Unfit {
     /// Its hook is gone, or its credentials cannot be opened.

@@ -8,8 +8,11 @@ mod audit_entry;
 mod batch;
 mod bulk;
 mod capacity;
+mod count;
 mod credential;
+mod delivery_change;
 mod diagnostics;
+mod erase;
 mod error;
 mod fan_out;
 mod gauges;
@@ -28,7 +31,6 @@ mod open;
 mod operational_events;
 mod order;
 pub mod postgres;
-mod recovery;
 mod report;
 mod request;
 mod retention;
@@ -63,9 +65,9 @@ pub use retention::{Erased, Pruned, Retention};
 pub use schema_state::SchemaState;
 pub use settlement::{Disabling, HookPhase, SettleResult, Settlement, Step, Warning};
 pub use store::{
-    Credentials, Database, DeliveryFilter, EnqueuedOnce, EventFilter, Gates, History,
-    HistoryFilter, HookChange, HookFilter, Hooks, IDEMPOTENCY_KEPT, Idempotency, KeyFilter, Keys,
-    LatestAnswer, Maintenance, Monitoring, Outbox, Queue, Recovery, RegisteredFilter, Store,
+    Credentials, Database, DeliveryChanges, DeliveryFilter, EnqueuedOnce, EventFilter, Gates,
+    History, HistoryFilter, HookChange, HookFilter, Hooks, IDEMPOTENCY_KEPT, Idempotency,
+    KeyFilter, Keys, LatestAnswer, Maintenance, Monitoring, Outbox, Queue, RegisteredFilter, Store,
     Upkeep,
 };
 pub use transfer::{TransferParts, TransferStep, Transferred, transfer};

@@ -4,7 +4,7 @@
 //! in a row counts as an attempt, so that a delivery which kills its worker is not tried for ever.
 
 use crate::HookCache;
-use crate::operational_events::LostDelivery;
+use crate::operational_events::{FailedDelivery, OperationalEvent, of_failure};
 use crate::row_state::RowState;
 use crate::stored_row::StoredRow;
 use chrono::NaiveDate;
@@ -117,21 +117,24 @@ pub(crate) fn freed_keys(lost: &[(LostLease, LostStep)]) -> Vec<(HookId, &str)> 
         .collect()
 }
 
-/// The failures to announce; `types` has the types of the events that still exist. A failure
-/// whose event is gone is not announced.
-pub(crate) fn to_announce(
+/// The operational events of the failures. `types` has the types of the events that still exist; a
+/// failure whose event is gone is not announced.
+pub(crate) fn announcements(
     lost: &[(LostLease, LostStep)],
     types: &HashMap<Uuid, String>,
-) -> Vec<LostDelivery> {
+    cache: &HookCache,
+    now: Timestamp,
+) -> Vec<OperationalEvent> {
     let announced = failed(lost).filter_map(|(lease, reason)| {
-        Some(LostDelivery {
+        let failed = FailedDelivery {
             id: lease.id,
             event: lease.event,
-            event_type: types.get(&lease.event.0)?.clone(),
-            hook: lease.hook,
+            event_type: types.get(&lease.event.0)?,
             reason,
             attempts: lease.number(),
-        })
+            last_error: Outcome::WorkerLost.to_string(),
+        };
+        of_failure(cache, cache.get(lease.hook)?, failed, now)
     });
     announced.collect()
 }

@@ -12,7 +12,7 @@ use crate::{Disabling, HookCache, Step, Warning};
 use postrider_core::{
     DELIVERY_FAILED, DeliveryId, DeliveryNotice, DisabledReason, EventId, EventType, HOOK_DISABLED,
     HOOK_ENABLED, HOOK_WARNING, Hook, HookAction, HookId, HookNotice, HookStatus, OURSELVES,
-    Outcome, Reason, Timestamp, url_without_credentials,
+    Reason, Timestamp, url_without_credentials,
 };
 use serde::Serialize;
 use std::collections::HashMap;
@@ -28,7 +28,7 @@ pub(crate) struct OperationalEvent {
 }
 
 impl OperationalEvent {
-    pub(crate) fn new(
+    fn new(
         account: &str,
         event_type: &'static str,
         about: HookId,
@@ -75,8 +75,7 @@ pub(crate) fn of_settled(
                 last_error: Some(warning.last_error.clone()),
                 ..notice_of(hook.id, &hook.url, OURSELVES, now)
             };
-            let made = OperationalEvent::new(&hook.account, HOOK_WARNING, hook.id, &notice);
-            events.push(made);
+            events.push(of_hook(&hook.account, HOOK_WARNING, &notice));
         }
     }
     for disabling in disabled {
@@ -90,55 +89,48 @@ pub(crate) fn of_settled(
                 last_error: Some(disabling.last_error.clone()),
                 ..notice_of(hook.id, &hook.url, OURSELVES, now)
             };
-            let made = OperationalEvent::new(&hook.account, HOOK_DISABLED, hook.id, &notice);
-            events.push(made);
+            events.push(of_hook(&hook.account, HOOK_DISABLED, &notice));
         }
     }
     events
 }
 
-/// A delivery that failed for good because its worker was lost again and again.
-pub(crate) struct LostDelivery {
+/// A delivery that has failed for good.
+pub(crate) struct FailedDelivery<'a> {
     pub id: DeliveryId,
     pub event: EventId,
-    pub event_type: String,
-    pub hook: HookId,
+    pub event_type: &'a str,
     pub reason: Reason,
     pub attempts: u32,
+    pub last_error: String,
 }
 
-/// The events of deliveries that were lost for good.
-pub(crate) fn of_lost(
+/// The event that a delivery of this hook has failed; `None` if no other hook of the account asks
+/// for it, or if the delivery was of an operational event itself.
+pub(crate) fn of_failure(
     cache: &HookCache,
-    lost: impl IntoIterator<Item = LostDelivery>,
+    hook: &Hook,
+    failed: FailedDelivery<'_>,
     now: Timestamp,
-) -> Vec<OperationalEvent> {
-    let announced = lost.into_iter().filter_map(|lost| {
-        let hook = cache.get(lost.hook)?;
-        if EventType::is_operational(&lost.event_type)
-            || !cache.is_watched(&hook.account, DELIVERY_FAILED, hook.id)
-        {
-            return None;
-        }
-        let notice = DeliveryNotice {
-            delivery_id: lost.id,
-            event_id: lost.event,
-            event_type: lost.event_type,
-            hook_id: hook.id,
-            url: url_without_credentials(&hook.url),
-            reason: lost.reason.name(),
-            attempts: lost.attempts,
-            last_error: Outcome::WorkerLost.to_string(),
-            at: now,
-        };
-        Some(OperationalEvent::new(
-            &hook.account,
-            DELIVERY_FAILED,
-            hook.id,
-            &notice,
-        ))
-    });
-    announced.collect()
+) -> Option<OperationalEvent> {
+    if EventType::is_operational(failed.event_type)
+        || !cache.is_watched(&hook.account, DELIVERY_FAILED, hook.id)
+    {
+        return None;
+    }
+    let notice = DeliveryNotice {
+        delivery_id: failed.id,
+        event_id: failed.event,
+        event_type: failed.event_type.to_owned(),
+        hook_id: hook.id,
+        url: url_without_credentials(&hook.url),
+        reason: failed.reason.name(),
+        attempts: failed.attempts,
+        last_error: failed.last_error,
+        at: now,
+    };
+    let event = OperationalEvent::new(&hook.account, DELIVERY_FAILED, hook.id, &notice);
+    Some(event)
 }
 
 /// The event of a person's change of a hook, if it is one that is announced.
@@ -162,8 +154,11 @@ pub(crate) fn of_status_change(
         last_error: failures.last_error.clone(),
         ..notice_of(before.id, &before.url, by, now)
     };
-    let event = OperationalEvent::new(&before.account, event_type, before.id, &notice);
-    Some(event)
+    Some(of_hook(&before.account, event_type, &notice))
+}
+
+fn of_hook(account: &str, event_type: &'static str, notice: &HookNotice) -> OperationalEvent {
+    OperationalEvent::new(account, event_type, notice.hook_id, notice)
 }
 
 /// A notice of a hook without failures.
@@ -186,32 +181,19 @@ fn failed_deliveries(
     now: Timestamp,
 ) -> Vec<OperationalEvent> {
     let failed = effective.iter().filter_map(|settled| {
-        let (hook, event) = (&settled.request().hook, &settled.delivery.event);
         let Step::Failed(reason) = settled.step() else {
             return None;
         };
-        if EventType::is_operational(&event.event_type)
-            || !cache.is_watched(&hook.account, DELIVERY_FAILED, hook.id)
-        {
-            return None;
-        }
-        let notice = DeliveryNotice {
-            delivery_id: settled.delivery.id,
-            event_id: event.id,
-            event_type: event.event_type.clone(),
-            hook_id: hook.id,
-            url: url_without_credentials(&hook.url),
-            reason: reason.name(),
+        let event = &settled.delivery.event;
+        let failed = FailedDelivery {
+            id: settled.delivery.id,
+            event: event.id,
+            event_type: &event.event_type,
+            reason,
             attempts: settled.number(),
             last_error: settled.attempt.error().unwrap_or_default(),
-            at: now,
         };
-        Some(OperationalEvent::new(
-            &hook.account,
-            DELIVERY_FAILED,
-            hook.id,
-            &notice,
-        ))
+        of_failure(cache, &settled.request().hook, failed, now)
     });
     failed.collect()
 }

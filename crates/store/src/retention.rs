@@ -2,7 +2,7 @@
 //!
 //! History is deleted by whole days, the days of fan-out: a day is past when its last moment is
 //! past the retention, so that nothing is kept for less time than configured. Deletion cannot be
-//! undone, so a clock that has moved far since the last turn is not trusted for a day.
+//! undone, so a clock that has moved far since the last run is not trusted for a day.
 
 use chrono::{NaiveDate, TimeDelta};
 use postrider_core::{EventId, Timestamp};
@@ -12,7 +12,7 @@ use std::time::Duration;
 /// delivered.
 const ENDED_LONGER: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// A clock that has moved further since the last turn is not trusted at once.
+/// A clock that has moved further since the last run is not trusted at once.
 const TRUSTED: TimeDelta = TimeDelta::days(1);
 
 /// How long it is not trusted: the time that people have to correct it.
@@ -27,7 +27,7 @@ pub struct Retention {
     pub attempts: Duration,
 }
 
-/// The result of a turn of pruning.
+/// The result of a run of pruning.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pruned {
     /// The days whose events were deleted, oldest first.
@@ -67,6 +67,18 @@ pub struct Erased {
     pub in_flight: Vec<EventId>,
 }
 
+impl Erased {
+    /// Adds what another call has done.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.events += other.events;
+        self.queued += other.queued;
+        self.rejected += other.rejected;
+        self.cancelled += other.cancelled;
+        self.responses += other.responses;
+        self.in_flight.extend(other.in_flight);
+    }
+}
+
 /// The first days that are kept, and the times they follow from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bounds {
@@ -99,17 +111,17 @@ impl Bounds {
     }
 }
 
-/// The time of the last turn of pruning.
+/// The time of the last run of pruning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PruneTimes {
-    /// By the database's clock; `None` before the first turn.
+    /// By the database's clock; `None` before the first run.
     pub(crate) last: Option<Timestamp>,
     /// The clock is not trusted: nothing is deleted before this time.
     pub(crate) doubted_until: Option<Timestamp>,
 }
 
 impl PruneTimes {
-    /// The state after a turn at `now`.
+    /// The state after a run at `now`.
     ///
     /// A wrong clock cannot be told from a long time without workers, so both mean a day's delay. A
     /// clock that went back deletes nothing that should be kept.
@@ -143,11 +155,6 @@ impl PruneTimes {
 fn before(at: Timestamp, span: Duration) -> Timestamp {
     let span = TimeDelta::from_std(span).unwrap_or(TimeDelta::MAX);
     at.checked_sub_signed(span).unwrap_or(Timestamp::UNIX_EPOCH)
-}
-
-/// A number of rows, as it is reported.
-pub(crate) fn count(rows: u64) -> u32 {
-    u32::try_from(rows).unwrap_or(u32::MAX)
 }
 
 /// Why events past their retention are not deleted yet.
@@ -223,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_has_gone_far_is_doubted_for_a_day() {
-        // Hours since the look before, and whether something may go then.
+        // Hours since the run before, and whether something may go then.
         for (hours, expected) in [
             (&[0, 1, 24, 24][..], &[true, true, true, true][..]),
             (&[0, 25, 23, 1], &[true, false, false, true]),
@@ -232,15 +239,15 @@ mod tests {
             (&[0, -48, 1, 48], &[true, true, true, false]),
             (&[0, 30, -1, 24, 1], &[true, false, false, false, true]),
         ] {
-            let (mut looks, mut now) = (
+            let (mut times, mut now) = (
                 PruneTimes::default(),
                 "2026-03-31T10:00:00Z".parse().unwrap(),
             );
             let mut seen = Vec::new();
             for hours in hours {
                 now += TimeDelta::hours(*hours);
-                looks = looks.after(now);
-                seen.push(looks.doubt().is_none());
+                times = times.after(now);
+                seen.push(times.doubt().is_none());
             }
             assert_eq!(seen, expected, "{hours:?}");
         }

@@ -1,5 +1,6 @@
 //! Settlements: the result of a request, and what its deliveries and its hook become.
 
+use crate::count::count;
 use crate::row_state::RowState;
 use crate::{Delivery, HookCache, HookRequest, LeaseKind, OneOrMore};
 use postrider_core::{
@@ -79,6 +80,12 @@ pub(crate) fn halves<'a, 'b>(
     part: &'a [&'b Settlement],
 ) -> Option<(&'a [&'b Settlement], &'a [&'b Settlement])> {
     (part.len() > 1).then(|| part.split_at(part.len() / 2))
+}
+
+/// The number of deliveries in these settlements.
+pub(crate) fn deliveries_of(settlements: &[&Settlement]) -> u32 {
+    let deliveries = settlements.iter().map(|s| s.request.deliveries.count());
+    count(deliveries.sum::<usize>())
 }
 
 /// The requests of these deliveries, each once. Deliveries of one request stand side by side.
@@ -167,9 +174,22 @@ pub struct SettleResult {
     /// Active hooks that this batch has brought half of the way to being disabled.
     pub warned: Vec<Warning>,
     /// The phases of hooks that were failing or have failed in this batch.
-    pub standings: Vec<HookPhase>,
+    pub phases: Vec<HookPhase>,
     /// Settlements whose text the database refused; they were settled without it.
     pub scrubbed: u32,
+}
+
+impl SettleResult {
+    /// Adds the result of another part.
+    pub(crate) fn add(&mut self, part: Self) {
+        self.settled += part.settled;
+        self.late.extend(part.late);
+        self.replayed += part.replayed;
+        self.disabled.extend(part.disabled);
+        self.warned.extend(part.warned);
+        self.phases.extend(part.phases);
+        self.scrubbed += part.scrubbed;
+    }
 }
 
 /// A hook that was disabled because of its failures.

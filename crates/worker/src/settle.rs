@@ -143,7 +143,7 @@ impl Settler {
             of_hook.attempts += 1;
             of_hook.failures += u32::from(settlement.attempt().outcome.is_hook_failure());
         }
-        self.admission.recorded(&recorded, &settled.standings);
+        self.admission.recorded(&recorded, &settled.phases);
         self.latest.note(settlements);
         self.report(settlements, &settled);
     }
@@ -203,7 +203,7 @@ impl Settler {
                 settled.scrubbed
             );
         }
-        let backed_off = settled.standings.iter().filter(|standing| {
+        let backed_off = settled.phases.iter().filter(|standing| {
             standing.phase == Some(Phase::BackedOff) && standing.version.is_some()
         });
         for standing in backed_off {
@@ -213,7 +213,7 @@ impl Settler {
                 "Backed off hook {}: one probe at a time until it takes one", standing.hook
             );
         }
-        let ramping = settled.standings.iter().filter(|standing| {
+        let ramping = settled.phases.iter().filter(|standing| {
             standing.phase == Some(Phase::Ramping) && standing.version.is_some()
         });
         for standing in ramping {

@@ -97,9 +97,6 @@ impl Default for ConcurrencyTuning {
 pub(crate) struct DispatchTuning {
     /// Fan-out waits for the queue to run low, but not longer than this.
     pub(crate) fan_out_every: Duration,
-    /// Deliveries that a call of the store returned within this time are up to date. After a
-    /// longer call their hooks are read once more. With `Duration::MAX` they never are.
-    pub(crate) current_within: Duration,
     /// How often the hooks with due deliveries are searched for gated ones.
     pub(crate) own_every: Duration,
     /// How often the whole queue is searched for deliveries that other processes made due.
@@ -122,7 +119,6 @@ impl Default for DispatchTuning {
     fn default() -> Self {
         Self {
             fan_out_every: Duration::from_millis(50),
-            current_within: Duration::from_millis(2),
             own_every: Duration::from_millis(10),
             sweep_every: Duration::from_millis(500),
             sweep_page: 512,

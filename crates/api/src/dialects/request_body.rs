@@ -20,7 +20,7 @@ const BODY_MAX_BYTES: usize = 64 * 1024;
 /// How long a caller may take to send its body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a caller waits for others.
-const TURN_TIMEOUT: Duration = Duration::from_secs(10);
+const PERMIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The whole body of a request; its place is held as long as it is.
 pub struct RequestBody {
@@ -65,7 +65,7 @@ async fn read(
     if length(headers).is_some_and(|length| length > BODY_MAX_BYTES) {
         return Err(BodyRefused::TooLarge);
     }
-    let place = timeout(TURN_TIMEOUT, registrar.bodies.clone().acquire_owned()).await;
+    let place = timeout(PERMIT_TIMEOUT, registrar.bodies.clone().acquire_owned()).await;
     let Ok(Ok(place)) = place else {
         return Err(BodyRefused::Busy);
     };

@@ -4,7 +4,6 @@ use super::delivery_many::Redeliver;
 use super::paging::{Listing, SHOWN};
 use super::show;
 use super::value_parsers::id;
-use crate::database;
 use crate::failure::Result;
 use crate::globals::Globals;
 use crate::secrets::Need;
@@ -66,7 +65,7 @@ impl DeliveryCommand {
     /// Runs the command.
     pub async fn run(self, globals: &Globals) -> Result<()> {
         let output = globals.output();
-        let store = database::open(&globals.settings()?, Need::Nothing).await?;
+        let store = globals.store(Need::Nothing).await?;
         match self {
             Self::List(list) => list.run(globals, store.as_ref()).await?,
             Self::Show(OneDelivery { id }) => {
@@ -93,7 +92,6 @@ impl DeliveryCommand {
                 })?;
             }
         }
-        store.close().await;
         Ok(())
     }
 }

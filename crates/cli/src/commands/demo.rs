@@ -3,28 +3,24 @@
 //! Every step waits for an observed result, never for a fixed time. A step without its result ends
 //! the demo with an error.
 
-use crate::clock::wall_clock;
+mod narrator;
+mod shop;
+
 use crate::failure::Result;
 use crate::globals::Globals;
-use crate::output::Output;
-use crate::receiver::{Answers, Arrival, Receiver};
+use crate::receiver::Answers;
 use anyhow::{Context, anyhow};
-use axum::http::StatusCode;
 use clap::Args;
-use postrider_core::{
-    EventPattern, HookCredentials, HookId, HookSettings, KeyRing, NewEvent, NewHook, RetrySchedule,
-    SigningSecret, Span, SystemMonotonicClock,
-};
+use narrator::Narrator;
+use postrider_core::{KeyRing, NewEvent, RetrySchedule, Span, SystemMonotonicClock};
 use postrider_store::{DatabaseSettings, HookChange, HookReport, Store};
 use postrider_worker::{
     DatabaseClock, Drained, HookDefaults, Metrics, Shutdown, Worker, WorkerParts, WorkerSettings,
 };
-use serde::Serialize;
-use std::sync::{Arc, Mutex, PoisonError};
+use shop::{Shop, failing};
+use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
-use tokio::net::TcpListener;
-use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 
 /// A step that takes longer has failed.
@@ -63,46 +59,6 @@ impl Demo {
     }
 }
 
-/// A receiver with a name, its hook, and its arrivals.
-struct Shop {
-    name: &'static str,
-    url: String,
-    hook: HookId,
-    receiver: Receiver,
-    arrived: Arc<Arrivals>,
-}
-
-#[derive(Default)]
-struct Arrivals {
-    arrivals: Mutex<Vec<Arrival>>,
-    changed: Notify,
-}
-
-impl Arrivals {
-    fn push(&self, arrival: Arrival) {
-        self.arrivals
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(arrival);
-        self.changed.notify_waiters();
-    }
-
-    /// Whether all requests had the same id and body.
-    fn is_one_message(&self) -> bool {
-        let arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
-        arrivals
-            .windows(2)
-            .all(|two| two[0].id == two[1].id && two[0].body == two[1].body)
-    }
-
-    /// Number of requests, and of those that were verified and accepted.
-    fn counts(&self) -> (usize, usize) {
-        let arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
-        let good = |a: &&Arrival| a.verified == Some(true) && a.status_answered == 200;
-        (arrivals.len(), arrivals.iter().filter(good).count())
-    }
-}
-
 /// The running parts of the demo.
 struct DemoSetup {
     narrator: Narrator,
@@ -128,15 +84,9 @@ impl DemoSetup {
         store.migrate(None, store.now().await?).await?;
         let mut servers = JoinSet::new();
         let shops = [
-            shop("bakery", Answers::accepting(), store.as_ref(), &mut servers).await?,
-            shop("florist", failing(503, 2), store.as_ref(), &mut servers).await?,
-            shop(
-                "grocer",
-                failing(500, u64::MAX),
-                store.as_ref(),
-                &mut servers,
-            )
-            .await?,
+            Shop::open("bakery", Answers::accepting(), &*store, &mut servers).await?,
+            Shop::open("florist", failing(503, 2), &*store, &mut servers).await?,
+            Shop::open("grocer", failing(500, u64::MAX), &*store, &mut servers).await?,
         ];
         let shutdown = Shutdown::default();
         let worker = worker(store.clone()).await?;
@@ -312,59 +262,6 @@ fn too_late(what: &str) -> anyhow::Error {
     )
 }
 
-fn failing(status: u16, times: u64) -> Answers {
-    Answers {
-        fail_first: times,
-        failure: StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
-        ..Answers::accepting()
-    }
-}
-
-/// Starts a receiver and registers a hook for it.
-async fn shop(
-    name: &'static str,
-    answers: Answers,
-    store: &dyn Store,
-    servers: &mut JoinSet<()>,
-) -> Result<Shop> {
-    let listener = TcpListener::bind("127.0.0.1:0")
-        .await
-        .context("cannot listen on 127.0.0.1")?;
-    let url = format!("http://{}/{name}", listener.local_addr()?);
-    let secret = SigningSecret::generate();
-    let arrived = Arc::new(Arrivals::default());
-    let receiver = Receiver::new(vec![secret.verification_key()], answers, wall_clock, {
-        let arrived = arrived.clone();
-        move |arrival| arrived.push(arrival)
-    });
-    let router = receiver.router();
-    servers.spawn(async move {
-        // It serves until the demo stops it.
-        let _ = axum::serve(listener, router).await;
-    });
-    let hook = NewHook {
-        alias: None,
-        account: "default".into(),
-        url: url.clone(),
-        events: vec![EventPattern::Below("order".into())],
-        profile: "standard".into(),
-        settings: HookSettings::default(),
-        credentials: HookCredentials::signed_with(secret),
-        at_most: None,
-    };
-    let hook = store
-        .create_hook(hook, "demo", store.now().await?)
-        .await?
-        .id;
-    Ok(Shop {
-        name,
-        url,
-        hook,
-        receiver,
-        arrived,
-    })
-}
-
 async fn worker(store: Arc<dyn Store>) -> Result<Worker> {
     let settings = WorkerSettings {
         concurrency: 16,
@@ -388,70 +285,4 @@ async fn worker(store: Arc<dyn Store>) -> Result<Worker> {
         traces: None,
     })
     .context("the HTTP client cannot be set up")
-}
-
-/// Prints the steps: as text, or as one JSON object a line.
-#[derive(Clone, Copy)]
-struct Narrator(Output);
-
-#[derive(Serialize)]
-struct DemoLine<'a> {
-    kind: &'a str,
-    text: &'a str,
-}
-
-impl Narrator {
-    fn plain(self, text: impl AsRef<str>) -> Result<()> {
-        self.say("plain", "", text.as_ref())
-    }
-
-    fn step(self, text: impl AsRef<str>) -> Result<()> {
-        self.say("step", "\n", text.as_ref())
-    }
-
-    fn detail(self, text: impl AsRef<str>) -> Result<()> {
-        self.say("detail", "  ", text.as_ref())
-    }
-
-    fn done(self, text: impl AsRef<str>) -> Result<()> {
-        self.say("done", "  ✓ ", text.as_ref())
-    }
-
-    fn say(self, kind: &str, before: &str, text: &str) -> Result<()> {
-        self.0
-            .result(&DemoLine { kind, text }, || format!("{before}{text}"))
-    }
-
-    fn end(self) -> Result<()> {
-        let me = std::env::args()
-            .next()
-            .unwrap_or_else(|| "postrider".into());
-        self.step(
-            "The demo is over and its temporary folder removed. Try it yourself, in this order:",
-        )?;
-        for (command, comment) in [
-            (
-                "hook add --url http://127.0.0.1:9000 --event 'order.*'",
-                "prints a secret",
-            ),
-            (
-                "listen --secret whsec_…",
-                "with that secret, in a second terminal",
-            ),
-            ("serve", "in a third"),
-            ("event send --type order.paid --payload '{\"order\":1}'", ""),
-            ("delivery list", ""),
-        ] {
-            let allow = match command {
-                "serve" => "POSTRIDER_WORKER__ALLOW_ADDRESSES=127.0.0.0/8 ",
-                _ => "",
-            };
-            let comment = match comment {
-                "" => String::new(),
-                text => format!("    # {text}"),
-            };
-            self.detail(format!("{allow}{me} {command}{comment}"))?;
-        }
-        Ok(())
-    }
 }

@@ -3,7 +3,6 @@
 use super::confirm::{agreed, confirmed, unchanged};
 use super::show;
 use super::value_parsers::id;
-use crate::database;
 use crate::failure::Result;
 use crate::globals::Globals;
 use crate::output::notice;
@@ -91,21 +90,19 @@ impl ErasedTotal {
 impl EraseEvent {
     /// Runs the command.
     pub async fn run(self, globals: &Globals) -> Result<()> {
-        let store = database::open(&globals.settings()?, Need::Nothing).await?;
+        let store = globals.store(Need::Nothing).await?;
         let event = store.event(self.id).await?;
         let question = async || {
             notice(show::event(&event));
             confirmed("Erase the contents of this event for good? [y/N] ")
         };
         if !agreed(self.yes, "erasing", question).await? {
-            store.close().await;
             unchanged();
             return Ok(());
         }
         let mut total = ErasedTotal::default();
         let left = erase(store.as_ref(), &[self.id], &mut total).await?;
         finish(store.as_ref(), left, &mut total).await?;
-        store.close().await;
         globals.output().result(&total, || total.sentence())
     }
 }
@@ -121,7 +118,7 @@ impl AccountCommand {
 
 impl EraseAccount {
     async fn run(self, globals: &Globals) -> Result<()> {
-        let store = database::open(&globals.settings()?, Need::Nothing).await?;
+        let store = globals.store(Need::Nothing).await?;
         let question = async || {
             let name = &self.name;
             confirmed(&format!(
@@ -129,7 +126,6 @@ impl EraseAccount {
             ))
         };
         if !agreed(self.yes, "erasing", question).await? {
-            store.close().await;
             unchanged();
             return Ok(());
         }
@@ -161,7 +157,6 @@ impl EraseAccount {
         }
         progress.finish_and_clear();
         finish(store.as_ref(), left, &mut total).await?;
-        store.close().await;
         globals.output().result(&total, || total.sentence())
     }
 }

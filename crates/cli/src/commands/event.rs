@@ -6,7 +6,6 @@ use super::paging::{Listing, SHOWN};
 use super::show;
 use super::value_parsers::{Moment, id, text_argument};
 use crate::config::Settings;
-use crate::database;
 use crate::failure::{Misuse, Result};
 use crate::globals::Globals;
 use crate::secrets::Need;
@@ -117,9 +116,8 @@ impl EventCommand {
             Self::List(command) => command.run(globals).await,
             Self::Erase(command) => command.run(globals).await,
             Self::Show(OneEvent { id }) => {
-                let store = database::open(&globals.settings()?, Need::Nothing).await?;
+                let store = globals.store(Need::Nothing).await?;
                 let report = store.event(id).await?;
-                store.close().await;
                 globals.output().result(&report, || show::event(&report))
             }
         }
@@ -133,10 +131,9 @@ impl Send {
             return event_file::send(globals, &settings, self.file, &self.account).await;
         }
         let event = self.event()?;
-        let store = database::open(&settings, Need::Nothing).await?;
+        let store = globals.store_with(&settings, Need::Nothing).await?;
         let event = self.timed(event, &settings, store.now().await?)?;
         let ids = store.enqueue(&[event]).await?;
-        store.close().await;
         let id = ids
             .first()
             .copied()
@@ -172,7 +169,7 @@ fn refused(error: postrider_core::EventError) -> anyhow::Error {
 
 impl ListEvents {
     async fn run(self, globals: &Globals) -> Result<()> {
-        let store = database::open(&globals.settings()?, Need::Nothing).await?;
+        let store = globals.store(Need::Nothing).await?;
         let listing = Listing {
             output: globals.output(),
             limit: self.limit,
@@ -195,8 +192,6 @@ impl ListEvents {
             };
             Ok(store.events(filter).await?)
         };
-        listing.write(|event: &EventReport| event.id, page).await?;
-        store.close().await;
-        Ok(())
+        listing.write(|event: &EventReport| event.id, page).await
     }
 }

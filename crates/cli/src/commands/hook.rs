@@ -6,7 +6,6 @@ use super::hook_settings::SettingFlags;
 use super::paging::Listing;
 use super::show;
 use super::value_parsers::{Moment, header_argument, id, signing_secret};
-use crate::database;
 use crate::failure::{Misuse, Result};
 use crate::globals::{ACTOR, Globals};
 use crate::output::{at_a_terminal, notice};
@@ -176,13 +175,12 @@ impl Add {
             .map_err(|error| Misuse::new(error.to_string()))?;
         let secret = hook.credentials.secrets.first();
         let secret = secret.map(|current| current.secret.clone());
-        let store = database::open(&settings, Need::Secrets).await?;
+        let store = globals.store_with(&settings, Need::Secrets).await?;
         let now = store.now().await?;
         let profiles = hook_profile::profiles();
         let profile = profiles.named(&hook.profile);
         hook.alias = profile.and_then(|profile| Some(profile.alias?.draw(now)));
         let mut report = store.create_hook(hook, ACTOR, now).await?;
-        store.close().await;
         report.secret = secret.as_ref().map(SigningSecret::reveal);
         if let Some(address) = blocked(&report.url, &settings.worker) {
             notice(format_args!(
@@ -231,7 +229,7 @@ impl Add {
 
 impl ListHooks {
     async fn run(self, globals: &Globals) -> Result<()> {
-        let store = database::open(&globals.settings()?, Need::Nothing).await?;
+        let store = globals.store(Need::Nothing).await?;
         let listing = Listing {
             output: globals.output(),
             limit: None,
@@ -251,20 +249,17 @@ impl ListHooks {
             };
             Ok(store.hooks(filter).await?)
         };
-        listing.write(|hook: &HookReport| hook.id, page).await?;
-        store.close().await;
-        Ok(())
+        listing.write(|hook: &HookReport| hook.id, page).await
     }
 }
 
 impl Remove {
     async fn run(self, globals: &Globals) -> Result<()> {
-        let store = database::open(&globals.settings()?, Need::Nothing).await?;
+        let store = globals.store(Need::Nothing).await?;
         if !self.yes && at_a_terminal() {
             let hook = store.hook(self.id).await?;
             notice(show::hook(&hook));
             if !confirmed("Delete this hook and cancel its deliveries? [y/N] ")? {
-                store.close().await;
                 unchanged();
                 return Ok(());
             }
@@ -272,7 +267,6 @@ impl Remove {
         let report = store
             .remove_hook(self.id, ACTOR, store.now().await?)
             .await?;
-        store.close().await;
         globals.output().result(&report, || {
             format!(
                 "Deleted hook {} ({}); its deliveries are being cancelled.",
@@ -285,14 +279,13 @@ impl Remove {
 impl RotateSecret {
     async fn run(self, globals: &Globals) -> Result<()> {
         let secret = signing_secret(self.secret.as_deref())?;
-        let store = database::open(&globals.settings()?, Need::Secrets).await?;
+        let store = globals.store(Need::Secrets).await?;
         let now = store.now().await?;
         let change = HookChange::Rotate {
             secret: secret.clone(),
             overlap_until: Moment::In(self.overlap).from(now),
         };
         let mut report = store.change_hook(self.id, change, ACTOR, now).await?;
-        store.close().await;
         report.secret = Some(secret.reveal());
         globals.output().result(&report, || {
             let old = match self.overlap.get().is_zero() {
@@ -312,11 +305,10 @@ impl RotateSecret {
 }
 
 async fn change(globals: &Globals, id: HookId, change: HookChange) -> Result<()> {
-    let store = database::open(&globals.settings()?, Need::Nothing).await?;
+    let store = globals.store(Need::Nothing).await?;
     let report = store
         .change_hook(id, change, ACTOR, store.now().await?)
         .await?;
-    store.close().await;
     globals
         .output()
         .result(&report, || show::hook_status(&report))

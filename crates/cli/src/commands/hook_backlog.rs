@@ -4,7 +4,6 @@ use super::bulk::{deliveries, walk};
 use super::confirm::{agreed, confirmed, unchanged};
 use super::show;
 use super::value_parsers::{Past, id};
-use crate::database;
 use crate::failure::Result;
 use crate::globals::{ACTOR, Globals};
 use crate::output::notice;
@@ -78,12 +77,11 @@ struct Enabled {
 impl Enable {
     /// Runs the command.
     pub async fn run(self, globals: &Globals) -> Result<()> {
-        let store = database::open(&globals.settings()?, Need::Nothing).await?;
+        let store = globals.store(Need::Nothing).await?;
         let mut discarded = None;
         // An active hook has no held deliveries.
         if self.discard_held && store.hook(self.id).await?.status != "active" {
             if !discard_agreed(store.as_ref(), self.id, self.yes).await? {
-                store.close().await;
                 unchanged();
                 return Ok(());
             }
@@ -95,7 +93,6 @@ impl Enable {
             hook: hook.await?,
             discarded,
         };
-        store.close().await;
         globals.output().result(&enabled, || {
             let status = show::hook_status(&enabled.hook);
             match enabled.discarded {
@@ -109,9 +106,8 @@ impl Enable {
 impl DiscardHeld {
     /// Runs the command.
     pub async fn run(self, globals: &Globals) -> Result<()> {
-        let store = database::open(&globals.settings()?, Need::Nothing).await?;
+        let store = globals.store(Need::Nothing).await?;
         if !discard_agreed(store.as_ref(), self.id, self.yes).await? {
-            store.close().await;
             unchanged();
             return Ok(());
         }
@@ -119,7 +115,6 @@ impl DiscardHeld {
             hook_id: self.id,
             discarded: discard(store.as_ref(), self.id, self.older_than).await?,
         };
-        store.close().await;
         globals.output().result(&discarded, || {
             let count = deliveries(discarded.discarded);
             format!("Discarded {count} of hook {}.", self.id)

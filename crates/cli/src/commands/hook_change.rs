@@ -3,7 +3,6 @@
 use super::hook_settings::SettingFlags;
 use super::show;
 use super::value_parsers::id;
-use crate::database;
 use crate::failure::{Misuse, Result};
 use crate::globals::{ACTOR, Globals};
 use crate::secrets::Need;
@@ -49,10 +48,9 @@ impl Change {
                  --in-flight 8 or --rate 20/s",
             ));
         }
-        let store = database::open(&globals.settings()?, Need::Nothing).await?;
+        let store = globals.store(Need::Nothing).await?;
         let (change, now) = (HookChange::Set(change), store.now().await?);
         let report = store.change_hook(self.id, change, ACTOR, now).await?;
-        store.close().await;
         globals.output().result(&report, || {
             format!("Changed hook {}.\n{}", report.id, show::hook(&report))
         })

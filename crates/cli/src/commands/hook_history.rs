@@ -3,7 +3,6 @@
 use super::paging::{Listing, SHOWN};
 use super::show;
 use super::value_parsers::id;
-use crate::database;
 use crate::failure::Result;
 use crate::globals::Globals;
 use crate::secrets::Need;
@@ -38,14 +37,13 @@ struct HookWithHistory {
 
 /// Shows a hook with its latest changes.
 pub async fn show(globals: &Globals, id: HookId) -> Result<()> {
-    let store = database::open(&globals.settings()?, Need::Nothing).await?;
+    let store = globals.store(Need::Nothing).await?;
     let hook = store.hook(id).await?;
     let filter = HistoryFilter {
         before: None,
         limit: SHOWN_WITH_HOOK,
     };
     let mut history = store.hook_history(id, filter).await?;
-    store.close().await;
     history.reverse();
     let shown = HookWithHistory { hook, history };
     globals.output().result(&shown, || {
@@ -60,7 +58,7 @@ pub async fn show(globals: &Globals, id: HookId) -> Result<()> {
 impl History {
     /// Runs the command.
     pub async fn run(self, globals: &Globals) -> Result<()> {
-        let store = database::open(&globals.settings()?, Need::Nothing).await?;
+        let store = globals.store(Need::Nothing).await?;
         let listing = Listing {
             output: globals.output(),
             limit: self.limit,
@@ -74,8 +72,6 @@ impl History {
         };
         listing
             .write(|change: &HookChangeReport| change.number, page)
-            .await?;
-        store.close().await;
-        Ok(())
+            .await
     }
 }

@@ -3,7 +3,6 @@
 use super::show;
 use super::value_parsers::id;
 use crate::config::Settings;
-use crate::database;
 use crate::failure::{Result, Silent};
 use crate::globals::Globals;
 use crate::output::{notice, shortened};
@@ -31,12 +30,11 @@ impl Test {
     /// Runs the command.
     pub async fn run(self, globals: &Globals) -> Result<()> {
         let settings = globals.settings()?;
-        let store = database::open(&settings, Need::Secrets).await?;
+        let store = globals.store_with(&settings, Need::Secrets).await?;
         let hook = store.hook_with_credentials(self.id).await?;
         let clock = DatabaseClock::start(store.clone()).await?;
         let sender = sender(&settings, clock, Arc::new(Metrics::new()))?;
         let attempt = sender.send_test(&hook).await?;
-        store.close().await;
         let accepted = attempt.outcome.is_accepted();
         let report = report_of(attempt);
         globals.output().result(&report, || {

@@ -4,7 +4,6 @@ use super::key_access::{ChangeKey, Granted};
 use super::paging::Listing;
 use super::show;
 use super::value_parsers::{id, text_argument};
-use crate::database;
 use crate::failure::{Misuse, Result};
 use crate::globals::Globals;
 use crate::output::fields;
@@ -155,10 +154,9 @@ impl Create {
         key.check()
             .map_err(|error| Misuse::new(error.to_string()))?;
         let token = KeyToken::generate();
-        let store = database::open(&settings, Need::Nothing).await?;
+        let store = globals.store_with(&settings, Need::Nothing).await?;
         let now = store.now().await?;
         let made = store.create_key(key, token.hash(), now).await?;
-        store.close().await;
         let created = Created {
             made: &made,
             given: BTreeMap::from([("token", token.reveal())]),
@@ -191,10 +189,9 @@ impl Create {
         };
         new.check()
             .map_err(|error| Misuse::new(error.to_string()))?;
-        let store = database::open(&settings, Need::Secrets).await?;
+        let store = globals.store_with(&settings, Need::Secrets).await?;
         let now = store.now().await?;
         let made = store.create_credential(new, now).await?;
-        store.close().await;
         let given = issued.given.iter();
         let created = Created {
             made: &made,
@@ -218,7 +215,7 @@ impl Create {
 }
 
 async fn list(globals: &Globals) -> Result<()> {
-    let store = database::open(&globals.settings()?, Need::Nothing).await?;
+    let store = globals.store(Need::Nothing).await?;
     let listing = Listing {
         output: globals.output(),
         limit: None,
@@ -227,16 +224,13 @@ async fn list(globals: &Globals) -> Result<()> {
         none: "No keys. Create one: postrider key create --scope publish",
     };
     let page = async |after, limit| Ok(store.keys(KeyFilter { after, limit }).await?);
-    listing.write(|key: &KeyReport| key.id, page).await?;
-    store.close().await;
-    Ok(())
+    listing.write(|key: &KeyReport| key.id, page).await
 }
 
 impl Revoke {
     async fn run(self, globals: &Globals) -> Result<()> {
-        let store = database::open(&globals.settings()?, Need::Nothing).await?;
+        let store = globals.store(Need::Nothing).await?;
         let revoked = store.revoke_key(self.id, store.now().await?).await?;
-        store.close().await;
         globals.output().result(&revoked, || {
             format!("Revoked key {}; it is refused within a second.", revoked.id)
         })

@@ -1,7 +1,6 @@
 //! The options of `key create` and `key change` that set the access of a registrant.
 
 use crate::commands::value_parsers::id;
-use crate::database;
 use crate::failure::{Misuse, Result};
 use crate::globals::Globals;
 use crate::secrets::Need;
@@ -111,9 +110,8 @@ impl ChangeKey {
                  --member-status or --verified",
             ));
         }
-        let store = database::open(&globals.settings()?, Need::Nothing).await?;
+        let store = globals.store(Need::Nothing).await?;
         let changed = store.change_credential(self.id, change).await?;
-        store.close().await;
         globals.output().result(&changed, || {
             format!(
                 "Changed credential {}.\n{}",

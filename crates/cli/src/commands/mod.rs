@@ -12,6 +12,7 @@ pub mod demo;
 pub mod erase;
 pub mod event;
 mod event_file;
+mod event_lines;
 pub mod health;
 pub mod hook;
 mod hook_backlog;

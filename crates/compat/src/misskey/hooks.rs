@@ -4,11 +4,11 @@ use super::NAME;
 use super::refusal::{MisskeyRefusal, no_such_webhook};
 use super::request::MisskeyRequest;
 use super::sample;
-use postrider_api::Registrar;
-use axum::{Extension, Json};
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use chrono::SecondsFormat;
+use postrider_api::Registrar;
 use postrider_core::{AliasForm, HookCredentials, HookEdit, HookSettings, HookStatus, NewHook};
 use postrider_store::RegisteredHook;
 use serde::Serialize;
@@ -144,7 +144,10 @@ pub(super) async fn delete(
 }
 
 /// Sends a made-up event to a hook, once, whatever it asks for and whether it is active.
-pub(super) async fn test(State(registrar): State<Arc<Registrar>>, call: MisskeyRequest) -> Result<StatusCode, MisskeyRefusal> {
+pub(super) async fn test(
+    State(registrar): State<Arc<Registrar>>,
+    call: MisskeyRequest,
+) -> Result<StatusCode, MisskeyRefusal> {
     let params = &call.params;
     params.require(&["webhookId", "type"])?;
     params.webhook_id()?;
@@ -164,7 +167,11 @@ pub(super) async fn test(State(registrar): State<Arc<Registrar>>, call: MisskeyR
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn find(registrar: &Registrar, call: &MisskeyRequest, id: &'static str) -> Result<RegisteredHook, MisskeyRefusal> {
+async fn find(
+    registrar: &Registrar,
+    call: &MisskeyRequest,
+    id: &'static str,
+) -> Result<RegisteredHook, MisskeyRefusal> {
     call.params.require(&["webhookId"])?;
     let alias = call.params.webhook_id()?;
     let found = registrar.find(NAME, &call.user, alias).await?;

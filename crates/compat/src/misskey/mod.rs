@@ -12,8 +12,8 @@ mod server;
 mod settings;
 
 use crate::System;
-use axum::{Extension, Router};
 use axum::routing::on;
+use axum::{Extension, Router};
 use postrider_api::{Brought, Dialect, Registrar, Route, token};
 use std::sync::Arc;
 

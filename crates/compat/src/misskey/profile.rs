@@ -11,8 +11,8 @@ use postrider_core::{
     AliasForm, DeliveryId, Hook, Jitter, Outcome, RefusalKind, RetrySchedule, Span, Timestamp,
 };
 use postrider_worker::{
-    DisableWhen, Format, Policy, Prepared, Profile, ProfileSetting, SecretUse, Sending, SettingValues,
-    own_headers, secret_value,
+    DisableWhen, Format, Policy, Prepared, Profile, ProfileSetting, SecretUse, Sending,
+    SettingValues, own_headers, secret_value,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;

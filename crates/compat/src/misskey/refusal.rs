@@ -1,10 +1,9 @@
 //! How Misskey's API says no: `{"error":{"message":…,"code":…,"id":…,"kind":…}}`, each code
 //! with an id and a status of its own.
 
-use postrider_api::BodyRefused;
-use postrider_api::TestRefused;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use postrider_api::{BodyRefused, TestRefused};
 use postrider_core::HookError;
 use postrider_store::Error;
 use serde::Serialize;

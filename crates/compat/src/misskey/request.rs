@@ -5,14 +5,13 @@
 
 use super::params::Params;
 use super::refusal::{
-    ACCESS_DENIED, AUTHENTICATION_FAILED, CREDENTIAL_REQUIRED, PERMISSION_DENIED, MisskeyRefusal,
+    ACCESS_DENIED, AUTHENTICATION_FAILED, CREDENTIAL_REQUIRED, MisskeyRefusal, PERMISSION_DENIED,
     YOUR_ACCOUNT_SUSPENDED,
 };
 use super::{NAME, Need, need_of};
-use postrider_api::Registrar;
-use postrider_api::read_body;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, header};
+use postrider_api::{Registrar, read_body};
 use postrider_core::{Credential, RegistrantStatus, TokenHash};
 use postrider_store::CredentialQuery;
 use serde_json::{Map, Value};
@@ -29,7 +28,10 @@ pub(super) struct MisskeyRequest {
 impl FromRequest<Arc<Registrar>> for MisskeyRequest {
     type Rejection = MisskeyRefusal;
 
-    async fn from_request(request: Request, registrar: &Arc<Registrar>) -> Result<Self, MisskeyRefusal> {
+    async fn from_request(
+        request: Request,
+        registrar: &Arc<Registrar>,
+    ) -> Result<Self, MisskeyRefusal> {
         let (head, body) = request.into_parts();
         let need = need_of(head.uri.path());
         let mut caller = None;
@@ -78,7 +80,11 @@ async fn authenticate(registrar: &Registrar, token: &str) -> Result<Credential, 
 
 /// Lets a caller through who may do what it asks for, and has not done so too often: what takes a
 /// token of the user's own is counted, whatever is asked and even if the user is suspended.
-fn admit(registrar: &Registrar, credential: Credential, need: Need) -> Result<Credential, MisskeyRefusal> {
+fn admit(
+    registrar: &Registrar,
+    credential: Credential,
+    need: Need,
+) -> Result<Credential, MisskeyRefusal> {
     if need == Need::OwnToken && is_own(&credential) {
         registrar.count_test(&credential.account)?;
     }
@@ -174,7 +180,11 @@ mod tests {
             (Some(suspended), OwnToken, Some(ACCESS_DENIED)),
         ] {
             let refused = allow(access.map(credential), need).err();
-            assert_eq!(refused, expected.map(MisskeyRefusal::from), "{access:?} {need:?}");
+            assert_eq!(
+                refused,
+                expected.map(MisskeyRefusal::from),
+                "{access:?} {need:?}"
+            );
         }
     }
 }

@@ -37,9 +37,8 @@ impl MisskeySettings {
         if self.webhook_limit == 0 {
             return Err("misskey.webhook_limit must be at least 1".into());
         }
-        let is_web_url = |text: &str| {
-            Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https"))
-        };
+        let is_web_url =
+            |text: &str| Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
         match &self.server_url {
             Some(text) if !is_web_url(text) => Err(format!(
                 "misskey.server_url {text:?} is not a URL: write it as https://host"

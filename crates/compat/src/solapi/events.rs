@@ -50,7 +50,10 @@ const FIELDS: &[(&str, Kind)] = &[
 ];
 
 /// Lists them, those whose id sorts last first.
-pub(super) async fn list(Extension(entries): Extension<Arc<[EventEntry]>>, call: SolapiRequest) -> Result<Json<SolapiPage>, SolapiRefusal> {
+pub(super) async fn list(
+    Extension(entries): Extension<Arc<[EventEntry]>>,
+    call: SolapiRequest,
+) -> Result<Json<SolapiPage>, SolapiRefusal> {
     let filter = call.query.filter(FIELDS)?;
     let mut entries: Vec<_> = entries.iter().collect();
     entries.sort_by(|one, other| other.id.cmp(&one.id));

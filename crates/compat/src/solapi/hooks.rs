@@ -2,16 +2,15 @@
 //!
 //! Of a secret only the SHA-1 is kept: it is what is shown, and what deliveries carry.
 
+use super::events::EventEntry;
 use super::query::{Held, Kind};
 use super::refusal::SolapiRefusal;
 use super::request::SolapiRequest;
-use super::events::EventEntry;
 use super::{NAME, shown_date};
-use postrider_api::Registrar;
-use postrider_api::PathId;
-use axum::{Extension, Json};
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::{Extension, Json};
+use postrider_api::{PathId, Registrar};
 use postrider_core::{
     AliasForm, EventPattern, Hook, HookCredentials, HookEdit, HookId, HookSettings, HookStatus,
     NewHook, parse_hook_url, sha1_hex,
@@ -95,7 +94,8 @@ pub(super) async fn create(
     call: SolapiRequest,
 ) -> Result<Json<Created>, SolapiRefusal> {
     let body = &call.body;
-    let required = |name| text(body, name)?.ok_or_else(|| SolapiRefusal::invalid(name, "is required"));
+    let required =
+        |name| text(body, name)?.ok_or_else(|| SolapiRefusal::invalid(name, "is required"));
     let event_id = required("eventId")?;
     let url = checked_url(required("url")?)?;
     let token = secret(body)?.flatten();
@@ -130,26 +130,30 @@ pub(super) async fn create(
 }
 
 /// Lists hooks, the youngest first.
-pub(super) async fn list(State(registrar): State<Arc<Registrar>>, call: SolapiRequest) -> Result<Json<SolapiPage>, SolapiRefusal> {
+pub(super) async fn list(
+    State(registrar): State<Arc<Registrar>>,
+    call: SolapiRequest,
+) -> Result<Json<SolapiPage>, SolapiRefusal> {
     let filter = call.query.filter(FIELDS)?;
     let mut asked = Vec::new();
     let from = filter.start_key.clone();
-    registrar.each(NAME, &call.account, from, |registered| {
-        let hook = &registered.hook;
-        let matches = filter.matches(|field| match field {
-            "eventId" => Some(Held::Text(event_id_of(hook))),
-            "url" => Some(Held::Text(&hook.url)),
-            "status" => Some(Held::Text(status_of(hook))),
-            "dateCreated" => Some(Held::Time(hook.created_at)),
-            _ => Some(Held::Time(hook.updated_at)),
-        });
-        if matches {
-            asked.push(SolapiItem::of(registered));
-        }
-        // One more than the page holds, with which the next begins.
-        asked.len() <= filter.limit
-    })
-    .await?;
+    registrar
+        .each(NAME, &call.account, from, |registered| {
+            let hook = &registered.hook;
+            let matches = filter.matches(|field| match field {
+                "eventId" => Some(Held::Text(event_id_of(hook))),
+                "url" => Some(Held::Text(&hook.url)),
+                "status" => Some(Held::Text(status_of(hook))),
+                "dateCreated" => Some(Held::Time(hook.created_at)),
+                _ => Some(Held::Time(hook.updated_at)),
+            });
+            if matches {
+                asked.push(SolapiItem::of(registered));
+            }
+            // One more than the page holds, with which the next begins.
+            asked.len() <= filter.limit
+        })
+        .await?;
     let next_key = match asked.len() > filter.limit {
         true => asked.pop().map(|item| item.webhook_id),
         false => None,
@@ -194,7 +198,12 @@ pub(super) async fn update(
         // A hook that was switched off after its failures keeps the reason.
         Some(INACTIVE) if hook.status == HookStatus::Active => Some(HookStatus::Paused),
         Some(INACTIVE) => None,
-        Some(_) => return Err(SolapiRefusal::invalid("status", "must be ACTIVE or INACTIVE")),
+        Some(_) => {
+            return Err(SolapiRefusal::invalid(
+                "status",
+                "must be ACTIVE or INACTIVE",
+            ));
+        }
     };
     registrar.edit(hook.id, edit, NAME).await?;
     Ok(Json(SolapiItem::of(find(&registrar, &call, &id).await?)))
@@ -216,7 +225,8 @@ pub(super) async fn test(
     State(registrar): State<Arc<Registrar>>,
     call: SolapiRequest,
 ) -> Result<Json<Tested>, SolapiRefusal> {
-    let url = text(&call.body, "url")?.ok_or_else(|| SolapiRefusal::invalid("url", "is required"))?;
+    let url =
+        text(&call.body, "url")?.ok_or_else(|| SolapiRefusal::invalid("url", "is required"))?;
     let now = registrar.now();
     let hook = Hook {
         id: HookId::draw(now),
@@ -250,7 +260,11 @@ pub(super) async fn test(
     }
 }
 
-async fn find(registrar: &Registrar, call: &SolapiRequest, id: &str) -> Result<RegisteredHook, SolapiRefusal> {
+async fn find(
+    registrar: &Registrar,
+    call: &SolapiRequest,
+    id: &str,
+) -> Result<RegisteredHook, SolapiRefusal> {
     let found = registrar.find(NAME, &call.account, id).await?;
     found.ok_or_else(|| SolapiRefusal::not_found("webhook", id))
 }

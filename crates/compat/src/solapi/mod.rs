@@ -16,11 +16,11 @@ mod settings;
 mod tests;
 
 use crate::System;
-use axum::{Extension, Router};
 use axum::http::Method;
 use axum::routing::on;
-use postrider_api::{Brought, Dialect, Registrar, Route, drawn, signing};
+use axum::{Extension, Router};
 use chrono::SecondsFormat;
+use postrider_api::{Brought, Dialect, Registrar, Route, drawn, signing};
 use postrider_core::Timestamp;
 use refusal::Scope;
 use std::sync::Arc;
@@ -42,10 +42,10 @@ fn dialect(entries: Arc<[events::EventEntry]>) -> Dialect {
     Dialect {
         name: NAME,
         issue: |brought: Brought| {
-        signing(["api_key", "api_secret"], brought, || {
-            format!("NCS{}", drawn(13).to_uppercase())
-        })
-    },
+            signing(["api_key", "api_secret"], brought, || {
+                format!("NCS{}", drawn(13).to_uppercase())
+            })
+        },
         prefix: "/webhook",
         routes: ROUTES,
         complete: Arc::new(move |routes| refusing(routes).layer(Extension(entries.clone()))),

@@ -12,8 +12,8 @@ use postrider_core::{
     AliasForm, Batching, Hook, Jitter, Outcome, RefusalKind, RetrySchedule, Span, Timestamp,
 };
 use postrider_worker::{
-    DisableWhen, Format, Policy, Prepared, Profile, ProfileSetting, SecretUse, Sending, SettingValues,
-    USER_AGENT, own_headers, profile_setting, secret_value,
+    DisableWhen, Format, Policy, Prepared, Profile, ProfileSetting, SecretUse, Sending,
+    SettingValues, USER_AGENT, own_headers, profile_setting, secret_value,
 };
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -21,37 +21,37 @@ use std::time::Duration;
 /// The profile; a report is held back for `batch_window` for its batch to fill.
 pub(super) fn profile(batch_window: Duration) -> Profile {
     Profile {
-    name: NAME,
-    alias: Some(AliasForm::Dated { prefix: "WH01WH" }),
-    secret: SecretUse::SentAsSha1,
-    settings: &[
-        ProfileSetting {
-            name: FORMAT,
-            values: SettingValues::OneOf(&["flat", ENVELOPE]),
+        name: NAME,
+        alias: Some(AliasForm::Dated { prefix: "WH01WH" }),
+        secret: SecretUse::SentAsSha1,
+        settings: &[
+            ProfileSetting {
+                name: FORMAT,
+                values: SettingValues::OneOf(&["flat", ENVELOPE]),
+            },
+            ProfileSetting {
+                name: BATCH,
+                values: SettingValues::Count { most: BATCH_MAX },
+            },
+            ProfileSetting {
+                name: "event_id",
+                values: SettingValues::Text,
+            },
+            ProfileSetting {
+                name: "name",
+                values: SettingValues::Text,
+            },
+        ],
+        user_agent: USER_AGENT,
+        policy: Policy {
+            schedule: Some(|| &SCHEDULE),
+            timeout: Some(Duration::from_secs(5)),
+            backs_off: false,
+            disables: DisableWhen::WhenExhausted,
+            keeps_latest: false,
+            keeps_target: false,
         },
-        ProfileSetting {
-            name: BATCH,
-            values: SettingValues::Count { most: BATCH_MAX },
-        },
-        ProfileSetting {
-            name: "event_id",
-            values: SettingValues::Text,
-        },
-        ProfileSetting {
-            name: "name",
-            values: SettingValues::Text,
-        },
-    ],
-    user_agent: USER_AGENT,
-    policy: Policy {
-        schedule: Some(|| &SCHEDULE),
-        timeout: Some(Duration::from_secs(5)),
-        backs_off: false,
-        disables: DisableWhen::WhenExhausted,
-        keeps_latest: false,
-        keeps_target: false,
-    },
-    format: Arc::new(Reports { batch_window }),
+        format: Arc::new(Reports { batch_window }),
     }
 }
 
@@ -59,7 +59,6 @@ pub(super) fn profile(batch_window: Duration) -> Profile {
 struct Reports {
     batch_window: Duration,
 }
-
 
 const FORMAT: &str = "format";
 const ENVELOPE: &str = "envelope";

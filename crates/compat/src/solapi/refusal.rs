@@ -1,9 +1,8 @@
 //! How SOLAPI's API says no: `{"errorCode":…,"errorMessage":…}`, both never empty.
 
-use postrider_api::BodyRefused;
-use postrider_api::TestRefused;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use postrider_api::{BodyRefused, TestRefused};
 use postrider_core::{Credential, RegistrantStatus};
 use postrider_store::Error;
 use serde::Serialize;

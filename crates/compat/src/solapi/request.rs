@@ -6,10 +6,9 @@ use super::authorization::{Authorization, Unproven};
 use super::query::Query;
 use super::refusal::SolapiRefusal;
 use super::{NAME, routes_scope};
-use postrider_api::Registrar;
-use postrider_api::{may_be_json, read_body};
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, Method, header};
+use postrider_api::{Registrar, may_be_json, read_body};
 use postrider_core::{Credential, Proof};
 use postrider_store::CredentialQuery;
 use serde_json::{Map, Value};
@@ -28,7 +27,10 @@ pub(super) struct SolapiRequest {
 impl FromRequest<Arc<Registrar>> for SolapiRequest {
     type Rejection = SolapiRefusal;
 
-    async fn from_request(request: Request, registrar: &Arc<Registrar>) -> Result<Self, SolapiRefusal> {
+    async fn from_request(
+        request: Request,
+        registrar: &Arc<Registrar>,
+    ) -> Result<Self, SolapiRefusal> {
         let (head, body) = request.into_parts();
         let scope = routes_scope(&head.method, head.uri.path());
         let allowed = match authenticate(&head.headers, registrar).await {
@@ -56,7 +58,10 @@ impl FromRequest<Arc<Registrar>> for SolapiRequest {
 }
 
 /// Checks the header, and takes its signature.
-async fn authenticate(headers: &HeaderMap, registrar: &Registrar) -> Result<Credential, SolapiRefusal> {
+async fn authenticate(
+    headers: &HeaderMap,
+    registrar: &Registrar,
+) -> Result<Credential, SolapiRefusal> {
     let header = headers.get(header::AUTHORIZATION);
     let header = header.and_then(|value| value.to_str().ok());
     let authorization = header.and_then(Authorization::parse);

@@ -2,12 +2,12 @@
 //! whole way through a route.
 
 use super::*;
-use postrider_api::{RegistrarParts, TestSender};
 use async_trait::async_trait;
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 use axum::response::Response;
 use chrono::{DateTime, TimeDelta};
+use postrider_api::{RegistrarParts, TestSender};
 use postrider_core::{Access, Attempt, Hook, NewCredential, Proof, SharedSecret, TestClock};
 use postrider_store::Backend;
 use postrider_tests::TestStore;
@@ -38,7 +38,12 @@ async fn at(store: &TestStore, moment: Timestamp) -> (Router, Arc<TestClock>) {
         clock: clock.clone(),
         tests: Arc::new(Nowhere),
     });
-    (dialect(Settings::default().entries().into()).router().with_state(Arc::new(registrar)), clock)
+    (
+        dialect(Settings::default().entries().into())
+            .router()
+            .with_state(Arc::new(registrar)),
+        clock,
+    )
 }
 
 async fn with_the_key_of_the_vectors() -> TestStore {

@@ -6,11 +6,10 @@
 use super::NAME;
 use super::refusal::{Fault, ThuliumRefusal};
 use super::request::ThuliumRequest;
-use postrider_api::Registrar;
-use postrider_api::PathId;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use postrider_api::{PathId, Registrar};
 use postrider_core::{
     AliasForm, BasicAuth, EventPattern, Hook, HookCredentials, HookEdit, HookSettings, NewHook,
     parse_hook_url,
@@ -145,7 +144,11 @@ pub(super) async fn delete(
     Ok(StatusCode::OK)
 }
 
-async fn find(registrar: &Registrar, call: &ThuliumRequest, id: &str) -> Result<RegisteredHook, ThuliumRefusal> {
+async fn find(
+    registrar: &Registrar,
+    call: &ThuliumRequest,
+    id: &str,
+) -> Result<RegisteredHook, ThuliumRefusal> {
     let found = registrar.find(NAME, &call.account, id).await;
     let found = found.map_err(|e: Error| call.asked.refused(e))?;
     found.ok_or_else(|| call.asked.refused(Fault::NoHook))

@@ -32,10 +32,10 @@ fn dialect() -> Dialect {
     Dialect {
         name: NAME,
         issue: |brought: Brought| {
-        password(["user", "password"], brought, || {
-            format!("api_{}", drawn(8).to_lowercase())
-        })
-    },
+            password(["user", "password"], brought, || {
+                format!("api_{}", drawn(8).to_lowercase())
+            })
+        },
         prefix: "/api/webhooks",
         routes: ROUTES,
         complete: Arc::new(refusing),

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use http::HeaderMap;
 use postrider_core::{AliasForm, Hook};
 use postrider_worker::{
-    Format, Policy, Prepared, Profile, ProfileSetting, SecretUse, Sending, SettingValues, USER_AGENT,
-    own_headers, profile_setting,
+    Format, Policy, Prepared, Profile, ProfileSetting, SecretUse, Sending, SettingValues,
+    USER_AGENT, own_headers, profile_setting,
 };
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -23,22 +23,21 @@ use url::form_urlencoded;
 /// The profile.
 pub(super) fn profile() -> Profile {
     Profile {
-    name: NAME,
-    alias: Some(AliasForm::Number),
-    secret: SecretUse::None,
-    settings: &[ProfileSetting {
-        name: FORMAT,
-        values: SettingValues::OneOf(&["form", JSON]),
-    }],
-    user_agent: USER_AGENT,
-    policy: Policy::CONFIGURED,
-    format: Arc::new(FlatFields),
+        name: NAME,
+        alias: Some(AliasForm::Number),
+        secret: SecretUse::None,
+        settings: &[ProfileSetting {
+            name: FORMAT,
+            values: SettingValues::OneOf(&["form", JSON]),
+        }],
+        user_agent: USER_AGENT,
+        policy: Policy::CONFIGURED,
+        format: Arc::new(FlatFields),
     }
 }
 
 /// The format of flat fields.
 struct FlatFields;
-
 
 const FORMAT: &str = "format";
 const JSON: &str = "json";

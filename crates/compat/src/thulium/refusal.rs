@@ -1,9 +1,9 @@
 //! How Thulium's API says no: `{"request_id":…,"errors":[{"message":…,"code":…}]}`, with all
 //! that is wrong at once, in English or, if the caller prefers it, in Polish.
 
-use postrider_api::BodyRefused;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use postrider_api::BodyRefused;
 use postrider_core::Timestamp;
 use postrider_store::Error;
 use serde::Serialize;

@@ -4,13 +4,12 @@
 
 use super::NAME;
 use super::refusal::{Asked, Fault, ThuliumRefusal};
-use postrider_api::Registrar;
-use postrider_api::{may_be_json, read_body};
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, Method, header};
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use postrider_api::{Registrar, may_be_json, read_body};
 use postrider_core::{Credential, RegistrantStatus};
 use postrider_store::CredentialQuery;
 use serde_json::{Map, Value};
@@ -35,7 +34,10 @@ pub(super) struct ThuliumRequest {
 impl FromRequest<Arc<Registrar>> for ThuliumRequest {
     type Rejection = ThuliumRefusal;
 
-    async fn from_request(request: Request, registrar: &Arc<Registrar>) -> Result<Self, ThuliumRefusal> {
+    async fn from_request(
+        request: Request,
+        registrar: &Arc<Registrar>,
+    ) -> Result<Self, ThuliumRefusal> {
         let (head, body) = request.into_parts();
         let asked = Asked::of(&head.headers, registrar.now());
         let writes = !matches!(head.method, Method::GET | Method::HEAD);

@@ -90,7 +90,7 @@ async fn due_or_batching(
             FOR SHARE
         )
         SELECT d.hook_id, d.id, d.day, d.event_id, d.event_seq, d.next_attempt_at <= $5 AS is_due,
-               d.batch_id IS NULL AND d.attempts = 0 AND d.lost_leases = 0 AS is_fresh
+               d.batch_id IS NULL AND d.attempts = 0 AND d.lost_leases = 0 AS is_uncut
         FROM unnest($2::uuid[], $3::bigint[], $4::timestamptz[])
             AS wanted (hook_id, deliveries, until)
         JOIN postrider_hooks AS h
@@ -130,12 +130,12 @@ async fn due_or_batching(
     .await?;
     let mut found: HashMap<HookId, Vec<Found>> = HashMap::new();
     for row in rows {
-        let is_fresh: bool = row.try_get("is_fresh")?;
+        let is_uncut: bool = row.try_get("is_uncut")?;
         let candidate = Candidate {
             id: DeliveryId(row.try_get("id")?),
             seq: row.try_get("event_seq")?,
             due: row.try_get("is_due")?,
-            fresh: is_fresh.then(BatchKey::default),
+            key: is_uncut.then(BatchKey::default),
         };
         found
             .entry(HookId(row.try_get("hook_id")?))
@@ -157,7 +157,7 @@ async fn read_batch_keys(
 ) -> Result<()> {
     let mut by_day: BTreeMap<NaiveDate, BTreeSet<Uuid>> = BTreeMap::new();
     for found in found.values().flatten() {
-        if found.candidate.fresh.is_some() {
+        if found.candidate.key.is_some() {
             by_day.entry(found.day).or_default().insert(found.event);
         }
     }
@@ -177,20 +177,20 @@ async fn read_batch_keys(
         .bind(slot)
         .bind(ids.into_iter().bind_iter())
         .try_map(|row: PgRow| {
-            let fresh = BatchKey {
+            let key = BatchKey {
                 event_type: row.try_get("event_type")?,
                 headers: row.try_get("headers")?,
                 bytes: row.try_get::<i64, _>("bytes")?.unsigned_abs(),
             };
-            Ok((row.try_get("id")?, fresh))
+            Ok((row.try_get("id")?, key))
         })
         .fetch_all(&mut *connection)
         .await?;
         events.extend(rows);
     }
     for found in found.values_mut().flatten() {
-        if found.candidate.fresh.is_some() {
-            found.candidate.fresh = events.get(&found.event).cloned();
+        if found.candidate.key.is_some() {
+            found.candidate.key = events.get(&found.event).cloned();
         }
     }
     Ok(())

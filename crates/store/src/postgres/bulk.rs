@@ -34,7 +34,7 @@ pub(super) async fn use_indexes(connection: &mut PgConnection) -> Result<()> {
 impl BulkStatements for PgConnection {
     async fn lock_hook(&mut self, id: HookId) -> Result<Option<LockedHook>> {
         let row: Option<(bool, bool)> = sqlx::query_as(
-            "-- postrider: hold_hook
+            "-- postrider: bulk_hook
             SELECT status = 'active', deleted_at IS NOT NULL FROM postrider_hooks
             WHERE id = $1 FOR SHARE",
         )

@@ -3,7 +3,7 @@
 //! Rows that were leased, or have gone, stay in the index for as long as any transaction on the
 //! server may still see them, and a look from the beginning steps over all of them. So a
 //! lease remembers up to where it has emptied a hook's queue, and the next begins there. Nothing
-//! becomes due in the past: what is given back, brought back or sent again is due from that
+//! becomes due in the past: what is released, recovered or sent again is due from that
 //! moment. For clocks that differ and commits that take long there is a margin, and everything
 //! is looked at again now and then.
 

@@ -1,17 +1,17 @@
-//! Erases the content of events: payloads, headers and the responses of receivers.
-//!
-//! An erased event is never sent: deliveries that wait are cancelled, a lease leaves out erased
-//! events, and an event with a delivery in flight stays until the attempt has ended.
+//! The statements that erase the content of events.
 
 use super::PostgresStore;
 use super::batches::replace_leaders_of;
-use super::days::{AT_ONCE, HistoryExtent, slots_of};
-use crate::retention::count;
+use super::days::{AT_ONCE, HistoryExtent, Walk, slots_of};
+use crate::count::count;
+use crate::erase::{self, EraseStatements, Erasure, FannedOutEvent};
 use crate::{Erased, Result};
+use async_trait::async_trait;
 use chrono::NaiveDate;
-use postrider_core::{DeliveryId, EventId, HookId, Reason, Timestamp};
-use sqlx::{PgConnection, Row};
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use postrider_core::{EventId, HookId, Reason, Timestamp};
+use sqlx::PgConnection;
+use sqlx::postgres::{PgBindIterExt, PgRow};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use uuid::Uuid;
 
 /// See [`Maintenance::erase`](crate::Maintenance::erase).
@@ -20,87 +20,62 @@ pub(super) async fn erase(
     events: &[EventId],
     now: Timestamp,
 ) -> Result<Erased> {
-    let ids: Vec<_> = events.iter().map(|id| id.0).collect();
-    let mut erased = Erased::default();
-    let elsewhere = erase_fanned_out(store, &ids, now, &mut erased).await?;
-    if !elsewhere.is_empty() {
+    let mut tx = store.calm.begin().await?;
+    let by_day = fanned_out_on(&mut tx, events).await?;
+    tx.rollback().await?;
+    let found: HashSet<_> = by_day.values().flatten().copied().collect();
+    let elsewhere: Vec<_> = events
+        .iter()
+        .copied()
+        .filter(|id| !found.contains(id))
+        .collect();
+    // A transaction for a few days at a time: it keeps the locks of their partitions.
+    let days: Vec<_> = by_day.into_values().collect();
+    let parts = days.chunks(AT_ONCE).map(<[_]>::concat).chain([elsewhere]);
+    let mut all = Erased::default();
+    for part in parts.filter(|part| !part.is_empty()) {
         let mut tx = store.calm.begin().await?;
-        erased.queued = take_out_of_the_outbox(&mut tx, &elsewhere).await?;
-        erased.rejected = erase_rejected(&mut tx, &elsewhere).await?;
+        let (erased, erasure) = erase::erase(&mut *tx, &part, now).await?;
         tx.commit().await?;
-        // An event may have left the outbox since the first query.
-        erase_fanned_out(store, &elsewhere, now, &mut erased).await?;
-    }
-    Ok(erased)
-}
-
-/// Erases those of the events that were fanned out, and returns the others. A transaction for a few
-/// days at a time: it keeps the locks of their partitions.
-async fn erase_fanned_out(
-    store: &PostgresStore,
-    ids: &[Uuid],
-    now: Timestamp,
-    erased: &mut Erased,
-) -> Result<Vec<Uuid>> {
-    let by_day = fanned_out_on(store, ids).await?;
-    let days: Vec<_> = by_day.keys().copied().collect();
-    for days in days.chunks(AT_ONCE) {
-        let (slots, ids): (Vec<_>, Vec<_>) =
-            days.iter().flat_map(|day| &by_day[day]).copied().unzip();
-        let mut tx = store.calm.begin().await?;
-        let kept = HeldEvents::find(&mut tx, &slots, days, &ids).await?;
-        let deliveries = kept.deliveries(&mut tx).await?;
-        erased.cancelled += kept.cancel(&mut tx, &deliveries, now).await?;
-        let in_flight = kept.in_flight(&mut tx, &deliveries).await?;
-        let (kept, left) = kept.split(&in_flight);
-        erased.in_flight.extend(left.into_iter().map(EventId));
-        erased.events += kept.erase(&mut tx, now).await?;
-        let deliveries: Vec<_> = deliveries
-            .into_iter()
-            .filter(|(_, event)| !in_flight.contains(event))
-            .collect();
-        erased.responses += kept.erase_responses(&mut tx, &deliveries).await?;
-        tx.commit().await?;
+        all.add(erased);
         // A lease may have been released in between. From now on none is given.
         let mut connection = store.calm.acquire().await?;
-        erased.cancelled += kept.cancel(&mut connection, &deliveries, now).await?;
+        all.cancelled += count(connection.cancel(&erasure, now).await?);
     }
-    erased.in_flight.sort_unstable();
-    let found: HashSet<_> = by_day.into_values().flatten().map(|(_, id)| id).collect();
-    let others = ids.iter().filter(|id| !found.contains(id));
-    Ok(others.copied().collect())
+    all.in_flight.sort_unstable();
+    Ok(all)
 }
 
-/// The events that were fanned out, by day, with their slots. Each query is a transaction of its own, whose locks end
-/// with it.
+/// Those of the events that were fanned out, by day; in a transaction.
 async fn fanned_out_on(
-    store: &PostgresStore,
-    ids: &[Uuid],
-) -> Result<BTreeMap<NaiveDate, Vec<(i16, Uuid)>>> {
-    let mut connection = store.calm.acquire().await?;
-    let extent = HistoryExtent::read(&mut connection).await?;
-    let mut left: HashSet<_> = ids.iter().copied().collect();
+    connection: &mut PgConnection,
+    ids: &[EventId],
+) -> Result<BTreeMap<NaiveDate, Vec<EventId>>> {
+    let extent = HistoryExtent::read(connection).await?;
+    let mut walk = Walk::within(connection).await?;
+    let mut left: BTreeSet<_> = ids.iter().map(|id| id.0).collect();
     let mut by_day: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for days in extent.stretches_for(ids.iter().copied()) {
+    for days in extent.stretches_for(ids.iter().map(|id| id.0)) {
         if left.is_empty() {
             break;
         }
-        let slots = slots_of(&mut connection, &extent, &days).await?;
-        let found: Vec<(NaiveDate, i16, Uuid)> = sqlx::query_as(
+        let slots = walk.enter(connection, &extent, &days).await?;
+        let found: Vec<(NaiveDate, Uuid)> = sqlx::query_as(
             "-- postrider: erase_days
-            SELECT day, slot, id FROM postrider_events
+            SELECT day, id FROM postrider_events
             WHERE slot = ANY($1) AND day = ANY($2) AND id = ANY($3)",
         )
         .bind(slots)
         .bind(days)
-        .bind(left.iter().copied().collect::<Vec<_>>())
+        .bind(left.iter().copied().bind_iter())
         .fetch_all(&mut *connection)
         .await?;
-        for (day, slot, id) in found {
+        for (day, id) in found {
             left.remove(&id);
-            by_day.entry(day).or_default().push((slot, id));
+            by_day.entry(day).or_default().push(EventId(id));
         }
     }
+    walk.end(connection).await?;
     Ok(by_day)
 }
 
@@ -126,22 +101,14 @@ pub(super) async fn erase_rejected_of(
     Ok(count(done.rows_affected()))
 }
 
-/// Events that were fanned out, locked, so that none of their deliveries is sent again meanwhile.
-struct HeldEvents {
-    slots: Vec<i16>,
-    days: Vec<NaiveDate>,
-    /// The accounts of the events.
-    events: HashMap<Uuid, String>,
-}
-
-impl HeldEvents {
-    async fn find(
-        connection: &mut PgConnection,
-        slots: &[i16],
-        days: &[NaiveDate],
-        ids: &[Uuid],
-    ) -> Result<Self> {
-        let rows = sqlx::query(
+#[async_trait]
+impl EraseStatements for PgConnection {
+    async fn lock_fanned_out(&mut self, ids: &[EventId]) -> Result<Vec<FannedOutEvent>> {
+        let by_day = fanned_out_on(self, ids).await?;
+        let days: Vec<_> = by_day.keys().copied().collect();
+        let extent = HistoryExtent::read(self).await?;
+        let slots = slots_of(self, &extent, &days).await?;
+        let events = sqlx::query(
             "-- postrider: erase_find
             SELECT slot, day, id, account FROM postrider_events
             WHERE slot = ANY($1) AND day = ANY($2) AND id = ANY($3)
@@ -149,66 +116,48 @@ impl HeldEvents {
         )
         .bind(slots)
         .bind(days)
-        .bind(ids)
-        .fetch_all(connection)
+        .bind(ids.iter().map(|id| id.0).bind_iter())
+        .try_map(|row: PgRow| FannedOutEvent::read(&row))
+        .fetch_all(self)
         .await?;
-        let (mut slots, mut days) = (BTreeSet::new(), BTreeSet::new());
-        let mut events = HashMap::with_capacity(rows.len());
-        for row in rows {
-            slots.insert(row.try_get(0)?);
-            days.insert(row.try_get(1)?);
-            events.insert(row.try_get(2)?, row.try_get(3)?);
-        }
-        Ok(Self {
-            slots: slots.into_iter().collect(),
-            days: days.into_iter().collect(),
-            events,
-        })
+        Ok(events)
     }
 
-    fn ids(&self) -> Vec<Uuid> {
-        self.events.keys().copied().collect()
+    async fn delete_queued(&mut self, ids: &[EventId]) -> Result<u64> {
+        let done = sqlx::query(
+            "-- postrider: erase_queued
+            DELETE FROM postrider_outbox WHERE id = ANY($1)",
+        )
+        .bind(ids.iter().map(|id| id.0).bind_iter())
+        .execute(self)
+        .await?;
+        Ok(done.rows_affected())
     }
 
-    /// Splits off the given events.
-    fn split(mut self, given: &BTreeSet<Uuid>) -> (Self, Vec<Uuid>) {
-        let given = given.iter().filter(|id| self.events.contains_key(id));
-        let given: Vec<_> = given.copied().collect();
-        for id in &given {
-            self.events.remove(id);
-        }
-        (self, given)
+    async fn erase_rejected(&mut self, ids: &[EventId]) -> Result<u64> {
+        let done = sqlx::query(
+            "-- postrider: erase_rejected
+            UPDATE postrider_rejected SET payload = NULL, headers = NULL WHERE id = ANY($1)",
+        )
+        .bind(ids.iter().map(|id| id.0).bind_iter())
+        .execute(self)
+        .await?;
+        Ok(done.rows_affected())
     }
 
-    /// All possible deliveries of these events, each with its event: one for each hook that the
-    /// account has or had.
-    async fn deliveries(&self, connection: &mut PgConnection) -> Result<Vec<(Uuid, Uuid)>> {
-        let accounts: BTreeSet<_> = self.events.values().collect();
+    async fn hooks_of(&mut self, accounts: &BTreeSet<&str>) -> Result<Vec<(String, HookId)>> {
         let hooks: Vec<(String, Uuid)> = sqlx::query_as(
             "-- postrider: erase_hooks
             SELECT account, id FROM postrider_hooks WHERE account = ANY($1)",
         )
-        .bind(accounts.into_iter().collect::<Vec<_>>())
-        .fetch_all(connection)
+        .bind(accounts.iter().copied().bind_iter())
+        .fetch_all(self)
         .await?;
-        let mut of: HashMap<&str, Vec<Uuid>> = HashMap::new();
-        for (account, hook) in &hooks {
-            of.entry(account).or_default().push(*hook);
-        }
-        let all = self.events.iter().flat_map(|(event, account)| {
-            let hooks = of.get(account.as_str()).into_iter().flatten();
-            hooks.map(|hook| (DeliveryId::of(EventId(*event), HookId(*hook)).0, *event))
-        });
-        Ok(all.collect())
+        let hooks = hooks.into_iter().map(|(account, id)| (account, HookId(id)));
+        Ok(hooks.collect())
     }
 
-    /// Cancels the deliveries that wait.
-    async fn cancel(
-        &self,
-        connection: &mut PgConnection,
-        deliveries: &[(Uuid, Uuid)],
-        now: Timestamp,
-    ) -> Result<u32> {
+    async fn cancel(&mut self, of: &Erasure, now: Timestamp) -> Result<u64> {
         // Locked in the order in which a lease locks those of a batch.
         let done: Vec<(i16, Uuid)> = sqlx::query_as(
             "-- postrider: erase_cancel
@@ -229,22 +178,17 @@ impl HeldEvents {
                 ended_at = excluded.ended_at
             RETURNING slot, delivery_id",
         )
-        .bind(&self.slots)
-        .bind(first(deliveries))
+        .bind(of.slots())
+        .bind(of.delivery_ids())
         .bind(Reason::Erased.name())
         .bind(now)
-        .fetch_all(&mut *connection)
+        .fetch_all(&mut *self)
         .await?;
-        replace_leaders_of(connection, &done).await?;
-        Ok(count(done.len() as u64))
+        replace_leaders_of(self, &done).await?;
+        Ok(done.len() as u64)
     }
 
-    /// The events that have deliveries in flight.
-    async fn in_flight(
-        &self,
-        connection: &mut PgConnection,
-        deliveries: &[(Uuid, Uuid)],
-    ) -> Result<BTreeSet<Uuid>> {
+    async fn in_flight(&mut self, of: &Erasure) -> Result<BTreeSet<EventId>> {
         let events: Vec<Uuid> = sqlx::query_scalar(
             "-- postrider: erase_in_flight
             SELECT event_id FROM postrider_deliveries
@@ -256,72 +200,61 @@ impl HeldEvents {
             WHERE l.slot = ANY($1) AND m.event_id = ANY($3)
               AND get_bit(l.closed, m.nth::integer - 1) = 0",
         )
-        .bind(&self.slots)
-        .bind(first(deliveries))
-        .bind(self.ids())
-        .fetch_all(connection)
+        .bind(of.slots())
+        .bind(of.delivery_ids())
+        .bind(of.event_ids())
+        .fetch_all(self)
         .await?;
-        Ok(events.into_iter().collect())
+        Ok(events.into_iter().map(EventId).collect())
     }
 
-    async fn erase(&self, connection: &mut PgConnection, now: Timestamp) -> Result<u32> {
+    async fn erase_events(&mut self, of: &Erasure, now: Timestamp) -> Result<u64> {
         let done = sqlx::query(
             "-- postrider: erase
             UPDATE postrider_events SET payload = 'null', headers = NULL, erased_at = $4
             WHERE slot = ANY($1) AND day = ANY($2) AND id = ANY($3) AND erased_at IS NULL",
         )
-        .bind(&self.slots)
-        .bind(&self.days)
-        .bind(self.ids())
+        .bind(of.slots())
+        .bind(of.days())
+        .bind(of.event_ids())
         .bind(now)
-        .execute(connection)
+        .execute(self)
         .await?;
-        Ok(count(done.rows_affected()))
+        Ok(done.rows_affected())
     }
 
-    /// Deletes the responses of receivers.
-    async fn erase_responses(
-        &self,
-        connection: &mut PgConnection,
-        deliveries: &[(Uuid, Uuid)],
-    ) -> Result<u32> {
+    async fn erase_responses(&mut self, of: &Erasure) -> Result<u64> {
         let done = sqlx::query(
             "-- postrider: erase_responses
             UPDATE postrider_attempts SET response = NULL
             WHERE slot = ANY($1) AND day = ANY($2) AND delivery_id = ANY($3)
               AND response IS NOT NULL",
         )
-        .bind(&self.slots)
-        .bind(&self.days)
-        .bind(first(deliveries))
-        .execute(connection)
+        .bind(of.slots())
+        .bind(of.days())
+        .bind(of.delivery_ids())
+        .execute(self)
         .await?;
-        Ok(count(done.rows_affected()))
+        Ok(done.rows_affected())
     }
 }
 
-async fn take_out_of_the_outbox(connection: &mut PgConnection, ids: &[Uuid]) -> Result<u32> {
-    let done = sqlx::query(
-        "-- postrider: erase_queued
-        DELETE FROM postrider_outbox WHERE id = ANY($1)",
-    )
-    .bind(ids)
-    .execute(connection)
-    .await?;
-    Ok(count(done.rows_affected()))
-}
+impl Erasure {
+    fn slots(&self) -> Vec<i16> {
+        let slots: BTreeSet<_> = self.events.iter().map(|event| event.slot).collect();
+        slots.into_iter().collect()
+    }
 
-async fn erase_rejected(connection: &mut PgConnection, ids: &[Uuid]) -> Result<u32> {
-    let done = sqlx::query(
-        "-- postrider: erase_rejected
-        UPDATE postrider_rejected SET payload = NULL, headers = NULL WHERE id = ANY($1)",
-    )
-    .bind(ids)
-    .execute(connection)
-    .await?;
-    Ok(count(done.rows_affected()))
-}
+    fn days(&self) -> Vec<NaiveDate> {
+        let days: BTreeSet<_> = self.events.iter().map(|event| event.day).collect();
+        days.into_iter().collect()
+    }
 
-fn first(pairs: &[(Uuid, Uuid)]) -> Vec<Uuid> {
-    pairs.iter().map(|(first, _)| *first).collect()
+    fn event_ids(&self) -> Vec<Uuid> {
+        self.events.iter().map(|event| event.id.0).collect()
+    }
+
+    fn delivery_ids(&self) -> Vec<Uuid> {
+        self.deliveries.iter().map(|(id, _)| id.0).collect()
+    }
 }

@@ -6,22 +6,14 @@
 use super::hook_history::record;
 use crate::Result;
 use crate::audit_entry::AuditEntry;
-use crate::hook_health::decide;
+use crate::hook_health::{HealthResult, decide, health};
 use crate::settlement::DeliverySettlement;
-use crate::{Disabling, HookPhase, Warning};
+use crate::{Disabling, Warning};
 use postrider_core::{Health, HookId, OURSELVES, Phase, Timestamp};
+use sqlx::PgConnection;
 use sqlx::postgres::{PgBindIterExt, PgRow};
-use sqlx::{PgConnection, Row};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use uuid::Uuid;
-
-/// The result for the hooks of a transaction's settlements.
-#[derive(Default)]
-pub(super) struct HealthResult {
-    pub disabled: Vec<Disabling>,
-    pub warned: Vec<Warning>,
-    pub phases: Vec<HookPhase>,
-}
 
 /// Brings the health of the concerned hooks up to date; `with_row` are hooks that have a row.
 pub(super) async fn update_health(
@@ -110,26 +102,10 @@ async fn lock_health(
         ORDER BY hook_id FOR UPDATE",
     )
     .bind(&hooks)
-    .try_map(|row: PgRow| health_from(&row))
+    .try_map(|row: PgRow| health(&row))
     .fetch_all(connection)
     .await?;
     Ok(rows.into_iter().collect())
-}
-
-fn health_from(row: &PgRow) -> std::result::Result<(HookId, Health), sqlx::Error> {
-    let phase: Option<&str> = row.try_get("phase")?;
-    let health = Health {
-        fail_count: row.try_get::<i32, _>("fail_count")?.unsigned_abs(),
-        first_failure_at: row.try_get("first_failure_at")?,
-        last_failure_at: row.try_get("last_failure_at")?,
-        last_error: row.try_get("last_error")?,
-        succeeded_at: row.try_get("succeeded_at")?,
-        phase: phase.and_then(Phase::from_name),
-        not_before: row.try_get("not_before")?,
-        probes: row.try_get::<i32, _>("probes")?.unsigned_abs(),
-        warned_at: row.try_get("warned_at")?,
-    };
-    Ok((HookId(row.try_get("hook_id")?), health))
 }
 
 async fn write_health(connection: &mut PgConnection, changed: &[(HookId, Health)]) -> Result<()> {

@@ -7,6 +7,7 @@ use super::hook_history::record;
 use super::hooks::report_hook;
 use super::operational_events::{announce, is_watched};
 use crate::audit_entry::AuditEntry;
+use crate::count::count;
 use crate::hook_change::{HookFailures, HookPatch, HookStatements, PreparedHook};
 use crate::hook_row::{HookRow, settings_text};
 use crate::operational_events::OperationalEvent;
@@ -31,7 +32,7 @@ impl HookStatements for PgConnection {
     }
 
     async fn count_hooks(&mut self, account: &str, profile: &str) -> Result<u32> {
-        let count: i64 = sqlx::query_scalar(
+        let hooks: i64 = sqlx::query_scalar(
             "-- postrider: hooks_of_profile
             SELECT count(*) FROM postrider_hooks
             WHERE account = $1 AND profile = $2 AND deleted_at IS NULL",
@@ -40,7 +41,7 @@ impl HookStatements for PgConnection {
         .bind(profile)
         .fetch_one(self)
         .await?;
-        Ok(u32::try_from(count).unwrap_or(u32::MAX))
+        Ok(count(hooks))
     }
 
     async fn next_alias(&mut self, profile: &str) -> Result<i64> {

@@ -1,12 +1,14 @@
 //! Lease groups: deliveries that started when their events were fanned out. One row is the lease of
 //! all that started together, and a member has no row of its own until it has to wait.
 //!
-//! A member is open until it is settled or given back; the row has a bit for each. Whoever sets
+//! A member is open until it is settled or released; the row has a bit for each. Whoever sets
 //! bits holds the row's lock. The transaction that turns members of an expired group into
 //! deliveries deletes the row or gives it another token, so the old token is valid for none.
 
 use super::days::literal;
 use crate::Result;
+use crate::count::count;
+use crate::delivery_change::GroupMembership;
 use chrono::NaiveDate;
 use postrider_core::{DeliveryId, LeaseToken, Timestamp};
 use sqlx::{AssertSqlSafe, PgConnection};
@@ -100,7 +102,7 @@ async fn close(
 }
 
 /// Makes members due for anyone: neither an attempt nor a lost lease is counted.
-pub(super) async fn give_back(
+pub(super) async fn release(
     connection: &mut PgConnection,
     slot: i16,
     token: LeaseToken,
@@ -200,23 +202,13 @@ pub(super) async fn recover(
     Ok(recovered)
 }
 
-/// Whether a delivery is a member of a lease group.
-pub(super) enum Membership {
-    /// It is in flight.
-    InFlight,
-    /// Its lease had run out: it has become a delivery that waits.
-    Expanded,
-    /// It is no open member of anything.
-    None,
-}
-
 /// Finds a delivery among open group members, under a lock. One whose lease expired gets a row.
-pub(super) async fn membership(
+pub(super) async fn leave_group(
     connection: &mut PgConnection,
     slot: i16,
     id: DeliveryId,
     now: Timestamp,
-) -> Result<Membership> {
+) -> Result<GroupMembership> {
     let row: Option<(Uuid, NaiveDate, Timestamp)> = sqlx::query_as(
         "-- postrider: redeliver_lease
         SELECT token, day, expires_at FROM postrider_leases
@@ -229,10 +221,10 @@ pub(super) async fn membership(
     .fetch_optional(&mut *connection)
     .await?;
     let Some((token, day, expires_at)) = row else {
-        return Ok(Membership::None);
+        return Ok(GroupMembership::None);
     };
     if expires_at > now {
-        return Ok(Membership::InFlight);
+        return Ok(GroupMembership::InFlight);
     }
     let expansion = Expansion {
         slot,
@@ -245,9 +237,5 @@ pub(super) async fn membership(
     };
     let expanded = expansion.run(connection).await?;
     close(connection, slot, token, &expanded, LeaseToken::draw(now).0).await?;
-    Ok(Membership::Expanded)
-}
-
-fn count(n: usize) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
+    Ok(GroupMembership::MadeDue)
 }

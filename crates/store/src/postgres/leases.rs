@@ -1,4 +1,4 @@
-//! Leases of deliveries: taken, given back and recovered.
+//! Leases of deliveries: taken, released and recovered.
 //!
 //! No statement reads more of a backlog than it takes: it steps from hook to hook by the first
 //! columns of an index, and reads at most the wanted number of rows of each. Rows are found one by
@@ -143,7 +143,7 @@ impl Queue for PostgresStore {
         let events = events_of(&mut tx, request.slot, &taken).await?;
         let (leased, unfit) = requests(taken, request, &cache, &events, &self.keys);
         if !unfit.is_empty() {
-            give_back(&mut tx, request, &unfit).await?;
+            release_unfit(&mut tx, request, &unfit).await?;
         }
         tx.commit().await?;
         Ok(leased)
@@ -180,7 +180,7 @@ impl Queue for PostgresStore {
         .execute(&mut *tx)
         .await?;
         let released = u32::try_from(released.rows_affected()).unwrap_or(u32::MAX);
-        let members = lease_group::give_back(&mut tx, slot, token, deliveries, now).await?;
+        let members = lease_group::release(&mut tx, slot, token, deliveries, now).await?;
         tx.commit().await?;
         Ok(released + members)
     }
@@ -356,7 +356,7 @@ async fn events_of(
     Ok(events)
 }
 
-async fn give_back(
+async fn release_unfit(
     connection: &mut PgConnection,
     request: &LeaseRequest,
     unfit: &[Unfit],
@@ -377,7 +377,7 @@ async fn give_back(
         Unfit::Hook(_) | Unfit::Event(_) => None,
     }));
     sqlx::query(concat!(
-        "-- postrider: lease_give_back
+        "-- postrider: lease_release_unfit
         UPDATE postrider_deliveries AS d
         SET lease_token = NULL, lease_expires_at = NULL, ",
         waits_until!("d.", "coalesce(u.later, $5)"),

@@ -1,12 +1,13 @@
 //! Upkeep of the order: hooks that are no longer ordered, or skip failed deliveries from now on,
 //! and deliveries whose predecessor ended without giving them their turn.
 //!
-//! A turn of upkeep examines a bounded number of keys of each hook.
+//! A run of upkeep examines a bounded number of keys of each hook.
 
 use super::PostgresStore;
 use super::order::give_turns;
 use super::row_state::no_time;
 use crate::Result;
+use crate::count::count;
 use crate::key_cursors::KEYS_AT_ONCE;
 use postrider_core::{HookId, Timestamp};
 use sqlx::{Acquire, PgConnection};
@@ -131,7 +132,7 @@ async fn end_order(
     .bind(now)
     .fetch_one(connection)
     .await?;
-    Ok(u32::try_from(ended).unwrap_or(u32::MAX))
+    Ok(count(ended))
 }
 
 /// The next keys of the hook, in their order.

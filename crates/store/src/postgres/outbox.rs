@@ -12,6 +12,7 @@ use super::order::hold_order;
 use super::outbox_cursor::ALL;
 use super::outbox_rows::{Batch, Verdict};
 use crate::Result;
+use crate::count::count;
 use crate::fan_out::{OutboxRow, Plan, plan, repeated_in_batch};
 use crate::{
     EnqueuedOnce, Error, FanOutRequest, FanOutResult, HookCache, Idempotency, Outbox, Peek,
@@ -44,7 +45,7 @@ impl Outbox for PostgresStore {
     }
 
     async fn peek(&self) -> Result<Peek> {
-        self.look_for_work().await
+        self.peek_for_work().await
     }
 
     /// Fans out a batch. If the database refuses it, half of it is tried, and so on; a row that is
@@ -318,7 +319,7 @@ async fn reject(
     .fetch_one(connection)
     .await?
     .try_get::<i64, _>(0)?;
-    Ok(u32::try_from(moved).unwrap_or(u32::MAX))
+    Ok(count(moved))
 }
 
 /// Turns the rows into events and makes their deliveries: a row for each that waits, and one lease
@@ -387,8 +388,4 @@ async fn keep(
     .execute(connection)
     .await?;
     Ok(())
-}
-
-fn count(n: usize) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
 }

@@ -1,28 +1,28 @@
 //! From where on the outbox is read, while dead rows pile up at its head.
 //!
 //! Rows that were taken stay in the index for as long as any transaction, anywhere on the
-//! server, may still see them, and every look from the beginning steps over all of them. So
-//! when looking becomes slow, it begins at the first row that was there a moment ago, and ten
+//! server, may still see them, and every peek from the beginning steps over all of them. So
+//! when peeks become slow, they begin at the first row that was there a moment ago, and ten
 //! times a second at the one that was there half a second ago. Rows before that can only come
 //! from transactions that took longer to commit; for these the older part is searched stretch by
 //! stretch, at a twentieth of our time. When a search of all of it is quick again, everything is
-//! looked at again each time.
+//! peeked at again each time.
 //!
-//! In this way no row is ever passed over for good, and a look costs the same however long
+//! In this way no row is ever passed over for good, and a peek costs the same however long
 //! somebody keeps a transaction open.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-/// Looks that take longer than this are slow.
+/// Peeks that take longer than this are slow.
 const SLOW: Duration = Duration::from_millis(4);
-/// Slow looks in a row that mean that dead rows are the cause.
-const SLOW_LOOKS: u8 = 3;
-/// How far back a wide look begins. Rows that commit later than this are left to the search.
+/// Slow peeks in a row that mean that dead rows are the cause.
+const SLOW_PEEKS: u8 = 3;
+/// How far back a wide peek begins. Rows that commit later than this are left to the search.
 const MARGIN: Duration = Duration::from_millis(500);
-/// How often a look is wide.
+/// How often a peek is wide.
 const WIDE_EVERY: Duration = Duration::from_millis(100);
-/// How far back the other looks begin.
+/// How far back the other peeks begin.
 const NEAR: Duration = Duration::from_millis(50);
 /// How often the first row is noted.
 const NOTE_EVERY: Duration = Duration::from_millis(25);
@@ -46,9 +46,9 @@ pub(super) const ALL: Stretch = (i64::MIN, i64::MAX);
 pub(super) struct OutboxCursor {
     /// Where the first row was, and when.
     heads: VecDeque<(Instant, i64)>,
-    /// When a look last began a whole margin ago.
+    /// When a peek last began a whole margin ago.
     wide_at: Option<Instant>,
-    slow_looks: u8,
+    slow_peeks: u8,
     search: Option<Search>,
     /// Slots in which a search found rows, and where.
     late: HashMap<i16, Stretch>,
@@ -64,8 +64,8 @@ struct Search {
 }
 
 impl OutboxCursor {
-    /// What of the outbox to look at now.
-    pub(super) fn look(&mut self, now: Instant) -> Stretch {
+    /// What of the outbox to peek at now.
+    pub(super) fn peek(&mut self, now: Instant) -> Stretch {
         if self.wide_at.is_some_and(|at| now - at < WIDE_EVERY) {
             return self.stretch(now, NEAR);
         }
@@ -74,7 +74,7 @@ impl OutboxCursor {
     }
 
     /// What of the slot to take rows from: where a search found some, else from the first row
-    /// that a look has found of late.
+    /// that a peek has found of late.
     pub(super) fn stretch_of(&mut self, slot: i16, now: Instant) -> Stretch {
         let late = self.late.remove(&slot);
         late.unwrap_or_else(|| self.stretch(now, NEAR))
@@ -92,8 +92,8 @@ impl OutboxCursor {
         }
     }
 
-    /// A look took this long, and found `head`: the first row, or where the next will be.
-    pub(super) fn looked(&mut self, head: i64, took: Duration, now: Instant) {
+    /// A peek took this long, and found `head`: the first row, or where the next will be.
+    pub(super) fn peeked(&mut self, head: i64, took: Duration, now: Instant) {
         // A row before the first one: its transaction has committed since. Or the database is
         // another one, as after a restore.
         for (_, noted) in &mut self.heads {
@@ -112,12 +112,12 @@ impl OutboxCursor {
         if self.search.is_some() {
             return;
         }
-        self.slow_looks = match took >= SLOW {
-            true => self.slow_looks + 1,
+        self.slow_peeks = match took >= SLOW {
+            true => self.slow_peeks + 1,
             false => 0,
         };
-        if self.slow_looks >= SLOW_LOOKS {
-            self.slow_looks = 0;
+        if self.slow_peeks >= SLOW_PEEKS {
+            self.slow_peeks = 0;
             self.search = Some(Search {
                 from: i64::MIN,
                 length: STRETCH_FIRST,
@@ -197,11 +197,11 @@ mod tests {
     const QUICK: Duration = Duration::from_micros(200);
     const MS: Duration = Duration::from_millis(1);
 
-    /// Looks every 10 ms, each finding a head of its own.
-    fn look(outbox_cursor: &mut OutboxCursor, now: &mut Instant, heads: &[i64], took: Duration) {
+    /// Peeks every 10 ms, each finding a head of its own.
+    fn peek(outbox_cursor: &mut OutboxCursor, now: &mut Instant, heads: &[i64], took: Duration) {
         for head in heads {
             *now += 10 * MS;
-            outbox_cursor.looked(*head, took, *now);
+            outbox_cursor.peeked(*head, took, *now);
         }
     }
 
@@ -209,23 +209,23 @@ mod tests {
     fn quick_looks_are_at_everything() {
         let (mut outbox_cursor, mut now) = (OutboxCursor::default(), monotonic_now());
         let heads: Vec<_> = (0..500).map(|n| n * 100).collect();
-        look(&mut outbox_cursor, &mut now, &heads, QUICK);
+        peek(&mut outbox_cursor, &mut now, &heads, QUICK);
         assert_eq!(outbox_cursor.known(now), ALL);
         assert_eq!(outbox_cursor.search(now), None);
         // One that is slow, now and then, means nothing.
         for n in 500..600 {
-            look(&mut outbox_cursor, &mut now, &[n * 100], 9 * MS);
-            look(&mut outbox_cursor, &mut now, &[n * 100 + 1], QUICK);
+            peek(&mut outbox_cursor, &mut now, &[n * 100], 9 * MS);
+            peek(&mut outbox_cursor, &mut now, &[n * 100 + 1], QUICK);
         }
         assert_eq!(outbox_cursor.known(now), ALL);
     }
 
     #[test]
-    fn slow_looks_begin_where_the_first_row_was_half_a_second_ago() {
+    fn slow_peeks_begin_where_the_first_row_was_half_a_second_ago() {
         let (mut outbox_cursor, mut now) = (OutboxCursor::default(), monotonic_now());
         let heads: Vec<_> = (1..=100).map(|n| n * 100).collect();
-        look(&mut outbox_cursor, &mut now, &heads, 9 * MS);
-        let (low, end) = outbox_cursor.look(now);
+        peek(&mut outbox_cursor, &mut now, &heads, 9 * MS);
+        let (low, end) = outbox_cursor.peek(now);
         assert_eq!(end, i64::MAX);
         assert!((4_500..=5_000).contains(&low), "{low}");
     }
@@ -234,12 +234,12 @@ mod tests {
     fn looks_in_between_begin_a_moment_ago() {
         let (mut outbox_cursor, mut now) = (OutboxCursor::default(), monotonic_now());
         let heads: Vec<_> = (1..=100).map(|n| n * 100).collect();
-        look(&mut outbox_cursor, &mut now, &heads, 9 * MS);
-        outbox_cursor.look(now);
-        let near = outbox_cursor.look(now + 10 * MS).0;
+        peek(&mut outbox_cursor, &mut now, &heads, 9 * MS);
+        outbox_cursor.peek(now);
+        let near = outbox_cursor.peek(now + 10 * MS).0;
         assert!((9_000..=9_500).contains(&near), "{near}");
         assert_eq!(outbox_cursor.stretch_of(0, now + 10 * MS).0, near);
-        let wide = outbox_cursor.look(now + 100 * MS).0;
+        let wide = outbox_cursor.peek(now + 100 * MS).0;
         assert!((5_000..=6_000).contains(&wide), "{wide}");
     }
 
@@ -247,17 +247,17 @@ mod tests {
     fn what_a_wide_look_finds_is_in_sight_of_all_that_follow() {
         let (mut outbox_cursor, mut now) = (OutboxCursor::default(), monotonic_now());
         let heads: Vec<_> = (1..=100).map(|n| n * 100).collect();
-        look(&mut outbox_cursor, &mut now, &heads, 9 * MS);
-        outbox_cursor.look(now);
-        look(&mut outbox_cursor, &mut now, &[6_000], 9 * MS);
-        assert!(outbox_cursor.look(now).0 <= 6_000);
+        peek(&mut outbox_cursor, &mut now, &heads, 9 * MS);
+        outbox_cursor.peek(now);
+        peek(&mut outbox_cursor, &mut now, &[6_000], 9 * MS);
+        assert!(outbox_cursor.peek(now).0 <= 6_000);
         assert!(outbox_cursor.stretch_of(0, now).0 <= 6_000);
     }
 
     #[test]
     fn nothing_is_left_out_before_half_a_second_is_known() {
         let (mut outbox_cursor, mut now) = (OutboxCursor::default(), monotonic_now());
-        look(&mut outbox_cursor, &mut now, &[100; 40], 9 * MS);
+        peek(&mut outbox_cursor, &mut now, &[100; 40], 9 * MS);
         assert_eq!(outbox_cursor.known(now), ALL);
         assert_eq!(outbox_cursor.search(now), None);
     }
@@ -265,7 +265,7 @@ mod tests {
     #[test]
     fn the_older_part_is_searched_stretch_by_stretch_and_from_the_beginning_again() {
         let (mut outbox_cursor, mut now) = (OutboxCursor::default(), monotonic_now());
-        look(&mut outbox_cursor, &mut now, &[400_000; 100], 9 * MS);
+        peek(&mut outbox_cursor, &mut now, &[400_000; 100], 9 * MS);
         let mut searched = Vec::new();
         for _ in 0..8 {
             now += 200 * MS;
@@ -293,7 +293,7 @@ mod tests {
     #[test]
     fn rows_that_a_search_finds_are_taken_from_where_they_are() {
         let (mut outbox_cursor, mut now) = (OutboxCursor::default(), monotonic_now());
-        look(&mut outbox_cursor, &mut now, &[400_000; 100], 9 * MS);
+        peek(&mut outbox_cursor, &mut now, &[400_000; 100], 9 * MS);
         let stretch = outbox_cursor.search(now).expect("it is time");
         outbox_cursor.searched(stretch, &[3], 2 * MS, now);
         assert_eq!(outbox_cursor.stretch_of(3, now), stretch);
@@ -309,7 +309,7 @@ mod tests {
     #[test]
     fn when_a_whole_search_is_quick_everything_is_looked_at_again() {
         let (mut outbox_cursor, mut now) = (OutboxCursor::default(), monotonic_now());
-        look(&mut outbox_cursor, &mut now, &[400_000; 100], 9 * MS);
+        peek(&mut outbox_cursor, &mut now, &[400_000; 100], 9 * MS);
         for _ in 0..20 {
             now += 100 * MS;
             if let Some(stretch) = outbox_cursor.search(now) {
@@ -322,10 +322,10 @@ mod tests {
     #[test]
     fn what_commits_later_than_its_successors_is_looked_at_for_half_a_second() {
         let (mut outbox_cursor, mut now) = (OutboxCursor::default(), monotonic_now());
-        look(&mut outbox_cursor, &mut now, &[400_000; 100], 9 * MS);
-        look(&mut outbox_cursor, &mut now, &[7], QUICK);
+        peek(&mut outbox_cursor, &mut now, &[400_000; 100], 9 * MS);
+        peek(&mut outbox_cursor, &mut now, &[7], QUICK);
         assert_eq!(outbox_cursor.known(now), (7, i64::MAX));
-        look(&mut outbox_cursor, &mut now, &[400_001; 100], QUICK);
+        peek(&mut outbox_cursor, &mut now, &[400_001; 100], QUICK);
         assert_eq!(outbox_cursor.known(now), (400_001, i64::MAX));
     }
 }

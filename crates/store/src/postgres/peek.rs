@@ -1,4 +1,4 @@
-//! A look at whether there is work, cheap at any backlog and over any number of dead rows.
+//! Peeks at whether there is work, cheap at any backlog and over any number of dead rows.
 
 use super::PostgresStore;
 use super::outbox_cursor::{ALL, OutboxCursor, Stretch};
@@ -8,23 +8,23 @@ use postrider_core::monotonic_now;
 use sqlx::PgConnection;
 use std::sync::{MutexGuard, PoisonError};
 
-/// What a look sees: the version of the hooks, the slots that have rows, the first `seq` among
+/// What a peek sees: the version of the hooks, the slots that have rows, the first `seq` among
 /// them, and the last one that was given out.
 type Seen = (i64, Vec<i16>, Option<i64>, i64);
 
 impl PostgresStore {
     /// [`Outbox::peek`](crate::Outbox::peek).
-    pub(super) async fn look_for_work(&self) -> Result<Peek> {
+    pub(super) async fn peek_for_work(&self) -> Result<Peek> {
         let mut connection = self.hot.acquire().await?;
         let began = monotonic_now();
-        let stretch = self.outbox_cursor().look(began);
+        let stretch = self.outbox_cursor().peek(began);
         let (hooks_version, mut outbox, head, last) = match stretch {
-            ALL => look(&mut connection).await?,
-            some => look_within(&mut connection, some).await?,
+            ALL => peek(&mut connection).await?,
+            some => peek_within(&mut connection, some).await?,
         };
         let now = monotonic_now();
         self.outbox_cursor()
-            .looked(head.unwrap_or(last), now - began, now);
+            .peeked(head.unwrap_or(last), now - began, now);
         outbox.extend(self.search(&mut connection).await?);
         outbox.sort_unstable();
         outbox.dedup();
@@ -35,14 +35,14 @@ impl PostgresStore {
         })
     }
 
-    /// Searches the part of the outbox that looks leave out, when it is time; returns the
+    /// Searches the part of the outbox that peeks leave out, when it is time; returns the
     /// slots in which there are rows.
     async fn search(&self, connection: &mut PgConnection) -> Result<Vec<i16>> {
         let began = monotonic_now();
         let Some(stretch) = self.outbox_cursor().search(began) else {
             return Ok(Vec::new());
         };
-        let (_, late, ..) = look_within(connection, stretch).await?;
+        let (_, late, ..) = peek_within(connection, stretch).await?;
         let now = monotonic_now();
         self.outbox_cursor()
             .searched(stretch, &late, now - began, now);
@@ -56,8 +56,8 @@ impl PostgresStore {
     }
 }
 
-/// Looks at the slots that have rows, whatever their numbers.
-async fn look(connection: &mut PgConnection) -> Result<Seen> {
+/// Peeks at the slots that have rows, whatever their numbers.
+async fn peek(connection: &mut PgConnection) -> Result<Seen> {
     Ok(sqlx::query_as(
         "-- postrider: peek
         WITH RECURSIVE heads AS (
@@ -76,8 +76,8 @@ async fn look(connection: &mut PgConnection) -> Result<Seen> {
     .await?)
 }
 
-/// Looks at a stretch of each slot.
-async fn look_within(connection: &mut PgConnection, stretch: Stretch) -> Result<Seen> {
+/// Peeks at a stretch of each slot.
+async fn peek_within(connection: &mut PgConnection, stretch: Stretch) -> Result<Seen> {
     Ok(sqlx::query_as(
         "-- postrider: peek_within
         WITH heads AS MATERIALIZED (

@@ -21,7 +21,7 @@ use std::collections::BTreeSet;
 /// The key of the advisory lock of the process that prunes: the bytes of `postpast`.
 const PRUNE_LOCK: i64 = i64::from_be_bytes(*b"postpast");
 
-/// The limits of its session. What exceeds them is tried again at the next turn.
+/// The limits of its session. What exceeds them is tried again at the next run.
 const SETTINGS: [(&str, &str); 4] = [
     ("statement_timeout", "10min"),
     ("lock_timeout", "1s"),
@@ -45,7 +45,7 @@ pub(super) async fn prune(
     let options = options.disable_statement_logging();
     let mut connection = PgConnection::connect_with(&options).await?;
     let mine: bool = sqlx::query_scalar(
-        "-- postrider: prune_turn
+        "-- postrider: prune_run
         SELECT pg_try_advisory_lock($1)",
     )
     .bind(PRUNE_LOCK)
@@ -53,29 +53,29 @@ pub(super) async fn prune(
     .await?;
     let mut pruned = Pruned::default();
     if mine {
-        let mut turn = PruneTurn {
+        let mut run = PruneRun {
             connection: &mut connection,
             bounds: Bounds::of(keep, now),
             now,
             batch,
             pruned: &mut pruned,
         };
-        turn.take().await?;
+        run.take().await?;
         sqlx::query(
-            "-- postrider: prune_turn_ends
+            "-- postrider: prune_run_ends
             SELECT pg_advisory_unlock($1)",
         )
         .bind(PRUNE_LOCK)
         .execute(&mut connection)
         .await?;
     }
-    // A failed turn ends with its connection, which releases the lock.
+    // A failed run ends with its connection, which releases the lock.
     connection.close().await.ok();
     Ok(pruned)
 }
 
-/// One turn of pruning, by the process that holds the lock.
-struct PruneTurn<'a> {
+/// One run of pruning, by the process that holds the lock.
+struct PruneRun<'a> {
     connection: &'a mut PgConnection,
     bounds: Bounds,
     now: Timestamp,
@@ -84,7 +84,7 @@ struct PruneTurn<'a> {
     pruned: &'a mut Pruned,
 }
 
-impl PruneTurn<'_> {
+impl PruneRun<'_> {
     async fn take(&mut self) -> Result<()> {
         if !self.believes_the_clock().await? {
             return Ok(());
@@ -98,10 +98,10 @@ impl PruneTurn<'_> {
         Ok(())
     }
 
-    /// Whether the clock can be trusted for what cannot be undone. Records this turn.
+    /// Whether the clock can be trusted for what cannot be undone. Records this run.
     async fn believes_the_clock(&mut self) -> Result<bool> {
         let (last, doubted_until) = sqlx::query_as(
-            "-- postrider: prune_looks
+            "-- postrider: prune_times
             SELECT pruned_at, prune_from FROM postrider_meta WHERE singleton",
         )
         .fetch_one(&mut *self.connection)
@@ -110,16 +110,16 @@ impl PruneTurn<'_> {
             last,
             doubted_until,
         };
-        let looks = before.after(self.now);
+        let times = before.after(self.now);
         let kept = sqlx::query(
-            "-- postrider: prune_look
+            "-- postrider: prune_times_keep
             UPDATE postrider_meta SET pruned_at = $1, prune_from = $2 WHERE singleton",
         )
-        .bind(looks.last)
-        .bind(looks.doubted_until)
+        .bind(times.last)
+        .bind(times.doubted_until)
         .execute(&mut *self.connection)
         .await;
-        match (kept, looks.doubt()) {
+        match (kept, times.doubt()) {
             (Ok(_), None) => Ok(true),
             (Ok(_), Some(doubt)) => {
                 self.pruned.waits(doubt);
@@ -265,7 +265,7 @@ impl PruneTurn<'_> {
     }
 
     /// Marks a partition and detaches it. `false` if a long transaction uses the parent: a later
-    /// turn completes the detachment.
+    /// run completes the detachment.
     async fn detach(&mut self, part: &Partition) -> Result<bool> {
         let mark = part.mark();
         if !self.patiently(&mark).await? {

@@ -6,8 +6,8 @@ use super::lease_group;
 use super::operational_events::announce;
 use super::order::give_turns;
 use super::row_state::{waits_until, with_leader};
-use crate::lost_lease::{LostLease, LostStep, failed, freed_keys, to_announce};
-use crate::operational_events::of_lost;
+use crate::count::count;
+use crate::lost_lease::{LostLease, LostStep, announcements, failed, freed_keys};
 use crate::{HookCache, RecoverResult, Result};
 use chrono::NaiveDate;
 use postrider_core::{AttemptId, Outcome, Reason, Schedules, Timestamp};
@@ -45,8 +45,8 @@ pub(super) async fn recover(
     add_batch_members(&mut tx, slot, now, &mut expired).await?;
     let (lost, due): (Vec<_>, Vec<_>) = expired.into_iter().partition(LostLease::is_attempt);
     let result = RecoverResult {
-        recovered: members + u32::try_from(due.len()).unwrap_or(u32::MAX),
-        worker_lost: u32::try_from(lost.len()).unwrap_or(u32::MAX),
+        recovered: members + count(due.len()),
+        worker_lost: count(lost.len()),
     };
     if !due.is_empty() {
         make_due(&mut tx, slot, now, &due).await?;
@@ -198,8 +198,8 @@ async fn record_lost(
     give_turns(connection, slot, freed_keys(lost), now).await?;
     if cache.is_any_account_watched() {
         let types = types_of_failed(connection, slot, lost).await?;
-        let failures = to_announce(lost, &types);
-        announce(connection, slot, &of_lost(cache, failures, now), now).await?;
+        let events = announcements(lost, &types, cache, now);
+        announce(connection, slot, &events, now).await?;
     }
     Ok(())
 }

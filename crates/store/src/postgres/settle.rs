@@ -15,9 +15,10 @@ use super::settle_rows::{
 };
 use super::targets::keep_targets;
 use crate::Result;
+use crate::count::count;
 use crate::hook_health::concerned;
 use crate::operational_events::of_settled;
-use crate::settlement::halves;
+use crate::settlement::{deliveries_of, halves};
 use crate::{LeaseKind, SettleResult, Settlement};
 use postrider_core::Timestamp;
 use std::collections::HashSet;
@@ -103,7 +104,7 @@ impl PostgresStore {
         let (effective, with_row) = (&written.effective, &written.with_health);
         let concerned = concerned(effective, |hook| written.failing.contains(&hook.0));
         let health = update_health(&mut tx, effective, &concerned, with_row, now).await?;
-        settled.standings = health.phases;
+        settled.phases = health.phases;
         settled.disabled = health.disabled;
         settled.warned = health.warned;
         let announcements = of_settled(
@@ -125,30 +126,8 @@ enum Manner {
     /// Each member of a lease is open, or none is.
     Plain,
     /// Some members of a lease are not open: they were settled before, as when this call
-    /// repeats one whose answer was lost, or given back.
+    /// repeats one whose answer was lost, or released.
     OneByOne,
     /// Without what the receiver answered: the database refused that.
     Scrubbed,
-}
-
-impl SettleResult {
-    fn add(&mut self, part: Self) {
-        self.settled += part.settled;
-        self.replayed += part.replayed;
-        self.scrubbed += part.scrubbed;
-        self.late.extend(part.late);
-        self.disabled.extend(part.disabled);
-        self.warned.extend(part.warned);
-        self.standings.extend(part.standings);
-    }
-}
-
-/// The number of deliveries in these settlements.
-fn deliveries_of(settlements: &[&Settlement]) -> u32 {
-    let deliveries = settlements.iter().map(|s| s.request.deliveries.count());
-    count(deliveries.sum())
-}
-
-fn count(n: usize) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
 }

@@ -5,7 +5,7 @@ use super::days::HistoryExtent;
 use crate::Result;
 use crate::transfer::value::{ValueKind, quoted};
 use crate::transfer::{
-    APPLICATION, CatalogRow, CopyState, Endpoint, OutboxHold, TransferColumn, TransferRow,
+    APPLICATION, CatalogRow, CopyState, Endpoint, OutboxLock, TransferColumn, TransferRow,
     TransferSource, TransferTable, TransferTarget, tables_of,
 };
 use async_trait::async_trait;
@@ -40,10 +40,10 @@ impl PostgresStore {
     }
 }
 
-struct HeldOutbox(PgConnection);
+struct LockedOutbox(PgConnection);
 
 #[async_trait]
-impl OutboxHold for HeldOutbox {
+impl OutboxLock for LockedOutbox {
     async fn mark_moved(mut self: Box<Self>, to: &str) -> Result<()> {
         sqlx::query(
             "-- postrider: move_mark
@@ -107,18 +107,17 @@ impl Endpoint for PostgresStore {
         Ok(tables_of(columns))
     }
 
-    async fn count(&self, table: &str) -> Result<u64> {
+    async fn number(&self, statement: String) -> Result<u64> {
         let mut connection = self.mover().await?;
-        let sql = format!("-- postrider: move_count\nSELECT count(*) FROM {table}");
-        let count: i64 = sqlx::query_scalar(AssertSqlSafe(sql))
+        let number: i64 = sqlx::query_scalar(AssertSqlSafe(statement))
             .fetch_one(&mut connection)
             .await?;
-        Ok(count.unsigned_abs())
+        Ok(number.unsigned_abs())
     }
 
     async fn copy_state(&self) -> Result<CopyState> {
         let (slots, hooks_version, last_seq): (i16, i64, i64) = sqlx::query_as(
-            "-- postrider: move_standing
+            "-- postrider: move_state
             SELECT slots, hooks_version, greatest(
                 (SELECT coalesce(max(seq), 0) FROM postrider_outbox),
                 (SELECT coalesce(max(seq), 0) FROM postrider_events),
@@ -162,17 +161,6 @@ impl TransferSource for PostgresStore {
         Ok(None)
     }
 
-    async fn leased(&self) -> Result<u64> {
-        let left: i64 = sqlx::query_scalar(
-            "-- postrider: move_leased
-            SELECT (SELECT count(*) FROM postrider_deliveries WHERE lease_token IS NOT NULL)
-                 + (SELECT coalesce(sum(open), 0) FROM postrider_leases)",
-        )
-        .fetch_one(&self.calm)
-        .await?;
-        Ok(left.unsigned_abs())
-    }
-
     async fn days(&self) -> Result<Vec<NaiveDate>> {
         let mut connection = self.calm.acquire().await?;
         Ok(HistoryExtent::read(&mut connection).await?.days)
@@ -190,28 +178,16 @@ impl TransferSource for PostgresStore {
             .iter()
             .map(|column| (column, ValueKind::of(column, column)));
         let key: Vec<_> = key.collect();
-        let selected = key
-            .iter()
-            .map(|(column, kind)| as_text(&column.name, *kind));
-        let others = columns
-            .iter()
-            .map(|(column, kind)| as_text(&column.name, *kind));
-        let selected: Vec<_> = selected.chain(others).collect();
-        let names: Vec<_> = key.iter().map(|(column, _)| quoted(&column.name)).collect();
-        let bounds = key.iter().enumerate();
-        let bounds =
-            bounds.map(|(n, (column, kind))| from_text(&format!("${}", n + 1), column, *kind));
-        let bounds: Vec<_> = bounds.collect();
-        let condition = match after {
-            None => "true".to_owned(),
-            Some(_) => format!("({}) > ({})", names.join(", "), bounds.join(", ")),
-        };
-        let sql = format!(
-            "-- postrider: move_read\nSELECT {} FROM {} WHERE {condition} ORDER BY {} LIMIT {limit}",
-            selected.join(", "),
-            table.name,
-            names.join(", ")
-        );
+        let others = columns.iter().map(|(column, kind)| (column, *kind));
+        let selected = key.iter().copied().chain(others);
+        let selected = selected.map(|(column, kind)| as_text(&column.name, kind));
+        let bounds = after.map(|_| {
+            let bounds = key.iter().enumerate();
+            let bounds =
+                bounds.map(|(n, (column, kind))| from_text(&format!("${}", n + 1), column, *kind));
+            bounds.collect()
+        });
+        let sql = table.select(selected, bounds, limit);
         let mut query = sqlx::query(AssertSqlSafe(sql));
         for bound in after.into_iter().flatten() {
             query = query.bind(bound);
@@ -235,25 +211,17 @@ impl TransferSource for PostgresStore {
             .map_err(Into::into)
     }
 
-    async fn hold(&self) -> Result<Box<dyn OutboxHold + '_>> {
+    async fn lock_outbox(&self) -> Result<Box<dyn OutboxLock + '_>> {
         let mut connection = self.mover().await?;
         sqlx::raw_sql("BEGIN; LOCK TABLE postrider_outbox IN SHARE ROW EXCLUSIVE MODE")
             .execute(&mut connection)
             .await?;
-        Ok(Box::new(HeldOutbox(connection)))
+        Ok(Box::new(LockedOutbox(connection)))
     }
 }
 
 #[async_trait]
 impl TransferTarget for PostgresStore {
-    async fn has_rows(&self, table: &str) -> Result<bool> {
-        let sql = format!("-- postrider: move_any\nSELECT EXISTS (SELECT FROM {table})");
-        let any = sqlx::query_scalar(AssertSqlSafe(sql))
-            .fetch_one(&self.calm)
-            .await?;
-        Ok(any)
-    }
-
     async fn begin_move(&self, from: &str, source: &CopyState) -> Result<()> {
         let mut tx = self.calm.begin().await?;
         sqlx::query(

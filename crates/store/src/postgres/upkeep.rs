@@ -9,6 +9,7 @@ use super::idempotency::forget_calls;
 use super::order_upkeep::keep_order;
 use super::partitions::{Partition, partitions};
 use super::prune::prune;
+use crate::count::count;
 use crate::{Erased, Maintenance, Pruned, Result, Retention, Upkeep};
 use async_trait::async_trait;
 use chrono::{Days, NaiveDate, TimeDelta};
@@ -108,7 +109,7 @@ impl PostgresStore {
         Ok(())
     }
 
-    /// Makes the next turn of upkeep look for missing partitions again.
+    /// Makes the next run of upkeep look for missing partitions again.
     pub(super) fn forget_partitions(&self) {
         self.days
             .lock()
@@ -247,7 +248,7 @@ async fn cancel(connection: &mut PgConnection, now: Timestamp, limit: u32) -> Re
         .bind(now)
         .execute(&mut *connection)
         .await?;
-        cancelled += u32::try_from(ended.rows_affected()).unwrap_or(u32::MAX);
+        cancelled += count(ended.rows_affected());
     }
     Ok(cancelled)
 }

@@ -42,14 +42,14 @@ async fn due_or_batching(
             length(CAST(e.payload AS BLOB)) AS bytes
         FROM (
             SELECT id, day, event_id, event_seq, next_attempt_at,
-                batch_id IS NULL AND attempts = 0 AND lost_leases = 0 AS fresh
+                batch_id IS NULL AND attempts = 0 AND lost_leases = 0 AS uncut
             FROM postrider_deliveries INDEXED BY postrider_deliveries_waiting
             WHERE slot = 0 AND hook_id = ?1 AND lease_token IS NULL AND next_attempt_at <= ?3
                 AND (next_attempt_at <= ?2
                      OR (turn_at <= ?2 AND batch_id IS NULL AND attempts = 0 AND lost_leases = 0))
             ORDER BY next_attempt_at LIMIT ?4
         ) AS due LEFT JOIN postrider_events AS e
-        ON due.fresh AND e.slot = 0 AND e.day = due.day AND e.id = due.event_id
+        ON due.uncut AND e.slot = 0 AND e.day = due.day AND e.id = due.event_id
             AND e.erased_at IS NULL
         ORDER BY due.next_attempt_at, due.event_seq",
     )
@@ -65,7 +65,7 @@ async fn due_or_batching(
 
 /// Only deliveries that may be cut are joined with their events.
 fn candidate(row: &SqliteRow) -> sqlx::Result<Candidate> {
-    let fresh = match row.try_get("event_type")? {
+    let key = match row.try_get("event_type")? {
         None => None,
         Some(event_type) => Some(BatchKey {
             event_type,
@@ -77,7 +77,7 @@ fn candidate(row: &SqliteRow) -> sqlx::Result<Candidate> {
         id: DeliveryId(row.try_get("id")?),
         seq: row.try_get("event_seq")?,
         due: row.try_get("is_due")?,
-        fresh,
+        key,
     })
 }
 

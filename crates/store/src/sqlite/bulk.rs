@@ -19,7 +19,7 @@ use uuid::Uuid;
 impl BulkStatements for SqliteConnection {
     async fn lock_hook(&mut self, id: HookId) -> Result<Option<LockedHook>> {
         let row: Option<(bool, bool)> = sqlx::query_as(
-            "-- postrider: hold_hook
+            "-- postrider: bulk_hook
             SELECT status = 'active', deleted_at IS NOT NULL FROM postrider_hooks WHERE id = ?1",
         )
         .bind(id.0)

@@ -6,7 +6,7 @@
 //! attempt.
 
 use super::history::days;
-use super::lease_group::{Member, Started};
+use super::lease_group::{LeaseGroup, Member};
 use super::values::{day_number, day_of, rows};
 use crate::error::delivery_not_found;
 use crate::history_rows::{DeliveryRow, delivery_reports, event_names};
@@ -50,7 +50,7 @@ macro_rules! live_state {
 }
 pub(super) use live_state;
 
-impl Started {
+impl LeaseGroup {
     pub(super) fn place(&self, member: Member) -> DeliveryPlace {
         let token = self.token;
         DeliveryPlace {
@@ -98,10 +98,10 @@ pub(super) async fn locate(tx: &mut SqliteConnection, id: DeliveryId) -> Result<
             return Ok(DeliveryPlace { id, day, table });
         }
     }
-    for started in Started::all(tx).await? {
-        let named = started.open_members().find(|member| member.id == id);
+    for group in LeaseGroup::all(tx).await? {
+        let named = group.open_members().find(|member| member.id == id);
         if let Some(member) = named {
-            return Ok(started.place(member));
+            return Ok(group.place(member));
         }
     }
     Err(delivery_not_found(id))
@@ -163,7 +163,10 @@ async fn read(tx: &mut SqliteConnection, places: &[DeliveryPlace]) -> Result<Vec
     for place in places {
         if let DeliveryTable::Leases { member, .. } = place.table {
             let ids = (member.id, member.event, member.hook);
-            found.insert(place.id, DeliveryRow::started(0, day_of(place.day), ids));
+            found.insert(
+                place.id,
+                DeliveryRow::first_attempt(0, day_of(place.day), ids),
+            );
         }
     }
     Ok(places

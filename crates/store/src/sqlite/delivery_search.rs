@@ -5,7 +5,7 @@
 
 use super::deliveries::{DeliveryPlace, DeliveryTable, live_state};
 use super::history::days;
-use super::lease_group::{Member, Started};
+use super::lease_group::{LeaseGroup, Member};
 use crate::history_rows::{id_bound, ids_of_event, lowest_id};
 use crate::{DeliveryFilter, DeliveryState, Result};
 use postrider_core::DeliveryId;
@@ -53,7 +53,7 @@ pub(super) async fn search(
         found.extend(live(tx, &search).await?);
     }
     if filter.state.is_none_or(|s| s == InFlight) {
-        found.extend(started(tx, &search).await?);
+        found.extend(first_attempts(tx, &search).await?);
     }
     if filter
         .state
@@ -205,17 +205,20 @@ async fn live(tx: &mut SqliteConnection, search: &DeliverySearch) -> Result<Vec<
 }
 
 /// The newest open members of lease groups.
-async fn started(tx: &mut SqliteConnection, search: &DeliverySearch) -> Result<Vec<DeliveryPlace>> {
-    let leases = Started::all(tx).await?;
+async fn first_attempts(
+    tx: &mut SqliteConnection,
+    search: &DeliverySearch,
+) -> Result<Vec<DeliveryPlace>> {
+    let groups = LeaseGroup::all(tx).await?;
     let hooks = hooks_of(tx, search.account.as_deref()).await?;
-    let mut found: Vec<_> = leases
+    let mut found: Vec<_> = groups
         .iter()
-        .flat_map(|started| {
+        .flat_map(|group| {
             let of_account = |m: &Member| hooks.as_ref().is_none_or(|h| h.contains(&m.hook.0));
-            let wanted = started
+            let wanted = group
                 .open_members()
                 .filter(move |m| search.includes(m) && of_account(m));
-            wanted.map(|member| started.place(member))
+            wanted.map(|member| group.place(member))
         })
         .collect();
     keep_newest(&mut found, search.limit);

@@ -1,41 +1,24 @@
-//! Erases the content of events: payloads, headers and the responses of receivers.
-//!
-//! A call is one transaction. An event with a delivery in flight stays until the attempt has ended.
+//! The statements that erase the content of events. A call is one transaction.
 
 use super::SqliteStore;
 use super::end_waiting::end_waiting;
-use super::lease_group::Started;
-use super::values::{micros, rows};
-use crate::retention::count;
+use super::history::days;
+use super::lease_group::LeaseGroup;
+use super::values::{day_number, micros, rows};
+use crate::count::count;
+use crate::erase::{self, EraseStatements, Erasure, FannedOutEvent};
 use crate::{Erased, Result};
-use postrider_core::{DeliveryId, EventId, HookId, Reason, Timestamp};
+use async_trait::async_trait;
+use postrider_core::{EventId, HookId, Reason, Timestamp};
 use sqlx::SqliteConnection;
-use std::collections::{BTreeSet, HashSet};
+use sqlx::sqlite::SqliteRow;
+use std::collections::BTreeSet;
 use uuid::Uuid;
 
 /// See [`Maintenance::erase`](crate::Maintenance::erase).
 pub(super) async fn erase(store: &SqliteStore, ids: &[EventId], now: Timestamp) -> Result<Erased> {
-    let mut erased = Erased::default();
     let mut tx = store.writer.begin().await?;
-    let started: HashSet<_> = Started::all(&mut tx)
-        .await?
-        .iter()
-        .flat_map(|started| started.open_members().collect::<Vec<_>>())
-        .map(|member| member.event)
-        .collect();
-    for id in ids.iter().collect::<BTreeSet<_>>() {
-        let Some((day, account)) = find(&mut tx, *id).await? else {
-            erase_elsewhere(&mut tx, *id, &mut erased).await?;
-            continue;
-        };
-        let deliveries = deliveries(&mut tx, *id, &account).await?;
-        let leased = cancel(&mut tx, &deliveries, now, &mut erased).await?;
-        if leased || started.contains(id) {
-            erased.in_flight.push(*id);
-            continue;
-        }
-        erase_event(&mut tx, *id, day, &deliveries, now, &mut erased).await?;
-    }
+    let (erased, _) = erase::erase(&mut *tx, ids, now).await?;
     tx.commit().await?;
     Ok(erased)
 }
@@ -62,110 +45,122 @@ pub(super) async fn erase_rejected_of(
     Ok(count(done.rows_affected()))
 }
 
-/// The day and the account of an event that was fanned out.
-async fn find(tx: &mut SqliteConnection, id: EventId) -> Result<Option<(i32, String)>> {
-    sqlx::query_as(concat!(
-        "-- postrider: erase_find\n",
-        super::history::days!("postrider_events"),
-        "SELECT e.day, e.account FROM days CROSS JOIN postrider_events AS e
-        WHERE e.slot = 0 AND e.day = days.day AND e.id = ?1 LIMIT 1"
-    ))
-    .bind(id.0)
-    .fetch_optional(tx)
-    .await
-    .map_err(Into::into)
-}
+#[async_trait]
+impl EraseStatements for SqliteConnection {
+    async fn lock_fanned_out(&mut self, ids: &[EventId]) -> Result<Vec<FannedOutEvent>> {
+        let mut found = Vec::with_capacity(ids.len());
+        for id in ids.iter().collect::<BTreeSet<_>>() {
+            let event = sqlx::query(concat!(
+                "-- postrider: erase_find\n",
+                days!("postrider_events"),
+                "SELECT e.slot, e.day, e.id, e.account FROM days CROSS JOIN postrider_events AS e
+                WHERE e.slot = 0 AND e.day = days.day AND e.id = ?1 LIMIT 1"
+            ))
+            .bind(id.0)
+            .try_map(|row: SqliteRow| FannedOutEvent::read(&row))
+            .fetch_optional(&mut *self)
+            .await?;
+            found.extend(event);
+        }
+        Ok(found)
+    }
 
-/// Deletes an event from the outbox, and erases a rejected one.
-async fn erase_elsewhere(
-    tx: &mut SqliteConnection,
-    id: EventId,
-    erased: &mut Erased,
-) -> Result<()> {
-    let queued = sqlx::query(
-        "-- postrider: erase_queued
-        DELETE FROM postrider_outbox WHERE id = ?1",
-    )
-    .bind(id.to_string())
-    .execute(&mut *tx)
-    .await?;
-    let rejected = sqlx::query(
-        "-- postrider: erase_rejected
-        UPDATE postrider_rejected SET payload = NULL, headers = NULL
-        WHERE slot = 0 AND id = ?1",
-    )
-    .bind(id.0)
-    .execute(tx)
-    .await?;
-    erased.queued += count(queued.rows_affected());
-    erased.rejected += count(rejected.rows_affected());
-    Ok(())
-}
+    async fn delete_queued(&mut self, ids: &[EventId]) -> Result<u64> {
+        let done = sqlx::query(
+            "-- postrider: erase_queued
+            DELETE FROM postrider_outbox WHERE id IN (SELECT value FROM json_each(?1))",
+        )
+        .bind(rows(ids))
+        .execute(self)
+        .await?;
+        Ok(done.rows_affected())
+    }
 
-/// All possible deliveries of an event: one for each hook the account has or had.
-async fn deliveries(tx: &mut SqliteConnection, event: EventId, account: &str) -> Result<Vec<Uuid>> {
-    let hooks: Vec<Uuid> = sqlx::query_scalar(
-        "-- postrider: erase_hooks
-        SELECT id FROM postrider_hooks WHERE account = ?1",
-    )
-    .bind(account)
-    .fetch_all(tx)
-    .await?;
-    let of = |hook| DeliveryId::of(event, HookId(hook)).0;
-    Ok(hooks.into_iter().map(of).collect())
-}
+    async fn erase_rejected(&mut self, ids: &[EventId]) -> Result<u64> {
+        let done = sqlx::query(
+            "-- postrider: erase_rejected
+            UPDATE postrider_rejected SET payload = NULL, headers = NULL
+            WHERE slot = 0 AND id IN (SELECT unhex(value) FROM json_each(?1))",
+        )
+        .bind(rows(ids.iter().map(|id| id.0.simple())))
+        .execute(self)
+        .await?;
+        Ok(done.rows_affected())
+    }
 
-/// Cancels the deliveries that wait; returns whether others are leased.
-async fn cancel(
-    tx: &mut SqliteConnection,
-    deliveries: &[Uuid],
-    now: Timestamp,
-    erased: &mut Erased,
-) -> Result<bool> {
-    let ids = deliveries.iter().copied();
-    let cancelled = end_waiting(tx, ids, "cancelled", Reason::Erased, now).await?;
-    erased.cancelled += count(cancelled);
-    let leased = sqlx::query_scalar(
-        "-- postrider: erase_in_flight
-        SELECT EXISTS (SELECT 1 FROM postrider_deliveries
-            WHERE slot = 0 AND id IN (SELECT unhex(value) FROM json_each(?1)))",
-    )
-    .bind(rows(deliveries.iter().map(|id| id.simple())))
-    .fetch_one(tx)
-    .await?;
-    Ok(leased)
-}
+    async fn hooks_of(&mut self, accounts: &BTreeSet<&str>) -> Result<Vec<(String, HookId)>> {
+        let hooks: Vec<(String, Uuid)> = sqlx::query_as(
+            "-- postrider: erase_hooks
+            SELECT account, id FROM postrider_hooks
+            WHERE account IN (SELECT value FROM json_each(?1))",
+        )
+        .bind(rows(accounts))
+        .fetch_all(self)
+        .await?;
+        let hooks = hooks.into_iter().map(|(account, id)| (account, HookId(id)));
+        Ok(hooks.collect())
+    }
 
-/// Erases the event and the responses of receivers.
-async fn erase_event(
-    tx: &mut SqliteConnection,
-    id: EventId,
-    day: i32,
-    deliveries: &[Uuid],
-    now: Timestamp,
-    erased: &mut Erased,
-) -> Result<()> {
-    let events = sqlx::query(
-        "-- postrider: erase
-        UPDATE postrider_events SET payload = 'null', headers = NULL, erased_at = ?3
-        WHERE slot = 0 AND day = ?1 AND id = ?2 AND erased_at IS NULL",
-    )
-    .bind(day)
-    .bind(id.0)
-    .bind(micros(now))
-    .execute(&mut *tx)
-    .await?;
-    let responses = sqlx::query(
-        "-- postrider: erase_responses
-        UPDATE postrider_attempts SET response = NULL
-        WHERE slot = 0 AND day = ?1 AND response IS NOT NULL
-            AND delivery_id IN (SELECT unhex(value) FROM json_each(?2))",
-    )
-    .bind(day)
-    .bind(rows(deliveries.iter().map(|id| id.simple())))
-    .execute(tx)
-    .await?;
-    erased.events += count(events.rows_affected());
-    erased.responses += count(responses.rows_affected());
-    Ok(())
+    async fn cancel(&mut self, of: &Erasure, now: Timestamp) -> Result<u64> {
+        let ids = of.deliveries.iter().map(|(id, _)| id.0);
+        end_waiting(self, ids, "cancelled", Reason::Erased, now).await
+    }
+
+    async fn in_flight(&mut self, of: &Erasure) -> Result<BTreeSet<EventId>> {
+        let leased: Vec<Uuid> = sqlx::query_scalar(
+            "-- postrider: erase_in_flight
+            SELECT event_id FROM postrider_deliveries
+            WHERE slot = 0 AND id IN (SELECT unhex(value) FROM json_each(?1))
+                AND lease_token IS NOT NULL",
+        )
+        .bind(rows(of.deliveries.iter().map(|(id, _)| id.0.simple())))
+        .fetch_all(&mut *self)
+        .await?;
+        let mut events: BTreeSet<_> = leased.into_iter().map(EventId).collect();
+        for group in LeaseGroup::all(self).await? {
+            events.extend(group.open_members().map(|member| member.event));
+        }
+        Ok(events)
+    }
+
+    async fn erase_events(&mut self, of: &Erasure, now: Timestamp) -> Result<u64> {
+        let mut erased = 0;
+        for event in &of.events {
+            let done = sqlx::query(
+                "-- postrider: erase
+                UPDATE postrider_events SET payload = 'null', headers = NULL, erased_at = ?3
+                WHERE slot = 0 AND day = ?1 AND id = ?2 AND erased_at IS NULL",
+            )
+            .bind(day_number(event.day))
+            .bind(event.id.0)
+            .bind(micros(now))
+            .execute(&mut *self)
+            .await?;
+            erased += done.rows_affected();
+        }
+        Ok(erased)
+    }
+
+    async fn erase_responses(&mut self, of: &Erasure) -> Result<u64> {
+        let mut erased = 0;
+        for day in of
+            .events
+            .iter()
+            .map(|event| event.day)
+            .collect::<BTreeSet<_>>()
+        {
+            let done = sqlx::query(
+                "-- postrider: erase_responses
+                UPDATE postrider_attempts SET response = NULL
+                WHERE slot = 0 AND day = ?1 AND response IS NOT NULL
+                    AND delivery_id IN (SELECT unhex(value) FROM json_each(?2))",
+            )
+            .bind(day_number(day))
+            .bind(rows(of.deliveries.iter().map(|(id, _)| id.0.simple())))
+            .execute(&mut *self)
+            .await?;
+            erased += done.rows_affected();
+        }
+        Ok(erased)
+    }
 }

@@ -5,45 +5,14 @@
 use super::gates::renew_versions;
 use super::hook_history::record;
 use super::hooks::{disable, is_active};
-use super::values::{micros, moment, rows};
+use super::values::{micros, rows};
+use crate::Result;
 use crate::audit_entry::AuditEntry;
-use crate::hook_health::{concerned, decide, is_failing};
+use crate::hook_health::{HealthResult, concerned, decide, health, is_failing};
 use crate::settlement::DeliverySettlement;
-use crate::{Disabling, HookPhase, Result, Warning};
 use postrider_core::{Health, HookId, Phase, Timestamp};
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{FromRow, Row};
 use std::collections::{BTreeSet, HashMap};
-
-struct HealthRow(HookId, Health);
-
-impl FromRow<'_, SqliteRow> for HealthRow {
-    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
-        let at = |column| Ok::<_, sqlx::Error>(row.try_get::<Option<i64>, _>(column)?.map(moment));
-        let health = Health {
-            fail_count: row.try_get("fail_count")?,
-            first_failure_at: at("first_failure_at")?,
-            last_failure_at: at("last_failure_at")?,
-            last_error: row.try_get("last_error")?,
-            succeeded_at: at("succeeded_at")?,
-            phase: row
-                .try_get::<Option<&str>, _>("phase")?
-                .and_then(Phase::from_name),
-            not_before: at("not_before")?,
-            probes: row.try_get("probes")?,
-            warned_at: at("warned_at")?,
-        };
-        Ok(Self(HookId(row.try_get("hook_id")?), health))
-    }
-}
-
-/// The result for the hooks of a transaction's settlements.
-#[derive(Default)]
-pub(super) struct HealthResult {
-    pub disabled: Vec<Disabling>,
-    pub warned: Vec<Warning>,
-    pub phases: Vec<HookPhase>,
-}
 
 /// Brings the health of the concerned hooks up to date.
 pub(super) async fn update_health(
@@ -85,7 +54,7 @@ async fn read(
     tx: &mut SqliteConnection,
     hooks: impl Iterator<Item = HookId>,
 ) -> Result<HashMap<HookId, Health>> {
-    let found: Vec<HealthRow> = sqlx::query_as(
+    let found = sqlx::query(
         "-- postrider: settle_health_read
         SELECT hook_id, fail_count, first_failure_at, last_failure_at, last_error, succeeded_at,
             phase, not_before, probes, warned_at
@@ -93,9 +62,10 @@ async fn read(
         WHERE hook_id IN (SELECT unhex(value) FROM json_each(?1))",
     )
     .bind(rows(hooks.map(|hook| hook.0.simple())))
+    .try_map(|row: SqliteRow| health(&row))
     .fetch_all(tx)
     .await?;
-    Ok(found.into_iter().map(|row| (row.0, row.1)).collect())
+    Ok(found.into_iter().collect())
 }
 
 async fn write(tx: &mut SqliteConnection, hook: HookId, health: &Health) -> Result<()> {

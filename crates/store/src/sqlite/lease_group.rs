@@ -1,12 +1,13 @@
 //! Lease groups: deliveries that started when their events were fanned out. One row is the lease of
 //! all that started together, and a member has no row of its own until it has to wait.
 //!
-//! A member is open until it is settled or given back; the lease has a byte for each. Once a
+//! A member is open until it is settled or released; the lease has a byte for each. Once a
 //! lease has run out and the first member was taken from it, it holds for none.
 
 use super::values::{day_number, micros, moment, rows};
+use crate::count::count;
+use crate::delivery_change::GroupMembership;
 use crate::fan_out::Plan;
-use crate::recovery::GroupMembership;
 use crate::settlement::DeliverySettlement;
 use crate::{FanOutRequest, Result};
 use postrider_core::{DeliveryId, EventId, HookId, LeaseToken, Timestamp};
@@ -18,7 +19,7 @@ use uuid::Uuid;
 /// Expired leases that are taken apart at once.
 const EXPIRED_AT_ONCE: u32 = 16;
 
-/// A delivery that started with others.
+/// A member of a lease group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Member {
     pub id: DeliveryId,
@@ -26,19 +27,19 @@ pub(super) struct Member {
     pub hook: HookId,
 }
 
-/// The lease of deliveries that started together, and its members.
-pub(super) struct Started {
+/// A lease group.
+pub(super) struct LeaseGroup {
     pub token: Uuid,
     pub day: i32,
     expires_at: Timestamp,
-    /// Members neither settled nor given back; 0 when the lease holds for none any more.
+    /// Members neither settled nor released; 0 when the lease holds for none any more.
     open: u32,
     members: Vec<Member>,
     /// A byte for each member, 0 while it is open.
     closed: Vec<u8>,
 }
 
-impl FromRow<'_, SqliteRow> for Started {
+impl FromRow<'_, SqliteRow> for LeaseGroup {
     fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
         let (ids, _) = row.try_get::<&[u8], _>("members")?.as_chunks::<16>();
         let (members, _) = ids.as_chunks::<3>();
@@ -58,11 +59,11 @@ impl FromRow<'_, SqliteRow> for Started {
     }
 }
 
-impl Started {
+impl LeaseGroup {
     /// All that there are.
     pub(super) async fn all(tx: &mut SqliteConnection) -> Result<Vec<Self>> {
         sqlx::query_as(
-            "-- postrider: started
+            "-- postrider: lease_groups
             SELECT l.token, l.day, l.expires_at, l.open, l.closed, m.members
             FROM postrider_leases AS l CROSS JOIN postrider_lease_members AS m
             ON m.slot = 0 AND m.token = l.token
@@ -128,7 +129,7 @@ impl Started {
         .bind(lost_leases)
         .execute(tx)
         .await?;
-        Ok(u32::try_from(expanded.rows_affected()).unwrap_or(u32::MAX))
+        Ok(count(expanded.rows_affected()))
     }
 
     /// From now on the lease, which has run out, holds for none of its members.
@@ -138,7 +139,7 @@ impl Started {
 }
 
 /// Keeps which deliveries of the plan start, under the lease of the request.
-pub(super) async fn keep_started(
+pub(super) async fn insert_group(
     tx: &mut SqliteConnection,
     plan: &Plan,
     request: &FanOutRequest,
@@ -152,7 +153,7 @@ pub(super) async fn keep_started(
         return Ok(());
     }
     sqlx::query(
-        "-- postrider: fan_out_started
+        "-- postrider: fan_out_group
         INSERT INTO postrider_leases (slot, token, day, expires_at, open, closed)
         VALUES (0, ?1, ?2, ?3, ?4, zeroblob(?4))",
     )
@@ -177,17 +178,17 @@ pub(super) async fn keep_started(
 /// holds: of two settlements of one member the first counts.
 pub(super) async fn take_settled(
     tx: &mut SqliteConnection,
-    fresh: &[DeliverySettlement<'_>],
+    settlements: &[DeliverySettlement<'_>],
 ) -> Result<HashSet<Uuid>> {
     let mut by_lease: BTreeMap<Uuid, Vec<(Uuid, usize)>> = BTreeMap::new();
-    for settled in fresh {
+    for settled in settlements {
         let lease = &settled.request().lease;
         if let Some(member) = lease.group_member() {
             let members = by_lease.entry(lease.token.0).or_default();
             members.push((settled.delivery.id.0, member.place as usize));
         }
     }
-    let mut held = HashSet::with_capacity(fresh.len());
+    let mut taken = HashSet::with_capacity(settlements.len());
     for (token, members) in by_lease {
         let lease: Option<(u32, Vec<u8>)> = sqlx::query_as(
             "-- postrider: settle_lease
@@ -204,12 +205,12 @@ pub(super) async fn take_settled(
             if let Some(byte) = closed.get_mut(place).filter(|byte| **byte == 0) {
                 *byte = 1;
                 open -= 1;
-                held.insert(id);
+                taken.insert(id);
             }
         }
         settle_lease(tx, token, open, &closed).await?;
     }
-    Ok(held)
+    Ok(taken)
 }
 
 /// Writes which members are closed, or takes the lease away when all are.
@@ -251,36 +252,31 @@ async fn finish(tx: &mut SqliteConnection, token: Uuid) -> Result<()> {
 }
 
 /// Makes open members due for anyone: neither an attempt nor a lost lease is counted.
-pub(super) async fn give_back_started(
+pub(super) async fn release(
     tx: &mut SqliteConnection,
     token: LeaseToken,
     deliveries: &[DeliveryId],
     now: Timestamp,
 ) -> Result<u32> {
     let named: HashSet<_> = deliveries.iter().collect();
-    let started = Started::read(tx, token.0).await?;
-    let Some(mut started) = started.filter(|started| started.open > 0) else {
+    let group = LeaseGroup::read(tx, token.0).await?;
+    let Some(mut group) = group.filter(|group| group.open > 0) else {
         return Ok(0);
     };
-    let mut members: Vec<_> = started.open_members().collect();
+    let mut members: Vec<_> = group.open_members().collect();
     members.retain(|member| named.contains(&member.id));
-    let released = started.expand(tx, &members, now, 0).await?;
-    started.close(&members);
-    let open = started.open_members().count();
-    let open = u32::try_from(open).unwrap_or(u32::MAX);
-    settle_lease(tx, token.0, open, &started.closed).await?;
+    let released = group.expand(tx, &members, now, 0).await?;
+    group.close(&members);
+    let open = count(group.open_members().count());
+    settle_lease(tx, token.0, open, &group.closed).await?;
     Ok(released)
 }
 
 /// Turns the open members of leases that have ended by `now` into deliveries that are due, at
 /// most `limit`, and returns how many.
-pub(super) async fn recover_started(
-    tx: &mut SqliteConnection,
-    now: Timestamp,
-    limit: u32,
-) -> Result<u32> {
-    let expired: Vec<Started> = sqlx::query_as(
-        "-- postrider: recover_started
+pub(super) async fn recover(tx: &mut SqliteConnection, now: Timestamp, limit: u32) -> Result<u32> {
+    let expired: Vec<LeaseGroup> = sqlx::query_as(
+        "-- postrider: recover_leases
         SELECT l.token, l.day, l.expires_at, l.open, l.closed, m.members
         FROM postrider_leases AS l CROSS JOIN postrider_lease_members AS m
         ON m.slot = 0 AND m.token = l.token
@@ -291,36 +287,39 @@ pub(super) async fn recover_started(
     .fetch_all(&mut *tx)
     .await?;
     let mut recovered = 0;
-    for mut started in expired {
+    for mut group in expired {
         let left = (limit - recovered) as usize;
-        let mut members: Vec<_> = started.open_members().collect();
+        let mut members: Vec<_> = group.open_members().collect();
         let more = members.len() > left;
         members.truncate(left);
-        recovered += started.expand(tx, &members, now, 1).await?;
+        recovered += group.expand(tx, &members, now, 1).await?;
         if more {
-            started.close(&members);
-            started.let_go(tx).await?;
+            group.close(&members);
+            group.let_go(tx).await?;
             break;
         }
-        finish(tx, started.token).await?;
+        finish(tx, group.token).await?;
     }
     Ok(recovered)
 }
 
-/// Makes an open member wait as a delivery of its own, due now, if its lease has expired.
-pub(super) async fn take_out(
+/// Finds a delivery among open group members. One whose lease expired gets a row.
+pub(super) async fn leave_group(
     tx: &mut SqliteConnection,
-    token: Uuid,
-    member: Member,
+    id: DeliveryId,
     now: Timestamp,
 ) -> Result<GroupMembership> {
-    match Started::read(tx, token).await? {
-        Some(mut started) if started.expires_at <= now => {
-            started.expand(tx, &[member], now, 0).await?;
-            started.close(&[member]);
-            started.let_go(tx).await?;
-            Ok(GroupMembership::MadeDue)
+    for mut group in LeaseGroup::all(tx).await? {
+        let Some(member) = group.open_members().find(|member| member.id == id) else {
+            continue;
+        };
+        if group.expires_at > now {
+            return Ok(GroupMembership::InFlight);
         }
-        _ => Ok(GroupMembership::InFlight),
+        group.expand(tx, &[member], now, 0).await?;
+        group.close(&[member]);
+        group.let_go(tx).await?;
+        return Ok(GroupMembership::MadeDue);
     }
+    Ok(GroupMembership::None)
 }

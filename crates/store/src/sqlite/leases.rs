@@ -1,16 +1,17 @@
-//! Leases of deliveries: taken, given back and recovered.
+//! Leases of deliveries: taken, released and recovered.
 //!
 //! Every statement steps from hook to hook by an index and reads at most the wanted number of rows
 //! of each, so that its cost does not grow with the backlog.
 
 use super::SqliteStore;
 use super::batches::{lease_batch_members, lease_batches, replace_leaders};
-use super::lease_group::give_back_started;
+use super::lease_group;
 use super::leased_rows::leased_columns;
 use super::order::lease_in_turn;
 use super::recover;
 use super::values::{day_number, micros, moment, rows};
 use crate::batch::batching_of;
+use crate::count::count;
 use crate::lease::{LeasedEvents, LeasedRow, Unfit, requests};
 use crate::row_state::WITH_LEADER;
 use crate::{
@@ -111,7 +112,7 @@ impl Queue for SqliteStore {
         let events = events_of(&mut tx, &due).await?;
         let (leased, unfit) = requests(due, &request, &cache, &events, &self.keys);
         if !unfit.is_empty() {
-            give_back(&mut tx, &request, &unfit).await?;
+            release_unfit(&mut tx, &request, &unfit).await?;
         }
         tx.commit().await?;
         Ok(leased)
@@ -147,8 +148,8 @@ impl Queue for SqliteStore {
         .bind(micros(WITH_LEADER))
         .execute(&mut *tx)
         .await?;
-        let released = u32::try_from(released.rows_affected()).unwrap_or(u32::MAX);
-        let members = give_back_started(&mut tx, token, deliveries, now).await?;
+        let released = count(released.rows_affected());
+        let members = lease_group::release(&mut tx, token, deliveries, now).await?;
         tx.commit().await?;
         Ok(released + members)
     }
@@ -222,9 +223,9 @@ async fn events_of(tx: &mut SqliteConnection, leased: &[LeasedRow]) -> Result<Le
     Ok(events)
 }
 
-/// Gives back the leases of deliveries that cannot be sent. One whose event is gone leaves its
+/// Releases the leases of deliveries that cannot be sent. One whose event is gone leaves its
 /// batch; the others stay in theirs.
-async fn give_back(
+async fn release_unfit(
     tx: &mut SqliteConnection,
     request: &LeaseRequest,
     unfit: &[Unfit],
@@ -246,13 +247,13 @@ async fn give_back(
         Unfit::Hook(_) | Unfit::Event(_) => None,
     }));
     let later = request.now + UNFIT_WAIT;
-    let given_back = unfit.iter().map(|unfit| {
+    let released = unfit.iter().map(|unfit| {
         let due = if unfit.stays() { later } else { request.now };
         let leaves_batch = matches!(unfit, Unfit::Event(_));
         (unfit.id().0.simple(), micros(due), leaves_batch)
     });
     sqlx::query(
-        "-- postrider: lease_give_back
+        "-- postrider: lease_release_unfit
         WITH t (v) AS MATERIALIZED (SELECT value FROM json_each(?1)),
         s AS MATERIALIZED (
             SELECT unhex(v ->> 0) AS id, v ->> 1 AS due, v ->> 2 AS leaves_batch FROM t
@@ -265,7 +266,7 @@ async fn give_back(
             batch_id = CASE WHEN NOT s.leaves_batch THEN d.batch_id END
         FROM s WHERE d.slot = 0 AND d.id IN (SELECT id FROM s) AND s.id = d.id",
     )
-    .bind(rows(given_back))
+    .bind(rows(released))
     .bind(micros(WITH_LEADER))
     .execute(&mut *tx)
     .await?;

@@ -1,12 +1,13 @@
 //! Upkeep of the order: hooks that are no longer ordered, or skip failed deliveries from now on,
 //! and deliveries whose predecessor ended without giving them their turn.
 //!
-//! A turn of upkeep examines a bounded number of keys of each hook.
+//! A run of upkeep examines a bounded number of keys of each hook.
 
 use super::SqliteStore;
 use super::order::give_turns;
 use super::values::{micros, rows};
 use crate::Result;
+use crate::count::count;
 use crate::key_cursors::KEYS_AT_ONCE;
 use crate::row_state::NO_TIME;
 use postrider_core::{HookId, OnFailure, Timestamp};
@@ -95,7 +96,7 @@ async fn end_order(
     .bind(limit)
     .fetch_all(&mut *tx)
     .await?;
-    let count = u32::try_from(far.len()).unwrap_or(u32::MAX);
+    let ended = count(far.len());
     let (holders, blocked): (Vec<_>, Vec<_>) = far.into_iter().partition(|(_, holds)| *holds);
     sqlx::query(
         "-- postrider: order_forget
@@ -115,7 +116,7 @@ async fn end_order(
     .bind(micros(now))
     .execute(tx)
     .await?;
-    Ok(count)
+    Ok(ended)
 }
 
 /// The next keys of the hook, in their order.

@@ -6,9 +6,10 @@
 
 use super::SqliteStore;
 use super::idempotency;
-use super::lease_group::keep_started;
+use super::lease_group::insert_group;
 use super::outbox_rows::{Verdict, kept_id, read_rows};
 use super::values::{day_number, micros, push_number, rows};
+use crate::count::count;
 use crate::error::words;
 use crate::fan_out::{OutboxRow, Plan, plan, repeated_in_batch};
 use crate::{
@@ -115,7 +116,7 @@ impl SqliteStore {
         keep_keys(&mut tx, &sorted.kept, request.now).await?;
         keep_events(&mut tx, &sorted.kept, request.now).await?;
         make_deliveries(&mut tx, &plan, request).await?;
-        keep_started(&mut tx, &plan, request).await?;
+        insert_group(&mut tx, &plan, request).await?;
         delete_through(&mut tx, last_seq).await?;
         tx.commit().await?;
 
@@ -301,7 +302,7 @@ async fn reject(
             SELECT 0, iif(EXISTS (SELECT 1 FROM postrider_rejected WHERE slot = 0 AND id = ?2),
                     ?3, ?2),
                 ?4, ?5, account, event_type, payload, ordering_key, dedup_key, deliver_after,
-                occurred_at, headers
+                coalesce(occurred_at, created_at), headers
             FROM postrider_outbox WHERE seq = ?1",
         )
         .bind(seq)
@@ -393,8 +394,4 @@ async fn delete_through(tx: &mut SqliteConnection, last_seq: i64) -> Result<()> 
     .execute(tx)
     .await?;
     Ok(())
-}
-
-fn count(rows: usize) -> u32 {
-    u32::try_from(rows).unwrap_or(u32::MAX)
 }

@@ -30,7 +30,7 @@ pub(super) async fn prune(
     let batch = batch.min(ROWS_AT_ONCE);
     let (events, attempts) = (day_number(bounds.events), day_number(bounds.attempts));
     let mut pruned = Pruned::default();
-    if let Some(doubt) = store.look_for_past(now).await?.doubt() {
+    if let Some(doubt) = store.record_run(now).await?.doubt() {
         pruned.waits(doubt);
         return Ok(pruned);
     }
@@ -85,16 +85,16 @@ pub(super) async fn prune(
             batch,
         )
         .await?;
-    store.give_back_pages().await?;
+    store.free_pages().await?;
     Ok(pruned)
 }
 
 impl SqliteStore {
-    /// Records this turn and its time.
-    async fn look_for_past(&self, now: Timestamp) -> Result<PruneTimes> {
+    /// Records this run and its time.
+    async fn record_run(&self, now: Timestamp) -> Result<PruneTimes> {
         let mut tx = self.writer.begin().await?;
         let (last, doubted_until): (Option<i64>, Option<i64>) = sqlx::query_as(
-            "-- postrider: prune_looks
+            "-- postrider: prune_times
             SELECT pruned_at, prune_from FROM postrider_meta",
         )
         .fetch_one(&mut *tx)
@@ -103,17 +103,17 @@ impl SqliteStore {
             last: last.map(moment),
             doubted_until: doubted_until.map(moment),
         };
-        let looks = before.after(now);
+        let times = before.after(now);
         sqlx::query(
-            "-- postrider: prune_look
+            "-- postrider: prune_times_keep
             UPDATE postrider_meta SET pruned_at = ?1, prune_from = ?2",
         )
-        .bind(looks.last.map(micros))
-        .bind(looks.doubted_until.map(micros))
+        .bind(times.last.map(micros))
+        .bind(times.doubted_until.map(micros))
         .execute(&mut *tx)
         .await?;
         tx.commit().await?;
-        Ok(looks)
+        Ok(times)
     }
 
     /// Ends deliveries of days before `first_kept` that are not leased; returns how many are.
@@ -261,7 +261,7 @@ impl SqliteStore {
     }
 
     /// Returns free pages to the file system.
-    async fn give_back_pages(&self) -> Result<()> {
+    async fn free_pages(&self) -> Result<()> {
         loop {
             let mut tx = self.writer.begin().await?;
             let free: i64 = sqlx::query_scalar("PRAGMA freelist_count")

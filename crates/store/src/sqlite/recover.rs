@@ -2,13 +2,13 @@
 
 use super::SqliteStore;
 use super::attempt_rows::{AttemptRow, insert_attempts};
-use super::lease_group::recover_started;
+use super::lease_group;
 use super::operational_events::announce;
 use super::order::give_turns;
 use super::settle_rows::{EndedRow, Rescheduled, delete_deliveries, insert_ended, reschedule};
 use super::values::{day_number, micros, rows};
-use crate::lost_lease::{LostLease, LostStep, failed, freed_keys, to_announce};
-use crate::operational_events::of_lost;
+use crate::count::count;
+use crate::lost_lease::{LostLease, LostStep, announcements, failed, freed_keys};
 use crate::row_state::RowState;
 use crate::{HookCache, RecoverResult, Result};
 use postrider_core::{AttemptId, Outcome, Reason, Schedules, Timestamp};
@@ -29,7 +29,7 @@ pub(super) async fn recover(
         return Ok(RecoverResult::default());
     }
     let mut tx = store.writer.begin().await?;
-    let members = recover_started(&mut tx, now, limit).await?;
+    let members = lease_group::recover(&mut tx, now, limit).await?;
     let mut expired = sqlx::query(
         "-- postrider: recover_find
         SELECT id, day, event_id, hook_id, attempts, earlier_attempts, lost_leases,
@@ -59,8 +59,8 @@ pub(super) async fn recover(
         .collect();
     reschedule(&mut tx, &waiting).await?;
     let result = RecoverResult {
-        recovered: members + u32::try_from(due.len()).unwrap_or(u32::MAX),
-        worker_lost: u32::try_from(lost.len()).unwrap_or(u32::MAX),
+        recovered: members + count(due.len()),
+        worker_lost: count(lost.len()),
     };
     if !lost.is_empty() {
         let cache = store.refresh_hooks(&mut tx).await?;
@@ -147,8 +147,8 @@ async fn record_lost(
         .bind(rows(keys))
         .fetch_all(&mut *tx)
         .await?;
-        let failures = to_announce(lost, &types.into_iter().collect());
-        announce(tx, &of_lost(cache, failures, now), now).await?;
+        let events = announcements(lost, &types.into_iter().collect(), cache, now);
+        announce(tx, &events, now).await?;
     }
     Ok(())
 }

@@ -15,9 +15,10 @@ use super::settle_rows::{
 };
 use super::targets::keep_targets;
 use super::values::{day_number, micros, rows};
+use crate::count::count;
 use crate::operational_events::of_settled;
 use crate::row_state::RowState;
-use crate::settlement::{DeliverySettlement, halves};
+use crate::settlement::{DeliverySettlement, deliveries_of, halves};
 use crate::{Error, LeaseKind, Result, SettleResult, Settlement, Step};
 use postrider_core::Timestamp;
 use sqlx::SqliteConnection;
@@ -54,13 +55,7 @@ impl SqliteStore {
                 },
                 other => other?,
             };
-            total.settled += done.settled;
-            total.late.extend(done.late);
-            total.replayed += done.replayed;
-            total.disabled.extend(done.disabled);
-            total.warned.extend(done.warned);
-            total.standings.extend(done.standings);
-            total.scrubbed += done.scrubbed;
+            total.add(done);
         }
         Ok(total)
     }
@@ -78,34 +73,34 @@ impl SqliteStore {
         let mut tx = self.writer.begin().await?;
         let mut fenced = fenced(&mut tx, part).await?;
         // A delivery has one lease, so of two settlements under it the first counts.
-        let (held, lost): (Vec<_>, Vec<_>) = part
+        let (effective, lost): (Vec<_>, Vec<_>) = part
             .iter()
             .flat_map(|settlement| settlement.deliveries())
             .partition(|settled| fenced.remove(&settled.delivery.id.0));
-        let attempts = held.iter().map(|s| attempt_row(s, scrub)).collect();
+        let attempts = effective.iter().map(|s| attempt_row(s, scrub)).collect();
         insert_attempts(&mut tx, attempts, false).await?;
-        move_on(&mut tx, &held, now).await?;
-        keep_targets(&mut tx, &self.keys, &held).await?;
+        move_on(&mut tx, &effective, now).await?;
+        keep_targets(&mut tx, &self.keys, &effective).await?;
         let cache = self.cache.get();
-        let freed = held.iter().filter_map(|s| s.freed_key(&cache));
+        let freed = effective.iter().filter_map(|s| s.freed_key(&cache));
         give_turns(&mut tx, freed.collect(), now).await?;
         let late: Vec<_> = lost.iter().map(|s| attempt_row(s, scrub)).collect();
         let recorded = recorded_before(&mut tx, &late).await?;
         insert_attempts(&mut tx, late, true).await?;
-        let health = update_health(&mut tx, &held, now).await?;
+        let health = update_health(&mut tx, &effective, now).await?;
         let (cache, warned) = (self.cache.get(), &health.warned);
-        let announcements = of_settled(&cache, &held, warned, &health.disabled, now);
+        let announcements = of_settled(&cache, &effective, warned, &health.disabled, now);
         announce(&mut tx, &announcements, now).await?;
         tx.commit().await?;
 
         let late = lost.iter().filter(|s| !recorded.contains(&s.attempt.id.0));
         Ok(SettleResult {
-            settled: count(held.len()),
+            settled: count(effective.len()),
             late: late.map(|settled| settled.delivery.id).collect(),
             replayed: count(recorded.len()),
             disabled: health.disabled,
             warned: health.warned,
-            standings: health.phases,
+            phases: health.phases,
             scrubbed: if scrub { deliveries_of(part) } else { 0 },
         })
     }
@@ -113,18 +108,18 @@ impl SqliteStore {
 
 /// The deliveries that are still leased under the token of their settlement.
 async fn fenced(tx: &mut SqliteConnection, part: &[&Settlement]) -> Result<HashSet<Uuid>> {
-    let (fresh, with_rows): (Vec<_>, Vec<_>) = part
+    let (members, with_rows): (Vec<_>, Vec<_>) = part
         .iter()
         .flat_map(|settlement| settlement.deliveries())
         .partition(|settled| settled.request().lease.kind != LeaseKind::Row);
-    let mut fenced = take_settled(tx, &fresh).await?;
+    let mut fenced = take_settled(tx, &members).await?;
     let leases = rows(
         with_rows
             .iter()
             .map(|s| (s.delivery.id.0.simple(), s.request().lease.token.0.simple())),
     );
     if !leases.is_empty() {
-        let held: Vec<Uuid> = sqlx::query_scalar(
+        let leased: Vec<Uuid> = sqlx::query_scalar(
             "-- postrider: settle_fence
             WITH s (v) AS MATERIALIZED (SELECT value FROM json_each(?1))
             SELECT d.id FROM s CROSS JOIN postrider_deliveries AS d
@@ -133,7 +128,7 @@ async fn fenced(tx: &mut SqliteConnection, part: &[&Settlement]) -> Result<HashS
         .bind(leases)
         .fetch_all(tx)
         .await?;
-        fenced.extend(held);
+        fenced.extend(leased);
     }
     Ok(fenced)
 }
@@ -141,13 +136,13 @@ async fn fenced(tx: &mut SqliteConnection, part: &[&Settlement]) -> Result<HashS
 /// Ends or reschedules the deliveries that are still leased.
 async fn move_on(
     tx: &mut SqliteConnection,
-    held: &[DeliverySettlement<'_>],
+    effective: &[DeliverySettlement<'_>],
     now: Timestamp,
 ) -> Result<()> {
     let (mut done, mut ended) = (Vec::new(), Vec::new());
     let (mut waiting, mut first_waiting) = (Vec::new(), Vec::new());
     let mut holding = Vec::new();
-    for settled in held {
+    for settled in effective {
         let delivery = settled.delivery;
         let (id, attempts) = (delivery.id.0.simple(), settled.number());
         match (settled.next_state(), settled.request().lease.group_member()) {
@@ -204,7 +199,7 @@ fn attempt_row<'a>(settled: &DeliverySettlement<'a>, scrub: bool) -> AttemptRow<
         hook_id: settled.hook().0,
         number: settled.number(),
         at: micros(attempt.at),
-        duration_ms: u32::try_from(attempt.duration.as_millis()).unwrap_or(u32::MAX),
+        duration_ms: count(attempt.duration.as_millis()),
         outcome: attempt.outcome.name(),
         status: attempt.outcome.status(),
         error: match scrub {
@@ -213,14 +208,4 @@ fn attempt_row<'a>(settled: &DeliverySettlement<'a>, scrub: bool) -> AttemptRow<
         },
         response: if scrub { &[] } else { &attempt.response },
     }
-}
-
-/// The number of deliveries in these settlements.
-fn deliveries_of(settlements: &[&Settlement]) -> u32 {
-    let deliveries = settlements.iter().map(|s| s.request.deliveries.count());
-    count(deliveries.sum())
-}
-
-fn count(rows: usize) -> u32 {
-    u32::try_from(rows).unwrap_or(u32::MAX)
 }

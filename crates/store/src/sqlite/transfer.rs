@@ -6,7 +6,7 @@ use super::writer::Writing;
 use crate::Result;
 use crate::transfer::value::{ValueKind, from_hex, plain, quoted, read_time, to_hex, written_time};
 use crate::transfer::{
-    CatalogRow, CopyState, Endpoint, OutboxHold, TransferColumn, TransferRow, TransferSource,
+    CatalogRow, CopyState, Endpoint, OutboxLock, TransferColumn, TransferRow, TransferSource,
     TransferTable, TransferTarget, tables_of,
 };
 use async_trait::async_trait;
@@ -17,10 +17,10 @@ use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{AssertSqlSafe, Row, Sqlite, TypeInfo, ValueRef};
 use uuid::Uuid;
 
-struct HeldOutbox<'a>(Writing<'a>);
+struct LockedOutbox<'a>(Writing<'a>);
 
 #[async_trait]
-impl OutboxHold for HeldOutbox<'_> {
+impl OutboxLock for LockedOutbox<'_> {
     async fn mark_moved(mut self: Box<Self>, to: &str) -> Result<()> {
         sqlx::query(
             "-- postrider: move_mark
@@ -74,17 +74,16 @@ impl Endpoint for SqliteStore {
         Ok(tables_of(columns))
     }
 
-    async fn count(&self, table: &str) -> Result<u64> {
-        let sql = format!("-- postrider: move_count\nSELECT count(*) FROM {table}");
-        let count: i64 = sqlx::query_scalar(AssertSqlSafe(sql))
+    async fn number(&self, statement: String) -> Result<u64> {
+        let number: i64 = sqlx::query_scalar(AssertSqlSafe(statement))
             .fetch_one(&self.readers)
             .await?;
-        Ok(count.unsigned_abs())
+        Ok(number.unsigned_abs())
     }
 
     async fn copy_state(&self) -> Result<CopyState> {
         let (hooks_version, last_seq): (i64, i64) = sqlx::query_as(
-            "-- postrider: move_standing
+            "-- postrider: move_state
             SELECT hooks_version, max(
                 (SELECT coalesce(max(seq), 0) FROM postrider_outbox),
                 (SELECT coalesce(max(seq), 0) FROM postrider_events),
@@ -106,17 +105,6 @@ impl TransferSource for SqliteStore {
     async fn worker_at_work(&self) -> Result<Option<String>> {
         // The lock beside the file tells.
         Ok(None)
-    }
-
-    async fn leased(&self) -> Result<u64> {
-        let left: i64 = sqlx::query_scalar(
-            "-- postrider: move_leased
-            SELECT (SELECT count(*) FROM postrider_deliveries WHERE lease_token IS NOT NULL)
-                + (SELECT coalesce(sum(open), 0) FROM postrider_leases)",
-        )
-        .fetch_one(&self.readers)
-        .await?;
-        Ok(left.unsigned_abs())
     }
 
     async fn days(&self) -> Result<Vec<NaiveDate>> {
@@ -143,22 +131,11 @@ impl TransferSource for SqliteStore {
             .iter()
             .map(|key| ValueKind::of(key, key))
             .collect();
-        let names: Vec<_> = table.key.iter().map(|key| quoted(&key.name)).collect();
-        let others = columns.iter().map(|(column, _)| quoted(&column.name));
-        let selected: Vec<_> = names.iter().cloned().chain(others).collect();
-        let condition = match after {
-            None => "true".to_owned(),
-            Some(_) => {
-                let bounds: Vec<_> = (1..=names.len()).map(|n| format!("?{n}")).collect();
-                format!("({}) > ({})", names.join(", "), bounds.join(", "))
-            }
-        };
-        let sql = format!(
-            "-- postrider: move_read\nSELECT {} FROM {} WHERE {condition} ORDER BY {} LIMIT {limit}",
-            selected.join(", "),
-            table.name,
-            names.join(", ")
-        );
+        let others = columns.iter().map(|(column, _)| column);
+        let selected = table.key.iter().chain(others);
+        let selected = selected.map(|column| quoted(&column.name));
+        let bounds = after.map(|_| (1..=kinds.len()).map(|n| format!("?{n}")).collect());
+        let sql = table.select(selected, bounds, limit);
         let mut query = sqlx::query(AssertSqlSafe(sql));
         for (bound, (column, kind)) in after
             .into_iter()
@@ -183,21 +160,13 @@ impl TransferSource for SqliteStore {
         Ok(found)
     }
 
-    async fn hold(&self) -> Result<Box<dyn OutboxHold + '_>> {
-        Ok(Box::new(HeldOutbox(self.writer.begin().await?)))
+    async fn lock_outbox(&self) -> Result<Box<dyn OutboxLock + '_>> {
+        Ok(Box::new(LockedOutbox(self.writer.begin().await?)))
     }
 }
 
 #[async_trait]
 impl TransferTarget for SqliteStore {
-    async fn has_rows(&self, table: &str) -> Result<bool> {
-        let sql = format!("-- postrider: move_any\nSELECT EXISTS (SELECT 1 FROM {table})");
-        let any = sqlx::query_scalar(AssertSqlSafe(sql))
-            .fetch_one(&self.readers)
-            .await?;
-        Ok(any)
-    }
-
     async fn begin_move(&self, from: &str, source: &CopyState) -> Result<()> {
         let mut tx = self.writer.begin().await?;
         sqlx::query(

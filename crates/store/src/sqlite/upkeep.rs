@@ -8,7 +8,7 @@ use super::erase::{erase, erase_rejected_of};
 use super::idempotency::forget_calls;
 use super::order_upkeep::keep_order;
 use super::prune::prune;
-use crate::retention::count;
+use crate::count::count;
 use crate::{Erased, Maintenance, Pruned, Result, Retention, Upkeep};
 use async_trait::async_trait;
 use postrider_core::{EventId, Reason, Timestamp};

@@ -58,11 +58,11 @@ struct WriterState {
 /// the disk was full, leaves no doubt.
 pub(super) struct Writing<'a> {
     connection: SqliteConnection,
-    turn: WriteTurn<'a>,
+    permit: WritePermit<'a>,
 }
 
 /// The right to write. When it is dropped, a rest becomes due.
-struct WriteTurn<'a> {
+struct WritePermit<'a> {
     state: MutexGuard<'a, WriterState>,
     began: Instant,
 }
@@ -111,7 +111,7 @@ impl Writer {
         let began = Instant::now();
         Ok(Writing {
             connection,
-            turn: WriteTurn { state, began },
+            permit: WritePermit { state, began },
         })
     }
 
@@ -130,7 +130,7 @@ impl Writing<'_> {
     /// Commits. The changes are on the disk when this returns.
     pub(super) async fn commit(mut self) -> Result<()> {
         sqlx::query("COMMIT").execute(&mut self.connection).await?;
-        self.turn.state.connection = Some(self.connection);
+        self.permit.state.connection = Some(self.connection);
         Ok(())
     }
 }
@@ -149,7 +149,7 @@ impl DerefMut for Writing<'_> {
     }
 }
 
-impl Drop for WriteTurn<'_> {
+impl Drop for WritePermit<'_> {
     fn drop(&mut self) {
         let rest = self.began.elapsed() / REST_PART;
         self.state.owed = (self.state.owed + rest).min(LONGEST_REST);

@@ -4,12 +4,12 @@ use crate::{Erased, Pruned, Result, Retention};
 use async_trait::async_trait;
 use postrider_core::{EventId, Timestamp};
 
-/// The result of one turn of upkeep.
+/// The result of one run of upkeep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Upkeep {
     /// Deliveries of deleted hooks that were cancelled.
     pub cancelled: u32,
-    /// Whether there is more to do: the next turn should follow at once.
+    /// Whether there is more to do: the next run should follow at once.
     pub more: bool,
 }
 

@@ -13,6 +13,7 @@
 
 mod credentials;
 mod database;
+mod delivery_change;
 mod gates;
 mod history;
 mod hooks;
@@ -21,10 +22,10 @@ mod maintenance;
 mod monitoring;
 mod outbox;
 mod queue;
-mod recovery;
 
 pub use credentials::Credentials;
 pub use database::Database;
+pub use delivery_change::DeliveryChanges;
 pub use gates::Gates;
 pub use history::{DeliveryFilter, EventFilter, History};
 pub use hooks::{HistoryFilter, HookChange, HookFilter, Hooks, LatestAnswer, RegisteredFilter};
@@ -33,7 +34,6 @@ pub use maintenance::{Maintenance, Upkeep};
 pub use monitoring::Monitoring;
 pub use outbox::{EnqueuedOnce, IDEMPOTENCY_KEPT, Idempotency, Outbox};
 pub use queue::Queue;
-pub use recovery::Recovery;
 
 /// Everything that is kept in one database: what [`open`](crate::open()) returns.
 pub trait Store:
@@ -45,7 +45,7 @@ pub trait Store:
     + Keys
     + Credentials
     + History
-    + Recovery
+    + DeliveryChanges
     + Maintenance
     + Monitoring
 {
@@ -60,7 +60,7 @@ impl<T> Store for T where
         + Keys
         + Credentials
         + History
-        + Recovery
+        + DeliveryChanges
         + Maintenance
         + Monitoring
 {

@@ -52,7 +52,7 @@ pub trait Queue: Send + Sync {
     /// the delivery's changes nothing: its attempt is recorded as late and its delivery returned.
     /// A settlement that was made before (the same attempt id) changes nothing at all. The fail
     /// count is written only when it changes. A hook whose phase changes gets a new version, and
-    /// every hook that was failing or has failed is among the standings. A hook that is to be
+    /// every hook that was failing or has failed is among the phases. A hook that is to be
     /// disabled is disabled once, with reason and time, if it is active. A settlement that the
     /// database refuses is made without the response and with a plain error text; it never stops
     /// the others.
@@ -75,7 +75,7 @@ pub trait Queue: Send + Sync {
 
     /// Gives leases back unused: the deliveries are due at once for anyone, and neither an
     /// attempt nor a lost lease is counted. Those under another token are left alone. Returns
-    /// the number given back.
+    /// the number released.
     ///
     /// # Errors
     /// Those of every method.

@@ -31,7 +31,7 @@ pub(crate) struct CopyState {
 
 /// A lock on the outbox of the source: applications cannot insert.
 #[async_trait]
-pub(crate) trait OutboxHold: Send {
+pub(crate) trait OutboxLock: Send {
     /// Marks the source as moved for good: it refuses work and inserts from now on.
     async fn mark_moved(self: Box<Self>, to: &str) -> Result<()>;
 }
@@ -46,7 +46,13 @@ pub(crate) trait Endpoint: Store {
     /// All tables of Postrider; partitions are parts of their tables.
     async fn tables(&self) -> Result<Vec<TransferTable>>;
 
-    async fn count(&self, table: &str) -> Result<u64>;
+    /// The number that this statement, in the SQL of both databases, selects.
+    async fn number(&self, statement: String) -> Result<u64>;
+
+    async fn count(&self, table: &str) -> Result<u64> {
+        let count = format!("-- postrider: move_count\nSELECT count(*) FROM {table}");
+        self.number(count).await
+    }
 
     async fn copy_state(&self) -> Result<CopyState>;
 }
@@ -58,7 +64,12 @@ pub(crate) trait TransferSource: Endpoint {
     async fn worker_at_work(&self) -> Result<Option<String>>;
 
     /// The number of leased deliveries.
-    async fn leased(&self) -> Result<u64>;
+    async fn leased(&self) -> Result<u64> {
+        let leased = "-- postrider: move_leased
+            SELECT (SELECT count(*) FROM postrider_deliveries WHERE lease_token IS NOT NULL)
+                 + (SELECT coalesce(sum(open), 0) FROM postrider_leases)";
+        self.number(leased.to_owned()).await
+    }
 
     /// Recovers deliveries whose leases have expired; returns how many are still leased.
     async fn recover_expired(&self) -> Result<u64> {
@@ -83,20 +94,22 @@ pub(crate) trait TransferSource: Endpoint {
         limit: u32,
     ) -> Result<Vec<TransferRow>>;
 
-    async fn hold(&self) -> Result<Box<dyn OutboxHold + '_>>;
+    async fn lock_outbox(&self) -> Result<Box<dyn OutboxLock + '_>>;
 }
 
 /// A database that is moved to.
 #[async_trait]
 pub(crate) trait TransferTarget: Endpoint {
-    async fn has_rows(&self, table: &str) -> Result<bool>;
-
     /// Whether no row here could be confused with one that is moved here. Rows that an application
     /// has inserted into the outbox already stay.
     async fn is_empty(&self) -> Result<bool> {
         for table in self.tables().await? {
             let name = table.name.as_str();
-            if name != OUTBOX && !STAYS.contains(&name) && self.has_rows(name).await? {
+            let any = format!(
+                "-- postrider: move_any
+                SELECT count(*) FROM (SELECT 1 FROM {name} LIMIT 1) AS first"
+            );
+            if name != OUTBOX && !STAYS.contains(&name) && self.number(any).await? > 0 {
                 return Ok(false);
             }
         }

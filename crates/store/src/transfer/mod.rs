@@ -12,7 +12,7 @@ mod tables;
 pub(crate) mod value;
 
 pub(crate) use endpoint::{
-    CopyState, Endpoint, OutboxHold, TransferRow, TransferSource, TransferTarget,
+    CopyState, Endpoint, OutboxLock, TransferRow, TransferSource, TransferTarget,
 };
 pub(crate) use tables::{CatalogRow, TransferColumn, TransferTable, tables_of};
 
@@ -144,7 +144,7 @@ impl Transfer<'_> {
             });
         }
         if !marked {
-            let hold = self.from.hold().await?;
+            let lock = self.from.lock_outbox().await?;
             for table in tables.iter().filter(|table| table.name == OUTBOX) {
                 let source = counterpart(&sources, table)?;
                 let rows = self.copy(source, table).await?;
@@ -157,7 +157,7 @@ impl Transfer<'_> {
                     rows,
                 });
             }
-            hold.mark_moved(&named(self.to.as_ref())).await?;
+            lock.mark_moved(&named(self.to.as_ref())).await?;
         }
         self.to.complete().await?;
         Ok(Transferred {

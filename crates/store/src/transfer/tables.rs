@@ -1,5 +1,7 @@
 //! The tables of a database, as a move sees them.
 
+use super::value::quoted;
+
 /// The table that applications insert into; it is copied last.
 pub(super) const OUTBOX: &str = "postrider_outbox";
 
@@ -33,6 +35,29 @@ pub(crate) struct TransferColumn {
     pub(crate) postgres: bool,
     /// Whether the database generates its values.
     pub(crate) drawn: bool,
+}
+
+impl TransferTable {
+    /// The statement that reads a page in the order of the key, after the key with these `bounds`.
+    pub(crate) fn select(
+        &self,
+        selected: impl Iterator<Item = String>,
+        bounds: Option<Vec<String>>,
+        limit: u32,
+    ) -> String {
+        let selected: Vec<_> = selected.collect();
+        let key: Vec<_> = self.key.iter().map(|column| quoted(&column.name)).collect();
+        let (selected, key) = (selected.join(", "), key.join(", "));
+        let condition = match bounds {
+            None => "true".to_owned(),
+            Some(bounds) => format!("({key}) > ({})", bounds.join(", ")),
+        };
+        format!(
+            "-- postrider: move_read\nSELECT {selected} FROM {} WHERE {condition} ORDER BY {key} \
+             LIMIT {limit}",
+            self.name
+        )
+    }
 }
 
 /// A column as the catalog of a database lists it.

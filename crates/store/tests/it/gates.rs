@@ -70,7 +70,7 @@ async fn an_accepted_probe_starts_the_ramp(t: &TestStore) {
     t.advance(2);
     let probe = t.lease(&[hook]).await.remove(0);
     let settled = t.settle(&[t.accepted(&probe)]).await;
-    assert_eq!(settled.standings[0].phase, Some(Phase::Ramping));
+    assert_eq!(settled.phases[0].phase, Some(Phase::Ramping));
     let shown = t.shown(hook).await;
     assert_eq!(
         (shown.phase, shown.not_before),
@@ -323,7 +323,7 @@ async fn fail(t: &TestStore, leased: &[HookRequest]) -> HookPhase {
         .collect();
     let settled = t.settle(&settlements).await;
     assert_eq!(settled.settled as usize, leased.len());
-    settled.standings[0]
+    settled.phases[0]
 }
 
 /// Lets a hook fail until it is backed off; its deliveries are due.

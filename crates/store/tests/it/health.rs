@@ -227,11 +227,7 @@ async fn a_failure_known_too_late_tells_how_the_hook_stands(t: &TestStore) {
         0,
         "the success came after it"
     );
-    let told: Vec<_> = settled
-        .standings
-        .iter()
-        .map(|s| (s.hook, s.phase))
-        .collect();
+    let told: Vec<_> = settled.phases.iter().map(|s| (s.hook, s.phase)).collect();
     assert_eq!(told, [(hook, None)]);
 }
 

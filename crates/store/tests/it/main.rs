@@ -11,6 +11,9 @@
 
 mod aliases;
 mod announced;
+mod batch_ends;
+mod batch_members;
+mod batch_steps;
 mod batches;
 mod bulk_redelivery;
 mod credentials;

@@ -1,6 +1,7 @@
 //! A row that cannot be accepted never stops the others.
 
 use crate::support::ids_of;
+use chrono::TimeDelta;
 use postrider_core::{EventId, NewEvent};
 use postrider_store::{Backend, Error, EventFilter, EventState, FanOutResult};
 use postrider_tests::{TestStore, conformance, event};
@@ -112,6 +113,22 @@ async fn a_rejected_row_uses_up_no_deduplication_key(t: &TestStore) {
     assert_eq!(t.fan_out().await.rejected, 1);
     t.insert(&[event("a").dedup_key("k")]).await;
     assert_eq!(t.fan_out().await.events, 1);
+}
+
+#[conformance]
+async fn a_rejected_event_keeps_the_time_it_occurred_at(t: &TestStore) {
+    let before = t.now() - TimeDelta::days(1);
+    let untold = event("postrider.x");
+    let told = event("postrider.x").occurred_at(before);
+    let ids = t.insert(&[untold, told]).await;
+    let queued = t.store.event(ids[0]).await.unwrap();
+    assert!(queued.occurred_at.is_some(), "the time of the insert");
+    assert_eq!(t.fan_out().await.rejected, 2);
+    for (id, expected) in [(ids[0], queued.occurred_at), (ids[1], Some(before))] {
+        let report = t.store.event(id).await.unwrap();
+        assert_eq!(report.state, EventState::Rejected);
+        assert_eq!(report.occurred_at, expected);
+    }
 }
 
 #[conformance]

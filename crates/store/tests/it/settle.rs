@@ -305,7 +305,7 @@ async fn settling_does_not_depend_on_the_hook_still_being_there(t: &TestStore) {
 /// Settles, and tells all that it did but how the hooks then stand.
 async fn effect(t: &TestStore, settlements: &[Settlement]) -> SettleResult {
     SettleResult {
-        standings: Vec::new(),
+        phases: Vec::new(),
         ..t.settle(settlements).await
     }
 }

@@ -1,12 +1,10 @@
-//! Fans out new events, and queues what was leased.
+//! Fans out new events.
 
 use super::Dispatcher;
 use super::sizes::{BATCH_BYTES, fan_out_size};
 use super::state::StepResult;
 use postrider_core::LeaseToken;
-use postrider_store::{FanOutRequest, HookRequest, Peek, Result};
-use std::collections::HashMap;
-use std::time::Instant;
+use postrider_store::{FanOutRequest, Peek, Result};
 
 impl Dispatcher {
     /// Fans out one batch of each slot that has rows.
@@ -56,7 +54,6 @@ impl Dispatcher {
             deliver_before: now + self.keep_events,
             batches: self.batches.clone(),
         };
-        let began = self.monotonic.instant();
         let fanned_out = self.timed("fan_out", self.store.fan_out(request)).await?;
         self.metrics.observe_fan_out(&fanned_out);
         if fanned_out.events > 0 {
@@ -71,37 +68,7 @@ impl Dispatcher {
         }
         found.work += fanned_out.events + fanned_out.duplicates + fanned_out.rejected;
         found.more |= fanned_out.more;
-        self.queue(fanned_out.started, began).await
-    }
-
-    /// Queues what a call of the store leased that began at `began`.
-    ///
-    /// The hooks of the deliveries are those of the beginning of the call. While a long call
-    /// runs, another worker may back a hook off, and a queue full of its deliveries would start
-    /// at once. So after a long call the hooks are read once more, and the deliveries of those
-    /// that have become gated are given back.
-    pub(super) async fn queue(&mut self, leased: Vec<HookRequest>, began: Instant) -> Result<()> {
-        let took = self.monotonic.instant() - began;
-        if leased.is_empty() || took <= self.tuning.current_within {
-            self.admission.push(leased);
-            return Ok(());
-        }
-        // If this fails the deliveries are leased all the same: they go on with the hooks known.
-        let peeked = self.timed("peek", self.store.peek()).await.map(|_| ());
-        let cache = self.store.hook_cache();
-        let owned = self.admission.startable_gates(self.clock.now());
-        let mut startable = HashMap::new();
-        let (current, outdated): (Vec<_>, Vec<_>) = leased.into_iter().partition(|leased| {
-            let hook = leased.hook.id;
-            *startable.entry(hook).or_insert_with(|| {
-                let known = cache.get(hook);
-                known.is_some_and(|known| !known.is_gated() || owned.contains(&hook))
-            })
-        });
-        if !outdated.is_empty() {
-            self.settler.give_back(outdated).await;
-        }
-        self.admission.push(current);
-        peeked
+        self.admission.push(fanned_out.started);
+        Ok(())
     }
 }

@@ -79,7 +79,6 @@ impl Dispatcher {
             wanted: wanted.clone(),
             batches: self.batches.clone(),
         };
-        let began = self.monotonic.instant();
         let leased = self.timed("lease", self.store.lease(request)).await?;
         let mut got: HashMap<HookId, u32> = HashMap::new();
         for delivery in &leased {
@@ -95,7 +94,7 @@ impl Dispatcher {
         self.state.passed_over |= count == 0;
         self.metrics.observe_lease(&leased);
         self.state.note_sizes(&leased);
-        self.queue(leased, began).await?;
+        self.admission.push(leased);
         Ok(count)
     }
 }

@@ -31,7 +31,12 @@ const FROM_ONE_END: [&str; 5] = [
 
 /// Statements that look at every lease row (never more than there are fan-outs in flight), or
 /// at every hook.
-const OF_ALL: [&str; 4] = ["started", "recover_started", "recover_any", "cancel_hooks"];
+const OF_ALL: [&str; 4] = [
+    "lease_groups",
+    "recover_leases",
+    "recover_any",
+    "cancel_hooks",
+];
 
 /// Statements that must not sort.
 const UNSORTED: [&str; 4] = ["lease", "due_hooks", "recover_find", "cancel_hooks"];

@@ -1,21 +1,25 @@
 //! Sending deliveries again, and discarding them.
 
 use super::batches::replace_leaders;
-use super::lease_group::{Started, take_out};
+use super::lease_group::leave_group;
 use super::order::give_turns;
 use super::settle_rows::{EndedRow, delete_deliveries, insert_ended};
 use super::values::{day_number, micros, moment};
 use super::{SqliteStore, deliveries};
 use crate::bulk::{discard_held, redeliver_many};
+use crate::delivery_change::{
+    DeliveryStatements, GroupMembership, WaitingDelivery, discard, redeliver,
+};
 use crate::history_rows::DeliveryRow;
-use crate::recovery::{DeliveryStatements, GroupMembership, WaitingDelivery, discard, redeliver};
-use crate::{BulkPage, BulkPageResult, DeliveryReport, Discard, Recovery, Redelivery, Result};
+use crate::{
+    BulkPage, BulkPageResult, DeliveryChanges, DeliveryReport, Discard, Redelivery, Result,
+};
 use async_trait::async_trait;
 use postrider_core::{DeliveryId, HookId, Reason, Timestamp};
 use sqlx::SqliteConnection;
 
 #[async_trait]
-impl Recovery for SqliteStore {
+impl DeliveryChanges for SqliteStore {
     async fn redeliver(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport> {
         let mut tx = self.writer.begin().await?;
         let report = redeliver(&mut *tx, id, now).await?;
@@ -91,7 +95,7 @@ impl DeliveryStatements for SqliteConnection {
 
     async fn lock_waiting(&mut self, row: &DeliveryRow) -> Result<Option<WaitingDelivery>> {
         let waiting: Option<(Option<i64>, Option<String>)> = sqlx::query_as(
-            "-- postrider: recovery_lock
+            "-- postrider: delivery_lock
             SELECT lease_expires_at, ordering_key FROM postrider_deliveries
             WHERE slot = 0 AND id = ?1",
         )
@@ -124,13 +128,7 @@ impl DeliveryStatements for SqliteConnection {
     }
 
     async fn leave_group(&mut self, row: &DeliveryRow, now: Timestamp) -> Result<GroupMembership> {
-        for group in Started::all(self).await? {
-            let member = group.open_members().find(|member| member.id == row.id);
-            if let Some(member) = member {
-                return take_out(self, group.token, member, now).await;
-            }
-        }
-        Ok(GroupMembership::None)
+        leave_group(self, row.id, now).await
     }
 
     async fn revive(&mut self, row: &DeliveryRow, now: Timestamp) -> Result<()> {

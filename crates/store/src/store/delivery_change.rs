@@ -6,7 +6,7 @@ use postrider_core::{DeliveryId, Timestamp};
 
 /// Operations on deliveries: send again, discard.
 #[async_trait]
-pub trait Recovery: Send + Sync {
+pub trait DeliveryChanges: Send + Sync {
     /// Makes a delivery due now, with a new schedule, whether it waits or has ended. It is sent
     /// to the hook's present target, also if an earlier target was kept with it.
     ///

@@ -6,19 +6,23 @@
 
 use super::batches::replace_leaders;
 use super::days::{HistoryExtent, Walk};
-use super::lease_group::{Membership, membership};
+use super::lease_group::leave_group;
 use super::order::give_turns;
 use super::{PostgresStore, bulk, deliveries};
 use crate::bulk::{discard_held, redeliver_many};
+use crate::delivery_change::{
+    DeliveryStatements, GroupMembership, WaitingDelivery, discard, redeliver,
+};
 use crate::history_rows::DeliveryRow;
-use crate::recovery::{DeliveryStatements, GroupMembership, WaitingDelivery, discard, redeliver};
-use crate::{BulkPage, BulkPageResult, DeliveryReport, Discard, Recovery, Redelivery, Result};
+use crate::{
+    BulkPage, BulkPageResult, DeliveryChanges, DeliveryReport, Discard, Redelivery, Result,
+};
 use async_trait::async_trait;
 use postrider_core::{DeliveryId, HookId, Reason, Timestamp};
 use sqlx::PgConnection;
 
 #[async_trait]
-impl Recovery for PostgresStore {
+impl DeliveryChanges for PostgresStore {
     async fn redeliver(&self, id: DeliveryId, now: Timestamp) -> Result<DeliveryReport> {
         let mut tx = self.calm.begin().await?;
         let report = redeliver(&mut *tx, id, now).await?;
@@ -102,7 +106,7 @@ impl DeliveryStatements for PgConnection {
 
     async fn lock_waiting(&mut self, row: &DeliveryRow) -> Result<Option<WaitingDelivery>> {
         let waiting: Option<(Option<Timestamp>, Option<String>)> = sqlx::query_as(
-            "-- postrider: recovery_lock
+            "-- postrider: delivery_lock
             SELECT lease_expires_at, ordering_key FROM postrider_deliveries
             WHERE slot = $1 AND id = $2 FOR UPDATE",
         )
@@ -140,11 +144,7 @@ impl DeliveryStatements for PgConnection {
     }
 
     async fn leave_group(&mut self, row: &DeliveryRow, now: Timestamp) -> Result<GroupMembership> {
-        Ok(match membership(self, row.slot, row.id, now).await? {
-            Membership::InFlight => GroupMembership::InFlight,
-            Membership::Expanded => GroupMembership::MadeDue,
-            Membership::None => GroupMembership::None,
-        })
+        leave_group(self, row.slot, row.id, now).await
     }
 
     async fn revive(&mut self, row: &DeliveryRow, now: Timestamp) -> Result<()> {
