@@ -108,13 +108,25 @@ impl Environment {
 
     /// Registers a hook for events of these types.
     pub async fn hook(&self, url: String, types: &[String]) -> Result<HookId> {
+        self.hook_of("default", url, types, HookSettings::default())
+            .await
+    }
+
+    /// Registers a hook of an account, with settings of its own.
+    pub async fn hook_of(
+        &self,
+        account: &str,
+        url: String,
+        types: &[String],
+        settings: HookSettings,
+    ) -> Result<HookId> {
         let hook = NewHook {
             alias: None,
-            account: "default".into(),
+            account: account.into(),
             url,
             events: types.iter().cloned().map(EventPattern::Exactly).collect(),
             profile: "standard".into(),
-            settings: HookSettings::default(),
+            settings,
             credentials: HookCredentials::signed_with(SigningSecret::generate()),
             at_most: None,
         };

@@ -1,8 +1,9 @@
 //! `isolation`: the effect of hooks that hang, refuse connections or fail on healthy hooks.
 //!
-//! The cases of one run: nine healthy hooks alone, beside one hook that never answers, and beside
-//! one that never answers and has many due deliveries; then five hundred healthy hooks alone, and
-//! beside five hundred dead ones.
+//! The cases of one run: nine healthy hooks alone, beside one hook that never answers, beside one
+//! that never answers and has many due deliveries, beside one that is dead, and beside eight of
+//! another account that answer 200 after 14 s; then five hundred healthy hooks alone, and beside five
+//! hundred dead ones.
 
 use crate::environment::{Environment, end};
 use crate::error::{Result, Unusable};
@@ -12,7 +13,7 @@ use crate::options::{Plan, Shape, event_type, payload};
 use crate::output::notice;
 use crate::processes::ReceiverProcess;
 use crate::received::Watch;
-use postrider_core::NewEvent;
+use postrider_core::{HookSettings, NewEvent};
 use postrider_store::HookChange;
 use std::time::Duration;
 
@@ -29,7 +30,12 @@ const DUE: u64 = 100_000;
 const MANY: u32 = 1_000;
 /// Number of hooks that receive each event, half of which are dead.
 const GROUP: u32 = 10;
-/// Event type that only the hanging hook receives.
+/// Hooks of another account that accept slowly, after how long, and their due deliveries.
+const SLOW: u32 = 8;
+const SLOW_MS: u32 = 14_000;
+const SLOW_DUE: u64 = 3_000;
+const SLOW_ACCOUNT: &str = "slow";
+/// Event type that only the hanging hook, or the slow ones, receive.
 const WAITING: &str = "bench.waiting";
 /// An address on which nothing listens.
 const CLOSED: &str = "http://127.0.0.1:1";
@@ -52,6 +58,8 @@ enum SickHooks {
     Hanging { due: u64 },
     /// `hooks` dead ones: half of them refuse connections, half answer 500.
     Dead { hooks: u32 },
+    /// [`SLOW`] ones of another account that accept after [`SLOW_MS`].
+    Slow,
 }
 
 /// Measures each case.
@@ -65,7 +73,7 @@ pub async fn run(plan: &Plan, receiver: &mut ReceiverProcess) -> Result<Vec<Meas
     Ok(measurements)
 }
 
-fn cases(plan: &Plan) -> Result<[Case; 5]> {
+fn cases(plan: &Plan) -> Result<[Case; 7]> {
     let few = plan.shape_of(FEW, FEW);
     let many = plan.hooks(MANY, 2 * GROUP);
     if !many.is_multiple_of(2 * GROUP) {
@@ -95,6 +103,18 @@ fn cases(plan: &Plan) -> Result<[Case; 5]> {
             name: format!("beside one that never answers, {due} due behind it"),
             healthy: few,
             sick: SickHooks::Hanging { due },
+            beside: Some(alone(FEW)),
+        },
+        Case {
+            name: "beside one that refuses connections".into(),
+            healthy: few,
+            sick: SickHooks::Dead { hooks: 1 },
+            beside: Some(alone(FEW)),
+        },
+        Case {
+            name: format!("beside {SLOW} of another account that accept after 14 s"),
+            healthy: few,
+            sick: SickHooks::Slow,
             beside: Some(alone(FEW)),
         },
         Case {
@@ -155,6 +175,23 @@ async fn measure(
             env.hook(url, &[event_type(number % shape.groups())])
                 .await?;
         }
+    }
+    if let SickHooks::Slow = case.sick {
+        for number in 0..SLOW {
+            let address = receiver.address;
+            let url = format!("http://{address}/sick-200-100-request-{SLOW_MS}/{number}");
+            env.hook_of(
+                SLOW_ACCOUNT,
+                url,
+                &[WAITING.into()],
+                HookSettings::default(),
+            )
+            .await?;
+        }
+        let mut waiting = NewEvent::from_json(WAITING, payload(shape.payload))?;
+        waiting.account = SLOW_ACCOUNT.into();
+        env.insert(SLOW_DUE, &[waiting]).await?;
+        env.fanned_out(&workers[0], SLOW_DUE).await?;
     }
     let load = Load {
         producers: 1,

@@ -28,6 +28,7 @@ mod report;
 mod retention;
 mod scenario;
 mod scrape;
+mod sick;
 mod steady;
 mod throughput;
 mod workers;

@@ -75,6 +75,11 @@ impl ReceiverProcess {
         self.ask(&format!("watch {watch}")).await.map(|_| ())
     }
 
+    /// Lets the sick paths of the receiver answer 200 from now on.
+    pub async fn mend(&mut self) -> Result<()> {
+        self.ask("mend").await.map(|_| ())
+    }
+
     /// The longest time without an arrival since the previous call, in seconds.
     pub async fn lap(&mut self) -> Result<f64> {
         Ok(self.ask("lap").await?.parse()?)

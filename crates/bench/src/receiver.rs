@@ -5,11 +5,15 @@
 //! output, and ends when its input ends, so that it never outlives the benchmark.
 //!
 //! `/ok/N` answers 200, `/fail/N` answers 500, `/hang/N` never answers; `N` is the hook's number.
+//! `/sick-STATUS-PERCENT-WHAT-MS/N` answers after `MS` milliseconds: so many percent of the requests
+//! (`WHAT` is `request`), or always the same events (`event`), with `STATUS` (never with 0), and the
+//! others with 200.
 
 use crate::received::{Tally, Watch};
 use anyhow::{Context, Result};
 use postrider_core::monotonic_now;
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -17,13 +21,16 @@ use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
-const FAIL: &[u8] = b"HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n";
 /// The largest request it accepts, in bytes.
 const REQUEST_MAX: usize = 2 * 1024 * 1024;
 
 struct Receiver {
     started: Instant,
     tally: Mutex<Tally>,
+    /// Sick paths answer 200 to everything.
+    mended: AtomicBool,
+    /// Requests to sick paths.
+    sick_requests: AtomicU64,
 }
 
 /// Runs until standard input ends.
@@ -37,6 +44,8 @@ pub async fn run() -> Result<()> {
     let receiver = Arc::new(Receiver {
         started: monotonic_now(),
         tally: Mutex::default(),
+        mended: AtomicBool::new(false),
+        sick_requests: AtomicU64::new(0),
     });
     let mut out = tokio::io::stdout();
     let address = listener.local_addr()?;
@@ -63,7 +72,8 @@ impl Receiver {
     /// | command | answer |
     /// | --- | --- |
     /// | `now` | the time in seconds since the start |
-    /// | `watch {…}` | `ok`; the counts start anew |
+    /// | `watch {…}` | `ok`; the counts start anew, and sick paths are sick |
+    /// | `mend` | `ok`; sick paths answer 200 from now on |
     /// | `seen` | the counts, as JSON |
     /// | `lap` | the longest gap between arrivals since the previous `lap` |
     /// | `reached` | when the watched ranks were reached, as a JSON list |
@@ -75,6 +85,11 @@ impl Receiver {
             "watch" => {
                 let watch: Watch = serde_json::from_str(argument)?;
                 *self.tally() = Tally::of(watch);
+                self.mended.store(false, Ordering::Relaxed);
+                "ok\n".into()
+            }
+            "mend" => {
+                self.mended.store(true, Ordering::Relaxed);
                 "ok\n".into()
             }
             "seen" => {
@@ -101,9 +116,39 @@ impl Receiver {
         let at = (monotonic_now() - self.started).as_secs_f64();
         match kind {
             AnswerKind::Ok => self.tally().accept(event, hook, at),
-            AnswerKind::Fail | AnswerKind::Hang => self.tally().refuse(),
+            AnswerKind::Status(_) | AnswerKind::Hang => self.tally().refuse(),
         }
     }
+
+    /// How this request is answered, and after which time.
+    fn decide(&self, head: &RequestHead) -> (AnswerKind, Duration) {
+        match head.path {
+            PathKind::Ok => (AnswerKind::Ok, Duration::ZERO),
+            PathKind::Fail => (AnswerKind::Status(500), Duration::ZERO),
+            PathKind::Hang => (AnswerKind::Hang, Duration::ZERO),
+            PathKind::Sick(sick) => {
+                let number = self.sick_requests.fetch_add(1, Ordering::Relaxed);
+                let chance = match (sick.by_event, head.event) {
+                    (true, Some(event)) => event.as_u64_pair().1,
+                    _ => number,
+                };
+                let fails = scrambled(chance) % 100 < u64::from(sick.percent)
+                    && !self.mended.load(Ordering::Relaxed);
+                let answer = match (fails, sick.status) {
+                    (false, _) => AnswerKind::Ok,
+                    (true, 0) => AnswerKind::Hang,
+                    (true, status) => AnswerKind::Status(status),
+                };
+                (answer, sick.after)
+            }
+        }
+    }
+}
+
+/// The number with its bits mixed, so that consecutive ones look like chance.
+fn scrambled(number: u64) -> u64 {
+    let mixed = (number ^ (number >> 31)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb) >> 33
 }
 
 async fn accept(listener: TcpListener, receiver: Arc<Receiver>) {
@@ -125,17 +170,24 @@ async fn serve(mut stream: TcpStream, receiver: Arc<Receiver>) {
     loop {
         match RequestHead::parse(&buffer) {
             ParsedHead::Whole(head) if buffer.len() >= head.length => {
-                receiver.arrived(head.kind, head.hook, head.event);
-                let answer = match head.kind {
-                    AnswerKind::Ok => OK,
-                    AnswerKind::Fail => FAIL,
+                let (answer, after) = receiver.decide(&head);
+                if !after.is_zero() {
+                    tokio::time::sleep(after).await;
+                }
+                receiver.arrived(answer, head.hook, head.event);
+                let written = match answer {
+                    AnswerKind::Ok => stream.write_all(OK).await,
+                    AnswerKind::Status(status) => {
+                        let answer = format!("HTTP/1.1 {status} No\r\ncontent-length: 0\r\n\r\n");
+                        stream.write_all(answer.as_bytes()).await
+                    }
                     // Wait until the sender gives up and closes.
                     AnswerKind::Hang => {
                         let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
                         return;
                     }
                 };
-                if stream.write_all(answer).await.is_err() {
+                if written.is_err() {
                     return;
                 }
                 buffer.drain(..head.length);
@@ -157,13 +209,48 @@ async fn serve(mut stream: TcpStream, receiver: Arc<Receiver>) {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AnswerKind {
     Ok,
+    Status(u16),
+    Hang,
+}
+
+/// How the requests to a path are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PathKind {
+    Ok,
     Fail,
     Hang,
+    Sick(SickPath),
+}
+
+/// A path that fails sometimes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct SickPath {
+    /// The status of a failure; 0 for no answer.
+    status: u16,
+    /// The share of failures.
+    percent: u32,
+    /// Whether the same events fail each time.
+    by_event: bool,
+    /// The time until an answer.
+    after: Duration,
+}
+
+impl SickPath {
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('-');
+        let mut next = || parts.next();
+        Some(Self {
+            status: next()?.parse().ok()?,
+            percent: next()?.parse().ok()?,
+            by_event: next()? == "event",
+            after: Duration::from_millis(next()?.parse().ok()?),
+        })
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
 struct RequestHead {
-    kind: AnswerKind,
+    path: PathKind,
     hook: u32,
     event: Option<Uuid>,
     /// Length of the request in bytes, head and body.
@@ -187,7 +274,7 @@ impl RequestHead {
         };
         let mut lines = text.split("\r\n");
         let path = lines.next().and_then(|line| line.split(' ').nth(1));
-        let Some((kind, hook)) = path.and_then(route) else {
+        let Some((path, hook)) = path.and_then(route) else {
             return ParsedHead::Invalid;
         };
         let (mut event, mut body) = (None, 0);
@@ -202,7 +289,7 @@ impl RequestHead {
             }
         }
         ParsedHead::Whole(Self {
-            kind,
+            path,
             hook,
             event,
             length: end + 4 + body,
@@ -210,13 +297,13 @@ impl RequestHead {
     }
 }
 
-fn route(path: &str) -> Option<(AnswerKind, u32)> {
+fn route(path: &str) -> Option<(PathKind, u32)> {
     let (kind, hook) = path.strip_prefix('/')?.split_once('/')?;
     let kind = match kind {
-        "ok" => AnswerKind::Ok,
-        "fail" => AnswerKind::Fail,
-        "hang" => AnswerKind::Hang,
-        _ => return None,
+        "ok" => PathKind::Ok,
+        "fail" => PathKind::Fail,
+        "hang" => PathKind::Hang,
+        _ => PathKind::Sick(SickPath::parse(kind.strip_prefix("sick-")?)?),
     };
     Some((kind, hook.parse().ok()?))
 }
@@ -237,7 +324,7 @@ mod tests {
         let request =
             format!("POST /ok/3 HTTP/1.1\r\nContent-Length: 2\r\nwebhook-id: {id}\r\n\r\n{{}}");
         let head = RequestHead {
-            kind: AnswerKind::Ok,
+            path: PathKind::Ok,
             hook: 3,
             event: Some(id),
             length: request.len(),
@@ -254,5 +341,36 @@ mod tests {
             RequestHead::parse(b"POST /else HTTP/1.1\r\n\r\n"),
             ParsedHead::Invalid
         );
+    }
+    #[test]
+    fn a_sick_path_fails_for_its_share() {
+        let receiver = Receiver {
+            started: monotonic_now(),
+            tally: Mutex::default(),
+            mended: AtomicBool::new(false),
+            sick_requests: AtomicU64::new(0),
+        };
+        let (path, hook) = route("/sick-503-20-request-5/7").unwrap();
+        assert_eq!(hook, 7);
+        let head = |path, event| RequestHead {
+            path,
+            hook,
+            event,
+            length: 0,
+        };
+        let answers = (0..10_000).map(|_| receiver.decide(&head(path, None)));
+        let failed = answers.filter(|answer| answer.0 == AnswerKind::Status(503));
+        assert!((1_800..2_200).contains(&failed.count()));
+
+        let (by_event, _) = route("/sick-0-50-event-5/7").unwrap();
+        let decide = |n| receiver.decide(&head(by_event, Some(Uuid::from_u128(n)))).0;
+        assert!(
+            (0..100).all(|n| decide(n) == decide(n)),
+            "the same each time"
+        );
+        assert!((0..100).any(|n| decide(n) == AnswerKind::Hang));
+        receiver.mended.store(true, Ordering::Relaxed);
+        assert!((0..100).all(|n| decide(n) == AnswerKind::Ok));
+        assert_eq!(route("/sick-503-20/7"), None);
     }
 }

@@ -6,7 +6,8 @@ use crate::options::Plan;
 use crate::processes::ReceiverProcess;
 use crate::report::Row;
 use crate::{
-    backlog, held_xmin, idle, isolation, latency, publish, retention, steady, throughput, workers,
+    backlog, held_xmin, idle, isolation, latency, publish, retention, sick, steady, throughput,
+    workers,
 };
 use clap::ValueEnum;
 use postrider_store::Backend;
@@ -26,6 +27,8 @@ pub enum Scenario {
     Backlog,
     /// Healthy hooks beside hooks that hang, refuse connections or fail
     Isolation,
+    /// One hook whose receiver fails sometimes, or is dead for a while
+    Sick,
     /// A transaction left open for ten minutes under load (PostgreSQL)
     HeldXmin,
     /// A day of history pruned under load, beside a long-running reader (PostgreSQL)
@@ -43,13 +46,14 @@ pub enum Scenario {
 
 impl Scenario {
     /// The scenarios of `all`, in the order they are run.
-    pub const EACH: [Self; 10] = [
+    pub const EACH: [Self; 11] = [
         Self::Throughput,
         Self::Steady,
         Self::Publish,
         Self::Latency,
         Self::Backlog,
         Self::Isolation,
+        Self::Sick,
         Self::HeldXmin,
         Self::Retention,
         Self::Workers,
@@ -94,6 +98,7 @@ impl Scenario {
             Self::Latency => latency::run(plan, receiver).await,
             Self::Backlog => backlog::run(plan, receiver).await,
             Self::Isolation => isolation::run(plan, receiver).await,
+            Self::Sick => sick::run(plan, receiver).await,
             Self::HeldXmin => held_xmin::run(plan, receiver).await,
             Self::Retention => retention::run(plan, receiver).await,
             Self::Workers => workers::run(plan, receiver).await,

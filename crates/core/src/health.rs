@@ -1,9 +1,14 @@
 //! The health of a hook: its fail count, when it is backed off and when it is disabled.
 //!
+//! Two questions have two measures. *Is the receiver down?* is asked of the latest requests: a hook
+//! is backed off when nine of ten were not served, whatever the events were. A receiver that
+//! refuses some events, or fails every second time, is up. *Does anybody take care of it?* is asked
+//! of the row of failures: a hook that has accepted nothing for long is disabled.
+//!
 //! Several workers, and several batches of one worker, settle at the same time, so attempts do not
 //! arrive here in the order in which they ended. The order in which they ended decides.
 
-use crate::{DisabledReason, HookId, Outcome, Phase, Timestamp};
+use crate::{DisabledReason, HookId, Outcome, Phase, RecentRequests, Timestamp};
 use chrono::TimeDelta;
 use std::time::Duration;
 
@@ -20,6 +25,8 @@ pub struct Health {
     pub last_error: Option<String>,
     /// When the attempt ended that last reset the fail count.
     pub succeeded_at: Option<Timestamp>,
+    /// The latest requests since one was not served, as far as they were recorded.
+    pub recent: RecentRequests,
     /// Whether and how the hook is held back; `None` for a hook without limits of this kind.
     pub phase: Option<Phase>,
     /// While the hook is backed off: the earliest time of the next probe.
@@ -33,7 +40,8 @@ pub struct Health {
 /// When a hook is backed off and when it is disabled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HealthPolicy {
-    /// Failures in a row from which the whole hook is backed off; [`Self::NEVER`] to never do so.
+    /// Failures in a row from which the whole hook may be backed off, if as many requests are
+    /// known and nine of ten of the latest were not served; [`Self::NEVER`] to never do so.
     pub back_off_after: u32,
     /// The longest pause between two probes.
     pub back_off_max: Duration,
@@ -90,6 +98,8 @@ enum PhaseChange {
     /// The policy has no back-off: the hook was only to begin with one probe after it was enabled.
     /// From here on each delivery waits according to its own schedule.
     Release,
+    /// The receiver served a probe, although it refused the event.
+    RampUp,
 }
 
 /// The first and shortest pause of a hook that is backed off.
@@ -98,6 +108,10 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// The longest plausible disorder of attempts. A larger difference comes from a clock that was set
 /// back, and then the order of arrival counts.
 const DISORDER_MAX: TimeDelta = TimeDelta::seconds(60);
+
+/// Requests before a success that is longer ago than this say nothing about a receiver that
+/// begins to fail now.
+const RECENT_FOR: TimeDelta = TimeDelta::minutes(10);
 
 impl Health {
     /// The health of `hook` after these attempts, and the action that follows for its status.
@@ -136,12 +150,13 @@ impl Health {
     /// Ends the row of failures that ended before this success. Without such a row nothing
     /// changes, so that the row of a healthy hook is never written.
     fn record_success(&mut self, at: Timestamp) {
-        if self.fail_count == 0 && self.phase != Some(Phase::BackedOff) {
-            return;
-        }
         let before_first = self.first_failure_at.is_some_and(|f| ended_before(at, f));
         let before_last = self.last_failure_at.is_some_and(|f| ended_before(at, f));
         if before_first {
+            return;
+        }
+        self.record_served();
+        if self.fail_count == 0 && self.phase != Some(Phase::BackedOff) {
             return;
         }
         self.succeeded_at = self.succeeded_at.max(Some(at));
@@ -156,14 +171,33 @@ impl Health {
         self.first_failure_at = None;
         self.last_failure_at = None;
         self.last_error = None;
-        self.not_before = None;
-        self.probes = 0;
         if self.phase == Some(Phase::BackedOff) {
-            self.phase = Some(Phase::Ramping);
+            self.ramp_up();
         }
     }
 
+    /// Remembers a request that was served. Before the first that was not there is nothing to
+    /// compare it with, so that a hook that always serves has no row.
+    fn record_served(&mut self) {
+        if !self.recent.is_empty() {
+            self.recent.record(true);
+        }
+    }
+
+    /// Ends a back-off: the requests before it say nothing any more.
+    fn ramp_up(&mut self) {
+        self.phase = Some(Phase::Ramping);
+        self.not_before = None;
+        self.probes = 0;
+        self.recent = RecentRequests::default();
+        self.recent.record(true);
+    }
+
     fn record_failure(&mut self, hook: HookId, seen: &Observation, policy: &HealthPolicy) {
+        match seen.outcome.is_served() {
+            true => self.record_served(),
+            false => self.record_unserved(seen.at),
+        }
         self.count_failure(seen);
         match self.phase_change(seen, policy) {
             PhaseChange::Unchanged => {}
@@ -182,7 +216,17 @@ impl Health {
                 self.not_before = None;
                 self.probes = 0;
             }
+            PhaseChange::RampUp => self.ramp_up(),
         }
+    }
+
+    /// Remembers a request that was not served.
+    fn record_unserved(&mut self, at: Timestamp) {
+        let succeeded_long_ago = self.succeeded_at.is_some_and(|s| at - s > RECENT_FOR);
+        if self.fail_count == 0 && succeeded_long_ago {
+            self.recent = RecentRequests::default();
+        }
+        self.recent.record(false);
     }
 
     fn count_failure(&mut self, seen: &Observation) {
@@ -201,19 +245,29 @@ impl Health {
     fn phase_change(&self, seen: &Observation, policy: &HealthPolicy) -> PhaseChange {
         let throttled = seen.outcome.is_throttled();
         if self.phase != Some(Phase::BackedOff) {
-            return match throttled || self.fail_count >= policy.back_off_after {
+            return match throttled || self.is_out(policy) {
                 true => PhaseChange::BackOff,
                 false => PhaseChange::Unchanged,
             };
         }
+        let is_probe = self.is_probe(seen);
+        if is_probe && seen.outcome.is_served() {
+            return PhaseChange::RampUp;
+        }
         if policy.back_off_after == HealthPolicy::NEVER {
             return PhaseChange::Release;
         }
-        match (self.is_probe(seen), throttled) {
+        match (is_probe, throttled) {
             (true, _) => PhaseChange::ProbeFailed,
             (false, true) => PhaseChange::Postpone,
             (false, false) => PhaseChange::Unchanged,
         }
+    }
+
+    /// Whether the receiver serves nothing, or next to nothing.
+    fn is_out(&self, policy: &HealthPolicy) -> bool {
+        self.fail_count >= policy.back_off_after
+            && self.recent.shows_an_outage(policy.back_off_after)
     }
 
     /// Whether an attempt at a hook that is backed off was its probe. A request that was in

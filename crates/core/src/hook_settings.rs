@@ -33,7 +33,7 @@ hook_settings! {
     /// For an ordered hook, after an event has failed for good: `hold` the later events of its key
     /// until it is delivered or discarded, or `skip` it
     on_failure: Option<OnFailure>, default: "`hold`";
-    /// Failures in a row before the whole hook is backed off
+    /// Failures in a row before the whole hook is backed off, if it serves next to nothing
     back_off_after: Option<u32>, default: "`hooks.back_off_after`";
     /// Failures in a row before the hook is disabled, if they also span `disable_after`
     disable_after_failures: Option<u32>, default: "`hooks.disable_after_failures`";

@@ -45,7 +45,7 @@ pub enum Outcome {
 pub enum RefusalKind {
     /// A later attempt may be accepted.
     Passing,
-    /// The receiver asks for fewer requests: the whole hook pauses.
+    /// The receiver asks for fewer requests, or for a pause: the whole hook pauses.
     Throttled,
     /// This delivery will never be accepted; others may be.
     Final,
@@ -54,23 +54,26 @@ pub enum RefusalKind {
 }
 
 impl RefusalKind {
-    /// The meaning of a status in Standard Webhooks.
-    pub fn of_status(status: u16) -> Self {
+    /// The meaning of a refusal in Standard Webhooks. It counts 502 and 504 as signs of too
+    /// many requests, and RFC 9110 gives 503 to overload. One broken server behind a load balancer
+    /// answers so, too: a pause of the whole hook takes a receiver that asks for it.
+    pub fn of(status: u16, retry_after: Option<Duration>) -> Self {
         match status {
             410 => Self::Gone,
-            429 | 502 | 503 | 504 => Self::Throttled,
+            429 => Self::Throttled,
+            502..=504 if retry_after.is_some() => Self::Throttled,
             _ => Self::Passing,
         }
     }
 }
 
 impl Outcome {
-    /// A refusal with the meaning of [`RefusalKind::of_status`].
+    /// A refusal with the meaning of [`RefusalKind::of`].
     pub fn refused(status: u16, retry_after: Option<Duration>) -> Self {
         Self::Refused {
             status,
             retry_after,
-            meaning: RefusalKind::of_status(status),
+            meaning: RefusalKind::of(status, retry_after),
         }
     }
 
@@ -102,6 +105,21 @@ impl Outcome {
     /// Whether it counts as a failure of the hook. A lost worker does not.
     pub fn is_hook_failure(&self) -> bool {
         !matches!(self, Self::Accepted { .. } | Self::WorkerLost)
+    }
+
+    /// Whether the receiver served the request, although it may have refused it: it answered with
+    /// 2xx, or with a 4xx that speaks of this request alone. It may serve the next one.
+    ///
+    /// 408, 425 and 429 (RFC 9110 §15.5.9, RFC 8470, RFC 6585) speak of the receiver. 409 speaks
+    /// of the event: it was taken before, or another must come first.
+    pub fn is_served(&self) -> bool {
+        match self {
+            Self::Accepted { .. } => true,
+            Self::Refused { status, .. } => {
+                (400..500).contains(status) && !matches!(status, 408 | 425 | 429)
+            }
+            _ => false,
+        }
     }
 
     /// Whether the receiver throttles: the whole hook pauses.

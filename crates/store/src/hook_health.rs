@@ -6,7 +6,7 @@
 use crate::settlement::{DeliverySettlement, requests_of};
 use crate::stored_row::StoredRow;
 use crate::{Disabling, HookPhase, Settlement, Warning};
-use postrider_core::{Health, HealthAction, HookId, Observation, Phase, scrub};
+use postrider_core::{Health, HealthAction, HookId, Observation, Phase, RecentRequests, scrub};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Whether an attempt of any outcome can change this health: a success only ends failures.
@@ -36,6 +36,7 @@ pub(crate) fn health(row: &impl StoredRow) -> sqlx::Result<(HookId, Health)> {
         last_failure_at: row.time_or_null("last_failure_at")?,
         last_error: row.text_or_null("last_error")?,
         succeeded_at: row.time_or_null("succeeded_at")?,
+        recent: RecentRequests::from_stored(row.number("recent_requests")?),
         phase: phase.as_deref().and_then(Phase::from_name),
         not_before: row.time_or_null("not_before")?,
         probes: row.count("probes")?,

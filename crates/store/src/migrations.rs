@@ -2,7 +2,7 @@
 
 /// The number of the newest migration this binary knows. A database whose `oldest_binary` is
 /// higher cannot be used with it.
-pub const SCHEMA_LEVEL: i32 = 1;
+pub const SCHEMA_LEVEL: i32 = 2;
 
 /// One step of the schema, for both databases under the same number and name.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +29,10 @@ macro_rules! migration {
 }
 
 /// All migrations, oldest first.
-pub const MIGRATIONS: &[Migration] = &[migration!(1, "foundation", "0001_foundation.sql")];
+pub const MIGRATIONS: &[Migration] = &[
+    migration!(1, "foundation", "0001_foundation.sql"),
+    migration!(2, "recent_requests", "0002_recent_requests.sql"),
+];
 
 impl Migration {
     /// The tables that a migration of this text creates.

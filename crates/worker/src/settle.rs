@@ -141,7 +141,9 @@ impl Settler {
         for settlement in settlements {
             let of_hook = recorded.entry(settlement.request.hook.id).or_default();
             of_hook.attempts += 1;
-            of_hook.failures += u32::from(settlement.attempt().outcome.is_hook_failure());
+            let outcome = &settlement.attempt().outcome;
+            let unserved = outcome.is_hook_failure() && !outcome.is_served();
+            of_hook.unserved += u32::from(unserved);
         }
         self.admission.recorded(&recorded, &settled.phases);
         self.latest.note(settlements);

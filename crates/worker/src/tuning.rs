@@ -31,9 +31,12 @@ pub(crate) struct AdmissionTuning {
     pub(crate) window_grows_within: Duration,
     /// Slow hooks together hold at most one in this many of the places of the process.
     pub(crate) slow_part: u32,
+    /// One account holds at most one in this many of the places while another waits.
+    pub(crate) account_part: u32,
     /// A hook to which this many requests were started since its last answer is slow …
     pub(crate) slow_after_started: u32,
-    /// … and so is one whose requests in flight have all gone unanswered for this long …
+    /// … and so is one whose requests in flight have all gone unanswered for this long, or
+    /// lately took longer than this to be answered …
     pub(crate) slow_after: Duration,
     /// … or one that has not answered for this long. What it answered then is forgotten.
     pub(crate) trusted_for: Duration,
@@ -57,6 +60,7 @@ impl Default for AdmissionTuning {
             window_max: 2_048,
             window_grows_within: Duration::from_millis(250),
             slow_part: 2,
+            account_part: 2,
             slow_after_started: 4,
             slow_after: Duration::from_secs(1),
             trusted_for: Duration::from_secs(600),

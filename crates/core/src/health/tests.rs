@@ -180,8 +180,90 @@ fn failures_in_a_row_back_the_hook_off_and_a_success_lets_it_ramp_up() {
     // A single failure does not back the hook off again.
     let one = after(&recovered, &[seen(13, 500)]);
     assert_eq!((one.phase, one.fail_count), (Some(Phase::Ramping), 1));
-    let again = after(&one, &vec![seen(14, 500); 4]);
+    // Nine of ten since the success do.
+    let nine = after(&one, &vec![seen(14, 500); 7]);
+    assert_eq!((nine.phase, nine.fail_count), (Some(Phase::Ramping), 8));
+    let again = after(&nine, &[seen(14, 500)]);
     assert_eq!((again.phase, again.probes), (Some(Phase::BackedOff), 0));
+}
+
+/// `count` attempts, one each 10 ms, of which those fail with `status` that `fails` names.
+fn attempts(count: u64, status: u16, fails: impl Fn(u64) -> bool) -> Vec<Observation> {
+    let numbered = (0..count).map(|n| {
+        let moment = at(0) + Duration::from_millis(10 * n);
+        Observation {
+            started_at: moment,
+            at: moment,
+            ..seen(0, if fails(n) { status } else { 200 })
+        }
+    });
+    numbered.collect()
+}
+
+/// A number without a pattern that a test could lean on.
+fn scrambled(n: u64) -> u64 {
+    let mixed = (n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 32
+}
+
+#[test]
+fn a_receiver_that_serves_some_requests_is_not_backed_off() {
+    for (percent, status) in [(5, 500), (20, 503), (50, 500), (50, 502), (80, 408)] {
+        let fails = |n| n > 0 && scrambled(n) % 100 < percent;
+        let mut health = Health::default();
+        let mut backed_off = 0;
+        for attempt in attempts(10_000, status, fails) {
+            let before = health.phase;
+            health = after(&health, &[attempt]);
+            backed_off += u32::from(before.is_none() && health.phase.is_some());
+            health.phase = None;
+        }
+        // Four of five failures come close to nine of ten by chance.
+        let most = if percent < 80 { 0 } else { 200 };
+        assert!(
+            backed_off <= most,
+            "{percent} % of {status}: {backed_off} times"
+        );
+    }
+}
+
+#[test]
+fn refusals_of_single_events_back_no_hook_off_but_count() {
+    for status in [400, 401, 404, 409, 422] {
+        let refused = attempts(1_000, status, |_| true);
+        let (health, action) = Health::default().after(HOOK, &refused, &POLICY);
+        assert_eq!((health.phase, health.fail_count), (None, 1_000), "{status}");
+        assert_eq!(action, HealthAction::Nothing, "the span is not reached");
+    }
+    for status in [408, 425] {
+        let failed = attempts(5, status, |_| true);
+        let phase = after(&Health::default(), &failed).phase;
+        assert_eq!(phase, Some(Phase::BackedOff), "{status}");
+    }
+}
+
+#[test]
+fn a_probe_that_is_served_ends_the_back_off_although_the_event_is_refused() {
+    let refused = after(&backed_off(0), &[seen(2, 404)]);
+    assert_eq!(refused.phase, Some(Phase::Ramping));
+    assert_eq!((refused.fail_count, refused.not_before), (6, None));
+    let mut in_flight = seen(2, 404);
+    in_flight.started_at = at(0);
+    let unchanged = after(&backed_off(0), &[in_flight]);
+    assert_eq!(unchanged.phase, Some(Phase::BackedOff), "it was no probe");
+}
+
+#[test]
+fn a_receiver_that_dies_is_backed_off_however_long_it_half_failed() {
+    let half = after(&Health::default(), &attempts(1_000, 500, |n| n % 2 == 0));
+    assert_eq!(half.phase, None);
+    let dead: Vec<_> = (11..).take(60).map(|second| seen(second, 500)).collect();
+    assert_eq!(after(&half, &dead).phase, Some(Phase::BackedOff));
+    // What it served long ago does not count: five failures are enough.
+    let later: Vec<_> = (700..).take(5).map(|second| seen(second, 500)).collect();
+    let rested = after(&half, &[seen(12, 200)]);
+    assert_eq!(after(&rested, &later[..4]).phase, None);
+    assert_eq!(after(&rested, &later).phase, Some(Phase::BackedOff));
 }
 
 #[test]
@@ -232,12 +314,19 @@ fn a_throttling_receiver_decides_how_long_the_hook_waits() {
         1.0,
         "not one request after the other"
     );
-    for status in [429, 502, 503, 504] {
-        assert_eq!(wait(seen(0, status)), 1.0);
+    assert_eq!(wait(seen(0, 429)), 1.0);
+    for status in [502, 503, 504] {
+        let asks = Observation {
+            outcome: Outcome::refused(status, Some(Duration::from_secs(20))),
+            ..seen(0, status)
+        };
+        assert_eq!(wait(asks), 20.0);
+        let asks_nothing = after(&Health::default(), &[seen(0, status)]);
+        assert_eq!(asks_nothing.phase, None, "{status}");
     }
     let soon = Observation {
         retry_at: Some(at(0) + Duration::from_millis(10)),
-        ..seen(0, 503)
+        ..seen(0, 429)
     };
     assert_eq!(wait(soon), 0.01, "the delivery itself waits no longer");
     let other = after(&Health::default(), &[seen(0, 500)]);
@@ -277,7 +366,7 @@ fn an_attempt_that_ended_earlier_undoes_nothing() {
 proptest! {
     #[test]
     fn splitting_the_attempts_into_batches_changes_nothing(
-        statuses in prop::collection::vec(prop::sample::select(vec![200u16, 500, 503]), 0..40),
+        statuses in prop::collection::vec(prop::sample::select(vec![200u16, 404, 429, 500]), 0..40),
         cut in 0usize..40,
     ) {
         let seen: Vec<_> = statuses.iter().enumerate().map(|(n, s)| seen(n as i64, *s)).collect();
@@ -302,13 +391,22 @@ proptest! {
 
     #[test]
     fn a_hook_that_is_backed_off_has_a_time_and_others_have_none(
-        statuses in prop::collection::vec(prop::sample::select(vec![200u16, 404, 503]), 0..60),
+        statuses in prop::collection::vec(prop::sample::select(vec![200u16, 404, 429, 503]), 0..60),
     ) {
         let seen: Vec<_> = statuses.iter().enumerate().map(|(n, s)| seen(n as i64, *s)).collect();
         let health = after(&Health::default(), &seen);
         let held = health.phase == Some(Phase::BackedOff);
         prop_assert_eq!(health.not_before.is_some(), held);
-        prop_assert!(held || health.fail_count < POLICY.back_off_after);
+    }
+
+    #[test]
+    fn a_hook_that_serves_nothing_is_backed_off_by_as_many_failures_as_the_policy_says(
+        statuses in prop::collection::vec(prop::sample::select(vec![301u16, 408, 500, 503]), 0..20),
+    ) {
+        let seen: Vec<_> = statuses.iter().enumerate().map(|(n, s)| seen(n as i64, *s)).collect();
+        let health = after(&Health::default(), &seen);
+        let held = health.phase == Some(Phase::BackedOff);
+        prop_assert_eq!(held, statuses.len() >= POLICY.back_off_after as usize);
     }
 
     #[test]

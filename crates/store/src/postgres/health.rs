@@ -97,7 +97,7 @@ async fn lock_health(
     let rows = sqlx::query(
         "-- postrider: settle_health_read
         SELECT hook_id, fail_count, first_failure_at, last_failure_at, last_error, succeeded_at,
-               phase, not_before, probes, warned_at
+               recent_requests, phase, not_before, probes, warned_at
         FROM postrider_hook_health WHERE hook_id = ANY($1)
         ORDER BY hook_id FOR UPDATE",
     )
@@ -117,12 +117,12 @@ async fn write_health(connection: &mut PgConnection, changed: &[(HookId, Health)
         SET fail_count = i.fail_count, first_failure_at = i.first_failure_at,
             last_failure_at = i.last_failure_at, last_error = i.last_error,
             succeeded_at = i.succeeded_at, phase = i.phase, not_before = i.not_before,
-            probes = i.probes, warned_at = i.warned_at
+            probes = i.probes, warned_at = i.warned_at, recent_requests = i.recent_requests
         FROM unnest($1::uuid[], $2::integer[], $3::timestamptz[], $4::timestamptz[], $5::text[],
                     $6::timestamptz[], $7::text[], $8::timestamptz[], $9::integer[],
-                    $10::timestamptz[])
+                    $10::timestamptz[], $11::bigint[])
              AS i (hook_id, fail_count, first_failure_at, last_failure_at, last_error,
-                   succeeded_at, phase, not_before, probes, warned_at)
+                   succeeded_at, phase, not_before, probes, warned_at, recent_requests)
         WHERE h.hook_id = i.hook_id",
     )
     .bind(changed.iter().map(|(hook, _)| hook.0).bind_iter()) // $1 hook_id
@@ -135,6 +135,7 @@ async fn write_health(connection: &mut PgConnection, changed: &[(HookId, Health)
     .bind(health().map(|h| h.not_before).bind_iter()) // $8 not_before
     .bind(health().map(|h| count(h.probes)).bind_iter()) // $9 probes
     .bind(health().map(|h| h.warned_at).bind_iter()) // $10 warned_at
+    .bind(health().map(|h| h.recent.to_stored()).bind_iter()) // $11 recent_requests
     .execute(connection)
     .await?;
     Ok(())

@@ -138,7 +138,7 @@ impl HookStatements for PgConnection {
             UPDATE postrider_hook_health
             SET fail_count = 0, first_failure_at = NULL, last_failure_at = NULL, last_error = NULL,
                 not_before = CASE WHEN phase = 'backed_off' THEN $2 END, probes = 0,
-                warned_at = NULL
+                warned_at = NULL, recent_requests = DEFAULT
             WHERE hook_id = $1",
         )
         .bind(id.0)

@@ -57,7 +57,7 @@ async fn read(
     let found = sqlx::query(
         "-- postrider: settle_health_read
         SELECT hook_id, fail_count, first_failure_at, last_failure_at, last_error, succeeded_at,
-            phase, not_before, probes, warned_at
+            recent_requests, phase, not_before, probes, warned_at
         FROM postrider_hook_health
         WHERE hook_id IN (SELECT unhex(value) FROM json_each(?1))",
     )
@@ -73,14 +73,14 @@ async fn write(tx: &mut SqliteConnection, hook: HookId, health: &Health) -> Resu
         "-- postrider: settle_health
         INSERT INTO postrider_hook_health
             (hook_id, fail_count, first_failure_at, last_failure_at, last_error, succeeded_at,
-             phase, not_before, probes, warned_at)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+             phase, not_before, probes, warned_at, recent_requests)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
         ON CONFLICT (hook_id) DO UPDATE
         SET fail_count = excluded.fail_count, first_failure_at = excluded.first_failure_at,
             last_failure_at = excluded.last_failure_at, last_error = excluded.last_error,
             succeeded_at = excluded.succeeded_at, phase = excluded.phase,
             not_before = excluded.not_before, probes = excluded.probes,
-            warned_at = excluded.warned_at",
+            warned_at = excluded.warned_at, recent_requests = excluded.recent_requests",
     )
     .bind(hook.0)
     .bind(health.fail_count)
@@ -92,6 +92,7 @@ async fn write(tx: &mut SqliteConnection, hook: HookId, health: &Health) -> Resu
     .bind(health.not_before.map(micros))
     .bind(health.probes)
     .bind(health.warned_at.map(micros))
+    .bind(health.recent.to_stored())
     .execute(tx)
     .await?;
     Ok(())

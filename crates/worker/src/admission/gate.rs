@@ -25,19 +25,40 @@ pub(super) struct Gate {
     unrecorded: u32,
 }
 
-/// The limit while a hook recovers: it doubles with each round of accepted deliveries.
+/// The limit while a hook recovers. It changes once in a round of as many requests.
 #[derive(Debug)]
 struct Ramp {
     /// Deliveries in flight at most.
     size: u32,
-    /// Deliveries accepted in this round.
-    accepted: u32,
+    /// Requests of this round that have ended, and those of them that were served.
+    ended: u32,
+    served: u32,
 }
 
 const FIRST_ROUND: Ramp = Ramp {
     size: 1,
-    accepted: 0,
+    ended: 0,
+    served: 0,
 };
+
+impl Ramp {
+    /// A request has ended. A round in which more than one of ten was served doubles the limit:
+    /// what backs a hook off again is less. Any other round halves it.
+    fn ended(&mut self, served: bool) {
+        self.ended += 1;
+        self.served += u32::from(served);
+        if self.ended >= self.size {
+            let size = match self.served * 10 > self.ended {
+                true => self.size.saturating_mul(2),
+                false => (self.size / 2).max(1),
+            };
+            *self = Self {
+                size,
+                ..FIRST_ROUND
+            };
+        }
+    }
+}
 
 impl Gate {
     /// The gate of a hook that this worker has just come to own. `per_hook` is the cap of a hook
@@ -149,26 +170,14 @@ impl Gate {
         }
     }
 
-    /// An attempt has ended. While the hook ramps up, each round of accepted deliveries doubles
-    /// its limit, and a failure halves it.
+    /// An attempt has ended.
     pub(super) fn ended(&mut self, end: AttemptEnd) {
         if end == AttemptEnd::Unsent {
             return;
         }
         self.unrecorded += 1;
-        if self.phase != Some(Phase::Ramping) {
-            return;
-        }
-        let Ramp { size, accepted } = &mut self.ramp;
-        if end == AttemptEnd::Accepted {
-            *accepted += 1;
-            if *accepted >= *size {
-                *size = size.saturating_mul(2);
-                *accepted = 0;
-            }
-        } else {
-            *size = (*size / 2).max(1);
-            *accepted = 0;
+        if self.phase == Some(Phase::Ramping) {
+            self.ramp.ended(end == AttemptEnd::Served);
         }
     }
 
@@ -223,7 +232,7 @@ mod tests {
         assert_eq!(gate.capacity(0, 128, seconds(1)), 0);
         assert_eq!(gate.capacity(0, 128, seconds(2)), 1);
         assert_eq!(gate.capacity(1, 128, seconds(2)), 0, "one at a time");
-        gate.ended(AttemptEnd::Refused);
+        gate.ended(AttemptEnd::Failed);
         assert_eq!(
             gate.capacity(0, 128, seconds(2)),
             0,
@@ -252,12 +261,31 @@ mod tests {
             let limit = gate.limit();
             limits.push(limit);
             for _ in 0..limit {
-                gate.ended(AttemptEnd::Accepted);
+                gate.ended(AttemptEnd::Served);
             }
         }
         assert_eq!(limits, [1, 2, 4, 8, 16, 32]);
-        gate.ended(AttemptEnd::Silent);
-        assert_eq!(gate.limit(), 32);
+    }
+
+    #[test]
+    fn a_round_halves_the_limit_only_when_next_to_nothing_was_served() {
+        let after_round = |served: u32| {
+            let mut gate = gate(&hook(Some(Phase::Ramping)));
+            gate.ramp.size = 32;
+            for n in 0..32 {
+                assert_eq!(gate.limit(), 32, "once in a round");
+                gate.ended(match n < served {
+                    true => AttemptEnd::Served,
+                    false => AttemptEnd::Silent,
+                });
+            }
+            gate.limit()
+        };
+        assert_eq!([0, 3].map(after_round), [16, 16]);
+        assert_eq!([4, 16, 32].map(after_round), [64, 64, 64]);
+        let mut gate = gate(&hook(Some(Phase::Ramping)));
+        gate.ended(AttemptEnd::Failed);
+        assert_eq!(gate.limit(), 1, "never less");
     }
 
     #[test]

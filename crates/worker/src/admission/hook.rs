@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 /// The admission of one hook.
 #[derive(Debug)]
 pub(super) struct HookAdmission {
+    /// The account of the hook.
+    pub(super) account: Arc<str>,
     pub(super) waiting: VecDeque<HookRequest>,
     pub(super) in_flight: u32,
     pub(super) turn: Turn,
@@ -54,14 +56,16 @@ pub(super) struct RecentAnswer {
     at: Instant,
     /// Whether the hook was proven then (`record.rs`).
     proven: bool,
+    /// How long its requests held a place: the mean, in which older ones fade.
+    held: Duration,
 }
 
 /// The attempts of one hook that were recorded together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RecordedAttempts {
     pub(crate) attempts: u32,
-    /// How many of them failed.
-    pub(crate) failures: u32,
+    /// How many of them were not served.
+    pub(crate) unserved: u32,
 }
 
 impl RecentAnswer {
@@ -74,6 +78,7 @@ impl RecentAnswer {
 impl HookAdmission {
     /// A hook with nothing queued or in flight; `answered` is its latest answer, if remembered.
     pub(super) fn new(
+        account: Arc<str>,
         per_hook: u32,
         answered: Option<RecentAnswer>,
         now: Instant,
@@ -81,6 +86,7 @@ impl HookAdmission {
     ) -> Self {
         let answered = answered.filter(|answer| answer.is_recent(now, tuning));
         Self {
+            account,
             waiting: VecDeque::new(),
             in_flight: 0,
             turn: Turn::None,
@@ -99,7 +105,8 @@ impl HookAdmission {
 
     /// Resets a hook with nothing queued or in flight. `gate`, `unsendable` and `answered` stay.
     pub(super) fn reset(&mut self, now: Instant, tuning: &AdmissionTuning) {
-        let fresh = Self::new(self.per_hook, self.answered, now, tuning);
+        let account = self.account.clone();
+        let fresh = Self::new(account, self.per_hook, self.answered, now, tuning);
         let (gate, unsendable) = (self.gate.take(), self.unsendable);
         *self = Self {
             gate,
@@ -147,11 +154,23 @@ impl HookAdmission {
         } else if self.started_since_answer + 1 >= tuning.slow_after_started
             || backed_off()
             || !answered_recently()
+            || self.holds_long(tuning)
         {
             self.in_flight + 1
         } else {
             0
         }
+    }
+
+    /// Whether its requests hold a place for long, although it answers.
+    pub(super) fn holds_long(&self, tuning: &AdmissionTuning) -> bool {
+        self.answered
+            .is_some_and(|answer| answer.held > tuning.slow_after)
+    }
+
+    /// Whether nothing is known of the hook, and nothing was started yet.
+    pub(super) fn is_untried(&self) -> bool {
+        self.answered.is_none() && self.started_since_answer == 0
     }
 
     /// For how long the requests in flight have all gone unanswered.
@@ -189,9 +208,11 @@ impl HookAdmission {
             None => self.window_size().saturating_sub(held),
         };
         self.window.offer(left);
-        match self.unsendable {
-            Some(_) => 0,
-            None => left,
+        match (self.unsendable, self.turn) {
+            // A lease would run out in the queue.
+            (Some(_), _) | (_, Turn::Parked) => 0,
+            _ if self.slow => left.min(self.cap().saturating_sub(held)),
+            _ => left,
         }
     }
 
@@ -237,8 +258,14 @@ impl HookAdmission {
         Some(delivery)
     }
 
-    /// An attempt has ended.
-    pub(super) fn ended(&mut self, end: AttemptEnd, now: Instant, tuning: &AdmissionTuning) {
+    /// An attempt has ended, which held a place for as long as `held`.
+    pub(super) fn ended(
+        &mut self,
+        end: AttemptEnd,
+        held: Duration,
+        now: Instant,
+        tuning: &AdmissionTuning,
+    ) {
         // The window is measured by the cap that held until now.
         let cap = self.cap();
         if let Some(gate) = &mut self.gate {
@@ -247,15 +274,17 @@ impl HookAdmission {
         self.in_flight -= 1;
         self.moved_at = now;
         self.record.ended(end);
-        match end {
-            AttemptEnd::Accepted => self.window.accepted(self.held(), cap, now, tuning),
-            _ => self.window.fall_back(),
+        match self.record.is_proven() && end != AttemptEnd::Throttled {
+            true => self.window.ended(self.held(), cap, now, tuning),
+            false => self.window.fall_back(),
         }
         if end.is_answer() {
             self.started_since_answer = 0;
+            let before = self.answered.map_or(held, |answer| answer.held);
             self.answered = Some(RecentAnswer {
                 at: now,
                 proven: self.record.is_proven(),
+                held: (before * 3 + held) / 4,
             });
         }
     }
@@ -279,7 +308,7 @@ impl HookAdmission {
                 self.outdated_before = self.outdated_before.max(version);
             }
         }
-        self.record.recorded(recorded.failures);
+        self.record.recorded(recorded.unserved);
     }
 
     /// This worker owns the hook in this version, by this gate.

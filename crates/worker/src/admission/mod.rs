@@ -10,22 +10,24 @@
 //!
 //! | limiter | bounds | for | where | why | measured by |
 //! | --- | --- | --- | --- | --- | --- |
-//! | turns | who is next | all hooks | `state.rs` | a hook with a long queue does not delay others | `isolation` |
+//! | turns | who is next: accounts in turn, then their hooks | all hooks | `accounts.rs` | a hook with a long queue, or an account with many hooks, does not delay others | `isolation` |
+//! | account share | requests in flight of one account, while another waits: half of all places | an account | `state.rs` | one tenant does not take all places | `isolation` |
 //! | cap | requests in flight: `worker.per_hook`, or the hook's own limit | a hook | `hook.rs`, `gate.rs` | one receiver does not take all places | `isolation` |
 //! | gate | leases and requests in flight: one probe, a ramp, tokens of a rate | a gated hook, by its owner | `gate.rs` | a hook recovers without a storm, in all workers together | `tests/it/back_off.rs`, `rate.rs` |
-//! | recent record | requests in flight of a hook that is unproven, or whose failures are unrecorded | a hook | `record.rs` | a dead receiver costs a few requests, not its whole cap | `tests/it/back_off.rs` |
+//! | recent record | requests in flight of a hook that is unproven, or whose failures are unrecorded | a hook | `record.rs` | a dead receiver costs a few requests, not its whole cap | `tests/it/back_off.rs`, `sick` |
 //! | outdated hook | requests of a hook that was just backed off | a hook | `hook.rs` | nothing more goes to it until what is queued is given back | `tests/it/back_off.rs` |
-//! | slow share | requests in flight to slow hooks: half of all places | all slow hooks | `state.rs` | receivers that hang leave places to others | `isolation` |
+//! | slow share | requests in flight to slow hooks: half of all places, the account with the fewest first | all slow hooks | `state.rs` | receivers that hang or are slow leave places to others | `isolation` |
 //! | concurrency limit | requests in flight that occupy a processor | all hooks that answer quickly | `concurrency_limit.rs` | more in flight than the processors serve is slower | `throughput` |
-//! | window | leases: twice the cap, more for a hook that takes them quickly | a hook | `window.rs` | quick hooks are fed in large batches, slow ones waste no leases | `throughput`, `isolation` |
+//! | window | leases: twice the cap, more for a hook that takes them quickly, none ahead for a slow one | a hook | `window.rs` | quick hooks are fed in large batches, slow ones waste no leases | `throughput`, `isolation` |
 //! | queue | leases: deliveries and bytes queued | all hooks | `state.rs` | memory | none |
 //! | low water | when to lease more: half of the windows of the hooks that move | all hooks | `state.rs` | senders do not run dry, batches stay large | `throughput`, `steady` |
 //!
 //! A hook is *slow* if its last answer is long ago or unknown, if it has left several requests in
-//! a row, or all of them for a second, unanswered, or if it is backed off. It stays slow until it
-//! answers. Requests to a hook that has answered nothing for a moment *wait remotely*: they
+//! a row, or all of them for a second, unanswered, if its answers take longer than a second, or if it
+//! is backed off. It stays slow until it answers quickly. Requests to a hook that has answered nothing for a moment *wait remotely*: they
 //! occupy places, and no processor. Every number is in [`crate::tuning`].
 
+mod accounts;
 mod attempt_end;
 mod blocked;
 mod concurrency_limit;
@@ -131,9 +133,17 @@ impl Admission {
         }
     }
 
-    /// An attempt for `hook` has ended.
-    pub(crate) fn ended(&self, hook: HookId, end: AttemptEnd) {
-        self.update(|state, now| state.ended(hook, end, now));
+    /// The time by the clock of this queue.
+    pub(crate) fn now(&self) -> Instant {
+        self.clock.instant()
+    }
+
+    /// An attempt for `hook` that began at `began` has ended.
+    pub(crate) fn ended(&self, hook: HookId, end: AttemptEnd, began: Instant) {
+        self.update(|state, now| {
+            let held = now.saturating_duration_since(began);
+            state.ended(hook, end, held, now);
+        });
     }
 
     /// Attempts of these hooks were recorded; `phases` says which of them are held back now, or

@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use postrider_core::{HookStatus, Phase, TestMonotonicClock};
 use postrider_store::OwnershipAnswer;
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -48,8 +48,8 @@ enum Change {
 fn step() -> impl Strategy<Value = Step> {
     let hook = 0..HOOKS;
     let end = prop_oneof![
-        5 => Just(AttemptEnd::Accepted),
-        2 => Just(AttemptEnd::Refused),
+        5 => Just(AttemptEnd::Served),
+        2 => Just(AttemptEnd::Failed),
         1 => Just(AttemptEnd::Throttled),
         2 => Just(AttemptEnd::Silent),
         1 => Just(AttemptEnd::Unsent),
@@ -84,8 +84,8 @@ struct Model {
     /// The hooks in the database, each event of theirs a version.
     hooks: BTreeMap<HookId, Hook>,
     version: i64,
-    /// Requests in flight.
-    in_flight: BTreeMap<HookId, u32>,
+    /// When the requests in flight began, the oldest first.
+    in_flight: BTreeMap<HookId, VecDeque<Instant>>,
     /// What has ended and is not recorded.
     ended: HashMap<HookId, RecordedAttempts>,
     /// Deliveries queued.
@@ -101,7 +101,11 @@ impl Model {
         let clock = Arc::new(TestMonotonicClock::default());
         let mut tuning = Tuning::default();
         tuning.concurrency.least_per_core = u32::MAX;
-        let hooks = (0..HOOKS).map(|n| (id(n), testing::hook(id(n), "http://127.0.0.1:1/")));
+        let hooks = (0..HOOKS).map(|n| {
+            let mut hook = testing::hook(id(n), "http://127.0.0.1:1/");
+            hook.account = format!("account {}", n % 2);
+            (hook.id, hook)
+        });
         Self {
             admission: Admission::new(
                 PER_HOOK,
@@ -139,7 +143,8 @@ impl Model {
         self.admission.refresh();
         let (queued, in_flight) = self.admission.counts();
         assert_eq!(queued, self.queued.values().sum::<u32>(), "queued");
-        assert_eq!(in_flight, self.in_flight.values().sum::<u32>(), "in flight");
+        let expected: usize = self.in_flight.values().map(VecDeque::len).sum();
+        assert_eq!(in_flight as usize, expected, "in flight");
     }
 
     fn lease(&mut self, hook: HookId, count: u32) {
@@ -163,19 +168,20 @@ impl Model {
         }
         let hook = self.admission.try_next()?.hook.id;
         *self.queued.entry(hook).or_default() -= 1;
-        *self.in_flight.entry(hook).or_default() += 1;
+        let began = self.admission.now();
+        self.in_flight.entry(hook).or_default().push_back(began);
         Some(hook)
     }
 
     fn end(&mut self, hook: HookId, end: AttemptEnd) {
-        let Some(in_flight) = self.in_flight.get_mut(&hook).filter(|count| **count > 0) else {
+        let in_flight = self.in_flight.get_mut(&hook);
+        let Some(began) = in_flight.and_then(VecDeque::pop_front) else {
             return;
         };
-        *in_flight -= 1;
-        self.admission.ended(hook, end);
+        self.admission.ended(hook, end, began);
         let recorded = self.ended.entry(hook).or_default();
         recorded.attempts += u32::from(end != AttemptEnd::Unsent);
-        recorded.failures += u32::from(!matches!(end, AttemptEnd::Unsent | AttemptEnd::Accepted));
+        recorded.unserved += u32::from(!matches!(end, AttemptEnd::Unsent | AttemptEnd::Served));
     }
 
     /// A hook that fails as often as that is backed off; one whose probe is accepted ramps up.
@@ -184,7 +190,7 @@ impl Model {
         let mut phases = Vec::new();
         for (hook, recorded) in &recorded {
             let before = self.hooks[hook].phase;
-            let after = match recorded.failures {
+            let after = match recorded.unserved {
                 0 if before == Some(Phase::BackedOff) => Some(Phase::Ramping),
                 failures if failures >= BACK_OFF_AFTER => Some(Phase::BackedOff),
                 _ => before,
@@ -251,10 +257,11 @@ impl Model {
 
     /// Everything in flight is accepted and recorded.
     fn end_all(&mut self) {
-        let in_flight: Vec<_> = self.in_flight.iter().map(|(id, n)| (*id, *n)).collect();
+        let in_flight = self.in_flight.iter();
+        let in_flight: Vec<_> = in_flight.map(|(id, began)| (*id, began.len())).collect();
         for (hook, count) in in_flight {
             for _ in 0..count {
-                self.end(hook, AttemptEnd::Accepted);
+                self.end(hook, AttemptEnd::Served);
             }
         }
         self.record();
@@ -315,11 +322,11 @@ proptest! {
             model.take(Step::Lease(0, 1));
             model.take(Step::Start(PLACES));
             let silent = model.in_flight.iter().filter(|(id, _)| **id != answering);
-            let silent: u32 = silent.map(|(_, count)| count).sum();
-            prop_assert!(silent <= PLACES / 2, "{silent} places for hooks that never answer");
-            prop_assert!(model.in_flight[&answering] > 0, "the hook that answers starves");
-            while model.in_flight[&answering] > 0 {
-                model.take(Step::End(0, AttemptEnd::Accepted));
+            let silent: usize = silent.map(|(_, began)| began.len()).sum();
+            prop_assert!(silent <= PLACES as usize / 2, "{silent} places for hooks that never answer");
+            prop_assert!(!model.in_flight[&answering].is_empty(), "the hook that answers starves");
+            while !model.in_flight[&answering].is_empty() {
+                model.take(Step::End(0, AttemptEnd::Served));
             }
             model.take(Step::Record);
             model.take(Step::Advance(ms));

@@ -1,29 +1,32 @@
 //! How the recent record of a hook limits what may be started for it.
 //!
-//! A hook that refuses everything must cost as few requests as it takes to back it off, in each
-//! worker, and not its whole cap. So a hook is *proven* when it accepts a delivery, and
-//! unproven again when it fails as often in a row as backs it off. While unproven it has no more
-//! in flight than that number. A failure keeps its place until it is recorded, because it may be
-//! the one that backs the hook off. When as many in a row are unrecorded as back it off, nothing
-//! starts until they are recorded. From then on the gate of the hook decides.
+//! A receiver that is down must cost as few requests as it takes to back its hook off, in each
+//! worker, and not the whole cap. So a hook is *proven* when it serves a request, and unproven again
+//! when its latest requests show an outage ([`RecentRequests::shows_an_outage`], the rule by which
+//! the store backs hooks off). While unproven it has no more in flight than the failures that back it
+//! off, and when as many are unrecorded nothing starts until they are recorded. From then on the gate
+//! of the hook decides.
 //!
-//! In admission, only this file judges a hook by its failures in a row. A rule by its share of
-//! failures would replace this file and nothing else.
+//! A failure keeps its place until it is recorded or the next request is served. So no more than the
+//! cap of a hook is in flight or failed in a row without a record, also when a receiver with a long
+//! good record dies. A receiver that fails sometimes gives the places back at once.
 
 use super::attempt_end::AttemptEnd;
 use super::blocked::Blocked;
+use postrider_core::RecentRequests;
 use std::time::Instant;
 
 /// The recent record of one hook in this process.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RecentRecord {
-    /// The failures in a row that back the hook off; at least 1.
+    /// The failures that back the hook off; at least 1.
     back_off_after: u32,
-    /// The hook accepted a delivery, and has not failed `back_off_after` times in a row since.
+    recent: RecentRequests,
+    /// The hook served a request, and its latest requests have not shown an outage since.
     proven: bool,
-    /// Attempts that failed since the last one that was accepted.
+    /// Requests that were not served since the last one that was.
     failed_in_a_row: u32,
-    /// Attempts that failed and are not recorded yet.
+    /// Requests that were not served and are not recorded yet.
     unrecorded: u32,
     /// The receiver throttles us, which is not recorded yet.
     throttled: bool,
@@ -34,6 +37,7 @@ impl RecentRecord {
     pub(super) fn new(proven: bool) -> Self {
         Self {
             back_off_after: u32::MAX,
+            recent: RecentRequests::default(),
             proven,
             failed_in_a_row: 0,
             unrecorded: 0,
@@ -41,7 +45,7 @@ impl RecentRecord {
         }
     }
 
-    /// Sets the failures in a row that back the hook off.
+    /// Sets the failures that back the hook off.
     pub(super) fn back_off_after(&mut self, failures: u32) {
         self.back_off_after = failures;
     }
@@ -55,16 +59,24 @@ impl RecentRecord {
         self.unrecorded == 0
     }
 
+    /// Whether the latest requests show an outage, by as many failures as back the hook off.
+    fn shows_an_outage(&self) -> bool {
+        self.failed_in_a_row >= self.back_off_after
+            && self.recent.shows_an_outage(self.back_off_after)
+    }
+
     /// An attempt has ended.
     pub(super) fn ended(&mut self, end: AttemptEnd) {
         match end {
-            AttemptEnd::Accepted => {
+            AttemptEnd::Served => {
                 self.failed_in_a_row = 0;
                 self.proven = true;
+                self.recent.record(true);
             }
-            AttemptEnd::Refused | AttemptEnd::Silent | AttemptEnd::Throttled => {
+            AttemptEnd::Failed | AttemptEnd::Silent | AttemptEnd::Throttled => {
                 self.failed_in_a_row = self.failed_in_a_row.saturating_add(1);
-                self.proven &= self.failed_in_a_row < self.back_off_after;
+                self.recent.record(false);
+                self.proven &= !self.shows_an_outage();
                 self.unrecorded += 1;
                 self.throttled |= end == AttemptEnd::Throttled;
             }
@@ -72,9 +84,9 @@ impl RecentRecord {
         }
     }
 
-    /// This many failures were recorded.
-    pub(super) fn recorded(&mut self, failures: u32) {
-        self.unrecorded = self.unrecorded.saturating_sub(failures);
+    /// This many requests that were not served were recorded.
+    pub(super) fn recorded(&mut self, unserved: u32) {
+        self.unrecorded = self.unrecorded.saturating_sub(unserved);
         self.throttled = false;
     }
 
@@ -91,9 +103,9 @@ impl RecentRecord {
         if self.throttled {
             return Err(Blocked::Throttled);
         }
-        // Those before the last success are no reason to stop.
+        // Those before the last one that was served are no reason to stop.
         let failing = self.failed_in_a_row.min(self.unrecorded);
-        if failing >= self.back_off_after {
+        if failing >= self.back_off_after && self.shows_an_outage() {
             return Err(Blocked::FailuresUnrecorded);
         }
         let taken = in_flight + failing;
@@ -125,36 +137,61 @@ mod tests {
 
     #[test]
     fn the_record_of_a_hook_limits_what_may_start() {
-        use AttemptEnd::{Accepted, Refused, Silent, Throttled, Unsent};
+        use AttemptEnd::{Failed, Served, Silent, Throttled, Unsent};
         let now = monotonic_now();
         let unproven = |until| Err(Blocked::Unproven { until });
-        let table: [(&[AttemptEnd], u32, Result<(), Blocked>); 14] = [
+        let table: [(&[AttemptEnd], u32, Result<(), Blocked>); 15] = [
             (&[], 2, Ok(())),
             (&[], 3, unproven(Some(now))),
             (&[Unsent], 3, unproven(Some(now))),
-            (&[Refused], 1, Ok(())),
-            (&[Refused], 2, unproven(None)),
-            (&[Silent, Refused], 0, Ok(())),
+            (&[Failed], 1, Ok(())),
+            (&[Failed], 2, unproven(None)),
+            (&[Silent, Failed], 0, Ok(())),
             (
-                &[Silent, Refused, Silent],
+                &[Silent, Failed, Silent],
                 0,
                 Err(Blocked::FailuresUnrecorded),
             ),
             (&[Throttled], 0, Err(Blocked::Throttled)),
-            (&[Accepted], 9, Ok(())),
-            (&[Accepted], 10, Err(Blocked::HookCap)),
-            (&[Accepted, Refused], 8, Ok(())),
-            (&[Accepted, Refused], 9, Err(Blocked::HookCap)),
-            (&[Refused, Refused, Accepted], 9, Ok(())),
-            (
-                &[Accepted, Silent, Silent, Silent],
-                0,
-                Err(Blocked::FailuresUnrecorded),
-            ),
+            (&[Served], 9, Ok(())),
+            (&[Served], 10, Err(Blocked::HookCap)),
+            (&[Served, Failed], 8, Ok(())),
+            (&[Served, Failed], 9, Err(Blocked::HookCap)),
+            (&[Failed, Failed, Served], 9, Ok(())),
+            (&[Served, Silent, Silent, Silent], 6, Ok(())),
+            (&[Served, Silent, Silent, Silent], 7, Err(Blocked::HookCap)),
         ];
         for (ends, in_flight, expected) in table {
             let answer = record(ends).may_start(in_flight, 10, now, now);
             assert_eq!(answer, expected, "{ends:?}, {in_flight} in flight");
+        }
+    }
+
+    #[test]
+    fn a_hook_that_dies_is_unproven_when_nine_of_ten_were_not_served() {
+        let now = monotonic_now();
+        let mut record = record(&[AttemptEnd::Served; 2]);
+        for failure in 1..=18 {
+            assert!(record.is_proven(), "before failure {failure}");
+            record.ended(AttemptEnd::Silent);
+            record.recorded(1);
+        }
+        assert!(!record.is_proven());
+        assert_eq!(record.may_start(2, 64, now, now), Ok(()));
+        let unproven = Err(Blocked::Unproven { until: None });
+        assert_eq!(record.may_start(3, 64, now, now), unproven);
+    }
+
+    #[test]
+    fn every_second_failure_costs_no_place() {
+        let now = monotonic_now();
+        let mut record = record(&[AttemptEnd::Served]);
+        for n in 0..1_000 {
+            record.ended(match n % 2 {
+                0 => AttemptEnd::Failed,
+                _ => AttemptEnd::Served,
+            });
+            assert_eq!(record.may_start(62, 64, now, now), Ok(()), "{n}");
         }
     }
 

@@ -10,6 +10,7 @@ mod invariants;
 #[cfg(test)]
 mod sums;
 
+use super::accounts::{Places, Turns};
 use super::attempt_end::AttemptEnd;
 use super::blocked::Blocked;
 use super::concurrency_limit::ConcurrencyLimit;
@@ -17,8 +18,8 @@ use super::hook::{HookAdmission, RecentAnswer, RecordedAttempts, Turn};
 use crate::tuning::Tuning;
 use postrider_core::{Hook, HookId, Timestamp};
 use postrider_store::{HookCache, HookPhase, HookRequest};
-use std::collections::{HashMap, VecDeque};
-use std::time::Instant;
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
 #[cfg(test)]
 pub(super) use sums::Sums;
 
@@ -30,6 +31,8 @@ pub(super) struct AdmissionState {
     per_hook: u32,
     /// Places that slow hooks may hold together.
     slow_max: u32,
+    /// Places that one account may hold while another waits.
+    account_max: u32,
     limit: ConcurrencyLimit,
     /// Hooks with deliveries queued or in flight, and hooks that are owned or cannot be sent to.
     hooks: HashMap<HookId, HookAdmission>,
@@ -38,9 +41,11 @@ pub(super) struct AdmissionState {
     /// When the answers that are not recent were last dropped from `remembered`.
     dropped_at: Option<Instant>,
     /// Hooks that may start a delivery, in their order, each once.
-    turns: VecDeque<HookId>,
+    turns: Turns,
     /// Hooks that are blocked by the slow share, each once.
-    parked: VecDeque<HookId>,
+    parked: Turns,
+    /// The places that each account holds.
+    places: Places,
     closed: bool,
     queued: u32,
     queued_bytes: usize,
@@ -72,13 +77,15 @@ impl AdmissionState {
         Self {
             per_hook,
             slow_max: (places / tuning.admission.slow_part).max(per_hook),
+            account_max: (places / tuning.admission.account_part).max(1),
             limit: ConcurrencyLimit::new(places, tuning.concurrency),
             tuning,
             hooks: HashMap::new(),
             remembered: HashMap::new(),
             dropped_at: None,
-            turns: VecDeque::new(),
-            parked: VecDeque::new(),
+            turns: Turns::default(),
+            parked: Turns::default(),
+            places: Places::default(),
             closed: false,
             queued: 0,
             queued_bytes: 0,
@@ -109,9 +116,10 @@ impl AdmissionState {
         }
     }
 
-    /// Starts the next delivery in turn over the hooks; `None` when none may start.
+    /// Starts the next delivery, in turn over the accounts and then their hooks; `None` when none
+    /// may start. An account that holds its share of all places waits while another has a turn.
     pub(super) fn start_next(&mut self, now: Instant) -> Option<HookRequest> {
-        while let Some(id) = self.turns.pop_front() {
+        while let Some(id) = self.next_turn() {
             match self.may_start(id, now) {
                 Ok(()) => {
                     self.turn_of(id, Turn::None);
@@ -120,18 +128,24 @@ impl AdmissionState {
                     }
                 }
                 Err(Blocked::ConcurrencyLimit) => {
-                    self.turns.push_front(id);
+                    if let Some(hook) = self.hooks.get(&id) {
+                        self.turns.put_back(&hook.account, id);
+                    }
                     return None;
                 }
-                Err(Blocked::SlowShare) => {
-                    self.turn_of(id, Turn::Parked);
-                    self.parked.push_back(id);
-                }
+                Err(Blocked::SlowShare) => self.park(id),
                 // What ends the block gives the hook its next turn.
                 Err(_) => self.turn_of(id, Turn::None),
             }
         }
         None
+    }
+
+    /// The hook whose turn is next.
+    fn next_turn(&mut self) -> Option<HookId> {
+        let (places, most) = (&self.places, self.account_max);
+        self.turns
+            .pop(|account| places.of(account).in_flight < most)
     }
 
     /// Starts a delivery of a hook that may, and gives the hook its next turn.
@@ -141,6 +155,10 @@ impl AdmissionState {
         let delivery = hook.start(now)?;
         hook.slow = places > 0;
         self.slow += places;
+        self.places.change(&hook.account, |held| {
+            held.in_flight += 1;
+            held.slow += places;
+        });
         self.queued -= 1;
         self.queued_bytes -= delivery.payload_bytes();
         self.in_flight += 1;
@@ -151,6 +169,18 @@ impl AdmissionState {
         );
         self.give_turn(id, now);
         Some(delivery)
+    }
+
+    /// Sets a hook aside until slow hooks hold fewer places. One to which nothing was started yet
+    /// is the first of its account: it may be quick.
+    fn park(&mut self, id: HookId) {
+        if let Some(hook) = self.hooks.get_mut(&id) {
+            hook.turn = Turn::Parked;
+            match hook.is_untried() {
+                true => self.parked.push_first(&hook.account, id),
+                false => self.parked.push(&hook.account, id),
+            }
+        }
     }
 
     /// Whether as much is in flight as the processors can serve.
@@ -190,7 +220,7 @@ impl AdmissionState {
             && hook.may_start(now, &self.tuning.admission).is_ok()
         {
             hook.turn = Turn::Next;
-            self.turns.push_back(id);
+            self.turns.push(&hook.account, id);
         }
     }
 
@@ -219,18 +249,28 @@ impl AdmissionState {
     }
 
     /// The admission of a hook, made anew if nothing of it is here.
-    fn hook(&mut self, id: HookId, now: Instant) -> &mut HookAdmission {
-        self.hooks.entry(id).or_insert_with(|| {
-            let answered = self.remembered.remove(&id);
-            HookAdmission::new(self.per_hook, answered, now, &self.tuning.admission)
+    fn hook(&mut self, hook: &Hook, now: Instant) -> &mut HookAdmission {
+        self.hooks.entry(hook.id).or_insert_with(|| {
+            let answered = self.remembered.remove(&hook.id);
+            let account = hook.account.as_str().into();
+            HookAdmission::new(
+                account,
+                self.per_hook,
+                answered,
+                now,
+                &self.tuning.admission,
+            )
         })
     }
 
-    /// Gives turns to as many parked hooks as there are places free for slow ones.
+    /// Gives turns to as many parked hooks as there are places free for slow ones, those of the
+    /// accounts with the fewest first.
     fn unpark(&mut self, now: Instant) {
-        let free = self.slow_max.saturating_sub(self.slow) as usize;
-        let unparked: Vec<_> = self.parked.drain(..free.min(self.parked.len())).collect();
-        for hook in unparked {
+        for _ in self.slow..self.slow_max {
+            let places = &self.places;
+            let Some(hook) = self.parked.pop_lowest(|account| places.of(account).slow) else {
+                return;
+            };
             self.turn_of(hook, Turn::None);
             self.give_turn(hook, now);
         }
@@ -243,31 +283,40 @@ impl AdmissionState {
         let id = delivery.hook.id;
         self.queued += 1;
         self.queued_bytes += delivery.payload_bytes();
-        self.hook(id, now).push(delivery, back_off_after, now);
+        let hook = delivery.hook.clone();
+        self.hook(&hook, now).push(delivery, back_off_after, now);
         self.give_turn(id, now);
     }
 
-    /// An attempt for `hook` has ended.
-    pub(super) fn ended(&mut self, id: HookId, end: AttemptEnd, now: Instant) {
+    /// An attempt for `hook` has ended, which held a place for as long as `held`.
+    pub(super) fn ended(&mut self, id: HookId, end: AttemptEnd, held: Duration, now: Instant) {
         let Some(hook) = self.hooks.get_mut(&id) else {
             return;
         };
-        hook.ended(end, now, &self.tuning.admission);
-        self.in_flight -= 1;
+        hook.ended(end, held, now, &self.tuning.admission);
+        let answered_quickly = end.is_answer() && !hook.holds_long(&self.tuning.admission);
+        let mut slow = 0;
         if hook.slow {
-            self.slow -= 1;
-            // A hook that answers is no longer slow: its requests leave the slow share.
-            if end.is_answer() || hook.in_flight == 0 {
+            slow = 1;
+            // A hook that answers quickly is no longer slow: its requests leave the slow share.
+            if answered_quickly || hook.in_flight == 0 {
                 hook.slow = false;
-                self.slow -= hook.in_flight;
+                slow += hook.in_flight;
             }
         }
-        if end.is_answer() && hook.turn == Turn::Parked {
+        self.in_flight -= 1;
+        self.slow -= slow;
+        self.places.change(&hook.account, |held| {
+            held.in_flight -= 1;
+            held.slow -= slow;
+        });
+        if answered_quickly && hook.turn == Turn::Parked {
             hook.turn = Turn::None;
-            self.parked.retain(|parked| *parked != id);
+            self.parked.retain(|parked| parked != id);
         }
-        self.give_turn_or_forget(id, now);
+        // Who waits for the place comes before the hook that had it.
         self.unpark(now);
+        self.give_turn_or_forget(id, now);
     }
 
     /// Attempts of `hook` were recorded; `phase` is its phase now, if it is held back or was.
@@ -291,14 +340,14 @@ impl AdmissionState {
         for (id, hook) in &mut self.hooks {
             if hook.turn == Turn::None && hook.may_start(now, tuning).is_ok() {
                 hook.turn = Turn::Next;
-                self.turns.push_back(*id);
+                self.turns.push(&hook.account, *id);
             }
         }
     }
 
     /// This worker cannot send to the hook as it is in this version.
     pub(super) fn shut_out(&mut self, hook: &Hook, now: Instant) {
-        self.hook(hook.id, now).shut_out(hook.version);
+        self.hook(hook, now).shut_out(hook.version);
     }
 
     /// Takes over the hooks as they are in the hook cache.
@@ -325,7 +374,7 @@ impl AdmissionState {
             self.forget(id, now);
         }
         let hooks = &self.hooks;
-        let is = |id: &HookId, turn| hooks.get(id).is_some_and(|hook| hook.turn == turn);
+        let is = |id, turn| hooks.get(&id).is_some_and(|hook| hook.turn == turn);
         self.turns.retain(|id| is(id, Turn::Next));
         self.parked.retain(|id| is(id, Turn::Parked));
         // A cap may have grown.

@@ -1,3 +1,5 @@
+mod shares;
+
 use super::state::Sums;
 use super::*;
 use crate::testing::{self, backing_off_after, leased_for, now};
@@ -39,6 +41,11 @@ impl TestAdmission {
         }
     }
 
+    /// An attempt that took no time has ended.
+    fn ended(&self, hook: HookId, end: AttemptEnd) {
+        self.admission.ended(hook, end, self.clock.instant());
+    }
+
     fn advance(&self, ms: u64) {
         self.clock.advance(Duration::from_millis(ms));
     }
@@ -73,10 +80,10 @@ impl Deref for TestAdmission {
 }
 
 /// The hook shows that it accepts deliveries.
-fn accept_one(admission: &Admission, hook: HookId) {
+fn accept_one(admission: &TestAdmission, hook: HookId) {
     admission.push(vec![leased_for(hook)]);
     assert!(admission.try_next().is_some());
-    admission.ended(hook, AttemptEnd::Accepted);
+    admission.ended(hook, AttemptEnd::Served);
 }
 
 #[test]
@@ -101,16 +108,18 @@ fn a_hook_that_has_shown_nothing_starts_no_more_than_what_backs_it_off() {
     let admission = TestAdmission::new(64, 256, 5);
     admission.fill(hook(1), 64);
     assert_eq!(admission.start().len(), 5);
-    admission.ended(hook(1), AttemptEnd::Accepted);
+    admission.ended(hook(1), AttemptEnd::Served);
     assert_eq!(admission.start().len(), 59, "it accepts deliveries");
-    for _ in 0..5 {
-        admission.ended(hook(1), AttemptEnd::Refused);
-    }
-    admission.fill(hook(1), 1);
-    assert_eq!(
-        admission.may_start(hook(1)),
-        Err(Blocked::FailuresUnrecorded)
-    );
+    admission.fill(hook(1), 2);
+    assert_eq!(admission.start().len(), 1, "its cap");
+    let fail = |count| {
+        for _ in 0..count {
+            admission.ended(hook(1), AttemptEnd::Failed);
+        }
+        admission.may_start(hook(1))
+    };
+    assert_eq!(fail(8), Err(Blocked::HookCap), "failures keep their places");
+    assert_eq!(fail(1), Err(Blocked::FailuresUnrecorded), "nine of ten");
 }
 
 #[test]
@@ -120,13 +129,13 @@ fn what_a_hook_has_shown_is_remembered_for_a_while() {
     admission.fill(hook(1), 64);
     assert_eq!(admission.start().len(), 64);
     for _ in 0..64 {
-        admission.ended(hook(1), AttemptEnd::Accepted);
+        admission.ended(hook(1), AttemptEnd::Served);
     }
     assert_eq!(admission.sums().hooks, 0, "only its answer is remembered");
     admission.fill(hook(1), 64);
     assert_eq!(admission.start().len(), 64);
     for _ in 0..64 {
-        admission.ended(hook(1), AttemptEnd::Accepted);
+        admission.ended(hook(1), AttemptEnd::Served);
     }
     admission.advance(600_001);
     admission.fill(hook(1), 64);
@@ -141,7 +150,7 @@ fn hooks_take_turns_and_keep_their_cap() {
     assert_eq!(admission.start(), [hook(1), hook(2), hook(1), hook(2)]);
     assert_eq!(admission.may_start(hook(1)), Err(Blocked::HookCap));
     assert_eq!(admission.may_start(hook(2)), Err(Blocked::NothingQueued));
-    admission.ended(hook(1), AttemptEnd::Accepted);
+    admission.ended(hook(1), AttemptEnd::Served);
     assert_eq!(admission.start(), [hook(1)]);
     assert_eq!(admission.counts(), (2, 4));
 }
@@ -155,19 +164,22 @@ fn a_full_hook_has_no_capacity_and_leaves_the_others_theirs() {
 }
 
 #[test]
-fn a_window_doubles_when_half_of_a_full_one_is_gone_and_falls_back_on_a_failure() {
+fn a_window_doubles_when_half_of_a_full_one_is_gone_and_falls_back_when_throttled() {
     let admission = TestAdmission::new(1, 256, 5);
     let fill = |count| admission.fill(hook(1), count);
     fill(1);
     assert!(admission.try_next().is_some());
-    admission.ended(hook(1), AttemptEnd::Accepted);
+    admission.ended(hook(1), AttemptEnd::Served);
     assert_eq!(admission.left(hook(1)), 2, "it was not full");
     fill(2);
     assert!(admission.try_next().is_some());
-    admission.ended(hook(1), AttemptEnd::Accepted);
+    admission.ended(hook(1), AttemptEnd::Served);
     assert_eq!(admission.left(hook(1)), 3);
-    assert!(admission.try_next().is_some());
-    admission.ended(hook(1), AttemptEnd::Refused);
+    fill(1);
+    fail(&admission, 1, AttemptEnd::Failed);
+    assert_eq!(admission.left(hook(1)), 3, "one failure is no outage");
+    admission.recorded(&failures(1), &[]);
+    fail(&admission, 1, AttemptEnd::Throttled);
     assert_eq!(admission.left(hook(1)), 2);
 }
 
@@ -177,7 +189,7 @@ fn a_window_that_is_emptied_slowly_does_not_grow() {
     admission.fill(hook(1), 2);
     assert!(admission.try_next().is_some());
     admission.advance(251);
-    admission.ended(hook(1), AttemptEnd::Accepted);
+    admission.ended(hook(1), AttemptEnd::Served);
     assert_eq!(admission.left(hook(1)), 1);
 }
 
@@ -189,7 +201,7 @@ fn a_hook_that_answers_nothing_earns_no_window_and_delays_no_other() {
         admission.try_next();
     }
     assert_eq!(admission.left(hook(1)), 0);
-    assert_eq!(admission.counts(), (2, 2));
+    assert_eq!(admission.counts(), (0, 2), "nothing is leased ahead");
     // What others queue counts: a stalled hook's does not.
     admission.fill(hook(1), 6);
     admission.fill(hook(2), 2);
@@ -198,7 +210,7 @@ fn a_hook_that_answers_nothing_earns_no_window_and_delays_no_other() {
     assert!(!admission.is_low(), "more than half of both windows");
     admission.advance(101);
     assert_eq!(admission.left(hook(2)), 2);
-    assert_eq!(admission.sums().stalled, 8);
+    assert_eq!(admission.sums().stalled, 6);
     assert!(admission.is_low(), "only what hook 2 has queued counts");
 }
 
@@ -224,8 +236,8 @@ fn what_is_queued_follows_the_hooks() {
     let next = admission.try_next().map(|d| (d.hook.id, d.hook.version));
     assert_eq!(next, Some((hook(2), 7)));
     assert!(admission.try_next().is_none());
-    admission.ended(hook(1), AttemptEnd::Accepted);
-    admission.ended(hook(2), AttemptEnd::Accepted);
+    admission.ended(hook(1), AttemptEnd::Served);
+    admission.ended(hook(2), AttemptEnd::Served);
     assert_eq!(admission.try_next().map(|d| d.hook.id), Some(hook(2)));
     assert_eq!(admission.counts(), (0, 1));
 }
@@ -272,7 +284,7 @@ async fn closing_ends_every_wait_and_hands_back_what_was_not_started() {
     admission.fill(hook(1), 3);
     assert!(admission.try_next().is_some());
     assert_eq!(admission.close().len(), 2);
-    admission.ended(hook(1), AttemptEnd::Accepted);
+    admission.ended(hook(1), AttemptEnd::Served);
     assert!(admission.next().await.is_none());
 }
 
@@ -296,12 +308,12 @@ fn held_back(hook: HookId, phase: Option<Phase>, version: Option<i64>) -> HookPh
 fn failures(count: u32) -> HashMap<HookId, RecordedAttempts> {
     let recorded = RecordedAttempts {
         attempts: count,
-        failures: count,
+        unserved: count,
     };
     HashMap::from([(hook(1), recorded)])
 }
 
-fn fail(admission: &Admission, count: usize, end: AttemptEnd) {
+fn fail(admission: &TestAdmission, count: usize, end: AttemptEnd) {
     for _ in 0..count {
         assert!(admission.try_next().is_some());
         admission.ended(hook(1), end);
@@ -312,7 +324,7 @@ fn fail(admission: &Admission, count: usize, end: AttemptEnd) {
 fn a_hook_that_fails_waits_until_its_failures_are_recorded() {
     let admission = TestAdmission::new(8, 256, 5);
     admission.fill(hook(1), 20);
-    fail(&admission, 5, AttemptEnd::Refused);
+    fail(&admission, 5, AttemptEnd::Failed);
     assert!(admission.try_next().is_none());
     // They were not in a row: another worker's deliveries were accepted.
     let recorded = failures(5);
@@ -340,13 +352,13 @@ fn what_has_failed_keeps_its_place_until_it_is_recorded() {
     admission.fill(hook(1), 9);
     let start = || admission.start().len();
     assert_eq!(start(), 3);
-    admission.ended(hook(1), AttemptEnd::Refused);
+    admission.ended(hook(1), AttemptEnd::Failed);
     admission.ended(hook(1), AttemptEnd::Silent);
     assert_eq!(start(), 0);
     admission.recorded(&failures(2), &[]);
     assert_eq!(start(), 2);
-    admission.ended(hook(1), AttemptEnd::Refused);
-    admission.ended(hook(1), AttemptEnd::Accepted);
+    admission.ended(hook(1), AttemptEnd::Failed);
+    admission.ended(hook(1), AttemptEnd::Served);
     assert_eq!(start(), 2);
 }
 
@@ -359,7 +371,7 @@ fn an_owner_probes_a_hook_that_it_did_not_own_before() {
     // Another worker's attempts backed it off, and that is known already.
     let cache = HookCache::of([backed_off.clone()]);
     assert!(admission.follow(&cache, now()).deliveries.is_empty());
-    admission.ended(hook(1), AttemptEnd::Refused);
+    admission.ended(hook(1), AttemptEnd::Failed);
     let still = held_back(hook(1), Some(Phase::BackedOff), None);
     admission.recorded(&failures(1), &[still]);
     let answer = OwnershipAnswer {
@@ -395,9 +407,9 @@ fn what_is_queued_is_given_back_when_the_hook_becomes_gated() {
     assert!(admission.owns(hook(1), now()) && !admission.owns(hook(1), until));
     admission.push(vec![leased_for(hook(1))]);
     assert!(admission.try_next().is_none());
-    admission.ended(hook(1), AttemptEnd::Accepted);
+    admission.ended(hook(1), AttemptEnd::Served);
     assert!(admission.try_next().is_some());
-    admission.ended(hook(1), AttemptEnd::Accepted);
+    admission.ended(hook(1), AttemptEnd::Served);
 
     limited.version = 3;
     limited.settings.in_flight = None;
@@ -416,7 +428,7 @@ fn hooks_that_do_not_answer_hold_half_of_the_places() {
     assert_eq!(admission.sums().slow, 8);
     assert_eq!(admission.may_start(hook(3)), Err(Blocked::SlowShare));
     // One that answers frees its places and has others.
-    admission.ended(hook(1), AttemptEnd::Accepted);
+    admission.ended(hook(1), AttemptEnd::Served);
     let started = admission.start();
     assert_eq!(started.iter().filter(|id| **id == hook(1)).count(), 3);
     assert_eq!((admission.sums().slow, admission.counts().1), (8, 12));
@@ -444,7 +456,7 @@ fn requests_that_wait_remotely_do_not_count_against_the_concurrency_limit() {
     assert_eq!(admission.may_start(hook(1)), Err(Blocked::ConcurrencyLimit));
     // Hook 2 answers, hook 1 does not.
     admission.advance(26);
-    admission.ended(hook(2), AttemptEnd::Accepted);
+    admission.ended(hook(2), AttemptEnd::Served);
     admission.capacity(now());
     let half = limit / 2;
     assert_eq!(admission.start().len(), half + 1);
@@ -460,7 +472,7 @@ fn a_parked_hook_that_answers_has_one_turn() {
     assert_eq!(admission.start(), [1, 2, 1, 2].map(hook));
     assert_eq!(admission.sums().parked, [1, 2].map(hook));
     for _ in 0..3 {
-        admission.ended(hook(1), AttemptEnd::Refused);
+        admission.ended(hook(1), AttemptEnd::Failed);
         admission.recorded(&failures(1), &[]);
         admission.start();
         let mut parked = admission.sums().parked;

@@ -2,7 +2,8 @@
 //!
 //! A lease runs out in the queue, so the window is no larger than what the hook has lately
 //! taken quickly. It begins at twice the hook's cap. It doubles when the hook has
-//! filled it and takes half of it in a moment, and falls back at the first failure.
+//! filled it and takes half of it in a moment, and falls back when the hook shows an outage or is
+//! throttled.
 
 use crate::tuning::AdmissionTuning;
 use std::time::Instant;
@@ -50,8 +51,8 @@ impl LeaseWindow {
         }
     }
 
-    /// A delivery was accepted, which leaves `held` here.
-    pub(super) fn accepted(&mut self, held: u32, cap: u32, now: Instant, tuning: &AdmissionTuning) {
+    /// An attempt has ended, which leaves `held` here.
+    pub(super) fn ended(&mut self, held: u32, cap: u32, now: Instant, tuning: &AdmissionTuning) {
         let size = self.size(cap);
         if let Some(filled_at) = self.filled_at
             && held <= size / 2
@@ -63,7 +64,7 @@ impl LeaseWindow {
         }
     }
 
-    /// A delivery was not accepted.
+    /// The hook takes nothing quickly any more.
     pub(super) fn fall_back(&mut self) {
         self.earned = 0;
         self.filled_at = None;

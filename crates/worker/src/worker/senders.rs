@@ -7,6 +7,7 @@ use postrider_core::HookId;
 use postrider_store::HookRequest;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::mpsc;
 use tracing::error;
 
@@ -40,6 +41,7 @@ pub(super) async fn send_one(admission: &Admission, sender: &Sender, leased: Hoo
     let mut in_flight = InFlight {
         admission,
         hook: leased.hook.id,
+        began: admission.now(),
         end: AttemptEnd::Unsent,
     };
     // Another worker may have come to own the hook while the delivery was queued.
@@ -61,11 +63,12 @@ pub(super) async fn send_one(admission: &Admission, sender: &Sender, leased: Hoo
 struct InFlight<'a> {
     admission: &'a Admission,
     hook: HookId,
+    began: Instant,
     end: AttemptEnd,
 }
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.admission.ended(self.hook, self.end);
+        self.admission.ended(self.hook, self.end, self.began);
     }
 }

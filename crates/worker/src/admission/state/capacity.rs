@@ -32,6 +32,8 @@ impl AdmissionState {
             if !hook.slow && hook.is_unanswered(now, tuning) {
                 hook.slow = true;
                 self.slow += hook.in_flight;
+                let slow = hook.in_flight;
+                self.places.change(&hook.account, |held| held.slow += slow);
             }
             if hook.is_stalled(now, tuning) {
                 stalled += hook.waiting.len() as u32;

@@ -19,7 +19,7 @@ impl AdmissionState {
         now: Instant,
     ) {
         let per_hook = self.per_hook;
-        let owned = self.hook(hook.id, now);
+        let owned = self.hook(hook, now);
         let gate = match owned.gate.take() {
             Some(mut gate) => {
                 gate.renew(until, answer.not_before);

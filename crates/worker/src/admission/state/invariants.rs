@@ -1,8 +1,9 @@
 //! What holds after every change of [`AdmissionState`], recomputed from the hooks.
 
 use super::{AdmissionState, Turn};
-use postrider_core::HookId;
-use std::collections::{HashSet, VecDeque};
+use crate::admission::accounts::{Held, Turns};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 impl AdmissionState {
     /// Checks the sums over all hooks, the order of turns, and that no hook which may start a
@@ -10,6 +11,7 @@ impl AdmissionState {
     pub(in crate::admission) fn check(&self) {
         let hooks = self.hooks.values();
         let (mut queued, mut bytes, mut in_flight, mut slow) = (0, 0, 0, 0);
+        let mut places: HashMap<Arc<str>, Held> = HashMap::new();
         for hook in hooks {
             queued += hook.waiting.len() as u32;
             bytes += hook
@@ -18,24 +20,35 @@ impl AdmissionState {
                 .map(|delivery| delivery.payload_bytes())
                 .sum::<usize>();
             in_flight += hook.in_flight;
-            slow += if hook.slow { hook.in_flight } else { 0 };
+            let slow_here = if hook.slow { hook.in_flight } else { 0 };
+            slow += slow_here;
+            if hook.in_flight > 0 {
+                let held = places.entry(hook.account.clone()).or_default();
+                held.in_flight += hook.in_flight;
+                held.slow += slow_here;
+            }
             assert!(!hook.slow || hook.in_flight > 0, "a slow hook is in flight");
         }
         assert_eq!(self.queued, queued, "queued");
         assert_eq!(self.queued_bytes, bytes, "bytes queued");
         assert_eq!(self.in_flight, in_flight, "in flight");
         assert_eq!(self.slow, slow, "in flight to slow hooks");
+        assert_eq!(self.places.all(), &places, "places of the accounts");
         self.check_order(&self.turns, Turn::Next);
         self.check_order(&self.parked, Turn::Parked);
         self.check_startable();
     }
 
     /// Every hook with this turn is in `order` once, and no other is.
-    fn check_order(&self, order: &VecDeque<HookId>, turn: Turn) {
+    fn check_order(&self, order: &Turns, turn: Turn) {
         let unique: HashSet<_> = order.iter().collect();
-        assert_eq!(unique.len(), order.len(), "a hook is {turn:?} twice");
+        assert_eq!(
+            unique.len(),
+            order.iter().count(),
+            "a hook is {turn:?} twice"
+        );
         let hooks = self.hooks.iter().filter(|(_, hook)| hook.turn == turn);
-        let expected: HashSet<_> = hooks.map(|(id, _)| id).collect();
+        let expected: HashSet<_> = hooks.map(|(id, _)| *id).collect();
         assert_eq!(unique, expected, "the hooks that are {turn:?}");
     }
 

@@ -1,0 +1,211 @@
+//! `sick`: one hook whose receiver fails sometimes, or is dead for a while.
+//!
+//! A receiver that does not serve a share of the requests could take the rest at full speed. So a
+//! backlog is drained to one that answers everything after 20 ms, and the same to each that fails:
+//! with a status or not at all, by chance in each attempt, or always for the same events. The share
+//! that is reported is what arrived in a second, divided by what the healthy receiver took and by
+//! the part that could be served. The last case is dead at first and then serves everything.
+
+use crate::environment::{Environment, end};
+use crate::error::Result;
+use crate::figures::{Figure, Measurement, Meter, rate};
+use crate::options::{Plan, event_type};
+use crate::output::notice;
+use crate::processes::{POLL_EVERY, ReceiverProcess};
+use crate::received::{Counts, Watch};
+use postrider_core::{HookSettings, RetrySchedule, Span, monotonic_now};
+use std::time::Duration;
+
+const EVENTS: u64 = 4_000;
+/// The longest time that a case is watched.
+const SECONDS: u64 = 30;
+/// The time in which a receiver answers.
+const ANSWER_MS: u32 = 20;
+/// The waits between attempts.
+const RETRIES: usize = 15;
+const RETRY_WAIT: Span = Span::secs(1);
+/// The deadline of a request to a receiver that does not answer.
+const DEADLINE: Span = Span::secs(1);
+/// A case ends when this part of what can be delivered has arrived, in percent: the last ones
+/// wait for their retries.
+const ENOUGH: u64 = 90;
+const SHARES: [u32; 4] = [5, 20, 50, 80];
+const STATUSES: [u16; 3] = [400, 500, 503];
+/// How long the dead receiver is dead, in seconds.
+const DEAD: u64 = 10;
+
+/// A receiver that fails sometimes.
+#[derive(Clone, Copy)]
+struct Sickness {
+    /// The status of a failure; `None` when nothing is answered.
+    status: Option<u16>,
+    /// The share of failures in percent.
+    percent: u32,
+    /// Whether the same events fail in each attempt.
+    by_event: bool,
+}
+
+impl Sickness {
+    const HEALTHY: Self = Self {
+        status: Some(500),
+        percent: 0,
+        by_event: false,
+    };
+
+    /// The path of the receiver, of the form that [`crate::receiver`] describes.
+    fn path(self) -> String {
+        let status = self.status.unwrap_or_default();
+        let what = if self.by_event { "event" } else { "request" };
+        format!("sick-{status}-{}-{what}-{ANSWER_MS}/0", self.percent)
+    }
+
+    fn name(self) -> String {
+        if self.percent == 0 {
+            return "all served".into();
+        }
+        let what = if self.by_event { "events" } else { "requests" };
+        let failing = match self.status {
+            Some(status) => format!("answered {status}"),
+            None => "not answered".into(),
+        };
+        format!("{} % of the {what} {failing}", self.percent)
+    }
+
+    /// The part of the attempts that is served.
+    fn served(self) -> f64 {
+        1.0 - f64::from(self.percent) / 100.0
+    }
+}
+
+/// Measures the healthy receiver, then each sick one, then the dead one.
+pub async fn run(plan: &Plan, receiver: &mut ReceiverProcess) -> Result<Vec<Measurement>> {
+    let (healthy, measured) = drain(plan, receiver, Sickness::HEALTHY).await?;
+    let mut measurements = vec![measured];
+    let statuses = STATUSES.map(Some).into_iter().chain([None]);
+    for status in statuses {
+        for by_event in [false, true] {
+            for percent in SHARES {
+                let sickness = Sickness {
+                    status,
+                    percent,
+                    by_event,
+                };
+                let (rate, mut measured) = drain(plan, receiver, sickness).await?;
+                let share = rate / (healthy * sickness.served());
+                let name = format!("{}: share", sickness.name());
+                measured.figures.push(Figure::new(name, share, ""));
+                measurements.push(measured);
+            }
+        }
+    }
+    measurements.push(dead(plan, receiver).await?);
+    Ok(measurements)
+}
+
+/// Drains a backlog to one receiver. Returns the deliveries a second.
+async fn drain(
+    plan: &Plan,
+    receiver: &mut ReceiverProcess,
+    sickness: Sickness,
+) -> Result<(f64, Measurement)> {
+    let name = sickness.name();
+    notice(format_args!("  {name}"));
+    let events = plan.events(EVENTS);
+    let longest = Duration::from_secs(plan.seconds(SECONDS));
+    Environment::run(plan, async |env| {
+        receiver.watch(&Watch::count(events)).await?;
+        prepare(env, plan, receiver, sickness, events).await?;
+        let deliverable = match sickness.by_event {
+            true => (events as f64 * sickness.served()) as u64,
+            false => events,
+        };
+        let meter = Meter::start(&[]);
+        let workers = vec![env.worker().await?];
+        let counts = watch(receiver, deliverable * ENOUGH / 100, longest).await?;
+        let mut cost = meter.stop(&workers, counts.unique);
+        cost.repeats = end(receiver, workers).await?;
+        let rate = rate(counts.unique, counts.first, counts.last);
+        let figure = Figure::new(format!("{name}: delivered"), rate, "/s");
+        let measurement = Measurement {
+            figures: vec![figure],
+            cost,
+        };
+        Ok((rate, measurement))
+    })
+    .await
+}
+
+/// Watches a receiver that answers 500 to everything, then mends it and waits for the backlog.
+async fn dead(plan: &Plan, receiver: &mut ReceiverProcess) -> Result<Measurement> {
+    let name = format!("dead for {DEAD} s");
+    notice(format_args!("  {name}"));
+    let events = plan.events(EVENTS);
+    let sickness = Sickness {
+        percent: 100,
+        ..Sickness::HEALTHY
+    };
+    Environment::run(plan, async |env| {
+        receiver.watch(&Watch::count(events)).await?;
+        prepare(env, plan, receiver, sickness, events).await?;
+        let meter = Meter::start(&[]);
+        let workers = vec![env.worker().await?];
+        // What was in flight when the hook was backed off is no probe.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let before = receiver.seen().await?.sick;
+        tokio::time::sleep(Duration::from_secs(DEAD)).await;
+        let probes = receiver.seen().await?.sick - before;
+        receiver.mend().await?;
+        let counts = watch(receiver, events * ENOUGH / 100, plan.time_limit()).await?;
+        let mut cost = meter.stop(&workers, counts.unique);
+        cost.repeats = end(receiver, workers).await?;
+        let to_drain = counts.last - counts.first;
+        Ok(Measurement {
+            figures: vec![
+                Figure::new(
+                    format!("{name}: requests meanwhile"),
+                    probes as f64 / DEAD as f64,
+                    "/s",
+                ),
+                Figure::new(
+                    format!("{name}: first success to {ENOUGH} % of {events}"),
+                    to_drain,
+                    "s",
+                ),
+            ],
+            cost,
+        })
+    })
+    .await
+}
+
+/// Registers the hook and inserts the events.
+async fn prepare(
+    env: &Environment,
+    plan: &Plan,
+    receiver: &ReceiverProcess,
+    sickness: Sickness,
+    events: u64,
+) -> Result<()> {
+    let shape = plan.shape_of(1, 1);
+    let url = format!("http://{}/{}", receiver.address, sickness.path());
+    let settings = HookSettings {
+        retry_schedule: Some(RetrySchedule::new(vec![RETRY_WAIT; RETRIES])),
+        timeout: Some(DEADLINE),
+        ..HookSettings::default()
+    };
+    env.hook_of("default", url, &[event_type(0)], settings)
+        .await?;
+    env.insert(events, &shape.events()?).await
+}
+
+/// Waits until this many different deliveries have arrived, or for this time after the first.
+async fn watch(receiver: &mut ReceiverProcess, enough: u64, longest: Duration) -> Result<Counts> {
+    let began = monotonic_now();
+    loop {
+        let seen = receiver.seen().await?;
+        if seen.unique >= enough || monotonic_now() - began > longest {
+            return Ok(seen);
+        }
+        tokio::time::sleep(POLL_EVERY).await;
+    }
+}
