@@ -46,4 +46,5 @@ mod secrets;
 mod settle;
 mod support;
 mod targets;
+mod upgrade;
 mod upkeep;
