@@ -4,6 +4,7 @@ use postrider_store::Backend;
 use postrider_tests::{Caller, Postrider, Receiver, TestDatabase, eventually, on_both};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use tokio::task::JoinSet;
 
 on_both!(
     a_hook_is_registered_shown_and_delivered_to,
@@ -11,6 +12,7 @@ on_both!(
     a_hook_gets_no_payload_larger_than_it_takes,
     a_held_hook_goes_on_when_it_is_enabled,
     a_hook_is_tested_whatever_its_status,
+    tests_that_hang_leave_places_for_those_of_other_accounts,
     a_rotated_secret_signs_beside_the_old_one,
     faults_of_a_hook_are_reported_by_their_places,
     pages_show_each_hook_once_while_others_are_added,
@@ -203,6 +205,34 @@ async fn a_hook_is_tested_whatever_its_status(backend: Backend) {
     assert_eq!(receiver.requests()[0].json()["type"], "postrider.test");
     let shown = caller.get(&path).await;
     assert_eq!(shown["fail_count"], 0, "a test counts for nothing");
+}
+
+async fn tests_that_hang_leave_places_for_those_of_other_accounts(backend: Backend) {
+    let database = TestDatabase::migrated(backend).await;
+    let postrider = Postrider::on(&database);
+    let (hanging, other) = (Receiver::accepting().await, Receiver::accepting().await);
+    hanging.hold();
+    let serving = postrider.serve_as("api").await;
+    let caller = Caller::with_scope(&postrider, &serving, "admin", None).await;
+    let hook = async |account: &str, receiver: &Receiver| {
+        let body = json!({"account": account, "url": receiver.url(), "events": ["*"]});
+        format!("/v1/hooks/{}/test", make(&caller, body).await)
+    };
+    let (mine, theirs) = (hook("a", &hanging).await, hook("b", &other).await);
+    let mut tests = JoinSet::new();
+    for _ in 0..8 {
+        let (caller, path) = (caller.clone(), mine.clone());
+        tests.spawn(async move { caller.call("POST", &path).await.status });
+    }
+    hanging.wait_for(8).await;
+    let refused = caller.call("POST", &mine).await;
+    refused.refused(429, "rate-limited", "try again");
+    let reply = caller.call("POST", &theirs).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    hanging.release();
+    assert_eq!(tests.join_all().await, [200; 8]);
+    let reply = caller.call("POST", &mine).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
 }
 
 async fn a_rotated_secret_signs_beside_the_old_one(backend: Backend) {

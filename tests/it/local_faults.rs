@@ -3,7 +3,10 @@
 use postrider_store::{Backend, DeliveryState};
 use postrider_tests::{Postrider, Receiver, TestApp, eventually, hook_to, on_both, value_of};
 
-on_both!(a_process_without_file_descriptors_blames_no_hook);
+on_both!(
+    a_process_without_file_descriptors_blames_no_hook,
+    the_limit_of_open_files_is_raised_and_told_when_it_is_too_low,
+);
 
 async fn a_process_without_file_descriptors_blames_no_hook(backend: Backend) {
     let app = TestApp::on(backend).await;
@@ -54,4 +57,22 @@ async fn a_process_without_file_descriptors_blames_no_hook(backend: Backend) {
         .iter()
         .filter(|line| line.contains("no file descriptor"));
     assert_eq!(told.count(), 1, "once a minute");
+}
+
+async fn the_limit_of_open_files_is_raised_and_told_when_it_is_too_low(backend: Backend) {
+    let app = TestApp::on(backend).await;
+    let limited = |hard| Postrider::on(&app.database).limited_to_files(100, hard);
+    for (hard, is_told) in [(300, true), (2_000, false)] {
+        let worker = limited(hard).serve().await;
+        let (_, metrics) = worker.get("/metrics").await;
+        assert_eq!(value_of(&metrics, "process_max_fds"), f64::from(hard));
+        worker.terminate().await;
+        let mut worker = worker;
+        worker.ended().await;
+        let told = worker.stderr();
+        let told = told
+            .iter()
+            .any(|line| line.contains("The limit of open files is 300"));
+        assert_eq!(told, is_told, "{worker}");
+    }
 }

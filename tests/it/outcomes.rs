@@ -84,6 +84,14 @@ async fn the_table_holds_for_every_certificate(backend: Backend) {
             trusted.server("localhost", 2999),
         ),
         (
+            "has a valid certificate, offers HTTP/2 and HTTP/1.1, and answers 200 by HTTP/1.1",
+            trusted.server_of("localhost", 2999, &["h2", "http/1.1"]),
+        ),
+        (
+            "has a valid certificate, answers 200, and closes the connection without `close_notify`",
+            trusted.server("localhost", 2999),
+        ),
+        (
             "has a certificate for another name",
             trusted.server("elsewhere.example", 2999),
         ),
@@ -101,7 +109,11 @@ async fn the_table_holds_for_every_certificate(backend: Backend) {
     for row in rows {
         let tls = servers.get(row.receiver.as_str());
         let tls = tls.unwrap_or_else(|| panic!("nobody to try {row:?} with"));
-        let receiver = RawReceiver::over_tls(Manner::Accept, tls.clone()).await;
+        let manner = match row.receiver.contains("closes the connection") {
+            true => Manner::EndByClosing,
+            false => Manner::Accept,
+        };
+        let receiver = RawReceiver::over_tls(manner, tls.clone()).await;
         let hook = app.register(hook_to(&receiver.tls_url())).await.id;
         tried.push((row, hook, receiver));
     }
@@ -147,7 +159,9 @@ async fn called(receiver: &str, now: Timestamp, elsewhere: &Receiver) -> Called 
             return web(after(503, &ten_minutes_ahead)).await;
         }
         "closes the connection without an answer" => Manner::Close,
-        "resets the connection within the body of a 200" => Manner::ResetMidBody,
+        "resets the connection within the body of a 200" => Manner::ResetMidBody(200),
+        "resets the connection within the body of a 503" => Manner::ResetMidBody(503),
+        "answers 200 with malformed headers" => Manner::MalformedHeaders,
         "sends headers a byte at a time, past the deadline" => Manner::DripHeaders,
         "sends the body of a 200 a byte at a time, past the deadline" => Manner::DripBody,
         "answers 200 with a body of 10 GB" => Manner::Flood,
@@ -205,7 +219,7 @@ fn rows() -> Vec<Row> {
         .skip_while(|line| !line.starts_with('|'))
         .take_while(|line| line.starts_with('|'));
     let rows: Vec<_> = table.skip(2).map(Row::parse).collect();
-    assert!(rows.len() >= 26, "rows are missing: {rows:#?}");
+    assert!(rows.len() >= 30, "rows are missing: {rows:#?}");
     rows
 }
 

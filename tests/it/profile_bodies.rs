@@ -1,12 +1,14 @@
 //! What receivers of the profiles get, byte for byte. The vectors are in tests/data/vectors.json.
 
-use crate::profile_hooks::{PROFILES, hook_of, wait_of};
+use crate::profile_hooks::{PROFILES, hook_of, of_profile, wait_of};
 use crate::profile_vectors::{fields, text, vector};
 use chrono::{TimeZone, Utc};
 use postrider_compat::SystemSettings;
 use postrider_core::{BasicAuth, NewEvent, NewHook, Phase, sha1_hex};
 use postrider_store::{Backend, DeliveryState};
-use postrider_tests::{Received, Receiver, TestApp, hook_defaults_with, on_both};
+use postrider_tests::{
+    Manner, RawReceiver, Received, Receiver, TestApp, hook_defaults_with, hook_to, on_both,
+};
 use postrider_worker::HookDefaults;
 use serde_json::{Value, json};
 
@@ -18,7 +20,68 @@ on_both!(
     thulium_gets_basic_credentials_at_once,
     misskey_gets_its_envelope,
     one_event_reaches_four_hooks_each_in_its_own_form,
+    header_names_are_written_as_each_service_writes_them,
 );
+
+async fn header_names_are_written_as_each_service_writes_them(backend: Backend) {
+    let app = TestApp::on(backend).await;
+    let expected: [&[&str]; 4] = [
+        &["host", "content-type", "webhook-id", "x-api-key"],
+        &[
+            "Host",
+            "Content-Type",
+            "X-Solapi-Event-Name",
+            "X-Solapi-Secret",
+        ],
+        &["Host", "Content-Type", "Authorization"],
+        &[
+            "Host",
+            "Content-Type",
+            "User-Agent",
+            "X-Misskey-Hook-Secret",
+            "X-Misskey-Hook-Id",
+        ],
+    ];
+    let mut receivers = Vec::new();
+    for profile in PROFILES {
+        let receiver = RawReceiver::that(Manner::Accept).await;
+        let mut hook = of_profile(hook_to(&receiver.url()), profile);
+        hook.credentials.token = match profile {
+            "solapi" => Some(sha1_hex("s3cr3t")),
+            "misskey" => Some("s3cr3t".into()),
+            _ => None,
+        };
+        match profile {
+            "standard" => {
+                let own = ("X-API-Key".into(), "1".into());
+                hook.credentials.headers.push(own);
+            }
+            "thulium" => {
+                hook.credentials.basic = Some(BasicAuth {
+                    user: "user".into(),
+                    password: "password".into(),
+                });
+            }
+            _ => {}
+        }
+        app.register(hook).await;
+        receivers.push(receiver);
+    }
+    app.enqueue("reply").await;
+    app.tick().await;
+    for (receiver, names) in receivers.iter().zip(expected) {
+        let head = receiver.heads().remove(0);
+        let got: Vec<_> = head
+            .lines()
+            .skip(1)
+            .filter_map(|line| Some(line.split_once(':')?.0))
+            .collect();
+        assert_eq!(got[0], names[0], "{head}");
+        for name in names {
+            assert!(got.contains(name), "{name} in {head}");
+        }
+    }
+}
 
 async fn solapi_gets_reports_in_an_array(backend: Backend) {
     let app = TestApp::on(backend).await;

@@ -11,6 +11,7 @@ mod database;
 mod fixtures;
 mod grafana;
 mod http;
+mod name_server;
 mod on_both;
 mod process;
 mod program;
@@ -33,6 +34,7 @@ pub use fixtures::{
 };
 pub use grafana::{Dashboard, Panel, Rule, Selectors, dashboards, our_names, rules, selectors};
 pub use http::Reply;
+pub use name_server::{NameReply, NameServer};
 pub use postrider_test_macros::conformance;
 pub use process::Process;
 pub use program::{Ended, Postrider};

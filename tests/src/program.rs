@@ -26,6 +26,8 @@ pub struct Postrider {
     program: PathBuf,
     unprivileged: bool,
     shut_out: bool,
+    /// The limit of open files: soft and hard.
+    open_files: Option<(u32, u32)>,
     folder: TempDir,
 }
 
@@ -66,6 +68,7 @@ impl Postrider {
             program: program().to_owned(),
             unprivileged: false,
             shut_out: false,
+            open_files: None,
             folder: TempDir::new().expect("a temporary folder"),
         }
     }
@@ -113,6 +116,13 @@ impl Postrider {
             true => self.folder.path().join("closed"),
             false => self.folder.path().to_owned(),
         }
+    }
+
+    /// With this limit of open files, which it may raise up to `hard`.
+    #[must_use]
+    pub fn limited_to_files(mut self, soft: u32, hard: u32) -> Self {
+        self.open_files = Some((soft, hard));
+        self
     }
 
     /// The working folder of its commands.
@@ -201,6 +211,10 @@ impl Postrider {
                 "--clear-groups",
             ];
             words.extend(user.map(OsString::from));
+        }
+        if let Some((soft, hard)) = self.open_files {
+            words.push("prlimit".into());
+            words.push(format!("--nofile={soft}:{hard}").into());
         }
         words.push(self.program.clone().into());
         let mut command = Command::new(&words[0]);

@@ -8,7 +8,7 @@ use rcgen::{
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -26,8 +26,13 @@ pub enum Manner {
     Accept,
     /// Closes the connection without an answer.
     Close,
-    /// Answers 200, sends a part of the body and resets the connection.
-    ResetMidBody,
+    /// Answers with this status, sends a part of the body and resets the connection.
+    ResetMidBody(u16),
+    /// Answers 200 with a body of unknown length, and closes the connection as its end; TLS is
+    /// not told.
+    EndByClosing,
+    /// Answers 200 with header lines that HTTP does not allow.
+    MalformedHeaders,
     /// Sends the headers a byte at a time, without end.
     DripHeaders,
     /// Answers 200 and sends the body a byte at a time, without end.
@@ -42,8 +47,12 @@ pub enum Manner {
 pub struct RawReceiver {
     address: SocketAddr,
     connections: watch::Receiver<Connections>,
+    heads: Heads,
     _serving: AbortOnDropHandle<()>,
 }
+
+/// The heads of the requests, as they came.
+type Heads = Arc<Mutex<Vec<String>>>;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Connections {
@@ -74,6 +83,8 @@ impl RawReceiver {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("the port");
         let (connections, seen) = watch::channel(Connections::default());
+        let heads = Heads::default();
+        let kept = heads.clone();
         let serving = tokio::spawn(async move {
             let mut open = JoinSet::new();
             loop {
@@ -83,13 +94,13 @@ impl RawReceiver {
                             seen.made += 1;
                             seen.open += 1;
                         });
-                        let tls = tls.clone();
+                        let (tls, heads) = (tls.clone(), kept.clone());
                         open.spawn(async move {
                             // However it ends, it is what the test is about.
                             let _ = match tls {
-                                None => behave(stream, manner).await,
+                                None => behave(stream, manner, &heads).await,
                                 Some(tls) => match tls.accept(stream).await {
-                                    Ok(mut stream) => answer(&mut stream, manner).await,
+                                    Ok(mut stream) => answer(&mut stream, manner, &heads).await,
                                     Err(problem) => Err(problem),
                                 },
                             };
@@ -102,6 +113,7 @@ impl RawReceiver {
         Self {
             address,
             connections: seen,
+            heads,
             _serving: AbortOnDropHandle::new(serving),
         }
     }
@@ -114,6 +126,12 @@ impl RawReceiver {
     /// Its URL by name and over TLS.
     pub fn tls_url(&self) -> String {
         format!("https://localhost:{}/hook", self.address.port())
+    }
+
+    /// The request line and the headers of each request, as they came.
+    pub fn heads(&self) -> Vec<String> {
+        let heads = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
+        heads.clone()
     }
 
     /// Waits until every connection that was made, at least one, is closed.
@@ -155,6 +173,14 @@ impl Authority {
     /// # Panics
     /// When no certificate can be made.
     pub fn server(&self, name: &str, last_year: i32) -> Arc<ServerConfig> {
+        self.server_of(name, last_year, &[])
+    }
+
+    /// The same for a server that offers to speak one of these protocols (ALPN).
+    ///
+    /// # Panics
+    /// When no certificate can be made.
+    pub fn server_of(&self, name: &str, last_year: i32, protocols: &[&str]) -> Arc<ServerConfig> {
         let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
         params.not_before = date_time_ymd(2000, 1, 1);
         params.not_after = date_time_ymd(last_year, 12, 31);
@@ -164,13 +190,15 @@ impl Authority {
         let config = ServerConfig::builder()
             .with_no_client_auth()
             .with_single_cert(vec![certificate.der().clone()], key);
-        Arc::new(config.expect("a certificate with its key"))
+        let mut config = config.expect("a certificate with its key");
+        config.alpn_protocols = protocols.iter().map(|&name| name.into()).collect();
+        Arc::new(config)
     }
 }
 
-async fn behave(mut stream: TcpStream, manner: Manner) -> io::Result<()> {
-    answer(&mut stream, manner).await?;
-    if manner == Manner::ResetMidBody {
+async fn behave(mut stream: TcpStream, manner: Manner, heads: &Heads) -> io::Result<()> {
+    answer(&mut stream, manner, heads).await?;
+    if matches!(manner, Manner::ResetMidBody(_)) {
         stream.set_zero_linger()?;
     }
     Ok(())
@@ -179,9 +207,14 @@ async fn behave(mut stream: TcpStream, manner: Manner) -> io::Result<()> {
 async fn answer(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     manner: Manner,
+    heads: &Heads,
 ) -> io::Result<()> {
     const HEAD: &str = "HTTP/1.1 200 OK\r\n";
-    read_request(stream).await?;
+    let head = read_request(stream).await?;
+    heads
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(head);
     match manner {
         Manner::Accept => {
             let answer = format!("{HEAD}content-length: 0\r\n\r\n");
@@ -189,8 +222,20 @@ async fn answer(
             stream.flush().await
         }
         Manner::Close => Ok(()),
-        Manner::ResetMidBody => {
-            let answer = format!("{HEAD}content-length: 1000\r\n\r\nthe beginning");
+        Manner::ResetMidBody(status) => {
+            let head = format!("HTTP/1.1 {status} So\r\ncontent-length: 1000\r\n\r\n");
+            stream.write_all(head.as_bytes()).await?;
+            stream.write_all(b"the beginning").await
+        }
+        Manner::EndByClosing => {
+            stream
+                .write_all(format!("{HEAD}\r\nthe whole").as_bytes())
+                .await?;
+            stream.flush().await
+        }
+        Manner::MalformedHeaders => {
+            let odd = "no colon\r\nblank in name: x\r\nblank-before : x\r\n: x\r\nx: \u{1}\r\n";
+            let answer = format!("{HEAD}{odd}content-length: 0\r\nfolded: x\r\n y\r\n\r\n");
             stream.write_all(answer.as_bytes()).await
         }
         Manner::DripHeaders => {
@@ -240,18 +285,19 @@ async fn drip(stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
     }
 }
 
-/// Reads one request with its body.
-async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
+/// Reads one request with its body, and returns its head.
+async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<String> {
     const END: &[u8] = b"\r\n\r\n";
     let mut head = Vec::new();
     while !head.ends_with(END) {
         head.push(stream.read_u8().await?);
     }
-    let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
-    let length = head
+    let head = String::from_utf8_lossy(&head).into_owned();
+    let plain = head.to_ascii_lowercase();
+    let length = plain
         .lines()
         .find_map(|line| line.strip_prefix("content-length: "));
     let length = length.and_then(|length| length.parse().ok()).unwrap_or(0);
     tokio::io::copy(&mut stream.take(length), &mut tokio::io::sink()).await?;
-    Ok(())
+    Ok(head)
 }

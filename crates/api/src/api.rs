@@ -8,6 +8,7 @@ use crate::openapi;
 use crate::outage_log::Trouble;
 use crate::publisher::{Publisher, PublisherParts};
 use crate::state::ApiState;
+use crate::test_places::TestPlaces;
 use crate::test_sender::TestSender;
 use crate::traces::{PublishTraces, follow};
 use crate::{deliveries, events, hook_bulk, hook_history, hooks, idempotency, problem, request};
@@ -24,8 +25,6 @@ use tokio_util::sync::CancellationToken;
 use tower_http::cors::CorsLayer;
 use utoipa_axum::router::OpenApiRouter;
 
-/// Test events on their way at a time.
-const TESTS: usize = 16;
 /// How long a browser may remember what it may call.
 const CORS_MAX_AGE: Duration = Duration::from_secs(3_600);
 
@@ -92,7 +91,9 @@ impl Api {
             clock: clock.clone(),
             tests: tests.clone(),
         };
-        let registrar = Arc::new(Registrar::sharing(registrar, trouble.clone()));
+        let test_places = Arc::<TestPlaces>::default();
+        let registrar = Registrar::sharing(registrar, trouble.clone(), test_places.clone());
+        let registrar = Arc::new(registrar);
         let (publisher, publishing) = Publisher::start(PublisherParts {
             store: store.clone(),
             commits,
@@ -109,7 +110,7 @@ impl Api {
             capacity: Arc::new(Semaphore::new(request::ROOM_KIB)),
             limits: Limits::new(limits),
             tests,
-            test_turns: Semaphore::new(TESTS),
+            test_places,
             commit_turns: Semaphore::new(commits),
             published,
             trouble,

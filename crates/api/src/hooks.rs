@@ -213,9 +213,9 @@ async fn test_hook(
     caller: Caller,
 ) -> Result<Json<AttemptBody>, Problem> {
     let hook = api.hook_of(&caller.key, id).await?;
-    let _turn = api.test_turns.try_acquire().map_err(|_| {
-        let detail = "The largest number of test events is in flight already: try again in a \
-                      moment.";
+    let _place = api.test_places.take(&hook.account).ok_or_else(|| {
+        let detail = "As many test events as this account may have, or the process, are in flight \
+                      already: try again in a moment.";
         Problem::rate_limited(detail.into(), 1)
     })?;
     let hook = api.told(api.store.hook_with_credentials(hook.id).await)?;

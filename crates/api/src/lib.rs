@@ -38,6 +38,7 @@ mod publisher;
 mod request;
 mod server;
 mod state;
+mod test_places;
 mod test_sender;
 mod traces;
 mod webhooks;

@@ -5,6 +5,7 @@ use crate::limits::Limits;
 use crate::outage_log::Trouble;
 use crate::problem::Problem;
 use crate::publisher::Publisher;
+use crate::test_places::TestPlaces;
 use crate::test_sender::TestSender;
 use bytes::Bytes;
 use postrider_core::{Clock, Span};
@@ -28,8 +29,7 @@ pub(crate) struct ApiState {
     pub(crate) capacity: Arc<Semaphore>,
     pub(crate) limits: Limits,
     pub(crate) tests: Arc<dyn TestSender>,
-    /// One permit for each test event that may be in flight.
-    pub(crate) test_turns: Semaphore,
+    pub(crate) test_places: Arc<TestPlaces>,
     /// One permit for each commit of events beside the publisher.
     pub(crate) commit_turns: Semaphore,
     pub(crate) published: Arc<dyn Fn() + Send + Sync>,

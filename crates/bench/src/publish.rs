@@ -14,7 +14,7 @@ use anyhow::{Context, bail};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
 use postrider_core::{EventId, KeyScope, KeyToken, NewKey, monotonic_now};
-use postrider_worker::{AddressGuard, Client, Exchange, Request, Target};
+use postrider_worker::{AddressGuard, Client, Exchange, Names, Request, Target};
 use serde::Deserialize;
 use std::time::Duration;
 
@@ -80,7 +80,8 @@ pub async fn latency(
     let publisher = Publisher::start(env, shape, receiver).await?;
     let count = u64::from(events_per_second) * seconds;
     receiver.watch(&Watch::sampled(count)).await?;
-    let client = Client::new(AddressGuard::new(&["127.0.0.0/8".parse()?]))?;
+    let guard = AddressGuard::new(&["127.0.0.0/8".parse()?]);
+    let client = Client::new(guard, Names::new(&[]))?;
     let zero = receiver.zero().await?;
     let mut published = Vec::new();
     let meter = Meter::start(std::slice::from_ref(&publisher.server));

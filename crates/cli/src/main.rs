@@ -12,6 +12,7 @@ mod failure;
 mod globals;
 mod http;
 mod logging;
+mod open_files;
 mod output;
 mod receiver;
 mod sd_notify;

@@ -230,7 +230,7 @@ fn check_header(name: &str, value: &str) -> Result<(), HookError> {
 }
 
 /// Parses the URL of a hook: absolute, `http` or `https`, with a host, without credentials or
-/// fragment.
+/// fragment, and one that a request can be sent to.
 ///
 /// # Errors
 /// What is wrong and what to write instead.
@@ -265,6 +265,16 @@ pub fn parse_hook_url(text: &str) -> Result<Url, HookError> {
             "it has a fragment (#…), which is never sent; leave it out",
         ));
     }
+    // The parsers differ: browsers take hosts that HTTP does not allow.
+    if url.as_str().parse::<http::Uri>().is_err() {
+        let host = url.host_str().unwrap_or_default();
+        return Err(match host.chars().find(|c| "{}\"`".contains(*c)) {
+            Some(c) => refuse(&format!(
+                "its host has the character {c:?}, which no host has; if it is a template, fill it in"
+            )),
+            None => refuse("no HTTP request can be sent to it; write it as https://host/path"),
+        });
+    }
     Ok(url)
 }
 
@@ -296,6 +306,27 @@ mod tests {
             &format!("https://example.com/{}", "x".repeat(2048)),
         ] {
             assert!(parse_hook_url(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_host_that_http_does_not_allow_is_refused_with_the_reason() {
+        for (url, character) in [
+            ("https://{{host}}/hook", "'{'"),
+            ("http://a{b}.example.com/", "'{'"),
+            ("http://a}.example.com/", "'}'"),
+            ("http://a\"b.example/", "'\"'"),
+            ("http://a`b.example/", "'`'"),
+        ] {
+            let error = parse_hook_url(url).unwrap_err().to_string();
+            assert!(error.contains(character), "{error}");
+        }
+        for url in [
+            "http://ok.example/{id}",
+            "http://ok.example/a\"b?c=`{}",
+            "http://ok.example/?q=\\|^ü",
+        ] {
+            assert!(parse_hook_url(url).is_ok(), "{url}");
         }
     }
 

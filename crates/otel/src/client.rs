@@ -6,7 +6,7 @@
 use async_trait::async_trait;
 use ipnet::{Ipv4Net, Ipv6Net};
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
-use postrider_worker::{AddressGuard, Client, Exchange, Target};
+use postrider_worker::{AddressGuard, Client, Exchange, Names, Target};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -31,7 +31,7 @@ impl Collector {
     pub(crate) fn at(url: &Url, timeout: Duration) -> std::io::Result<Option<Self>> {
         // The operator configured the address, which may be private.
         let anywhere = [Ipv4Net::default().into(), Ipv6Net::default().into()];
-        let client = Client::new(AddressGuard::new(&anywhere))?;
+        let client = Client::new(AddressGuard::new(&anywhere), Names::new(&[]))?;
         Ok(Target::of(url).map(|target| Self {
             client,
             target,
@@ -83,8 +83,8 @@ impl HttpClient for Collector {
                 *response.headers_mut() = headers;
                 return Ok(response);
             }
-            Exchange::TimedOut { .. } => format!("no answer within {:?}", self.timeout),
-            Exchange::Unreachable { reason, .. } => reason,
+            Exchange::TimedOut => format!("no answer within {:?}", self.timeout),
+            Exchange::Unreachable { reason } => reason,
             Exchange::Blocked(address) => format!("{address} must not be called"),
             Exchange::NotTried(fault) => fault.to_string(),
         };

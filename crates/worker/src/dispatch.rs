@@ -17,6 +17,7 @@ use crate::admission::Admission;
 use crate::clock::WorkerClock;
 use crate::hints::Hints;
 use crate::metrics::Metrics;
+use crate::prepared_hooks::PreparedHooks;
 use crate::settings::{HookDefaults, WorkerSettings};
 use crate::settle::Settler;
 use crate::tuning::DispatchTuning;
@@ -43,6 +44,7 @@ pub(crate) struct Dispatcher {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) hints: Arc<Hints>,
+    pub(crate) prepared: Arc<PreparedHooks>,
     pub(crate) state: DispatchState,
 }
 
@@ -93,7 +95,9 @@ impl Dispatcher {
         if cache.version() != before {
             self.state.hooks_version = cache.version();
             self.state.ownership_retries.follow(&cache, before);
-            let revoked = self.admission.follow(&cache, self.clock.now());
+            let now = self.clock.now();
+            self.prepared.follow(&cache, now);
+            let revoked = self.admission.follow(&cache, now);
             self.settler.give_back(revoked.deliveries).await;
             self.disown(&revoked.gates).await;
         }

@@ -9,10 +9,13 @@ mod admission;
 mod client;
 mod clock;
 mod dispatch;
+mod guarded_names;
 mod hints;
 mod last_answers;
 mod local_fault;
 mod metrics;
+mod names;
+mod prepared_hooks;
 mod profiles;
 mod pruner;
 mod sampler;
@@ -27,11 +30,11 @@ mod watchdog;
 mod worker;
 
 pub use address::{AddressGuard, BlockedAddress};
-pub use client::USER_AGENT;
-pub use client::{Client, Exchange, Request, Target};
+pub use client::{Client, Exchange, HeaderNames, IDLE_MAX, Request, Target, USER_AGENT};
 pub use clock::{DatabaseClock, WorkerClock};
 pub use local_fault::LocalFault;
 pub use metrics::{MetricEntry, MetricKind, MetricScope, Metrics};
+pub use names::{NameServer, Names};
 pub use profiles::{
     DisableWhen, Format, Policy, PrepareError, Prepared, Profile, ProfileSetting, Profiles,
     SecretUse, Sending, SettingValues, own_headers, profile_setting, secret_value,

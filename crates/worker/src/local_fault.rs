@@ -8,10 +8,6 @@ use std::collections::HashMap;
 use std::io;
 use std::time::{Duration, Instant};
 
-/// The resolver is at fault when this many unrelated names fail …
-const UNRELATED: usize = 3;
-/// … within this time.
-const TOGETHER: Duration = Duration::from_secs(60);
 /// How often the same fault is logged.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
@@ -28,9 +24,9 @@ pub enum LocalFault {
         "the system has no memory left for a connection: give it more or lower worker.concurrency"
     )]
     Memory,
-    /// The system's name resolver does not answer.
+    /// The name servers do not answer.
     #[error(
-        "the name resolver of this machine does not answer for several unrelated names: see /etc/resolv.conf and the servers it names"
+        "the name servers of this machine do not answer, not even for names that resolved not long ago: see /etc/resolv.conf, or worker.name_servers if it is set"
     )]
     Resolver,
 }
@@ -56,48 +52,6 @@ impl LocalFault {
             _ => None,
         }
     }
-}
-
-/// Whether a name was not resolved because no resolver answered. A name that does not exist is
-/// a mistake of the hook.
-///
-/// The standard library distinguishes the two only by the text of glibc or musl.
-pub(crate) fn is_unanswered(error: &io::Error) -> bool {
-    let text = error.to_string();
-    error.kind() == io::ErrorKind::TimedOut
-        || text.contains("Temporary failure in name resolution")
-        || text.ends_with("Try again")
-}
-
-/// The names that recently got no answer. One name may have broken servers of its own. When
-/// several unrelated names fail and none is resolved in between, the local resolver is at fault.
-#[derive(Debug, Default)]
-pub(crate) struct UnansweredNames {
-    unanswered: HashMap<String, Instant>,
-}
-
-impl UnansweredNames {
-    /// A name was resolved, or is known not to exist: the resolver answers.
-    pub(crate) fn answered(&mut self) {
-        self.unanswered.clear();
-    }
-
-    /// This name got no answer. Returns whether the local resolver is at fault.
-    pub(crate) fn unanswered(&mut self, host: &str, now: Instant) -> bool {
-        self.unanswered
-            .retain(|_, at| now.saturating_duration_since(*at) < TOGETHER);
-        self.unanswered.insert(domain_of(host), now);
-        self.unanswered.len() >= UNRELATED
-    }
-}
-
-/// What related hosts have in common: the last two labels. Too coarse for `co.uk`, where it only
-/// takes longer to suspect the local resolver.
-fn domain_of(host: &str) -> String {
-    let host = host.trim_end_matches('.').to_ascii_lowercase();
-    let mut dots = host.rmatch_indices('.').map(|(at, _)| at + 1);
-    let begin = dots.nth(1).unwrap_or(0);
-    host[begin..].to_owned()
 }
 
 /// When each fault was last logged, so that it is logged once a minute.
@@ -143,36 +97,6 @@ mod tests {
             assert_eq!(LocalFault::of(&error), fault, "{error}");
         }
         assert_eq!(LocalFault::of(&io::Error::other("no number")), None);
-    }
-
-    #[test]
-    fn an_unknown_name_is_an_answer() {
-        let said = |detail: &str| {
-            let text = format!("failed to lookup address information: {detail}");
-            is_unanswered(&io::Error::other(text))
-        };
-        assert!(said("Temporary failure in name resolution"));
-        assert!(said("Try again"));
-        assert!(!said("Name or service not known"));
-        assert!(!said("Name does not resolve"));
-        assert!(is_unanswered(&io::ErrorKind::TimedOut.into()));
-    }
-
-    #[test]
-    fn the_resolver_is_at_fault_when_unrelated_names_fail_together() {
-        let start = monotonic_now();
-        let at = |seconds| start + Duration::from_secs(seconds);
-        let mut names = UnansweredNames::default();
-        assert!(!names.unanswered("a.example.com", at(0)));
-        assert!(!names.unanswered("b.example.com", at(1)), "of one owner");
-        assert!(!names.unanswered("example.org", at(2)));
-        assert!(names.unanswered("hooks.example.net.", at(3)));
-        assert!(names.unanswered("a.example.com", at(4)), "and it goes on");
-
-        names.answered();
-        assert!(!names.unanswered("hooks.example.net", at(5)));
-        assert!(!names.unanswered("example.org", at(6)));
-        assert!(!names.unanswered("example.com", at(66)), "not together");
     }
 
     #[test]

@@ -7,17 +7,17 @@
 use crate::client::{Client, Exchange};
 use crate::local_fault::{FaultLog, LocalFault};
 use crate::metrics::Metrics;
+use crate::prepared_hooks::PreparedHooks;
 use crate::profiles::{PrepareError, Prepared, Sending};
 use crate::settings::HookDefaults;
 use crate::traces::{AttemptSpan, AttemptTraces};
 use http::HeaderMap;
 use postrider_core::{
-    Attempt, AttemptId, Clock, Event, EventId, Hook, HookId, NextStep, Outcome, Payload, Schedules,
+    Attempt, AttemptId, Clock, Event, EventId, Hook, NextStep, Outcome, Payload, Schedules,
     TRACEPARENT, Timestamp, monotonic_now, next_step,
 };
 use postrider_store::{HookRequest, OneOrMore, Settlement, Step};
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tracing::error;
 
@@ -62,7 +62,7 @@ pub struct Sender {
     request_timeout: Duration,
     metrics: Arc<Metrics>,
     traces: Option<Arc<dyn AttemptTraces>>,
-    prepared: RwLock<HashMap<HookId, Arc<Prepared>>>,
+    prepared: Arc<PreparedHooks>,
     told: Mutex<FaultLog>,
 }
 
@@ -83,9 +83,14 @@ impl Sender {
             request_timeout,
             metrics,
             traces,
-            prepared: RwLock::default(),
+            prepared: Arc::default(),
             told: Mutex::default(),
         }
+    }
+
+    /// What is prepared for each hook. The dispatcher drops it when the hook changes.
+    pub(crate) fn prepared_hooks(&self) -> Arc<PreparedHooks> {
+        self.prepared.clone()
     }
 
     /// The present moment.
@@ -104,6 +109,11 @@ impl Sender {
         }
         let prepared = match self.prepared_for(&leased, started_at) {
             Ok(prepared) => prepared,
+            Err(problem) if problem.is_hook_failure() => {
+                let attempt = unsendable(&problem, leased.attempts + 1, started_at);
+                self.observe(&leased, &attempt);
+                return Sent::Settle(self.settlement(leased, attempt));
+            }
             Err(problem) => {
                 error!(hook.id = %leased.hook.id, "Cannot send to hook {}: {problem}", leased.hook.id);
                 return Sent::CannotSend(leased);
@@ -164,7 +174,11 @@ impl Sender {
             headers: None,
             occurred_at: now,
         };
-        let prepared = self.prepare(hook, now)?;
+        let prepared = match self.prepare(hook, now) {
+            Ok(prepared) => prepared,
+            Err(problem) if problem.is_hook_failure() => return Ok(unsendable(&problem, 1, now)),
+            Err(problem) => return Err(problem.into()),
+        };
         let sending = Sending {
             hook,
             event: &event,
@@ -198,8 +212,8 @@ impl Sender {
                     .judge(status, &headers, self.clock.now()),
                 excerpt,
             ),
-            Exchange::TimedOut { excerpt } => (Outcome::TimedOut, excerpt),
-            Exchange::Unreachable { reason, excerpt } => (Outcome::Unreachable { reason }, excerpt),
+            Exchange::TimedOut => (Outcome::TimedOut, Vec::new()),
+            Exchange::Unreachable { reason } => (Outcome::Unreachable { reason }, Vec::new()),
             Exchange::Blocked(address) => (Outcome::Blocked { address }, Vec::new()),
             Exchange::NotTried(fault) => {
                 span.into_iter().for_each(|span| span.end(Err(fault)));
@@ -311,19 +325,27 @@ impl Sender {
     }
 
     fn prepared(&self, hook: &Hook, now: Timestamp) -> Result<Arc<Prepared>, PrepareError> {
-        let known = self.prepared.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(prepared) = known.get(&hook.id)
-            && prepared.is_current(hook, now)
-        {
-            return Ok(prepared.clone());
+        if let Some(prepared) = self.prepared.get(hook, now) {
+            return Ok(prepared);
         }
-        drop(known);
         let prepared = Arc::new(self.prepare(hook, now)?);
-        self.prepared
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(hook.id, prepared.clone());
+        self.prepared.insert(hook.id, prepared.clone());
         Ok(prepared)
+    }
+}
+
+/// The failed attempt for a hook that no request can be made for, such as one whose URL is not
+/// accepted any more.
+fn unsendable(problem: &PrepareError, number: u32, now: Timestamp) -> Attempt {
+    Attempt {
+        id: AttemptId::draw(now),
+        number,
+        at: now,
+        duration: Duration::ZERO,
+        outcome: Outcome::Unreachable {
+            reason: problem.to_string(),
+        },
+        response: Vec::new(),
     }
 }
 

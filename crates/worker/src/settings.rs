@@ -1,5 +1,6 @@
 //! The sections `[worker]` and `[hooks]` of the configuration, and the rules across them.
 
+use crate::names::NameServer;
 use crate::profiles::Profiles;
 use ipnet::IpNet;
 use postrider_core::{RetrySchedule, Span};
@@ -21,6 +22,8 @@ pub struct WorkerSettings {
     pub poll_interval: Span,
     /// Private and special-purpose addresses that may be called.
     pub allow_addresses: Vec<IpNet>,
+    /// The name servers that resolve the hosts of hooks; those of `/etc/resolv.conf` when empty.
+    pub name_servers: Vec<NameServer>,
 }
 
 impl Default for WorkerSettings {
@@ -32,6 +35,7 @@ impl Default for WorkerSettings {
             request_timeout: Span::secs(15),
             poll_interval: Span::millis(25),
             allow_addresses: Vec::new(),
+            name_servers: Vec::new(),
         }
     }
 }

@@ -164,3 +164,43 @@ impl Default for PollingTuning {
         }
     }
 }
+
+/// How names are looked up, and when the name servers of this machine are at fault.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NamesTuning {
+    /// The longest time for one lookup: long enough for three tries.
+    pub(crate) lookup: Duration,
+    /// How long one name server may take to answer one question, and how often each is asked.
+    pub(crate) each_try: Duration,
+    pub(crate) rounds: u32,
+    /// How long to wait for the IPv6 addresses of a host whose IPv4 addresses are known.
+    pub(crate) other_kind: Duration,
+    /// Lookups in flight at most, of names that resolved the last time, and of others. Each takes
+    /// two sockets.
+    pub(crate) in_flight: usize,
+    /// A name that got no answer is not asked for again for this long: less than the first wait of
+    /// the default schedule, so that each attempt asks.
+    pub(crate) failed_for: Duration,
+    /// A name that resolved within this time is a witness. The longest outage of the name servers
+    /// that is not blamed on hooks.
+    pub(crate) good_for: Duration,
+    /// Witnesses asked at most, and how long each may take to answer.
+    pub(crate) witnesses: usize,
+    pub(crate) witness: Duration,
+}
+
+impl Default for NamesTuning {
+    fn default() -> Self {
+        Self {
+            lookup: Duration::from_secs(5),
+            each_try: Duration::from_millis(1_600),
+            rounds: 3,
+            other_kind: Duration::from_secs(1),
+            in_flight: 64,
+            failed_for: Duration::from_secs(3),
+            good_for: Duration::from_secs(1_800),
+            witnesses: 5,
+            witness: Duration::from_secs(2),
+        }
+    }
+}

@@ -14,6 +14,7 @@ use crate::dispatch::{DispatchState, Dispatcher};
 use crate::hints::Hints;
 use crate::last_answers::LastAnswers;
 use crate::metrics::Metrics;
+use crate::names::Names;
 use crate::send::Sender;
 use crate::settings::{HookDefaults, WorkerSettings};
 use crate::settle::Settler;
@@ -116,7 +117,8 @@ impl Worker {
         let hints = Arc::new(Hints::default());
         let progress = Arc::new(Progress::new(monotonic.clone()));
         metrics.worker_slots.set(i64::from(settings.concurrency));
-        let client = Client::new(AddressGuard::new(&settings.allow_addresses))?;
+        let guard = AddressGuard::new(&settings.allow_addresses);
+        let client = Client::new(guard, Names::new(&settings.name_servers))?;
         let sender = Sender::new(
             client,
             clock.clone(),
@@ -145,6 +147,7 @@ impl Worker {
             metrics,
             admission: admission.clone(),
             hints,
+            prepared: sender.prepared_hooks(),
             worker: WorkerId::draw(clock.now()),
             clock,
             monotonic: monotonic.clone(),

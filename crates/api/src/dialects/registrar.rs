@@ -2,6 +2,7 @@
 
 use crate::hook_log::{changes_state, tell_removed, tell_state};
 use crate::outage_log::Trouble;
+use crate::test_places::TestPlaces;
 use crate::test_sender::TestSender;
 use postrider_core::{
     Attempt, Clock, Credential, Hook, HookEdit, HookId, NewHook, Proof, Timestamp,
@@ -48,6 +49,7 @@ pub struct RegistrarParts {
 pub struct Registrar {
     parts: RegistrarParts,
     trouble: Arc<Trouble>,
+    test_places: Arc<TestPlaces>,
     pub(super) bodies: Arc<Semaphore>,
     lookups: Semaphore,
     passwords: Semaphore,
@@ -60,7 +62,7 @@ pub struct Registrar {
 /// The error when a test event was not sent.
 #[derive(Debug, PartialEq, Eq)]
 pub enum TestRefused {
-    /// The account has sent too many tests.
+    /// The account has sent too many tests, or has too many in flight.
     TooOften {
         /// Seconds until it may send the next one.
         retry_after: u64,
@@ -72,14 +74,20 @@ pub enum TestRefused {
 impl Registrar {
     /// A registrar that logs outages of the database by itself.
     pub fn new(parts: RegistrarParts) -> Self {
-        Self::sharing(parts, Arc::default())
+        Self::sharing(parts, Arc::default(), Arc::default())
     }
 
-    /// A registrar that logs outages of the database together with the rest of the API.
-    pub(crate) fn sharing(parts: RegistrarParts, trouble: Arc<Trouble>) -> Self {
+    /// A registrar that logs outages of the database, and shares the places for test events,
+    /// together with the rest of the API.
+    pub(crate) fn sharing(
+        parts: RegistrarParts,
+        trouble: Arc<Trouble>,
+        test_places: Arc<TestPlaces>,
+    ) -> Self {
         Self {
             parts,
             trouble,
+            test_places,
             bodies: Arc::new(Semaphore::new(BODIES)),
             lookups: Semaphore::new(LOOKUPS),
             passwords: Semaphore::new(PASSWORDS),
@@ -286,13 +294,15 @@ impl Registrar {
     /// [`count_test`](Self::count_test) first.
     ///
     /// # Errors
-    /// When the request could not be made here.
+    /// When too many tests are in flight, or the request could not be made here.
     pub async fn test(
         &self,
         hook: &Hook,
         event_type: &str,
         payload: &str,
     ) -> std::result::Result<Attempt, TestRefused> {
+        let too_often = TestRefused::TooOften { retry_after: 1 };
+        let _place = self.test_places.take(&hook.account).ok_or(too_often)?;
         let sent = self.parts.tests.send_sample(hook, event_type, payload);
         sent.await.map_err(TestRefused::NotTried)
     }

@@ -12,7 +12,7 @@ use crate::globals::Globals;
 use crate::output::{moment, shortened};
 use crate::secrets::{Need, key_file};
 use clap::Args;
-use postrider_core::SealError;
+use postrider_core::{SealError, parse_hook_url};
 use postrider_store::{Backend, Error, HookFilter, SchemaState, Store};
 use std::path::Path;
 use std::time::Duration;
@@ -22,6 +22,12 @@ const SKEW: Duration = Duration::from_secs(2);
 
 /// Number of hooks whose secrets are opened.
 const HOOKS_TRIED: u32 = 200;
+
+/// Hooks read at a time.
+const PAGE: u32 = 500;
+
+/// Number of hooks with a URL that cannot be used that are listed.
+const URLS_SHOWN: usize = 10;
 
 /// Number of rejected outbox rows that are listed.
 const REJECTED_SHOWN: u32 = 10;
@@ -150,6 +156,7 @@ async fn opened(report: &mut CheckReport, settings: &Settings, store: &dyn Store
         Err(error) => report.problem("writing", failure::sentence(&error))?,
     }
     secrets(report, settings, store).await?;
+    urls(report, store).await?;
     rejected(report, store).await?;
     diagnose(report, store, now).await
 }
@@ -242,6 +249,45 @@ fn check_mode(report: &mut CheckReport, path: &Path) -> Result<()> {
 #[cfg(not(unix))]
 fn check_mode(_: &mut CheckReport, _: &Path) -> Result<()> {
     Ok(())
+}
+
+/// Names hooks whose URL was accepted by an older release and cannot be sent to.
+async fn urls(report: &mut CheckReport, store: &dyn Store) -> Result<()> {
+    let mut filter = HookFilter {
+        limit: PAGE,
+        ..HookFilter::default()
+    };
+    let mut unusable = 0;
+    loop {
+        let hooks = store.hooks(filter.clone()).await?;
+        for hook in &hooks {
+            let Err(error) = parse_hook_url(&hook.url) else {
+                continue;
+            };
+            unusable += 1;
+            if unusable <= URLS_SHOWN {
+                report.warning(
+                    "hooks",
+                    format!("nothing can be delivered to hook {}: {error}", hook.id),
+                )?;
+            }
+        }
+        match hooks.last() {
+            Some(last) if hooks.len() == PAGE as usize => filter.after = Some(last.id),
+            _ => break,
+        }
+    }
+    match unusable {
+        0 => report.ok("hooks", "every URL can be sent to"),
+        1..=URLS_SHOWN => Ok(()),
+        _ => report.warning(
+            "hooks",
+            format!(
+                "nothing can be delivered to {} more hooks",
+                unusable - URLS_SHOWN
+            ),
+        ),
+    }
 }
 
 async fn rejected(report: &mut CheckReport, store: &dyn Store) -> Result<()> {

@@ -11,7 +11,7 @@ use anyhow::Context;
 use clap::Args;
 use postrider_core::{Attempt, HookId, HookStatus};
 use postrider_store::AttemptReport;
-use postrider_worker::{AddressGuard, Client, DatabaseClock, Metrics, Sender};
+use postrider_worker::{AddressGuard, Client, DatabaseClock, Metrics, Names, Sender};
 use std::sync::Arc;
 
 /// Send a test event to a hook now, and show the answer.
@@ -67,8 +67,9 @@ pub(super) fn sender(
     metrics: Arc<Metrics>,
 ) -> Result<Sender> {
     let guard = AddressGuard::new(&settings.worker.allow_addresses);
+    let names = Names::new(&settings.worker.name_servers);
     Ok(Sender::new(
-        Client::new(guard).context("the HTTP client cannot be set up")?,
+        Client::new(guard, names).context("the HTTP client cannot be set up")?,
         clock,
         Arc::new(settings.hook_defaults()),
         settings.worker.request_timeout.get(),

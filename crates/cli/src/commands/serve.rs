@@ -9,6 +9,7 @@ use crate::config::Settings;
 use crate::database::{self, try_write};
 use crate::failure::{Result, Silent};
 use crate::globals::Globals;
+use crate::open_files;
 use crate::sd_notify::Supervisor;
 use crate::secrets::Need;
 use crate::traces::Traces;
@@ -19,7 +20,7 @@ use postrider_api::{Api, ApiLimits, ApiParts, Readiness, TestSender, probes, ser
 use postrider_core::{Attempt, Hook, SystemMonotonicClock};
 use postrider_store::{Backend, Store, WorkerClaim};
 use postrider_worker::{
-    DatabaseClock, Metrics, Pruner, Sampler, Sender, Shutdown, Waker, Worker, WorkerParts,
+    DatabaseClock, IDLE_MAX, Metrics, Pruner, Sampler, Sender, Shutdown, Waker, Worker, WorkerParts,
 };
 use serde::Serialize;
 use std::io::ErrorKind;
@@ -101,6 +102,10 @@ impl Serve {
             true => Need::Secrets,
             false => Need::Nothing,
         };
+        if delivers {
+            let in_flight = settings.worker.concurrency.into();
+            open_files::raise_limit(in_flight, IDLE_MAX as u64);
+        }
         let store = database::open(&settings, need).await?;
         try_write(store.as_ref()).await?;
         let claim = match delivers {

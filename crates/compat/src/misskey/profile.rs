@@ -11,8 +11,8 @@ use postrider_core::{
     AliasForm, DeliveryId, Hook, Jitter, Outcome, RefusalKind, RetrySchedule, Span, Timestamp,
 };
 use postrider_worker::{
-    DisableWhen, Format, Policy, Prepared, Profile, ProfileSetting, SecretUse, Sending,
-    SettingValues, own_headers, secret_value,
+    DisableWhen, Format, HeaderNames, Policy, Prepared, Profile, ProfileSetting, SecretUse,
+    Sending, SettingValues, own_headers, secret_value,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -32,6 +32,7 @@ pub(super) fn profile(server: MisskeyServer) -> Profile {
             values: SettingValues::Text,
         }],
         user_agent: "Misskey-Hooks",
+        header_names: HeaderNames::TitleCase,
         policy: Policy {
             schedule: Some(|| &SCHEDULE),
             timeout: Some(Duration::from_secs(5)),

@@ -12,8 +12,8 @@ use postrider_core::{
     AliasForm, Batching, Hook, Jitter, Outcome, RefusalKind, RetrySchedule, Span, Timestamp,
 };
 use postrider_worker::{
-    DisableWhen, Format, Policy, Prepared, Profile, ProfileSetting, SecretUse, Sending,
-    SettingValues, USER_AGENT, own_headers, profile_setting, secret_value,
+    DisableWhen, Format, HeaderNames, Policy, Prepared, Profile, ProfileSetting, SecretUse,
+    Sending, SettingValues, USER_AGENT, own_headers, profile_setting, secret_value,
 };
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -43,6 +43,7 @@ pub(super) fn profile(batch_window: Duration) -> Profile {
             },
         ],
         user_agent: USER_AGENT,
+        header_names: HeaderNames::TitleCase,
         policy: Policy {
             schedule: Some(|| &SCHEDULE),
             timeout: Some(Duration::from_secs(5)),

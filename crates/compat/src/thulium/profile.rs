@@ -9,8 +9,8 @@ use bytes::Bytes;
 use http::HeaderMap;
 use postrider_core::{AliasForm, Hook};
 use postrider_worker::{
-    Format, Policy, Prepared, Profile, ProfileSetting, SecretUse, Sending, SettingValues,
-    USER_AGENT, own_headers, profile_setting,
+    Format, HeaderNames, Policy, Prepared, Profile, ProfileSetting, SecretUse, Sending,
+    SettingValues, USER_AGENT, own_headers, profile_setting,
 };
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -31,6 +31,7 @@ pub(super) fn profile() -> Profile {
             values: SettingValues::OneOf(&["form", JSON]),
         }],
         user_agent: USER_AGENT,
+        header_names: HeaderNames::TitleCase,
         policy: Policy::CONFIGURED,
         format: Arc::new(FlatFields),
     }

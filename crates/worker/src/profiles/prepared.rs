@@ -54,11 +54,18 @@ pub enum PrepareError {
     #[error(transparent)]
     Hook(#[from] postrider_core::HookError),
     /// The URL is one that HTTP itself does not allow.
-    #[error("the URL of the hook cannot be sent to")]
+    #[error("no HTTP request can be sent to the URL of the hook")]
     Url,
     /// A header was accepted once and is not any more.
     #[error("a header of the hook is malformed")]
     Header,
+}
+
+impl PrepareError {
+    /// Whether it is the hook's failure. Another worker, of a newer release, may know the profile.
+    pub fn is_hook_failure(&self) -> bool {
+        !matches!(self, Self::UnknownProfile(_))
+    }
 }
 
 impl Prepared {
@@ -80,7 +87,9 @@ impl Prepared {
         Ok(Self {
             profile: profile.clone(),
             signer: hook.credentials.signer(now),
-            target: Target::of(&url).ok_or(PrepareError::Url)?,
+            target: Target::of(&url)
+                .ok_or(PrepareError::Url)?
+                .naming(profile.header_names),
             headers: profile.format.shared(hook).ok_or(PrepareError::Header)?,
             timeout: timeout.min(longest),
             version: hook.version,
@@ -106,7 +115,9 @@ impl Prepared {
 
     /// The request of one attempt.
     pub fn request(&self, sending: &Sending<'_>) -> Request {
-        let mut headers = HeaderMap::with_capacity(self.headers.len() + 7);
+        let mut headers = HeaderMap::with_capacity(self.headers.len() + 9);
+        // First, as RFC 9110 §7.2 recommends.
+        headers.insert(header::HOST, self.target.host());
         add_event_headers(&mut headers, sending.event);
         for (name, value) in &self.headers {
             headers.insert(name, value.clone());
@@ -136,5 +147,34 @@ fn add_event_headers(headers: &mut HeaderMap, event: &Event) {
         ) {
             headers.insert(name, value);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use postrider_core::parse_hook_url;
+
+    #[test]
+    fn every_url_that_is_accepted_can_be_sent_to() {
+        let mut accepted = 0;
+        for code in 0..0x80_u8 {
+            let written = [char::from(code).to_string(), format!("%{code:02x}")];
+            for c in written {
+                for url in [
+                    format!("http://a{c}b.example/"),
+                    format!("http://{c}.example/"),
+                    format!("http://a.example/b{c}c"),
+                    format!("http://a.example/?b{c}c={c}"),
+                ] {
+                    if let Ok(parsed) = parse_hook_url(&url) {
+                        accepted += 1;
+                        let target = Target::of(&parsed);
+                        assert!(target.is_some(), "{url}");
+                    }
+                }
+            }
+        }
+        assert!(accepted > 4 * 60, "{accepted}");
     }
 }

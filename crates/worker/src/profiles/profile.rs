@@ -3,6 +3,7 @@
 use super::policy::Policy;
 use super::prepared::{Prepared, Sending};
 use super::standard;
+use crate::client::HeaderNames;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use postrider_core::{AliasForm, Batching, Hook, Outcome, Timestamp};
@@ -22,6 +23,8 @@ pub struct Profile {
     pub settings: &'static [ProfileSetting],
     /// The `User-Agent` of its requests.
     pub user_agent: &'static str,
+    /// How its requests write the names of headers.
+    pub header_names: HeaderNames,
     /// The policy of its hooks.
     pub policy: Policy,
     /// How its requests are built and their answers judged.

@@ -4,7 +4,7 @@ use super::headers::own_headers;
 use super::policy::Policy;
 use super::prepared::{Prepared, Sending};
 use super::profile::{Format, Profile, SecretUse};
-use crate::client::USER_AGENT;
+use crate::client::{HeaderNames, USER_AGENT};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use postrider_core::{Hook, Outcome, Timestamp, standard_body};
@@ -19,6 +19,7 @@ pub(super) fn profile() -> Profile {
         secret: SecretUse::Signs,
         settings: &[],
         user_agent: USER_AGENT,
+        header_names: HeaderNames::LowerCase,
         policy: Policy::CONFIGURED,
         format: Arc::new(Standard),
     }

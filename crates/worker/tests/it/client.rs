@@ -2,7 +2,7 @@
 
 use http::HeaderMap;
 use postrider_core::EXCERPT_MAX_BYTES;
-use postrider_worker::{AddressGuard, Client, Exchange, Request, Target};
+use postrider_worker::{AddressGuard, Client, Exchange, Names, Request, Target};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -39,7 +39,7 @@ async fn answering(bytes: &'static [u8]) -> SocketAddr {
 
 fn client() -> Client {
     let allowed = ["127.0.0.0/8", "::1/128"].map(|range| range.parse().unwrap());
-    Client::new(AddressGuard::new(&allowed)).unwrap()
+    Client::new(AddressGuard::new(&allowed), Names::new(&[])).unwrap()
 }
 
 fn request(url: &str, timeout: Duration) -> Request {
@@ -118,33 +118,120 @@ async fn a_receiver_that_never_answers_times_out() {
     })
     .await;
     let exchange = post(address, SHORT).await;
-    assert!(
-        matches!(exchange, Exchange::TimedOut { .. }),
-        "{exchange:?}"
-    );
+    assert!(matches!(exchange, Exchange::TimedOut), "{exchange:?}");
 }
 
 #[tokio::test]
-async fn a_body_that_drips_times_out_with_what_came() {
-    let address = receiver(|mut stream| async move {
+async fn who_has_said_200_has_answered_whatever_becomes_of_the_body() {
+    let dripping = receiver(|mut stream| async move {
         let _ = stream
-            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\ndrip")
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf")
             .await;
         std::future::pending::<()>().await;
     })
     .await;
-    let exchange = post(address, SHORT).await;
+    let broken = answering(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf").await;
+    for (address, timeout) in [(dripping, SHORT), (broken, LONG)] {
+        let exchange = post(address, timeout).await;
+        assert!(
+            matches!(
+                &exchange,
+                Exchange::Answered { status, excerpt, .. }
+                    if status.as_u16() == 200 && excerpt == b"half"
+            ),
+            "{exchange:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn who_has_said_503_has_refused_whatever_becomes_of_the_body() {
+    let address =
+        answering(b"HTTP/1.1 503 Away\r\nretry-after: 7\r\ncontent-length: 9\r\n\r\nhalf").await;
+    let exchange = post(address, LONG).await;
+    let Exchange::Answered {
+        status, headers, ..
+    } = exchange
+    else {
+        panic!("{exchange:?}");
+    };
+    assert_eq!(status.as_u16(), 503);
+    assert_eq!(headers["retry-after"], "7");
+}
+
+#[tokio::test]
+async fn a_head_that_is_not_quite_right_is_read_as_far_as_it_can_be() {
+    let heads: [&[u8]; 17] = [
+        b"Bad Name: x\r\n",
+        b"X-Test : 1\r\n",
+        b": x\r\n",
+        b"X-Bin: a\x01b\r\n",
+        b"X-Fold: a\r\n b\r\n",
+        b"JustAWord\r\n",
+        b"Content-Length:2\r\n",
+        b"Content-Length: 2\r\n",
+        b"Content-Length: 2, 2\r\n",
+        b"Content-Length: 3\r\n",
+        b"Content-Length: two\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+        b"Transfer-Encoding: gzip\r\n",
+        b"X-Name: caf\xc3\xa9\r\n",
+        b"X-Null: \0\r\n",
+        b"X-Return: a\rb\r\n",
+        b"\x01: \x02\r\n",
+    ];
+    for odd in heads {
+        let address = receiver(move |mut stream| async move {
+            let head = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n";
+            let _ = stream.write_all(&[head, odd, b"\r\nok"].concat()).await;
+        })
+        .await;
+        let exchange = post(address, LONG).await;
+        assert!(
+            matches!(exchange, Exchange::Answered { status, .. } if status.as_u16() == 200),
+            "{:?}: {exchange:?}",
+            odd.escape_ascii().to_string()
+        );
+    }
+}
+
+#[tokio::test]
+async fn more_headers_than_are_read_do_not_hide_the_status() {
+    let address = receiver(|mut stream| async move {
+        let headers = "x-padding: x\r\n".repeat(1_000);
+        let answer = format!("HTTP/1.1 202 OK\r\n{headers}content-length: 0\r\n\r\n");
+        let _ = stream.write_all(answer.as_bytes()).await;
+    })
+    .await;
+    let exchange = post(address, LONG).await;
     assert!(
-        matches!(exchange, Exchange::TimedOut { ref excerpt } if excerpt == b"drip"),
+        matches!(exchange, Exchange::Answered { status, .. } if status.as_u16() == 202),
         "{exchange:?}"
     );
 }
 
 #[tokio::test]
-async fn a_connection_that_breaks_is_unreachable() {
+async fn a_status_counts_where_the_connection_breaks_within_the_headers() {
+    for answer in [
+        &b"HTTP/1.1 200"[..],
+        b"HTTP/1.1 200 OK\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-le",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+    ] {
+        let exchange = post(answering(answer).await, LONG).await;
+        assert!(
+            matches!(exchange, Exchange::Answered { status, .. } if status.as_u16() == 200),
+            "{answer:?}: {exchange:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_before_a_status_is_unreachable() {
     for answer in [
         &b""[..],
-        b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf",
+        b"HTTP/1.1 ",
+        b"HTTP/1.1 100 Continue\r\n\r\n",
         b"no http at all\r\n\r\n",
     ] {
         let exchange = post(answering(answer).await, LONG).await;
@@ -161,7 +248,7 @@ async fn a_refused_connection_says_so_without_the_url() {
     let address = listener.local_addr().unwrap();
     drop(listener);
     let url = format!("http://{address}/?token=secret");
-    let Exchange::Unreachable { reason, .. } = client().send(request(&url, LONG)).await else {
+    let Exchange::Unreachable { reason } = client().send(request(&url, LONG)).await else {
         panic!("reachable");
     };
     assert!(
@@ -185,7 +272,7 @@ async fn an_unknown_name_is_unreachable() {
 async fn private_addresses_are_blocked_in_every_spelling_before_connecting() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let guarded = Client::new(AddressGuard::new(&[])).unwrap();
+    let guarded = Client::new(AddressGuard::new(&[]), Names::new(&[])).unwrap();
     for host in [
         "127.0.0.1",
         "[::ffff:127.0.0.1]",

@@ -1,3 +1,4 @@
 //! The worker's HTTP client against real sockets.
 
 mod client;
+mod connections;
