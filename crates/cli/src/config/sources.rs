@@ -407,10 +407,18 @@ mod tests {
 
     #[test]
     fn variables_that_are_not_settings_are_ignored() {
+        // Those of Kubernetes for services that are called postrider, postrider-api and
+        // postrider-metrics.
         Case::new()
             .env("POSTRIDER_LOG", "debug")
             .env("POSTRIDER_PORT", "tcp://10.0.0.1:80")
-            .env("POSTRIDER_API_SERVICE_HOST", "10.0.0.1")
+            .env("POSTRIDER_PORT_80_TCP", "tcp://10.0.0.1:80")
+            .env("POSTRIDER_PORT_80_TCP_ADDR", "10.0.0.1")
+            .env("POSTRIDER_SERVICE_HOST", "10.0.0.1")
+            .env("POSTRIDER_SERVICE_PORT_HTTP", "80")
+            .env("POSTRIDER_API_PORT", "tcp://10.0.0.2:8080")
+            .env("POSTRIDER_API_SERVICE_HOST", "10.0.0.2")
+            .env("POSTRIDER_METRICS_PORT_9464_TCP", "tcp://10.0.0.3:9464")
             .load();
     }
 

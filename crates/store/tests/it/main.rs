@@ -43,6 +43,7 @@ mod rejected;
 mod retention;
 mod schema;
 mod secrets;
+mod sessions;
 mod settle;
 mod support;
 mod targets;
