@@ -8,7 +8,7 @@ use crate::support::drained;
 use postrider_core::{EventId, HookId, RetrySchedule, TokenHash};
 use postrider_store::{
     Backend, DeliveryFilter, DeliveryReport, DeliveryState, EventFilter, HistoryFilter, HookChange,
-    HookFilter, HookReport, HookRequest, MIGRATIONS, Redelivery, SchemaState,
+    HookFilter, HookReport, HookRequest, MIGRATIONS, SchemaState,
 };
 use postrider_tests::{TestDatabase, TestStore, on_both, start};
 use std::collections::BTreeMap;
