@@ -34,6 +34,7 @@ mod keys;
 mod lease_group;
 mod leases;
 mod locks;
+mod many_days;
 mod order_changed;
 mod ordered;
 mod partitions;
