@@ -25,13 +25,14 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --release --locked --package postrider --features "$FEATURES" \
     && install -D --mode 0755 target/release/postrider /out/postrider \
-    && install --directory --mode 0700 /out/data
+    && install --directory --mode 0770 /out/data
 
 # Has certificates, time zones and an unprivileged user; no shell.
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /out/postrider /usr/local/bin/postrider
-# The working folder: the SQLite file is here unless a database is configured.
-COPY --from=build --chown=nonroot:nonroot /out/data /data
+# The working folder: the SQLite file is here unless a database is configured. Of the group 0, in
+# which OpenShift runs an image as any user.
+COPY --from=build --chown=65532:0 /out/data /data
 WORKDIR /data
 USER nonroot:nonroot
 ENV POSTRIDER_API__LISTEN=0.0.0.0:8080 \

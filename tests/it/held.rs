@@ -9,6 +9,7 @@ use serde_json::Value;
 on_both!(
     held_deliveries_are_counted_aged_and_discarded,
     enabling_may_discard_what_is_too_old,
+    nothing_is_lost_by_one_accidental_410,
     a_hundred_thousand_are_discarded,
 );
 
@@ -22,13 +23,8 @@ async fn held_deliveries_are_counted_aged_and_discarded(backend: Backend) {
     for _ in 0..3 {
         send(&postrider).await;
     }
-    let shown = async || postrider.json(&["hook", "show", &hook]).await;
-    eventually(async || match shown().await {
-        shown if shown["held"] == 3 => Ok(()),
-        shown => Err(shown.to_string()),
-    })
-    .await;
-    let shown = shown().await;
+    shows(&postrider, &hook, "held", 3).await;
+    let shown = postrider.json(&["hook", "show", &hook]).await;
     let oldest = shown["oldest_held_at"].as_str().expect("a time");
     assert!(
         oldest.parse::<postrider_core::Timestamp>().is_ok(),
@@ -116,6 +112,29 @@ async fn enabling_may_discard_what_is_too_old(backend: Backend) {
     assert_eq!(receiver.count(), 0);
 }
 
+async fn nothing_is_lost_by_one_accidental_410(backend: Backend) {
+    let database = TestDatabase::migrated(backend).await;
+    let postrider = Postrider::on(&database);
+    let receiver = Receiver::answering([410, 200]).await;
+    let hook = registered(&postrider, &receiver).await;
+    let worker = postrider.serve().await;
+    send(&postrider).await;
+    shows(&postrider, &hook, "disabled_reason", "gone").await;
+    for _ in 0..10 {
+        send(&postrider).await;
+    }
+    shows(&postrider, &hook, "held", 10).await;
+    assert_eq!(receiver.count(), 1);
+
+    postrider.json(&["hook", "enable", &hook]).await;
+    receiver.wait_for(11).await;
+    // The one that was answered with 410 has failed.
+    let again = ["delivery", "redeliver", "--hook", &hook, "--since", "1h"];
+    assert_eq!(postrider.json(&again).await["redelivered"], 1);
+    receiver.wait_for(12).await;
+    drop(worker);
+}
+
 async fn a_hundred_thousand_are_discarded(backend: Backend) {
     const COPIES: i64 = 100_000;
     let app = TestApp::on(backend).await;
@@ -154,6 +173,18 @@ async fn a_hundred_thousand_are_discarded(backend: Backend) {
         .await;
     assert_eq!(done["discarded"], COPIES + 1);
     assert_eq!(app.left().await, 0);
+}
+
+/// Waits until the hook shows this.
+async fn shows(postrider: &Postrider, hook: &str, field: &str, expected: impl Into<Value>) {
+    let expected = expected.into();
+    eventually(
+        async || match postrider.json(&["hook", "show", hook]).await {
+            shown if shown[field] == expected => Ok(()),
+            shown => Err(shown.to_string()),
+        },
+    )
+    .await;
 }
 
 async fn registered(postrider: &Postrider, receiver: &Receiver) -> String {

@@ -5,6 +5,7 @@
 )]
 
 mod addresses;
+mod any_user;
 mod api_batch;
 mod api_deliveries;
 mod api_edges;
@@ -18,6 +19,7 @@ mod borders;
 mod bulk_redelivery;
 mod commands;
 mod compat_systems;
+mod copies;
 mod crash;
 mod dashboards;
 mod databases;

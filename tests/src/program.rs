@@ -7,6 +7,7 @@ use crate::process::Process;
 use crate::receiver::PATIENCE;
 use crate::{KEY, TestDatabase};
 use serde_json::Value;
+use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -24,6 +25,7 @@ pub struct Postrider {
     environment: Vec<(String, String)>,
     program: PathBuf,
     unprivileged: bool,
+    shut_out: bool,
     /// The limit of open files: soft and hard.
     open_files: Option<(u32, u32)>,
     folder: TempDir,
@@ -65,6 +67,7 @@ impl Postrider {
             environment: Vec::new(),
             program: program().to_owned(),
             unprivileged: false,
+            shut_out: false,
             open_files: None,
             folder: TempDir::new().expect("a temporary folder"),
         }
@@ -93,6 +96,26 @@ impl Postrider {
             self.unprivileged = true;
         }
         self
+    }
+
+    /// [`unprivileged`](Self::unprivileged), with a working folder that the user may not enter, as an
+    /// image that runs as a user it was not made for.
+    ///
+    /// # Panics
+    /// When the folder cannot be made.
+    #[must_use]
+    pub fn shut_out(mut self) -> Self {
+        self = self.unprivileged();
+        self.shut_out = true;
+        std::fs::create_dir(self.working_folder()).expect("make a folder");
+        self
+    }
+
+    fn working_folder(&self) -> PathBuf {
+        match self.shut_out {
+            true => self.folder.path().join("closed"),
+            false => self.folder.path().to_owned(),
+        }
     }
 
     /// With this limit of open files, which it may raise up to `hard`.
@@ -175,24 +198,30 @@ impl Postrider {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = match (self.unprivileged, self.open_files) {
-            (false, None) => Command::new(&self.program),
-            (_, Some((soft, hard))) => {
-                let mut command = Command::new("prlimit");
-                command.arg(format!("--nofile={soft}:{hard}"));
-                command.arg(&self.program);
-                command
-            }
-            (true, None) => {
-                let mut command = Command::new("setpriv");
-                command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
-                command.arg(&self.program);
-                command
-            }
-        };
+        let mut words: Vec<OsString> = Vec::new();
+        if self.shut_out {
+            let script = r#"chmod 0 . && "$@"; code=$?; chmod 700 .; exit $code"#;
+            words.extend(["sh", "-c", script, "sh"].map(OsString::from));
+        }
+        if self.unprivileged {
+            let user = [
+                "setpriv",
+                "--reuid=65534",
+                "--regid=65534",
+                "--clear-groups",
+            ];
+            words.extend(user.map(OsString::from));
+        }
+        if let Some((soft, hard)) = self.open_files {
+            words.push("prlimit".into());
+            words.push(format!("--nofile={soft}:{hard}").into());
+        }
+        words.push(self.program.clone().into());
+        let mut command = Command::new(&words[0]);
         command
+            .args(&words[1..])
             .args(arguments)
-            .current_dir(self.folder.path())
+            .current_dir(self.working_folder())
             .env_clear()
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())

@@ -45,11 +45,18 @@ pub struct TestStore {
 impl TestStore {
     /// A store on a migrated database.
     pub async fn on(backend: Backend) -> Self {
-        let database = TestDatabase::migrated(backend).await;
+        Self {
+            slot: i16::try_from(slots(backend) - 1).expect("a slot"),
+            ..Self::in_database(TestDatabase::migrated(backend).await).await
+        }
+    }
+
+    /// A store on this database, which may not be migrated. Events are inserted into the first slot.
+    pub async fn in_database(database: TestDatabase) -> Self {
         Self {
             store: opened(database.url(), &keys()).await,
             clock: Arc::new(TestClock::at(start())),
-            slot: i16::try_from(slots(backend) - 1).expect("a slot"),
+            slot: 0,
             worker: WorkerId::draw(start()),
             drawn: AtomicI64::new(0),
             database,

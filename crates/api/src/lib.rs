@@ -15,6 +15,7 @@ mod dialects;
 mod docs_page;
 mod event_body;
 mod events;
+mod head_timeout;
 mod hook_body;
 mod hook_bulk;
 mod hook_history;

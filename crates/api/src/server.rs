@@ -1,12 +1,13 @@
-//! Serves HTTP/1.1 and 1.0 connections, with timeouts for receiving a request's head and for a
-//! peer that does not read its answer.
+//! Serves HTTP/1.1 and 1.0 connections, with timeouts for idle connections, for receiving a
+//! request's head and for a peer that does not read its answer.
 //!
-//! Without these timeouts, slow peers could hold all connections. The timeout for the head also
-//! closes idle connections.
+//! Without these timeouts, slow peers could hold all connections.
 
+use crate::head_timeout::{HeadTimeout, Requests};
 use crate::write_timeout::Impatient;
 use axum::Router;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
@@ -19,13 +20,18 @@ use tracing::{debug, warn};
 /// The timeouts of a connection.
 #[derive(Clone, Copy)]
 struct Patience {
-    /// For the head of a request, from the moment the connection is free for it.
+    /// For a request, from the moment the connection is free for it until its head has arrived.
+    idle: Duration,
+    /// For the head of a request, from its first byte on.
     head: Duration,
     /// For the peer to accept more of an answer.
     reading: Duration,
 }
 
 const PATIENCE: Patience = Patience {
+    // Longer than load balancers keep idle connections (mostly 60 s), so that they close first: one
+    // that sends a request while we close answers 502.
+    idle: Duration::from_secs(75),
     head: Duration::from_secs(30),
     reading: Duration::from_secs(30),
 };
@@ -47,7 +53,7 @@ async fn serve_with(
     let router = router.with_state(());
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new());
-    server.header_read_timeout(patience.head);
+    server.header_read_timeout(patience.idle);
     let connections = GracefulShutdown::new();
     while let Some(accepted) = closed.run_until_cancelled(listener.accept()).await {
         let stream = match accepted {
@@ -58,8 +64,19 @@ async fn serve_with(
             }
         };
         at_once(&stream);
-        let service = TowerToHyperService::new(router.clone());
-        let stream = TokioIo::new(Impatient::new(stream, patience.reading));
+        let requests = Requests::default();
+        let stream = Impatient::new(stream, patience.reading);
+        let stream = TokioIo::new(HeadTimeout::new(stream, requests.clone(), patience.head));
+        let router = TowerToHyperService::new(router.clone());
+        let service = service_fn(move |request| {
+            let open = requests.begin();
+            let answer = router.call(request);
+            async move {
+                let answer = answer.await;
+                drop(open);
+                answer
+            }
+        });
         let connection = server.serve_connection(stream, service);
         let connection = connections.watch(connection);
         tokio::spawn(async move {
@@ -108,12 +125,14 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
     const SHORT: Duration = Duration::from_millis(50);
 
-    async fn start(
-        head: Duration,
-        reading: Duration,
-        router: Router,
-    ) -> (SocketAddr, CancellationToken) {
-        let patience = Patience { head, reading };
+    /// Patience that no test uses up.
+    const ENDLESS: Patience = Patience {
+        idle: LONG,
+        head: LONG,
+        reading: LONG,
+    };
+
+    async fn start(patience: Patience, router: Router) -> (SocketAddr, CancellationToken) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let closed = CancellationToken::new();
@@ -128,19 +147,62 @@ mod tests {
         answer
     }
 
+    /// Makes a request whose answer is `hello`.
+    async fn be_answered(stream: &mut TcpStream) {
+        stream.write_all(REQUEST).await.unwrap();
+        let mut answer = String::new();
+        while !answer.ends_with("hello") {
+            let mut part = [0; 1_000];
+            let read = stream.read(&mut part).await.unwrap();
+            answer.push_str(std::str::from_utf8(&part[..read]).unwrap());
+        }
+    }
+
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    const LAST_REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    const HALF_A_HEAD: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\nx-slow: ";
+
     #[tokio::test]
     async fn a_peer_that_sends_no_head_is_cut_off() {
-        let router = Router::new().route("/", get(|| async { "hello" }));
-        let (address, _closed) = start(SHORT, LONG, router).await;
-        for sent in ["", "GET / HTTP/1.1\r\nhost: a\r\nx-slow: "] {
+        let hello = || Router::new().route("/", get(|| async { "hello" }));
+        let idle = Patience {
+            idle: SHORT,
+            ..ENDLESS
+        };
+        let head = Patience {
+            head: SHORT,
+            ..ENDLESS
+        };
+        for (patience, sent) in [(idle, &b""[..]), (idle, HALF_A_HEAD), (head, HALF_A_HEAD)] {
+            let (address, _closed) = start(patience, hello()).await;
             let mut stream = TcpStream::connect(address).await.unwrap();
-            stream.write_all(sent.as_bytes()).await.unwrap();
+            stream.write_all(sent).await.unwrap();
             assert!(!rest_of(&mut stream).await.contains("hello"));
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(LAST_REQUEST).await.unwrap();
+            assert!(rest_of(&mut stream).await.ends_with("hello"));
         }
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        let request = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
-        stream.write_all(request).await.unwrap();
-        assert!(rest_of(&mut stream).await.ends_with("hello"));
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_is_kept_for_longer_than_a_head_may_take() {
+        let router = Router::new().route("/", get(|| async { "hello" }));
+        let patience = Patience {
+            head: SHORT,
+            ..ENDLESS
+        };
+        let (address, _closed) = start(patience, router).await;
+        let mut idle = TcpStream::connect(address).await.unwrap();
+        be_answered(&mut idle).await;
+        // One head after the other takes too long meanwhile, on connections that were used before.
+        for _ in 0..3 {
+            let mut slow = TcpStream::connect(address).await.unwrap();
+            be_answered(&mut slow).await;
+            slow.write_all(HALF_A_HEAD).await.unwrap();
+            assert_eq!(rest_of(&mut slow).await, "");
+        }
+        idle.write_all(LAST_REQUEST).await.unwrap();
+        assert!(rest_of(&mut idle).await.ends_with("hello"));
     }
 
     #[tokio::test]
@@ -166,10 +228,13 @@ mod tests {
                 Body::from_stream(endless)
             })
         });
-        let (address, _closed) = start(LONG, SHORT, router).await;
+        let patience = Patience {
+            reading: SHORT,
+            ..ENDLESS
+        };
+        let (address, _closed) = start(patience, router).await;
         let mut stream = TcpStream::connect(address).await.unwrap();
-        let request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
-        stream.write_all(request).await.unwrap();
+        stream.write_all(REQUEST).await.unwrap();
         let waited = tokio::time::timeout(LONG, given_up.notified()).await;
         waited.expect("the answer is given up");
         let mut rest = Vec::new();
@@ -188,12 +253,9 @@ mod tests {
                 "hello"
             })
         });
-        let (address, closed) = start(LONG, LONG, router).await;
+        let (address, closed) = start(ENDLESS, router).await;
         let mut stream = TcpStream::connect(address).await.unwrap();
-        stream
-            .write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
-            .await
-            .unwrap();
+        stream.write_all(REQUEST).await.unwrap();
         begun.notified().await;
         closed.cancel();
         go_on.notify_one();

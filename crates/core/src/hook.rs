@@ -4,8 +4,8 @@ use crate::header_rules::{
     are_too_many_headers, is_header_name, is_header_value, is_reserved_header,
 };
 use crate::{
-    Disabled, DisabledReason, EventPattern, HOOK_URL_MAX_BYTES, HookError, HookId, HookSettings,
-    HookStatus, NewAlias, Phase, Signer, SigningSecret, Timestamp,
+    Disabled, EventPattern, HOOK_URL_MAX_BYTES, HookError, HookId, HookSettings, HookStatus,
+    NewAlias, Phase, Signer, SigningSecret, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -110,17 +110,6 @@ impl Hook {
         self.events
             .iter()
             .any(|pattern| pattern.matches(event_type))
-    }
-
-    /// Whether fan-out makes deliveries for it: not after the receiver answered 410.
-    pub fn takes_deliveries(&self) -> bool {
-        !matches!(
-            self.disabled,
-            Some(Disabled {
-                reason: DisabledReason::Gone,
-                ..
-            })
-        ) || self.status != HookStatus::Disabled
     }
 
     /// Whether the hook is gated: one worker alone, its owner, starts its deliveries.

@@ -10,17 +10,20 @@ use crate::error::{hook_deleted, hook_not_found, nothing_held, on_its_way};
 use crate::stored_row::StoredRow;
 use crate::{DeliveryState, Result};
 use async_trait::async_trait;
-use chrono::NaiveDate;
+use chrono::{NaiveDate, NaiveTime};
 use postrider_core::{DeliveryId, EventId, EventPattern, HookAction, HookId, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
+/// The largest number of days whose events a page locks.
+pub(crate) const DAYS_MAX: usize = 8;
+
 /// The end of a page over the deliveries of a hook: the next page begins after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BulkCursor {
-    /// When the last delivery of the page is due; for one that has ended, when its event was
-    /// made.
+    /// When the last delivery of the page is due; for one that has ended, the beginning of the day
+    /// on which its event was fanned out.
     pub at: Timestamp,
     /// Id of the last delivery of the page: the tie-breaker.
     pub id: DeliveryId,
@@ -78,12 +81,19 @@ pub(crate) struct BulkRow {
     pub day: NaiveDate,
     pub id: DeliveryId,
     pub event: EventId,
-    /// When it is due; for one that has ended, when its event was made.
+    /// When it is due; for one that has ended, the beginning of `day`.
     pub at: Timestamp,
     /// The state in which it ended; `None` for one that waits or was delivered.
     pub ended: Option<String>,
     /// Its key, while it waits.
     pub ordering_key: Option<String>,
+}
+
+/// The deliveries that a page looks at.
+pub(crate) struct PageRows {
+    pub rows: Vec<BulkRow>,
+    /// Whether there may be others after them.
+    pub more: bool,
 }
 
 /// The hook of a bulk operation, locked until the transaction ends.
@@ -109,9 +119,10 @@ pub(crate) trait BulkStatements: Send {
         sent_again_at: Timestamp,
     ) -> Result<Vec<BulkRow>>;
 
-    /// A page of deliveries that have ended, in the order of their ids: those that were
-    /// delivered, or all others.
-    async fn ended(&mut self, which: &Redelivery, page: BulkPage) -> Result<Vec<BulkRow>>;
+    /// A page of deliveries that have ended: those that were delivered, or all others. In the order
+    /// of their ids; where history has partitions, day by day, and those of a day in the order of
+    /// their ids.
+    async fn ended(&mut self, which: &Redelivery, page: BulkPage) -> Result<PageRows>;
 
     /// The members of the batches of which these may be the leaders.
     async fn batch_members(&mut self, leaders: &[BulkRow]) -> Result<Vec<BulkRow>>;
@@ -156,13 +167,16 @@ pub(crate) async fn redeliver_many(
         return Err(hook_deleted(which.hook));
     }
     if held && hook.is_active {
-        return Ok(page.result(0, &[]));
+        return Ok(BulkPageResult {
+            count: 0,
+            next: None,
+        });
     }
     let seen = match held {
-        true => tx.waiting(which.hook, page, now).await?,
+        true => page.of_waiting(tx.waiting(which.hook, page, now).await?),
         false => tx.ended(which, page).await?,
     };
-    let mut selected = seen.clone();
+    let mut selected = seen.rows.clone();
     if held {
         add_batch_members(tx, &mut selected).await?;
     }
@@ -179,7 +193,7 @@ pub(crate) async fn redeliver_many(
         (rows, true) => tx.make_due(rows, now).await?,
         (rows, false) => tx.revive(which, rows, now).await?,
     };
-    Ok(page.result(changed, &seen))
+    Ok(seen.result(changed))
 }
 
 /// Ends a page of held deliveries as discarded.
@@ -197,11 +211,12 @@ pub(crate) async fn discard_held(
     }
     // No page makes deliveries due, so none is left out.
     let seen = tx.waiting(which.hook, page, Timestamp::UNIX_EPOCH).await?;
-    let mut selected = seen.clone();
+    let seen = page.of_waiting(seen);
+    let mut selected = seen.rows.clone();
     add_batch_members(tx, &mut selected).await?;
     selected.retain(|row| which.covers(row.id));
     if selected.is_empty() {
-        return Ok(page.result(0, &seen));
+        return Ok(seen.result(0));
     }
     let changed = tx.discard(which.hook, &selected, now).await?;
     tx.give_turns(which.hook, &selected, now).await?;
@@ -212,7 +227,7 @@ pub(crate) async fn discard_held(
         };
         tx.record(entry, now).await?;
     }
-    Ok(page.result(changed, &seen))
+    Ok(seen.result(changed))
 }
 
 /// Adds the members of the batches whose leaders are selected. Once a leader is gone another
@@ -230,15 +245,15 @@ async fn add_batch_members(
 
 impl BulkRow {
     pub(crate) fn read(row: &impl StoredRow) -> sqlx::Result<Self> {
-        let id = DeliveryId(row.uuid("id")?);
+        let day = row.day("day")?;
         Ok(Self {
             slot: i16::try_from(row.number("slot")?).unwrap_or_default(),
-            day: row.day("day")?,
-            id,
+            day,
+            id: DeliveryId(row.uuid("id")?),
             event: EventId(row.uuid("event_id")?),
             at: row
                 .time_or_null("due")?
-                .unwrap_or_else(|| id.event_made_at()),
+                .unwrap_or_else(|| day.and_time(NaiveTime::MIN).and_utc()),
             ended: row.text_or_null("ended")?,
             ordering_key: row.text_or_null("ordering_key")?,
         })
@@ -259,15 +274,35 @@ impl BulkPage {
         })
     }
 
-    /// The result of this page: `changed` of the deliveries changed, `seen` were looked at.
-    fn result(self, changed: u64, seen: &[BulkRow]) -> BulkPageResult {
-        let last = seen.last().map(|row| BulkCursor {
+    /// The page of deliveries that wait, from up to `limit` rows. It ends early where the rows are of
+    /// too many days: each day's history is a partition, whose locks are kept until the end of the
+    /// transaction.
+    fn of_waiting(&self, mut rows: Vec<BulkRow>) -> PageRows {
+        let full = rows.len() >= self.limit as usize;
+        let mut days = HashSet::new();
+        let is_of_another = |row: &BulkRow| {
+            days.insert(row.day);
+            days.len() > DAYS_MAX
+        };
+        let end = rows.iter().position(is_of_another);
+        rows.truncate(end.unwrap_or(rows.len()));
+        PageRows {
+            rows,
+            more: full || end.is_some(),
+        }
+    }
+}
+
+impl PageRows {
+    /// The result of the page, of which `changed` deliveries were changed.
+    fn result(&self, changed: u64) -> BulkPageResult {
+        let last = self.rows.last().map(|row| BulkCursor {
             at: row.at,
             id: row.id,
         });
         BulkPageResult {
             count: count(changed),
-            next: last.filter(|_| seen.len() >= self.limit as usize),
+            next: last.filter(|_| self.more),
         }
     }
 }
@@ -293,12 +328,10 @@ impl Redelivery {
         }
     }
 
-    /// The id after which the page begins among deliveries that have ended.
-    pub(crate) fn begin(&self, page: BulkPage) -> DeliveryId {
-        let first = self
-            .since
-            .map_or(DeliveryId(Uuid::nil()), DeliveryId::first_since);
-        page.after.map_or(first, |cursor| cursor.id)
+    /// The id that all selected deliveries are above, or have.
+    pub(crate) fn first(&self) -> DeliveryId {
+        self.since
+            .map_or(DeliveryId(Uuid::nil()), DeliveryId::first_since)
     }
 
     /// The id that all selected deliveries are below.

@@ -98,7 +98,7 @@ impl HookCache {
             .into_iter()
             .flatten()
             .filter_map(|id| self.hooks.get(id))
-            .filter(move |hook| hook.takes_deliveries() && hook.matches(event_type))
+            .filter(move |hook| hook.matches(event_type))
     }
 
     /// Whether any hook asks for operational events.
@@ -112,7 +112,7 @@ impl HookCache {
         watching
             .filter(|id| **id != about)
             .filter_map(|id| self.hooks.get(id))
-            .any(|hook| hook.takes_deliveries() && hook.matches(event_type))
+            .any(|hook| hook.matches(event_type))
     }
 
     /// Forgets that a hook asks for operational events.

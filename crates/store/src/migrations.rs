@@ -58,6 +58,43 @@ pub struct Migrated {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sqlx::SqlSafeStr;
+    use sqlx::migrate::MigrationType;
+    use std::borrow::Cow;
+
+    #[test]
+    fn migrations_are_numbered_from_1_up_to_the_level() {
+        let versions = MIGRATIONS.iter().map(|migration| migration.version);
+        let expected: Vec<_> = (1..=i64::from(SCHEMA_LEVEL)).collect();
+        assert_eq!(versions.collect::<Vec<_>>(), expected);
+    }
+
+    /// The migrations of releases, which are never edited, with the SHA-384 of their texts.
+    const RELEASED: &[[&str; 3]] = &[[
+        "foundation",
+        "4c8d0e446c969b27eb600d7124f3a6838b5729fce8c1c50b\
+         bad5aa09a4600ac8621fc46171f796fbe2ebe1f2001ce40a",
+        "a85d63259aa56c4ad1ac40537ac795a164512812b18c1ae1\
+         4f6729ded8ad84104c14354d41df760183f380d41805e1b6",
+    ]];
+
+    #[test]
+    fn released_migrations_are_as_they_were_released() {
+        for (migration, [name, postgres, sqlite]) in MIGRATIONS.iter().zip(RELEASED) {
+            assert_eq!(migration.name, *name);
+            for (text, expected) in [(migration.postgres, postgres), (migration.sqlite, sqlite)] {
+                assert_eq!(sha384(text), **expected, "{name}");
+            }
+        }
+    }
+
+    fn sha384(text: &'static str) -> String {
+        let kind = MigrationType::Simple;
+        let migration =
+            sqlx::migrate::Migration::new(1, Cow::Borrowed(""), kind, text.into_sql_str(), false);
+        let bytes = migration.checksum.iter();
+        bytes.map(|byte| format!("{byte:02x}")).collect()
+    }
 
     #[test]
     fn the_tables_of_a_migration_are_found_in_its_text() {

@@ -67,6 +67,18 @@ pub struct Erased {
     pub in_flight: Vec<EventId>,
 }
 
+impl Erased {
+    /// Adds what another call has done.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.events += other.events;
+        self.queued += other.queued;
+        self.rejected += other.rejected;
+        self.cancelled += other.cancelled;
+        self.responses += other.responses;
+        self.in_flight.extend(other.in_flight);
+    }
+}
+
 /// The first days that are kept, and the times they follow from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bounds {

@@ -3,8 +3,10 @@
 use super::Settings;
 use super::known_keys::KnownKeys;
 use crate::failure::{Misuse, Result};
+use crate::output::notice;
 use config::{Config, ConfigError, Environment, File, FileFormat};
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 const PREFIX: &str = "POSTRIDER_";
@@ -99,12 +101,29 @@ fn read_file(file: &ConfigFile) -> Result<Option<(String, String)>> {
     };
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some((path.display().to_string(), text))),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound && !required => Ok(None),
+        Err(error) if is_out_of_sight(path, &error) && !required => {
+            notice(format!(
+                "The working folder cannot be entered, so {} is not looked for there: name the \
+                 file if there is one.",
+                path.display()
+            ));
+            Ok(None)
+        }
         Err(error) => Err(Misuse::new(format!(
             "the configuration file {} cannot be read: {error}",
             path.display()
         ))),
     }
+}
+
+/// Whether this user cannot learn if the file exists, because it may not enter the folder: as in an
+/// image that runs as a user it was not made for. A file that is there and may not be read is
+/// something else.
+fn is_out_of_sight(path: &Path, error: &std::io::Error) -> bool {
+    let looked = std::fs::symlink_metadata(path);
+    error.kind() == ErrorKind::PermissionDenied
+        && looked.is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
 }
 
 /// Refuses a file that is not TOML or has unknown keys. The error does not repeat the line, which
@@ -388,10 +407,18 @@ mod tests {
 
     #[test]
     fn variables_that_are_not_settings_are_ignored() {
+        // Those of Kubernetes for services that are called postrider, postrider-api and
+        // postrider-metrics.
         Case::new()
             .env("POSTRIDER_LOG", "debug")
             .env("POSTRIDER_PORT", "tcp://10.0.0.1:80")
-            .env("POSTRIDER_API_SERVICE_HOST", "10.0.0.1")
+            .env("POSTRIDER_PORT_80_TCP", "tcp://10.0.0.1:80")
+            .env("POSTRIDER_PORT_80_TCP_ADDR", "10.0.0.1")
+            .env("POSTRIDER_SERVICE_HOST", "10.0.0.1")
+            .env("POSTRIDER_SERVICE_PORT_HTTP", "80")
+            .env("POSTRIDER_API_PORT", "tcp://10.0.0.2:8080")
+            .env("POSTRIDER_API_SERVICE_HOST", "10.0.0.2")
+            .env("POSTRIDER_METRICS_PORT_9464_TCP", "tcp://10.0.0.3:9464")
             .load();
     }
 

@@ -4,6 +4,7 @@
 //! One worker at a time cuts the deliveries of a hook, so that its batches are as full as they can
 //! be.
 
+use super::days::literal;
 use super::health::make_durable;
 use super::leased_rows::{read_leased, taken_columns};
 use crate::batch::{BatchKey, Candidate, Unit, cut, looked_at};
@@ -12,7 +13,7 @@ use crate::{LeaseRequest, Result};
 use chrono::NaiveDate;
 use postrider_core::{Batching, DeliveryId, HookId};
 use sqlx::postgres::{PgBindIterExt, PgRow};
-use sqlx::{PgConnection, Row};
+use sqlx::{AssertSqlSafe, PgConnection, Row};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use uuid::Uuid;
 
@@ -162,18 +163,18 @@ async fn read_batch_keys(
     }
     let mut events: HashMap<Uuid, BatchKey> = HashMap::new();
     for (day, ids) in by_day {
-        let rows = sqlx::query(
+        let rows = sqlx::query(AssertSqlSafe(format!(
             "-- postrider: lease_kinds
             SELECT e.*
-            FROM unnest($3::uuid[]) AS i (id) CROSS JOIN LATERAL (
+            FROM unnest($2::uuid[]) AS i (id) CROSS JOIN LATERAL (
                 SELECT id, event_type, headers::text,
                        octet_length(payload::text)::bigint AS bytes
                 FROM postrider_events
-                WHERE slot = $1 AND day = $2 AND id = i.id AND erased_at IS NULL LIMIT 1
+                WHERE slot = $1 AND day = {} AND id = i.id AND erased_at IS NULL LIMIT 1
             ) AS e",
-        )
+            literal(day)
+        )))
         .bind(slot)
-        .bind(day)
         .bind(ids.into_iter().bind_iter())
         .try_map(|row: PgRow| {
             let key = BatchKey {

@@ -4,13 +4,14 @@
 //! again. The hook is locked too: nothing is discarded of one that becomes active meanwhile.
 
 use super::batches::replace_leaders_of;
-use super::history::HistoryExtent;
+use super::days::{HistoryExtent, Walk};
 use super::hook_history::record;
 use super::order::give_turns;
 use crate::audit_entry::AuditEntry;
-use crate::bulk::{BulkRow, BulkStatements, LockedHook};
+use crate::bulk::{BulkRow, BulkStatements, DAYS_MAX, LockedHook, PageRows};
 use crate::{BulkPage, DeliveryState, Redelivery, Result};
 use async_trait::async_trait;
+use chrono::NaiveDate;
 use postrider_core::{EventId, HookId, Reason, Timestamp};
 use sqlx::PgConnection;
 use sqlx::postgres::{PgBindIterExt, PgRow};
@@ -85,45 +86,28 @@ impl BulkStatements for PgConnection {
         Ok(rows)
     }
 
-    async fn ended(&mut self, which: &Redelivery, page: BulkPage) -> Result<Vec<BulkRow>> {
+    /// The page ends with the first stretch of days that has any, so that the locks of the
+    /// transaction are those of few partitions.
+    async fn ended(&mut self, which: &Redelivery, page: BulkPage) -> Result<PageRows> {
         let extent = HistoryExtent::read(self).await?;
-        // The indexes of the partitions are merged, as far as the page goes.
-        let statement = match which.state {
-            DeliveryState::Delivered => {
-                "-- postrider: bulk_delivered
-                    SELECT a.slot, a.day, a.delivery_id AS id, a.event_id, NULL::timestamptz AS due,
-                           NULL::text AS ended, NULL::text AS ordering_key
-                    FROM unnest($1::smallint[]) AS s (slot) CROSS JOIN LATERAL (
-                        SELECT DISTINCT ON (delivery_id) slot, day, delivery_id, event_id
-                        FROM postrider_attempts
-                        WHERE slot = s.slot AND hook_id = $2 AND outcome = 'accepted' AND NOT late
-                          AND delivery_id > $3 AND delivery_id < $4
-                        ORDER BY delivery_id LIMIT $5
-                    ) AS a
-                    ORDER BY a.delivery_id LIMIT $5"
+        let begins_on = page.after.map(|cursor| cursor.at.date_naive());
+        let days = extent.days.iter().rev().copied();
+        let days = days.filter(|day| begins_on.is_none_or(|first| *day >= first));
+        let days: Vec<_> = days.collect();
+        let mut walk = Walk::within(self).await?;
+        let mut stretches = days.chunks(DAYS_MAX).peekable();
+        while let Some(days) = stretches.next() {
+            let slots = walk.enter(self, &extent, days).await?;
+            let rows = ended_on(self, &slots, days, which, page).await?;
+            if !rows.is_empty() {
+                let more = rows.len() >= page.limit as usize || stretches.peek().is_some();
+                return Ok(PageRows { rows, more });
             }
-            _ => {
-                "-- postrider: bulk_ended
-                    SELECT e.slot, e.day, e.delivery_id AS id, e.event_id, NULL::timestamptz AS due,
-                           e.state AS ended, NULL::text AS ordering_key
-                    FROM unnest($1::smallint[]) AS s (slot) CROSS JOIN LATERAL (
-                        SELECT slot, day, delivery_id, event_id, state FROM postrider_ended
-                        WHERE slot = s.slot AND hook_id = $2 AND delivery_id > $3 AND delivery_id < $4
-                        ORDER BY delivery_id LIMIT $5
-                    ) AS e
-                    ORDER BY e.delivery_id LIMIT $5"
-            }
-        };
-        let rows = sqlx::query(statement)
-            .bind(&extent.slots)
-            .bind(which.hook.0)
-            .bind(which.begin(page).0)
-            .bind(which.end().0)
-            .bind(i64::from(page.limit))
-            .try_map(|row: PgRow| BulkRow::read(&row))
-            .fetch_all(self)
-            .await?;
-        Ok(rows)
+        }
+        Ok(PageRows {
+            rows: Vec::new(),
+            more: false,
+        })
     }
 
     async fn batch_members(&mut self, leaders: &[BulkRow]) -> Result<Vec<BulkRow>> {
@@ -151,14 +135,16 @@ impl BulkStatements for PgConnection {
                  AS k (slot, day, id, place)
             CROSS JOIN LATERAL (
                 SELECT id, event_type FROM postrider_events
-                WHERE slot = k.slot AND day = k.day AND id = k.id AND erased_at IS NULL LIMIT 1
-                FOR NO KEY UPDATE
+                WHERE slot = k.slot AND day = k.day AND day = ANY($4) AND id = k.id
+                  AND erased_at IS NULL
+                LIMIT 1 FOR NO KEY UPDATE
             ) AS e
             ORDER BY k.place",
         )
         .bind(rows.iter().map(|row| row.slot).bind_iter())
         .bind(rows.iter().map(|row| row.day).bind_iter())
         .bind(rows.iter().map(|row| row.event.0).bind_iter())
+        .bind(days_of(rows))
         .fetch_all(self)
         .await?;
         let types = events.into_iter();
@@ -271,6 +257,66 @@ impl BulkStatements for PgConnection {
     }
 }
 
+/// The first deliveries of these days, the oldest first, that ended as wanted and come after the end
+/// of the page before.
+async fn ended_on(
+    connection: &mut PgConnection,
+    slots: &[i16],
+    days: &[NaiveDate],
+    which: &Redelivery,
+    page: BulkPage,
+) -> Result<Vec<BulkRow>> {
+    let statement = match which.state {
+        DeliveryState::Delivered => {
+            "-- postrider: bulk_delivered
+            SELECT a.slot, a.day, a.delivery_id AS id, a.event_id, NULL::timestamptz AS due,
+                   NULL::text AS ended, NULL::text AS ordering_key
+            FROM unnest($1::smallint[]) AS s (slot) CROSS JOIN unnest($6::date[]) AS d (day)
+            CROSS JOIN LATERAL (
+                SELECT DISTINCT ON (delivery_id) slot, day, delivery_id, event_id
+                FROM postrider_attempts
+                WHERE slot = s.slot AND day = d.day AND day = ANY($6) AND hook_id = $2
+                  AND outcome = 'accepted' AND NOT late
+                  AND delivery_id > CASE WHEN d.day = $7 THEN $8 ELSE $3 END AND delivery_id < $4
+                ORDER BY delivery_id LIMIT $5
+            ) AS a
+            ORDER BY a.day, a.delivery_id LIMIT $5"
+        }
+        _ => {
+            "-- postrider: bulk_ended
+            SELECT e.slot, e.day, e.delivery_id AS id, e.event_id, NULL::timestamptz AS due,
+                   e.state AS ended, NULL::text AS ordering_key
+            FROM unnest($1::smallint[]) AS s (slot) CROSS JOIN unnest($6::date[]) AS d (day)
+            CROSS JOIN LATERAL (
+                SELECT slot, day, delivery_id, event_id, state FROM postrider_ended
+                WHERE slot = s.slot AND day = d.day AND day = ANY($6) AND hook_id = $2
+                  AND delivery_id > CASE WHEN d.day = $7 THEN $8 ELSE $3 END AND delivery_id < $4
+                ORDER BY delivery_id LIMIT $5
+            ) AS e
+            ORDER BY e.day, e.delivery_id LIMIT $5"
+        }
+    };
+    let rows = sqlx::query(statement)
+        .bind(slots) // $1 slot
+        .bind(which.hook.0) // $2 hook_id
+        .bind(which.first().0) // $3 the first id
+        .bind(which.end().0) // $4 the end of the ids
+        .bind(i64::from(page.limit)) // $5 limit
+        .bind(days) // $6 day
+        .bind(page.after.map(|cursor| cursor.at.date_naive())) // $7 the day of the cursor
+        .bind(page.after.map(|cursor| cursor.id.0)) // $8 the id of the cursor
+        .try_map(|row: PgRow| BulkRow::read(&row))
+        .fetch_all(connection)
+        .await?;
+    Ok(rows)
+}
+
+/// The days of these deliveries, for the planner.
+fn days_of(rows: &[BulkRow]) -> Vec<NaiveDate> {
+    let days: BTreeSet<_> = rows.iter().map(|row| row.day).collect();
+    days.into_iter().collect()
+}
+
 /// The row in `postrider_ended` is deleted first: a call that finds it gone does nothing.
 async fn revive_ended(
     connection: &mut PgConnection,
@@ -283,7 +329,8 @@ async fn revive_ended(
         WITH forgotten AS (
             DELETE FROM postrider_ended AS e
             USING unnest($1::smallint[], $2::date[], $3::uuid[]) AS i (slot, day, id)
-            WHERE e.slot = i.slot AND e.day = i.day AND e.delivery_id = i.id AND e.state = $6
+            WHERE e.slot = i.slot AND e.day = i.day AND e.day = ANY($7) AND e.delivery_id = i.id
+              AND e.state = $6
             RETURNING e.slot, e.day, e.delivery_id, e.event_id
         )
         INSERT INTO postrider_deliveries
@@ -292,10 +339,11 @@ async fn revive_ended(
         SELECT f.slot, f.day, f.delivery_id, f.event_id, $4, e.seq, made.number, made.number, $5
         FROM forgotten AS f CROSS JOIN LATERAL (
             SELECT seq FROM postrider_events
-            WHERE slot = f.slot AND day = f.day AND id = f.event_id LIMIT 1
+            WHERE slot = f.slot AND day = f.day AND day = ANY($7) AND id = f.event_id LIMIT 1
         ) AS e CROSS JOIN LATERAL (
             SELECT coalesce(max(number), 0) AS number FROM postrider_attempts
-            WHERE slot = f.slot AND day = f.day AND delivery_id = f.delivery_id AND NOT late
+            WHERE slot = f.slot AND day = f.day AND day = ANY($7) AND delivery_id = f.delivery_id
+              AND NOT late
         ) AS made
         ON CONFLICT (slot, id) DO UPDATE
         SET next_attempt_at = excluded.next_attempt_at, attempts = excluded.attempts,
@@ -308,6 +356,7 @@ async fn revive_ended(
     .bind(which.hook.0)
     .bind(now)
     .bind(which.state.name())
+    .bind(days_of(rows))
     .execute(connection)
     .await?;
     Ok(revived.rows_affected())
@@ -330,15 +379,17 @@ async fn repeat_delivered(
              AS i (slot, day, id, event_id)
         CROSS JOIN LATERAL (
             SELECT seq FROM postrider_events
-            WHERE slot = i.slot AND day = i.day AND id = i.event_id LIMIT 1
+            WHERE slot = i.slot AND day = i.day AND day = ANY($7) AND id = i.event_id LIMIT 1
         ) AS e CROSS JOIN LATERAL (
             SELECT coalesce(max(number), 0) AS number FROM postrider_attempts
-            WHERE slot = i.slot AND day = i.day AND delivery_id = i.id AND NOT late
+            WHERE slot = i.slot AND day = i.day AND day = ANY($7) AND delivery_id = i.id
+              AND NOT late
         ) AS made
         WHERE (SELECT d.id FROM postrider_deliveries AS d
                WHERE d.slot = i.slot AND d.id = i.id) IS NULL
           AND (SELECT n.delivery_id FROM postrider_ended AS n
-               WHERE n.slot = i.slot AND n.day = i.day AND n.delivery_id = i.id) IS NULL",
+               WHERE n.slot = i.slot AND n.day = i.day AND n.day = ANY($7)
+                 AND n.delivery_id = i.id) IS NULL",
     )
     .bind(rows.iter().map(|row| row.slot).bind_iter())
     .bind(rows.iter().map(|row| row.day).bind_iter())
@@ -346,6 +397,7 @@ async fn repeat_delivered(
     .bind(rows.iter().map(|row| row.event.0).bind_iter())
     .bind(hook.0)
     .bind(now)
+    .bind(days_of(rows))
     .execute(connection)
     .await?;
     Ok(repeated.rows_affected())

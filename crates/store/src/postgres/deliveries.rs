@@ -5,24 +5,36 @@
 //! delivered has a row in `postrider_ended`. One without any of these was delivered if it has an
 //! accepted attempt.
 
-use super::history::HistoryExtent;
+use super::days::{AT_ONCE, HistoryExtent, Walk};
 use crate::error::delivery_not_found;
-use crate::history_rows::{DeliveryRow, delivery_reports, event_names, waiting_state};
+use crate::history_rows::{DeliveryRow, EventNames, delivery_reports, event_names, waiting_state};
 use crate::{DeliveryReport, Result};
 use chrono::NaiveDate;
 use postrider_core::DeliveryId;
 use sqlx::PgConnection;
 use sqlx::postgres::{PgBindIterExt, PgRow};
+use std::collections::BTreeSet;
 use uuid::Uuid;
 
 /// The delivery in its present state.
-pub(super) async fn find(connection: &mut PgConnection, id: DeliveryId) -> Result<DeliveryRow> {
-    let extent = HistoryExtent::read(connection).await?;
-    let mut found = by_ids(connection, &extent.slots, &extent.days, &[id.0]).await?;
-    found.pop().ok_or_else(|| delivery_not_found(id))
+pub(super) async fn find(
+    connection: &mut PgConnection,
+    extent: &HistoryExtent,
+    walk: &mut Walk,
+    id: DeliveryId,
+) -> Result<DeliveryRow> {
+    for days in extent.stretches_for([id.0]) {
+        let slots = walk.enter(connection, extent, &days).await?;
+        let mut found = by_ids(connection, &slots, &days, &[id.0]).await?;
+        if let Some(found) = found.pop() {
+            return Ok(found);
+        }
+    }
+    Err(delivery_not_found(id))
 }
 
-/// The deliveries with these ids in their present state, newest first.
+/// The deliveries with these ids in their present state, newest first, if they have not ended or
+/// their events were fanned out on one of these days.
 pub(super) async fn by_ids(
     connection: &mut PgConnection,
     slots: &[i16],
@@ -48,7 +60,7 @@ pub(super) async fn by_ids(
         CROSS JOIN unnest($3::uuid[]) AS i (id)
         CROSS JOIN LATERAL (
             SELECT * FROM postrider_ended
-            WHERE slot = s.slot AND day = d.day AND delivery_id = i.id LIMIT 1
+            WHERE slot = s.slot AND day = d.day AND day = ANY($2) AND delivery_id = i.id LIMIT 1
         ) AS e
         UNION ALL
         SELECT a.slot, a.day, a.delivery_id, a.event_id, a.hook_id, 'delivered', a.attempts,
@@ -58,7 +70,8 @@ pub(super) async fn by_ids(
         CROSS JOIN LATERAL (
             SELECT slot, day, delivery_id, event_id, hook_id, max(number) AS attempts
             FROM postrider_attempts
-            WHERE slot = s.slot AND day = d.day AND delivery_id = i.id AND NOT late
+            WHERE slot = s.slot AND day = d.day AND day = ANY($2) AND delivery_id = i.id
+              AND NOT late
             GROUP BY slot, day, delivery_id, event_id, hook_id
             HAVING bool_or(outcome = 'accepted')
         ) AS a
@@ -86,32 +99,43 @@ pub(super) async fn by_ids(
 /// The delivery as it is shown.
 pub(super) async fn report(
     connection: &mut PgConnection,
+    walk: &mut Walk,
     found: DeliveryRow,
 ) -> Result<DeliveryReport> {
     let id = found.id;
-    let mut reports = reports(connection, vec![found]).await?;
+    let mut reports = reports(connection, walk, vec![found]).await?;
     reports.pop().ok_or_else(|| delivery_not_found(id))
 }
 
 /// The deliveries as they are shown, in their order.
 pub(super) async fn reports(
     connection: &mut PgConnection,
+    walk: &mut Walk,
     found: Vec<DeliveryRow>,
 ) -> Result<Vec<DeliveryReport>> {
-    let events: Vec<_> = sqlx::query(
-        "-- postrider: event_types
-        SELECT e.id, e.account, e.event_type
-        FROM unnest($1::smallint[], $2::date[], $3::uuid[]) AS k (slot, day, id)
-        CROSS JOIN LATERAL (
-            SELECT id, account, event_type FROM postrider_events
-            WHERE slot = k.slot AND day = k.day AND id = k.id LIMIT 1
-        ) AS e",
-    )
-    .bind(found.iter().map(|found| found.slot).bind_iter())
-    .bind(found.iter().map(|found| found.day).bind_iter())
-    .bind(found.iter().map(|found| found.event.0).bind_iter())
-    .try_map(|row: PgRow| event_names(&row))
-    .fetch_all(connection)
-    .await?;
-    Ok(delivery_reports(found, &events.into_iter().collect()))
+    let days: BTreeSet<_> = found.iter().map(|found| found.day).collect();
+    let days: Vec<_> = days.into_iter().collect();
+    let mut names = EventNames::new();
+    for days in days.chunks(AT_ONCE) {
+        walk.step(connection).await?;
+        let of_days = || found.iter().filter(|found| days.contains(&found.day));
+        let events: Vec<_> = sqlx::query(
+            "-- postrider: event_types
+            SELECT e.id, e.account, e.event_type
+            FROM unnest($1::smallint[], $2::date[], $3::uuid[]) AS k (slot, day, id)
+            CROSS JOIN LATERAL (
+                SELECT id, account, event_type FROM postrider_events
+                WHERE slot = k.slot AND day = k.day AND day = ANY($4) AND id = k.id LIMIT 1
+            ) AS e",
+        )
+        .bind(of_days().map(|found| found.slot).bind_iter())
+        .bind(of_days().map(|found| found.day).bind_iter())
+        .bind(of_days().map(|found| found.event.0).bind_iter())
+        .bind(days)
+        .try_map(|row: PgRow| event_names(&row))
+        .fetch_all(&mut *connection)
+        .await?;
+        names.extend(events);
+    }
+    Ok(delivery_reports(found, &names))
 }

@@ -5,6 +5,7 @@
 //! meanwhile holds the lock of the delivery itself.
 
 use super::batches::replace_leaders;
+use super::days::{HistoryExtent, Walk};
 use super::lease_group::leave_group;
 use super::order::give_turns;
 use super::{PostgresStore, bulk, deliveries};
@@ -66,11 +67,15 @@ impl DeliveryChanges for PostgresStore {
 #[async_trait]
 impl DeliveryStatements for PgConnection {
     async fn find(&mut self, id: DeliveryId) -> Result<DeliveryRow> {
-        deliveries::find(self, id).await
+        let extent = HistoryExtent::read(self).await?;
+        let mut walk = Walk::within(self).await?;
+        let found = deliveries::find(self, &extent, &mut walk, id).await?;
+        walk.end(self).await?;
+        Ok(found)
     }
 
     async fn report(&mut self, row: DeliveryRow) -> Result<DeliveryReport> {
-        deliveries::report(self, row).await
+        deliveries::report(self, &mut Walk::default(), row).await
     }
 
     async fn hook_exists(&mut self, hook: HookId) -> Result<bool> {

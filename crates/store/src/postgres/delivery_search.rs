@@ -1,7 +1,7 @@
 //! Listings of deliveries, newest first.
 
+use super::days::{HistoryExtent, Walk, reaches};
 use super::deliveries::by_ids;
-use super::history::{HistoryExtent, reaches};
 use crate::history_rows::{DeliveryRow, id_bound, ids_of_event, lowest_id, waiting_state};
 use crate::{DeliveryFilter, DeliveryState, Result};
 use chrono::NaiveDate;
@@ -13,13 +13,13 @@ use uuid::Uuid;
 /// The newest deliveries that the filter selects.
 pub(super) async fn search(
     connection: &mut PgConnection,
+    extent: &HistoryExtent,
+    walk: &mut Walk,
     filter: &DeliveryFilter,
 ) -> Result<Vec<DeliveryRow>> {
-    let mut extent = HistoryExtent::read(connection).await?;
-    extent.begin_at(filter.since);
     match filter.event {
-        Some(event) => of_event(connection, &extent, event, filter).await,
-        None => page(connection, &extent, filter).await,
+        Some(event) => of_event(connection, extent, walk, event, filter).await,
+        None => page(connection, extent, walk, filter).await,
     }
 }
 
@@ -27,55 +27,70 @@ pub(super) async fn search(
 async fn of_event(
     connection: &mut PgConnection,
     extent: &HistoryExtent,
+    walk: &mut Walk,
     event: EventId,
     filter: &DeliveryFilter,
 ) -> Result<Vec<DeliveryRow>> {
-    let place: Option<(i16, NaiveDate, Vec<Uuid>)> = sqlx::query_as(
+    let search = DeliverySearch::of(filter);
+    for days in extent.stretches_for([event.0]) {
+        let slots = walk.enter(connection, extent, &days).await?;
+        let place = place_of(connection, &slots, &days, event, filter).await?;
+        if let Some((slot, day, hooks)) = place {
+            let ids = hooks
+                .into_iter()
+                .map(|hook| DeliveryId::of(event, HookId(hook)).0);
+            let ids: Vec<_> = ids.collect();
+            let mut found = by_ids(connection, &[slot], &[day], &ids).await?;
+            found.retain(|found| search.selects(found, filter));
+            found.truncate(filter.limit as usize);
+            return Ok(found);
+        }
+        // What has ended is kept for longer than its event.
+        if filter.state != Some(DeliveryState::Delivered) {
+            let ended = search.ended(connection, &slots, &days).await?;
+            if !ended.is_empty() {
+                return Ok(ended);
+            }
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// Where an event is that was fanned out on one of these days, and the hooks that its account has
+/// or had.
+async fn place_of(
+    connection: &mut PgConnection,
+    slots: &[i16],
+    days: &[NaiveDate],
+    event: EventId,
+    filter: &DeliveryFilter,
+) -> Result<Option<(i16, NaiveDate, Vec<Uuid>)>> {
+    let place = sqlx::query_as(
         "-- postrider: deliveries_of_event
         SELECT e.slot, e.day, ARRAY(SELECT id FROM postrider_hooks WHERE account = e.account)
         FROM unnest($2::smallint[]) AS s (slot) CROSS JOIN unnest($3::date[]) AS d (day)
         CROSS JOIN LATERAL (
             SELECT slot, day, account FROM postrider_events
-            WHERE slot = s.slot AND day = d.day AND id = $1
+            WHERE slot = s.slot AND day = d.day AND day = ANY($3) AND id = $1
               AND ($4::text IS NULL OR account = $4)
             LIMIT 1
         ) AS e
         LIMIT 1",
     )
     .bind(event.0)
-    .bind(&extent.slots)
-    .bind(&extent.days)
+    .bind(slots)
+    .bind(days)
     .bind(&filter.account)
-    .fetch_optional(&mut *connection)
+    .fetch_optional(connection)
     .await?;
-    let Some((slot, day, hooks)) = place else {
-        // What has ended is kept for longer than its event.
-        let search = DeliverySearch::of(filter);
-        return match filter.state {
-            Some(DeliveryState::Delivered) => Ok(Vec::new()),
-            _ => search.ended(connection, &extent.slots, &extent.days).await,
-        };
-    };
-    let ids = hooks
-        .into_iter()
-        .map(|hook| DeliveryId::of(event, HookId(hook)).0);
-    let ids: Vec<_> = ids.collect();
-    let mut found = by_ids(connection, &[slot], &[day], &ids).await?;
-    let search = DeliverySearch::of(filter);
-    found.retain(|found| {
-        found.id.0 < search.before
-            && found.id.0 >= search.from
-            && filter.hook.is_none_or(|hook| found.hook == hook)
-            && filter.state.is_none_or(|state| found.state == state)
-    });
-    found.truncate(filter.limit as usize);
-    Ok(found)
+    Ok(place)
 }
 
 /// A page of deliveries, newest first.
 async fn page(
     connection: &mut PgConnection,
     extent: &HistoryExtent,
+    walk: &mut Walk,
     filter: &DeliveryFilter,
 ) -> Result<Vec<DeliveryRow>> {
     use DeliveryState::{Delivered, Held, InFlight, Pending};
@@ -83,17 +98,18 @@ async fn page(
     let limit = filter.limit as usize;
     let mut found = Vec::new();
     if matches!(filter.state, None | Some(Pending | InFlight | Held)) {
-        found = search.live(connection, &extent.slots).await?;
+        found = search.live(connection, extent.slots()).await?;
     }
     if matches!(filter.state, Some(Pending | InFlight | Held)) {
         return Ok(found);
     }
     for days in extent.stretches() {
+        let slots = walk.enter(connection, extent, days).await?;
         if filter.state != Some(Delivered) {
-            found.extend(search.ended(connection, &extent.slots, days).await?);
+            found.extend(search.ended(connection, &slots, days).await?);
         }
         if matches!(filter.state, None | Some(Delivered)) {
-            found.extend(search.delivered(connection, &extent.slots, days).await?);
+            found.extend(search.delivered(connection, &slots, days).await?);
         }
         found.sort_by_key(|found| std::cmp::Reverse(found.id));
         found.truncate(limit);
@@ -133,6 +149,14 @@ impl DeliverySearch {
             search.before = search.before.min(last);
         }
         search
+    }
+
+    /// Whether a delivery of the event that the filter names is one of those it selects.
+    fn selects(&self, found: &DeliveryRow, filter: &DeliveryFilter) -> bool {
+        found.id.0 < self.before
+            && found.id.0 >= self.from
+            && filter.hook.is_none_or(|hook| found.hook == hook)
+            && filter.state.is_none_or(|state| found.state == state)
     }
 
     async fn live(&self, connection: &mut PgConnection, slots: &[i16]) -> Result<Vec<DeliveryRow>> {
@@ -207,7 +231,8 @@ impl DeliverySearch {
             FROM unnest($1::smallint[]) AS s (slot) CROSS JOIN unnest($6::date[]) AS d (day)
             CROSS JOIN LATERAL (
                 SELECT * FROM postrider_ended
-                WHERE slot = s.slot AND day = d.day AND delivery_id < $2 AND delivery_id >= $7
+                WHERE slot = s.slot AND day = d.day AND day = ANY($6)
+                  AND delivery_id < $2 AND delivery_id >= $7
                   AND ($3::uuid IS NULL OR hook_id = $3)
                   AND ($8::text IS NULL
                        OR hook_id IN (SELECT id FROM postrider_hooks WHERE account = $8))
@@ -244,15 +269,16 @@ impl DeliverySearch {
             SELECT a.slot, a.day, a.delivery_id AS id, a.event_id, a.hook_id,
                    'delivered' AS state,
                    (SELECT max(number) FROM postrider_attempts AS n
-                    WHERE n.slot = a.slot AND n.day = a.day AND n.delivery_id = a.delivery_id
-                      AND NOT n.late) AS attempts,
+                    WHERE n.slot = a.slot AND n.day = a.day AND n.day = ANY($5)
+                      AND n.delivery_id = a.delivery_id AND NOT n.late) AS attempts,
                    NULL::timestamptz AS next_attempt_at, NULL::timestamptz AS turn_at,
                    NULL::text AS reason
             FROM unnest($1::smallint[]) AS s (slot) CROSS JOIN unnest($5::date[]) AS d (day)
             CROSS JOIN LATERAL (
                 SELECT DISTINCT ON (delivery_id) slot, day, delivery_id, event_id, hook_id
                 FROM postrider_attempts AS t
-                WHERE slot = s.slot AND day = d.day AND outcome = 'accepted' AND NOT late
+                WHERE slot = s.slot AND day = d.day AND day = ANY($5)
+                  AND outcome = 'accepted' AND NOT late
                   AND delivery_id < $2 AND delivery_id >= $6
                   AND ($3::uuid IS NULL OR hook_id = $3)
                   AND ($7::text IS NULL
@@ -260,7 +286,7 @@ impl DeliverySearch {
                   AND (SELECT l.id FROM postrider_deliveries AS l
                        WHERE l.slot = s.slot AND l.id = t.delivery_id) IS NULL
                   AND (SELECT e.delivery_id FROM postrider_ended AS e
-                       WHERE e.slot = s.slot AND e.day = d.day
+                       WHERE e.slot = s.slot AND e.day = d.day AND e.day = ANY($5)
                          AND e.delivery_id = t.delivery_id) IS NULL
                 ORDER BY delivery_id DESC LIMIT $4
             ) AS a

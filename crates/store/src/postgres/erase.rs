@@ -2,7 +2,7 @@
 
 use super::PostgresStore;
 use super::batches::replace_leaders_of;
-use super::history::HistoryExtent;
+use super::days::{AT_ONCE, HistoryExtent, Walk, slots_of};
 use crate::count::count;
 use crate::erase::{self, EraseStatements, Erasure, FannedOutEvent};
 use crate::{Erased, Result};
@@ -11,7 +11,7 @@ use chrono::NaiveDate;
 use postrider_core::{EventId, HookId, Reason, Timestamp};
 use sqlx::PgConnection;
 use sqlx::postgres::{PgBindIterExt, PgRow};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use uuid::Uuid;
 
 /// See [`Maintenance::erase`](crate::Maintenance::erase).
@@ -21,12 +21,62 @@ pub(super) async fn erase(
     now: Timestamp,
 ) -> Result<Erased> {
     let mut tx = store.calm.begin().await?;
-    let (mut erased, erasure) = erase::erase(&mut *tx, events, now).await?;
-    tx.commit().await?;
-    // A lease may have been released in between. From now on none is given.
-    let mut connection = store.calm.acquire().await?;
-    erased.cancelled += count(connection.cancel(&erasure, now).await?);
-    Ok(erased)
+    let by_day = fanned_out_on(&mut tx, events).await?;
+    tx.rollback().await?;
+    let found: HashSet<_> = by_day.values().flatten().copied().collect();
+    let elsewhere: Vec<_> = events
+        .iter()
+        .copied()
+        .filter(|id| !found.contains(id))
+        .collect();
+    // A transaction for a few days at a time: it keeps the locks of their partitions.
+    let days: Vec<_> = by_day.into_values().collect();
+    let parts = days.chunks(AT_ONCE).map(<[_]>::concat).chain([elsewhere]);
+    let mut all = Erased::default();
+    for part in parts.filter(|part| !part.is_empty()) {
+        let mut tx = store.calm.begin().await?;
+        let (erased, erasure) = erase::erase(&mut *tx, &part, now).await?;
+        tx.commit().await?;
+        all.add(erased);
+        // A lease may have been released in between. From now on none is given.
+        let mut connection = store.calm.acquire().await?;
+        all.cancelled += count(connection.cancel(&erasure, now).await?);
+    }
+    all.in_flight.sort_unstable();
+    Ok(all)
+}
+
+/// Those of the events that were fanned out, by day; in a transaction.
+async fn fanned_out_on(
+    connection: &mut PgConnection,
+    ids: &[EventId],
+) -> Result<BTreeMap<NaiveDate, Vec<EventId>>> {
+    let extent = HistoryExtent::read(connection).await?;
+    let mut walk = Walk::within(connection).await?;
+    let mut left: BTreeSet<_> = ids.iter().map(|id| id.0).collect();
+    let mut by_day: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for days in extent.stretches_for(ids.iter().map(|id| id.0)) {
+        if left.is_empty() {
+            break;
+        }
+        let slots = walk.enter(connection, &extent, &days).await?;
+        let found: Vec<(NaiveDate, Uuid)> = sqlx::query_as(
+            "-- postrider: erase_days
+            SELECT day, id FROM postrider_events
+            WHERE slot = ANY($1) AND day = ANY($2) AND id = ANY($3)",
+        )
+        .bind(slots)
+        .bind(days)
+        .bind(left.iter().copied().bind_iter())
+        .fetch_all(&mut *connection)
+        .await?;
+        for (day, id) in found {
+            left.remove(&id);
+            by_day.entry(day).or_default().push(EventId(id));
+        }
+    }
+    walk.end(connection).await?;
+    Ok(by_day)
 }
 
 /// See [`Maintenance::erase_rejected`](crate::Maintenance::erase_rejected).
@@ -54,15 +104,18 @@ pub(super) async fn erase_rejected_of(
 #[async_trait]
 impl EraseStatements for PgConnection {
     async fn lock_fanned_out(&mut self, ids: &[EventId]) -> Result<Vec<FannedOutEvent>> {
+        let by_day = fanned_out_on(self, ids).await?;
+        let days: Vec<_> = by_day.keys().copied().collect();
         let extent = HistoryExtent::read(self).await?;
+        let slots = slots_of(self, &extent, &days).await?;
         let events = sqlx::query(
             "-- postrider: erase_find
             SELECT slot, day, id, account FROM postrider_events
             WHERE slot = ANY($1) AND day = ANY($2) AND id = ANY($3)
             ORDER BY slot, day, id FOR NO KEY UPDATE",
         )
-        .bind(&extent.slots)
-        .bind(&extent.days)
+        .bind(slots)
+        .bind(days)
         .bind(ids.iter().map(|id| id.0).bind_iter())
         .try_map(|row: PgRow| FannedOutEvent::read(&row))
         .fetch_all(self)

@@ -1,80 +1,55 @@
 //! What happened: events, attempts and rejected rows.
 //!
 //! History is partitioned by day and slot, and every query names both. A page is read from the
-//! newest day on, through an index; older days are not read.
+//! newest day on, through an index; older days are not read. What has an id is looked for on the
+//! days that its id allows first.
 
+use super::days::{HistoryExtent, SNAPSHOT, Walk, reaches};
 use super::values::within_calendar;
 use super::{PostgresStore, deliveries, delivery_search};
-use crate::error::event_not_found;
+use crate::error::{delivery_not_found, event_not_found};
 use crate::history_rows::{attempt_report, event_report, id_bound, lowest_id, rejected_report};
 use crate::{
     AttemptReport, DeliveryFilter, DeliveryReport, EventFilter, EventReport, History,
     RejectedReport, Result,
 };
 use async_trait::async_trait;
-use chrono::{Days, NaiveDate, NaiveTime};
-use postrider_core::{DeliveryId, EventId, Timestamp};
+use chrono::NaiveDate;
+use postrider_core::{DeliveryId, EventId};
 use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, Postgres, Transaction};
-use uuid::Uuid;
-
-/// One snapshot for all the queries of an answer: a row that moves meanwhile is read once.
-const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-
-impl PostgresStore {
-    async fn snapshot(&self) -> Result<Transaction<'static, Postgres>> {
-        Ok(self.calm.begin_with(SNAPSHOT).await?)
-    }
-}
+use sqlx::{Connection, PgConnection};
 
 #[async_trait]
 impl History for PostgresStore {
     async fn event(&self, id: EventId) -> Result<EventReport> {
-        let mut tx = self.snapshot().await?;
-        let extent = HistoryExtent::read(&mut tx).await?;
-        let report = sqlx::query(concat!(
-            "-- postrider: event
-            SELECT e.id, e.account, e.event_type, 'fanned_out' AS state, e.occurred_at,
-                   e.fanned_out_at, e.ordering_key, e.dedup_key, e.erased_at,
-                   e.payload::text AS payload
-            FROM unnest($2::smallint[]) AS s (slot) CROSS JOIN unnest($3::date[]) AS d (day)
-            CROSS JOIN LATERAL (
-                SELECT * FROM postrider_events
-                WHERE slot = s.slot AND day = d.day AND id = $1 LIMIT 1
-            ) AS e
-            UNION ALL
-            SELECT id, account, event_type, 'queued',
-                   CASE WHEN coalesce(occurred_at, created_at) ",
-            within_calendar!(),
-            " THEN coalesce(occurred_at, created_at) END,
-                   NULL, ordering_key, dedup_key, NULL, payload::text
-            FROM postrider_outbox WHERE id = $1
-            UNION ALL
-            SELECT id, coalesce(account, ''), coalesce(event_type, ''), 'rejected',
-                   CASE WHEN occurred_at ",
-            within_calendar!(),
-            " THEN occurred_at END,
-                   NULL, ordering_key, dedup_key, NULL, payload
-            FROM postrider_rejected WHERE slot = ANY($2) AND id = $1
-            LIMIT 1",
-        ))
-        .bind(id.0)
-        .bind(&extent.slots)
-        .bind(&extent.days)
-        .try_map(|row: PgRow| event_report(&row))
-        .fetch_optional(&mut *tx)
-        .await?;
-        report.ok_or_else(|| event_not_found(id))
+        let mut connection = self.calm.acquire().await?;
+        let extent = HistoryExtent::read(&mut connection).await?;
+        let mut tx = connection.begin_with(SNAPSHOT).await?;
+        let mut walk = Walk::default();
+        for (number, days) in extent.stretches_for([id.0]).iter().enumerate() {
+            let slots = walk.enter(&mut tx, &extent, days).await?;
+            let mut found = kept_event(&mut tx, &slots, days, id).await?;
+            if number == 0 && found.is_none() {
+                found = event_elsewhere(&mut tx, extent.slots(), id).await?;
+            }
+            if let Some(found) = found {
+                return Ok(found);
+            }
+        }
+        Err(event_not_found(id))
     }
 
     async fn events(&self, filter: EventFilter) -> Result<Vec<EventReport>> {
         let limit = filter.limit as usize;
-        let mut tx = self.snapshot().await?;
-        let mut extent = HistoryExtent::read(&mut tx).await?;
+        let mut connection = self.calm.acquire().await?;
+        let mut extent = HistoryExtent::read(&mut connection).await?;
         extent.begin_at(filter.since);
+        let mut tx = connection.begin_with(SNAPSHOT).await?;
+        let mut walk = Walk::default();
         let mut found = queued_events(&mut tx, &filter).await?;
         for days in extent.stretches() {
-            found.extend(kept_events(&mut tx, &extent.slots, days, &filter).await?);
+            let slots = walk.enter(&mut tx, &extent, days).await?;
+            found.extend(kept_events(&mut tx, &slots, days, &filter).await?);
             found.sort_by_key(|event| std::cmp::Reverse(event.id));
             found.truncate(limit);
             if found.len() == limit && found.last().is_some_and(|e| reaches(e.id.0, days)) {
@@ -85,42 +60,42 @@ impl History for PostgresStore {
     }
 
     async fn delivery(&self, id: DeliveryId) -> Result<DeliveryReport> {
-        let mut tx = self.snapshot().await?;
-        let found = deliveries::find(&mut tx, id).await?;
-        deliveries::report(&mut tx, found).await
+        let mut connection = self.calm.acquire().await?;
+        let extent = HistoryExtent::read(&mut connection).await?;
+        let mut tx = connection.begin_with(SNAPSHOT).await?;
+        let mut walk = Walk::default();
+        let found = deliveries::find(&mut tx, &extent, &mut walk, id).await?;
+        deliveries::report(&mut tx, &mut walk, found).await
     }
 
     async fn deliveries(&self, filter: DeliveryFilter) -> Result<Vec<DeliveryReport>> {
-        let mut tx = self.snapshot().await?;
-        let found = delivery_search::search(&mut tx, &filter).await?;
-        deliveries::reports(&mut tx, found).await
+        let mut connection = self.calm.acquire().await?;
+        let mut extent = HistoryExtent::read(&mut connection).await?;
+        extent.begin_at(filter.since);
+        let mut tx = connection.begin_with(SNAPSHOT).await?;
+        let mut walk = Walk::default();
+        let found = delivery_search::search(&mut tx, &extent, &mut walk, &filter).await?;
+        deliveries::reports(&mut tx, &mut walk, found).await
     }
 
     async fn attempts(&self, id: DeliveryId) -> Result<Vec<AttemptReport>> {
-        let mut tx = self.snapshot().await?;
-        let extent = HistoryExtent::read(&mut tx).await?;
-        let attempts = sqlx::query(
-            "-- postrider: attempts
-            SELECT a.id, a.number, a.at, a.outcome, a.status, a.error, a.duration_ms, a.response,
-                   a.late
-            FROM unnest($2::smallint[]) AS s (slot) CROSS JOIN unnest($3::date[]) AS d (day)
-            CROSS JOIN LATERAL (
-                SELECT * FROM postrider_attempts
-                WHERE slot = s.slot AND day = d.day AND delivery_id = $1 OFFSET 0
-            ) AS a
-            ORDER BY a.at, a.number, a.id",
-        )
-        .bind(id.0)
-        .bind(&extent.slots)
-        .bind(&extent.days)
-        .try_map(|row: PgRow| attempt_report(&row))
-        .fetch_all(&mut *tx)
-        .await?;
-        if attempts.is_empty() {
+        let mut connection = self.calm.acquire().await?;
+        let extent = HistoryExtent::read(&mut connection).await?;
+        let mut tx = connection.begin_with(SNAPSHOT).await?;
+        let mut walk = Walk::default();
+        for days in extent.stretches_for([id.0]) {
+            let slots = walk.enter(&mut tx, &extent, &days).await?;
+            let attempts = attempts_of(&mut tx, &slots, &days, id).await?;
+            if !attempts.is_empty() {
+                return Ok(attempts);
+            }
             // A delivery without attempts has an empty list; an unknown one is an error.
-            deliveries::find(&mut tx, id).await?;
+            let found = deliveries::by_ids(&mut tx, &slots, &days, &[id.0]).await?;
+            if let Some(found) = found.first() {
+                return attempts_of(&mut tx, &[found.slot], &[found.day], id).await;
+            }
         }
-        Ok(attempts)
+        Err(delivery_not_found(id))
     }
 
     async fn rejected(&self, limit: u32) -> Result<Vec<RejectedReport>> {
@@ -147,74 +122,90 @@ impl History for PostgresStore {
     }
 }
 
-/// The slots and days of which history has rows.
-pub(super) struct HistoryExtent {
-    pub slots: Vec<i16>,
-    /// Newest first.
-    pub days: Vec<NaiveDate>,
+/// An event that was fanned out on one of these days.
+async fn kept_event(
+    connection: &mut PgConnection,
+    slots: &[i16],
+    days: &[NaiveDate],
+    id: EventId,
+) -> Result<Option<EventReport>> {
+    let found = sqlx::query(
+        "-- postrider: event
+        SELECT e.id, e.account, e.event_type, 'fanned_out' AS state, e.occurred_at,
+               e.fanned_out_at, e.ordering_key, e.dedup_key, e.erased_at,
+               e.payload::text AS payload
+        FROM unnest($2::smallint[]) AS s (slot) CROSS JOIN unnest($3::date[]) AS d (day)
+        CROSS JOIN LATERAL (
+            SELECT * FROM postrider_events
+            WHERE slot = s.slot AND day = d.day AND day = ANY($3) AND id = $1 LIMIT 1
+        ) AS e
+        LIMIT 1",
+    )
+    .bind(id.0)
+    .bind(slots)
+    .bind(days)
+    .try_map(|row: PgRow| event_report(&row))
+    .fetch_optional(connection)
+    .await?;
+    Ok(found)
 }
 
-impl HistoryExtent {
-    pub(super) async fn read(connection: &mut PgConnection) -> Result<Self> {
-        let (slots, days) = sqlx::query_as(
-            "-- postrider: extent
-            WITH RECURSIVE occupied AS (
-                (SELECT slot FROM postrider_events ORDER BY slot LIMIT 1)
-                UNION ALL
-                SELECT (SELECT next.slot FROM postrider_events AS next
-                        WHERE next.slot > o.slot ORDER BY next.slot LIMIT 1)
-                FROM occupied AS o WHERE o.slot IS NOT NULL
-            )
-            SELECT ARRAY(
-                       SELECT slot FROM occupied WHERE slot IS NOT NULL
-                       UNION
-                       SELECT generate_series(0, slots - 1)::smallint
-                       FROM postrider_meta WHERE singleton
-                       ORDER BY 1
-                   ),
-                   ARRAY(
-                       SELECT DISTINCT to_date(right(part.relname, 8), 'YYYYMMDD')
-                       FROM pg_inherits AS i JOIN pg_class AS part ON part.oid = i.inhrelid
-                       WHERE i.inhparent IN ('postrider_events'::regclass,
-                                             'postrider_ended'::regclass)
-                         AND part.relname ~ '_[0-9]{8}$'
-                       ORDER BY 1 DESC
-                   )",
-        )
-        .fetch_one(connection)
-        .await?;
-        Ok(Self { slots, days })
-    }
-
-    /// Leaves out the days that are too old for anything inserted at `since` or later.
-    pub(super) fn begin_at(&mut self, since: Option<Timestamp>) {
-        // The clock that drew an id may have run ahead of the one that fanned the event out.
-        let first = since.and_then(|since| since.date_naive().checked_sub_days(Days::new(1)));
-        if let Some(first) = first {
-            self.days.retain(|day| *day >= first);
-        }
-    }
-
-    /// The days from the newest on, in stretches of growing length: a full page is usually found
-    /// in the first stretch, a sparse one with few queries.
-    pub(super) fn stretches(&self) -> impl Iterator<Item = &[NaiveDate]> {
-        let mut rest = self.days.as_slice();
-        let mut size = 4;
-        std::iter::from_fn(move || {
-            let (stretch, older) = rest.split_at_checked(size).unwrap_or((rest, &[]));
-            rest = older;
-            size *= 4;
-            (!stretch.is_empty()).then_some(stretch)
-        })
-    }
+/// An event that is in the outbox, or was rejected.
+async fn event_elsewhere(
+    connection: &mut PgConnection,
+    slots: &[i16],
+    id: EventId,
+) -> Result<Option<EventReport>> {
+    let found = sqlx::query(concat!(
+        "-- postrider: event_elsewhere
+        SELECT id, account, event_type, 'queued' AS state,
+               CASE WHEN coalesce(occurred_at, created_at) ",
+        within_calendar!(),
+        " THEN coalesce(occurred_at, created_at) END AS occurred_at,
+               NULL::timestamptz AS fanned_out_at, ordering_key, dedup_key,
+               NULL::timestamptz AS erased_at, payload::text AS payload
+        FROM postrider_outbox WHERE id = $1
+        UNION ALL
+        SELECT id, coalesce(account, ''), coalesce(event_type, ''), 'rejected',
+               CASE WHEN occurred_at ",
+        within_calendar!(),
+        " THEN occurred_at END,
+               NULL, ordering_key, dedup_key, NULL, payload
+        FROM postrider_rejected WHERE slot = ANY($2) AND id = $1
+        LIMIT 1",
+    ))
+    .bind(id.0)
+    .bind(slots)
+    .try_map(|row: PgRow| event_report(&row))
+    .fetch_optional(connection)
+    .await?;
+    Ok(found)
 }
 
-/// Whether every row older than `last` lies in days before this stretch: ids begin with their
-/// time, and no event is fanned out before it happens.
-pub(super) fn reaches(last: Uuid, stretch: &[NaiveDate]) -> bool {
-    let born = i64::try_from(last.as_u128() >> 80).unwrap_or(i64::MAX);
-    let begins = |day: &NaiveDate| day.and_time(NaiveTime::MIN).and_utc().timestamp_millis();
-    stretch.last().is_some_and(|oldest| born >= begins(oldest))
+async fn attempts_of(
+    connection: &mut PgConnection,
+    slots: &[i16],
+    days: &[NaiveDate],
+    id: DeliveryId,
+) -> Result<Vec<AttemptReport>> {
+    let attempts = sqlx::query(
+        "-- postrider: attempts
+        SELECT a.id, a.number, a.at, a.outcome, a.status, a.error, a.duration_ms, a.response,
+               a.late
+        FROM unnest($2::smallint[]) AS s (slot) CROSS JOIN unnest($3::date[]) AS d (day)
+        CROSS JOIN LATERAL (
+            SELECT * FROM postrider_attempts
+            WHERE slot = s.slot AND day = d.day AND day = ANY($3) AND delivery_id = $1 OFFSET 0
+        ) AS a
+        ORDER BY a.at, a.number, a.id",
+    )
+    .bind(id.0)
+    .bind(slots)
+    .bind(days)
+    .try_map(|row: PgRow| attempt_report(&row))
+    .fetch_all(connection)
+    .await?;
+    Ok(attempts)
 }
 
 async fn queued_events(
@@ -268,7 +259,7 @@ async fn kept_events(
         FROM unnest($1::smallint[]) AS s (slot) CROSS JOIN unnest($2::date[]) AS d (day)
         CROSS JOIN LATERAL (
             SELECT * FROM postrider_events
-            WHERE slot = s.slot AND day = d.day AND id < $3 AND id >= $7
+            WHERE slot = s.slot AND day = d.day AND day = ANY($2) AND id < $3 AND id >= $7
               AND ($4::text IS NULL OR account = $4) AND ($5::text IS NULL OR event_type = $5)
             ORDER BY id DESC LIMIT $6
         ) AS e
@@ -285,35 +276,4 @@ async fn kept_events(
     .fetch_all(connection)
     .await?;
     Ok(rows)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use chrono::{TimeZone, Utc};
-
-    #[test]
-    fn stretches_cover_every_day_once_and_grow() {
-        let newest = NaiveDate::from_ymd_opt(2026, 3, 1).unwrap();
-        let days: Vec<_> = (0..33).map(|n| newest - Days::new(n)).collect();
-        let extent = HistoryExtent {
-            slots: vec![0],
-            days: days.clone(),
-        };
-        let stretches: Vec<_> = extent.stretches().collect();
-        assert_eq!(stretches.concat(), days);
-        assert_eq!(
-            stretches.iter().map(|s| s.len()).collect::<Vec<_>>(),
-            [4, 16, 13]
-        );
-    }
-
-    #[test]
-    fn a_page_is_full_when_nothing_newer_can_lie_in_older_days() {
-        let day = NaiveDate::from_ymd_opt(2026, 3, 1).unwrap();
-        let at = |hour| EventId::draw(Utc.with_ymd_and_hms(2026, 3, 1, hour, 0, 0).unwrap());
-        assert!(reaches(at(0).0, &[day]));
-        assert!(!reaches(at(23).0, &[day + Days::new(1)]));
-        assert!(!reaches(at(0).0, &[]));
-    }
 }

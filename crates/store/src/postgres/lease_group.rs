@@ -5,11 +5,13 @@
 //! bits holds the row's lock. The transaction that turns members of an expired group into
 //! deliveries deletes the row or gives it another token, so the old token is valid for none.
 
+use super::days::literal;
 use crate::Result;
 use crate::count::count;
 use crate::delivery_change::GroupMembership;
+use chrono::NaiveDate;
 use postrider_core::{DeliveryId, LeaseToken, Timestamp};
-use sqlx::{PgConnection, Row};
+use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
 
 /// Rows of expired leases taken at once.
@@ -19,6 +21,8 @@ const EXPIRED_AT_ONCE: i64 = 16;
 struct Expansion<'a> {
     slot: i16,
     token: Uuid,
+    /// The day of the lease.
+    day: NaiveDate,
     /// Only these, if given.
     only: Option<&'a [Uuid]>,
     /// When they are due.
@@ -31,14 +35,16 @@ struct Expansion<'a> {
 impl Expansion<'_> {
     /// Makes the deliveries, and returns which. The caller holds the row's lock.
     async fn run(&self, connection: &mut PgConnection) -> Result<Vec<Uuid>> {
-        let expanded = sqlx::query_scalar(
+        // Each day has a statement of its own, so that its plan knows no other partition.
+        let day = literal(self.day);
+        let expanded = sqlx::query_scalar(AssertSqlSafe(format!(
             "-- postrider: expand
             INSERT INTO postrider_deliveries
                 (slot, day, id, event_id, hook_id, event_seq, ordering_key, next_attempt_at,
                  lost_leases)
-            SELECT $1, m.day, m.id, m.event_id, m.hook_id, e.seq, e.ordering_key, $4, $5
+            SELECT $1, {day}, m.id, m.event_id, m.hook_id, e.seq, e.ordering_key, $4, $5
             FROM (
-                SELECT l.day, u.id, u.event_id, u.hook_id
+                SELECT u.id, u.event_id, u.hook_id
                 FROM postrider_leases AS l
                 CROSS JOIN LATERAL unnest(l.deliveries, l.events, l.hooks) WITH ORDINALITY
                     AS u (id, event_id, hook_id, nth)
@@ -46,11 +52,11 @@ impl Expansion<'_> {
                   AND ($3::uuid[] IS NULL OR u.id = ANY($3))
             ) AS m CROSS JOIN LATERAL (
                 SELECT seq, ordering_key FROM postrider_events
-                WHERE slot = $1 AND day = m.day AND id = m.event_id LIMIT 1
+                WHERE slot = $1 AND day = {day} AND id = m.event_id LIMIT 1
             ) AS e
             LIMIT $6
-            RETURNING id",
-        )
+            RETURNING id"
+        )))
         .bind(self.slot)
         .bind(self.token)
         .bind(self.only)
@@ -103,21 +109,20 @@ pub(super) async fn release(
     deliveries: &[DeliveryId],
     now: Timestamp,
 ) -> Result<u32> {
-    let held = sqlx::query(
+    let day: Option<NaiveDate> = sqlx::query_scalar(
         "-- postrider: release_lock
-        SELECT FROM postrider_leases WHERE slot = $1 AND token = $2 FOR UPDATE",
+        SELECT day FROM postrider_leases WHERE slot = $1 AND token = $2 FOR UPDATE",
     )
     .bind(slot)
     .bind(token.0)
     .fetch_optional(&mut *connection)
     .await?;
-    if held.is_none() {
-        return Ok(0);
-    }
+    let Some(day) = day else { return Ok(0) };
     let ids: Vec<_> = deliveries.iter().map(|id| id.0).collect();
     let expansion = Expansion {
         slot,
         token: token.0,
+        day,
         only: Some(&ids),
         due: now,
         lost_leases: 0,
@@ -153,9 +158,9 @@ pub(super) async fn recover(
     now: Timestamp,
     limit: u32,
 ) -> Result<u32> {
-    let expired: Vec<Uuid> = sqlx::query_scalar(
+    let expired: Vec<(Uuid, NaiveDate)> = sqlx::query_as(
         "-- postrider: recover_leases
-        SELECT token FROM postrider_leases
+        SELECT token, day FROM postrider_leases
         WHERE slot = $1 AND expires_at <= $2
         ORDER BY token LIMIT $3
         FOR UPDATE SKIP LOCKED",
@@ -167,7 +172,7 @@ pub(super) async fn recover(
     .await?;
     let mut recovered = 0;
     let mut done = Vec::with_capacity(expired.len());
-    for token in expired {
+    for (token, day) in expired {
         let left = limit - recovered;
         if left == 0 {
             break;
@@ -175,6 +180,7 @@ pub(super) async fn recover(
         let expansion = Expansion {
             slot,
             token,
+            day,
             only: None,
             due: now,
             lost_leases: 1,
@@ -203,9 +209,9 @@ pub(super) async fn leave_group(
     id: DeliveryId,
     now: Timestamp,
 ) -> Result<GroupMembership> {
-    let row = sqlx::query(
+    let row: Option<(Uuid, NaiveDate, Timestamp)> = sqlx::query_as(
         "-- postrider: redeliver_lease
-        SELECT token, expires_at FROM postrider_leases
+        SELECT token, day, expires_at FROM postrider_leases
         WHERE slot = $1 AND $2 = ANY(deliveries)
           AND get_bit(closed, array_position(deliveries, $2) - 1) = 0
         FOR UPDATE",
@@ -214,17 +220,16 @@ pub(super) async fn leave_group(
     .bind(id.0)
     .fetch_optional(&mut *connection)
     .await?;
-    let Some(row) = row else {
+    let Some((token, day, expires_at)) = row else {
         return Ok(GroupMembership::None);
     };
-    let (token, expires_at): (Uuid, Timestamp) =
-        (row.try_get("token")?, row.try_get("expires_at")?);
     if expires_at > now {
         return Ok(GroupMembership::InFlight);
     }
     let expansion = Expansion {
         slot,
         token,
+        day,
         only: Some(&[id.0]),
         due: now,
         lost_leases: 0,

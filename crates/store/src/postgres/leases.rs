@@ -7,6 +7,7 @@
 
 use super::PostgresStore;
 use super::batches::{leave, take_batch_members, take_batches};
+use super::days::literal;
 use super::lease_group;
 use super::leased_rows::{read_leased, taken_columns};
 use super::order::take_in_turn;
@@ -25,7 +26,7 @@ use postrider_core::{
     DeliveryId, Event, EventId, HookId, LeaseToken, Payload, Schedules, Timestamp, monotonic_now,
 };
 use sqlx::postgres::PgBindIterExt;
-use sqlx::{PgConnection, Row};
+use sqlx::{AssertSqlSafe, PgConnection, Row};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
@@ -310,7 +311,8 @@ async fn take(
     read_leased(&rows)
 }
 
-/// The events of the deliveries, one look at one partition for each day.
+/// The events of the deliveries, one look at one partition for each day. Each day has a statement of
+/// its own, so that its plan knows no other partition.
 async fn events_of(
     connection: &mut PgConnection,
     slot: i16,
@@ -322,18 +324,18 @@ async fn events_of(
     }
     let mut events = HashMap::with_capacity(taken.len());
     for (day, ids) in by_day {
-        let rows = sqlx::query(
+        let rows = sqlx::query(AssertSqlSafe(format!(
             "-- postrider: lease_events
             SELECT e.*
-            FROM unnest($3::uuid[]) AS i (id) CROSS JOIN LATERAL (
+            FROM unnest($2::uuid[]) AS i (id) CROSS JOIN LATERAL (
                 SELECT id, account, event_type, payload::text, ordering_key, headers::text,
                        occurred_at
                 FROM postrider_events
-                WHERE slot = $1 AND day = $2 AND id = i.id AND erased_at IS NULL LIMIT 1
+                WHERE slot = $1 AND day = {} AND id = i.id AND erased_at IS NULL LIMIT 1
             ) AS e",
-        )
+            literal(day)
+        )))
         .bind(slot)
-        .bind(day)
         .bind(ids.into_iter().bind_iter())
         .fetch_all(&mut *connection)
         .await?;

@@ -10,6 +10,7 @@ mod batches;
 mod bulk;
 mod credentials;
 mod database;
+mod days;
 mod deliveries;
 mod delivery_change;
 mod delivery_search;

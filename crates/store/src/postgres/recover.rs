@@ -1,6 +1,7 @@
 //! Deliveries whose lease ended without a settlement become due again.
 
 use super::PostgresStore;
+use super::days::literal;
 use super::lease_group;
 use super::operational_events::announce;
 use super::order::give_turns;
@@ -8,9 +9,11 @@ use super::row_state::{waits_until, with_leader};
 use crate::count::count;
 use crate::lost_lease::{LostLease, LostStep, announcements, failed, freed_keys};
 use crate::{HookCache, RecoverResult, Result};
+use chrono::NaiveDate;
 use postrider_core::{AttemptId, Outcome, Reason, Schedules, Timestamp};
-use sqlx::PgConnection;
 use sqlx::postgres::{PgBindIterExt, PgRow};
+use sqlx::{AssertSqlSafe, PgConnection};
+use std::collections::{BTreeMap, HashMap};
 use uuid::Uuid;
 
 /// See [`Queue::recover`](crate::Queue::recover).
@@ -194,21 +197,40 @@ async fn record_lost(
     .await?;
     give_turns(connection, slot, freed_keys(lost), now).await?;
     if cache.is_any_account_watched() {
-        let types: Vec<(Uuid, String)> = sqlx::query_as(
-            "-- postrider: recover_types
-            SELECT e.id, e.event_type
-            FROM unnest($2::date[], $3::uuid[]) AS k (day, id) CROSS JOIN LATERAL (
-                SELECT id, event_type FROM postrider_events
-                WHERE slot = $1 AND day = k.day AND id = k.id LIMIT 1
-            ) AS e",
-        )
-        .bind(slot)
-        .bind(failed(lost).map(|(lease, _)| lease.day).bind_iter())
-        .bind(failed(lost).map(|(lease, _)| lease.event.0).bind_iter())
-        .fetch_all(&mut *connection)
-        .await?;
-        let events = announcements(lost, &types.into_iter().collect(), cache, now);
+        let types = types_of_failed(connection, slot, lost).await?;
+        let events = announcements(lost, &types, cache, now);
         announce(connection, slot, &events, now).await?;
     }
     Ok(())
+}
+
+/// The types of the events whose deliveries have failed for good, as far as the events still exist.
+async fn types_of_failed(
+    connection: &mut PgConnection,
+    slot: i16,
+    lost: &[(LostLease, LostStep)],
+) -> Result<HashMap<Uuid, String>> {
+    let mut by_day: BTreeMap<NaiveDate, Vec<Uuid>> = BTreeMap::new();
+    for (lease, _) in failed(lost) {
+        by_day.entry(lease.day).or_default().push(lease.event.0);
+    }
+    let mut types = HashMap::new();
+    for (day, events) in by_day {
+        // Each day has a statement of its own, so that its plan knows no other partition.
+        let of_day: Vec<(Uuid, String)> = sqlx::query_as(AssertSqlSafe(format!(
+            "-- postrider: recover_types
+            SELECT e.id, e.event_type
+            FROM unnest($2::uuid[]) AS i (id) CROSS JOIN LATERAL (
+                SELECT id, event_type FROM postrider_events
+                WHERE slot = $1 AND day = {} AND id = i.id LIMIT 1
+            ) AS e",
+            literal(day)
+        )))
+        .bind(slot)
+        .bind(events)
+        .fetch_all(&mut *connection)
+        .await?;
+        types.extend(of_day);
+    }
+    Ok(types)
 }

@@ -1,14 +1,16 @@
 //! The rows that settling writes: attempts, deliveries that wait, and deliveries that have ended.
 
+use super::days::literal;
 use super::lease_group::finish;
 use super::row_state::{no_time, with_leader};
 use crate::Result;
 use crate::Step;
 use crate::settlement::DeliverySettlement;
+use chrono::NaiveDate;
 use postrider_core::Timestamp;
 use sqlx::postgres::{PgArguments, PgBindIterExt, PgRow};
 use sqlx::query::Query;
-use sqlx::{PgConnection, Postgres, Row};
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use uuid::Uuid;
 
@@ -267,23 +269,36 @@ pub(super) async fn record_late(
     lost: &[DeliverySettlement<'_>],
     scrubbed: bool,
 ) -> Result<HashSet<Uuid>> {
-    let query = sqlx::query(concat!(
-        "-- postrider: settle_late\n",
-        record_attempts!("true"),
-        "FROM ",
-        settlements!(),
-        // What was late for so long that the day is gone leaves nothing.
-        " CROSS JOIN LATERAL (
-             SELECT FROM postrider_events
-             WHERE slot = $1 AND day = i.day AND id = i.event_id LIMIT 1
-         ) AS kept
-         ON CONFLICT (slot, day, delivery_id, id) DO NOTHING RETURNING id",
-    ));
-    let recorded = with_settlements(query, slot, lost, scrubbed)
-        .try_map(|row: PgRow| row.try_get("id"))
-        .fetch_all(connection)
-        .await?;
-    Ok(recorded.into_iter().collect())
+    let mut by_day: BTreeMap<NaiveDate, Vec<DeliverySettlement<'_>>> = BTreeMap::new();
+    for settlement in lost {
+        let of_day = by_day.entry(settlement.delivery.day).or_default();
+        of_day.push(*settlement);
+    }
+    let mut all = HashSet::new();
+    for (day, lost) in by_day {
+        // What was late for so long that the day is gone leaves nothing. Each day has a statement of
+        // its own, so that its plan knows no other partition.
+        let query = sqlx::query(AssertSqlSafe(format!(
+            concat!(
+                "-- postrider: settle_late\n",
+                record_attempts!("true"),
+                "FROM ",
+                settlements!(),
+                " CROSS JOIN LATERAL (
+                     SELECT FROM postrider_events
+                     WHERE slot = $1 AND day = {} AND id = i.event_id LIMIT 1
+                 ) AS kept
+                 ON CONFLICT (slot, day, delivery_id, id) DO NOTHING RETURNING id",
+            ),
+            literal(day)
+        )));
+        let recorded: Vec<Uuid> = with_settlements(query, slot, &lost, scrubbed)
+            .try_map(|row: PgRow| row.try_get("id"))
+            .fetch_all(&mut *connection)
+            .await?;
+        all.extend(recorded);
+    }
+    Ok(all)
 }
 
 /// Makes rows for deliveries that had none and have to wait now.

@@ -1,7 +1,7 @@
 //! PostgreSQL as the source or the target of a move.
 
 use super::PostgresStore;
-use super::history::HistoryExtent;
+use super::days::HistoryExtent;
 use crate::Result;
 use crate::transfer::value::{ValueKind, quoted};
 use crate::transfer::{

@@ -6,7 +6,7 @@ use super::hook_history::record;
 use super::order::give_turns;
 use super::values::{day_number, micros, rows as packed};
 use crate::audit_entry::AuditEntry;
-use crate::bulk::{BulkRow, BulkStatements, LockedHook};
+use crate::bulk::{BulkRow, BulkStatements, LockedHook, PageRows};
 use crate::{BulkPage, DeliveryState, Redelivery, Result};
 use async_trait::async_trait;
 use postrider_core::{EventId, HookId, Reason, Timestamp};
@@ -58,7 +58,7 @@ impl BulkStatements for SqliteConnection {
         Ok(rows)
     }
 
-    async fn ended(&mut self, which: &Redelivery, page: BulkPage) -> Result<Vec<BulkRow>> {
+    async fn ended(&mut self, which: &Redelivery, page: BulkPage) -> Result<PageRows> {
         let statement = match which.state {
             DeliveryState::Delivered => {
                 "-- postrider: bulk_delivered
@@ -78,15 +78,17 @@ impl BulkStatements for SqliteConnection {
                 ORDER BY delivery_id LIMIT ?4"
             }
         };
-        let rows = sqlx::query(statement)
+        let after = page.after.map_or(which.first(), |cursor| cursor.id);
+        let rows: Vec<_> = sqlx::query(statement)
             .bind(which.hook.0)
-            .bind(which.begin(page).0)
+            .bind(after.0)
             .bind(which.end().0)
             .bind(page.limit)
             .try_map(|row: SqliteRow| BulkRow::read(&row))
             .fetch_all(self)
             .await?;
-        Ok(rows)
+        let more = rows.len() >= page.limit as usize;
+        Ok(PageRows { rows, more })
     }
 
     async fn batch_members(&mut self, leaders: &[BulkRow]) -> Result<Vec<BulkRow>> {

@@ -54,6 +54,7 @@ pub(super) fn path_of(url: &str) -> Result<PathBuf> {
 /// the way free pages are released.
 pub(super) async fn open(path: &Path) -> Result<(PathBuf, SqliteConnection)> {
     check(path)?;
+    create(path)?;
     let options = writer_options(path)
         .create_if_missing(true)
         .auto_vacuum(SqliteAutoVacuum::Incremental)
@@ -65,6 +66,19 @@ pub(super) async fn open(path: &Path) -> Result<(PathBuf, SqliteConnection)> {
         .canonicalize()
         .map_err(|error| Error::Database(format!("{} cannot be used: {error}", path.display())))?;
     Ok((path, connection))
+}
+
+/// Creates the file, if it is missing, for its owner only: payloads are other people's data. SQLite
+/// gives the files -wal and -shm the mode of this one.
+fn create(path: &Path) -> Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        // Where that fails for another reason, SQLite says which.
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 /// Connects, waiting for other connections as long as for any lock. SQLite itself does not wait

@@ -17,11 +17,15 @@ pub(super) fn claim_worker(path: &Path) -> Result<WorkerClaim> {
         let text = format!("{} cannot be locked: {error}", lock.display());
         Error::Denied(sqlx::Error::Io(io::Error::new(error.kind(), text)))
     };
-    let file = File::options()
-        .create(true)
-        .append(true)
-        .open(&lock)
-        .map_err(failed)?;
+    let mut options = File::options();
+    options.create(true).append(true);
+    #[cfg(unix)]
+    if let Ok(database) = std::fs::metadata(path) {
+        // Whoever may use the database may lock it, and nobody else.
+        let mode = std::os::unix::fs::MetadataExt::mode(&database) & 0o777;
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
+    }
+    let file = options.open(&lock).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(WorkerClaim::locked(file)),
         Err(TryLockError::WouldBlock) => Err(Error::Conflict(format!(

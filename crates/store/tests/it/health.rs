@@ -1,8 +1,10 @@
 //! A hook's consecutive failures, and how they disable it.
 
 use postrider_core::{DeliveryId, HealthPolicy, Hook, HookId, Outcome, Reason};
-use postrider_store::{Disabling, HookChange, HookRequest, SettleResult, Settlement, Step};
-use postrider_tests::{TestStore, conformance, event, policy, refusal};
+use postrider_store::{
+    DeliveryState, Disabling, HookChange, HookRequest, SettleResult, Settlement, Step,
+};
+use postrider_tests::{TestStore, conformance, policy, refusal};
 use std::time::Duration;
 
 /// Three failures in a row that span a minute.
@@ -241,23 +243,43 @@ async fn an_answer_of_410_disables_at_once_as_gone(t: &TestStore) {
     assert_eq!(shown.disabled_reason.as_deref(), Some("gone"));
     let report = t.delivery(leased.first().id).await;
     assert_eq!(report.reason.as_deref(), Some("gone"));
+}
 
-    t.insert(&[event("work")]).await;
-    let done = t.fan_out().await;
-    assert_eq!(
-        (done.events, done.deliveries),
-        (1, 0),
-        "none is made for it"
-    );
+#[conformance]
+async fn a_hook_that_is_gone_still_gets_deliveries(t: &TestStore) {
+    let hook = t.hook("work").await;
+    let leased = t.started(hook, 1).await.remove(0);
+    let settlement = t.settlement(&leased, refusal(410), Step::Failed(Reason::Gone));
+    t.settle(&[settlement]).await;
+    holds_what_comes(t, hook).await;
 }
 
 #[conformance]
 async fn a_hook_disabled_for_failures_still_gets_deliveries(t: &TestStore) {
     let hook = t.hook("work").await;
     disable(t, hook).await;
-    t.insert(&[event("work")]).await;
+    holds_what_comes(t, hook).await;
+}
+
+/// Events that come while the hook is disabled are held, and go on when it is enabled.
+async fn holds_what_comes(t: &TestStore, hook: HookId) {
+    let events = t.insert_many("work", 2).await;
     let done = t.fan_out().await;
-    assert_eq!((done.deliveries, done.started.len()), (1, 0));
+    assert_eq!((done.deliveries, done.started.len()), (2, 0));
+    let ids: Vec<_> = events
+        .iter()
+        .map(|event| DeliveryId::of(*event, hook))
+        .collect();
+    for id in &ids {
+        assert_eq!(t.delivery(*id).await.state, DeliveryState::Held);
+    }
+    assert!(t.lease(&[hook]).await.is_empty());
+    let enable = HookChange::Enable;
+    let enabled = t.store.change_hook(hook, enable, "test", t.now()).await;
+    enabled.unwrap();
+    let leased = t.lease(&[hook]).await;
+    let leased: Vec<_> = leased.iter().map(|leased| leased.first().id).collect();
+    assert!(ids.iter().all(|id| leased.contains(id)), "{leased:?}");
 }
 
 #[conformance]

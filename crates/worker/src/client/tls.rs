@@ -127,10 +127,19 @@ mod tests {
     use rustls::pki_types::PrivateKeyDer;
     use rustls::{RootCertStore, ServerConfig};
     use tokio::net::TcpListener;
+    use tokio::sync::oneshot;
     use tokio_rustls::TlsAcceptor;
 
     /// What both ends agree on with a server of `localhost` that offers these protocols.
     async fn agreed(protocols: &[&[u8]]) -> io::Result<Option<Vec<u8>>> {
+        Ok(shaken("localhost", protocols).await?.0)
+    }
+
+    /// The same by this name, and the name that the server was told.
+    async fn shaken(
+        name: &str,
+        protocols: &[&[u8]],
+    ) -> io::Result<(Option<Vec<u8>>, Option<String>)> {
         let CertifiedKey { cert, signing_key } =
             generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
@@ -141,9 +150,13 @@ mod tests {
         server.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let (tell, told) = oneshot::channel();
         tokio::spawn(async move {
             let (stream, _) = listener.accept().await.unwrap();
             let accepted = TlsAcceptor::from(Arc::new(server)).accept(stream).await;
+            let name = accepted.as_ref().ok();
+            let name = name.and_then(|stream| stream.get_ref().1.server_name());
+            tell.send(name.map(str::to_owned)).ok();
             std::future::pending::<()>().await;
             drop(accepted);
         });
@@ -151,9 +164,15 @@ mod tests {
         roots.add(cert.der().clone()).unwrap();
         let client = offering_http_1(builder().unwrap().with_root_certificates(roots));
         let stream = TcpStream::connect(address).await.unwrap();
-        let localhost = Host::Domain("localhost".into());
-        let stream = begin(&client, &localhost, stream).await?;
-        Ok(stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec))
+        let stream = begin(&client, &Host::Domain(name.into()), stream).await?;
+        let protocol = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
+        Ok((protocol, told.await.unwrap()))
+    }
+
+    #[tokio::test]
+    async fn the_dot_at_the_end_of_a_name_is_neither_sent_nor_compared() {
+        let (_, told) = shaken("localhost.", &[]).await.unwrap();
+        assert_eq!(told.as_deref(), Some("localhost"));
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 use super::*;
 use crate::store::*;
 use crate::{Error, SchemaState};
+use std::collections::BTreeMap;
 
 async fn refused(url: &str) -> Error {
     SqliteStore::open(url, KeyRing::default())
@@ -38,6 +39,36 @@ async fn a_file_is_set_up_as_documented() {
     assert!(file.store.describe().contains("postrider.db"));
     let now = file.store.now().await.unwrap();
     assert!(now > super::now() - TimeDelta::days(3650));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn all_files_have_the_mode_of_the_database_which_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let key = KeyRing::generate_key();
+    for given in [None, Some(0o660)] {
+        let folder = tempfile::tempdir().unwrap();
+        if let Some(mode) = given {
+            // A group was given access, which the umask does not take away.
+            let path = folder.path().join("postrider.db");
+            std::fs::write(&path, "").unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let store = open(&folder, &key).await;
+        store.migrate(None, now()).await.unwrap();
+        let _claim = store.claim_worker().await.unwrap();
+        let mut modes = BTreeMap::new();
+        for entry in std::fs::read_dir(folder.path()).unwrap() {
+            let entry = entry.unwrap();
+            let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
+            modes.insert(entry.file_name().into_string().unwrap(), mode);
+        }
+        let lock = modes.remove("postrider.db.worker.lock").unwrap();
+        let expected = given.unwrap_or(0o600);
+        assert_eq!(lock & !expected, 0, "{lock:o}");
+        assert_eq!(modes.len(), 3, "{modes:?}");
+        assert!(modes.values().all(|mode| *mode == expected), "{modes:?}");
+    }
 }
 
 #[tokio::test]
