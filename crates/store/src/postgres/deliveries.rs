@@ -5,18 +5,18 @@
 //! delivered has a row in `postrider_ended`. One without any of these was delivered if it has an
 //! accepted attempt.
 
+use super::connection::Connection;
 use super::history::HistoryExtent;
 use crate::error::delivery_not_found;
 use crate::history_rows::{DeliveryRow, delivery_reports, event_names, waiting_state};
 use crate::{DeliveryReport, Result};
 use chrono::NaiveDate;
 use postrider_core::DeliveryId;
-use sqlx::PgConnection;
 use sqlx::postgres::{PgBindIterExt, PgRow};
 use uuid::Uuid;
 
 /// The delivery in its present state.
-pub(super) async fn find(connection: &mut PgConnection, id: DeliveryId) -> Result<DeliveryRow> {
+pub(super) async fn find(connection: &mut Connection, id: DeliveryId) -> Result<DeliveryRow> {
     let extent = HistoryExtent::read(connection).await?;
     let mut found = by_ids(connection, &extent.slots, &extent.days, &[id.0]).await?;
     found.pop().ok_or_else(|| delivery_not_found(id))
@@ -24,7 +24,7 @@ pub(super) async fn find(connection: &mut PgConnection, id: DeliveryId) -> Resul
 
 /// The deliveries with these ids in their present state, newest first.
 pub(super) async fn by_ids(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     slots: &[i16],
     days: &[NaiveDate],
     ids: &[Uuid],
@@ -85,7 +85,7 @@ pub(super) async fn by_ids(
 
 /// The delivery as it is shown.
 pub(super) async fn report(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     found: DeliveryRow,
 ) -> Result<DeliveryReport> {
     let id = found.id;
@@ -95,7 +95,7 @@ pub(super) async fn report(
 
 /// The deliveries as they are shown, in their order.
 pub(super) async fn reports(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     found: Vec<DeliveryRow>,
 ) -> Result<Vec<DeliveryReport>> {
     let events: Vec<_> = sqlx::query(

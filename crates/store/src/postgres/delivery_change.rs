@@ -5,6 +5,7 @@
 //! meanwhile holds the lock of the delivery itself.
 
 use super::batches::replace_leaders;
+use super::connection::Connection;
 use super::lease_group::leave_group;
 use super::order::give_turns;
 use super::{PostgresStore, bulk, deliveries};
@@ -18,7 +19,6 @@ use crate::{
 };
 use async_trait::async_trait;
 use postrider_core::{DeliveryId, HookId, Reason, Timestamp};
-use sqlx::PgConnection;
 
 #[async_trait]
 impl DeliveryChanges for PostgresStore {
@@ -64,7 +64,7 @@ impl DeliveryChanges for PostgresStore {
 }
 
 #[async_trait]
-impl DeliveryStatements for PgConnection {
+impl DeliveryStatements for Connection {
     async fn find(&mut self, id: DeliveryId) -> Result<DeliveryRow> {
         deliveries::find(self, id).await
     }

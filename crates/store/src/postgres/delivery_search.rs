@@ -1,18 +1,18 @@
 //! Listings of deliveries, newest first.
 
+use super::connection::Connection;
 use super::deliveries::by_ids;
 use super::history::{HistoryExtent, reaches};
 use crate::history_rows::{DeliveryRow, id_bound, ids_of_event, lowest_id, waiting_state};
 use crate::{DeliveryFilter, DeliveryState, Result};
 use chrono::NaiveDate;
 use postrider_core::{DeliveryId, EventId, HookId};
-use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 /// The newest deliveries that the filter selects.
 pub(super) async fn search(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     filter: &DeliveryFilter,
 ) -> Result<Vec<DeliveryRow>> {
     let mut extent = HistoryExtent::read(connection).await?;
@@ -25,7 +25,7 @@ pub(super) async fn search(
 
 /// The deliveries of one event: one for each hook the account has or had, if it was made.
 async fn of_event(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     extent: &HistoryExtent,
     event: EventId,
     filter: &DeliveryFilter,
@@ -74,7 +74,7 @@ async fn of_event(
 
 /// A page of deliveries, newest first.
 async fn page(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     extent: &HistoryExtent,
     filter: &DeliveryFilter,
 ) -> Result<Vec<DeliveryRow>> {
@@ -135,7 +135,7 @@ impl DeliverySearch {
         search
     }
 
-    async fn live(&self, connection: &mut PgConnection, slots: &[i16]) -> Result<Vec<DeliveryRow>> {
+    async fn live(&self, connection: &mut Connection, slots: &[i16]) -> Result<Vec<DeliveryRow>> {
         // Rows with and without a lease, each by its own partial index, and open group members.
         let rows = sqlx::query(concat!(
             "-- postrider: deliveries_live
@@ -195,7 +195,7 @@ impl DeliverySearch {
 
     async fn ended(
         &self,
-        connection: &mut PgConnection,
+        connection: &mut Connection,
         slots: &[i16],
         days: &[NaiveDate],
     ) -> Result<Vec<DeliveryRow>> {
@@ -234,7 +234,7 @@ impl DeliverySearch {
 
     async fn delivered(
         &self,
-        connection: &mut PgConnection,
+        connection: &mut Connection,
         slots: &[i16],
         days: &[NaiveDate],
     ) -> Result<Vec<DeliveryRow>> {

@@ -2,6 +2,7 @@
 
 use super::PostgresStore;
 use super::batches::replace_leaders_of;
+use super::connection::Connection;
 use super::history::HistoryExtent;
 use crate::count::count;
 use crate::erase::{self, EraseStatements, Erasure, FannedOutEvent};
@@ -9,7 +10,6 @@ use crate::{Erased, Result};
 use async_trait::async_trait;
 use chrono::NaiveDate;
 use postrider_core::{EventId, HookId, Reason, Timestamp};
-use sqlx::PgConnection;
 use sqlx::postgres::{PgBindIterExt, PgRow};
 use std::collections::BTreeSet;
 use uuid::Uuid;
@@ -52,7 +52,7 @@ pub(super) async fn erase_rejected_of(
 }
 
 #[async_trait]
-impl EraseStatements for PgConnection {
+impl EraseStatements for Connection {
     async fn lock_fanned_out(&mut self, ids: &[EventId]) -> Result<Vec<FannedOutEvent>> {
         let extent = HistoryExtent::read(self).await?;
         let events = sqlx::query(

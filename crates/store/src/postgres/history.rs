@@ -3,6 +3,8 @@
 //! History is partitioned by day and slot, and every query names both. A page is read from the
 //! newest day on, through an index; older days are not read.
 
+use super::connection::{Connection, Transaction};
+use super::pool::Pooled;
 use super::values::within_calendar;
 use super::{PostgresStore, deliveries, delivery_search};
 use crate::error::event_not_found;
@@ -15,14 +17,13 @@ use async_trait::async_trait;
 use chrono::{Days, NaiveDate, NaiveTime};
 use postrider_core::{DeliveryId, EventId, Timestamp};
 use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, Postgres, Transaction};
 use uuid::Uuid;
 
 /// One snapshot for all the queries of an answer: a row that moves meanwhile is read once.
 const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 impl PostgresStore {
-    async fn snapshot(&self) -> Result<Transaction<'static, Postgres>> {
+    async fn snapshot(&self) -> Result<Transaction<Pooled>> {
         Ok(self.calm.begin_with(SNAPSHOT).await?)
     }
 }
@@ -155,7 +156,7 @@ pub(super) struct HistoryExtent {
 }
 
 impl HistoryExtent {
-    pub(super) async fn read(connection: &mut PgConnection) -> Result<Self> {
+    pub(super) async fn read(connection: &mut Connection) -> Result<Self> {
         let (slots, days) = sqlx::query_as(
             "-- postrider: extent
             WITH RECURSIVE occupied AS (
@@ -218,7 +219,7 @@ pub(super) fn reaches(last: Uuid, stretch: &[NaiveDate]) -> bool {
 }
 
 async fn queued_events(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     filter: &EventFilter,
 ) -> Result<Vec<EventReport>> {
     let rows = sqlx::query(concat!(
@@ -256,7 +257,7 @@ async fn queued_events(
 }
 
 async fn kept_events(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     slots: &[i16],
     days: &[NaiveDate],
     filter: &EventFilter,

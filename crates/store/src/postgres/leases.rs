@@ -7,6 +7,7 @@
 
 use super::PostgresStore;
 use super::batches::{leave, take_batch_members, take_batches};
+use super::connection::Connection;
 use super::lease_group;
 use super::leased_rows::{read_leased, taken_columns};
 use super::order::take_in_turn;
@@ -24,8 +25,8 @@ use chrono::{NaiveDate, TimeDelta};
 use postrider_core::{
     DeliveryId, Event, EventId, HookId, LeaseToken, Payload, Schedules, Timestamp, monotonic_now,
 };
+use sqlx::Row;
 use sqlx::postgres::PgBindIterExt;
-use sqlx::{PgConnection, Row};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
@@ -259,7 +260,7 @@ fn wanted(request: &LeaseRequest, cache: &HookCache) -> BTreeMap<HookId, u32> {
 /// Leases from hooks without an order, longest due first. The number is the version of the hooks at
 /// that time, `None` if nothing was due.
 async fn take(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     request: &LeaseRequest,
     wanted: &BTreeMap<HookId, u32>,
     from: &[Option<Timestamp>],
@@ -312,7 +313,7 @@ async fn take(
 
 /// The events of the deliveries, one look at one partition for each day.
 async fn events_of(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     slot: i16,
     taken: &[LeasedRow],
 ) -> Result<LeasedEvents> {
@@ -355,7 +356,7 @@ async fn events_of(
 }
 
 async fn release_unfit(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     request: &LeaseRequest,
     unfit: &[Unfit],
 ) -> Result<()> {

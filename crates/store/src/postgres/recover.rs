@@ -1,6 +1,7 @@
 //! Deliveries whose lease ended without a settlement become due again.
 
 use super::PostgresStore;
+use super::connection::Connection;
 use super::lease_group;
 use super::operational_events::announce;
 use super::order::give_turns;
@@ -9,7 +10,6 @@ use crate::count::count;
 use crate::lost_lease::{LostLease, LostStep, announcements, failed, freed_keys};
 use crate::{HookCache, RecoverResult, Result};
 use postrider_core::{AttemptId, Outcome, Reason, Schedules, Timestamp};
-use sqlx::PgConnection;
 use sqlx::postgres::{PgBindIterExt, PgRow};
 use uuid::Uuid;
 
@@ -62,7 +62,7 @@ pub(super) async fn recover(
 
 /// Adds the other members of the batches: a batch is recovered as a whole.
 async fn add_batch_members(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     slot: i16,
     now: Timestamp,
     expired: &mut Vec<LostLease>,
@@ -91,7 +91,7 @@ async fn add_batch_members(
 }
 
 async fn make_due(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     slot: i16,
     now: Timestamp,
     due: &[LostLease],
@@ -118,7 +118,7 @@ async fn make_due(
 
 /// Records the losses as attempts and makes the next steps.
 async fn record_lost(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     slot: i16,
     now: Timestamp,
     lost: &[(LostLease, LostStep)],

@@ -43,6 +43,7 @@ mod retention;
 mod schema;
 mod secrets;
 mod settle;
+mod silence;
 mod support;
 mod targets;
 mod upkeep;
