@@ -16,7 +16,6 @@ use postrider_producer::EnqueueError;
 use sqlx::postgres::{PgDatabaseError, PgQueryResult, PgRow, PgSeverity, PgStatement, PgTypeInfo};
 use sqlx::{Connection as _, Either, Execute, Executor, PgConnection, Postgres, SqlStr};
 use std::io;
-use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -72,13 +71,6 @@ pub(super) struct Waiting {
     since: AtomicU64,
 }
 
-/// An open transaction; dropped without a commit, it is rolled back.
-#[derive(Debug)]
-pub(super) struct Transaction<C: DerefMut<Target = Connection>> {
-    connection: C,
-    open: bool,
-}
-
 /// An error that may come of a statement.
 pub(super) trait OfStatement: From<sqlx::Error> {
     /// The error of the statement, if it is one.
@@ -125,11 +117,6 @@ impl Connection {
         Self { raw, watch }
     }
 
-    /// Begins a transaction, or a savepoint within one.
-    pub(super) async fn begin(&mut self) -> sqlx::Result<Transaction<&mut Self>> {
-        Transaction::begin(self, "BEGIN").await
-    }
-
     /// Has another crate make one call with `sqlx`'s own connection, within the bound.
     pub(super) async fn lend<'c, T, E, F>(
         &'c mut self,
@@ -162,6 +149,13 @@ impl Connection {
             Err(_) => drop(watch.silent(bound)),
         }
         watch.condition == Condition::Ready
+    }
+
+    /// A transaction was dropped: it is rolled back before the connection is used again.
+    pub(super) fn leave_transaction(&mut self) {
+        if self.watch.condition == Condition::Ready {
+            self.watch.condition = Condition::InTransaction;
+        }
     }
 
     /// Rolls back a transaction that was dropped.
@@ -322,52 +316,6 @@ fn breakage(error: &sqlx::Error) -> Option<Breakage> {
         // Found before anything was sent.
         sqlx::Error::Encode(_) => None,
         _ => Some(Breakage::Ended),
-    }
-}
-
-impl<C: DerefMut<Target = Connection>> Transaction<C> {
-    /// Begins a transaction with this statement. There is none within another.
-    pub(super) async fn begin(mut connection: C, statement: &'static str) -> sqlx::Result<Self> {
-        connection.execute(statement).await?;
-        Ok(Self {
-            connection,
-            open: true,
-        })
-    }
-
-    pub(super) async fn commit(mut self) -> sqlx::Result<()> {
-        self.connection.execute("COMMIT").await?;
-        self.open = false;
-        Ok(())
-    }
-
-    pub(super) async fn rollback(mut self) -> sqlx::Result<()> {
-        self.connection.execute("ROLLBACK").await?;
-        self.open = false;
-        Ok(())
-    }
-}
-
-impl<C: DerefMut<Target = Connection>> Deref for Transaction<C> {
-    type Target = Connection;
-
-    fn deref(&self) -> &Connection {
-        &self.connection
-    }
-}
-
-impl<C: DerefMut<Target = Connection>> DerefMut for Transaction<C> {
-    fn deref_mut(&mut self) -> &mut Connection {
-        &mut self.connection
-    }
-}
-
-impl<C: DerefMut<Target = Connection>> Drop for Transaction<C> {
-    fn drop(&mut self) {
-        let condition = &mut self.connection.watch.condition;
-        if self.open && *condition == Condition::Ready {
-            *condition = Condition::InTransaction;
-        }
     }
 }
 

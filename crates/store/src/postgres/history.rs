@@ -3,8 +3,9 @@
 //! History is partitioned by day and slot, and every query names both. A page is read from the
 //! newest day on, through an index; older days are not read.
 
-use super::connection::{Connection, Transaction};
+use super::connection::Connection;
 use super::pool::Pooled;
+use super::transaction::Transaction;
 use super::values::within_calendar;
 use super::{PostgresStore, deliveries, delivery_search};
 use crate::error::event_not_found;

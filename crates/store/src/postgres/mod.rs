@@ -47,10 +47,12 @@ mod recover;
 mod registered;
 mod row_state;
 mod schema;
+mod server_url;
 mod servers;
 mod settle;
 mod settle_rows;
 mod targets;
+mod transaction;
 mod transfer;
 mod tuning;
 mod upkeep;
@@ -267,4 +269,22 @@ fn cannot_connect(place: &str, user: &str, refusal: &NoServer) -> Error {
         "cannot connect to the {place} ({}): {hint}",
         refusal.words()
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_says_how_many_connections_there_are() {
+        let document = include_str!("../../../../docs/operations.md");
+        let document: Vec<_> = document.split_whitespace().collect();
+        let said = format!(
+            "opens up to {}, as it needs them: {HOT_CONNECTIONS} for deliveries, \
+             {INTAKE_CONNECTIONS} for incoming events, {CALM_CONNECTIONS} for everything else, \
+             and 1 while it prunes.",
+            HOT_CONNECTIONS + INTAKE_CONNECTIONS + CALM_CONNECTIONS + 1
+        );
+        assert!(document.join(" ").contains(&said), "{said}");
+    }
 }

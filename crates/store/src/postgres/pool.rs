@@ -5,9 +5,10 @@
 //! then closed; until then it keeps its place, so that the pool never has more calls on the server
 //! than its size. Getting a connection takes a bounded time too.
 
-use super::connection::{Condition, Connection, Transaction, Waiting};
+use super::connection::{Condition, Connection, Waiting};
 use super::epoch::Epoch;
 use super::servers::{NoServer, Servers};
+use super::transaction::Transaction;
 use crate::PoolGauge;
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::{self, BoxStream};
