@@ -13,6 +13,7 @@ mod grafana;
 mod http;
 mod name_server;
 mod on_both;
+mod private_server;
 mod process;
 mod program;
 mod raw;
@@ -37,6 +38,7 @@ pub use grafana::{Dashboard, Panel, Rule, Selectors, dashboards, our_names, rule
 pub use http::Reply;
 pub use name_server::{NameReply, NameServer};
 pub use postrider_test_macros::conformance;
+pub use private_server::PrivateServer;
 pub use process::Process;
 pub use program::{Ended, Postrider};
 pub use raw::{Authority, Manner, RawReceiver};

@@ -269,6 +269,32 @@ async fn a_reading_of_the_clock_leaves_out_the_wait_for_a_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_has_no_more_connections_than_its_pools() {
+    let t = TestStore::on(Backend::Postgres).await;
+    let (store, events) = (&t.store, [event("work")]);
+    let peeks = join_all((0..40).map(|_| store.peek()));
+    let enqueues = join_all((0..40).map(|_| store.enqueue(&events)));
+    let listings = join_all((0..40).map(|_| store.hooks(HookFilter::default())));
+    let (peeks, enqueues, listings) = tokio::join!(peeks, enqueues, listings);
+    assert!(peeks.iter().all(|peek| peek.is_ok()));
+    assert!(enqueues.iter().all(|enqueue| enqueue.is_ok()));
+    assert!(listings.iter().all(|listing| listing.is_ok()));
+    let pools = store.pools();
+    let open: u32 = pools.iter().map(|pool| pool.used + pool.idle).sum();
+    let most: u32 = pools.iter().map(|pool| pool.max).sum();
+    assert!(open <= most && most == 20, "{pools:?}");
+    let sessions = "SELECT count(*) FROM pg_stat_activity \
+                    WHERE datname = current_database() AND application_name = 'postrider'";
+    let mut sql = t.sql().await;
+    eventually(async || match sql.number(sessions).await {
+        // The first connection, which checks the server, may still be ending.
+        sessions if sessions <= i64::from(most) => Ok(()),
+        sessions => Err(format!("{sessions} sessions")),
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn several_servers_are_tried_until_one_takes_writes() {
     let t = TestStore::on(Backend::Postgres).await;
     let TestStore {
