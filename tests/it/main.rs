@@ -67,6 +67,7 @@ mod retry;
 mod rolling;
 mod rust_tokens;
 mod share;
+mod silent_database;
 mod solapi;
 mod solapi_hooks;
 mod standstill;

@@ -61,7 +61,20 @@ impl TestApp {
         settings: WorkerSettings,
         traces: Option<Arc<dyn AttemptTraces>>,
     ) -> Self {
-        let base = TestStore::on(backend).await;
+        Self::made_on(TestStore::on(backend).await, hooks, settings, traces)
+    }
+
+    /// As [`TestApp::on`], on this store.
+    pub fn on_store(base: TestStore) -> Self {
+        Self::made_on(base, hook_defaults(), local(), None)
+    }
+
+    fn made_on(
+        base: TestStore,
+        hooks: HookDefaults,
+        settings: WorkerSettings,
+        traces: Option<Arc<dyn AttemptTraces>>,
+    ) -> Self {
         let metrics = Arc::new(Metrics::new());
         settings.check().expect("settings that can be used");
         hooks.check().expect("settings that can be used");

@@ -34,6 +34,8 @@ enum Home {
         _template: Option<Arc<Dropped>>,
     },
     Folder(TempDir),
+    /// Whoever made it drops it.
+    Elsewhere,
 }
 
 impl TestDatabase {
@@ -75,6 +77,15 @@ impl TestDatabase {
         }
     }
 
+    /// The PostgreSQL database that `url` names, which lives longer than the test.
+    pub fn elsewhere(url: &str) -> Self {
+        Self {
+            backend: Backend::Postgres,
+            url: url.to_owned(),
+            _home: Home::Elsewhere,
+        }
+    }
+
     fn on_server(database: Dropped, template: Option<Arc<Dropped>>) -> Self {
         Self {
             backend: Backend::Postgres,
@@ -99,7 +110,7 @@ impl TestDatabase {
     /// The files it consists of: none on PostgreSQL.
     pub fn files(&self) -> Vec<PathBuf> {
         match &self._home {
-            Home::Server { .. } => Vec::new(),
+            Home::Server { .. } | Home::Elsewhere => Vec::new(),
             Home::Folder(folder) => std::fs::read_dir(folder.path())
                 .expect("read the folder")
                 .map(|entry| entry.expect("read the folder").path())

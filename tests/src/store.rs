@@ -10,6 +10,7 @@ use postrider_core::{
     Attempt, AttemptId, Clock, DeliveryId, EventId, HookId, KeyRing, LeaseToken, NewEvent, NewHook,
     Outcome, TestClock, Timestamp, WorkerId,
 };
+use postrider_store::postgres::{PostgresStore, PostgresTuning};
 use postrider_store::{
     AttemptReport, Backend, Capacity, DatabaseSettings, DeliveryReport, FanOutRequest,
     FanOutResult, HookReport, HookRequest, LeaseRequest, OneOrMore, OwnershipAnswer,
@@ -57,6 +58,19 @@ impl TestStore {
             store: opened(database.url(), &keys()).await,
             clock: Arc::new(TestClock::at(start())),
             slot: 0,
+            worker: WorkerId::draw(start()),
+            drawn: AtomicI64::new(0),
+            database,
+        }
+    }
+
+    /// A store on this migrated PostgreSQL database, which it reaches at `url` with these bounds.
+    pub async fn behind(database: TestDatabase, url: &str, tuning: PostgresTuning) -> Self {
+        let store = PostgresStore::connect_tuned(url, keys(), tuning).await;
+        Self {
+            store: Arc::new(store.expect("open the database")),
+            clock: Arc::new(TestClock::at(start())),
+            slot: i16::try_from(slots(Backend::Postgres) - 1).expect("a slot"),
             worker: WorkerId::draw(start()),
             drawn: AtomicI64::new(0),
             database,

@@ -1,7 +1,7 @@
 //! `/livez` and `/readyz`.
 //!
-//! `/livez` answers as long as the process runs; a platform restarts a process that does not
-//! answer. `/readyz` says whether it can work; a platform sends no traffic to a process that is not
+//! `/livez` answers as long as the process runs and its worker's loop is alive; a platform restarts
+//! a process that does not answer so. `/readyz` says whether it can work; a platform sends no traffic to a process that is not
 //! ready. So an unavailable database makes a process unready, never dead.
 
 use async_trait::async_trait;
@@ -17,6 +17,11 @@ pub trait Readiness: Send + Sync {
     /// The reasons why the process is not ready, one sentence each; empty when it is ready. Must
     /// return within a few seconds even when the database does not respond.
     async fn problems(&self) -> Vec<String>;
+
+    /// Why the process must be restarted; `None` while it is alive.
+    fn lifeless(&self) -> Option<String> {
+        None
+    }
 }
 
 /// The routes of both probes.
@@ -27,8 +32,14 @@ pub fn probes(readiness: Arc<dyn Readiness>) -> Router {
         .with_state(readiness)
 }
 
-async fn livez() -> &'static str {
-    "alive\n"
+async fn livez(State(readiness): State<Arc<dyn Readiness>>) -> (StatusCode, String) {
+    match readiness.lifeless() {
+        None => (StatusCode::OK, "alive\n".into()),
+        Some(why) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("not alive\n{why}\n"),
+        ),
+    }
 }
 
 async fn readyz(State(readiness): State<Arc<dyn Readiness>>) -> (StatusCode, String) {
@@ -52,6 +63,29 @@ mod tests {
         async fn problems(&self) -> Vec<String> {
             self.0.clone()
         }
+    }
+
+    struct Lifeless;
+
+    #[async_trait]
+    impl Readiness for Lifeless {
+        async fn problems(&self) -> Vec<String> {
+            Vec::new()
+        }
+
+        fn lifeless(&self) -> Option<String> {
+            Some("the loop hangs".into())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_process_with_problems_is_alive_and_a_lifeless_one_is_not() {
+        let away = With(vec!["the database is away".into()]);
+        let (status, text) = livez(State(Arc::new(away))).await;
+        assert_eq!((status, text.as_str()), (StatusCode::OK, "alive\n"));
+        let (status, text) = livez(State(Arc::new(Lifeless))).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(text, "not alive\nthe loop hangs\n");
     }
 
     #[tokio::test]

@@ -76,7 +76,7 @@ pub fn sentence(error: &Error) -> String {
 fn advice(error: &Error, text: &str) -> Option<&'static str> {
     let store_error = error.downcast_ref::<postrider_store::Error>()?;
     match store_error {
-        postrider_store::Error::Denied(_) if text.contains("read-only transaction") => Some(
+        postrider_store::Error::Unavailable(_) if text.contains("read-only transaction") => Some(
             "Postrider needs to write: connect to the primary server, or lift \
              default_transaction_read_only for this role or database",
         ),

@@ -5,7 +5,7 @@
 
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
-use tracing::debug;
+use tracing::{debug, error};
 
 /// The service manager that started this process, if it wants notifications.
 #[derive(Debug)]
@@ -36,13 +36,17 @@ impl Supervisor {
     }
 
     /// Sends watchdog notifications as often as the service manager requires, until it is dropped.
-    /// When the runtime no longer runs tasks they stop, and the service is restarted.
-    pub async fn keep_alive(&self) {
+    /// When the runtime no longer runs tasks, or `lifeless` gives a reason, they stop, and the
+    /// service is restarted.
+    pub async fn keep_alive(&self, lifeless: impl Fn() -> Option<String>) {
         let Some(watchdog) = self.watchdog else {
             return std::future::pending().await;
         };
         loop {
-            self.notify("WATCHDOG=1");
+            match lifeless() {
+                None => self.notify("WATCHDOG=1"),
+                Some(why) => error!("Not alive, and to be restarted by the service manager: {why}"),
+            }
             tokio::time::sleep(watchdog / 3).await;
         }
     }
@@ -84,6 +88,7 @@ fn watchdog(micros: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::Cell;
 
     #[test]
     fn the_service_manager_is_notified_of_ready_and_stopping() {
@@ -101,6 +106,31 @@ mod tests {
             let length = listener.recv(&mut received).unwrap();
             assert_eq!(&received[..length], expected.as_bytes());
         }
+    }
+
+    #[tokio::test]
+    async fn a_lifeless_service_sends_no_watchdog_notifications() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let listener = UnixDatagram::bind(&path).unwrap();
+        let supervisor = Supervisor {
+            socket: socket(path.to_str().unwrap()),
+            watchdog: Some(Duration::from_millis(3)),
+        };
+        let asked = Cell::new(0);
+        let lifeless = || {
+            asked.set(asked.get() + 1);
+            (asked.get() > 1).then(|| "the loop hangs".into())
+        };
+        let patience = Duration::from_millis(100);
+        tokio::time::timeout(patience, supervisor.keep_alive(lifeless))
+            .await
+            .unwrap_err();
+        let mut received = [0; 64];
+        let length = listener.recv(&mut received).unwrap();
+        assert_eq!(&received[..length], b"WATCHDOG=1");
+        listener.set_nonblocking(true).unwrap();
+        assert!(listener.recv(&mut received).is_err(), "it was sent once");
     }
 
     #[test]

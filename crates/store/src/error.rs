@@ -10,6 +10,11 @@ use postrider_core::{
 use postrider_producer::EnqueueError;
 use sqlx::migrate::MigrateError;
 use sqlx::postgres::PgDatabaseError;
+use std::io;
+use std::time::Duration;
+
+/// PostgreSQL's code for a write on a read-only server, or in a read-only transaction.
+pub(crate) const READ_ONLY: &str = "25006";
 
 /// The result of every method of a store.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -61,9 +66,24 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the database did not answer at all, so that any other call would fail too.
+    /// A call was given up because it took longer than `waited`.
+    pub fn overdue(waited: Duration) -> Self {
+        let text = format!("the call took longer than {} s", waited.as_secs());
+        Self::Unavailable(sqlx::Error::Io(io::Error::new(
+            io::ErrorKind::TimedOut,
+            text,
+        )))
+    }
+
+    /// Whether the database did not answer at all, or is read-only as after a failover, so that
+    /// any other call would fail too.
     pub fn is_no_answer(&self) -> bool {
-        matches!(self, Self::Unavailable(error) if error.as_database_error().is_none())
+        match self {
+            Self::Unavailable(error) => error
+                .as_database_error()
+                .is_none_or(|refusal| refusal.code().as_deref() == Some(READ_ONLY)),
+            _ => false,
+        }
     }
 
     /// The message of the database, if it refused the data.

@@ -143,6 +143,9 @@ pub struct PoolGauge {
     pub idle: u32,
     /// The largest number of open connections.
     pub max: u32,
+    /// For how long the longest call in progress has been waiting for the database's answer;
+    /// zero without a call, and always on SQLite.
+    pub longest: Duration,
 }
 
 /// The latest sample as it is kept in `postrider_gauges`.
@@ -206,6 +209,7 @@ impl PoolGauge {
             used: connections.size().saturating_sub(idle),
             idle,
             max: connections.options().get_max_connections(),
+            longest: Duration::ZERO,
         }
     }
 }

@@ -65,10 +65,10 @@ pub use retention::{Erased, Pruned, Retention};
 pub use schema_state::SchemaState;
 pub use settlement::{Disabling, HookPhase, SettleResult, Settlement, Step, Warning};
 pub use store::{
-    Credentials, Database, DeliveryChanges, DeliveryFilter, EnqueuedOnce, EventFilter, Gates,
-    History, HistoryFilter, HookChange, HookFilter, Hooks, IDEMPOTENCY_KEPT, Idempotency,
-    KeyFilter, Keys, LatestAnswer, Maintenance, Monitoring, Outbox, Queue, RegisteredFilter, Store,
-    Upkeep,
+    ClockReading, Credentials, Database, DeliveryChanges, DeliveryFilter, EnqueuedOnce,
+    EventFilter, Gates, History, HistoryFilter, HookChange, HookFilter, Hooks, IDEMPOTENCY_KEPT,
+    Idempotency, KeyFilter, Keys, LatestAnswer, Maintenance, Monitoring, Outbox, Queue,
+    RegisteredFilter, Store, Upkeep,
 };
 pub use transfer::{TransferParts, TransferStep, Transferred, transfer};
 pub use work::{

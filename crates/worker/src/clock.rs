@@ -7,7 +7,7 @@
 use async_trait::async_trait;
 use chrono::TimeDelta;
 use postrider_core::{Clock, Timestamp, monotonic_now};
-use postrider_store::{Result, Store};
+use postrider_store::{ClockReading, Result, Store};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -18,6 +18,12 @@ const RE_ANCHOR_EVERY: Duration = Duration::from_secs(10);
 /// A reading that differs more from the expected time is not trusted: nothing is leased until a
 /// second reading agrees with it.
 const STEADY_WITHIN: TimeDelta = TimeDelta::seconds(2);
+/// A reading whose answer took longer says little about the time, and is not used.
+const READING_MAX: Duration = Duration::from_millis(500);
+/// How soon the clock is read again after a reading that was not used or not trusted.
+const READ_AGAIN: Duration = Duration::from_secs(1);
+/// Readings at the start, if the answers take long; the quickest is used.
+const FIRST_READINGS: u32 = 3;
 
 /// A wall clock that also says whether its readings can be trusted.
 #[async_trait]
@@ -55,7 +61,7 @@ impl DatabaseClock {
     /// # Errors
     /// When the first reading fails.
     pub async fn start(store: Arc<dyn Store>) -> Result<Arc<Self>> {
-        let (time, read_at) = read(store.as_ref()).await?;
+        let (time, read_at) = middle(first(store.as_ref()).await?);
         let anchor = Arc::new(Mutex::new(Anchor {
             time,
             read_at,
@@ -109,11 +115,24 @@ impl Anchor {
     }
 }
 
+/// The first reading. One is needed, even if all take long.
+async fn first(store: &dyn Store) -> Result<ClockReading> {
+    let mut best = store.read_clock().await?;
+    for _ in 1..FIRST_READINGS {
+        if best.took <= READING_MAX {
+            break;
+        }
+        let next = store.read_clock().await?;
+        if next.took < best.took {
+            best = next;
+        }
+    }
+    Ok(best)
+}
+
 /// The database's time, and the instant in the middle of asking for it.
-async fn read(store: &dyn Store) -> Result<(Timestamp, Instant)> {
-    let asked = monotonic_now();
-    let time = store.now().await?;
-    Ok((time, asked + (monotonic_now() - asked) / 2))
+fn middle(reading: ClockReading) -> (Timestamp, Instant) {
+    (reading.time, reading.asked + reading.took / 2)
 }
 
 async fn keep(store: Arc<dyn Store>, anchor: Arc<Mutex<Anchor>>, stop: CancellationToken) {
@@ -124,14 +143,19 @@ async fn keep(store: Arc<dyn Store>, anchor: Arc<Mutex<Anchor>>, stop: Cancellat
         .is_some()
     {
         // A database that does not answer is logged by the dispatcher; the clock carries on.
-        let Ok((time, read_at)) = read(store.as_ref()).await else {
+        let Ok(reading) = store.read_clock().await else {
             continue;
         };
+        if reading.took > READING_MAX {
+            wait = READ_AGAIN;
+            continue;
+        }
+        let (time, read_at) = middle(reading);
         let mut current = anchor.lock().unwrap_or_else(PoisonError::into_inner);
         *current = current.after(time, read_at);
         wait = RE_ANCHOR_EVERY;
         if !current.steady {
-            wait = Duration::from_secs(1);
+            wait = READ_AGAIN;
             warn!(
                 drift_seconds = current.drift.as_seconds_f64(),
                 "The database's clock jumped by {:.1} s; nothing is leased until it is steady",

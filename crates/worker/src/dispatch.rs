@@ -22,11 +22,12 @@ use crate::settings::{HookDefaults, WorkerSettings};
 use crate::settle::Settler;
 use crate::tuning::DispatchTuning;
 use postrider_core::{Batches, HookId, MonotonicClock, Timestamp, WorkerId};
-use postrider_store::{Result, Store};
+use postrider_store::{Error, Result, Store};
 use state::note;
 pub(crate) use state::{DispatchState, StepResult};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::timeout;
 
 /// Finds work and queues it for the senders.
 pub(crate) struct Dispatcher {
@@ -121,9 +122,22 @@ impl Dispatcher {
         *known = (*known).min(at);
     }
 
-    async fn timed<T>(&self, operation: &str, call: impl Future<Output = Result<T>>) -> Result<T> {
+    /// Makes a call of the store: bounded, measured, and visible while it is in progress.
+    async fn timed<T>(
+        &self,
+        operation: &'static str,
+        call: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let progress = &self.settler.progress;
+        let in_progress = progress.call(operation);
         let began = self.monotonic.instant();
-        let result = call.await;
+        let longest = self.tuning.longest_call;
+        let result = match timeout(longest, call).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::overdue(longest)),
+        };
+        drop(in_progress);
+        progress.sign_of_life();
         let took = self.monotonic.instant() - began;
         self.metrics.store_called(operation, took, result.is_ok());
         result

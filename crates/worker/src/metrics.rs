@@ -36,6 +36,10 @@ const NO_STATUS: &str = "none";
 const OPERATIONS: [&str; 8] = [
     "peek", "fan_out", "gates", "lease", "settle", "recover", "upkeep", "gauges",
 ];
+/// Those of them that a worker makes, which are shown while they are in progress.
+const WORKER_OPERATIONS: [&str; 7] = [
+    "peek", "fan_out", "gates", "lease", "settle", "recover", "upkeep",
+];
 /// Calls of the store that work on many rows at once.
 const BATCHES: [&str; 3] = ["fan_out", "lease", "settle"];
 /// The answers of each route of the API.
@@ -99,9 +103,11 @@ pub struct Metrics {
     pub(crate) batch_rows: HistogramVec,
     pub(crate) store_seconds: HistogramVec,
     pub(crate) store_errors: IntCounterVec,
+    store_call_age_seconds: GaugeVec,
     http_requests: IntCounterVec,
     http_seconds: HistogramVec,
     pool_connections: GaugeVec,
+    pool_call_age_seconds: GaugeVec,
     retention_seconds: GaugeVec,
     sampled: Mutex<SampledGauges>,
 }
@@ -279,6 +285,13 @@ impl Metrics {
                 "operation",
                 &OPERATIONS,
             ),
+            store_call_age_seconds: gauges_of(
+                r,
+                MetricScope::Process,
+                "postrider_store_call_age_seconds",
+                "For how long the longest call of the store in progress has been waiting, of those that the worker makes; 0 without one.",
+                &[("operation", &WORKER_OPERATIONS)],
+            ),
             http_requests: counters_of(
                 r,
                 "postrider_http_requests_total",
@@ -301,6 +314,13 @@ impl Metrics {
                     ("pool", &["hot", "intake", "calm", "readers"]),
                     ("state", &["used", "idle", "max"]),
                 ],
+            ),
+            pool_call_age_seconds: gauges_of(
+                r,
+                MetricScope::Process,
+                "postrider_db_call_age_seconds",
+                "For how long the longest statement in progress has been waiting for PostgreSQL's answer, by pool; 0 without one.",
+                &[("pool", &["hot", "intake", "calm"])],
             ),
             retention_seconds: gauges_of(
                 r,

@@ -108,7 +108,10 @@ impl Settler {
             .with_label_values(&["settle"])
             .start_timer();
         let deliveries = deliveries_of(settlements);
-        let write = || async { self.store.settle(self.clock.now(), settlements).await };
+        let write = || async {
+            let _in_progress = self.progress.call("settle");
+            self.store.settle(self.clock.now(), settlements).await
+        };
         let patience = ExponentialBuilder::default()
             .with_min_delay(RETRY_FIRST)
             .with_max_delay(RETRY_MAX)

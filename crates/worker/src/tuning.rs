@@ -113,6 +113,9 @@ pub(crate) struct DispatchTuning {
     /// How often upkeep is done, and on how many rows in one transaction.
     pub(crate) upkeep_every: Duration,
     pub(crate) upkeep_max: u32,
+    /// A call of the store is given up after this time. The store gives up each of its statements
+    /// earlier; this bounds a call of many.
+    pub(crate) longest_call: Duration,
     /// Sweep and recovery each take at most one in this many parts of the time …
     pub(crate) duty_part: u32,
     /// … unless they would be done less often than this.
@@ -130,6 +133,7 @@ impl Default for DispatchTuning {
             recover_max: 1_000,
             upkeep_every: Duration::from_secs(30),
             upkeep_max: 5_000,
+            longest_call: Duration::from_secs(240),
             duty_part: 50,
             duty_least_often: Duration::from_secs(15),
         }

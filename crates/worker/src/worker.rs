@@ -285,10 +285,12 @@ impl Worker {
         let mut dispatcher = self.dispatcher.lock().await;
         let interval = self.settings.poll_interval.get();
         let mut polling = Polling::new(interval, self.polling, self.monotonic.instant());
+        self.progress.begun();
         while !drain.is_cancelled() {
+            self.progress.sign_of_life();
             let Some((found, looked)) = shutdown.cut.run_until_cancelled(dispatcher.step()).await
             else {
-                return;
+                break;
             };
             if looked.is_ok() {
                 self.progress.looked(found.waits, found.work > 0);
@@ -306,6 +308,7 @@ impl Worker {
                 }
             }
         }
+        self.progress.ended();
     }
 }
 

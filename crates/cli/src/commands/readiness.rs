@@ -5,11 +5,14 @@ use axum::Router;
 use axum::http::header;
 use axum::routing::get;
 use postrider_api::{Observer, Readiness};
-use postrider_store::Store;
+use postrider_core::monotonic_now;
+use postrider_store::{SchemaState, Store};
 use postrider_worker::{Metrics, Progress, Standstill, WorkerSettings};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 /// How long `/readyz` waits for the database.
 const READY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -40,8 +43,17 @@ pub struct AnswerCounter(pub Arc<Metrics>);
 /// Checks whether this process is ready.
 pub struct ReadinessCheck {
     observed: Observed,
+    /// The question to the database that has no answer yet. The next probe waits for the same
+    /// answer, so that probes of a silent database do not use up its connections.
+    asking: Mutex<Option<Asking>>,
     no_look_max: Duration,
     no_work_max: Duration,
+}
+
+/// A question to the database about its tables, until it is dropped.
+struct Asking {
+    answer: AbortOnDropHandle<postrider_store::Result<SchemaState>>,
+    since: Instant,
 }
 
 impl Observed {
@@ -62,6 +74,7 @@ impl Observed {
     pub fn readiness(&self, worker: &WorkerSettings) -> ReadinessCheck {
         ReadinessCheck {
             observed: self.clone(),
+            asking: Mutex::default(),
             no_look_max: NO_LOOK_MAX + 3 * worker.poll_interval.get(),
             no_work_max: NO_WORK_MAX + 2 * worker.request_timeout.get(),
         }
@@ -72,6 +85,7 @@ impl Observed {
         self.metrics.show_pools(&self.store.pools());
         if let Some(progress) = &self.progress {
             self.metrics.show_standstill(progress.standstill());
+            self.metrics.show_calls(progress);
         }
         self.metrics.encode()
     }
@@ -90,22 +104,63 @@ impl Readiness for ReadinessCheck {
         if self.observed.drain.is_cancelled() {
             problems.push("draining".into());
         }
-        match tokio::time::timeout(READY_TIMEOUT, self.observed.store.schema()).await {
-            Err(_) => problems.push(format!(
-                "the database did not answer within {} s",
-                READY_TIMEOUT.as_secs()
-            )),
-            Ok(Err(error)) => problems.push(error.to_string()),
-            Ok(Ok(state)) => problems.extend(state.problem()),
-        }
+        problems.extend(self.database().await);
         if let Some(progress) = &self.observed.progress {
             problems.extend(self.standstill(progress.standstill()));
+            problems.extend(self.hanging(progress.longest_call()));
         }
         problems
+    }
+
+    fn lifeless(&self) -> Option<String> {
+        let since = self.observed.progress.as_ref()?.lifeless()?;
+        Some(format!(
+            "the worker's loop has given no sign of life for {} s",
+            since.as_secs()
+        ))
     }
 }
 
 impl ReadinessCheck {
+    /// The problem with the database, if there is one.
+    async fn database(&self) -> Option<String> {
+        let mut asking = self.asking.lock().await;
+        let Asking { answer, since } = asking.get_or_insert_with(|| {
+            let store = self.observed.store.clone();
+            let answer = tokio::spawn(async move { store.schema().await });
+            Asking {
+                answer: AbortOnDropHandle::new(answer),
+                since: monotonic_now(),
+            }
+        });
+        match tokio::time::timeout(READY_TIMEOUT, &mut *answer).await {
+            Err(_) => {
+                let waited = (monotonic_now() - *since).as_secs();
+                let waited = waited.max(READY_TIMEOUT.as_secs());
+                Some(format!("the database did not answer within {waited} s"))
+            }
+            Ok(answered) => {
+                *asking = None;
+                match answered {
+                    Ok(Ok(state)) => state.problem(),
+                    Ok(Err(error)) => Some(error.to_string()),
+                    Err(ended) => Some(format!("the database could not be asked: {ended}")),
+                }
+            }
+        }
+    }
+
+    /// The problem of a call that waits too long for the database.
+    fn hanging(&self, longest: Option<(&'static str, Duration)>) -> Option<String> {
+        let (operation, waited) = longest?;
+        (waited > self.no_look_max).then(|| {
+            format!(
+                "the worker has been waiting for the database for {} s ({operation})",
+                waited.as_secs()
+            )
+        })
+    }
+
     /// The problem of a worker that stands still; `None` if it does not.
     fn standstill(&self, still: Standstill) -> Option<String> {
         if still.no_look > self.no_look_max {
@@ -154,5 +209,10 @@ mod tests {
         assert_eq!(still(11, 0).as_deref(), Some(looks));
         let works = "the worker has done nothing for 61 s although work is due";
         assert_eq!(still(0, 61).as_deref(), Some(works));
+        let waits = |seconds| ready.hanging(Some(("lease", Duration::from_secs(seconds))));
+        assert_eq!(waits(9), None);
+        let hangs = "the worker has been waiting for the database for 11 s (lease)";
+        assert_eq!(waits(11).as_deref(), Some(hangs));
+        assert_eq!(ready.lifeless(), None);
     }
 }

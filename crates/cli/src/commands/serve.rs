@@ -199,7 +199,7 @@ impl Serve {
                 traces: traces.publishing(),
                 dialects: settings.dialects(),
             });
-            let router = started.router().merge(probes(readiness));
+            let router = started.router().merge(probes(readiness.clone()));
             servers.spawn(answer(listener, router, closed.clone()));
             api = Some(started);
         }
@@ -212,8 +212,10 @@ impl Serve {
             .output()
             .result(&started, || sentence(&started, settings))?;
         supervisor.ready();
-        let _alive =
-            AbortOnDropHandle::new(tokio::spawn(async move { supervisor.keep_alive().await }));
+        let alive = readiness.clone();
+        let _alive = AbortOnDropHandle::new(tokio::spawn(async move {
+            supervisor.keep_alive(|| alive.lifeless()).await;
+        }));
         let was_cut = match worker {
             Some(worker) => {
                 let drain = shutdown.drain.clone();

@@ -4,6 +4,7 @@
 //! One worker at a time cuts the deliveries of a hook, so that its batches are as full as they can
 //! be.
 
+use super::connection::Connection;
 use super::days::literal;
 use super::health::make_durable;
 use super::leased_rows::{read_leased, taken_columns};
@@ -13,7 +14,7 @@ use crate::{LeaseRequest, Result};
 use chrono::NaiveDate;
 use postrider_core::{Batching, DeliveryId, HookId};
 use sqlx::postgres::{PgBindIterExt, PgRow};
-use sqlx::{AssertSqlSafe, PgConnection, Row};
+use sqlx::{AssertSqlSafe, Row};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use uuid::Uuid;
 
@@ -21,7 +22,7 @@ use uuid::Uuid;
 /// deliveries that are in none. The number is the version of the hooks at that time, `None` if
 /// nothing was leased.
 pub(super) async fn take_batches(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     request: &LeaseRequest,
     mut wanted: BTreeMap<HookId, (u32, Batching)>,
 ) -> Result<(Option<i64>, Vec<LeasedRow>)> {
@@ -49,7 +50,7 @@ pub(super) async fn take_batches(
 
 /// The hooks of which this transaction alone cuts batches until its end.
 async fn begin_cutting(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     slot: i16,
     wanted: &BTreeMap<HookId, (u32, Batching)>,
 ) -> Result<BTreeSet<Uuid>> {
@@ -76,7 +77,7 @@ struct Found {
 /// Deliveries of these hooks that are due or may go in a batch with one that is, locked, the longest
 /// due first.
 async fn due_or_batching(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     request: &LeaseRequest,
     wanted: &BTreeMap<HookId, (u32, Batching)>,
 ) -> Result<HashMap<HookId, Vec<Found>>> {
@@ -151,7 +152,7 @@ async fn due_or_batching(
 
 /// Reads the batch keys of the candidates; one whose event is gone goes in no batch.
 async fn read_batch_keys(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     slot: i16,
     found: &mut HashMap<HookId, Vec<Found>>,
 ) -> Result<()> {
@@ -199,7 +200,7 @@ async fn read_batch_keys(
 /// Leases these, whose rows are locked. The commit of a cut is durable: a batch that was sent must be
 /// known after a crash.
 async fn lease_units(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     request: &LeaseRequest,
     units: &[Unit],
 ) -> Result<(Option<i64>, Vec<LeasedRow>)> {
@@ -245,7 +246,7 @@ async fn lease_units(
 
 /// Leases the members of the batches whose leaders were taken.
 pub(super) async fn take_batch_members(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     request: &LeaseRequest,
     taken: &mut Vec<LeasedRow>,
 ) -> Result<()> {
@@ -273,11 +274,7 @@ pub(super) async fn take_batch_members(
 }
 
 /// Takes deliveries out of their batches, which are leased.
-pub(super) async fn leave(
-    connection: &mut PgConnection,
-    slot: i16,
-    leaving: &[Uuid],
-) -> Result<()> {
+pub(super) async fn leave(connection: &mut Connection, slot: i16, leaving: &[Uuid]) -> Result<()> {
     sqlx::query(
         "-- postrider: batch_leave
         UPDATE postrider_deliveries SET batch_id = NULL
@@ -293,7 +290,7 @@ pub(super) async fn leave(
 /// Where one of these deliveries, which have ended or left their batches, was a leader, the first
 /// remaining member becomes the leader.
 pub(super) async fn replace_leaders(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     slot: i16,
     left: &[Uuid],
 ) -> Result<()> {
@@ -336,7 +333,7 @@ pub(super) async fn replace_leaders(
 
 /// [`replace_leaders`] for deliveries of several slots.
 pub(super) async fn replace_leaders_of(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     left: &[(i16, Uuid)],
 ) -> Result<()> {
     let mut by_slot: BTreeMap<i16, Vec<Uuid>> = BTreeMap::new();

@@ -4,6 +4,7 @@
 //! again. The hook is locked too: nothing is discarded of one that becomes active meanwhile.
 
 use super::batches::replace_leaders_of;
+use super::connection::Connection;
 use super::days::{HistoryExtent, Walk};
 use super::hook_history::record;
 use super::order::give_turns;
@@ -13,14 +14,13 @@ use crate::{BulkPage, DeliveryState, Redelivery, Result};
 use async_trait::async_trait;
 use chrono::NaiveDate;
 use postrider_core::{EventId, HookId, Reason, Timestamp};
-use sqlx::PgConnection;
 use sqlx::postgres::{PgBindIterExt, PgRow};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use uuid::Uuid;
 
 /// Makes the transaction use indexes, in their order, whatever the statistics are: the tables may
 /// have been empty a moment ago, and a page must not scan a whole table.
-pub(super) async fn use_indexes(connection: &mut PgConnection) -> Result<()> {
+pub(super) async fn use_indexes(connection: &mut Connection) -> Result<()> {
     sqlx::raw_sql(
         "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off;
         SET LOCAL enable_sort = off",
@@ -31,7 +31,7 @@ pub(super) async fn use_indexes(connection: &mut PgConnection) -> Result<()> {
 }
 
 #[async_trait]
-impl BulkStatements for PgConnection {
+impl BulkStatements for Connection {
     async fn lock_hook(&mut self, id: HookId) -> Result<Option<LockedHook>> {
         let row: Option<(bool, bool)> = sqlx::query_as(
             "-- postrider: bulk_hook
@@ -260,7 +260,7 @@ impl BulkStatements for PgConnection {
 /// The first deliveries of these days, the oldest first, that ended as wanted and come after the end
 /// of the page before.
 async fn ended_on(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     slots: &[i16],
     days: &[NaiveDate],
     which: &Redelivery,
@@ -319,7 +319,7 @@ fn days_of(rows: &[BulkRow]) -> Vec<NaiveDate> {
 
 /// The row in `postrider_ended` is deleted first: a call that finds it gone does nothing.
 async fn revive_ended(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     which: &Redelivery,
     rows: &[BulkRow],
     now: Timestamp,
@@ -364,7 +364,7 @@ async fn revive_ended(
 
 /// Leaves out deliveries that wait again already, or that have ended otherwise since.
 async fn repeat_delivered(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     hook: HookId,
     rows: &[BulkRow],
     now: Timestamp,

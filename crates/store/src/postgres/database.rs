@@ -1,20 +1,27 @@
 //! The server: its clock, its tables, the pools of connections to it.
 
+use super::pool::Pool;
 use super::{PostgresStore, schema};
-use crate::{Database, Migrated, PoolGauge, Result, SchemaState};
+use crate::{ClockReading, Database, Migrated, PoolGauge, Result, SchemaState};
 use async_trait::async_trait;
-use postrider_core::Timestamp;
+use postrider_core::{Timestamp, monotonic_now};
 
 #[async_trait]
 impl Database for PostgresStore {
-    async fn now(&self) -> Result<Timestamp> {
-        let now = sqlx::query_scalar(
+    async fn read_clock(&self) -> Result<ClockReading> {
+        let mut connection = self.calm.acquire().await?;
+        let asked = monotonic_now();
+        let time = sqlx::query_scalar(
             "-- postrider: now
             SELECT clock_timestamp()",
         )
-        .fetch_one(&self.calm)
+        .fetch_one(&mut *connection)
         .await?;
-        Ok(now)
+        Ok(ClockReading {
+            time,
+            asked,
+            took: monotonic_now() - asked,
+        })
     }
 
     async fn schema(&self) -> Result<SchemaState> {
@@ -27,20 +34,16 @@ impl Database for PostgresStore {
     }
 
     fn describe(&self) -> String {
-        self.place.clone()
+        self.servers.place()
     }
 
     fn pools(&self) -> Vec<PoolGauge> {
-        vec![
-            PoolGauge::of("hot", &self.hot),
-            PoolGauge::of("intake", &self.intake),
-            PoolGauge::of("calm", &self.calm),
-        ]
+        [&self.hot, &self.intake, &self.calm]
+            .map(Pool::gauge)
+            .into()
     }
 
     async fn close(&self) {
-        self.hot.close().await;
-        self.intake.close().await;
-        self.calm.close().await;
+        tokio::join!(self.hot.close(), self.intake.close(), self.calm.close());
     }
 }

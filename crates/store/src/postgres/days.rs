@@ -10,10 +10,10 @@
 //! made for each call, and a [`literal`] in the text on the hot ones, whose plans are kept. A plan that
 //! is kept and takes its day from a parameter reads one partition and locks all.
 
+use super::connection::Connection;
 use crate::Result;
 use chrono::{Days, NaiveDate, NaiveTime};
 use postrider_core::Timestamp;
-use sqlx::PgConnection;
 use std::collections::BTreeSet;
 use uuid::Uuid;
 
@@ -37,7 +37,7 @@ pub(super) struct HistoryExtent {
 }
 
 impl HistoryExtent {
-    pub(super) async fn read(connection: &mut PgConnection) -> Result<Self> {
+    pub(super) async fn read(connection: &mut Connection) -> Result<Self> {
         let (slots, days) = sqlx::query_as(
             "-- postrider: extent
             WITH RECURSIVE occupied AS (
@@ -117,7 +117,7 @@ pub(super) struct Walk {
 
 impl Walk {
     /// Sets the savepoint, in a transaction that may have written before.
-    pub(super) async fn within(connection: &mut PgConnection) -> Result<Self> {
+    pub(super) async fn within(connection: &mut Connection) -> Result<Self> {
         sqlx::raw_sql("SAVEPOINT postrider_walk")
             .execute(connection)
             .await?;
@@ -125,14 +125,14 @@ impl Walk {
     }
 
     /// Gives back all locks of the walk, and forgets the savepoint that [`within`](Self::within) set.
-    pub(super) async fn end(self, connection: &mut PgConnection) -> Result<()> {
+    pub(super) async fn end(self, connection: &mut Connection) -> Result<()> {
         let sql = "ROLLBACK TO SAVEPOINT postrider_walk; RELEASE SAVEPOINT postrider_walk";
         sqlx::raw_sql(sql).execute(connection).await?;
         Ok(())
     }
 
     /// Gives back the locks of what the walk has read so far.
-    pub(super) async fn step(&mut self, connection: &mut PgConnection) -> Result<()> {
+    pub(super) async fn step(&mut self, connection: &mut Connection) -> Result<()> {
         if std::mem::replace(&mut self.begun, true) {
             sqlx::raw_sql("ROLLBACK TO SAVEPOINT postrider_walk")
                 .execute(connection)
@@ -144,7 +144,7 @@ impl Walk {
     /// [`step`](Self::step), and the slots that rows of these days may be in.
     pub(super) async fn enter(
         &mut self,
-        connection: &mut PgConnection,
+        connection: &mut Connection,
         extent: &HistoryExtent,
         days: &[NaiveDate],
     ) -> Result<Vec<i16>> {
@@ -155,7 +155,7 @@ impl Walk {
 
 /// The slots that rows of these days may be in.
 pub(super) async fn slots_of(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     extent: &HistoryExtent,
     days: &[NaiveDate],
 ) -> Result<Vec<i16>> {

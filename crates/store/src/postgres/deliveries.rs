@@ -5,20 +5,20 @@
 //! delivered has a row in `postrider_ended`. One without any of these was delivered if it has an
 //! accepted attempt.
 
+use super::connection::Connection;
 use super::days::{AT_ONCE, HistoryExtent, Walk};
 use crate::error::delivery_not_found;
 use crate::history_rows::{DeliveryRow, EventNames, delivery_reports, event_names, waiting_state};
 use crate::{DeliveryReport, Result};
 use chrono::NaiveDate;
 use postrider_core::DeliveryId;
-use sqlx::PgConnection;
 use sqlx::postgres::{PgBindIterExt, PgRow};
 use std::collections::BTreeSet;
 use uuid::Uuid;
 
 /// The delivery in its present state.
 pub(super) async fn find(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     extent: &HistoryExtent,
     walk: &mut Walk,
     id: DeliveryId,
@@ -36,7 +36,7 @@ pub(super) async fn find(
 /// The deliveries with these ids in their present state, newest first, if they have not ended or
 /// their events were fanned out on one of these days.
 pub(super) async fn by_ids(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     slots: &[i16],
     days: &[NaiveDate],
     ids: &[Uuid],
@@ -98,7 +98,7 @@ pub(super) async fn by_ids(
 
 /// The delivery as it is shown.
 pub(super) async fn report(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     walk: &mut Walk,
     found: DeliveryRow,
 ) -> Result<DeliveryReport> {
@@ -109,7 +109,7 @@ pub(super) async fn report(
 
 /// The deliveries as they are shown, in their order.
 pub(super) async fn reports(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     walk: &mut Walk,
     found: Vec<DeliveryRow>,
 ) -> Result<Vec<DeliveryReport>> {

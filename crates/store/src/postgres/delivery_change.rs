@@ -5,6 +5,7 @@
 //! meanwhile holds the lock of the delivery itself.
 
 use super::batches::replace_leaders;
+use super::connection::Connection;
 use super::days::{HistoryExtent, Walk};
 use super::lease_group::leave_group;
 use super::order::give_turns;
@@ -19,7 +20,6 @@ use crate::{
 };
 use async_trait::async_trait;
 use postrider_core::{DeliveryId, HookId, Reason, Timestamp};
-use sqlx::PgConnection;
 
 #[async_trait]
 impl DeliveryChanges for PostgresStore {
@@ -65,7 +65,7 @@ impl DeliveryChanges for PostgresStore {
 }
 
 #[async_trait]
-impl DeliveryStatements for PgConnection {
+impl DeliveryStatements for Connection {
     async fn find(&mut self, id: DeliveryId) -> Result<DeliveryRow> {
         let extent = HistoryExtent::read(self).await?;
         let mut walk = Walk::within(self).await?;

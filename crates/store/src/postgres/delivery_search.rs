@@ -1,18 +1,18 @@
 //! Listings of deliveries, newest first.
 
+use super::connection::Connection;
 use super::days::{HistoryExtent, Walk, reaches};
 use super::deliveries::by_ids;
 use crate::history_rows::{DeliveryRow, id_bound, ids_of_event, lowest_id, waiting_state};
 use crate::{DeliveryFilter, DeliveryState, Result};
 use chrono::NaiveDate;
 use postrider_core::{DeliveryId, EventId, HookId};
-use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 /// The newest deliveries that the filter selects.
 pub(super) async fn search(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     extent: &HistoryExtent,
     walk: &mut Walk,
     filter: &DeliveryFilter,
@@ -25,7 +25,7 @@ pub(super) async fn search(
 
 /// The deliveries of one event: one for each hook the account has or had, if it was made.
 async fn of_event(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     extent: &HistoryExtent,
     walk: &mut Walk,
     event: EventId,
@@ -59,7 +59,7 @@ async fn of_event(
 /// Where an event is that was fanned out on one of these days, and the hooks that its account has
 /// or had.
 async fn place_of(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     slots: &[i16],
     days: &[NaiveDate],
     event: EventId,
@@ -88,7 +88,7 @@ async fn place_of(
 
 /// A page of deliveries, newest first.
 async fn page(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     extent: &HistoryExtent,
     walk: &mut Walk,
     filter: &DeliveryFilter,
@@ -159,7 +159,7 @@ impl DeliverySearch {
             && filter.state.is_none_or(|state| found.state == state)
     }
 
-    async fn live(&self, connection: &mut PgConnection, slots: &[i16]) -> Result<Vec<DeliveryRow>> {
+    async fn live(&self, connection: &mut Connection, slots: &[i16]) -> Result<Vec<DeliveryRow>> {
         // Rows with and without a lease, each by its own partial index, and open group members.
         let rows = sqlx::query(concat!(
             "-- postrider: deliveries_live
@@ -219,7 +219,7 @@ impl DeliverySearch {
 
     async fn ended(
         &self,
-        connection: &mut PgConnection,
+        connection: &mut Connection,
         slots: &[i16],
         days: &[NaiveDate],
     ) -> Result<Vec<DeliveryRow>> {
@@ -259,7 +259,7 @@ impl DeliverySearch {
 
     async fn delivered(
         &self,
-        connection: &mut PgConnection,
+        connection: &mut Connection,
         slots: &[i16],
         days: &[NaiveDate],
     ) -> Result<Vec<DeliveryRow>> {

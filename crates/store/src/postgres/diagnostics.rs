@@ -1,11 +1,11 @@
 //! The state of the tables, and what holds back their cleaning, for `postrider check`.
 
 use super::PostgresStore;
+use super::connection::Connection;
 use super::upkeep::{made_by_hand, missing_days};
 use crate::Result;
 use crate::diagnostics::{Diagnostics, OUTBOX_COLUMNS, OldSnapshot, Producer, TableSize};
 use postrider_core::Timestamp;
-use sqlx::PgConnection;
 use std::time::Duration;
 
 /// See [`Monitoring::diagnostics`](crate::Monitoring::diagnostics).
@@ -22,7 +22,7 @@ pub(super) async fn diagnostics(store: &PostgresStore, now: Timestamp) -> Result
     })
 }
 
-async fn tables(connection: &mut PgConnection) -> Result<Vec<TableSize>> {
+async fn tables(connection: &mut Connection) -> Result<Vec<TableSize>> {
     let rows: Vec<(String, i64, i64)> = sqlx::query_as(
         "-- postrider: examine_tables
         WITH ours AS (
@@ -53,7 +53,7 @@ async fn tables(connection: &mut PgConnection) -> Result<Vec<TableSize>> {
     Ok(tables.collect())
 }
 
-async fn sees_all_sessions(connection: &mut PgConnection) -> Result<bool> {
+async fn sees_all_sessions(connection: &mut Connection) -> Result<bool> {
     let sees = sqlx::query_scalar(
         "-- postrider: examine_reach
         SELECT pg_has_role('pg_read_all_stats', 'USAGE')
@@ -66,7 +66,7 @@ async fn sees_all_sessions(connection: &mut PgConnection) -> Result<bool> {
 
 /// The session, prepared transaction or replication slot that holds the oldest snapshot of this
 /// database.
-async fn oldest_snapshot(connection: &mut PgConnection) -> Result<Option<OldSnapshot>> {
+async fn oldest_snapshot(connection: &mut Connection) -> Result<Option<OldSnapshot>> {
     type Columns = (String, String, Option<Timestamp>, Option<f64>);
     let row: Option<Columns> = sqlx::query_as(
         "-- postrider: examine_snapshots
@@ -106,7 +106,7 @@ async fn oldest_snapshot(connection: &mut PgConnection) -> Result<Option<OldSnap
 }
 
 /// The roles other than the owner that may insert into the outbox.
-async fn producers(connection: &mut PgConnection) -> Result<Vec<Producer>> {
+async fn producers(connection: &mut Connection) -> Result<Vec<Producer>> {
     let rows: Vec<(String, Vec<String>, Vec<String>, bool)> = sqlx::query_as(
         "-- postrider: examine_grants
         WITH outbox AS (

@@ -2,6 +2,7 @@
 
 use super::PostgresStore;
 use super::batches::replace_leaders_of;
+use super::connection::Connection;
 use super::days::{AT_ONCE, HistoryExtent, Walk, slots_of};
 use crate::count::count;
 use crate::erase::{self, EraseStatements, Erasure, FannedOutEvent};
@@ -9,7 +10,6 @@ use crate::{Erased, Result};
 use async_trait::async_trait;
 use chrono::NaiveDate;
 use postrider_core::{EventId, HookId, Reason, Timestamp};
-use sqlx::PgConnection;
 use sqlx::postgres::{PgBindIterExt, PgRow};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use uuid::Uuid;
@@ -48,7 +48,7 @@ pub(super) async fn erase(
 
 /// Those of the events that were fanned out, by day; in a transaction.
 async fn fanned_out_on(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     ids: &[EventId],
 ) -> Result<BTreeMap<NaiveDate, Vec<EventId>>> {
     let extent = HistoryExtent::read(connection).await?;
@@ -102,7 +102,7 @@ pub(super) async fn erase_rejected_of(
 }
 
 #[async_trait]
-impl EraseStatements for PgConnection {
+impl EraseStatements for Connection {
     async fn lock_fanned_out(&mut self, ids: &[EventId]) -> Result<Vec<FannedOutEvent>> {
         let by_day = fanned_out_on(self, ids).await?;
         let days: Vec<_> = by_day.keys().copied().collect();

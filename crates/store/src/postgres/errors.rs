@@ -4,12 +4,21 @@
 //! reject or shorten such data, so a doubtful code must not.
 
 use crate::Error;
+use crate::error::READ_ONLY;
 use sqlx::error::DatabaseError;
 
 /// The hint for a pooler that shares sessions between clients.
 pub(super) const POOLER: &str = "a pooler in transaction mode, such as PgBouncer, seems to stand \
                                  in between: connect to PostgreSQL itself, Postrider needs \
                                  sessions of its own";
+
+/// The hint for a proxy that refuses what a connection asks for as it starts (`NOT_SUPPORTED`).
+pub(super) const PROXY: &str = "connect to PostgreSQL itself: a proxy in between, such as RDS Proxy, \
+                                refuses the start-up parameter `options`, and Postrider's sessions \
+                                have settings of their own";
+
+/// The code with which such a proxy refuses a connection.
+pub(super) const NOT_SUPPORTED: &str = "0A000";
 
 /// The store's error for one that the server reported.
 pub(crate) fn explain(error: sqlx::Error) -> Error {
@@ -23,7 +32,9 @@ pub(crate) fn explain(error: sqlx::Error) -> Error {
             refusal.message()
         )),
         code if is_of_pooler(code) => Error::Database(format!("{}: {POOLER}", refusal.message())),
-        "25006" | "42501" => Error::Denied(error),
+        // The server is read-only, as after a failover: another one takes writes soon.
+        READ_ONLY => Error::Unavailable(error),
+        "42501" => Error::Denied(error),
         "3F000" | "42P01" | "42703" | "42883" => Error::Schema(format!(
             "{}: run `postrider migrate`, or set the search_path that it ran with",
             refusal.message()

@@ -6,11 +6,11 @@
 //! arrived, and took a minute.
 
 use super::batches::replace_leaders;
+use super::connection::Connection;
 use super::prune::slots;
 use crate::Result;
 use chrono::NaiveDate;
 use postrider_core::{Reason, Timestamp};
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 /// Makes the statements use the primary key in its order, whatever the statistics are.
@@ -30,7 +30,7 @@ pub(super) struct ExpireResult {
 
 /// Ends all deliveries of days before `first_kept` that are not leased.
 pub(super) async fn expire(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     first_kept: NaiveDate,
     now: Timestamp,
     batch: u32,

@@ -5,6 +5,7 @@
 //! very many hooks or dead rows, is taken less often.
 
 use super::PostgresStore;
+use super::connection::Connection;
 use super::diagnostics::diagnostics;
 use super::upkeep::PARTITIONED;
 use crate::gauges::{
@@ -15,7 +16,6 @@ use crate::{Diagnostics, Error, GaugeSample, Monitoring, Result};
 use async_trait::async_trait;
 use chrono::{NaiveDate, NaiveTime};
 use postrider_core::{Timestamp, monotonic_now};
-use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 
@@ -118,7 +118,7 @@ impl GaugeStatements for PostgresStore {
 /// Deliveries that wait without a lease: a step for each hook with waiting deliveries, and then as
 /// many rows as are counted.
 async fn sample_deliveries(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     now: Timestamp,
     gauges: &mut Gauges,
 ) -> Result<()> {
@@ -180,7 +180,7 @@ async fn sample_deliveries(
 /// An earlier row was committed late while dead rows pile up. The search for such rows finds it
 /// soon, so it is not looked for here as well.
 async fn sample_queues(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     now: Timestamp,
     from: i64,
     gauges: &mut Gauges,
@@ -218,7 +218,7 @@ async fn sample_queues(
     Ok(())
 }
 
-async fn sample_sizes(connection: &mut PgConnection, gauges: &mut Gauges) -> Result<()> {
+async fn sample_sizes(connection: &mut Connection, gauges: &mut Gauges) -> Result<()> {
     let rows: Vec<(i64, String, i64, i64)> = sqlx::query_as(
         "-- postrider: gauges_sizes
         SELECT pg_database_size(current_database()), name,
@@ -242,7 +242,7 @@ async fn sample_sizes(connection: &mut PgConnection, gauges: &mut Gauges) -> Res
 
 /// The oldest snapshot, transaction, prepared transaction or replication slot that keeps vacuum
 /// from removing rows. Vacuum itself does not count.
-async fn sample_snapshot(connection: &mut PgConnection) -> Result<SnapshotGauge> {
+async fn sample_snapshot(connection: &mut Connection) -> Result<SnapshotGauge> {
     let (seconds, transactions): (f64, i64) = sqlx::query_as(
         "-- postrider: gauges_snapshot
         SELECT coalesce(extract(epoch FROM max(clock_timestamp() - since)), 0)::float8,
@@ -270,7 +270,7 @@ async fn sample_snapshot(connection: &mut PgConnection) -> Result<SnapshotGauge>
 
 /// The partitions of history, whose names end with their days.
 async fn sample_history(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     now: Timestamp,
     gauges: &mut Gauges,
 ) -> Result<()> {

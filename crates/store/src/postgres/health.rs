@@ -3,6 +3,7 @@
 //! Rows are written only when something changes. They are inserted before any is locked, locked
 //! in the order of the hooks' ids and never deleted, so two settlements cannot deadlock.
 
+use super::connection::Connection;
 use super::hook_history::record;
 use crate::Result;
 use crate::audit_entry::AuditEntry;
@@ -10,14 +11,13 @@ use crate::hook_health::{HealthResult, decide, health};
 use crate::settlement::DeliverySettlement;
 use crate::{Disabling, Warning};
 use postrider_core::{Health, HookId, OURSELVES, Phase, Timestamp};
-use sqlx::PgConnection;
 use sqlx::postgres::{PgBindIterExt, PgRow};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use uuid::Uuid;
 
 /// Brings the health of the concerned hooks up to date; `with_row` are hooks that have a row.
 pub(super) async fn update_health(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     effective: &[DeliverySettlement<'_>],
     concerned: &BTreeSet<HookId>,
     with_row: &HashSet<Uuid>,
@@ -45,7 +45,7 @@ pub(super) async fn update_health(
 /// Gives hooks whose phase has changed a new version, so that every worker reads them again, and
 /// returns it.
 pub(super) async fn renew_versions(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     hooks: &[HookId],
 ) -> Result<Option<i64>> {
     make_durable(connection).await?;
@@ -68,7 +68,7 @@ pub(super) async fn renew_versions(
 
 /// Makes this transaction's commit wait for the disk, which others of the hot path do not: a
 /// version that was read must never be given out again, and a batch that was sent must be known.
-pub(super) async fn make_durable(connection: &mut PgConnection) -> Result<()> {
+pub(super) async fn make_durable(connection: &mut Connection) -> Result<()> {
     sqlx::raw_sql("SET LOCAL synchronous_commit = on")
         .execute(connection)
         .await?;
@@ -77,7 +77,7 @@ pub(super) async fn make_durable(connection: &mut PgConnection) -> Result<()> {
 
 /// Reads and locks the rows of health, in the order of the hooks' ids; makes those that are missing.
 async fn lock_health(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     concerned: &BTreeSet<HookId>,
     with_row: &HashSet<Uuid>,
 ) -> Result<HashMap<HookId, Health>> {
@@ -108,7 +108,7 @@ async fn lock_health(
     Ok(rows.into_iter().collect())
 }
 
-async fn write_health(connection: &mut PgConnection, changed: &[(HookId, Health)]) -> Result<()> {
+async fn write_health(connection: &mut Connection, changed: &[(HookId, Health)]) -> Result<()> {
     let health = || changed.iter().map(|(_, health)| health);
     let count = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
     sqlx::query(
@@ -143,7 +143,7 @@ async fn write_health(connection: &mut PgConnection, changed: &[(HookId, Health)
 
 /// Disables those of the hooks that are active, and returns them.
 async fn disable(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     now: Timestamp,
     mut verdicts: Vec<Disabling>,
 ) -> Result<Vec<Disabling>> {
@@ -184,7 +184,7 @@ async fn disable(
 
 /// Records the warnings of those hooks that are active, and returns them.
 async fn warn(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     now: Timestamp,
     mut warnings: Vec<Warning>,
 ) -> Result<Vec<Warning>> {

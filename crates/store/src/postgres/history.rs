@@ -4,6 +4,7 @@
 //! newest day on, through an index; older days are not read. What has an id is looked for on the
 //! days that its id allows first.
 
+use super::connection::Connection;
 use super::days::{HistoryExtent, SNAPSHOT, Walk, reaches};
 use super::values::within_calendar;
 use super::{PostgresStore, deliveries, delivery_search};
@@ -17,7 +18,6 @@ use async_trait::async_trait;
 use chrono::NaiveDate;
 use postrider_core::{DeliveryId, EventId};
 use sqlx::postgres::PgRow;
-use sqlx::{Connection, PgConnection};
 
 #[async_trait]
 impl History for PostgresStore {
@@ -124,7 +124,7 @@ impl History for PostgresStore {
 
 /// An event that was fanned out on one of these days.
 async fn kept_event(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     slots: &[i16],
     days: &[NaiveDate],
     id: EventId,
@@ -152,7 +152,7 @@ async fn kept_event(
 
 /// An event that is in the outbox, or was rejected.
 async fn event_elsewhere(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     slots: &[i16],
     id: EventId,
 ) -> Result<Option<EventReport>> {
@@ -183,7 +183,7 @@ async fn event_elsewhere(
 }
 
 async fn attempts_of(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     slots: &[i16],
     days: &[NaiveDate],
     id: DeliveryId,
@@ -209,7 +209,7 @@ async fn attempts_of(
 }
 
 async fn queued_events(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     filter: &EventFilter,
 ) -> Result<Vec<EventReport>> {
     let rows = sqlx::query(concat!(
@@ -247,7 +247,7 @@ async fn queued_events(
 }
 
 async fn kept_events(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     slots: &[i16],
     days: &[NaiveDate],
     filter: &EventFilter,

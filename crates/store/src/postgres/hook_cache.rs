@@ -4,10 +4,11 @@
 //! version whose hooks it does not hold.
 
 use super::PostgresStore;
+use super::connection::Connection;
 use crate::hook_row::{HookRow, cache_updates};
 use crate::{HookCache, Result};
+use sqlx::Row;
 use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, Row};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -26,7 +27,7 @@ impl PostgresStore {
     /// The cache at `version` or a later one; read again if it has another version.
     pub(super) async fn hooks_at(
         &self,
-        connection: &mut PgConnection,
+        connection: &mut Connection,
         version: i64,
     ) -> Result<Arc<HookCache>> {
         let cache = self.cache.get();
@@ -39,7 +40,7 @@ impl PostgresStore {
     /// Reads what has changed since the cache was read, as the connection sees it.
     pub(super) async fn refresh_hooks(
         &self,
-        connection: &mut PgConnection,
+        connection: &mut Connection,
     ) -> Result<Arc<HookCache>> {
         let mut base = self.cache.get();
         let mut changes = hooks_since(connection, base.version()).await?;
@@ -64,7 +65,7 @@ struct ChangedHooks {
     hooks: Vec<HookRow>,
 }
 
-async fn hooks_since(connection: &mut PgConnection, version: i64) -> Result<ChangedHooks> {
+async fn hooks_since(connection: &mut Connection, version: i64) -> Result<ChangedHooks> {
     let rows = sqlx::query(concat!(
         "-- postrider: hooks_since
         SELECT m.hooks_version, ",

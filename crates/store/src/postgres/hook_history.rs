@@ -3,16 +3,17 @@
 //! The entries of a hook are in the order of its changes: a transaction that changes a hook's
 //! status holds the row with the version of the hooks, and draws the entry's number after that.
 
+use super::connection::Connection;
+use super::pool::Pool;
 use crate::audit_entry::{AuditEntry, ENTRIES_KEPT, hook_change_report};
 use crate::error::hook_not_found;
 use crate::{HistoryFilter, HookChangeReport, Result};
 use postrider_core::{HookId, Timestamp};
 use sqlx::postgres::PgBindIterExt;
-use sqlx::{PgConnection, PgPool};
 
 /// Reads the history of a hook, newest first. A hook that was deleted has one too.
 pub(super) async fn hook_history(
-    pool: &PgPool,
+    pool: &Pool,
     id: HookId,
     filter: HistoryFilter,
 ) -> Result<Vec<HookChangeReport>> {
@@ -36,7 +37,7 @@ pub(super) async fn hook_history(
 }
 
 /// Whether there is or was a hook of this id.
-async fn is_known(pool: &PgPool, id: HookId) -> Result<bool> {
+async fn is_known(pool: &Pool, id: HookId) -> Result<bool> {
     let known = sqlx::query_scalar(
         "-- postrider: hook_known
         SELECT EXISTS (SELECT FROM postrider_hooks WHERE id = $1)",
@@ -49,7 +50,7 @@ async fn is_known(pool: &PgPool, id: HookId) -> Result<bool> {
 
 /// Writes entries into the history of their hooks, and deletes all but the newest of each hook.
 pub(super) async fn record(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     entries: &[AuditEntry],
     now: Timestamp,
 ) -> Result<()> {

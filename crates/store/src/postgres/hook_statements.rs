@@ -2,6 +2,7 @@
 //!
 //! Such a transaction holds the one row of `postrider_meta` until it commits.
 
+use super::connection::Connection;
 use super::hook_cache::hook_columns;
 use super::hook_history::record;
 use super::hooks::report_hook;
@@ -14,13 +15,12 @@ use crate::operational_events::OperationalEvent;
 use crate::{HookReport, Result};
 use async_trait::async_trait;
 use postrider_core::{HookId, HookStatus, Timestamp};
-use sqlx::PgConnection;
 
 /// The slot of the operational events of changes by a person.
 const ANNOUNCED_IN: i16 = 0;
 
 #[async_trait]
-impl HookStatements for PgConnection {
+impl HookStatements for Connection {
     async fn lock_hooks(&mut self) -> Result<()> {
         sqlx::query(
             "-- postrider: lock_hooks

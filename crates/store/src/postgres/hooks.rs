@@ -1,6 +1,7 @@
 //! Hooks: registered, changed, removed and shown.
 
 use super::PostgresStore;
+use super::connection::Connection;
 use super::hook_cache::hook_columns;
 use super::hook_history::hook_history;
 use super::registered::{note_latest, registered};
@@ -14,7 +15,6 @@ use crate::{
 };
 use async_trait::async_trait;
 use postrider_core::{Hook, HookId, NewHook, Timestamp};
-use sqlx::PgConnection;
 
 #[async_trait]
 impl Hooks for PostgresStore {
@@ -81,7 +81,7 @@ impl Hooks for PostgresStore {
 
 /// Reads a hook that is not deleted as it is shown.
 pub(super) async fn report_hook(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     id: HookId,
 ) -> Result<Option<HookReport>> {
     let filter = HookFilter {
@@ -94,7 +94,7 @@ pub(super) async fn report_hook(
 
 /// Reads the hooks that a filter lets through, or `only` one of them, in the order of their ids.
 async fn report_hooks(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     only: Option<HookId>,
     filter: &HookFilter,
 ) -> Result<Vec<HookReport>> {

@@ -4,11 +4,11 @@
 //! same key waits for that, and then reads the result of the first.
 
 use super::PostgresStore;
+use super::connection::Connection;
 use crate::idempotency::{FORGOTTEN_AT_ONCE, answer_to_repeat};
 use crate::{EnqueuedOnce, Error, IDEMPOTENCY_KEPT, Idempotency, Result};
 use postrider_core::{EventId, NewEvent, Timestamp};
 use postrider_producer::postgres::enqueue_many;
-use sqlx::PgConnection;
 use sqlx::postgres::PgBindIterExt;
 use uuid::Uuid;
 
@@ -27,7 +27,7 @@ pub(super) async fn enqueue_once(
         tx.rollback().await?;
         return recorded(store, call).await;
     }
-    let ids = enqueue_many(&mut tx, events).await?;
+    let ids = tx.lend(|raw| enqueue_many(raw, events)).await?;
     sqlx::query(
         "-- postrider: idempotency_ids
         UPDATE postrider_idempotency SET ids = $3 WHERE caller = $1 AND key = $2",
@@ -59,7 +59,7 @@ async fn recorded(store: &PostgresStore, call: &Idempotency) -> Result<EnqueuedO
 }
 
 /// Records a call. `false`: its key is on record.
-async fn record(connection: &mut PgConnection, call: &Idempotency, now: Timestamp) -> Result<bool> {
+async fn record(connection: &mut Connection, call: &Idempotency, now: Timestamp) -> Result<bool> {
     let recorded = sqlx::query(
         "-- postrider: idempotency
         INSERT INTO postrider_idempotency AS i (caller, key, digest, ids, created_at)
@@ -78,7 +78,7 @@ async fn record(connection: &mut PgConnection, call: &Idempotency, now: Timestam
 }
 
 /// Deletes calls that are older than [`IDEMPOTENCY_KEPT`].
-pub(super) async fn forget_calls(connection: &mut PgConnection, now: Timestamp) -> Result<()> {
+pub(super) async fn forget_calls(connection: &mut Connection, now: Timestamp) -> Result<()> {
     sqlx::query(
         "-- postrider: forget_calls
         DELETE FROM postrider_idempotency WHERE ctid = ANY(ARRAY(

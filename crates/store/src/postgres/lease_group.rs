@@ -5,13 +5,14 @@
 //! bits holds the row's lock. The transaction that turns members of an expired group into
 //! deliveries deletes the row or gives it another token, so the old token is valid for none.
 
+use super::connection::Connection;
 use super::days::literal;
 use crate::Result;
 use crate::count::count;
 use crate::delivery_change::GroupMembership;
 use chrono::NaiveDate;
 use postrider_core::{DeliveryId, LeaseToken, Timestamp};
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 /// Rows of expired leases taken at once.
@@ -34,7 +35,7 @@ struct Expansion<'a> {
 
 impl Expansion<'_> {
     /// Makes the deliveries, and returns which. The caller holds the row's lock.
-    async fn run(&self, connection: &mut PgConnection) -> Result<Vec<Uuid>> {
+    async fn run(&self, connection: &mut Connection) -> Result<Vec<Uuid>> {
         // Each day has a statement of its own, so that its plan knows no other partition.
         let day = literal(self.day);
         let expanded = sqlx::query_scalar(AssertSqlSafe(format!(
@@ -72,7 +73,7 @@ impl Expansion<'_> {
 /// Sets the bits of members, gives the row the token `now_under`, and deletes the row when no
 /// member is open any more.
 async fn close(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     slot: i16,
     token: Uuid,
     members: &[Uuid],
@@ -103,7 +104,7 @@ async fn close(
 
 /// Makes members due for anyone: neither an attempt nor a lost lease is counted.
 pub(super) async fn release(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     slot: i16,
     token: LeaseToken,
     deliveries: &[DeliveryId],
@@ -134,11 +135,7 @@ pub(super) async fn release(
 }
 
 /// Deletes the rows that have no open member.
-pub(super) async fn finish(
-    connection: &mut PgConnection,
-    slot: i16,
-    tokens: &[Uuid],
-) -> Result<()> {
+pub(super) async fn finish(connection: &mut Connection, slot: i16, tokens: &[Uuid]) -> Result<()> {
     sqlx::query(
         "-- postrider: finish_leases
         DELETE FROM postrider_leases WHERE slot = $1 AND token = ANY($2)",
@@ -153,7 +150,7 @@ pub(super) async fn finish(
 /// Turns the open members of leases that ended before `now` into deliveries that are due, at
 /// most `limit`, and returns how many.
 pub(super) async fn recover(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     slot: i16,
     now: Timestamp,
     limit: u32,
@@ -204,7 +201,7 @@ pub(super) async fn recover(
 
 /// Finds a delivery among open group members, under a lock. One whose lease expired gets a row.
 pub(super) async fn leave_group(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     slot: i16,
     id: DeliveryId,
     now: Timestamp,

@@ -7,6 +7,7 @@
 
 use super::PostgresStore;
 use super::batches::{leave, take_batch_members, take_batches};
+use super::connection::Connection;
 use super::days::literal;
 use super::lease_group;
 use super::leased_rows::{read_leased, taken_columns};
@@ -26,7 +27,7 @@ use postrider_core::{
     DeliveryId, Event, EventId, HookId, LeaseToken, Payload, Schedules, Timestamp, monotonic_now,
 };
 use sqlx::postgres::PgBindIterExt;
-use sqlx::{AssertSqlSafe, PgConnection, Row};
+use sqlx::{AssertSqlSafe, Row};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
@@ -260,7 +261,7 @@ fn wanted(request: &LeaseRequest, cache: &HookCache) -> BTreeMap<HookId, u32> {
 /// Leases from hooks without an order, longest due first. The number is the version of the hooks at
 /// that time, `None` if nothing was due.
 async fn take(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     request: &LeaseRequest,
     wanted: &BTreeMap<HookId, u32>,
     from: &[Option<Timestamp>],
@@ -314,7 +315,7 @@ async fn take(
 /// The events of the deliveries, one look at one partition for each day. Each day has a statement of
 /// its own, so that its plan knows no other partition.
 async fn events_of(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     slot: i16,
     taken: &[LeasedRow],
 ) -> Result<LeasedEvents> {
@@ -357,7 +358,7 @@ async fn events_of(
 }
 
 async fn release_unfit(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     request: &LeaseRequest,
     unfit: &[Unfit],
 ) -> Result<()> {

@@ -1,14 +1,14 @@
 //! Operational events: inserted into the outbox by the transaction that they report.
 
+use super::connection::Connection;
 use crate::Result;
 use crate::operational_events::OperationalEvent;
 use postrider_core::{HookId, Timestamp, patterns_matching};
-use sqlx::PgConnection;
 use sqlx::postgres::PgBindIterExt;
 
 /// Inserts operational events into this slot of the outbox.
 pub(super) async fn announce(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     slot: i16,
     events: &[OperationalEvent],
     now: Timestamp,
@@ -38,7 +38,7 @@ pub(super) async fn announce(
 
 /// Whether a hook of the account other than `about` takes operational events of this type.
 pub(super) async fn is_watched(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     account: &str,
     event_type: &str,
     about: HookId,

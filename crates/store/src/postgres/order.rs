@@ -5,14 +5,15 @@
 //! and leave the other blocked for ever. The rows alone show which delivery is the first, so no
 //! state is lost with a worker.
 
+use super::connection::Connection;
 use super::leased_rows::{read_leased, taken_columns};
 use super::row_state::no_time;
 use crate::lease::LeasedRow;
 use crate::order::{Due, First, Turns, turns};
 use crate::{LeaseRequest, Result};
 use postrider_core::{DeliveryId, HookId, Timestamp};
+use sqlx::Row;
 use sqlx::postgres::{PgBindIterExt, PgRow};
-use sqlx::{PgConnection, Row};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use uuid::Uuid;
 
@@ -23,7 +24,7 @@ const SPARE: [i64; ROUNDS] = [16, 1_000, 1_000, 1_000];
 
 /// Takes the right to fan out a slot; `false` when another worker has it. With it events come in
 /// the order of `seq` over all workers. It lasts as long as the transaction.
-pub(super) async fn hold_order(connection: &mut PgConnection, slot: i16) -> Result<bool> {
+pub(super) async fn hold_order(connection: &mut Connection, slot: i16) -> Result<bool> {
     let held = sqlx::query_scalar(
         "-- postrider: fan_out_order
         SELECT pg_try_advisory_xact_lock('postrider_outbox'::regclass::oid::integer, $1)",
@@ -37,7 +38,7 @@ pub(super) async fn hold_order(connection: &mut PgConnection, slot: i16) -> Resu
 /// Leases from ordered hooks that the worker owns: the first of each key, if it is due, and what
 /// has no key. Tells the version of the hooks that decided, unless nothing was leased.
 pub(super) async fn take_in_turn(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     request: &LeaseRequest,
     mut places: BTreeMap<HookId, u32>,
 ) -> Result<(Option<i64>, Vec<LeasedRow>)> {
@@ -72,7 +73,7 @@ pub(super) async fn take_in_turn(
 
 /// What is due of these hooks, locked, the longest due first.
 async fn due_in_turn(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     request: &LeaseRequest,
     places: &BTreeMap<HookId, u32>,
     spare: i64,
@@ -149,7 +150,7 @@ async fn due_in_turn(
 
 /// Leases these, whose rows are locked.
 async fn lease_these(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     request: &LeaseRequest,
     ids: &[DeliveryId],
 ) -> Result<(Option<i64>, Vec<LeasedRow>)> {
@@ -177,7 +178,7 @@ async fn lease_these(
 /// Blocks deliveries whose rows are locked. Each comes with the first of its key. If that first has
 /// ended or is locked by another transaction, the delivery stays due, and the next round reads it.
 async fn block(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     slot: i16,
     blocked: &[(DeliveryId, DeliveryId)],
 ) -> Result<()> {
@@ -222,7 +223,7 @@ async fn block(
 /// Gives the first delivery of each of these keys its turn, if it is blocked: it is due from now on,
 /// or later at its own time.
 pub(super) async fn give_turns(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     slot: i16,
     keys: Vec<(HookId, &str)>,
     now: Timestamp,

@@ -4,13 +4,13 @@
 //! A run of upkeep examines a bounded number of keys of each hook.
 
 use super::PostgresStore;
+use super::connection::Connection;
 use super::order::give_turns;
 use super::row_state::no_time;
 use crate::Result;
 use crate::count::count;
 use crate::key_cursors::KEYS_AT_ONCE;
 use postrider_core::{HookId, Timestamp};
-use sqlx::{Acquire, PgConnection};
 use uuid::Uuid;
 
 /// A hook with deliveries that are blocked or hold their key.
@@ -27,7 +27,7 @@ struct OrderedHook {
 /// longer ordered. Returns whether there may be more of these.
 pub(super) async fn keep_order(
     store: &PostgresStore,
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     now: Timestamp,
     limit: u32,
 ) -> Result<bool> {
@@ -43,7 +43,7 @@ pub(super) async fn keep_order(
 
 async fn examine_keys(
     store: &PostgresStore,
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     hook: &OrderedHook,
     now: Timestamp,
 ) -> Result<()> {
@@ -62,7 +62,7 @@ async fn examine_keys(
 
 /// Hooks with deliveries that are blocked or hold their key, by slot. The cost is a step for each
 /// hook with waiting deliveries.
-async fn hooks_with_blocked(connection: &mut PgConnection) -> Result<Vec<OrderedHook>> {
+async fn hooks_with_blocked(connection: &mut Connection) -> Result<Vec<OrderedHook>> {
     let rows: Vec<(i16, Uuid, bool, bool)> = sqlx::query_as(concat!(
         "-- postrider: order_hooks
         WITH RECURSIVE waiting AS (
@@ -101,7 +101,7 @@ async fn hooks_with_blocked(connection: &mut PgConnection) -> Result<Vec<Ordered
 /// Frees up to `limit` blocked deliveries of a hook that is no longer ordered, and deletes the
 /// rows that hold a key. Returns how many.
 async fn end_order(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     of: &OrderedHook,
     now: Timestamp,
     limit: u32,
@@ -137,7 +137,7 @@ async fn end_order(
 
 /// The next keys of the hook, in their order.
 async fn keys_after(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     of: &OrderedHook,
     after: &str,
 ) -> Result<Vec<String>> {
@@ -168,7 +168,7 @@ async fn keys_after(
 
 /// Deletes the failed deliveries that hold these keys.
 async fn forget_holders(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     of: &OrderedHook,
     keys: &[String],
 ) -> Result<()> {

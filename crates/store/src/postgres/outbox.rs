@@ -7,6 +7,7 @@
 //! no outdated estimate leads to a scan of the whole backlog.
 
 use super::PostgresStore;
+use super::connection::Connection;
 use super::idempotency;
 use super::order::hold_order;
 use super::outbox_cursor::ALL;
@@ -21,8 +22,8 @@ use async_trait::async_trait;
 use chrono::NaiveDate;
 use postrider_core::{EventId, NewEvent, Timestamp, monotonic_now, scrub};
 use postrider_producer::postgres::enqueue_many;
+use sqlx::Row;
 use sqlx::postgres::PgBindIterExt;
-use sqlx::{PgConnection, Row};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -32,7 +33,8 @@ impl Outbox for PostgresStore {
         let mut connection = self.intake.acquire().await?;
         // The statement is its own transaction. The answer is read to its end, so that an error of
         // the commit is an error here.
-        Ok(enqueue_many(&mut connection, events).await?)
+        let call = connection.lend(|raw| enqueue_many(raw, events));
+        Ok(call.await?)
     }
 
     async fn enqueue_once(
@@ -126,7 +128,7 @@ impl PostgresStore {
 }
 
 async fn write_batch(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     request: &FanOutRequest,
     batch: Batch,
 ) -> Result<FanOutResult> {
@@ -220,7 +222,7 @@ impl Sorted {
 
 /// The rows, by `seq`, that repeat an earlier event. The keys of the others are recorded.
 async fn seen_before(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     slot: i16,
     day: NaiveDate,
     rows: &[OutboxRow],
@@ -265,7 +267,7 @@ async fn seen_before(
     Ok(repeats.map(|(.., seq)| *seq).collect())
 }
 
-async fn drop_rows(connection: &mut PgConnection, slot: i16, seqs: &[i64]) -> Result<()> {
+async fn drop_rows(connection: &mut Connection, slot: i16, seqs: &[i64]) -> Result<()> {
     sqlx::query(
         "-- postrider: fan_out_drop
         DELETE FROM postrider_outbox
@@ -283,7 +285,7 @@ async fn drop_rows(connection: &mut PgConnection, slot: i16, seqs: &[i64]) -> Re
 /// Moves rows to `postrider_rejected`. An id that is there already is replaced: only an application
 /// that sets ids can cause that.
 async fn reject(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     request: &FanOutRequest,
     rows: &[(i64, String)],
 ) -> Result<u32> {
@@ -325,7 +327,7 @@ async fn reject(
 /// Turns the rows into events and makes their deliveries: a row for each that waits, and one lease
 /// group for all that start.
 async fn keep(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     request: &FanOutRequest,
     day: NaiveDate,
     sorted: &Sorted,

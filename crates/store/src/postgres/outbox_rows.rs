@@ -4,14 +4,15 @@
 //! more bytes of payload than it was asked for, however well the database compressed them.
 
 use super::PostgresStore;
+use super::connection::Connection;
 use super::outbox_cursor::Stretch;
 use super::values::within_calendar;
 use crate::Result;
 use crate::fan_out::{OutboxRow, objection};
 use crate::{FanOutRequest, HookCache};
 use postrider_core::{Event, EventId, HookId, Payload, Timestamp, scrub};
+use sqlx::Row;
 use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, Row};
 use std::collections::HashMap;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -43,7 +44,7 @@ impl PostgresStore {
     /// Reads and locks the first rows of a stretch of the slot, at most `size`.
     pub(super) async fn read_batch(
         &self,
-        connection: &mut PgConnection,
+        connection: &mut Connection,
         request: &FanOutRequest,
         size: u32,
         stretch: Stretch,
@@ -109,7 +110,7 @@ impl PostgresStore {
 
 /// The rows up to the first whose payload would be too much.
 async fn with_payloads(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     request: &FanOutRequest,
     rows: Vec<PgRow>,
 ) -> Result<Vec<RawRow>> {
@@ -146,7 +147,7 @@ async fn with_payloads(
 /// The payloads of these rows (`seq` and the bytes they are stored in), as far as `left` goes.
 /// The first row of all is read in any case.
 async fn large_payloads(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     slot: i16,
     rows: &[(i64, i32)],
     first: i64,

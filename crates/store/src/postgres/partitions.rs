@@ -4,9 +4,9 @@
 //! have a name like ours and hold a month. Only partitions that hold exactly the day they are named
 //! after may be dropped.
 
+use super::connection::Connection;
 use crate::Result;
 use chrono::{Days, NaiveDate};
-use sqlx::PgConnection;
 
 /// The comment that marks a partition to be dropped.
 const MARK: &str = "Postrider: past its retention";
@@ -94,7 +94,7 @@ impl Partition {
 
 /// The partitions of a table, and the detached ones that are to be dropped; oldest first.
 pub(super) async fn partitions(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     parent: &str,
 ) -> Result<Vec<Partition>> {
     type Columns = (

@@ -1,11 +1,11 @@
 //! Peeks at whether there is work, cheap at any backlog and over any number of dead rows.
 
 use super::PostgresStore;
+use super::connection::Connection;
 use super::outbox_cursor::{ALL, OutboxCursor, Stretch};
 use crate::Peek;
 use crate::Result;
 use postrider_core::monotonic_now;
-use sqlx::PgConnection;
 use std::sync::{MutexGuard, PoisonError};
 
 /// What a peek sees: the version of the hooks, the slots that have rows, the first `seq` among
@@ -37,7 +37,7 @@ impl PostgresStore {
 
     /// Searches the part of the outbox that peeks leave out, when it is time; returns the
     /// slots in which there are rows.
-    async fn search(&self, connection: &mut PgConnection) -> Result<Vec<i16>> {
+    async fn search(&self, connection: &mut Connection) -> Result<Vec<i16>> {
         let began = monotonic_now();
         let Some(stretch) = self.outbox_cursor().search(began) else {
             return Ok(Vec::new());
@@ -57,7 +57,7 @@ impl PostgresStore {
 }
 
 /// Peeks at the slots that have rows, whatever their numbers.
-async fn peek(connection: &mut PgConnection) -> Result<Seen> {
+async fn peek(connection: &mut Connection) -> Result<Seen> {
     Ok(sqlx::query_as(
         "-- postrider: peek
         WITH RECURSIVE heads AS (
@@ -77,7 +77,7 @@ async fn peek(connection: &mut PgConnection) -> Result<Seen> {
 }
 
 /// Peeks at a stretch of each slot.
-async fn peek_within(connection: &mut PgConnection, stretch: Stretch) -> Result<Seen> {
+async fn peek_within(connection: &mut Connection, stretch: Stretch) -> Result<Seen> {
     Ok(sqlx::query_as(
         "-- postrider: peek_within
         WITH heads AS MATERIALIZED (

@@ -9,21 +9,22 @@
 //! A partition is marked with a comment before it is detached. So one that a process detached
 //! before it died is recognized, and one that a person detached is left alone.
 
-use super::PostgresStore;
+use super::connection::Connection;
 use super::expire::expire;
 use super::partitions::{Partition, PartitionState, partitions};
+use super::servers::Setting;
+use super::{KEEP_ALIVE, PostgresStore};
 use crate::retention::{Bounds, PruneTimes, in_flight};
 use crate::{Pruned, Result, Retention};
 use postrider_core::Timestamp;
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Encode, PgConnection, Postgres, Type};
+use sqlx::{AssertSqlSafe, Encode, Postgres, Type};
 use std::collections::BTreeSet;
 
 /// The key of the advisory lock of the process that prunes: the bytes of `postpast`.
 const PRUNE_LOCK: i64 = i64::from_be_bytes(*b"postpast");
 
 /// The limits of its session. What exceeds them is tried again at the next run.
-const SETTINGS: [(&str, &str); 4] = [
-    ("statement_timeout", "10min"),
+const SETTINGS: [Setting; 3] = [
     ("lock_timeout", "1s"),
     ("idle_in_transaction_session_timeout", "60s"),
     ("jit", "off"),
@@ -41,9 +42,12 @@ pub(super) async fn prune(
     batch: u32,
 ) -> Result<Pruned> {
     // The result names the partitions that are locked; slow statements are not logged as well.
-    let options = store.options.clone().options(SETTINGS);
-    let options = options.disable_statement_logging();
-    let mut connection = PgConnection::connect_with(&options).await?;
+    let statement = store.tuning.prune_statement;
+    let timeout = ("statement_timeout", format!("{}ms", statement.as_millis()));
+    let settings = store.servers.with(&KEEP_ALIVE).with(&SETTINGS);
+    let servers = settings.with(&[timeout]).without_logging();
+    let bound = statement + store.tuning.margin;
+    let mut connection = store.connect_to(&servers, Some(bound)).await?;
     let mine: bool = sqlx::query_scalar(
         "-- postrider: prune_run
         SELECT pg_try_advisory_lock($1)",
@@ -70,13 +74,13 @@ pub(super) async fn prune(
         .await?;
     }
     // A failed run ends with its connection, which releases the lock.
-    connection.close().await.ok();
+    connection.close().await;
     Ok(pruned)
 }
 
 /// One run of pruning, by the process that holds the lock.
 struct PruneRun<'a> {
-    connection: &'a mut PgConnection,
+    connection: &'a mut Connection,
     bounds: Bounds,
     now: Timestamp,
     /// The largest number of rows read or written by one statement.
@@ -370,7 +374,7 @@ impl PruneRun<'_> {
 }
 
 /// All slots.
-pub(super) async fn slots(connection: &mut PgConnection) -> Result<Vec<i16>> {
+pub(super) async fn slots(connection: &mut Connection) -> Result<Vec<i16>> {
     let slots = sqlx::query_scalar(
         "-- postrider: prune_slots
         SELECT generate_series(0, slots - 1)::smallint FROM postrider_meta WHERE singleton",

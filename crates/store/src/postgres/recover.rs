@@ -1,6 +1,7 @@
 //! Deliveries whose lease ended without a settlement become due again.
 
 use super::PostgresStore;
+use super::connection::Connection;
 use super::days::literal;
 use super::lease_group;
 use super::operational_events::announce;
@@ -11,8 +12,8 @@ use crate::lost_lease::{LostLease, LostStep, announcements, failed, freed_keys};
 use crate::{HookCache, RecoverResult, Result};
 use chrono::NaiveDate;
 use postrider_core::{AttemptId, Outcome, Reason, Schedules, Timestamp};
+use sqlx::AssertSqlSafe;
 use sqlx::postgres::{PgBindIterExt, PgRow};
-use sqlx::{AssertSqlSafe, PgConnection};
 use std::collections::{BTreeMap, HashMap};
 use uuid::Uuid;
 
@@ -65,7 +66,7 @@ pub(super) async fn recover(
 
 /// Adds the other members of the batches: a batch is recovered as a whole.
 async fn add_batch_members(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     slot: i16,
     now: Timestamp,
     expired: &mut Vec<LostLease>,
@@ -94,7 +95,7 @@ async fn add_batch_members(
 }
 
 async fn make_due(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     slot: i16,
     now: Timestamp,
     due: &[LostLease],
@@ -121,7 +122,7 @@ async fn make_due(
 
 /// Records the losses as attempts and makes the next steps.
 async fn record_lost(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     slot: i16,
     now: Timestamp,
     lost: &[(LostLease, LostStep)],
@@ -206,7 +207,7 @@ async fn record_lost(
 
 /// The types of the events whose deliveries have failed for good, as far as the events still exist.
 async fn types_of_failed(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     slot: i16,
     lost: &[(LostLease, LostStep)],
 ) -> Result<HashMap<Uuid, String>> {

@@ -1,15 +1,15 @@
 //! Hooks as their profile's own API shows them: by alias, with credentials and the latest answer.
 
 use super::hook_cache::hook_columns;
+use super::pool::Pool;
 use crate::hook_row::registered_hook;
 use crate::{LatestAnswer, RegisteredFilter, RegisteredHook, Result};
 use postrider_core::KeyRing;
-use sqlx::PgPool;
 use sqlx::postgres::PgBindIterExt;
 
 /// Reads hooks with their credentials, the last alias first.
 pub(super) async fn registered(
-    pool: &PgPool,
+    pool: &Pool,
     keys: &KeyRing,
     filter: &RegisteredFilter,
 ) -> Result<Vec<RegisteredHook>> {
@@ -38,7 +38,7 @@ pub(super) async fn registered(
 }
 
 /// Records the latest answers of hooks, where they are newer than those on record.
-pub(super) async fn note_latest(pool: &PgPool, latest: &[LatestAnswer]) -> Result<()> {
+pub(super) async fn note_latest(pool: &Pool, latest: &[LatestAnswer]) -> Result<()> {
     if latest.is_empty() {
         return Ok(());
     }

@@ -4,6 +4,8 @@
 //! one place that needs a session, and therefore a direct connection.
 
 use super::PostgresStore;
+use super::connection::Connection;
+use super::servers::Setting;
 use crate::migrations::Migration as KnownMigration;
 use crate::schema_state::{
     AppliedMigration, META_TABLE, MIGRATIONS_TABLE, SchemaFacts, SchemaMeta,
@@ -12,12 +14,12 @@ use crate::stored_row::StoredRow;
 use crate::{Error, MIGRATIONS, Migrated, Result, SchemaState};
 use postrider_core::Timestamp;
 use sqlx::migrate::{Migrate, Migration, MigrationType, Migrator};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, SqlSafeStr};
+use sqlx::{AssertSqlSafe, Row, SqlSafeStr};
 use std::borrow::Cow;
 use std::collections::HashSet;
 
 /// A migration waits for another one to finish, but not for ever for an application's lock.
-const MIGRATION_LIMITS: [(&str, &str); 3] = [
+const MIGRATION_LIMITS: [Setting; 3] = [
     ("statement_timeout", "0"),
     ("lock_timeout", "60s"),
     ("idle_in_transaction_session_timeout", "0"),
@@ -36,18 +38,18 @@ pub(super) async fn migrate(
             "there can be 1 to 1024 slots, not {slots}"
         )));
     }
-    let options = store.options.clone().options(MIGRATION_LIMITS);
-    let mut connection = PgConnection::connect_with(&options).await?;
+    // A migration takes its time, and a person waits for it: its calls have no bound.
+    let mut connection = store.connect_with(&MIGRATION_LIMITS, None).await?;
     // Dropping the connection releases the lock too, whatever happens below.
-    connection.lock().await?;
+    connection.unbounded().lock().await?;
     let applied = apply(&mut connection).await?;
     let slots = match slots {
         Some(slots) => spread(&mut connection, slots).await?,
         None => current_slots(&mut connection).await?,
     };
     store.make_partitions(&mut connection, now).await?;
-    connection.unlock().await?;
-    connection.close().await?;
+    connection.unbounded().unlock().await?;
+    connection.close().await;
     Ok(Migrated {
         applied,
         total: MIGRATIONS.len(),
@@ -78,20 +80,22 @@ fn migrator() -> Migrator {
 }
 
 /// Applies what is missing and returns its names.
-async fn apply(connection: &mut PgConnection) -> Result<Vec<String>> {
+async fn apply(connection: &mut Connection) -> Result<Vec<String>> {
     let before = match state(connection).await? {
         SchemaState::Current { .. } => return Ok(Vec::new()),
         SchemaState::Empty => 0,
         SchemaState::Behind { applied } => applied,
         other => return Err(Error::Schema(other.problem().unwrap_or_default())),
     };
-    migrator().run_direct(None, connection, false).await?;
+    migrator()
+        .run_direct(None, connection.unbounded(), false)
+        .await?;
     let new = MIGRATIONS.iter().skip(before);
     Ok(new.map(|migration| migration.name.to_owned()).collect())
 }
 
 /// The state of the database.
-pub(super) async fn state(connection: &mut PgConnection) -> Result<SchemaState> {
+pub(super) async fn state(connection: &mut Connection) -> Result<SchemaState> {
     loop {
         let applied = applied(connection).await?;
         let tables = tables(connection).await?;
@@ -112,7 +116,7 @@ pub(super) async fn state(connection: &mut PgConnection) -> Result<SchemaState> 
     }
 }
 
-async fn tables(connection: &mut PgConnection) -> Result<HashSet<String>> {
+async fn tables(connection: &mut Connection) -> Result<HashSet<String>> {
     let known = MIGRATIONS.iter().map(|migration| migration.postgres);
     let known = known.flat_map(KnownMigration::tables_of);
     let tables = sqlx::query_scalar(
@@ -126,7 +130,7 @@ async fn tables(connection: &mut PgConnection) -> Result<HashSet<String>> {
 }
 
 /// The migrations on record; `None` if there is no table for them.
-async fn applied(connection: &mut PgConnection) -> Result<Option<Vec<AppliedMigration>>> {
+async fn applied(connection: &mut Connection) -> Result<Option<Vec<AppliedMigration>>> {
     let exists: bool = sqlx::query_scalar(
         "-- postrider: schema_migrations
         SELECT to_regclass($1) IS NOT NULL",
@@ -159,7 +163,7 @@ async fn applied(connection: &mut PgConnection) -> Result<Option<Vec<AppliedMigr
     Ok(Some(applied.collect()))
 }
 
-async fn meta(connection: &mut PgConnection) -> Result<Option<SchemaMeta>> {
+async fn meta(connection: &mut Connection) -> Result<Option<SchemaMeta>> {
     let row = sqlx::query(
         "-- postrider: schema_meta
         SELECT oldest_binary, slots, moved_to, moving_from FROM postrider_meta WHERE singleton",
@@ -175,7 +179,7 @@ async fn meta(connection: &mut PgConnection) -> Result<Option<SchemaMeta>> {
     }))
 }
 
-async fn current_slots(connection: &mut PgConnection) -> Result<u16> {
+async fn current_slots(connection: &mut Connection) -> Result<u16> {
     let slots: i16 = sqlx::query_scalar(
         "-- postrider: schema_slots
         SELECT slots FROM postrider_meta WHERE singleton",
@@ -187,7 +191,7 @@ async fn current_slots(connection: &mut PgConnection) -> Result<u16> {
 
 /// Spreads the outbox over `slots`. A key's slot changes with their number, so no row with a
 /// key may be queued meanwhile: its successors would overtake it.
-async fn spread(connection: &mut PgConnection, slots: u16) -> Result<u16> {
+async fn spread(connection: &mut Connection, slots: u16) -> Result<u16> {
     let now = current_slots(connection).await?;
     if slots == now {
         return Ok(slots);

@@ -1,5 +1,6 @@
 //! The rows that settling writes: attempts, deliveries that wait, and deliveries that have ended.
 
+use super::connection::Connection;
 use super::days::literal;
 use super::lease_group::finish;
 use super::row_state::{no_time, with_leader};
@@ -10,7 +11,7 @@ use chrono::NaiveDate;
 use postrider_core::Timestamp;
 use sqlx::postgres::{PgArguments, PgBindIterExt, PgRow};
 use sqlx::query::Query;
-use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row};
+use sqlx::{AssertSqlSafe, Postgres, Row};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use uuid::Uuid;
 
@@ -70,7 +71,7 @@ pub(super) enum GroupSettling {
 /// Settles members of lease groups, which have no row of their own. One that was delivered leaves
 /// only its attempt; one that has to wait gets a row.
 pub(super) async fn settle_fresh<'a>(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     slot: i16,
     now: Timestamp,
     part: Vec<DeliverySettlement<'a>>,
@@ -147,7 +148,7 @@ pub(super) async fn settle_fresh<'a>(
 /// Splits settlements into those whose member is open and the others, and locks their lease groups.
 /// Of two settlements of one member the first counts.
 pub(super) async fn open_members<'a>(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     slot: i16,
     part: Vec<DeliverySettlement<'a>>,
 ) -> Result<(Vec<DeliverySettlement<'a>>, Vec<DeliverySettlement<'a>>)> {
@@ -181,7 +182,7 @@ pub(super) async fn open_members<'a>(
 
 /// Settles deliveries that have a row of their own.
 pub(super) async fn settle_rows<'a>(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     slot: i16,
     now: Timestamp,
     part: Vec<DeliverySettlement<'a>>,
@@ -264,7 +265,7 @@ pub(super) async fn settle_rows<'a>(
 
 /// Records attempts whose lease was lost, and returns those that were not recorded before.
 pub(super) async fn record_late(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     slot: i16,
     lost: &[DeliverySettlement<'_>],
     scrubbed: bool,
@@ -303,7 +304,7 @@ pub(super) async fn record_late(
 
 /// Makes rows for deliveries that had none and have to wait now.
 async fn make_wait(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     slot: i16,
     settled: &[DeliverySettlement<'_>],
 ) -> Result<()> {
@@ -347,7 +348,7 @@ async fn make_wait(
 
 /// Inserts the rows of history of deliveries that have failed.
 async fn keep_ended(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     slot: i16,
     now: Timestamp,
     settled: &[DeliverySettlement<'_>],

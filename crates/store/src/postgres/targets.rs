@@ -1,16 +1,16 @@
 //! Where deliveries go, if that is kept with their first attempt.
 
+use super::connection::Connection;
 use crate::Result;
 use crate::settlement::DeliverySettlement;
 use crate::target;
 use postrider_core::KeyRing;
-use sqlx::PgConnection;
 use sqlx::postgres::PgBindIterExt;
 
 /// Keeps the targets of deliveries that wait from now on, where they are to be kept. Nearly always
 /// there is none, which costs nothing. The caller holds the locks of the rows.
 pub(super) async fn keep_targets(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     slot: i16,
     keys: &KeyRing,
     settled: &[DeliverySettlement<'_>],

@@ -1,7 +1,9 @@
 //! PostgreSQL as the source or the target of a move.
 
 use super::PostgresStore;
+use super::connection::Connection;
 use super::days::HistoryExtent;
+use super::servers::Setting;
 use crate::Result;
 use crate::transfer::value::{ValueKind, quoted};
 use crate::transfer::{
@@ -12,12 +14,12 @@ use async_trait::async_trait;
 use chrono::NaiveDate;
 use postrider_core::KeyRing;
 use sqlx::postgres::PgRow;
-use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
+use sqlx::{AssertSqlSafe, Row};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// For connections that read and write values as text.
-const LIMITS: [(&str, &str); 6] = [
+const LIMITS: [Setting; 6] = [
     ("statement_timeout", "0"),
     ("lock_timeout", "30s"),
     ("idle_in_transaction_session_timeout", "0"),
@@ -32,15 +34,13 @@ const LOOKS_FOR_WORKERS: u32 = 10;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
 impl PostgresStore {
-    async fn mover(&self) -> Result<PgConnection> {
-        let options = self.options.clone().options(LIMITS);
-        PgConnection::connect_with(&options)
-            .await
-            .map_err(Into::into)
+    /// Copying takes its time, and a person waits for it: its calls have no bound.
+    async fn mover(&self) -> Result<Connection> {
+        self.connect_with(&LIMITS, None).await
     }
 }
 
-struct LockedOutbox(PgConnection);
+struct LockedOutbox(Connection);
 
 #[async_trait]
 impl OutboxLock for LockedOutbox {
@@ -60,8 +60,7 @@ impl OutboxLock for LockedOutbox {
         )
         .execute(&mut self.0)
         .await?;
-        // The server notices by itself if saying goodbye fails.
-        self.0.close().await.ok();
+        self.0.close().await;
         Ok(())
     }
 }

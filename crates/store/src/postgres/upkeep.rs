@@ -4,6 +4,7 @@
 //! or writers; `CREATE TABLE … PARTITION OF` would block them all.
 
 use super::PostgresStore;
+use super::connection::Connection;
 use super::erase::{erase, erase_rejected_of};
 use super::idempotency::forget_calls;
 use super::order_upkeep::keep_order;
@@ -14,7 +15,7 @@ use crate::{Erased, Maintenance, Pruned, Result, Retention, Upkeep};
 use async_trait::async_trait;
 use chrono::{Days, NaiveDate, TimeDelta};
 use postrider_core::{EventId, Reason, Timestamp};
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sqlx::AssertSqlSafe;
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
 use uuid::Uuid;
@@ -71,7 +72,7 @@ impl PostgresStore {
     /// Makes the partitions of today and the next days, unless they are there.
     pub(super) async fn make_partitions(
         &self,
-        connection: &mut PgConnection,
+        connection: &mut Connection,
         now: Timestamp,
     ) -> Result<()> {
         let days = days_ahead(now);
@@ -84,7 +85,7 @@ impl PostgresStore {
     /// Makes the partitions of these days, unless they are there.
     pub(super) async fn make_days(
         &self,
-        connection: &mut PgConnection,
+        connection: &mut Connection,
         days: &[NaiveDate],
     ) -> Result<()> {
         if !missing_partitions(connection, days).await?.is_empty() {
@@ -147,7 +148,7 @@ impl Missing {
 }
 
 /// Partitions made by hand, which upkeep neither makes nor drops.
-pub(super) async fn made_by_hand(connection: &mut PgConnection) -> Result<Vec<String>> {
+pub(super) async fn made_by_hand(connection: &mut Connection) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for table in PARTITIONED {
         let all = partitions(connection, table).await?;
@@ -159,7 +160,7 @@ pub(super) async fn made_by_hand(connection: &mut PgConnection) -> Result<Vec<St
 
 /// The missing partitions of today and the next days.
 pub(super) async fn missing_days(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     now: Timestamp,
 ) -> Result<Vec<String>> {
     let missing = missing_partitions(connection, &days_ahead(now)).await?;
@@ -170,7 +171,7 @@ pub(super) async fn missing_days(
 }
 
 async fn missing_partitions(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     days: &[NaiveDate],
 ) -> Result<Vec<Missing>> {
     let mut missing = Vec::new();
@@ -192,7 +193,7 @@ async fn missing_partitions(
 }
 
 /// The schema of a table, quoted.
-async fn schema_of(connection: &mut PgConnection, table: &str) -> Result<Option<String>> {
+async fn schema_of(connection: &mut Connection, table: &str) -> Result<Option<String>> {
     let schema = sqlx::query_scalar(
         "-- postrider: schema_of
         SELECT quote_ident(n.nspname) FROM pg_class AS c
@@ -205,7 +206,7 @@ async fn schema_of(connection: &mut PgConnection, table: &str) -> Result<Option<
 }
 
 /// Deletes the rows of owners that vanished long ago.
-async fn forget_gates(connection: &mut PgConnection, now: Timestamp) -> Result<()> {
+async fn forget_gates(connection: &mut Connection, now: Timestamp) -> Result<()> {
     sqlx::query(
         "-- postrider: forget_gates
         DELETE FROM postrider_gates WHERE until < $1",
@@ -217,7 +218,7 @@ async fn forget_gates(connection: &mut PgConnection, now: Timestamp) -> Result<(
 }
 
 /// Cancels deliveries of deleted hooks that are not leased, at most `limit`.
-async fn cancel(connection: &mut PgConnection, now: Timestamp, limit: u32) -> Result<u32> {
+async fn cancel(connection: &mut Connection, now: Timestamp, limit: u32) -> Result<u32> {
     let mut cancelled = 0;
     for (slot, hooks) in deleted_hooks_waiting(connection).await? {
         if cancelled >= limit {
@@ -255,7 +256,7 @@ async fn cancel(connection: &mut PgConnection, now: Timestamp, limit: u32) -> Re
 
 /// Deleted hooks with waiting deliveries, by slot. The cost is a step for each hook with waiting
 /// deliveries; hooks deleted long ago cost nothing.
-async fn deleted_hooks_waiting(connection: &mut PgConnection) -> Result<BTreeMap<i16, Vec<Uuid>>> {
+async fn deleted_hooks_waiting(connection: &mut Connection) -> Result<BTreeMap<i16, Vec<Uuid>>> {
     let rows: Vec<(i16, Uuid)> = sqlx::query_as(
         "-- postrider: cancel_hooks
         WITH RECURSIVE waiting AS (

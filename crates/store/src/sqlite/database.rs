@@ -2,20 +2,26 @@
 
 use super::values::moment;
 use super::{SqliteStore, lock, schema};
-use crate::{Database, Migrated, PoolGauge, Result, SchemaState, WorkerClaim};
+use crate::{ClockReading, Database, Migrated, PoolGauge, Result, SchemaState, WorkerClaim};
 use async_trait::async_trait;
-use postrider_core::Timestamp;
+use postrider_core::{Timestamp, monotonic_now};
 
 #[async_trait]
 impl Database for SqliteStore {
-    async fn now(&self) -> Result<Timestamp> {
+    async fn read_clock(&self) -> Result<ClockReading> {
+        let mut connection = self.readers.acquire().await?;
+        let asked = monotonic_now();
         let micros = sqlx::query_scalar(
             "-- postrider: now
             SELECT CAST(round(unixepoch('now', 'subsec') * 1000) AS INTEGER) * 1000",
         )
-        .fetch_one(&self.readers)
+        .fetch_one(&mut *connection)
         .await?;
-        Ok(moment(micros))
+        Ok(ClockReading {
+            time: moment(micros),
+            asked,
+            took: monotonic_now() - asked,
+        })
     }
 
     async fn schema(&self) -> Result<SchemaState> {

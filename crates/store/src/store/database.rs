@@ -3,15 +3,35 @@
 use crate::{Migrated, PoolGauge, Result, SchemaState, WorkerClaim};
 use async_trait::async_trait;
 use postrider_core::Timestamp;
+use std::time::{Duration, Instant};
+
+/// A reading of the database's clock.
+#[derive(Clone, Copy, Debug)]
+pub struct ClockReading {
+    /// The time that the clock showed.
+    pub time: Timestamp,
+    /// When the database was asked.
+    pub asked: Instant,
+    /// How long the answer took.
+    pub took: Duration,
+}
 
 /// The database itself: its clock, its tables, its connections.
 #[async_trait]
 pub trait Database: Send + Sync {
-    /// Reads the database's clock.
+    /// Reads the database's clock. The wait for a connection is not part of the reading.
     ///
     /// # Errors
     /// Those of every method.
-    async fn now(&self) -> Result<Timestamp>;
+    async fn read_clock(&self) -> Result<ClockReading>;
+
+    /// The time of the database's clock.
+    ///
+    /// # Errors
+    /// Those of every method.
+    async fn now(&self) -> Result<Timestamp> {
+        Ok(self.read_clock().await?.time)
+    }
 
     /// Reads the state of the tables, between none and too new for this binary.
     ///

@@ -24,7 +24,7 @@ mod outbox;
 mod queue;
 
 pub use credentials::Credentials;
-pub use database::Database;
+pub use database::{ClockReading, Database};
 pub use delivery_change::DeliveryChanges;
 pub use gates::Gates;
 pub use history::{DeliveryFilter, EventFilter, History};

@@ -48,6 +48,7 @@ mod schema;
 mod secrets;
 mod sessions;
 mod settle;
+mod silence;
 mod support;
 mod targets;
 mod upgrade;

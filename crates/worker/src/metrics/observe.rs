@@ -1,7 +1,7 @@
 //! Counts what happens in a process, and logs what the dispatcher finds.
 
-use super::{Metrics, NO_STATUS};
-use crate::watchdog::Standstill;
+use super::{Metrics, NO_STATUS, WORKER_OPERATIONS};
+use crate::watchdog::{Progress, Standstill};
 use postrider_core::Outcome;
 use postrider_store::{FanOutResult, HookRequest, PoolGauge, RecoverResult};
 use std::time::Duration;
@@ -36,9 +36,19 @@ impl Metrics {
         self.no_look_seconds.set(still.longest_look().as_secs_f64());
     }
 
-    /// Shows how many connections are in use.
+    /// Shows for how long the worker's calls of the store have been waiting.
+    pub fn show_calls(&self, progress: &Progress) {
+        for operation in WORKER_OPERATIONS {
+            let gauge = self.store_call_age_seconds.with_label_values(&[operation]);
+            gauge.set(progress.waiting_for(operation).as_secs_f64());
+        }
+    }
+
+    /// Shows how many connections are in use, and the longest statements in progress.
     pub fn show_pools(&self, pools: &[PoolGauge]) {
         for pool in pools {
+            let gauge = self.pool_call_age_seconds.with_label_values(&[pool.pool]);
+            gauge.set(pool.longest.as_secs_f64());
             for (state, count) in [("used", pool.used), ("idle", pool.idle), ("max", pool.max)] {
                 let gauge = self.pool_connections.with_label_values(&[pool.pool, state]);
                 gauge.set(f64::from(count));

@@ -1,7 +1,10 @@
 //! The catalogue is complete, and describes what is served.
 
 use super::*;
+use crate::watchdog::Progress;
+use postrider_core::TestMonotonicClock;
 use postrider_store::PoolGauge;
+use std::sync::Arc;
 use std::time::Duration;
 
 #[test]
@@ -49,7 +52,10 @@ fn the_catalogue_names_all_that_is_served_and_nothing_else() {
         used: 1,
         idle: 2,
         max: 8,
+        longest: Duration::ZERO,
     }]);
+    let clock = Arc::new(TestMonotonicClock::default());
+    metrics.show_calls(&Progress::new(clock));
     metrics.show_retention(Duration::from_secs(60), Duration::from_secs(60));
     let text = metrics.encode();
     let mut served: Vec<_> = text
