@@ -1,24 +1,27 @@
 //! `sick`: one hook whose receiver fails sometimes, or is dead for a while.
 //!
 //! A receiver that does not serve a share of the requests could take the rest at full speed. So a
-//! backlog is drained to one that answers everything after 20 ms, and the same to each that fails:
-//! with a status or not at all, by chance in each attempt, or always for the same events. The share
-//! that is reported is what arrived in a second, divided by what the healthy receiver took and by
-//! the part that could be served. The last case is dead at first and then serves everything.
+//! backlog that does not end meanwhile is sent to one that answers everything after 20 ms, and the
+//! same to each that fails: with a status or not at all, by chance in each attempt, or always for the
+//! same events. The share that is reported is what arrived in a second, divided by what the healthy
+//! receiver took and by the part that could be served. The last case is dead at first, then serves
+//! everything.
 
 use crate::environment::{Environment, end};
 use crate::error::Result;
-use crate::figures::{Figure, Measurement, Meter, rate};
+use crate::figures::{Figure, Measurement, Meter};
 use crate::options::{Plan, event_type};
 use crate::output::notice;
-use crate::processes::{POLL_EVERY, ReceiverProcess};
-use crate::received::{Counts, Watch};
+use crate::processes::ReceiverProcess;
+use crate::received::Watch;
 use postrider_core::{HookSettings, RetrySchedule, Span, monotonic_now};
 use std::time::Duration;
 
-const EVENTS: u64 = 4_000;
-/// The longest time that a case is watched.
-const SECONDS: u64 = 30;
+/// More than arrives while a case is watched.
+const EVENTS: u64 = 60_000;
+/// The time that a case is watched, and before that the time for connections and first failures.
+const SECONDS: u64 = 5;
+const WARM_UP: Duration = Duration::from_secs(2);
 /// The time in which a receiver answers.
 const ANSWER_MS: u32 = 20;
 /// The waits between attempts.
@@ -26,13 +29,14 @@ const RETRIES: usize = 15;
 const RETRY_WAIT: Span = Span::secs(1);
 /// The deadline of a request to a receiver that does not answer.
 const DEADLINE: Span = Span::secs(1);
-/// A case ends when this part of what can be delivered has arrived, in percent: the last ones
-/// wait for their retries.
-const ENOUGH: u64 = 90;
 const SHARES: [u32; 4] = [5, 20, 50, 80];
 const STATUSES: [u16; 3] = [400, 500, 503];
 /// How long the dead receiver is dead, in seconds.
 const DEAD: u64 = 10;
+/// Its events, and the part of them, in percent, after which it counts as recovered: the last ones
+/// wait for their retries.
+const DEAD_EVENTS: u64 = 4_000;
+const ENOUGH: u64 = 90;
 
 /// A receiver that fails sometimes.
 #[derive(Clone, Copy)]
@@ -102,7 +106,7 @@ pub async fn run(plan: &Plan, receiver: &mut ReceiverProcess) -> Result<Vec<Meas
     Ok(measurements)
 }
 
-/// Drains a backlog to one receiver. Returns the deliveries a second.
+/// Sends a backlog to one receiver. Returns the deliveries a second.
 async fn drain(
     plan: &Plan,
     receiver: &mut ReceiverProcess,
@@ -111,20 +115,21 @@ async fn drain(
     let name = sickness.name();
     notice(format_args!("  {name}"));
     let events = plan.events(EVENTS);
-    let longest = Duration::from_secs(plan.seconds(SECONDS));
+    let lasts = Duration::from_secs(plan.seconds(SECONDS));
     Environment::run(plan, async |env| {
         receiver.watch(&Watch::count(events)).await?;
         prepare(env, plan, receiver, sickness, events).await?;
-        let deliverable = match sickness.by_event {
-            true => (events as f64 * sickness.served()) as u64,
-            false => events,
-        };
-        let meter = Meter::start(&[]);
         let workers = vec![env.worker().await?];
-        let counts = watch(receiver, deliverable * ENOUGH / 100, longest).await?;
-        let mut cost = meter.stop(&workers, counts.unique);
+        tokio::time::sleep(WARM_UP).await;
+        let meter = Meter::start(&workers);
+        let (began, before) = (monotonic_now(), receiver.seen().await?);
+        tokio::time::sleep(lasts).await;
+        let after = receiver.seen().await?;
+        let took = (monotonic_now() - began).as_secs_f64();
+        let delivered = after.unique - before.unique;
+        let mut cost = meter.stop(&workers, delivered);
         cost.repeats = end(receiver, workers).await?;
-        let rate = rate(counts.unique, counts.first, counts.last);
+        let rate = delivered as f64 / took;
         let figure = Figure::new(format!("{name}: delivered"), rate, "/s");
         let measurement = Measurement {
             figures: vec![figure],
@@ -139,7 +144,7 @@ async fn drain(
 async fn dead(plan: &Plan, receiver: &mut ReceiverProcess) -> Result<Measurement> {
     let name = format!("dead for {DEAD} s");
     notice(format_args!("  {name}"));
-    let events = plan.events(EVENTS);
+    let events = plan.events(DEAD_EVENTS);
     let sickness = Sickness {
         percent: 100,
         ..Sickness::HEALTHY
@@ -155,7 +160,7 @@ async fn dead(plan: &Plan, receiver: &mut ReceiverProcess) -> Result<Measurement
         tokio::time::sleep(Duration::from_secs(DEAD)).await;
         let probes = receiver.seen().await?.sick - before;
         receiver.mend().await?;
-        let counts = watch(receiver, events * ENOUGH / 100, plan.time_limit()).await?;
+        let counts = receiver.until(events * ENOUGH / 100).await?;
         let mut cost = meter.stop(&workers, counts.unique);
         cost.repeats = end(receiver, workers).await?;
         let to_drain = counts.last - counts.first;
@@ -196,16 +201,4 @@ async fn prepare(
     env.hook_of("default", url, &[event_type(0)], settings)
         .await?;
     env.insert(events, &shape.events()?).await
-}
-
-/// Waits until this many different deliveries have arrived, or for this time after the first.
-async fn watch(receiver: &mut ReceiverProcess, enough: u64, longest: Duration) -> Result<Counts> {
-    let began = monotonic_now();
-    loop {
-        let seen = receiver.seen().await?;
-        if seen.unique >= enough || monotonic_now() - began > longest {
-            return Ok(seen);
-        }
-        tokio::time::sleep(POLL_EVERY).await;
-    }
 }
