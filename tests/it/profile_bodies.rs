@@ -262,7 +262,7 @@ async fn one_event_reaches_four_hooks_each_in_its_own_form(backend: Backend) {
     let app = TestApp::on(backend).await;
     let mut hooks = Vec::new();
     for profile in PROFILES {
-        let receiver = Receiver::answering([503, 200]).await;
+        let receiver = Receiver::answering([429, 200]).await;
         let hook = app.register(hook_of(profile, &receiver)).await.id;
         hooks.push((hook, receiver));
     }

@@ -163,7 +163,7 @@ pub(crate) fn plan(rows: &[OutboxRow], cache: &HookCache, request: &FanOutReques
                 && !hook.locked
                 && !hook.is_gated()
                 && due <= now
-                && capacity.take(hook.id);
+                && capacity.take(hook.id, 1) == 1;
             // Blocked by one of its key earlier in the plan; the lease sees to those before it.
             let is_blocked = hook.settings.ordered.is_some()
                 && key.is_some_and(|key| !keys.insert((hook.id, key)));

@@ -77,6 +77,7 @@ impl Dispatcher {
         self.do_duties(&mut problem).await?;
         let peek = self.timed("peek", self.store.peek()).await?;
         self.follow_hooks().await;
+        self.settler.give_back(self.admission.take_surplus()).await;
         found.waits |= !peek.outbox.is_empty();
         note(&mut problem, self.fan_out(&peek, found).await)?;
         self.take_hints();

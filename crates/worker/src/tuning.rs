@@ -21,6 +21,8 @@ pub(crate) struct AdmissionTuning {
     pub(crate) queue_max: u32,
     /// Bytes of payload queued, over all hooks, above which nothing more is leased.
     pub(crate) queue_max_bytes: usize,
+    /// Hooks that are not known to be quick have at most one in this many of both.
+    pub(crate) doubtful_part: u32,
     /// With this many deliveries queued the queue is never low, however large the windows are:
     /// the senders must not run dry while the next batch is made.
     pub(crate) low_water: u32,
@@ -31,6 +33,8 @@ pub(crate) struct AdmissionTuning {
     pub(crate) window_grows_within: Duration,
     /// Slow hooks together hold at most one in this many of the places of the process.
     pub(crate) slow_part: u32,
+    /// Of these places one in this many is kept for the first request to a hook.
+    pub(crate) untried_part: u32,
     /// One account holds at most one in this many of the places while another waits.
     pub(crate) account_part: u32,
     /// A hook to which this many requests were started since its last answer is slow …
@@ -46,6 +50,8 @@ pub(crate) struct AdmissionTuning {
     /// A hook that has not shown that it accepts deliveries, and gives neither an answer nor an
     /// error for this long, is taken to be slow rather than dead.
     pub(crate) silent_after: Duration,
+    /// How long a hook waits when a local fault kept a request from being tried.
+    pub(crate) faulted_for: Duration,
     /// The requests of a hook that has answered nothing for this long occupy no processor here,
     /// and do not count against the concurrency limit.
     pub(crate) remote_after: Duration,
@@ -56,16 +62,19 @@ impl Default for AdmissionTuning {
         Self {
             queue_max: 4_096,
             queue_max_bytes: 48 * 1024 * 1024,
+            doubtful_part: 2,
             low_water: 1_024,
             window_max: 2_048,
             window_grows_within: Duration::from_millis(250),
             slow_part: 2,
+            untried_part: 4,
             account_part: 2,
             slow_after_started: 4,
             slow_after: Duration::from_secs(1),
             trusted_for: Duration::from_secs(600),
             stalled_after: Duration::from_millis(100),
             silent_after: Duration::from_millis(500),
+            faulted_for: Duration::from_secs(1),
             remote_after: Duration::from_millis(25),
         }
     }

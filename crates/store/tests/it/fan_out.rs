@@ -134,7 +134,7 @@ async fn only_what_fits_into_the_room_starts(t: &TestStore) {
     let (first, second) = (t.hook("*").await, t.hook("*").await);
     t.insert_many("a", 5).await;
     let mut capacity = Capacity::new(4, 3);
-    capacity.set(second, 2);
+    capacity.set_quick(second, 2);
     let request = FanOutRequest {
         capacity,
         ..t.request()
@@ -166,7 +166,7 @@ async fn the_room_of_each_hook_is_its_own(t: &TestStore) {
     let (full, free) = (t.hook("*").await, t.hook("*").await);
     t.insert_many("a", 3).await;
     let mut capacity = Capacity::new(100, 100);
-    capacity.set(full, 0);
+    capacity.set_quick(full, 0);
     let request = FanOutRequest {
         capacity,
         ..t.request()

@@ -23,14 +23,9 @@ impl Turns {
         self.hooks_of(account).push_back(hook);
     }
 
-    /// Adds a hook before those of its account.
-    pub(super) fn push_first(&mut self, account: &Arc<str>, hook: HookId) {
-        self.hooks_of(account).push_front(hook);
-    }
-
     /// Puts the hook that [`pop`](Self::pop) has just returned back, as the next one.
     pub(super) fn put_back(&mut self, account: &Arc<str>, hook: HookId) {
-        self.push_first(account, hook);
+        self.hooks_of(account).push_front(hook);
         self.order.retain(|other| other != account);
         self.order.push_front(account.clone());
     }
@@ -172,9 +167,8 @@ mod tests {
         assert_eq!(turns.pop_lowest(held), Some(hook(9)));
         assert_eq!(turns.pop_lowest(held), Some(hook(1)));
         turns.push(&one, hook(7));
-        turns.push_first(&one, hook(8));
-        assert_eq!(turns.iter().collect::<Vec<_>>(), [2, 3, 8, 7].map(hook));
-        turns.retain(|kept| kept != hook(2) && kept != hook(8));
+        assert_eq!(turns.iter().collect::<Vec<_>>(), [2, 3, 7].map(hook));
+        turns.retain(|kept| kept != hook(2));
         assert_eq!(turns.iter().collect::<Vec<_>>(), [3, 7].map(hook));
     }
 

@@ -14,6 +14,8 @@ pub(crate) enum AttemptEnd {
     Throttled,
     /// It did not answer.
     Silent,
+    /// A fault of this machine kept it from being tried.
+    LocalFault,
     /// Nothing was sent.
     Unsent,
 }

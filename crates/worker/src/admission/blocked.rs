@@ -10,6 +10,9 @@ pub(crate) enum Blocked {
     /// The hook was changed or backed off as of this version, which the hook cache does not
     /// have yet. Ends when it does: what is queued is then given back or starts.
     OutdatedHook { version: i64 },
+    /// A local fault kept the latest request of the hook from being tried. Ends after a moment,
+    /// for one request; for others when that one was tried.
+    LocalFault,
     /// The receiver throttles us, and that is not recorded yet. Ends when it is.
     Throttled,
     /// As many attempts as back the hook off have failed and are not recorded yet. Ends when

@@ -172,7 +172,7 @@ impl Gate {
 
     /// An attempt has ended.
     pub(super) fn ended(&mut self, end: AttemptEnd) {
-        if end == AttemptEnd::Unsent {
+        if matches!(end, AttemptEnd::LocalFault | AttemptEnd::Unsent) {
             return;
         }
         self.unrecorded += 1;

@@ -3,12 +3,12 @@
 use super::attempt_end::AttemptEnd;
 use super::blocked::Blocked;
 use super::gate::Gate;
+use super::hook_queue::HookQueue;
 use super::record::RecentRecord;
 use super::window::LeaseWindow;
 use crate::tuning::AdmissionTuning;
 use postrider_core::{Hook, HookId, HookStatus, Phase, Timestamp};
 use postrider_store::{HookPhase, HookRequest};
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 pub(super) struct HookAdmission {
     /// The account of the hook.
     pub(super) account: Arc<str>,
-    pub(super) waiting: VecDeque<HookRequest>,
+    pub(super) waiting: HookQueue,
     pub(super) in_flight: u32,
     pub(super) turn: Turn,
     /// The places of this hook count as those of slow hooks.
@@ -37,6 +37,9 @@ pub(super) struct HookAdmission {
     moved_at: Instant,
     /// Requests started since the receiver last answered.
     started_since_answer: u32,
+    /// The latest request could not be tried, by a local fault: the next one starts at this time,
+    /// alone.
+    faulted_until: Option<Instant>,
 }
 
 /// Where a hook stands in the order in which hooks start deliveries.
@@ -73,6 +76,11 @@ impl RecentAnswer {
     pub(super) fn is_recent(&self, now: Instant, tuning: &AdmissionTuning) -> bool {
         now.saturating_duration_since(self.at) <= tuning.trusted_for
     }
+
+    /// Whether the hook served requests, and quickly.
+    pub(super) fn is_quick(&self, now: Instant, tuning: &AdmissionTuning) -> bool {
+        self.proven && self.held <= tuning.slow_after && self.is_recent(now, tuning)
+    }
 }
 
 impl HookAdmission {
@@ -87,7 +95,7 @@ impl HookAdmission {
         let answered = answered.filter(|answer| answer.is_recent(now, tuning));
         Self {
             account,
-            waiting: VecDeque::new(),
+            waiting: HookQueue::default(),
             in_flight: 0,
             turn: Turn::None,
             slow: false,
@@ -100,6 +108,7 @@ impl HookAdmission {
             unsendable: None,
             moved_at: now,
             started_since_answer: 0,
+            faulted_until: None,
         }
     }
 
@@ -125,7 +134,7 @@ impl HookAdmission {
 
     /// Deliveries of the hook that are queued or in flight.
     pub(super) fn held(&self) -> u32 {
-        self.waiting.len() as u32 + self.in_flight
+        self.waiting.len() + self.in_flight
     }
 
     /// Whether the next delivery may start as far as this hook alone is concerned.
@@ -135,6 +144,11 @@ impl HookAdmission {
         }
         if let Some(version) = self.outdated_before {
             return Err(Blocked::OutdatedHook { version });
+        }
+        if let Some(at) = self.faulted_until
+            && (self.in_flight > 0 || now < at)
+        {
+            return Err(Blocked::LocalFault);
         }
         let silent_at = self.moved_at + tuning.silent_after;
         self.record
@@ -171,6 +185,14 @@ impl HookAdmission {
     /// Whether nothing is known of the hook, and nothing was started yet.
     pub(super) fn is_untried(&self) -> bool {
         self.answered.is_none() && self.started_since_answer == 0
+    }
+
+    /// Whether it lately served requests, and quickly: what is queued for it leaves soon.
+    pub(super) fn is_quick(&self, now: Instant, tuning: &AdmissionTuning) -> bool {
+        self.record.is_proven()
+            && !self.is_unanswered(now, tuning)
+            && !self.holds_long(tuning)
+            && self.faulted_until.is_none()
     }
 
     /// For how long the requests in flight have all gone unanswered.
@@ -211,8 +233,12 @@ impl HookAdmission {
         match (self.unsendable, self.turn) {
             // A lease would run out in the queue.
             (Some(_), _) | (_, Turn::Parked) => 0,
+            _ if self.faulted_until.is_some() => 1_u32.saturating_sub(held),
             _ if self.slow => left.min(self.cap().saturating_sub(held)),
-            _ => left,
+            _ => match self.record.start_limit() {
+                Some(limit) => left.min(limit.saturating_mul(2).saturating_sub(held)),
+                None => left,
+            },
         }
     }
 
@@ -222,6 +248,7 @@ impl HookAdmission {
             && self.window.earned() == 0
             && self.record.is_recorded()
             && self.outdated_before.is_none()
+            && self.faulted_until.is_none()
             && self.turn == Turn::None
     }
 
@@ -243,13 +270,13 @@ impl HookAdmission {
             gate.leased();
         }
         self.record.back_off_after(back_off_after);
-        self.waiting.push_back(delivery);
+        self.waiting.push(delivery);
         self.window.queued(now);
     }
 
     /// Takes the next delivery, in flight from here on.
     pub(super) fn start(&mut self, now: Instant) -> Option<HookRequest> {
-        let delivery = self.waiting.pop_front()?;
+        let delivery = self.waiting.pop()?;
         if self.in_flight == 0 {
             self.moved_at = now;
         }
@@ -273,6 +300,7 @@ impl HookAdmission {
         }
         self.in_flight -= 1;
         self.moved_at = now;
+        self.faulted_until = (end == AttemptEnd::LocalFault).then(|| now + tuning.faulted_for);
         self.record.ended(end);
         match self.record.is_proven() && end != AttemptEnd::Throttled {
             true => self.window.ended(self.held(), cap, now, tuning),
@@ -348,12 +376,8 @@ impl HookAdmission {
             self.outdated_before.is_none() && (!hook.is_gated() || self.gate.is_some())
         });
         match startable {
-            Some(hook) => {
-                for delivery in &mut self.waiting {
-                    delivery.hook = hook.clone();
-                }
-            }
-            None => revoked.deliveries = self.waiting.drain(..).collect(),
+            Some(hook) => self.waiting.set_hook(hook),
+            None => revoked.deliveries = self.waiting.take_after(0),
         }
         if is_known {
             self.outdated_before = None;

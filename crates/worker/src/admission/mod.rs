@@ -19,7 +19,9 @@
 //! | slow share | requests in flight to slow hooks: half of all places, the account with the fewest first | all slow hooks | `state.rs` | receivers that hang or are slow leave places to others | `isolation` |
 //! | concurrency limit | requests in flight that occupy a processor | all hooks that answer quickly | `concurrency_limit.rs` | more in flight than the processors serve is slower | `throughput` |
 //! | window | leases: twice the cap, more for a hook that takes them quickly, none ahead for a slow one | a hook | `window.rs` | quick hooks are fed in large batches, slow ones waste no leases | `throughput`, `isolation` |
-//! | queue | leases: deliveries and bytes queued | all hooks | `state.rs` | memory | none |
+//! | queue | leases: deliveries and bytes queued | all hooks | `state/capacity.rs` | memory | none |
+//! | doubtful share | leases: half of the queue, for hooks that are not known to be quick | all doubtful hooks | `state/capacity.rs` | hooks that hang, however many, leave room in the queue to others | `isolation` |
+//! | local fault | requests in flight: one after a second, after one that could not be tried here | a hook | `hook.rs` | what is wrong with this machine holds few places | none |
 //! | low water | when to lease more: half of the windows of the hooks that move | all hooks | `state.rs` | senders do not run dry, batches stay large | `throughput`, `steady` |
 //!
 //! A hook is *slow* if its last answer is long ago or unknown, if it has left several requests in
@@ -33,6 +35,7 @@ mod blocked;
 mod concurrency_limit;
 mod gate;
 mod hook;
+mod hook_queue;
 mod ownership;
 #[cfg(test)]
 mod properties;
@@ -181,6 +184,12 @@ impl Admission {
     /// are not active or that another worker owns, and the hooks that are not gated any more.
     pub(crate) fn follow(&self, cache: &HookCache, at: Timestamp) -> Revoked {
         self.update(|state, now| state.follow(cache, at, now))
+    }
+
+    /// Takes out of the queue what hooks that have become slow have more than their share of. It is
+    /// to be given back.
+    pub(crate) fn take_surplus(&self) -> Vec<HookRequest> {
+        self.update(|state, now| state.take_surplus(now))
     }
 
     /// Whether so little is queued that the senders may soon have nothing to start.

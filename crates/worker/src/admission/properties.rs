@@ -14,7 +14,7 @@ use uuid::Uuid;
 const HOOKS: u8 = 4;
 const PER_HOOK: u32 = 3;
 /// Slow hooks may hold half of them.
-const PLACES: u32 = 8;
+const PLACES: u32 = 12;
 const BACK_OFF_AFTER: u32 = 2;
 
 /// What may happen to an admission.
@@ -52,6 +52,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(AttemptEnd::Failed),
         1 => Just(AttemptEnd::Throttled),
         2 => Just(AttemptEnd::Silent),
+        1 => Just(AttemptEnd::LocalFault),
         1 => Just(AttemptEnd::Unsent),
     ];
     let change = prop_oneof![
@@ -180,8 +181,11 @@ impl Model {
         };
         self.admission.ended(hook, end, began);
         let recorded = self.ended.entry(hook).or_default();
-        recorded.attempts += u32::from(end != AttemptEnd::Unsent);
-        recorded.unserved += u32::from(!matches!(end, AttemptEnd::Unsent | AttemptEnd::Served));
+        recorded.attempts += u32::from(!matches!(end, AttemptEnd::LocalFault | AttemptEnd::Unsent));
+        recorded.unserved += u32::from(matches!(
+            end,
+            AttemptEnd::Failed | AttemptEnd::Throttled | AttemptEnd::Silent
+        ));
     }
 
     /// A hook that fails as often as that is backed off; one whose probe is accepted ramps up.
@@ -244,9 +248,11 @@ impl Model {
         }
     }
 
-    /// From here on every hook is an ordinary one that accepts everything.
+    /// From here on every hook is an ordinary one that accepts everything, and this machine has no
+    /// fault.
     fn recover(&mut self) {
         self.end_all();
+        self.clock.advance(Duration::from_secs(1));
         for hook in (0..HOOKS).map(id) {
             self.change(hook, Change::Phase(None));
             self.change(hook, Change::InFlight(None));

@@ -54,6 +54,11 @@ impl RecentRecord {
         self.proven
     }
 
+    /// Deliveries in flight at most while the hook is unproven.
+    pub(super) fn start_limit(&self) -> Option<u32> {
+        (!self.proven).then_some(self.back_off_after)
+    }
+
     /// Whether every failure is recorded.
     pub(super) fn is_recorded(&self) -> bool {
         self.unrecorded == 0
@@ -80,7 +85,7 @@ impl RecentRecord {
                 self.unrecorded += 1;
                 self.throttled |= end == AttemptEnd::Throttled;
             }
-            AttemptEnd::Unsent => {}
+            AttemptEnd::LocalFault | AttemptEnd::Unsent => {}
         }
     }
 

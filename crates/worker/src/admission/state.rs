@@ -31,6 +31,9 @@ pub(super) struct AdmissionState {
     per_hook: u32,
     /// Places that slow hooks may hold together.
     slow_max: u32,
+    /// As many of these for hooks to which something was started before. The rest is for the first
+    /// request to a hook, which may be quick.
+    tried_max: u32,
     /// Places that one account may hold while another waits.
     account_max: u32,
     limit: ConcurrencyLimit,
@@ -42,8 +45,10 @@ pub(super) struct AdmissionState {
     dropped_at: Option<Instant>,
     /// Hooks that may start a delivery, in their order, each once.
     turns: Turns,
-    /// Hooks that are blocked by the slow share, each once.
+    /// Hooks that are blocked by the slow share, each once: those to which something was started
+    /// before, and the others.
     parked: Turns,
+    parked_untried: Turns,
     /// The places that each account holds.
     places: Places,
     closed: bool,
@@ -56,6 +61,10 @@ pub(super) struct AdmissionState {
     remote: u32,
     /// Of those queued, the ones of stalled hooks, as of the latest measurement.
     stalled: u32,
+    /// Of those queued, and of their bytes, the ones of hooks that are not known to be quick, as of
+    /// the latest measurement.
+    doubtful: u32,
+    doubtful_bytes: usize,
     /// With no more than this queued and not stalled the queue is low, as of the latest
     /// measurement.
     low_water: u32,
@@ -74,9 +83,11 @@ pub(crate) struct Revoked {
 
 impl AdmissionState {
     pub(super) fn new(per_hook: u32, places: u32, tuning: Tuning) -> Self {
+        let slow_max = (places / tuning.admission.slow_part).max(per_hook);
         Self {
             per_hook,
-            slow_max: (places / tuning.admission.slow_part).max(per_hook),
+            slow_max,
+            tried_max: (slow_max - slow_max / tuning.admission.untried_part).max(per_hook),
             account_max: (places / tuning.admission.account_part).max(1),
             limit: ConcurrencyLimit::new(places, tuning.concurrency),
             tuning,
@@ -85,6 +96,7 @@ impl AdmissionState {
             dropped_at: None,
             turns: Turns::default(),
             parked: Turns::default(),
+            parked_untried: Turns::default(),
             places: Places::default(),
             closed: false,
             queued: 0,
@@ -93,6 +105,8 @@ impl AdmissionState {
             slow: 0,
             remote: 0,
             stalled: 0,
+            doubtful: 0,
+            doubtful_bytes: 0,
             low_water: 0,
             refreshed_at: None,
         }
@@ -111,8 +125,16 @@ impl AdmissionState {
         }
         match hook.slow_places(now, &self.tuning.admission) {
             0 => Ok(()),
-            places if self.slow + places <= self.slow_max => Ok(()),
+            places if self.slow + places <= self.slow_max_of(hook) => Ok(()),
             _ => Err(Blocked::SlowShare),
+        }
+    }
+
+    /// Requests to slow hooks in flight at most, when one to this hook is the last of them.
+    fn slow_max_of(&self, hook: &HookAdmission) -> u32 {
+        match hook.is_untried() {
+            true => self.slow_max,
+            false => self.tried_max,
         }
     }
 
@@ -171,13 +193,12 @@ impl AdmissionState {
         Some(delivery)
     }
 
-    /// Sets a hook aside until slow hooks hold fewer places. One to which nothing was started yet
-    /// is the first of its account: it may be quick.
+    /// Sets a hook aside until slow hooks hold fewer places.
     fn park(&mut self, id: HookId) {
         if let Some(hook) = self.hooks.get_mut(&id) {
             hook.turn = Turn::Parked;
             match hook.is_untried() {
-                true => self.parked.push_first(&hook.account, id),
+                true => self.parked_untried.push(&hook.account, id),
                 false => self.parked.push(&hook.account, id),
             }
         }
@@ -266,11 +287,12 @@ impl AdmissionState {
     /// Gives turns to as many parked hooks as there are places free for slow ones, those of the
     /// accounts with the fewest first.
     fn unpark(&mut self, now: Instant) {
-        for _ in self.slow..self.slow_max {
-            let places = &self.places;
-            let Some(hook) = self.parked.pop_lowest(|account| places.of(account).slow) else {
-                return;
-            };
+        let places = &self.places;
+        let held = |account: &str| places.of(account).slow;
+        let untried =
+            (self.slow..self.slow_max).map_while(|_| self.parked_untried.pop_lowest(held));
+        let tried = (self.slow..self.tried_max).map_while(|_| self.parked.pop_lowest(held));
+        for hook in untried.chain(tried).collect::<Vec<_>>() {
             self.turn_of(hook, Turn::None);
             self.give_turn(hook, now);
         }
@@ -313,6 +335,7 @@ impl AdmissionState {
         if answered_quickly && hook.turn == Turn::Parked {
             hook.turn = Turn::None;
             self.parked.retain(|parked| parked != id);
+            self.parked_untried.retain(|parked| parked != id);
         }
         // Who waits for the place comes before the hook that had it.
         self.unpark(now);
@@ -361,10 +384,7 @@ impl AdmissionState {
                 hook.turn = Turn::None;
             }
         }
-        for delivery in &revoked.deliveries {
-            self.queued -= 1;
-            self.queued_bytes -= delivery.payload_bytes();
-        }
+        self.forget_queued(&revoked.deliveries);
         let empty: Vec<_> = self
             .hooks
             .iter()
@@ -377,9 +397,17 @@ impl AdmissionState {
         let is = |id, turn| hooks.get(&id).is_some_and(|hook| hook.turn == turn);
         self.turns.retain(|id| is(id, Turn::Next));
         self.parked.retain(|id| is(id, Turn::Parked));
+        self.parked_untried.retain(|id| is(id, Turn::Parked));
+        self.remembered.retain(|id, _| cache.get(*id).is_some());
         // A cap may have grown.
         self.refresh(now);
         revoked
+    }
+
+    /// These are no longer queued.
+    fn forget_queued(&mut self, taken: &[HookRequest]) {
+        self.queued -= taken.len() as u32;
+        self.queued_bytes -= taken.iter().map(HookRequest::payload_bytes).sum::<usize>();
     }
 
     /// Ends every wait, and hands back what was not started.
@@ -387,11 +415,12 @@ impl AdmissionState {
         self.closed = true;
         self.turns.clear();
         self.parked.clear();
+        self.parked_untried.clear();
         self.queued = 0;
         self.queued_bytes = 0;
         let unstarted = self.hooks.values_mut().flat_map(|hook| {
             hook.turn = Turn::None;
-            hook.waiting.drain(..)
+            hook.waiting.take_after(0)
         });
         unstarted.collect()
     }

@@ -65,11 +65,11 @@ impl Dispatcher {
         let last = self.state.leased_last.get(&slot).copied();
         let most = lease_size(self.state.payload_bytes);
         let in_turn = take_turns(with_capacity_left.collect(), last, most as usize);
-        let Some(last) = in_turn.last().copied() else {
+        let wanted = share(&in_turn, &capacity, most);
+        let Some((last, _)) = wanted.last().copied() else {
             return Ok(0);
         };
         self.state.leased_last.insert(slot, last);
-        let wanted = share(&in_turn, &capacity, most);
         let request = LeaseRequest {
             slot,
             now,

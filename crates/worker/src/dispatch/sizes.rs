@@ -62,12 +62,11 @@ pub(super) fn take_turns(
 
 /// Shares the capacity of one lease, `most` deliveries at most, between the hooks.
 pub(super) fn share(hooks: &[HookId], capacity: &Capacity, most: u32) -> Vec<(HookId, u32)> {
+    let mut capacity = capacity.clone();
     let total = capacity.total().min(most);
     let each = (total / hooks.len().max(1) as u32).max(1);
-    let limited = hooks
-        .iter()
-        .map(|hook| (*hook, capacity.left(*hook).min(each)));
-    limited.collect()
+    let limited = hooks.iter().map(|hook| (*hook, capacity.take(*hook, each)));
+    limited.filter(|(_, limit)| *limit > 0).collect()
 }
 
 #[cfg(test)]
@@ -82,7 +81,7 @@ mod tests {
     #[test]
     fn the_capacity_is_shared_between_hooks() {
         let mut capacity = Capacity::new(100, 500);
-        capacity.set(hook(2), 3);
+        capacity.set_quick(hook(2), 3);
         let wanted = share(&[hook(1), hook(2)], &capacity, LEASE_MAX);
         assert_eq!(wanted, [(hook(1), 50), (hook(2), 3)]);
         let wanted = share(&[hook(1), hook(2)], &capacity, LEASE_MIN);

@@ -54,7 +54,8 @@ pub(super) async fn send_one(admission: &Admission, sender: &Sender, leased: Hoo
             in_flight.end = AttemptEnd::of(&settlement.attempt().outcome);
         }
         Sent::CannotSend(leased) => admission.shut_out(&leased.hook),
-        Sent::GiveBack(_) | Sent::NotTried(_) => {}
+        Sent::NotTried(_) => in_flight.end = AttemptEnd::LocalFault,
+        Sent::GiveBack(_) => {}
     }
     result
 }

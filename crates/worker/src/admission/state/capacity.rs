@@ -2,7 +2,7 @@
 
 use super::AdmissionState;
 use postrider_core::Timestamp;
-use postrider_store::Capacity;
+use postrider_store::{Capacity, HookRequest};
 use std::time::{Duration, Instant};
 
 impl AdmissionState {
@@ -15,11 +15,51 @@ impl AdmissionState {
             false => 0,
         };
         let mut capacity = Capacity::new(total, self.per_hook * 2);
+        let (doubtful, most) = (
+            self.doubtful_left(),
+            tuning.queue_max / tuning.doubtful_part,
+        );
+        capacity.share_with_doubtful(doubtful);
+        if doubtful < most / 2 {
+            let quick = self.remembered.iter();
+            let quick = quick.filter(|(_, answer)| answer.is_quick(now, tuning));
+            quick.for_each(|(id, _)| capacity.set_quick(*id, self.per_hook * 2));
+        }
         for (id, hook) in &mut self.hooks {
-            capacity.set(*id, hook.capacity(at));
+            let left = hook.capacity(at);
+            match hook.is_quick(now, tuning) {
+                true => capacity.set_quick(*id, left),
+                false => capacity.set_doubtful(*id, left),
+            }
         }
         self.unpark(now);
         capacity
+    }
+
+    /// Deliveries that doubtful hooks may have beside those that they had at the latest
+    /// measurement.
+    fn doubtful_left(&self) -> u32 {
+        let tuning = &self.tuning.admission;
+        match self.doubtful_bytes < tuning.queue_max_bytes / tuning.doubtful_part as usize {
+            true => (tuning.queue_max / tuning.doubtful_part).saturating_sub(self.doubtful),
+            false => 0,
+        }
+    }
+
+    /// Takes out what doubtful hooks have queued beyond their caps, while they have more than
+    /// their share of the queue: they were quick when it was leased.
+    pub(in crate::admission) fn take_surplus(&mut self, now: Instant) -> Vec<HookRequest> {
+        let mut surplus = Vec::new();
+        if self.doubtful_left() > 0 {
+            return surplus;
+        }
+        for hook in self.hooks.values_mut() {
+            if !hook.is_quick(now, &self.tuning.admission) {
+                surplus.extend(hook.waiting.take_after(hook.cap()));
+            }
+        }
+        self.forget_queued(&surplus);
+        surplus
     }
 
     /// Measures which hooks are slow, which are stalled and which wait remotely, and from these
@@ -28,6 +68,7 @@ impl AdmissionState {
         self.measure_remote(now);
         let tuning = &self.tuning.admission;
         let (mut stalled, mut windows) = (0, 0);
+        (self.doubtful, self.doubtful_bytes) = (0, 0);
         for hook in self.hooks.values_mut() {
             if !hook.slow && hook.is_unanswered(now, tuning) {
                 hook.slow = true;
@@ -35,8 +76,12 @@ impl AdmissionState {
                 let slow = hook.in_flight;
                 self.places.change(&hook.account, |held| held.slow += slow);
             }
+            if !hook.is_quick(now, tuning) {
+                self.doubtful += hook.waiting.len();
+                self.doubtful_bytes += hook.waiting.bytes();
+            }
             if hook.is_stalled(now, tuning) {
-                stalled += hook.waiting.len() as u32;
+                stalled += hook.waiting.len();
             } else if hook.held() > 0 {
                 windows += hook.window_size();
             }

@@ -1,7 +1,8 @@
 //! What holds after every change of [`AdmissionState`], recomputed from the hooks.
 
 use super::{AdmissionState, Turn};
-use crate::admission::accounts::{Held, Turns};
+use crate::admission::accounts::Held;
+use postrider_core::HookId;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -13,12 +14,8 @@ impl AdmissionState {
         let (mut queued, mut bytes, mut in_flight, mut slow) = (0, 0, 0, 0);
         let mut places: HashMap<Arc<str>, Held> = HashMap::new();
         for hook in hooks {
-            queued += hook.waiting.len() as u32;
-            bytes += hook
-                .waiting
-                .iter()
-                .map(|delivery| delivery.payload_bytes())
-                .sum::<usize>();
+            queued += hook.waiting.len();
+            bytes += hook.waiting.bytes();
             in_flight += hook.in_flight;
             let slow_here = if hook.slow { hook.in_flight } else { 0 };
             slow += slow_here;
@@ -34,19 +31,17 @@ impl AdmissionState {
         assert_eq!(self.in_flight, in_flight, "in flight");
         assert_eq!(self.slow, slow, "in flight to slow hooks");
         assert_eq!(self.places.all(), &places, "places of the accounts");
-        self.check_order(&self.turns, Turn::Next);
-        self.check_order(&self.parked, Turn::Parked);
+        self.check_order(self.turns.iter(), Turn::Next);
+        let parked = self.parked.iter().chain(self.parked_untried.iter());
+        self.check_order(parked, Turn::Parked);
         self.check_startable();
     }
 
     /// Every hook with this turn is in `order` once, and no other is.
-    fn check_order(&self, order: &Turns, turn: Turn) {
-        let unique: HashSet<_> = order.iter().collect();
-        assert_eq!(
-            unique.len(),
-            order.iter().count(),
-            "a hook is {turn:?} twice"
-        );
+    fn check_order(&self, order: impl Iterator<Item = HookId>, turn: Turn) {
+        let order: Vec<_> = order.collect();
+        let unique: HashSet<_> = order.iter().copied().collect();
+        assert_eq!(unique.len(), order.len(), "a hook is {turn:?} twice");
         let hooks = self.hooks.iter().filter(|(_, hook)| hook.turn == turn);
         let expected: HashSet<_> = hooks.map(|(id, _)| *id).collect();
         assert_eq!(unique, expected, "the hooks that are {turn:?}");

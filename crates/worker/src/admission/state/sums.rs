@@ -12,7 +12,7 @@ pub(in crate::admission) struct Sums {
     pub(in crate::admission) slow: u32,
     /// Deliveries queued of stalled hooks.
     pub(in crate::admission) stalled: u32,
-    /// Parked hooks, account by account in their order.
+    /// Parked hooks, the untried ones first, account by account in their order.
     pub(in crate::admission) parked: Vec<HookId>,
 }
 
@@ -22,7 +22,11 @@ impl AdmissionState {
             hooks: self.hooks.len(),
             slow: self.slow,
             stalled: self.stalled,
-            parked: self.parked.iter().collect(),
+            parked: self
+                .parked_untried
+                .iter()
+                .chain(self.parked.iter())
+                .collect(),
         }
     }
 }
