@@ -158,7 +158,8 @@ impl Plan {
         LONGEST + Duration::from_secs(self.options.seconds.unwrap_or_default())
     }
 
-    fn small<T>(&self, default: T, quick: T) -> T {
+    /// One of two, the second with `--quick`.
+    pub fn small<T>(&self, default: T, quick: T) -> T {
         match self.options.quick {
             true => quick,
             false => default,

@@ -17,8 +17,8 @@ use crate::received::Watch;
 use postrider_core::{HookSettings, RetrySchedule, Span, monotonic_now};
 use std::time::Duration;
 
-/// More than arrives while a case is watched.
-const EVENTS: u64 = 60_000;
+/// More than a hook's default cap lets through in a second, at [`ANSWER_MS`] a request.
+const EVENTS_A_SECOND: u64 = 4_000;
 /// The time that a case is watched, and before that the time for connections and first failures.
 const SECONDS: u64 = 5;
 const WARM_UP: Duration = Duration::from_secs(2);
@@ -29,7 +29,7 @@ const RETRIES: usize = 15;
 const RETRY_WAIT: Span = Span::secs(1);
 /// The deadline of a request to a receiver that does not answer.
 const DEADLINE: Span = Span::secs(1);
-const SHARES: [u32; 4] = [5, 20, 50, 80];
+const SHARES: &[u32] = &[5, 20, 50, 80];
 const STATUSES: [u16; 3] = [400, 500, 503];
 /// How long the dead receiver is dead, in seconds.
 const DEAD: u64 = 10;
@@ -86,9 +86,10 @@ pub async fn run(plan: &Plan, receiver: &mut ReceiverProcess) -> Result<Vec<Meas
     let (healthy, measured) = drain(plan, receiver, Sickness::HEALTHY).await?;
     let mut measurements = vec![measured];
     let statuses = STATUSES.map(Some).into_iter().chain([None]);
+    let shares = plan.small(SHARES, &[50]);
     for status in statuses {
         for by_event in [false, true] {
-            for percent in SHARES {
+            for &percent in shares {
                 let sickness = Sickness {
                     status,
                     percent,
@@ -114,8 +115,8 @@ async fn drain(
 ) -> Result<(f64, Measurement)> {
     let name = sickness.name();
     notice(format_args!("  {name}"));
-    let events = plan.events(EVENTS);
     let lasts = Duration::from_secs(plan.seconds(SECONDS));
+    let events = EVENTS_A_SECOND * (WARM_UP + lasts).as_secs();
     Environment::run(plan, async |env| {
         receiver.watch(&Watch::count(events)).await?;
         prepare(env, plan, receiver, sickness, events).await?;
