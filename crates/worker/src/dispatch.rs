@@ -6,6 +6,7 @@
 //!
 //! Gated hooks are skipped until this worker owns them (`gates.rs`).
 
+mod due_times;
 mod duties;
 mod fan_out;
 mod gates;
@@ -117,10 +118,9 @@ impl Dispatcher {
         }
     }
 
-    /// Remembers when a delivery of a hook is due; the earliest time counts.
+    /// Remembers when a delivery of a hook is due.
     fn note_due(&mut self, slot: i16, hook: HookId, at: Timestamp) {
-        let known = self.state.due.entry((slot, hook)).or_insert(at);
-        *known = (*known).min(at);
+        self.state.due.note(slot, hook, at, self.clock.now());
     }
 
     /// Makes a call of the store: bounded, measured, and visible while it is in progress.

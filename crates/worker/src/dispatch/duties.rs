@@ -46,16 +46,14 @@ impl Dispatcher {
                 let page = self.timed("peek", call).await?;
                 for DueHook { hook, first_due } in &page {
                     seen.insert(*hook);
-                    self.state.due.insert((slot, *hook), *first_due);
+                    self.state.due.found(slot, *hook, *first_due);
                 }
                 match page.last() {
                     Some(last) if page.len() as u32 == page_size => after = Some(last.hook),
                     _ => break,
                 }
             }
-            self.state
-                .due
-                .retain(|(of, hook), _| *of != slot || seen.contains(hook));
+            self.state.due.found_only(slot, &seen);
         }
         self.state.passed_over = false;
         Ok(())

@@ -73,10 +73,10 @@ impl Dispatcher {
                 hook.is_gated() && hook.status == HookStatus::Active && !hook.locked
             })
         };
-        let coming = self.state.due.iter().filter(|(_, at)| **at <= soon);
+        let coming = self.state.due.first().filter(|(_, _, at)| *at <= soon);
         let mut coming: HashMap<_, _> = coming
-            .filter(|((_, hook), _)| gated(hook))
-            .map(|((_, hook), at)| (*hook, *at))
+            .filter(|(_, hook, _)| gated(hook))
+            .map(|(_, hook, at)| (hook, at))
             .collect();
         let mut asked = Vec::new();
         for owned in self.admission.owned() {

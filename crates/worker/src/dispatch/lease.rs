@@ -31,16 +31,16 @@ impl Dispatcher {
         // paused, may be active. The lease itself checks the hooks of the database.
         let cache_is_old = cache.version() < peek.hooks_version;
         let owned = self.admission.startable_gates(now);
-        for ((slot, hook), at) in &self.state.due {
-            let may_run = match cache.get(*hook) {
+        for (slot, hook, at) in self.state.due.first() {
+            let may_run = match cache.get(hook) {
                 Some(known) => {
                     let active = known.status == HookStatus::Active && !known.locked;
-                    (active || cache_is_old) && (!known.is_gated() || owned.contains(hook))
+                    (active || cache_is_old) && (!known.is_gated() || owned.contains(&hook))
                 }
                 None => cache_is_old,
             };
-            if *at <= now && may_run {
-                candidates.entry(*slot).or_default().insert(*hook);
+            if at <= now && may_run {
+                candidates.entry(slot).or_default().insert(hook);
             }
         }
         candidates
@@ -85,9 +85,9 @@ impl Dispatcher {
             *got.entry(delivery.hook.id).or_default() += 1;
         }
         for (hook, limit) in wanted {
-            // Fewer than asked for: nothing more is due. The next sweep finds when more will be.
+            // Fewer than asked for: nothing more is due.
             if got.get(&hook).copied().unwrap_or(0) < limit {
-                self.state.due.remove(&(slot, hook));
+                self.state.due.leased_all(slot, hook, now);
             }
         }
         let count = leased.len() as u32;

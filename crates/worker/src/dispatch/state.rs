@@ -1,5 +1,6 @@
 //! What the dispatcher remembers between its steps.
 
+use super::due_times::DueTimes;
 use crate::tuning::DispatchTuning;
 use postrider_core::{HookId, Timestamp};
 use postrider_store::{HookCache, HookRequest, Result};
@@ -9,9 +10,7 @@ use std::time::{Duration, Instant};
 /// What the dispatcher remembers between its steps.
 #[derive(Default)]
 pub(crate) struct DispatchState {
-    /// When the first delivery of a hook is due, as far as is known. A time that has passed
-    /// stays until a lease or the next sweep shows that nothing is due.
-    pub(super) due: HashMap<(i16, HookId), Timestamp>,
+    pub(super) due: DueTimes,
     /// The slot with which the next round of fan-out begins.
     pub(super) turn: usize,
     /// The version of the hook cache that was last applied to queued deliveries.
