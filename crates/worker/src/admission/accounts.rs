@@ -76,6 +76,7 @@ impl Turns {
     }
 
     /// Every hook, account by account.
+    #[cfg(debug_assertions)]
     pub(super) fn iter(&self) -> impl Iterator<Item = HookId> {
         let accounts = self.order.iter();
         accounts.flat_map(|account| self.hooks.get(account).into_iter().flatten().copied())
