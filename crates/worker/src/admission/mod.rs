@@ -26,8 +26,10 @@
 //!
 //! A hook is *slow* if its last answer is long ago or unknown, if it has left several requests in
 //! a row, or all of them for a second, unanswered, if its answers take longer than a second, or if it
-//! is backed off. It stays slow until it answers quickly. Requests to a hook that has answered nothing for a moment *wait remotely*: they
-//! occupy places, and no processor. Every number is in [`crate::tuning`].
+//! is backed off. It stays slow until it answers quickly. It is *doubtful* while it is not known to
+//! serve requests, and quickly: what is queued for it may stay. Requests to a hook that has answered
+//! nothing for a moment *wait remotely*: they occupy places, and no processor. Every number is in
+//! [`crate::tuning`].
 
 mod accounts;
 mod attempt_end;
