@@ -186,6 +186,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_idle_connection_is_kept_for_longer_than_a_head_may_take() {
+        let of_most_balancers = Duration::from_secs(60);
+        assert!(PATIENCE.idle > of_most_balancers);
         let router = Router::new().route("/", get(|| async { "hello" }));
         let patience = Patience {
             head: SHORT,

@@ -126,6 +126,7 @@ mod tests {
     use rcgen::{CertifiedKey, generate_simple_self_signed};
     use rustls::pki_types::PrivateKeyDer;
     use rustls::{RootCertStore, ServerConfig};
+    use tokio::io::AsyncWriteExt;
     use tokio::net::TcpListener;
     use tokio::sync::oneshot;
     use tokio_rustls::TlsAcceptor;
@@ -187,6 +188,29 @@ mod tests {
     async fn who_speaks_only_http_2_is_told_so() {
         let error = agreed(&[b"h2"]).await.unwrap_err();
         assert!(error.to_string().starts_with(HTTP), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_alert_of_an_old_receiver_is_told_in_words() {
+        for (alert, advice) in [(40, CIPHERS), (70, VERSION)] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            tokio::spawn(async move {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                // A fatal alert instead of an answer to the greeting.
+                let refusal = [21, 3, 3, 0, 2, 2, alert];
+                stream.write_all(&refusal).await.unwrap();
+                std::future::pending::<()>().await;
+            });
+            let client = builder()
+                .unwrap()
+                .with_root_certificates(RootCertStore::empty());
+            let stream = TcpStream::connect(address).await.unwrap();
+            let host = Host::Domain("localhost".into());
+            let error = begin(&offering_http_1(client), &host, stream).await;
+            let told = error.unwrap_err().to_string();
+            assert!(told.starts_with(advice), "{told}");
+        }
     }
 
     #[test]
