@@ -18,6 +18,7 @@ on_both!(
     fifty_that_fail_together_back_off_and_disable_nothing,
     a_hook_has_its_own_patience,
     one_event_that_always_fails_does_not_keep_the_others_waiting,
+    types_that_a_receiver_refuses_do_not_delay_the_others,
     hooks_that_hang_leave_places_to_the_others,
 );
 
@@ -167,6 +168,31 @@ async fn one_event_that_always_fails_does_not_keep_the_others_waiting(backend: B
     }
     let taken = receiver.requests().iter().filter(|r| !refused(r)).count();
     assert_eq!(taken, 85);
+}
+
+/// Seven of ten events are of a type that the receiver does not know (R03).
+async fn types_that_a_receiver_refuses_do_not_delay_the_others(backend: Backend) {
+    let app = TestApp::on(backend).await;
+    let receiver = Receiver::deciding(|_, received| match received.json()["type"].as_str() {
+        Some("invoice.paid") => Answer::from(200),
+        _ => Answer::from(400),
+    })
+    .await;
+    let hook = app.hook(&receiver).await;
+    for round in 1..=10 {
+        let known = |n: usize| (n * 7 + round) % 10 < 3;
+        let types = (0..20).map(|n| match known(n) {
+            true => "invoice.paid",
+            false => "invoice.unknown",
+        });
+        let events: Vec<_> = types.map(event).collect();
+        app.enqueue_all(&events).await;
+        app.tick().await;
+        let delivered = app.count(hook, DeliveryState::Delivered).await;
+        assert_eq!(delivered, 6 * round, "in the round in which they came");
+        assert_eq!(app.shown(hook).await.phase, None);
+        app.advance(1);
+    }
 }
 
 async fn hooks_that_hang_leave_places_to_the_others(backend: Backend) {

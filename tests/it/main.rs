@@ -53,6 +53,7 @@ mod profile_bodies;
 mod profile_hooks;
 mod profile_vectors;
 mod profiles_commands;
+mod proxies;
 mod publish;
 mod publish_killed;
 mod publish_refused;

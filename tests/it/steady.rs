@@ -4,6 +4,7 @@ use postrider_store::{Backend, DeliveryState, HookChange};
 use postrider_tests::{
     Connection, LEASED, Postrider, Receiver, TestApp, event, eventually, hook_to, on_both,
 };
+use std::collections::BTreeSet;
 
 on_both!(
     an_attempt_that_panics_costs_no_sender_and_no_place,
@@ -164,6 +165,43 @@ async fn on_postgres_a_fan_out_that_fails_keeps_no_retry_waiting() {
     let _worker = Postrider::on(&app.database).serve().await;
     receiver.wait_for(2).await;
     assert_eq!(receiver.arrivals(), [(again.to_string(), 2)].into());
+}
+
+/// An administrator, or a pooler, ends every session of the workers, again and again (R38).
+#[tokio::test]
+async fn on_postgres_sessions_that_are_ended_lose_no_event() {
+    const ROUNDS: usize = 5;
+    let app = TestApp::on(Backend::Postgres).await;
+    let receiver = Receiver::accepting().await;
+    app.hook(&receiver).await;
+    let worker = Postrider::on(&app.database)
+        .with("POSTRIDER_WORKER__REQUEST_TIMEOUT", "2s")
+        .with("POSTRIDER_WORKER__LEASE", "7s")
+        .serve()
+        .await;
+    // The partitions of the day are made once a delivery has arrived.
+    app.insert_many("invoice.paid", 1).await;
+    receiver.wait_for(1).await;
+    let mut sql = app.sql().await;
+    let mut events = BTreeSet::new();
+    for _ in 0..ROUNDS {
+        for _ in 0..2 {
+            let ids = app.insert_many("invoice.paid", 10).await;
+            events.extend(ids.iter().map(ToString::to_string));
+        }
+        let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                   WHERE datname = current_database() AND application_name = 'postrider'";
+        assert!(sql.number(end).await >= 1);
+        receiver.wait_for_events(&events).await;
+    }
+    app.wait_until_nothing_is_left().await;
+    let came = receiver.arrivals();
+    assert!(came.values().all(|times| *times <= 1 + ROUNDS), "{came:?}");
+    eventually(async || match worker.get("/readyz").await {
+        (200, _) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
 }
 
 /// A worker that sends one delivery of five to a receiver that keeps it waiting, and has leased
