@@ -1,4 +1,4 @@
-//! The program as a user for whom nothing was prepared.
+//! The program as a user for whom nothing was prepared (R21).
 
 use postrider_store::Backend;
 use postrider_tests::{Postrider, TestDatabase};

@@ -1,4 +1,4 @@
-//! A copy of a production database.
+//! A copy of a production database (R22).
 
 use postrider_core::DeliveryId;
 use postrider_store::{Backend, DeliveryState};

@@ -172,13 +172,14 @@ fn every_file_that_a_document_names_exists() {
             continue;
         }
         for span in document.code() {
+            let span = named_test(&span).map_or(span.as_str(), |(file, _)| file);
             // `NAME` stands for any name.
             if span.contains([' ', '*', '{', '<', '…', '$']) || span.contains("NAME") {
                 continue;
             }
             if FOLDERS.iter().any(|folder| span.starts_with(folder)) {
                 named += 1;
-                let there = project(&span).exists();
+                let there = project(span).exists();
                 assert!(there, "{} names {span}, which is not there", document.path);
             } else if span.ends_with(".rs") {
                 named += 1;
@@ -189,6 +190,50 @@ fn every_file_that_a_document_names_exists() {
         }
     }
     assert!(named > 100, "only {named} files were found");
+}
+
+/// The file and the name of a test that a document names as `tests/it/file.rs::name`.
+fn named_test(span: &str) -> Option<(&str, &str)> {
+    let (file, test) = span.split_once("::")?;
+    file.ends_with(".rs").then_some((file, test))
+}
+
+#[test]
+fn every_test_that_a_document_names_exists() {
+    let mut named = 0;
+    for document in documents() {
+        for span in document.code() {
+            let Some((file, test)) = named_test(&span) else {
+                continue;
+            };
+            named += 1;
+            let text = std::fs::read_to_string(project(file)).unwrap_or_default();
+            let there = is_test(&text, test);
+            assert!(there, "{} names {span}, which is no test", document.path);
+        }
+    }
+    assert!(named > 50, "only {named} tests were found");
+}
+
+/// Whether the source has a test of this name: with an attribute that says so, or listed in
+/// `on_both!`.
+fn is_test(source: &str, name: &str) -> bool {
+    let is_attribute = |line: &str| {
+        line.starts_with("#[") && (line.contains("test") || line.contains("conformance"))
+    };
+    let declared = format!("fn {name}(");
+    let lines: Vec<_> = source.lines().map(str::trim).collect();
+    let declared = lines.iter().position(|line| line.contains(&declared));
+    let Some(at) = declared else {
+        return false;
+    };
+    let above = lines[..at].iter().rev();
+    let mut above = above.take_while(|line| line.starts_with("#[") || line.starts_with("//"));
+    let listed = format!("{name},");
+    let listed = lines.contains(&listed.as_str());
+    above.any(|line| is_attribute(line))
+        || source.contains("on_both!(") && listed
+        || source.contains(&format!("on_both!({name});"))
 }
 
 /// The source files of the crates, by their paths.

@@ -1,5 +1,6 @@
 //! A worker whose connections to PostgreSQL fall silent, or lead to a server that has become
-//! read-only: its work goes on by itself, nothing is lost and nothing is sent without end.
+//! read-only: its work goes on by itself, nothing is lost and nothing is sent without end
+//! (R01, R02).
 
 use postrider_core::{DeliveryId, EventId, HookId};
 use postrider_store::Backend;

@@ -1,4 +1,4 @@
-//! The locks of statements do not grow with the retention (PostgreSQL).
+//! The locks of statements do not grow with the retention (PostgreSQL, R10).
 //!
 //! All databases of a server share one table of locks, by default with 6,400 places, and a statement
 //! holds a lock on every partition that its plan names, with its indexes. When the table is full,

@@ -1,4 +1,5 @@
-//! Settings of a role or a database that change how values are read and written (PostgreSQL).
+//! Settings of a role or a database that change how values are read and written (PostgreSQL,
+//! R37).
 
 use postrider_core::DeliveryId;
 use postrider_tests::{TestStore, conformance, event};

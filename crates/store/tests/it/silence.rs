@@ -1,5 +1,5 @@
 //! A PostgreSQL server that falls silent, or becomes read-only: no call waits for ever, and the
-//! next one goes to a server that answers.
+//! next one goes to a server that answers (R01, R02).
 
 use futures_util::future::join_all;
 use postrider_core::{AttemptId, HookId, KeyId, Outcome, TokenHash, WorkerId};
