@@ -21,7 +21,7 @@ use std::time::Duration;
 const EVENTS_A_SECOND: u64 = 4_000;
 /// The time that a case is watched, and before that the time for connections and first failures.
 const SECONDS: u64 = 5;
-const WARM_UP: Duration = Duration::from_secs(2);
+const WARM_UP: u64 = 2;
 /// The time in which a receiver answers.
 const ANSWER_MS: u32 = 20;
 /// The waits between attempts.
@@ -87,8 +87,9 @@ pub async fn run(plan: &Plan, receiver: &mut ReceiverProcess) -> Result<Vec<Meas
     let mut measurements = vec![measured];
     let statuses = STATUSES.map(Some).into_iter().chain([None]);
     let shares = plan.small(SHARES, &[50]);
+    let manners: &[bool] = plan.small(&[false, true], &[false]);
     for status in statuses {
-        for by_event in [false, true] {
+        for &by_event in manners {
             for &percent in shares {
                 let sickness = Sickness {
                     status,
@@ -115,16 +116,16 @@ async fn drain(
 ) -> Result<(f64, Measurement)> {
     let name = sickness.name();
     notice(format_args!("  {name}"));
-    let lasts = Duration::from_secs(plan.seconds(SECONDS));
-    let events = EVENTS_A_SECOND * (WARM_UP + lasts).as_secs();
+    let (warm_up, lasts) = (plan.small(WARM_UP, 1), plan.seconds(SECONDS));
+    let events = plan.small(EVENTS_A_SECOND * (warm_up + lasts), 2_000);
     Environment::run(plan, async |env| {
         receiver.watch(&Watch::count(events)).await?;
         prepare(env, plan, receiver, sickness, events).await?;
         let workers = vec![env.worker().await?];
-        tokio::time::sleep(WARM_UP).await;
+        tokio::time::sleep(Duration::from_secs(warm_up)).await;
         let meter = Meter::start(&workers);
         let (began, before) = (monotonic_now(), receiver.seen().await?);
-        tokio::time::sleep(lasts).await;
+        tokio::time::sleep(Duration::from_secs(lasts)).await;
         let after = receiver.seen().await?;
         let took = (monotonic_now() - began).as_secs_f64();
         let delivered = after.unique - before.unique;
@@ -143,7 +144,8 @@ async fn drain(
 
 /// Watches a receiver that answers 500 to everything, then mends it and waits for the backlog.
 async fn dead(plan: &Plan, receiver: &mut ReceiverProcess) -> Result<Measurement> {
-    let name = format!("dead for {DEAD} s");
+    let dead = plan.small(DEAD, 2);
+    let name = format!("dead for {dead} s");
     notice(format_args!("  {name}"));
     let events = plan.events(DEAD_EVENTS);
     let sickness = Sickness {
@@ -158,7 +160,7 @@ async fn dead(plan: &Plan, receiver: &mut ReceiverProcess) -> Result<Measurement
         // What was in flight when the hook was backed off is no probe.
         tokio::time::sleep(Duration::from_secs(1)).await;
         let before = receiver.seen().await?.sick;
-        tokio::time::sleep(Duration::from_secs(DEAD)).await;
+        tokio::time::sleep(Duration::from_secs(dead)).await;
         let probes = receiver.seen().await?.sick - before;
         receiver.mend().await?;
         let counts = receiver.until(events * ENOUGH / 100).await?;
@@ -169,7 +171,7 @@ async fn dead(plan: &Plan, receiver: &mut ReceiverProcess) -> Result<Measurement
             figures: vec![
                 Figure::new(
                     format!("{name}: requests meanwhile"),
-                    probes as f64 / DEAD as f64,
+                    probes as f64 / dead as f64,
                     "/s",
                 ),
                 Figure::new(
