@@ -117,7 +117,7 @@ async fn drain(
     let name = sickness.name();
     notice(format_args!("  {name}"));
     let (warm_up, lasts) = (plan.small(WARM_UP, 1), plan.seconds(SECONDS));
-    let events = plan.small(EVENTS_A_SECOND * (warm_up + lasts), 2_000);
+    let events = EVENTS_A_SECOND * (warm_up + lasts);
     Environment::run(plan, async |env| {
         receiver.watch(&Watch::count(events)).await?;
         prepare(env, plan, receiver, sickness, events).await?;
