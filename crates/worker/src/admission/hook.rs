@@ -223,7 +223,7 @@ impl HookAdmission {
     }
 
     /// Deliveries that may be leased now.
-    pub(super) fn capacity(&mut self, now: Timestamp) -> u32 {
+    pub(super) fn capacity(&mut self, now: Timestamp, tuning: &AdmissionTuning) -> u32 {
         let (held, earned) = (self.held(), self.window.earned());
         let left = match &mut self.gate {
             Some(gate) => gate.capacity(held, earned, now),
@@ -234,7 +234,7 @@ impl HookAdmission {
             // A lease would run out in the queue.
             (Some(_), _) | (_, Turn::Parked) => 0,
             _ if self.faulted_until.is_some() => 1_u32.saturating_sub(held),
-            _ if self.slow => left.min(self.cap().saturating_sub(held)),
+            _ if self.slow || self.holds_long(tuning) => left.min(self.cap().saturating_sub(held)),
             _ => match self.record.start_limit() {
                 Some(limit) => left.min(limit.saturating_mul(2).saturating_sub(held)),
                 None => left,

@@ -11,7 +11,7 @@
 //! | limiter | bounds | for | where | why | measured by |
 //! | --- | --- | --- | --- | --- | --- |
 //! | turns | who is next: accounts in turn, then their hooks | all hooks | `accounts.rs` | a hook with a long queue, or an account with many hooks, does not delay others | `isolation` |
-//! | account share | requests in flight of one account, while another waits: half of all places | an account | `state.rs` | one tenant does not take all places | `isolation` |
+//! | account share | requests in flight of one account, while another waits: half of all places | an account | `state.rs` | one tenant does not keep all places | `isolation` |
 //! | cap | requests in flight: `worker.per_hook`, or the hook's own limit | a hook | `hook.rs`, `gate.rs` | one receiver does not take all places | `isolation` |
 //! | gate | leases and requests in flight: one probe, a ramp, tokens of a rate | a gated hook, by its owner | `gate.rs` | a hook recovers without a storm, in all workers together | `tests/it/back_off.rs`, `rate.rs` |
 //! | recent record | requests in flight of a hook that is unproven, or whose failures are unrecorded | a hook | `record.rs` | a dead receiver costs a few requests, not its whole cap | `tests/it/back_off.rs`, `sick` |
@@ -20,8 +20,8 @@
 //! | concurrency limit | requests in flight that occupy a processor | all hooks that answer quickly | `concurrency_limit.rs` | more in flight than the processors serve is slower | `throughput` |
 //! | window | leases: twice the cap, more for a hook that takes them quickly, none ahead for a slow one | a hook | `window.rs` | quick hooks are fed in large batches, slow ones waste no leases | `throughput`, `isolation` |
 //! | queue | leases: deliveries and bytes queued | all hooks | `state/capacity.rs` | memory | none |
-//! | doubtful share | leases: half of the queue, for hooks that are not known to be quick | all doubtful hooks | `state/capacity.rs` | hooks that hang, however many, leave room in the queue to others | `isolation` |
-//! | local fault | requests in flight: one after a second, after one that could not be tried here | a hook | `hook.rs` | what is wrong with this machine holds few places | none |
+//! | doubtful share | leases: half of the queue, for hooks that are not known to be quick | all doubtful hooks | `state/capacity.rs` | hooks that hang, however many, leave room in the queue to others | `admission/tests/shares.rs` |
+//! | local fault | requests in flight: one after a second, after one that could not be tried here | a hook | `hook.rs` | what is wrong with this machine holds few places | `admission/tests/shares.rs` |
 //! | low water | when to lease more: half of the windows of the hooks that move | all hooks | `state.rs` | senders do not run dry, batches stay large | `throughput`, `steady` |
 //!
 //! A hook is *slow* if its last answer is long ago or unknown, if it has left several requests in

@@ -65,7 +65,7 @@ impl Dispatcher {
         let last = self.state.leased_last.get(&slot).copied();
         let most = lease_size(self.state.payload_bytes);
         let in_turn = take_turns(with_capacity_left.collect(), last, most as usize);
-        let wanted = share(&in_turn, &capacity, most);
+        let wanted = share(&in_turn, capacity, most);
         let Some((last, _)) = wanted.last().copied() else {
             return Ok(0);
         };

@@ -61,8 +61,7 @@ pub(super) fn take_turns(
 }
 
 /// Shares the capacity of one lease, `most` deliveries at most, between the hooks.
-pub(super) fn share(hooks: &[HookId], capacity: &Capacity, most: u32) -> Vec<(HookId, u32)> {
-    let mut capacity = capacity.clone();
+pub(super) fn share(hooks: &[HookId], mut capacity: Capacity, most: u32) -> Vec<(HookId, u32)> {
     let total = capacity.total().min(most);
     let each = (total / hooks.len().max(1) as u32).max(1);
     let limited = hooks.iter().map(|hook| (*hook, capacity.take(*hook, each)));
@@ -82,9 +81,9 @@ mod tests {
     fn the_capacity_is_shared_between_hooks() {
         let mut capacity = Capacity::new(100, 500);
         capacity.set_quick(hook(2), 3);
-        let wanted = share(&[hook(1), hook(2)], &capacity, LEASE_MAX);
+        let wanted = share(&[hook(1), hook(2)], capacity.clone(), LEASE_MAX);
         assert_eq!(wanted, [(hook(1), 50), (hook(2), 3)]);
-        let wanted = share(&[hook(1), hook(2)], &capacity, LEASE_MIN);
+        let wanted = share(&[hook(1), hook(2)], capacity, LEASE_MIN);
         assert_eq!(wanted, [(hook(1), 8), (hook(2), 3)]);
     }
 

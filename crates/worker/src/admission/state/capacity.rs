@@ -26,7 +26,7 @@ impl AdmissionState {
             quick.for_each(|(id, _)| capacity.set_quick(*id, self.per_hook * 2));
         }
         for (id, hook) in &mut self.hooks {
-            let left = hook.capacity(at);
+            let left = hook.capacity(at, tuning);
             match hook.is_quick(now, tuning) {
                 true => capacity.set_quick(*id, left),
                 false => capacity.set_doubtful(*id, left),

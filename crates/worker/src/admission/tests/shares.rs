@@ -82,6 +82,17 @@ fn a_hook_that_answers_slowly_is_slow_until_it_answers_quickly() {
 }
 
 #[test]
+fn nothing_is_leased_ahead_for_a_hook_whose_last_answer_was_slow() {
+    let admission = TestAdmission::new(8, 64, 5);
+    accept_one(&admission, hook(1));
+    admission.fill(hook(1), 1);
+    assert_eq!(admission.start(), [hook(1)]);
+    admission.answered_after(hook(1), 14_000);
+    admission.fill(hook(1), 1);
+    assert_eq!(admission.left(hook(1)), 7, "its cap, not its window");
+}
+
+#[test]
 fn a_place_of_the_slow_share_goes_to_the_account_with_the_fewest() {
     let admission = TestAdmission::new(2, 8, 5);
     for n in 1..=4 {
