@@ -4,13 +4,12 @@
 //! holds a lock on every partition that its plan names, with its indexes. When the table is full,
 //! the inserts of applications fail too.
 
-use crate::support::drained;
-use postrider_core::{DeliveryId, EventId, HealthPolicy, HookId, Reason, Timestamp};
+use crate::support::{drained, patient, settle_failed};
+use postrider_core::{DeliveryId, EventId, HookId, Timestamp};
 use postrider_store::{
-    BulkPage, DeliveryFilter, DeliveryState, EventFilter, HookRequest, LeaseRequest, Redelivery,
-    Settlement, Step, Store,
+    BulkPage, DeliveryFilter, DeliveryState, EventFilter, LeaseRequest, Redelivery, Store,
 };
-use postrider_tests::{TestStore, conformance, eventually, refusal, start};
+use postrider_tests::{TestStore, conformance, eventually, start};
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -331,26 +330,4 @@ async fn failed_on(t: &TestStore, at: Timestamp) -> Vec<DeliveryId> {
     settle_failed(t, &started).await;
     t.clock.set(now);
     started.iter().map(|leased| leased.first().id).collect()
-}
-
-async fn settle_failed(t: &TestStore, started: &[HookRequest]) {
-    let failed = |leased: &HookRequest| {
-        let step = Step::Failed(Reason::Exhausted);
-        patient(t.settlement(leased, refusal(500), step))
-    };
-    t.settle(&started.iter().map(failed).collect::<Vec<_>>())
-        .await;
-}
-
-/// A failure that neither backs the hook off nor disables it.
-fn patient(settlement: Settlement) -> Settlement {
-    let policy = HealthPolicy {
-        back_off_after: HealthPolicy::NEVER,
-        disable_after_failures: HealthPolicy::NEVER,
-        ..settlement.policy
-    };
-    Settlement {
-        policy,
-        ..settlement
-    }
 }

@@ -1,12 +1,12 @@
 //! History of more days than one statement names.
 
-use crate::support::drained;
-use postrider_core::{DeliveryId, EventId, HealthPolicy, HookId, Reason};
+use crate::support::{drained, settle_failed};
+use postrider_core::{DeliveryId, EventId, HookId};
 use postrider_store::{
     BulkPage, DeliveryFilter, DeliveryState, Discard, EventFilter, EventState, HookChange,
-    HookRequest, Redelivery, Settlement, Step,
+    Redelivery,
 };
-use postrider_tests::{TestStore, conformance, event, refusal};
+use postrider_tests::{TestStore, conformance, event};
 
 const DAY: u64 = 24 * 3600;
 const DAYS: usize = 30;
@@ -98,8 +98,7 @@ async fn bulk_operations_go_over_many_days(t: &TestStore) {
         assert_eq!(count as usize, events.len());
         let leased = t.lease(&[hook]).await;
         assert_eq!(leased.len(), events.len());
-        let failed = leased.iter().map(|leased| failed(t, leased));
-        t.settle(&failed.collect::<Vec<_>>()).await;
+        settle_failed(t, &leased).await;
         t.advance(1);
     }
     which.since = Some(DeliveryId::of(events[DAYS - 3], hook).event_made_at());
@@ -143,7 +142,7 @@ async fn failed_each_day(t: &TestStore, hook: HookId, every: usize) -> Vec<Event
             t.insert_as(&[id], &[event("work")]).await;
             let started = drained(t).await.started;
             assert!(started.iter().all(|leased| leased.hook.id == hook));
-            t.settle(&[failed(t, &started[0])]).await;
+            settle_failed(t, &started[..1]).await;
             events.push(id);
         }
         t.advance(DAY);
@@ -161,20 +160,5 @@ async fn redelivered(t: &TestStore, which: &Redelivery, limit: u32) -> u32 {
         if done.next.is_none() {
             return count;
         }
-    }
-}
-
-/// A failure that neither backs the hook off nor disables it.
-fn failed(t: &TestStore, leased: &HookRequest) -> Settlement {
-    let step = Step::Failed(Reason::Exhausted);
-    let settlement = t.settlement(leased, refusal(500), step);
-    let policy = HealthPolicy {
-        back_off_after: HealthPolicy::NEVER,
-        disable_after_failures: HealthPolicy::NEVER,
-        ..settlement.policy
-    };
-    Settlement {
-        policy,
-        ..settlement
     }
 }

@@ -1,8 +1,8 @@
 //! Steps that several cases share.
 
-use postrider_core::EventId;
-use postrider_store::{FanOutRequest, FanOutResult, HookRequest};
-use postrider_tests::TestStore;
+use postrider_core::{EventId, HealthPolicy, Reason};
+use postrider_store::{FanOutRequest, FanOutResult, HookRequest, Settlement, Step};
+use postrider_tests::{TestStore, refusal};
 
 /// Fans out every slot until the outbox is empty, as a worker does.
 pub async fn drained(t: &TestStore) -> FanOutResult {
@@ -33,4 +33,26 @@ pub fn ids_of(leased: &[HookRequest]) -> Vec<EventId> {
         .iter()
         .map(|leased| leased.first().event.id)
         .collect()
+}
+
+/// Records that these deliveries have failed for good.
+pub async fn settle_failed(t: &TestStore, leased: &[HookRequest]) {
+    let failed = leased.iter().map(|leased| {
+        let step = Step::Failed(Reason::Exhausted);
+        patient(t.settlement(leased, refusal(500), step))
+    });
+    t.settle(&failed.collect::<Vec<_>>()).await;
+}
+
+/// A settlement that neither backs the hook off nor disables it.
+pub fn patient(settlement: Settlement) -> Settlement {
+    let policy = HealthPolicy {
+        back_off_after: HealthPolicy::NEVER,
+        disable_after_failures: HealthPolicy::NEVER,
+        ..settlement.policy
+    };
+    Settlement {
+        policy,
+        ..settlement
+    }
 }
