@@ -43,7 +43,7 @@ impl PrivateServer {
     }
 
     /// Its only database, with our tables. Its partitions begin with the day of
-    /// [`start`](crate::start).
+    /// [`start`].
     ///
     /// # Panics
     /// When migrating fails.
