@@ -83,7 +83,7 @@ impl Sickness {
 
 /// Measures the healthy receiver, then each sick one, then the dead one.
 pub async fn run(plan: &Plan, receiver: &mut ReceiverProcess) -> Result<Vec<Measurement>> {
-    let (healthy, measured) = drain(plan, receiver, Sickness::HEALTHY).await?;
+    let (healthy, measured) = measure(plan, receiver, Sickness::HEALTHY).await?;
     let mut measurements = vec![measured];
     let statuses = STATUSES.map(Some).into_iter().chain([None]);
     let shares = plan.small(SHARES, &[50]);
@@ -96,7 +96,7 @@ pub async fn run(plan: &Plan, receiver: &mut ReceiverProcess) -> Result<Vec<Meas
                     percent,
                     by_event,
                 };
-                let (rate, mut measured) = drain(plan, receiver, sickness).await?;
+                let (rate, mut measured) = measure(plan, receiver, sickness).await?;
                 let share = rate / (healthy * sickness.served());
                 let name = format!("{}: share", sickness.name());
                 measured.figures.push(Figure::new(name, share, ""));
@@ -109,7 +109,7 @@ pub async fn run(plan: &Plan, receiver: &mut ReceiverProcess) -> Result<Vec<Meas
 }
 
 /// Sends a backlog to one receiver. Returns the deliveries a second.
-async fn drain(
+async fn measure(
     plan: &Plan,
     receiver: &mut ReceiverProcess,
     sickness: Sickness,
