@@ -45,7 +45,8 @@ pub(crate) struct AdmissionTuning {
     /// … or one that has not answered for this long. What it answered then is forgotten.
     pub(crate) trusted_for: Duration,
     /// A hook with all its places taken and no answer for this long is stalled: its queue does
-    /// not count when the process decides whether to lease more.
+    /// not count when the process decides whether to lease more, as that of a hook which waits for
+    /// the slow share.
     pub(crate) stalled_after: Duration,
     /// A hook that has not shown that it accepts deliveries, and gives neither an answer nor an
     /// error for this long, is taken to be slow rather than dead.

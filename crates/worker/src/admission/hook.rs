@@ -212,9 +212,11 @@ impl HookAdmission {
         self.quiet_for(now) > tuning.remote_after
     }
 
-    /// Whether all its places are taken and none becomes free.
+    /// Whether nothing of it can start soon: all its places are taken and none becomes free, or it
+    /// waits for the slow share.
     pub(super) fn is_stalled(&self, now: Instant, tuning: &AdmissionTuning) -> bool {
-        self.in_flight >= self.cap() && self.quiet_for(now) > tuning.stalled_after
+        let is_full = self.in_flight >= self.cap();
+        self.turn == Turn::Parked || (is_full && self.quiet_for(now) > tuning.stalled_after)
     }
 
     /// Deliveries of the hook that may be here.

@@ -172,6 +172,17 @@ fn doubtful_hooks_share_half_of_the_queue() {
 }
 
 #[test]
+fn what_waits_for_the_slow_share_does_not_keep_the_queue_from_being_low() {
+    let admission = TestAdmission::new(4, 16, 5);
+    for n in 1..=9 {
+        admission.fill(hook(n), 9);
+    }
+    assert_eq!(admission.start().len(), 8);
+    admission.capacity(now());
+    assert!(admission.is_low(), "none of it can start soon");
+}
+
+#[test]
 fn large_payloads_of_doubtful_hooks_take_half_of_the_bytes() {
     let mut tuning = Tuning::default();
     tuning.admission.queue_max_bytes = leased_for(hook(1)).payload_bytes() * 4;
